@@ -1,0 +1,72 @@
+"""One RPC message: an `Envelope` and the descriptors that travel with it (paper 5.1, footnote 49).
+
+Used by every process; knows nothing of event loops. A message that is malformed, truncated or larger than
+`MAX_MESSAGE` raises `ProtocolError`: the caller closes that connection, and only that one.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+
+from google.protobuf.message import DecodeError
+
+from .messages_pb2 import Envelope
+
+RPC_VERSION = 1
+MAX_MESSAGE = 65536
+MAX_FDS = 16
+SOCKET_NAME = "irm.sock"
+
+_FD_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
+
+
+class ProtocolError(Exception):
+    """The peer broke the rules of the RPC socket; its connection must be closed."""
+
+
+def send(sock: socket.socket, envelope: Envelope, fds: tuple[int, ...] = ()) -> None:
+    """Send one message. Raises BlockingIOError when a non-blocking socket's buffer is full.
+
+    The caller keeps its descriptors; the receiver gets duplicates.
+    """
+    data = envelope.SerializeToString()
+    if len(data) > MAX_MESSAGE or len(fds) > MAX_FDS:
+        raise ProtocolError(f"message of {len(data)} octets and {len(fds)} descriptors is too large")
+    if fds:
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+        sock.sendmsg([data], ancillary)
+    else:
+        sock.send(data)
+
+
+def receive(sock: socket.socket) -> tuple[Envelope, list[int]] | None:
+    """Receive one message and its descriptors (close-on-exec), or None at the end of the connection.
+
+    Raises ProtocolError on garbage (descriptors that came with it are closed) and BlockingIOError when a
+    non-blocking socket has nothing.
+    """
+    data, ancillary, flags, _ = sock.recvmsg(MAX_MESSAGE, _FD_SPACE, socket.MSG_CMSG_CLOEXEC)
+    fds = array.array("i")
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        close_fds(fds)
+        raise ProtocolError("truncated message")
+    if not data:
+        close_fds(fds)
+        return None
+    try:
+        envelope = Envelope.FromString(data)
+    except DecodeError:
+        close_fds(fds)
+        raise ProtocolError("not an RPC message") from None
+    return envelope, list(fds)
+
+
+def close_fds(fds: list[int] | array.array[int]) -> None:
+    """Close descriptors that nobody wants."""
+    for fd in fds:
+        os.close(fd)
