@@ -709,6 +709,7 @@ class FlowEndpoint(_message.Message):
     MAX_PACKET_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.int
     """system-wide (paper 2.7: FID)"""
     fd: _builtins.int
@@ -733,6 +734,8 @@ class FlowEndpoint(_message.Message):
     """maximum packet size in octets (paper 2.7)"""
     data: _builtins.bytes
     """piggybacked data of the allocation"""
+    events: _builtins.int
+    """our own event region that the peer rings (an IPCP has one per trust domain)"""
     @_builtins.property
     def qos(self) -> Global___QosSpec: ...
     @_builtins.property
@@ -754,10 +757,11 @@ class FlowEndpoint(_message.Message):
         max_packet: _builtins.int = ...,
         data: _builtins.bytes = ...,
         resources: _abc.Iterable[Global___Resource] | None = ...,
+        events: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["qos", b"qos"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "fd", b"fd", "flow_id", b"flow_id", "index", b"index", "max_packet", b"max_packet", "mpl_ms", b"mpl_ms", "peer_events", b"peer_events", "peer_fd", b"peer_fd", "pool", b"pool", "qos", b"qos", "resources", b"resources", "segment", b"segment", "serial", b"serial", "side", b"side"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "events", b"events", "fd", b"fd", "flow_id", b"flow_id", "index", b"index", "max_packet", b"max_packet", "mpl_ms", b"mpl_ms", "peer_events", b"peer_events", "peer_fd", b"peer_fd", "pool", b"pool", "qos", b"qos", "resources", b"resources", "segment", b"segment", "serial", b"serial", "side", b"side"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
