@@ -1,0 +1,318 @@
+"""Whole systems for tests: a private IRMd in a run directory of its own, and programs that run against it.
+
+Nothing here sleeps and nothing polls. The IRMd says that it is ready as it would to systemd (`READY=1` on
+`$NOTIFY_SOCKET`), programs are followed by the lines they print, and an end is seen on a pidfd. `PATIENCE` is only
+there so that a hang becomes a failure with the output of everybody in it; no test may depend on its value.
+
+The library keeps one connection to the IRMd per process, so a test never uses it in the process of pytest: what needs
+flows is a program of its own (`system.python("...")`, `system.spawn("oping", "-l")`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+PATIENCE = 60.0
+
+MakeSystem = Callable[..., "System"]
+
+
+def installed(program: str) -> str:
+    """Path of one of our programs, as installed beside the interpreter that runs the tests."""
+    path = BIN / program
+    if not path.exists():
+        pytest.fail(f"{path} is not there: install the project into this environment, e.g. with `make test`")
+    return str(path)
+
+
+class Program:
+    """A running program whose output is collected line by line.
+
+    A context manager: leaving it stops the program. `expect` returns as soon as a line matches.
+    """
+
+    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: str | Path | None = None) -> None:
+        self.argv = list(argv)
+        self.process = subprocess.Popen(
+            self.argv,
+            env=dict(env),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        self.pid = self.process.pid
+        self._lines: list[str] = []
+        self._seen = 0
+        self._ended = False
+        self._changed = threading.Condition()
+        self._reader = threading.Thread(target=self._collect, daemon=True)
+        self._reader.start()
+
+    def _collect(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._changed:
+                self._lines.append(line.rstrip("\n"))
+                self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    @property
+    def output(self) -> str:
+        """All that it has printed so far, on either stream."""
+        with self._changed:
+            return "\n".join(self._lines)
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def expect(self, pattern: str) -> re.Match[str]:
+        """Wait for the next line in which `pattern` is found, after the line of the last `expect`."""
+        regex = re.compile(pattern)
+        with self._changed:
+            while True:
+                while self._seen < len(self._lines):
+                    line = self._lines[self._seen]
+                    self._seen += 1
+                    if match := regex.search(line):
+                        return match
+                if self._ended or not self._changed.wait(PATIENCE):
+                    why = "ended" if self._ended else f"is still silent after {PATIENCE:.0f} s"
+                    break
+        raise AssertionError(f"{self} {why}; no line matched {pattern!r} in:\n{self.output}")
+
+    def wait(self) -> int:
+        """Wait for the end; the exit code, negative for a signal."""
+        try:
+            code = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self} did not end; it has printed:\n{self.output}") from None
+        self._reader.join(PATIENCE)
+        return code
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal (SIGTERM unless told otherwise) and wait for the end."""
+        if self.running:
+            self.signal(number)
+        return self.wait()
+
+    def kill(self) -> int:
+        return self.stop(signal.SIGKILL)
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.running:
+            self.kill()
+
+    def __repr__(self) -> str:
+        return f"<{' '.join(self.argv[:6])} (pid {self.pid})>"
+
+
+class System:
+    """One Ouroboros system: an IRMd on a run directory of its own.
+
+    `rundir` and `env` are for programs that are started by hand; `irmd` is the running daemon (a `Program`, so its log
+    can be waited for).
+    """
+
+    def __init__(self, *irmd_args: str, env: Mapping[str, str] | None = None) -> None:
+        # Directly under /tmp: the path of a UNIX socket has at most 107 bytes, those of pytest are longer.
+        self.base = Path(tempfile.mkdtemp(prefix="ouro-", dir="/tmp"))
+        self.rundir = self.base / "run"
+        self.env = {
+            **os.environ,
+            "PATH": f"{BIN}:{os.environ.get('PATH', os.defpath)}",
+            "PYTHONUNBUFFERED": "1",
+            **(env or {}),
+            "OUROBOROS_RUNDIR": str(self.rundir),
+        }
+        self.irmd_args = irmd_args
+        self.programs: list[Program] = []
+        self.irmd = self.start()
+
+    # ---------------------------------------------------------------- the daemon
+
+    def start(self) -> Program:
+        """Start the IRMd (again) and wait until it says that it is ready."""
+        address = str(self.base / "notify")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
+            ready.bind(address)
+            argv = [installed("irmd"), "--stdout", *self.irmd_args]
+            self.irmd = Program(argv, env={**self.env, "NOTIFY_SOCKET": address})
+            pidfd = os.pidfd_open(self.irmd.pid)
+            try:
+                while True:
+                    readable, _, _ = select.select([ready, pidfd], [], [], PATIENCE)
+                    if ready in readable and b"READY=1" in ready.recv(4096).split(b"\n"):
+                        return self.irmd
+                    if ready not in readable:
+                        self.irmd.kill()
+                        what = "ended" if pidfd in readable else "did not say READY=1"
+                        raise AssertionError(f"the irmd {what}:\n{self.irmd.output}")
+            finally:
+                os.close(pidfd)
+                os.unlink(address)
+
+    def stop(self) -> None:
+        """Stop programs and IRMd, and assert that the IRMd exits 0 and leaves nothing behind."""
+        for program in self.programs:
+            if program.running:
+                program.kill()
+        try:
+            code = self.irmd.stop()
+            assert code == 0, f"the irmd ended with {code}:\n{self.irmd.output}"
+            self.assert_gone()
+        finally:
+            self.close()
+
+    def assert_gone(self) -> None:
+        """Assert that nothing of this system is left: no process, and nothing in its run directory."""
+        left = {pid: command for pid, command in processes_of(self.rundir).items()}
+        files = sorted(path.name for path in self.rundir.iterdir()) if self.rundir.exists() else []
+        assert not left, f"still running after the irmd has ended: {left}\n{self.irmd.output}"
+        assert not files, f"still in {self.rundir} after the irmd has ended: {files}\n{self.irmd.output}"
+
+    def close(self) -> None:
+        """Remove what is left, whatever it is; what a failed test leaves must not spoil the next."""
+        for pid in processes_of(self.rundir):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        shutil.rmtree(self.base, ignore_errors=True)
+
+    # ---------------------------------------------------------------- programs
+
+    def run(self, program: str, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run one of our programs to its end. With `check`, anything but exit code 0 fails the test."""
+        argv = [installed(program), *args]
+        result = subprocess.run(
+            argv, env=self.env, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=PATIENCE
+        )
+        if check and result.returncode != 0:
+            raise AssertionError(
+                f"`{program} {' '.join(args)}` ended with {result.returncode}\n{result.stdout}{result.stderr}\n"
+                f"log of the irmd:\n{self.irmd.output}"
+            )
+        return result
+
+    def irm(self, words: str, *more: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """`system.irm("ipcp list")`; words that contain spaces go into `more`."""
+        return self.run("irm", *words.split(), *more, check=check)
+
+    def json(self, words: str) -> Any:
+        """What `irm ... --json` prints, decoded."""
+        return json.loads(self.irm(words, "--json").stdout)
+
+    def spawn(self, program: str, *args: str) -> Program:
+        """Start one of our programs; it is killed at the end of the test if it still runs then."""
+        return self._spawn([installed(program), *args])
+
+    def python(self, source: str, *args: str) -> Program:
+        """Start a Python program, given as text (indented as you like), with `args` as its arguments."""
+        script = self.base / f"program{len(self.programs)}.py"
+        script.write_text(textwrap.dedent(source))
+        return self._spawn([sys.executable, str(script), *args])
+
+    def _spawn(self, argv: Sequence[str]) -> Program:
+        program = Program(argv, env=self.env)
+        self.programs.append(program)
+        return program
+
+    def local_layer(self, layer: str = "local", *, name: str | None = None) -> None:
+        """Make a layer on this system with a local IPCP (called like the layer unless told otherwise)."""
+        self.irm(f"ipcp bootstrap type local name {name or layer} layer {layer}")
+
+
+def processes_of(rundir: Path) -> dict[int, str]:
+    """Processes (pid: command line) that belong to the system on `rundir`, by their environment.
+
+    Zombies have ended and are not counted; processes of other users cannot be ours unless we are root, and are skipped.
+    """
+    mark = f"OUROBOROS_RUNDIR={rundir}".encode()
+    found: dict[int, str] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                found[int(entry.name)] = (
+                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                )
+        except OSError:
+            continue
+    return found
+
+
+def traces() -> set[str]:
+    """Places outside of a run directory where something of ours could be left: there must never be any."""
+    found = {str(path) for path in Path("/dev/shm").glob("*ouroboros*")}
+    if os.environ.get("XDG_RUNTIME_DIR"):
+        found |= {str(path) for path in Path(os.environ["XDG_RUNTIME_DIR"]).glob("ouroboros/*")}
+    return found | {str(path) for path in Path("/tmp").glob("ouroboros*")}
+
+
+@pytest.fixture
+def clean_world() -> Iterator[None]:
+    """Assert that the test leaves the machine as it found it: no trace outside of its run directories."""
+    before = traces()
+    yield
+    new = traces() - before
+    assert not new, f"left behind: {sorted(new)}"
+
+
+@pytest.fixture
+def make_system(clean_world: None) -> Iterator[MakeSystem]:
+    """Make systems: `make_system("--config", path, env={...})`. All are stopped, and checked, at the end."""
+    systems: list[System] = []
+
+    def make(*irmd_args: str, env: Mapping[str, str] | None = None) -> System:
+        system = System(*irmd_args, env=env)
+        systems.append(system)
+        return system
+
+    yield make
+    failures: list[AssertionError] = []
+    for system in reversed(systems):
+        if system.base.exists():
+            try:
+                system.stop()
+            except AssertionError as failure:
+                failures.append(failure)
+        print(f"---- log of the irmd on {system.rundir}\n{system.irmd.output}")
+    if failures:
+        raise failures[0]
+
+
+@pytest.fixture
+def system(make_system: MakeSystem) -> System:
+    """One running system, without any layer."""
+    return make_system()
