@@ -113,13 +113,10 @@ class Program:
         self._reader.join(PATIENCE)
         return code
 
-    def signal(self, number: int) -> None:
-        self.process.send_signal(number)
-
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal (SIGTERM unless told otherwise) and wait for the end."""
         if self.running:
-            self.signal(number)
+            self.process.send_signal(number)
         return self.wait()
 
     def kill(self) -> int:
@@ -170,12 +167,13 @@ class System:
             pidfd = os.pidfd_open(self.irmd.pid)
             try:
                 while True:
-                    readable, _, _ = select.select([ready, pidfd], [], [], PATIENCE)
-                    if ready in readable and b"READY=1" in ready.recv(4096).split(b"\n"):
-                        return self.irmd
-                    if ready not in readable:
+                    readable, _, _ = select.select([ready.fileno(), pidfd], [], [], PATIENCE)
+                    if ready.fileno() in readable:
+                        if b"READY=1" in ready.recv(4096).split(b"\n"):
+                            return self.irmd
+                    else:
                         self.irmd.kill()
-                        what = "ended" if pidfd in readable else "did not say READY=1"
+                        what = "ended" if readable else "did not say READY=1"
                         raise AssertionError(f"the irmd {what}:\n{self.irmd.output}")
             finally:
                 os.close(pidfd)
