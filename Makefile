@@ -1,0 +1,72 @@
+# make demo and make test do everything on a fresh machine: a virtual environment, the C, and then what they are called
+# for. See CONTRIBUTING.md; `make help` lists the rest.
+
+VENV ?= .venv
+ARGS ?=
+
+PYTHON_OF_VENV = $(VENV)/bin/python
+C_SOURCES := $(wildcard ouroboros/dataplane/src/*.[ch] ipcpd/dataplane/src/*.[ch])
+C_BUILD   := $(C_SOURCES) $(wildcard ouroboros/dataplane/build.py ipcpd/dataplane/build.py)
+C_FOLDERS := $(sort $(dir $(C_SOURCES)))
+C_CHECK   := -std=gnu11 -fsyntax-only -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wconversion -Werror $(addprefix -I,$(C_FOLDERS))
+
+PACKAGES := ouroboros irmd ipcpd tools
+
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+.PHONY: help demo test bench lint fmt proto install clean
+
+help: ## show this list
+	@echo "Ouroboros: the recursive network in Python"
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "VENV=path puts the virtual environment elsewhere (now $(VENV)); PYTHON=path chooses the interpreter;"
+	@echo "ARGS='...' goes to pytest and to the benchmark, e.g.  make test ARGS='tests/unit -x'"
+
+demo: $(VENV)/.built ## start a system, and show programs talking over flows (no root needed)
+	@$(PYTHON_OF_VENV) demo/demo.py $(ARGS)
+
+test: $(VENV)/.built $(VENV)/.extra-dev ## run all tests
+	@$(PYTHON_OF_VENV) -m pytest $(ARGS)
+
+bench: $(VENV)/.built $(VENV)/.extra-bench ## measure, against what one would use instead (ARGS='--json --quick')
+	@$(PYTHON_OF_VENV) -m tests.bench $(ARGS)
+
+lint: $(VENV)/.built $(VENV)/.extra-dev ## check format, style, types and C warnings; change nothing
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy --strict $(PACKAGES)
+	@for source in $(filter %.c,$(C_SOURCES)); do \
+	    echo "$(CC) $$source"; $(CC) $(C_CHECK) $$source || exit 1; \
+	done
+
+fmt: $(VENV)/.extra-dev ## format the Python code
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+proto: $(VENV)/.extra-proto ## make messages_pb2.py from messages.proto
+	$(PYTHON_OF_VENV) -m grpc_tools.protoc -I. --plugin=protoc-gen-mypy=$(VENV)/bin/protoc-gen-mypy \
+	    --python_out=. --mypy_out=. ouroboros/rpc/messages.proto
+
+install: $(VENV)/.built ## only make the virtual environment, with irmd, irm and the tools in its bin
+	@echo "Ready: $(VENV)/bin has irmd, irm, oping, oecho, ocbr and operf.  Try:  . $(VENV)/bin/activate"
+
+clean: ## remove all that make has made, the virtual environment included
+	@if [ -e $(VENV)/.requirements ]; then rm -rf $(VENV); fi
+	rm -rf build dist *.egg-info .build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f ouroboros/dataplane/*.so ipcpd/dataplane/*.so
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# Each step leaves a stamp in the virtual environment.
+$(VENV)/.requirements: pyproject.toml scripts/bootstrap
+	@scripts/bootstrap $(VENV)
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.requirements pyproject.toml setup.py scripts/build $(C_BUILD)
+	@scripts/build $(VENV)
+	@touch $@
+
+$(VENV)/.extra-%: $(VENV)/.requirements pyproject.toml
+	@scripts/bootstrap $(VENV) $*
+	@touch $@
