@@ -1,0 +1,174 @@
+"""Quality of service: what an application asks of a flow (paper 2.7; spec cli-api 4.2, 5.1).
+
+A library module of every process; pure data. `QoSSpec()` is the raw specification; the presets `QOS_RAW` to
+`QOS_DATA` are those of the paper's C library and cannot be changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from .rpc.messages_pb2 import QosSpec as ProtoQosSpec
+
+UINT32_MAX = 0xFFFFFFFF
+UINT64_MAX = 0xFFFFFFFFFFFFFFFF
+DEFAULT_PEER_TIMEOUT = 120000  # ms
+MILLION = 1000 * 1000
+BILLION = 1000 * MILLION
+
+_LIMITS = {
+    "delay": UINT32_MAX,
+    "bandwidth": UINT64_MAX,
+    "availability": 0xFF,
+    "loss": UINT32_MAX,
+    "ber": UINT32_MAX,
+    "in_order": 0xFF,
+    "max_gap": UINT32_MAX,
+    "timeout": UINT32_MAX,
+}
+
+
+class QoSSpec:
+    """A specification of quality of service.
+
+    delay         largest delay, ms
+    bandwidth     least bandwidth, bit/s
+    availability  number of nines
+    loss          largest packet loss, per billion; 0 asks for retransmission
+    ber           largest bit error rate, per billion; 0 asks for a check of every packet
+    in_order      non-zero: in-order delivery, which switches FRCP on
+    max_gap       largest interruption, ms
+    timeout       peer is given up after so long without a sign of life, ms; 0 = never
+
+    Fields may be set; a value that does not fit raises ValueError. Two specifications with equal fields are equal.
+    """
+
+    __slots__ = ("delay", "bandwidth", "availability", "loss", "ber", "in_order", "max_gap", "timeout")
+
+    delay: int
+    bandwidth: int
+    availability: int
+    loss: int
+    ber: int
+    in_order: int
+    max_gap: int
+    timeout: int
+
+    def __init__(
+        self,
+        delay: int = UINT32_MAX,
+        bandwidth: int = 0,
+        availability: int = 0,
+        loss: int = 1,
+        ber: int = 1,
+        in_order: int = 0,
+        max_gap: int = UINT32_MAX,
+        timeout: int = DEFAULT_PEER_TIMEOUT,
+    ) -> None:
+        self.delay = delay
+        self.bandwidth = bandwidth
+        self.availability = availability
+        self.loss = loss
+        self.ber = ber
+        self.in_order = in_order
+        self.max_gap = max_gap
+        self.timeout = timeout
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        limit = _LIMITS.get(name)
+        if limit is None:
+            raise AttributeError(f"QoSSpec has no field {name!r}; it has {', '.join(_LIMITS)}")
+        number = int(value)
+        if number != value or not 0 <= number <= limit:
+            raise ValueError(f"QoSSpec.{name} is {value!r}; it must be an integer from 0 to {limit}")
+        object.__setattr__(self, name, number)
+
+    def __iter__(self) -> Iterator[int]:
+        """The eight values in the order of the arguments."""
+        return (getattr(self, name) for name in _LIMITS)
+
+    def __eq__(self, other: object) -> bool:
+        return tuple(self) == tuple(other) if isinstance(other, QoSSpec) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return f"QoSSpec({', '.join(f'{name}={getattr(self, name)}' for name in _LIMITS)})"
+
+    def __reduce__(self) -> tuple[type[QoSSpec], tuple[int, ...]]:
+        return QoSSpec, tuple(self)
+
+    def replace(self, **fields: int) -> QoSSpec:
+        """A copy with some fields changed, e.g. `QOS_DATA.replace(timeout=5000)`."""
+        return QoSSpec(**{name: getattr(self, name) for name in _LIMITS} | fields)
+
+    def to_proto(self) -> ProtoQosSpec:
+        """As it travels in RPC messages."""
+        from .rpc.messages_pb2 import QosSpec
+
+        return QosSpec(
+            delay=self.delay,
+            bandwidth=self.bandwidth,
+            availability=self.availability,
+            loss=self.loss,
+            ber=self.ber,
+            in_order=self.in_order,
+            max_gap=self.max_gap,
+            timeout=self.timeout,
+        )
+
+    @classmethod
+    def from_proto(cls, proto: ProtoQosSpec) -> QoSSpec:
+        """From an RPC message. Raises ValueError when a field is too large."""
+        return cls(
+            proto.delay,
+            proto.bandwidth,
+            proto.availability,
+            proto.loss,
+            proto.ber,
+            proto.in_order,
+            proto.max_gap,
+            proto.timeout,
+        )
+
+
+class _Preset(QoSSpec):
+    """A specification that many share: it cannot be changed."""
+
+    __slots__ = ()
+
+    def __init__(self, *fields: int) -> None:
+        for name, value in zip(_LIMITS, (*fields, DEFAULT_PEER_TIMEOUT), strict=True):
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        raise AttributeError(f"a preset cannot be changed; make a copy with .replace({name}={value!r})")
+
+
+#                             delay      bandwidth avail loss ber in_order max_gap
+QOS_RAW: QoSSpec = _Preset(UINT32_MAX, 0, 0, 1, 1, 0, UINT32_MAX)
+QOS_RAW_NO_ERRORS: QoSSpec = _Preset(UINT32_MAX, 0, 0, 1, 0, 0, UINT32_MAX)
+QOS_BEST_EFFORT: QoSSpec = _Preset(UINT32_MAX, 0, 0, 1, 0, 1, UINT32_MAX)
+QOS_VIDEO: QoSSpec = _Preset(100, UINT64_MAX, 3, 1, 0, 1, 100)
+QOS_VOICE: QoSSpec = _Preset(50, 100000, 5, 1, 0, 1, 50)
+QOS_DATA: QoSSpec = _Preset(1000, 0, 0, 0, 0, 1, 2000)
+
+# By the word that the tools take (spec cli-api 1.3, `qos Q`).
+CUBES: dict[str, QoSSpec] = {
+    "raw": QOS_RAW,
+    "best": QOS_BEST_EFFORT,
+    "voice": QOS_VOICE,
+    "video": QOS_VIDEO,
+    "data": QOS_DATA,
+}
+
+
+def cube(name: str) -> QoSSpec:
+    """The preset that the tools call `name`: raw, best, voice, video, data. Raises ValueError for another word."""
+    try:
+        return CUBES[name]
+    except KeyError:
+        raise ValueError(f"QoS cube {name!r} is unknown; it must be one of {', '.join(CUBES)}") from None

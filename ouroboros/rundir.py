@@ -1,0 +1,55 @@
+"""Run directory: the one folder that everything of a system hangs off (design section 2).
+
+Used by the IRMd to know where to live and by every other process to find it. `OUROBOROS_RUNDIR` names it; without
+it root has /run/ouroboros, and any other user $XDG_RUNTIME_DIR/ouroboros or, where that is unset, a private folder
+under /tmp. Somebody who names a system means that one: with the variable set nothing else is tried.
+"""
+
+from __future__ import annotations
+
+import os
+
+VARIABLE = "OUROBOROS_RUNDIR"
+SYSTEM_RUNDIR = "/run/ouroboros"
+
+
+def default_rundir() -> str:
+    """Where an IRMd of this user lives."""
+    named = os.environ.get(VARIABLE)
+    if named:
+        return os.path.abspath(named)
+    if os.geteuid() == 0:
+        return SYSTEM_RUNDIR
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime and os.path.isabs(runtime):
+        return os.path.join(runtime, "ouroboros")
+    return os.path.join("/tmp", f"ouroboros-{_user_name()}")
+
+
+def rundir_candidates() -> list[str]:
+    """Where a client of this user looks for an IRMd, best first."""
+    own = default_rundir()
+    if os.environ.get(VARIABLE) or own == SYSTEM_RUNDIR:
+        return [own]
+    return [own, SYSTEM_RUNDIR]
+
+
+def usable(rundir: str) -> bool:
+    """Whether a client may trust what lies there: under /tmp a stranger could have made the folder first."""
+    if not rundir.startswith("/tmp/") or os.environ.get(VARIABLE):
+        return True
+    try:
+        status = os.lstat(rundir)
+    except OSError:
+        return True  # nothing there: connecting says so
+    return status.st_uid == os.geteuid()
+
+
+def _user_name() -> str:
+    import pwd
+
+    uid = os.geteuid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
