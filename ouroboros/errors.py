@@ -52,10 +52,9 @@ class OuroborosError(OSError):
 
     def __init__(self, number: int | str | None = None, text: str = "") -> None:
         if isinstance(number, str):
-            number, text = None, number
-        if number is None:
-            number = self.default_errno
-        super().__init__(number, text or strerror(number))
+            text = number
+        code = number if isinstance(number, int) else self.default_errno
+        super().__init__(code, text or strerror(code))
 
     def __str__(self) -> str:
         return str(self.strerror)

@@ -19,7 +19,7 @@ MAX_MESSAGE = 65536
 MAX_FDS = 16
 SOCKET_NAME = "irm.sock"
 
-_FD_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
+FD_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
 
 
 class ProtocolError(Exception):
@@ -47,7 +47,13 @@ def receive(sock: socket.socket) -> tuple[Envelope, list[int]] | None:
     Raises ProtocolError on garbage (descriptors that came with it are closed) and BlockingIOError when a
     non-blocking socket has nothing.
     """
-    data, ancillary, flags, _ = sock.recvmsg(MAX_MESSAGE, _FD_SPACE, socket.MSG_CMSG_CLOEXEC)
+    return decode(*sock.recvmsg(MAX_MESSAGE, FD_SPACE, socket.MSG_CMSG_CLOEXEC)[:3])
+
+
+def decode(
+    data: bytes, ancillary: list[tuple[int, int, bytes]], flags: int
+) -> tuple[Envelope, list[int]] | None:
+    """What `recvmsg` returned, as a message; for those who call it themselves. Results as of `receive`."""
     fds = array.array("i")
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
