@@ -49,13 +49,20 @@ class Program:
     A context manager: leaving it stops the program. `expect` returns as soon as a line matches.
     """
 
-    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: str | Path | None = None,
+        stdin: int = subprocess.DEVNULL,
+    ) -> None:
         self.argv = list(argv)
         self.process = subprocess.Popen(
             self.argv,
             env=dict(env),
             cwd=cwd,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -103,6 +110,12 @@ class Program:
                     why = "ended" if self._ended else f"is still silent after {PATIENCE:.0f} s"
                     break
         raise AssertionError(f"{self} {why}; no line matched {pattern!r} in:\n{self.output}")
+
+    def send(self, text: str) -> None:
+        """Write to its standard input (`stdin=subprocess.PIPE`)."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(text)
+        self.process.stdin.flush()
 
     def wait(self) -> int:
         """Wait for the end; the exit code, negative for a signal."""

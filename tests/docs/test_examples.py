@@ -1,0 +1,172 @@
+"""The examples of the documentation, executed as a reader would.
+
+Two kinds of fenced blocks in README.md and docs/ are run; blocks in any other language (`sh`, `text`, `toml`, `c`) are
+only read. All blocks of one document share one private system, one shell and one empty folder.
+
+`console`   A session. Lines that begin with `$ ` (continued by `> ` after a backslash) are typed into the shell; each must
+            end with exit code 0 unless the next one is `echo $?`. What stands below a command must appear, in this order;
+            more may appear in between. Numbers and the width of spaces do not matter, and `...` stands for anything.
+            `irmd ... &` is not typed: that is the private system of the document.
+`python`    A program that must end with exit code 0; with `file=NAME` after the language it is only written to that file,
+            for a session to run.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.system.conftest import CHECKOUT, MakeSystem, Program, System
+
+MARK = "-- end of command --"
+
+
+@dataclass(slots=True)
+class Block:
+    """A fenced block: its language, the words after it, its text and the line of the document where it begins."""
+
+    language: str
+    words: list[str]
+    text: str
+    line: int
+
+
+@dataclass(slots=True)
+class Command:
+    """One command of a session, and the lines that the document shows below it."""
+
+    text: str
+    output: list[str]
+
+
+def blocks(document: Path) -> Iterator[Block]:
+    """The fenced blocks of a document, those that are indented in a list included."""
+    fence: re.Match[str] | None = None
+    begin, lines = 0, list[str]()
+    for number, line in enumerate(document.read_text().splitlines(), start=1):
+        if fence is None:
+            if fence := re.match(r"( *)```(\w*) *(.*)$", line):
+                begin, lines = number, []
+        elif re.match(r" *```$", line):
+            yield Block(fence[2], fence[3].split(), "\n".join(lines) + "\n", begin)
+            fence = None
+        else:
+            lines.append(line.removeprefix(fence[1]))
+
+
+def commands(session: str) -> list[Command]:
+    found: list[Command] = []
+    for line in session.splitlines():
+        if line.startswith("$ "):
+            found.append(Command(line[2:], []))
+        elif found and line.startswith("> ") and found[-1].text.endswith("\\"):
+            found[-1].text = found[-1].text[:-1] + line[2:]
+        elif found and line.strip():
+            found[-1].output.append(line)
+    return found
+
+
+def shape(line: str) -> str:
+    """A line without what differs from run to run: numbers and the width of columns."""
+    line = re.sub(r"\d+(\.\d+)?", "#", line.strip())
+    return re.sub(r"-{2,}", "--", re.sub(r"\s+", " ", line))
+
+
+def pattern(line: str) -> str:
+    """A regular expression for the shape of a line as the document shows it."""
+    return ".*".join(re.escape(part) for part in shape(line).split("..."))
+
+
+class Reader:
+    """Somebody who follows a document: one shell on one system, in an empty folder."""
+
+    def __init__(self, system: System, folder: Path) -> None:
+        self.system = system
+        self.folder = folder
+        self.shell = Program(["bash"], env=system.env, cwd=folder, stdin=subprocess.PIPE)
+
+    def follow(self, block: Block) -> None:
+        if block.language == "console":
+            todo = commands(block.text)
+            for command, following in zip(todo, [*todo[1:], None], strict=True):
+                self.type(command, may_fail=following is not None and following.text == "echo $?")
+        elif names := [word.removeprefix("file=") for word in block.words if word.startswith("file=")]:
+            (self.folder / names[0]).write_text(block.text)
+        else:
+            self.execute(block)
+
+    def type(self, command: Command, *, may_fail: bool) -> None:
+        background = command.text.endswith("&")
+        if background and command.text.split()[0] == "irmd":
+            return
+        typed = command.text if background else f"{command.text} </dev/null"
+        self.shell.send(f"{typed}\n__code=$?; echo; echo '{MARK}' $__code; (exit $__code)\n")
+        printed: list[str] = []
+        while not (end := re.fullmatch(f"{MARK} (\\d+)", line := self.next_line())):
+            printed.append(line)
+        text = "\n".join(printed)
+        assert end[1] == "0" or may_fail, f"`{command.text}` ended with {end[1]}:\n{text}"
+        self.assert_shown(command, printed)
+
+    def next_line(self) -> str:
+        return self.shell.expect("^.*$")[0]
+
+    def assert_shown(self, command: Command, printed: list[str]) -> None:
+        """Assert that what the document shows has appeared; what a server in the background prints is waited for."""
+        rest = [line for line in command.output if line.strip() != "..."]
+        for line in printed:
+            if rest and re.fullmatch(pattern(rest[0]), shape(line)):
+                rest.pop(0)
+        while rest:
+            try:
+                line = self.next_line()
+            except AssertionError:
+                text = "\n".join(printed)
+                raise AssertionError(f"`{command.text}` did not print {rest[0]!r} but:\n{text}") from None
+            if re.fullmatch(pattern(rest[0]), shape(line)):
+                rest.pop(0)
+
+    def execute(self, block: Block) -> None:
+        script = self.folder / f"line{block.line}.py"
+        script.write_text(block.text)
+        with Program([sys.executable, str(script)], env=self.system.env, cwd=self.folder) as program:
+            assert program.wait() == 0, program.output
+
+
+def documents() -> list[Path]:
+    found = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
+    return [path for path in found if any(block.language in ("console", "python") for block in blocks(path))]
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda path: str(path.relative_to(CHECKOUT)))
+def test_examples(document: Path, make_system: MakeSystem, tmp_path: Path) -> None:
+    system = make_system()
+    reader = Reader(system, tmp_path)
+    with reader.shell:
+        for block in blocks(document):
+            if block.language in ("console", "python"):
+                try:
+                    reader.follow(block)
+                except AssertionError as failure:
+                    where = f"{document.relative_to(CHECKOUT)}:{block.line}"
+                    raise AssertionError(f"{where}: {failure}") from failure
+
+
+def test_links_lead_somewhere() -> None:
+    """Every relative link of the documentation names a file that is there."""
+    for document in [
+        CHECKOUT / "README.md",
+        CHECKOUT / "CONTRIBUTING.md",
+        *(CHECKOUT / "docs").rglob("*.md"),
+    ]:
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text()):
+            if "://" not in target:
+                assert (document.parent / target).exists(), (
+                    f"{document.relative_to(CHECKOUT)} links to {target}"
+                )
