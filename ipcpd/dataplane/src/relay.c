@@ -1,0 +1,469 @@
+#define _GNU_SOURCE
+#include "relay.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "map.h"
+
+#define BATCH 128u       /* packets of one port before the next one has its turn */
+#define IDLE_LOOKS 64u   /* empty looks before a port asks for the event */
+
+struct relay *relay_create(void)
+{
+        struct relay *relay = calloc(1, sizeof *relay);
+
+        if (relay == NULL)
+                return NULL;
+        relay->control = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (relay->control < 0) {
+                free(relay);
+                return NULL;
+        }
+        pthread_mutex_init(&relay->lock, NULL);
+        atomic_store(&relay->poller.budget, POLLER_INITIAL);
+        return relay;
+}
+
+/* The thread holds the lock for whole rounds; whoever wants it says so, and the thread lets go. */
+static void acquire(struct relay *relay)
+{
+        atomic_store(&relay->wanted, true);
+        wait_ring_eventfd(relay->control);
+        pthread_mutex_lock(&relay->lock);
+        atomic_store(&relay->wanted, false);
+}
+
+static void release(struct relay *relay)
+{
+        pthread_mutex_unlock(&relay->lock);
+}
+
+/* ---- telling the process at the other end of a port ---- */
+
+static void tell(struct port *port, _Atomic uint32_t *word, uint32_t wanted)
+{
+        if (wanted & WAIT_FUTEX)
+                wait_wake(word);
+        if (wanted & WAIT_EVENT && port->peer != NULL)
+                events_raise(port->peer, port->peer_fd);
+}
+
+/* ---- moving ---- */
+
+static void activate(struct relay *relay, struct port *port)
+{
+        port->idle = 0;
+        if (port->active)
+                return;
+        port->active = true;
+        port->next = relay->active;
+        relay->active = port;
+}
+
+enum verdict { MOVED, DROPPED };
+
+/* Between domains: the packet is copied, and the block given back to the pool it came from. */
+static enum verdict copy_across(struct port *from, struct port *to, uint64_t slot, const uint8_t *packet,
+                                uint32_t ahead)
+{
+        uint32_t length = SLOT_LENGTH(slot);
+        int64_t block = pool_alloc(to->pool, length);
+        int c;
+
+        if (block >= 0) {
+                c = pool_class_of(to->pool, (uint32_t)block);
+                memcpy(pool_block(to->pool, c, (uint32_t)block) + HEADROOM, packet, length);
+                pool_give(to->pool, (uint32_t)block, to->tx.owner);
+                ring_put(&to->tx, ahead, SLOT(block, HEADROOM, length));
+        }
+        if (!pool_free(from->pool, SLOT_BLOCK(slot), from->rx.owner))
+                from->refused++;
+        return block >= 0 ? MOVED : DROPPED;
+}
+
+/* Move one packet: `ahead` slots are put but not published yet. */
+static enum verdict move(struct port *from, struct port *to, uint64_t slot, uint32_t ahead)
+{
+        const uint8_t *packet = pool_packet(from->pool, slot);
+
+        if (packet == NULL) {
+                from->refused++;
+                return DROPPED;
+        }
+        if (from->pool != to->pool) {
+                if (copy_across(from, to, slot, packet, ahead) == MOVED)
+                        return MOVED;
+                from->dropped++;
+                return DROPPED;
+        }
+        if (!pool_transfer(from->pool, SLOT_BLOCK(slot), from->rx.owner, to->tx.owner)) {
+                from->refused++;
+                return DROPPED;
+        }
+        CRASH(14);
+        ring_put(&to->tx, ahead, slot);
+        return MOVED;
+}
+
+/* Forward what fits, at most BATCH. Returns how many packets were taken. */
+static uint32_t forward(struct port *from, struct port *to)
+{
+        uint32_t ready = ring_ready(&from->rx);
+        uint32_t room, taken, moved = 0, wanted;
+
+        if (ready == 0)
+                return 0;
+        if (ready > BATCH)
+                ready = BATCH;
+        room = ring_room(&to->tx);
+        if (room == 0)
+                return 0;
+        for (taken = 0; taken < ready && moved < room; taken++) {
+                uint64_t slot = ring_peek(&from->rx, taken);
+
+                if (taken + 8 < ready) {
+                        uint64_t soon = ring_peek(&from->rx, taken + 8);
+
+                        if (SLOT_BLOCK(soon) < from->pool->blocks)
+                                __builtin_prefetch(&from->pool->owner[SLOT_BLOCK(soon)], 1);
+                }
+                from->octets += SLOT_LENGTH(slot);
+                if (move(from, to, slot, moved) == MOVED)
+                        moved++;
+        }
+        from->packets += taken;
+        if (moved > 0) {
+                wanted = ring_publish(&to->tx, moved);
+                if (wanted)
+                        tell(to, &to->tx.shm->cons_wait, wanted);
+        }
+        wanted = ring_consume(&from->rx, taken);
+        if (wanted)
+                tell(from, &from->rx.shm->prod_wait, wanted);
+        return taken;
+}
+
+/* Whether the port has nothing to do until it is told. It asks to be told first, of packets and then of room. */
+static bool quiet(struct port *port)
+{
+        ring_ask(&port->rx.shm->cons_wait, WAIT_EVENT);
+        if (ring_ready(&port->rx) == 0 || port->pair == NULL)
+                return true;
+        ring_ask(&port->pair->tx.shm->prod_wait, WAIT_EVENT);
+        return ring_room(&port->pair->tx) == 0;
+}
+
+/* One round over the active ports. Returns how many packets were moved. */
+static uint32_t round_active(struct relay *relay)
+{
+        struct port **at = &relay->active;
+        uint32_t total = 0;
+
+        while (*at != NULL) {
+                struct port *port = *at;
+                uint32_t n = port->pair != NULL ? forward(port, port->pair) : 0;
+
+                total += n;
+                port->idle = n > 0 ? 0 : port->idle + 1;
+                if (port->idle >= IDLE_LOOKS && quiet(port)) {
+                        port->active = false;
+                        *at = port->next;
+                        continue;
+                }
+                at = &port->next;
+        }
+        return total;
+}
+
+/* Ports that were rung, for packets or for room: the port and its pair are looked at. */
+static bool collect(struct relay *relay)
+{
+        bool any = false;
+
+        for (uint32_t r = 0; r < RELAY_REGIONS; r++) {
+                struct events *region = relay->regions[r];
+
+                if (region == NULL)
+                        continue;
+                for (uint32_t w = 0; w < relay->words; w++) {
+                        uint64_t bits = events_take(region, w, UINT64_MAX);
+
+                        for (; bits != 0; bits &= bits - 1) {
+                                struct port *port = relay->ports[w * 64 + (uint32_t)__builtin_ctzll(bits)];
+
+                                if (port == NULL || port->own != region)
+                                        continue;
+                                any = true;
+                                activate(relay, port);
+                                if (port->pair != NULL)
+                                        activate(relay, port->pair);
+                        }
+                }
+        }
+        return any;
+}
+
+static bool rung(const void *arg)
+{
+        const struct relay *relay = arg;
+
+        if (atomic_load_explicit(&relay->wanted, memory_order_relaxed))
+                return true;
+        for (const struct port *port = relay->active; port != NULL; port = port->next)
+                if (port->pair != NULL &&
+                    atomic_load_explicit(&port->rx.shm->head, memory_order_relaxed) != port->rx.at &&
+                    port->pair->tx.at - atomic_load_explicit(&port->pair->tx.shm->tail, memory_order_relaxed) <
+                            RING_SLOTS)
+                        return true;
+        for (uint32_t r = 0; r < RELAY_REGIONS; r++) {
+                if (relay->regions[r] == NULL)
+                        continue;
+                for (uint32_t w = 0; w < relay->words; w++)
+                        if (atomic_load_explicit(&relay->regions[r]->shm->pending[w], memory_order_relaxed))
+                                return true;
+        }
+        return false;
+}
+
+/* ---- sleeping ---- */
+
+static void sleep_until_rung(struct relay *relay)
+{
+        struct pollfd fds[RELAY_REGIONS + 1];
+        uint64_t count;
+        nfds_t n = 0;
+
+        fds[n++] = (struct pollfd){.fd = relay->control, .events = POLLIN};
+        for (uint32_t r = 0; r < RELAY_REGIONS; r++)
+                if (relay->regions[r] != NULL) {
+                        atomic_fetch_or(&relay->regions[r]->shm->sleepers, SLEEP_EVENTFD);
+                        fds[n++] = (struct pollfd){.fd = relay->regions[r]->eventfd, .events = POLLIN};
+                }
+        if (rung(relay))
+                return;
+        pthread_mutex_unlock(&relay->lock);
+        if (poll(fds, n, -1) > 0)
+                for (nfds_t i = 0; i < n; i++)
+                        if (fds[i].revents & POLLIN && read(fds[i].fd, &count, sizeof count) < 0)
+                                continue;
+        pthread_mutex_lock(&relay->lock);
+}
+
+/* Before sleeping every port asks for the event, whatever it did a moment ago. */
+static void settle(struct relay *relay)
+{
+        for (struct port *port = relay->active; port != NULL; port = port->next)
+                port->idle = IDLE_LOOKS;
+        round_active(relay);
+}
+
+static void *run(void *arg)
+{
+        struct relay *relay = arg;
+
+        pthread_mutex_lock(&relay->lock);
+        while (!atomic_load(&relay->stop)) {
+                if (atomic_load_explicit(&relay->wanted, memory_order_relaxed)) {
+                        pthread_mutex_unlock(&relay->lock);
+                        while (atomic_load(&relay->wanted) && !atomic_load(&relay->stop))
+                                sched_yield();
+                        pthread_mutex_lock(&relay->lock);
+                }
+                if ((int)collect(relay) | (round_active(relay) > 0))
+                        continue;
+                if (wait_poll(&relay->poller, rung, relay))
+                        continue;
+                settle(relay);
+                if (relay->active == NULL)
+                        sleep_until_rung(relay);
+        }
+        pthread_mutex_unlock(&relay->lock);
+        return NULL;
+}
+
+int relay_start(struct relay *relay)
+{
+        sigset_t all, before;
+        int error;
+
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        error = pthread_create(&relay->thread, NULL, run, relay);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        relay->running = error == 0;
+        return -error;
+}
+
+void relay_destroy(struct relay *relay)
+{
+        if (relay->running) {
+                atomic_store(&relay->stop, true);
+                wait_ring_eventfd(relay->control);
+                pthread_join(relay->thread, NULL);
+        }
+        for (uint32_t i = 0; i < relay->words * 64; i++)
+                free(relay->ports[i]);
+        close(relay->control);
+        free(relay);
+}
+
+/* ---- what the control plane asks for ---- */
+
+int relay_add_region(struct relay *relay, struct events *region)
+{
+        int error = -ENOSPC;
+
+        acquire(relay);
+        for (uint32_t r = 0; r < RELAY_REGIONS; r++)
+                if (relay->regions[r] == NULL) {
+                        relay->regions[r] = region;
+                        error = 0;
+                        break;
+                }
+        release(relay);
+        return error;
+}
+
+void relay_remove_region(struct relay *relay, struct events *region)
+{
+        acquire(relay);
+        for (uint32_t r = 0; r < RELAY_REGIONS; r++)
+                if (relay->regions[r] == region)
+                        relay->regions[r] = NULL;
+        release(relay);
+}
+
+int relay_add(struct relay *relay, struct pool *pool, struct segment *segment, struct events *own,
+              struct events *peer, const struct flow_spec *spec)
+{
+        uint32_t bit = spec->fd - FD_BASE;
+        struct port *port;
+        int error = 0;
+
+        if (bit >= EVENT_BITS || spec->index >= segment->flows || spec->side > 1)
+                return -EINVAL;
+        port = calloc(1, sizeof *port);
+        if (port == NULL)
+                return -ENOMEM;
+        port->shm = &segment->shm->flow[spec->index];
+        port->pool = pool;
+        port->own = own;
+        port->peer = peer;
+        port->fd = spec->fd;
+        port->peer_fd = spec->peer_fd;
+        ring_attach(&port->tx, port->shm, spec->side, spec->serial, true);
+        ring_attach(&port->rx, port->shm, 1 - spec->side, spec->serial, false);
+        acquire(relay);
+        if (relay->ports[bit] != NULL) {
+                free(port);
+                error = -EEXIST;
+        } else {
+                relay->ports[bit] = port;
+                if (relay->words < bit / 64 + 1)
+                        relay->words = bit / 64 + 1;
+        }
+        release(relay);
+        return error;
+}
+
+static struct port *port_of(struct relay *relay, uint32_t fd)
+{
+        uint32_t bit = fd - FD_BASE;
+
+        return bit < EVENT_BITS ? relay->ports[bit] : NULL;
+}
+
+int relay_pair(struct relay *relay, uint32_t a, uint32_t b)
+{
+        struct port *one, *other;
+        int error = 0;
+
+        acquire(relay);
+        one = port_of(relay, a);
+        other = port_of(relay, b);
+        if (one == NULL || other == NULL || one == other) {
+                error = -EBADF;
+        } else if (one->pair != NULL || other->pair != NULL) {
+                error = -EISCONN;
+        } else {
+                one->pair = other;
+                other->pair = one;
+                activate(relay, one);
+                activate(relay, other);
+        }
+        release(relay);
+        return error;
+}
+
+static void deactivate(struct relay *relay, struct port *port)
+{
+        struct port **at = &relay->active;
+
+        while (*at != NULL && *at != port)
+                at = &(*at)->next;
+        if (*at != NULL)
+                *at = port->next;
+}
+
+/* Packets that can no longer be delivered go back to the pool. */
+static void drain(struct port *port)
+{
+        uint32_t ready;
+
+        while ((ready = ring_ready(&port->rx)) > 0) {
+                for (uint32_t i = 0; i < ready; i++) {
+                        uint64_t slot = ring_peek(&port->rx, i);
+
+                        if (pool_packet(port->pool, slot) != NULL)
+                                pool_free(port->pool, SLOT_BLOCK(slot), port->rx.owner);
+                }
+                ring_consume(&port->rx, ready);
+        }
+}
+
+int relay_remove(struct relay *relay, uint32_t fd)
+{
+        struct port *port;
+
+        acquire(relay);
+        port = port_of(relay, fd);
+        if (port != NULL) {
+                /* What its process wrote before it left is still delivered, as far as there is room. */
+                while (port->pair != NULL && forward(port, port->pair) > 0)
+                        continue;
+                drain(port);
+                if (port->pair != NULL)
+                        port->pair->pair = NULL;
+                deactivate(relay, port);
+                relay->ports[fd - FD_BASE] = NULL;
+        }
+        release(relay);
+        free(port);
+        return port != NULL ? 0 : -EBADF;
+}
+
+int relay_stats(struct relay *relay, uint32_t fd, struct port_stats *stats)
+{
+        struct port *port;
+
+        acquire(relay);
+        port = port_of(relay, fd);
+        if (port != NULL) {
+                uint64_t queued = port->tx.at - atomic_load(&port->tx.shm->tail);
+
+                *stats = (struct port_stats){
+                        .packets = port->packets,
+                        .octets = port->octets,
+                        .dropped = port->dropped,
+                        .refused = port->refused,
+                        .queued = queued > RING_SLOTS ? 0 : queued,
+                };
+        }
+        release(relay);
+        return port != NULL ? 0 : -EBADF;
+}

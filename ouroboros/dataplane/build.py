@@ -1,0 +1,176 @@
+"""Compiles the data plane: C that runs without the GIL and never calls back into Python (design 1).
+
+The declarations here repeat, for cffi, what the headers in `src/` say; the compiler checks that they agree.
+"""
+
+from pathlib import Path
+
+from cffi import FFI
+
+HERE = Path(__file__).resolve().parent
+SOURCES = ["map", "wait", "pool", "events", "segment", "flow", "flow_io", "process", "fset", "irm"]
+
+CDEF = """
+    #define LAYOUT_VERSION ...
+    #define POOL_CLASSES 4
+    #define HEADROOM ...
+    #define TAILROOM ...
+    #define RING_SLOTS ...
+    #define EVENT_BITS ...
+    #define FD_BASE ...
+    #define EMUSTSLEEP ...
+    #define END_DOWN ...
+    #define END_PEER ...
+    #define END_DECLARED ...
+
+    /* map */
+    extern unsigned map_generation;
+
+    /* wait */
+    int64_t wait_now(void);
+
+    /* pool */
+    struct pool_class {
+        uint32_t stride;
+        uint32_t blocks;
+        uint32_t first;
+        uint32_t reserve;
+        ...;
+    };
+    struct pool {
+        uint32_t blocks;
+        size_t size;
+        struct pool_class classes[POOL_CLASSES];
+        ...;
+    };
+    size_t pool_plan(struct pool_class classes[POOL_CLASSES]);
+    int pool_create(const char *name, const struct pool_class classes[POOL_CLASSES]);
+    struct pool *pool_map(int fd, uint64_t token, bool reserve);
+    void pool_unmap(struct pool *pool);
+    int64_t pool_alloc(struct pool *pool, size_t length);
+    bool pool_free(struct pool *pool, uint32_t block, uint64_t owner);
+    size_t pool_largest(const struct pool *pool);
+    bool pool_transfer(struct pool *pool, uint32_t block, uint64_t from, uint64_t to);
+    uint64_t pool_failures(const struct pool *pool);
+    uint64_t pool_refused(const struct pool *pool);
+    void pool_owners(const struct pool *pool, uint64_t *out);
+    uint64_t owner_process(uint64_t token);
+    uint64_t owner_ring(uint64_t serial, uint32_t ring);
+
+    /* events */
+    struct events { int eventfd; ...; };
+    int events_create(const char *name);
+    struct events *events_map(int fd, int eventfd);
+    void events_unmap(struct events *events);
+    void events_raise(struct events *events, uint32_t fd);
+    void events_kick(struct events *events);
+
+    /* segment */
+    struct segment { uint32_t flows; ...; };
+    int segment_create(const char *name, uint32_t flows);
+    struct segment *segment_map(int fd);
+    void segment_unmap(struct segment *segment);
+
+    /* flow */
+    struct flow_spec {
+        uint32_t fd;
+        uint32_t index;
+        uint32_t side;
+        uint32_t peer_fd;
+        uint64_t serial;
+        uint64_t max_packet;
+    };
+    struct flow { uint32_t fd; uint64_t max_packet; ...; };
+    struct flow *flow_attach(struct pool *pool, struct segment *segment, struct events *peer,
+                             const struct flow_spec *spec);
+    void flow_detach(struct flow *flow);
+    void flow_destroy(struct flow *flow);
+    ssize_t flow_write(struct flow *flow, const void *buffer, size_t length);
+    ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengths, uint32_t each,
+                        uint32_t count);
+    ssize_t flow_read(struct flow *flow, void *buffer, size_t count);
+    ssize_t flow_readv(struct flow *flow, void *buffer, size_t size, uint32_t *lengths, uint32_t max,
+                       uint32_t *each);
+    int flow_sleep(struct flow *flow, bool writing, int64_t deadline);
+    bool flow_is_down(struct flow *flow);
+    void flow_declare(struct flow *flow, bool down);
+    bool flow_ask_room(struct flow *flow);
+    void flow_queues(struct flow *flow, uint64_t *rx, uint64_t *tx);
+    uint32_t flow_get_flags(const struct flow *flow);
+    void flow_set_flags(struct flow *flow, uint32_t flags);
+
+    /* process */
+    struct process { ...; };
+    struct process *process_create(struct events *events);
+    void process_destroy(struct process *process);
+    int process_watch(struct process *process, int rpc);
+    void process_add(struct process *process, struct flow *flow);
+    void process_remove(struct process *process, struct flow *flow);
+    void process_poll_flow(struct process *process, struct flow *flow, int eventfd);
+
+    /* fset */
+    struct fset { ...; };
+    struct fevent { uint32_t fd; uint32_t type; };
+    struct fset *fset_create(struct process *process);
+    void fset_destroy(struct fset *set);
+    int fset_add(struct fset *set, uint32_t fd);
+    void fset_remove(struct fset *set, uint32_t fd);
+    bool fset_has(struct fset *set, uint32_t fd);
+    void fset_set_eventfd(struct fset *set, int eventfd);
+    int fset_take(struct fset *set, struct fevent *out, int max, bool patient);
+    int fset_sleep(struct fset *set, int64_t deadline);
+
+    /* irm */
+    struct sweep;
+    void irm_flow_reset(struct segment *segment, uint32_t index);
+    void irm_end_signal(struct segment *segment, uint32_t index, uint32_t side, uint32_t set, uint32_t clear,
+                        uint32_t events, struct events *region, uint32_t fd);
+    uint64_t irm_queued(const struct segment *segment, uint32_t index, uint32_t ring);
+    uint64_t irm_written(const struct segment *segment, uint32_t index, uint32_t ring);
+    uint32_t irm_flow_drain(struct segment *segment, uint32_t index, uint64_t serial, struct pool *pool);
+    struct sweep *irm_sweep_create(struct pool *pool);
+    int irm_sweep_owner(struct sweep *sweep, uint64_t owner);
+    int irm_sweep_ring(struct sweep *sweep, const struct segment *segment, uint32_t index, uint32_t ring,
+                       uint64_t serial);
+    uint32_t irm_sweep_run(struct sweep *sweep);
+"""
+
+INCLUDES = """
+    #include "process.h"
+    #include "irm.h"
+    #include "map.h"
+"""
+
+COMPILE_ARGS = ["-std=gnu11", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra"]
+
+
+def extension(
+    module: str,
+    *,
+    root: str = "",
+    cdef: str = "",
+    includes: str = "",
+    sources: tuple[str, ...] = (),
+    compile_args: tuple[str, ...] = (),
+) -> FFI:
+    """The cffi builder of a module that contains the data plane and, for IPCPs, more.
+
+    `root` is prefixed to the sources, which setuptools wants relative to setup.py. Tests build the same with crash
+    points (`src/crash.h`).
+    """
+    ffi = FFI()
+    ffi.cdef(CDEF + cdef)
+    ffi.set_source(
+        module,
+        INCLUDES + includes,
+        sources=[f"{root}ouroboros/dataplane/src/{name}.c" for name in SOURCES]
+        + [root + source for source in sources],
+        depends=[str(path) for path in sorted((HERE / "src").glob("*.h"))],
+        include_dirs=[str(HERE / "src"), *{str((HERE.parent.parent / source).parent) for source in sources}],
+        extra_compile_args=[*COMPILE_ARGS, *compile_args],
+        libraries=["pthread"],
+    )
+    return ffi
+
+
+ffi = extension("ouroboros.dataplane._dataplane")

@@ -1,0 +1,44 @@
+/*
+ * events: the event region of a process: a bitmap over its flow descriptors and an eventcount (design 3).
+ *
+ * A bit says "look at this flow"; what there is to see lies in the flow (packets in the ring: a level; other events:
+ * latched in end_shm.events). So it cannot overflow, and a bit set without a reason costs one look.
+ * An application has one region; an IPCP one for each trust domain, so that nobody can clear another's bits.
+ */
+#ifndef OUROBOROS_EVENTS_H
+#define OUROBOROS_EVENTS_H
+
+#include <stddef.h>
+
+#include "layout.h"
+
+struct events {
+        struct events_shm *shm;
+        size_t size;
+        int eventfd; /* rung when the owner sleeps in poll(2) */
+        unsigned generation;
+};
+
+int events_create(const char *name);
+
+/* Both descriptors stay the caller's; the eventfd must outlive the region. NULL with errno set. */
+struct events *events_map(int fd, int eventfd);
+void events_unmap(struct events *events);
+
+/* Set the bit of a descriptor and wake the owner. Out of range: nothing. */
+void events_raise(struct events *events, uint32_t fd);
+
+/* Wake every thread that sleeps on the region, without an event. */
+void events_kick(struct events *events);
+
+/* Take the bits of word `w` that `mask` wants. */
+static inline uint64_t events_take(struct events *events, uint32_t w, uint64_t mask)
+{
+        uint64_t bits = atomic_load_explicit(&events->shm->pending[w], memory_order_seq_cst) & mask;
+
+        if (bits != 0)
+                atomic_fetch_and_explicit(&events->shm->pending[w], ~bits, memory_order_seq_cst);
+        return bits;
+}
+
+#endif

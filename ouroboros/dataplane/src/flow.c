@@ -1,0 +1,259 @@
+#define _GNU_SOURCE
+#include "flow.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "map.h"
+
+struct flow *flow_attach(struct pool *pool, struct segment *segment, struct events *peer,
+                         const struct flow_spec *spec)
+{
+        struct flow *flow;
+
+        if (spec->index >= segment->flows || spec->side > 1 || spec->fd - FD_BASE >= EVENT_BITS)
+                return NULL;
+        flow = aligned_alloc(CACHE_LINE, (sizeof *flow + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
+        if (flow == NULL)
+                return NULL;
+        *flow = (struct flow){
+                .pool = pool,
+                .segment = segment,
+                .shm = &segment->shm->flow[spec->index],
+                .peer = peer,
+                .fd = spec->fd,
+                .side = spec->side,
+                .peer_fd = spec->peer_fd,
+                .max_packet = spec->max_packet ? spec->max_packet : pool_largest(pool),
+                .generation = map_generation,
+                .flags = FLOW_RDWR | FLOW_WNOPART,
+                .eventfd = -1,
+                .tx_poller = {POLLER_INITIAL},
+                .rx_poller = {POLLER_INITIAL},
+        };
+        if (flow->max_packet > pool_largest(pool))
+                flow->max_packet = pool_largest(pool);
+        flow->end = &flow->shm->end[spec->side];
+        ring_attach(&flow->tx, flow->shm, spec->side, spec->serial, true);
+        ring_attach(&flow->rx, flow->shm, 1 - spec->side, spec->serial, false);
+        flow->tx_settled = flow->tx.other;
+        return flow;
+}
+
+static void wake_sleepers(struct flow *flow)
+{
+        atomic_store(&flow->rx.shm->cons_wait, 0);
+        atomic_store(&flow->tx.shm->prod_wait, 0);
+        wait_wake(&flow->rx.shm->cons_wait);
+        wait_wake(&flow->tx.shm->prod_wait);
+}
+
+/* Packets that nobody will read any more. */
+static void drain(struct flow *flow)
+{
+        uint32_t ready;
+
+        if (flow->part_length > 0) {
+                pool_free(flow->pool, flow->part_block, flow->pool->self);
+                flow->part_length = 0;
+        }
+        while ((ready = ring_ready(&flow->rx)) > 0) {
+                for (uint32_t i = 0; i < ready; i++) {
+                        uint64_t slot = ring_peek(&flow->rx, i);
+
+                        if (pool_packet(flow->pool, slot) != NULL)
+                                pool_free(flow->pool, SLOT_BLOCK(slot), flow->rx.owner);
+                }
+                if (ring_consume(&flow->rx, ready) & WAIT_FUTEX)
+                        wait_wake(&flow->rx.shm->prod_wait);
+        }
+}
+
+void flow_detach(struct flow *flow)
+{
+        if (flow->generation != map_generation)
+                return;
+        spinlock_acquire(&flow->rx_lock);
+        spinlock_acquire(&flow->tx_lock);
+        if (!flow->rx_closed) {
+                drain(flow);
+                flow->rx_closed = true;
+                flow->tx_closed = true;
+        }
+        spinlock_release(&flow->tx_lock);
+        spinlock_release(&flow->rx_lock);
+        while (atomic_load(&flow->sleepers) > 0) {
+                wake_sleepers(flow);
+                sched_yield();
+        }
+}
+
+void flow_destroy(struct flow *flow)
+{
+        free(flow);
+}
+
+uint32_t flow_state(const struct flow *flow)
+{
+        return atomic_load_explicit(&flow->end->state, memory_order_acquire) |
+               atomic_load_explicit(&flow->gone, memory_order_relaxed);
+}
+
+int flow_error(const struct flow *flow)
+{
+        uint32_t state = flow_state(flow);
+
+        if (state & END_PEER)
+                return -EFLOWPEER;
+        return state ? -EFLOWDOWN : 0;
+}
+
+uint32_t flow_take_events(struct flow *flow)
+{
+        uint32_t events;
+
+        if (atomic_load_explicit(&flow->end->events, memory_order_relaxed) == 0)
+                return 0;
+        events = atomic_exchange_explicit(&flow->end->events, 0, memory_order_acq_rel);
+        /* DOWN and UP report the state as it is now, not its history. */
+        if ((events & (EVENT_DOWN | EVENT_UP)) == (EVENT_DOWN | EVENT_UP))
+                events &= flow_state(flow) ? ~EVENT_UP : ~EVENT_DOWN;
+        return events;
+}
+
+uint32_t flow_get_flags(const struct flow *flow)
+{
+        return atomic_load_explicit(&flow->flags, memory_order_relaxed);
+}
+
+void flow_set_flags(struct flow *flow, uint32_t flags)
+{
+        atomic_store_explicit(&flow->flags, flags, memory_order_relaxed);
+}
+
+static void latch(struct flow *flow, unsigned side, uint32_t event)
+{
+        struct ring_shm *rx = &flow->shm->ring[1 - side];
+        struct ring_shm *tx = &flow->shm->ring[side];
+
+        atomic_fetch_or(&flow->shm->end[side].events, event);
+        atomic_exchange(&rx->cons_wait, 0);
+        atomic_exchange(&tx->prod_wait, 0);
+        wait_wake(&rx->cons_wait);
+        wait_wake(&tx->prod_wait);
+}
+
+void flow_declare(struct flow *flow, bool down)
+{
+        spinlock_acquire(&flow->rx_lock);
+        for (unsigned side = 0; side < 2 && !flow->rx_closed; side++) {
+                _Atomic uint32_t *state = &flow->shm->end[side].state;
+                uint32_t before = down ? atomic_fetch_or(state, END_DECLARED) :
+                                         atomic_fetch_and(state, ~END_DECLARED);
+
+                if (((before & END_DECLARED) != 0) == down)
+                        continue;
+                latch(flow, side, down ? EVENT_DOWN : EVENT_UP);
+                if (side != flow->side && flow->peer != NULL)
+                        events_raise(flow->peer, flow->peer_fd);
+        }
+        spinlock_release(&flow->rx_lock);
+}
+
+void flow_orphan(struct flow *flow)
+{
+        spinlock_acquire(&flow->rx_lock);
+        atomic_store(&flow->gone, END_DOWN);
+        if (!flow->rx_closed) {
+                latch(flow, flow->side, EVENT_DOWN);
+                wait_ring_eventfd(atomic_load(&flow->eventfd));
+        }
+        spinlock_release(&flow->rx_lock);
+}
+
+bool flow_is_down(struct flow *flow)
+{
+        bool down;
+
+        spinlock_acquire(&flow->rx_lock);
+        down = !flow->rx_closed && flow_state(flow) != 0;
+        spinlock_release(&flow->rx_lock);
+        return down;
+}
+
+static uint64_t queued(const struct ring_shm *ring)
+{
+        uint64_t n = atomic_load(&ring->head) - atomic_load(&ring->tail);
+
+        return n > RING_SLOTS ? 0 : n;
+}
+
+void flow_queues(struct flow *flow, uint64_t *rx, uint64_t *tx)
+{
+        *rx = *tx = 0;
+        spinlock_acquire(&flow->rx_lock);
+        if (!flow->rx_closed) {
+                *rx = queued(flow->rx.shm);
+                *tx = queued(flow->tx.shm);
+        }
+        spinlock_release(&flow->rx_lock);
+}
+
+/* ---- sleeping ---- */
+
+static bool tx_has_room(struct flow *flow)
+{
+        return atomic_load_explicit(&flow->tx.shm->tail, memory_order_seq_cst) != flow->tx.other;
+}
+
+static bool rx_has_packet(const struct flow *flow)
+{
+        return atomic_load_explicit(&flow->rx.shm->head, memory_order_seq_cst) != flow->rx.at;
+}
+
+int flow_sleep(struct flow *flow, bool writing, int64_t deadline)
+{
+        _Atomic uint32_t *word;
+        uint32_t value;
+        int result = 0;
+
+        if (flow->generation != map_generation)
+                return -EBADF;
+        atomic_fetch_add(&flow->sleepers, 1);
+        spinlock_acquire(writing ? &flow->tx_lock : &flow->rx_lock);
+        if (writing ? flow->tx_closed : flow->rx_closed) {
+                spinlock_release(writing ? &flow->tx_lock : &flow->rx_lock);
+                atomic_fetch_sub(&flow->sleepers, 1);
+                return 0;
+        }
+        word = writing ? &flow->tx.shm->prod_wait : &flow->rx.shm->cons_wait;
+        value = ring_ask(word, WAIT_FUTEX);
+        if ((writing ? tx_has_room(flow) : rx_has_packet(flow)) || flow_state(flow))
+                value = 0;
+        spinlock_release(writing ? &flow->tx_lock : &flow->rx_lock);
+        if (value != 0)
+                result = wait_sleep(word, value, deadline);
+        atomic_fetch_sub(&flow->sleepers, 1);
+        return result;
+}
+
+bool flow_ask_room(struct flow *flow)
+{
+        bool room;
+
+        spinlock_acquire(&flow->tx_lock);
+        if (flow->tx_closed) {
+                spinlock_release(&flow->tx_lock);
+                return true;
+        }
+        ring_ask(&flow->tx.shm->prod_wait, WAIT_EVENT);
+        room = tx_has_room(flow) || flow_state(flow);
+        spinlock_release(&flow->tx_lock);
+        return room;
+}
+
+void flow_set_eventfd(struct flow *flow, int eventfd)
+{
+        atomic_store(&flow->eventfd, eventfd);
+}

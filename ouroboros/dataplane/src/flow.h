@@ -1,0 +1,141 @@
+/*
+ * flow: one end of a flow in one process (paper 2.7): attaching, state, reading, writing, sleeping.
+ *
+ * Reading and writing never sleep: where a blocking call finds nothing after polling, it returns -EMUSTSLEEP, and
+ * the caller, which has signals to handle, comes back with flow_sleep. Threads may share an end.
+ * Negative results are -errno, or a number of errors.h.
+ */
+#ifndef OUROBOROS_FLOW_H
+#define OUROBOROS_FLOW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "errors.h"
+#include "events.h"
+#include "pool.h"
+#include "ring.h"
+#include "segment.h"
+#include "wait.h"
+
+/* Flags of fccntl (spec cli-api 4.4). */
+#define FLOW_RDONLY 00u
+#define FLOW_WRONLY 01u
+#define FLOW_RDWR 02u
+#define FLOW_ACCMODE 03u
+#define FLOW_DOWN 04u
+#define FLOW_RNOBLOCK 01000u
+#define FLOW_WNOBLOCK 02000u
+#define FLOW_RNOPART 010000u
+#define FLOW_WNOPART 020000u
+
+/* What the IRMd tells a process about its end; trusted. */
+struct flow_spec {
+        uint32_t fd;
+        uint32_t index;
+        uint32_t side;
+        uint32_t peer_fd;
+        uint64_t serial;
+        uint64_t max_packet;
+};
+
+/* Octets of large blocks that may be under way in one ring: keeps a slow reader from taking the pool. */
+#define BIG_STRIDE 4096u
+#define BIG_LIMIT (1u << 20)
+
+struct flow {
+        struct pool *pool;
+        struct segment *segment;
+        struct flow_shm *shm;
+        struct end_shm *end;
+        struct events *peer; /* the peer's region, may be NULL */
+        uint32_t fd;
+        uint32_t side;
+        uint32_t peer_fd;
+        uint64_t max_packet;
+        unsigned generation;
+        _Atomic uint32_t flags;
+        _Atomic uint32_t gone;     /* END_*: what this process knows by itself (the IRMd has gone) */
+        _Atomic uint32_t sleepers; /* threads that look at the rings without a lock: polling or asleep */
+        _Atomic int eventfd;       /* for poll(2), -1: none asked for */
+
+        _Alignas(CACHE_LINE) struct spinlock tx_lock;
+        bool tx_closed;
+        struct ring tx;
+        struct poller tx_poller;
+        uint64_t tx_settled; /* ring index up to which large blocks are accounted for */
+        uint32_t tx_big;
+        uint8_t tx_class[RING_SLOTS];
+
+        _Alignas(CACHE_LINE) struct spinlock rx_lock;
+        bool rx_closed;
+        bool end_mark; /* the last read took exactly the rest of a packet: the next one returns 0 */
+        struct ring rx;
+        struct poller rx_poller;
+        uint32_t part_block; /* a packet of which a part has been read; this process owns the block */
+        uint32_t part_length;
+        uint8_t *part;
+};
+
+struct flow *flow_attach(struct pool *pool, struct segment *segment, struct events *peer,
+                         const struct flow_spec *spec);
+
+/* Leave the flow: wakes this process's sleepers, gives back what was queued for it. The handle stays valid. */
+void flow_detach(struct flow *flow);
+void flow_destroy(struct flow *flow);
+
+/* Octets written (all of them), 0 for an empty packet. */
+ssize_t flow_write(struct flow *flow, const void *buffer, size_t length);
+
+/*
+ * `count` packets, one behind the other in `buffer`: lengths in `lengths`, or all of `each` octets when it is NULL.
+ * Returns how many were written, at least one, else an error.
+ */
+ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengths, uint32_t each, uint32_t count);
+
+/* Octets of the packet at the front, 0 = its end (spec cli-api 4.3). */
+ssize_t flow_read(struct flow *flow, void *buffer, size_t count);
+
+/*
+ * Up to `max` whole packets one behind the other in `buffer`, their lengths in `lengths`. Returns how many, or
+ * -ENOBUFS when the first is longer than `size`: lengths[0] says how long. *each: their length when all are equal.
+ */
+ssize_t flow_readv(struct flow *flow, void *buffer, size_t size, uint32_t *lengths, uint32_t max, uint32_t *each);
+
+/* Sleep until there may be something to read (room to write), the deadline (-1: none), or a signal. */
+int flow_sleep(struct flow *flow, bool writing, int64_t deadline);
+
+/*
+ * EVENT_* bits to deliver now: the latched ones, which this clears, and PKT while packets wait. With none waiting
+ * the next packet will set the end's bit in the event region. *again: look again even if no bit is set.
+ */
+uint32_t flow_examine(struct flow *flow, bool *again);
+
+/* For those who hold a lock of an attached end. */
+uint32_t flow_take_events(struct flow *flow);
+uint32_t flow_state(const struct flow *flow);
+int flow_error(const struct flow *flow); /* 0, -EFLOWDOWN or -EFLOWPEER */
+
+/* The same for everybody. */
+bool flow_is_down(struct flow *flow);
+
+uint32_t flow_get_flags(const struct flow *flow);
+void flow_set_flags(struct flow *flow, uint32_t flags);
+
+/* Declare the flow down, or up again, for both ends (fccntl). */
+void flow_declare(struct flow *flow, bool down);
+
+/* The IRMd has gone: down for this end, wakes its sleepers. */
+void flow_orphan(struct flow *flow);
+
+/* Ask for an event when there is room again; true when there is room already. For event loops. */
+bool flow_ask_room(struct flow *flow);
+
+/* Make the end pollable through that eventfd, the caller's. */
+void flow_set_eventfd(struct flow *flow, int eventfd);
+
+/* Packets waiting to be read here, and waiting for the peer. */
+void flow_queues(struct flow *flow, uint64_t *rx, uint64_t *tx);
+
+#endif

@@ -1,0 +1,222 @@
+/* fset: sets of flows and waiting for their events (paper Listings 6 and 7). */
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "map.h"
+#include "process.h"
+
+struct fset *fset_create(struct process *process)
+{
+        struct fset *set = calloc(1, sizeof *set);
+
+        if (set == NULL)
+                return NULL;
+        set->process = process;
+        set->eventfd = -1;
+        atomic_store(&set->poller.budget, POLLER_INITIAL);
+        return set;
+}
+
+void fset_set_eventfd(struct fset *set, int eventfd)
+{
+        struct process *process = set->process;
+
+        pthread_mutex_lock(&process->lock);
+        if (set->eventfd < 0) {
+                set->next = process->sets;
+                process->sets = set;
+        }
+        set->eventfd = eventfd;
+        pthread_mutex_unlock(&process->lock);
+        wait_ring_eventfd(process->control);
+        wait_ring_eventfd(eventfd); /* readable until a take finds nothing */
+}
+
+static void unlink_set(struct fset *set)
+{
+        struct fset **at = &set->process->sets;
+
+        while (*at != NULL && *at != set)
+                at = &(*at)->next;
+        if (*at != NULL)
+                *at = set->next;
+}
+
+void fset_destroy(struct fset *set)
+{
+        struct process *process = set->process;
+
+        if (process->generation == map_generation) {
+                pthread_mutex_lock(&process->lock);
+                if (set->eventfd >= 0)
+                        unlink_set(set);
+                for (uint32_t w = 0; w < EVENT_WORDS; w++)
+                        process->grouped[w] &= ~set->member[w];
+                pthread_mutex_unlock(&process->lock);
+        }
+        free(set);
+}
+
+static uint64_t bit_of(uint32_t fd, uint32_t *w)
+{
+        *w = (fd - FD_BASE) / 64;
+        return 1ull << ((fd - FD_BASE) % 64);
+}
+
+bool fset_has(struct fset *set, uint32_t fd)
+{
+        uint32_t w;
+        uint64_t bit = bit_of(fd, &w);
+        bool has;
+
+        pthread_mutex_lock(&set->process->lock);
+        has = w < EVENT_WORDS && set->member[w] & bit;
+        pthread_mutex_unlock(&set->process->lock);
+        return has;
+}
+
+int fset_add(struct fset *set, uint32_t fd)
+{
+        struct process *process = set->process;
+        uint32_t w;
+        uint64_t bit = bit_of(fd, &w);
+        int error = 0;
+
+        if (w >= EVENT_WORDS)
+                return -EBADF;
+        pthread_mutex_lock(&process->lock);
+        if (!(set->member[w] & bit)) {
+                if (process->grouped[w] & bit) {
+                        error = -EPERM;
+                } else {
+                        process->grouped[w] |= bit;
+                        set->member[w] |= bit;
+                        set->pending[w] |= bit; /* packets may be waiting already */
+                        if (process->words < w + 1)
+                                process->words = w + 1;
+                }
+        }
+        pthread_mutex_unlock(&process->lock);
+        if (error == 0) {
+                wait_ring_eventfd(set->eventfd);
+                events_kick(process->events);
+        }
+        return error;
+}
+
+void fset_remove(struct fset *set, uint32_t fd)
+{
+        uint32_t w;
+        uint64_t bit = bit_of(fd, &w);
+
+        if (w >= EVENT_WORDS)
+                return;
+        pthread_mutex_lock(&set->process->lock);
+        if (set->member[w] & bit) {
+                set->member[w] &= ~bit;
+                set->pending[w] &= ~bit;
+                set->process->grouped[w] &= ~bit;
+        }
+        pthread_mutex_unlock(&set->process->lock);
+}
+
+/* ALLOC before what it makes possible, the end of the flow last. */
+static const uint32_t order[] = {EVENT_ALLOC, EVENT_PKT, EVENT_DOWN, EVENT_UP, EVENT_PEER, EVENT_DEALLOC};
+#define TYPES (int)(sizeof order / sizeof order[0])
+
+static int deliver(struct fset *set, uint32_t bit, struct fevent *out)
+{
+        struct flow *flow = set->process->flows[bit];
+        uint64_t mask = 1ull << (bit % 64);
+        uint32_t events;
+        bool again;
+        int n = 0;
+
+        if (flow == NULL) {
+                set->pending[bit / 64] &= ~mask;
+                out[0] = (struct fevent){bit + FD_BASE, EVENT_ALLOC};
+                return 1;
+        }
+        events = flow_examine(flow, &again);
+        if (!again)
+                set->pending[bit / 64] &= ~mask;
+        for (int i = 0; i < TYPES; i++)
+                if (events & order[i])
+                        out[n++] = (struct fevent){bit + FD_BASE, order[i]};
+        return n;
+}
+
+/* One look at every member that has its bit set, from where the last look ended. */
+static int take(struct fset *set, struct fevent *out, int max)
+{
+        struct process *process = set->process;
+        uint32_t words = process->words, i;
+        int n = 0;
+
+        pthread_mutex_lock(&process->lock);
+        for (i = 0; i < words && n + TYPES <= max; i++) {
+                uint32_t w = (set->cursor + i) % words;
+                uint64_t bits;
+
+                if (set->member[w] == 0)
+                        continue;
+                set->pending[w] |= events_take(process->events, w, set->member[w]);
+                for (bits = set->pending[w]; bits != 0 && n + TYPES <= max; bits &= bits - 1)
+                        n += deliver(set, w * 64 + (uint32_t)__builtin_ctzll(bits), out + n);
+        }
+        set->cursor = words ? (set->cursor + i) % words : 0;
+        pthread_mutex_unlock(&process->lock);
+        return n;
+}
+
+static bool anything(const void *arg)
+{
+        const struct fset *set = arg;
+        const struct process *process = set->process;
+
+        for (uint32_t w = 0; w < process->words; w++)
+                if ((atomic_load_explicit(&process->events->shm->pending[w], memory_order_relaxed) |
+                     set->pending[w]) &
+                    set->member[w])
+                        return true;
+        return false;
+}
+
+int fset_take(struct fset *set, struct fevent *out, int max, bool patient)
+{
+        uint64_t count;
+        int n;
+
+        if (set->process->generation != map_generation)
+                return -EBADF;
+        n = take(set, out, max);
+        if (n > 0)
+                return n;
+        if (patient && wait_poll(&set->poller, anything, set))
+                n = take(set, out, max);
+        if (n == 0 && set->eventfd >= 0) {
+                if (read(set->eventfd, &count, sizeof count) < 0) {
+                        /* Was clear already. */
+                }
+                if (anything(set))
+                        wait_ring_eventfd(set->eventfd);
+        }
+        return n;
+}
+
+int fset_sleep(struct fset *set, int64_t deadline)
+{
+        struct events_shm *shm = set->process->events->shm;
+        uint32_t seq;
+
+        if (set->process->generation != map_generation)
+                return -EBADF;
+        if (atomic_load(&set->process->orphan))
+                return -EIRMD;
+        seq = atomic_load(&shm->seq);
+        atomic_fetch_or(&shm->sleepers, SLEEP_FUTEX);
+        if (anything(set))
+                return 0;
+        return wait_sleep(&shm->seq, seq, deadline);
+}

@@ -1,0 +1,116 @@
+/*
+ * pool: the packet pool (design 3): size classes of fixed blocks with head and tail room.
+ *
+ * The owner word of a block is the truth; free hints (one bit a block, in shared memory) and the caches
+ * (private, one a thread) only say where to look. A hint may be stale or lost: allocation then moves on to the
+ * next one, or scans. So a process may be killed at any instruction, and whatever it held is found by its owner
+ * word (reclaim.h).
+ */
+#ifndef OUROBOROS_POOL_H
+#define OUROBOROS_POOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "crash.h"
+#include "layout.h"
+
+#define POOL_THREADS 32
+#define POOL_CACHE 64
+
+struct pool_cache {
+        uint32_t count;
+        uint32_t limit;
+        uint32_t block[POOL_CACHE];
+};
+
+struct pool {
+        struct pool_shm *shm;
+        _Atomic uint64_t *owner;
+        uint8_t *base;
+        size_t size;
+        uint32_t blocks;
+        struct pool_class classes[POOL_CLASSES]; /* private, checked copy */
+        _Atomic uint64_t *hints[POOL_CLASSES];
+        uint64_t self; /* OWNER_PROCESS of this process */
+        bool reserve;  /* may use the reserve */
+        _Atomic uint32_t cursor[POOL_CLASSES];
+        _Atomic uint64_t refused; /* slots and blocks that made no sense */
+        unsigned generation;
+        struct pool_cache (*cache)[POOL_CLASSES]; /* [thread][class] */
+};
+
+/* Octets a pool of that geometry takes; fills in the offsets. */
+size_t pool_plan(struct pool_class classes[POOL_CLASSES]);
+int pool_create(const char *name, const struct pool_class classes[POOL_CLASSES]);
+struct pool *pool_map(int fd, uint64_t token, bool reserve);
+void pool_unmap(struct pool *pool);
+
+/* A block that holds `length` octets behind HEADROOM, owned by this process. Index, or -EMSGSIZE or -ENOMEM. */
+int64_t pool_alloc(struct pool *pool, size_t length);
+
+/* Give a block back; `owner` is who must own it now, else nothing happens, it is counted, and false returned. */
+bool pool_free(struct pool *pool, uint32_t block, uint64_t owner);
+
+/* Largest packet a block can hold. */
+size_t pool_largest(const struct pool *pool);
+
+/* For read-outs: allocations refused; slots and blocks refused here; the owner word of every block. */
+uint64_t pool_failures(const struct pool *pool);
+uint64_t pool_refused(const struct pool *pool);
+void pool_owners(const struct pool *pool, uint64_t *out);
+
+uint64_t owner_process(uint64_t token);
+uint64_t owner_ring(uint64_t serial, uint32_t ring);
+
+static inline int pool_class_of(const struct pool *pool, uint32_t block)
+{
+        int c = 0;
+
+        while (c < POOL_CLASSES - 1 && block >= pool->classes[c + 1].first)
+                c++;
+        return c;
+}
+
+static inline uint8_t *pool_block(const struct pool *pool, int c, uint32_t block)
+{
+        const struct pool_class *k = &pool->classes[c];
+
+        return pool->base + k->data + (uint64_t)(block - k->first) * k->stride;
+}
+
+/* The packet that a slot read from a ring refers to, or NULL when the slot makes no sense. */
+static inline uint8_t *pool_packet(const struct pool *pool, uint64_t slot)
+{
+        uint32_t block = SLOT_BLOCK(slot);
+        int c;
+
+        if (block >= pool->blocks)
+                return NULL;
+        c = pool_class_of(pool, block);
+        if (SLOT_OFFSET(slot) + SLOT_LENGTH(slot) > pool->classes[c].stride)
+                return NULL;
+        return pool_block(pool, c, block) + SLOT_OFFSET(slot);
+}
+
+static inline bool pool_transfer(struct pool *pool, uint32_t block, uint64_t from, uint64_t to)
+{
+        return atomic_compare_exchange_strong_explicit(&pool->owner[block], &from, to, memory_order_acq_rel,
+                                                       memory_order_relaxed);
+}
+
+/* For the owner only: hand the block to a ring. The ring's head, stored later with release, publishes it. */
+static inline void pool_give(struct pool *pool, uint32_t block, uint64_t to)
+{
+        atomic_store_explicit(&pool->owner[block], to, memory_order_relaxed);
+}
+
+/* Set the free hint of a block (a block that nobody's cache points to is found by it). */
+static inline void pool_hint(struct pool *pool, int c, uint32_t block)
+{
+        uint32_t at = block - pool->classes[c].first;
+
+        atomic_fetch_or_explicit(&pool->hints[c][at / 64], 1ull << (at % 64), memory_order_relaxed);
+}
+
+#endif

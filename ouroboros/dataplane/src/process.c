@@ -1,0 +1,161 @@
+#define _GNU_SOURCE
+#include "process.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "map.h"
+
+struct process *process_create(struct events *events)
+{
+        struct process *process = calloc(1, sizeof *process);
+
+        if (process == NULL)
+                return NULL;
+        process->events = events;
+        process->generation = map_generation;
+        process->control = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        process->rpc = -1;
+        if (process->control < 0) {
+                free(process);
+                return NULL;
+        }
+        pthread_mutex_init(&process->lock, NULL);
+        return process;
+}
+
+void process_destroy(struct process *process)
+{
+        if (process->generation == map_generation && process->watching) {
+                atomic_store(&process->stop, true);
+                wait_ring_eventfd(process->control);
+                pthread_join(process->watcher, NULL);
+        }
+        close(process->control);
+        free(process);
+}
+
+static void orphan_all(struct process *process)
+{
+        atomic_store(&process->orphan, true);
+        pthread_mutex_lock(&process->lock);
+        for (uint32_t bit = 0; bit < process->words * 64; bit++)
+                if (process->flows[bit] != NULL) {
+                        flow_orphan(process->flows[bit]);
+                        events_raise(process->events, bit + FD_BASE);
+                }
+        pthread_mutex_unlock(&process->lock);
+        events_kick(process->events);
+}
+
+/* Pass what the region says on to those who poll. Bits of set members stay for the set. */
+static void distribute(struct process *process)
+{
+        struct events *events = process->events;
+
+        pthread_mutex_lock(&process->lock);
+        for (uint32_t w = 0; w < process->words; w++) {
+                uint64_t bits = atomic_load(&events->shm->pending[w]);
+
+                for (struct fset *set = process->sets; set != NULL; set = set->next)
+                        if (bits & set->member[w])
+                                wait_ring_eventfd(set->eventfd);
+                bits &= process->watched[w];
+                while (bits != 0) {
+                        uint32_t bit = w * 64 + (uint32_t)__builtin_ctzll(bits);
+                        struct flow *flow = process->flows[bit];
+
+                        bits &= bits - 1;
+                        if (flow == NULL)
+                                continue;
+                        if (!(process->grouped[w] & 1ull << (bit % 64)))
+                                events_take(events, w, 1ull << (bit % 64));
+                        wait_ring_eventfd(atomic_load(&flow->eventfd));
+                }
+        }
+        pthread_mutex_unlock(&process->lock);
+}
+
+static void *watch(void *arg)
+{
+        struct process *process = arg;
+        struct pollfd fds[3] = {
+                {.fd = process->control, .events = POLLIN},
+                {.fd = process->events->eventfd, .events = POLLIN},
+                {.fd = process->rpc, .events = POLLRDHUP},
+        };
+        uint64_t count;
+
+        while (!atomic_load(&process->stop)) {
+                atomic_fetch_or(&process->events->shm->sleepers, SLEEP_EVENTFD);
+                distribute(process);
+                if (poll(fds, 3, -1) < 0)
+                        continue;
+                for (int i = 0; i < 2; i++)
+                        if (fds[i].revents & POLLIN && read(fds[i].fd, &count, sizeof count) < 0)
+                                continue; /* somebody else was faster */
+                if (fds[2].revents != 0) {
+                        fds[2].fd = -1;
+                        orphan_all(process);
+                }
+        }
+        return NULL;
+}
+
+int process_watch(struct process *process, int rpc)
+{
+        sigset_t all, before;
+        int error;
+
+        if (process->watching)
+                return 0;
+        process->rpc = rpc;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        error = pthread_create(&process->watcher, NULL, watch, process);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        process->watching = error == 0;
+        return -error;
+}
+
+void process_add(struct process *process, struct flow *flow)
+{
+        uint32_t bit = flow->fd - FD_BASE;
+
+        pthread_mutex_lock(&process->lock);
+        process->flows[bit] = flow;
+        if (process->words < bit / 64 + 1)
+                process->words = bit / 64 + 1;
+        if (atomic_load(&process->orphan))
+                flow_orphan(flow);
+        pthread_mutex_unlock(&process->lock);
+}
+
+void process_remove(struct process *process, struct flow *flow)
+{
+        uint32_t bit = flow->fd - FD_BASE;
+
+        if (process->generation != map_generation)
+                return;
+        pthread_mutex_lock(&process->lock);
+        if (process->flows[bit] == flow)
+                process->flows[bit] = NULL;
+        process->watched[bit / 64] &= ~(1ull << (bit % 64));
+        pthread_mutex_unlock(&process->lock);
+}
+
+void process_poll_flow(struct process *process, struct flow *flow, int eventfd)
+{
+        uint32_t bit = flow->fd - FD_BASE;
+
+        pthread_mutex_lock(&process->lock);
+        flow_set_eventfd(flow, eventfd);
+        process->watched[bit / 64] |= 1ull << (bit % 64);
+        pthread_mutex_unlock(&process->lock);
+        wait_ring_eventfd(process->control);
+        /* Readable until a read finds nothing: that read clears it and asks for the event. */
+        wait_ring_eventfd(eventfd);
+}

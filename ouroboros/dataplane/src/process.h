@@ -1,0 +1,79 @@
+/*
+ * process: what one process has of Ouroboros: its flows by descriptor, its event region, and a watcher thread.
+ *
+ * The watcher sleeps in poll(2). It wakes when the RPC connection ends (then every flow is down and every sleeper
+ * is told), and when the event region rings its eventfd: it passes that on to the eventfds of flows and sets that
+ * an event loop of the application waits on. Without either it never runs.
+ */
+#ifndef OUROBOROS_PROCESS_H
+#define OUROBOROS_PROCESS_H
+
+#include <pthread.h>
+
+#include "flow.h"
+
+struct fset;
+
+struct process {
+        pthread_mutex_t lock; /* flows, watched, sets; taken before a flow's own lock */
+        struct events *events;
+        struct flow *flows[EVENT_BITS];
+        uint32_t words; /* of the bitmaps that are in use */
+        uint64_t watched[EVENT_WORDS]; /* flows with an eventfd */
+        uint64_t grouped[EVENT_WORDS]; /* descriptors that are in a set */
+        struct fset *sets;             /* those with an eventfd */
+        unsigned generation;
+        int rpc;
+        int control;
+        bool watching;
+        _Atomic bool stop;
+        _Atomic bool orphan; /* the IRMd has gone */
+        pthread_t watcher;
+};
+
+struct process *process_create(struct events *events);
+void process_destroy(struct process *process);
+
+/* Start the watcher; `rpc` is the connection to the IRMd, whose end it looks out for. */
+int process_watch(struct process *process, int rpc);
+
+void process_add(struct process *process, struct flow *flow);
+void process_remove(struct process *process, struct flow *flow);
+
+/* Make a flow pollable through `eventfd` (the caller's). */
+void process_poll_flow(struct process *process, struct flow *flow, int eventfd);
+
+/* A set of flows to wait for (paper Listings 6 and 7). A flow is in one set at most. */
+struct fset {
+        struct process *process;
+        struct fset *next;
+        uint64_t member[EVENT_WORDS];
+        uint64_t pending[EVENT_WORDS]; /* members to look at, taken from the region */
+        uint32_t cursor;
+        int eventfd;
+        struct poller poller;
+};
+
+struct fevent {
+        uint32_t fd;
+        uint32_t type; /* one EVENT_* bit */
+};
+
+struct fset *fset_create(struct process *process);
+void fset_destroy(struct fset *set);
+/*
+ * Members are descriptors: one whose allocation is still pending has no flow yet. Its bit is reported as
+ * EVENT_ALLOC, and the library looks up what became of it.
+ */
+int fset_add(struct fset *set, uint32_t fd); /* -EPERM: in another set. -EBADF */
+void fset_remove(struct fset *set, uint32_t fd);
+bool fset_has(struct fset *set, uint32_t fd);
+void fset_set_eventfd(struct fset *set, int eventfd);
+
+/* Events there are now, at most `max`; polls for a moment when there are none and `patient`. */
+int fset_take(struct fset *set, struct fevent *out, int max, bool patient);
+
+/* Sleep until a member may have an event. 0, -ETIMEDOUT, -EINTR, or -EIRMD. */
+int fset_sleep(struct fset *set, int64_t deadline);
+
+#endif

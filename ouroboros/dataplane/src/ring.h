@@ -1,0 +1,119 @@
+/*
+ * ring: a single-producer single-consumer FIFO of block references (design 3, FIFOs).
+ *
+ * The textbook ring, free-running indices. Producer: the block's owner word becomes the ring's, the slot is
+ * written, `head` is stored (publishes). Consumer: slot is read, the owner word moves on by compare-and-swap,
+ * `tail` is stored (makes room). Hence, whichever side is killed where:
+ *   - a block that is the ring's and lies in [tail, head) is a packet on its way;
+ *   - one that is the ring's and lies outside was never published.
+ *
+ * head and tail are stored seq_cst before the other side's wait word is loaded, and a wait word is set seq_cst
+ * before head or tail is loaded again, seq_cst too: one of the two sides always sees the other (Dekker).
+ * Each end has a private struct; threads that share an end hold its lock.
+ */
+#ifndef OUROBOROS_RING_H
+#define OUROBOROS_RING_H
+
+#include <stdbool.h>
+
+#include "crash.h"
+#include "layout.h"
+
+struct ring {
+        struct ring_shm *shm;
+        _Atomic uint64_t *slots;
+        uint64_t owner; /* OWNER_RING of this ring */
+        uint64_t at;    /* producer: head. consumer: tail. */
+        uint64_t other; /* last seen index of the other side */
+        bool broken;    /* the other side wrote nonsense */
+};
+
+static inline void ring_attach(struct ring *ring, struct flow_shm *flow, unsigned which, uint64_t serial,
+                               bool producer)
+{
+        ring->shm = &flow->ring[which];
+        ring->slots = flow->slots[which];
+        ring->owner = OWNER_RING(serial, which);
+        ring->at = atomic_load_explicit(producer ? &ring->shm->head : &ring->shm->tail, memory_order_relaxed);
+        ring->other = ring->at;
+        ring->broken = false;
+}
+
+/* Producer: slots free now. The consumer's index is looked at only when the last look is used up. */
+static inline uint32_t ring_room(struct ring *ring)
+{
+        uint64_t used = ring->at - ring->other;
+
+        if (used >= RING_SLOTS) {
+                uint64_t tail = atomic_load_explicit(&ring->shm->tail, memory_order_seq_cst);
+
+                used = ring->at - tail;
+                if (used > RING_SLOTS) {
+                        ring->broken = true;
+                        return 0;
+                }
+                ring->other = tail;
+        }
+        return RING_SLOTS - (uint32_t)used;
+}
+
+/* Producer, room checked: write a slot without publishing it. The block must be the ring's already. */
+static inline void ring_put(struct ring *ring, uint32_t ahead, uint64_t slot)
+{
+        atomic_store_explicit(&ring->slots[(ring->at + ahead) & RING_MASK], slot, memory_order_relaxed);
+}
+
+/* Producer: publish the slots put. Returns WAIT_* bits of a consumer that must be told (already cleared). */
+static inline uint32_t ring_publish(struct ring *ring, uint32_t count)
+{
+        ring->at += count;
+        CRASH(6);
+        atomic_store_explicit(&ring->shm->head, ring->at, memory_order_seq_cst);
+        CRASH(7);
+        if (atomic_load_explicit(&ring->shm->cons_wait, memory_order_seq_cst) == 0)
+                return 0;
+        return atomic_exchange_explicit(&ring->shm->cons_wait, 0, memory_order_seq_cst);
+}
+
+/* Consumer: packets waiting now; looks at the producer's index only when it has seen no more. */
+static inline uint32_t ring_ready(struct ring *ring)
+{
+        uint64_t ready = ring->other - ring->at;
+
+        if (ready == 0) {
+                uint64_t head = atomic_load_explicit(&ring->shm->head, memory_order_seq_cst);
+
+                ready = head - ring->at;
+                if (ready > RING_SLOTS) {
+                        ring->broken = true;
+                        return 0;
+                }
+                ring->other = head;
+        }
+        return (uint32_t)ready;
+}
+
+static inline uint64_t ring_peek(const struct ring *ring, uint32_t ahead)
+{
+        return atomic_load_explicit(&ring->slots[(ring->at + ahead) & RING_MASK], memory_order_relaxed);
+}
+
+/* Consumer: drop slots whose blocks have moved on. Returns WAIT_* bits of a producer that must be told. */
+static inline uint32_t ring_consume(struct ring *ring, uint32_t count)
+{
+        ring->at += count;
+        CRASH(8);
+        atomic_store_explicit(&ring->shm->tail, ring->at, memory_order_seq_cst);
+        CRASH(9);
+        if (atomic_load_explicit(&ring->shm->prod_wait, memory_order_seq_cst) == 0)
+                return 0;
+        return atomic_exchange_explicit(&ring->shm->prod_wait, 0, memory_order_seq_cst);
+}
+
+/* Ask to be told: sets bits of a wait word; the caller looks once more before it sleeps on the value returned. */
+static inline uint32_t ring_ask(_Atomic uint32_t *wait, uint32_t bits)
+{
+        return atomic_fetch_or_explicit(wait, bits, memory_order_seq_cst) | bits;
+}
+
+#endif

@@ -1,0 +1,22 @@
+/* segment: the FIFOs of the flows between one pair of processes, in one memfd (design 3, FIFOs). */
+#ifndef OUROBOROS_SEGMENT_H
+#define OUROBOROS_SEGMENT_H
+
+#include <stddef.h>
+
+#include "layout.h"
+
+struct segment {
+        struct segment_shm *shm;
+        size_t size;
+        uint32_t flows;
+        unsigned generation;
+};
+
+int segment_create(const char *name, uint32_t flows);
+
+/* The descriptor stays the caller's. NULL with errno set. */
+struct segment *segment_map(int fd);
+void segment_unmap(struct segment *segment);
+
+#endif

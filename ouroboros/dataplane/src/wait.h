@@ -1,0 +1,57 @@
+/*
+ * wait: how a thread waits for another process (design 3, Waiting).
+ *
+ * A few PAUSE polls, then sched_yield polls for an adaptive budget, then the caller sleeps on a futex.
+ * Polling without yielding would hold the core that the peer needs.
+ */
+#ifndef OUROBOROS_WAIT_H
+#define OUROBOROS_WAIT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+int64_t wait_now(void); /* CLOCK_MONOTONIC, ns */
+
+/* Sleep while *word == value, until the absolute deadline (ns, -1: none). 0, -ETIMEDOUT or -EINTR. */
+int wait_sleep(_Atomic uint32_t *word, uint32_t value, int64_t deadline);
+void wait_wake(_Atomic uint32_t *word);
+
+/* Wake whoever asked for it in a WAIT_* or SLEEP_* word's eventfd. Never blocks. */
+void wait_ring_eventfd(int fd);
+
+struct poller {
+        _Atomic uint32_t budget; /* ns of sched_yield polling, adapted by outcome */
+};
+
+#define POLLER_INITIAL 20000u
+#define POLLER_LEAST 1000u
+#define POLLER_MOST 50000u
+
+typedef bool wait_condition(const void *arg);
+
+/* Poll until the condition holds: true. False when the budget is spent. */
+bool wait_poll(struct poller *poller, wait_condition *condition, const void *arg);
+
+/* A lock between threads of one process, in private memory, held for a few hundred instructions. */
+struct spinlock {
+        _Atomic uint32_t held;
+};
+
+void spinlock_contended(struct spinlock *lock);
+
+static inline void spinlock_acquire(struct spinlock *lock)
+{
+        uint32_t free = 0;
+
+        if (!atomic_compare_exchange_strong_explicit(&lock->held, &free, 1, memory_order_acquire,
+                                                     memory_order_relaxed))
+                spinlock_contended(lock);
+}
+
+static inline void spinlock_release(struct spinlock *lock)
+{
+        atomic_store_explicit(&lock->held, 0, memory_order_release);
+}
+
+#endif
