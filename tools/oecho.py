@@ -1,0 +1,103 @@
+"""oecho: a client sends a message, the server sends it back (paper 5.9, spec cli-api 3.2).
+
+The client waits for one reply; the server serves each flow in a thread of its own. Runs as the user's
+process; the server also as one that the IRMd starts on demand.
+"""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .program import Parser, ToolError, allocation_error, print_lines_at_once, reason, run
+from .server import FlowServer
+
+if TYPE_CHECKING:
+    from ouroboros.dev import Flow
+
+BUFFER_SIZE = 256
+DEFAULT_NAME = "oecho"
+DEFAULT_MESSAGE = "Client says hi!"
+_PATIENCE_S = 10.0
+_MAX_FLOWS = 64
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run oecho with `argv` (the process's arguments when None); returns the exit code."""
+    return run("oecho", _body, argv)
+
+
+def encode(message: str) -> bytes:
+    """The message as it travels: UTF-8 with a NUL at the end; raises ToolError when it does not fit."""
+    data = message.encode() + b"\0"
+    if len(data) > BUFFER_SIZE:
+        raise ToolError(
+            f"the message has {len(data) - 1} bytes, the server takes {BUFFER_SIZE - 1}; shorten it"
+        )
+    return data
+
+
+def decode(data: bytes) -> str:
+    """The text up to the first NUL; control characters of a stranger do not reach the terminal."""
+    text = data.split(b"\0", 1)[0].decode(errors="replace")
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
+
+
+def _body(argv: Sequence[str] | None) -> int:
+    options = _parse(argv)
+    if options.listen:
+        return _serve()
+    return _echo(options)
+
+
+def _parse(argv: Sequence[str] | None) -> Namespace:
+    parser = Parser("oecho", "Send a message to an oecho server and print what comes back.")
+    parser.add_argument("-l", "--listen", action="store_true", help="be the server")
+    parser.add_argument("-n", "--name", default=DEFAULT_NAME, help=f"name of the server ({DEFAULT_NAME})")
+    parser.add_argument("-m", "--message", default=DEFAULT_MESSAGE, help=f"what to send ({DEFAULT_MESSAGE})")
+    parser.add_argument("--layer", metavar="LAYER", help="allocate the flow over this layer only")
+    return parser.parse_args(argv)
+
+
+def _echo(options: Namespace) -> int:
+    from ouroboros.dev import flow_alloc
+
+    data = encode(options.message)
+    try:
+        flow = flow_alloc(options.name, layer=options.layer)
+    except OSError as error:
+        raise allocation_error(error) from None
+    with flow:
+        flow.rcv_timeout = _PATIENCE_S
+        try:
+            flow.write(data)
+            reply = flow.read(BUFFER_SIZE)
+        except TimeoutError:
+            raise ToolError(
+                f'"{options.name}" did not reply within {_PATIENCE_S:g} s; is it an oecho server?'
+            ) from None
+        except OSError as error:
+            raise ToolError(f'the flow to "{options.name}" ended before the reply: {reason(error)}') from None
+    print(f"Server replied with {decode(reply)}")
+    return 0
+
+
+def _serve() -> int:
+    print_lines_at_once()
+    print("Starting the server.")
+    try:
+        FlowServer(serve_flow, limit=_MAX_FLOWS).run()
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def serve_flow(flow: "Flow") -> None:
+    """Send back the one message of `flow`; raises OSError when the flow goes down or stays silent."""
+    print("New flow.")
+    flow.rcv_timeout = _PATIENCE_S
+    flow.snd_timeout = _PATIENCE_S
+    message = flow.read(BUFFER_SIZE)
+    print(f"Message from client is {decode(message)}.")
+    flow.write(message)

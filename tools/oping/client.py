@@ -1,0 +1,156 @@
+"""oping's client: one thread that sends when the schedule says so and reads replies in between."""
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from ..program import ToolError, allocation_error, print_lines_at_once, qos, reason, warn
+from . import packet
+from .options import Options
+from .schedule import Schedule
+from .statistics import Statistics, invalid_message
+
+if TYPE_CHECKING:
+    from ouroboros.dev import Flow
+
+_NS = 1_000_000_000
+_MIN_WAIT = 1e-6
+
+
+def ping(options: Options) -> int:
+    """Ping the server; 0 when the flow was allocated, whatever was lost (spec cli-api 3.1)."""
+    from ouroboros.dev import flow_alloc
+
+    assert options.name is not None
+    cube = qos(options.qos)
+    try:
+        flow = flow_alloc(options.name, cube, layer=options.layer)
+    except OSError as error:
+        raise allocation_error(error) from None
+    with flow:
+        _refuse_too_large(flow, options.size)
+        return Pinger(flow, options).run()
+
+
+def _refuse_too_large(flow: "Flow", size: int) -> None:
+    if size > flow.max_packet:
+        raise ToolError(
+            f"a packet of {size} bytes is larger than this flow carries ({flow.max_packet}); "
+            f"use --size {flow.max_packet} or less"
+        )
+
+
+class Pinger:
+    """One run over an allocated flow."""
+
+    def __init__(self, flow: "Flow", options: Options) -> None:
+        assert options.name is not None
+        self._flow = flow
+        self._options = options
+        self._flood = options.flood or options.flood_busy
+        self._silent = options.quiet or options.json
+        self._statistics = Statistics(options.name, options.size)
+        self._start = time.monotonic_ns()
+        self._schedule = Schedule(
+            interval=round(options.interval * _NS), count=options.count, flood=self._flood, start=self._start
+        )
+        self._end: int | None = None
+        if self._flood and options.duration is not None:
+            self._end = self._start + round(options.duration * _NS)
+        self._prepare_flow()
+
+    def _prepare_flow(self) -> None:
+        from ouroboros.dev import FlowProperties
+
+        flags = FlowProperties.ReadWrite | FlowProperties.NoPartialRead | FlowProperties.NonBlockingWrite
+        if self._options.flood_busy:
+            flags |= FlowProperties.NonBlockingRead
+        self._flow.flags = flags
+
+    def run(self) -> int:
+        """Send and receive until all is answered, the server is gone or the user interrupts."""
+        if not self._flood and self._options.interval:
+            print_lines_at_once()
+        self._print_opening()
+        try:
+            self._loop()
+        except KeyboardInterrupt:
+            pass  # the statistics are what the user waits for
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            warn(f"oping: the flow to {self._options.name} ended: {reason(error)}")
+        elapsed = time.monotonic_ns() - self._start
+        if self._options.json:
+            print(json.dumps(self._statistics.to_json(elapsed)))
+        else:
+            print(self._statistics.render(elapsed))
+        return 0
+
+    def _print_opening(self) -> None:
+        if self._silent:
+            return
+        count = self._schedule.count
+        packets = "" if count is None else f" ({count} packets)"
+        print(f"Pinging {self._options.name} with {self._options.size} bytes of data{packets}:\n", flush=True)
+
+    def _loop(self) -> None:
+        schedule = self._schedule
+        while not (schedule.all_sent and self._statistics.received >= schedule.number):
+            now = time.monotonic_ns()
+            if self._end is not None and now >= self._end:
+                schedule.finish()
+            if not schedule.all_sent and now >= schedule.send_at:
+                self._send(now)
+            elif now >= schedule.give_up_at:
+                print("Server timed out.", file=sys.stderr if self._options.json else sys.stdout, flush=True)
+                return
+            else:
+                self._receive(schedule.wake_at - now)
+
+    def _send(self, now: int) -> None:
+        number = self._schedule.number
+        request = packet.encode(packet.Kind.REQUEST, number, now, self._options.size)
+        try:
+            self._flow.write(request)
+        except BlockingIOError:
+            if not (self._flood or self._options.interval == 0):
+                warn("Failed to send packet.")
+            self._schedule.blocked(now)
+            self._receive(0)
+            return
+        self._schedule.sent(now)
+        self._statistics.transmitted += 1
+
+    def _receive(self, wait_ns: int) -> None:
+        """Wait for a reply for at most `wait_ns`, and take all that are there."""
+        if not self._options.flood_busy:
+            self._flow.rcv_timeout = max(wait_ns / _NS, _MIN_WAIT)
+        try:
+            self._take(self._flow.recv())
+        except (TimeoutError, BlockingIOError):
+            return
+
+    def _take(self, reply: bytes) -> None:
+        now = time.monotonic_ns()
+        try:
+            kind, number, sent_ns = packet.decode(reply)
+        except packet.MalformedPacket:
+            kind, number, sent_ns = packet.Kind.REQUEST, 0, 0
+        if kind is not packet.Kind.REPLY or not self._start <= sent_ns <= now:
+            invalid_message(self._flow.fd)
+            return
+        line = self._statistics.reply(number, now - sent_ns)
+        if line is None:
+            warn("Invalid id.")
+            return
+        self._schedule.replied(now)
+        if not self._silent:
+            print(self._time_prefix() + line)
+
+    def _time_prefix(self) -> str:
+        if not self._options.timeofday:
+            return ""
+        seconds, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
+        return f"[{seconds}.{microseconds:06d}] "

@@ -1,0 +1,193 @@
+"""oping's server: answers every request on every flow.
+
+Two threads: the main thread waits on a set with all flows and answers; the other one accepts flows and,
+while it waits, ends those that were silent for ten seconds. So nothing wakes up while there is no flow, and
+no silent client keeps another from being accepted. `--poll` and `--busy` serve one flow at a time without
+an event set, for the smallest delay.
+"""
+
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ..program import interrupt_main, print_lines_at_once, reason, warn
+from ..server import accept, is_fatal
+from .options import Options
+from .packet import MalformedPacket, reply_to
+from .statistics import invalid_message
+
+if TYPE_CHECKING:
+    from ouroboros.dev import Flow
+
+IDLE_S = 10.0
+_BATCH = 64
+
+
+def serve(options: Options) -> int:
+    """Serve until a signal or the end of the IRMd."""
+    print_lines_at_once()
+    print("Ouroboros ping server started.")
+    try:
+        if options.poll or options.busy:
+            _serve_one_by_one(options)
+        else:
+            EventServer(quiet=options.quiet).run()
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+class EventServer:
+    """All flows in one event set."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        from ouroboros.event import FlowSet
+
+        self._quiet = quiet
+        self._set = FlowSet()
+        self._lock = (
+            threading.Lock()
+        )  # around _active: the thread that accepts adds and ends, the other answers
+        self._active: dict[
+            Flow, float
+        ] = {}  # when the flow last had a packet, seconds of the monotonic clock
+        self._failure: OSError | None = None
+
+    def run(self) -> None:
+        """Answer packets until the program is interrupted; raises OSError when the IRMd is gone."""
+        from ouroboros.event import FEventQueue, FEventType
+
+        threading.Thread(target=self._accept_flows, name="accept", daemon=True).start()
+        queue = FEventQueue()
+        try:
+            while True:
+                self._set.wait(queue)
+                for flow, event in queue:
+                    if event is FEventType.FlowPkt:
+                        self._answer(flow)
+                    elif event in (FEventType.FlowDown, FEventType.FlowPeer):
+                        self._end(flow)
+        except KeyboardInterrupt:
+            if self._failure is not None:
+                raise self._failure from None
+            raise
+
+    def _answer(self, flow: "Flow") -> None:
+        with self._lock:
+            if flow not in self._active:
+                return
+            self._active[flow] = time.monotonic()
+        try:
+            answer(flow, quiet=self._quiet)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            self._end(flow)
+
+    def _end(self, flow: "Flow") -> bool:
+        """Forget the flow; False when it was gone already."""
+        with self._lock:
+            if self._active.pop(flow, None) is None:
+                return False
+        with suppress(OSError):
+            self._set.remove(flow)
+        with suppress(OSError):
+            flow.dealloc()
+        return True
+
+    def _accept_flows(self) -> None:
+        try:
+            while True:
+                flow = accept(self._until_next_idle())
+                if flow is None:
+                    self._end_idle_flows()
+                    continue
+                print(f"New flow {flow.fd}.")
+                prepare(flow)
+                with self._lock:
+                    self._active[flow] = time.monotonic()
+                self._set.add(flow)
+        except OSError as error:
+            self._failure = error
+            interrupt_main()
+
+    def _until_next_idle(self) -> float | None:
+        with self._lock:
+            if not self._active:
+                return None
+            return max(0.001, min(self._active.values()) + IDLE_S - time.monotonic())
+
+    def _end_idle_flows(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            idle = [flow for flow, last in self._active.items() if now - last >= IDLE_S]
+        for flow in idle:
+            fd = flow.fd
+            if self._end(flow):
+                print(f"Flow {fd} timed out.")
+
+
+def prepare(flow: "Flow") -> None:
+    """Neither reads nor writes of a served flow may block: a client that does not read loses its replies."""
+    from ouroboros.dev import FlowProperties
+
+    flow.flags = FlowProperties.ReadWrite | FlowProperties.NoPartialRead | FlowProperties.NonBlocking
+
+
+def answer(flow: "Flow", *, quiet: bool) -> int:
+    """Answer the packets that wait on `flow`; how many there were. Raises OSError when the flow is down."""
+    try:
+        requests = flow.readv(_BATCH)
+    except (BlockingIOError, TimeoutError):
+        return 0
+    replies = []
+    for request in requests:
+        try:
+            replies.append(reply_to(request))
+        except MalformedPacket:
+            invalid_message(flow.fd)
+            continue
+        if not quiet:
+            print(f"Received {len(request)} bytes on fd {flow.fd}.")
+    if replies:
+        with suppress(BlockingIOError):
+            flow.writev(replies)
+    return len(requests)
+
+
+def _serve_one_by_one(options: Options) -> None:
+    while True:
+        flow = accept(None)
+        if flow is None:
+            continue
+        print(f"New flow {flow.fd}.")
+        try:
+            _serve_flow(flow, options)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if is_fatal(error):
+                raise
+            if not options.quiet:
+                warn(f"Flow {flow.fd} ended: {reason(error)}")
+        finally:
+            with suppress(OSError):
+                flow.dealloc()
+
+
+def _serve_flow(flow: "Flow", options: Options) -> None:
+    from ouroboros.dev import FlowProperties
+
+    flags = FlowProperties.ReadWrite | FlowProperties.NoPartialRead | FlowProperties.NonBlockingWrite
+    if options.busy:
+        flags |= FlowProperties.NonBlockingRead
+    flow.flags = flags
+    flow.rcv_timeout = IDLE_S
+    last = time.monotonic()
+    while True:
+        if answer(flow, quiet=options.quiet):
+            last = time.monotonic()
+        elif time.monotonic() - last >= IDLE_S:
+            print(f"Flow {flow.fd} timed out.")
+            return
