@@ -61,9 +61,9 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
 
 
 def _echo(options: Namespace) -> int:
+    data = encode(options.message)
     from ouroboros.dev import flow_alloc
 
-    data = encode(options.message)
     try:
         flow = flow_alloc(options.name, layer=options.layer)
     except OSError as error:

@@ -1,0 +1,13 @@
+"""Hello World over a flow (paper Listing 2): `python hello.py --listen` is the server, `python hello.py` a client."""
+
+import sys
+
+from ouroboros import flow_accept, flow_alloc
+
+if "--listen" in sys.argv:
+    while True:
+        with flow_accept() as flow:
+            print(f"Message from client is {flow.read().decode()}.", flush=True)
+else:
+    with flow_alloc("helloworld-server") as flow:
+        flow.write(b"Hello World!")

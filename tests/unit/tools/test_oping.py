@@ -1,0 +1,253 @@
+"""oping: packet, schedule, statistics, and client and server over a fake flow."""
+
+import json
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ouroboros_tools import oping
+from ouroboros_tools.oping import client, packet, server
+from ouroboros_tools.oping.options import parse
+from ouroboros_tools.oping.schedule import Schedule
+from ouroboros_tools.oping.statistics import Statistics
+
+from tests.unit.tools.fakes import FakeFlow, in_thread, pair
+
+_S = 1_000_000_000
+
+# ---------------------------------------------------------------- packet
+
+
+@given(
+    st.sampled_from(packet.Kind),
+    st.integers(0, (1 << 32) - 1),
+    st.integers(0, 1 << 63),
+    st.integers(64, 1500),
+)
+def test_decode_undoes_encode(kind: packet.Kind, number: int, sent_ns: int, size: int) -> None:
+    encoded = packet.encode(kind, number, sent_ns, size)
+    assert len(encoded) == size
+    assert packet.decode(encoded) == (kind, number, sent_ns)
+
+
+def test_type_and_id_are_in_network_order() -> None:
+    assert packet.encode(packet.Kind.REPLY, 0x01020304, 0, 64)[:8] == bytes([0, 0, 0, 1, 1, 2, 3, 4])
+
+
+@given(st.binary(max_size=100))
+def test_any_bytes_decode_or_are_malformed(data: bytes) -> None:
+    try:
+        packet.decode(data)
+    except packet.MalformedPacket:
+        pass
+
+
+def test_a_reply_changes_the_type_word_only() -> None:
+    request = packet.encode(packet.Kind.REQUEST, 7, 123, 100)
+    reply = packet.reply_to(request)
+    assert reply[4:] == request[4:]
+    with pytest.raises(packet.MalformedPacket):
+        packet.reply_to(reply)
+
+
+# ---------------------------------------------------------------- schedule
+
+
+def test_paced_packets_leave_one_interval_after_the_start() -> None:
+    schedule = Schedule(interval=_S, count=2, flood=False, start=100)
+    assert schedule.send_at == 100 + _S
+    schedule.sent(100 + _S + 5000)
+    schedule.replied(100 + _S + 6000)
+    assert schedule.send_at == 100 + 2 * _S
+    schedule.sent(100 + 2 * _S)
+    assert schedule.all_sent
+    assert schedule.wake_at == schedule.give_up_at == 100 + _S + 6000 + 3 * _S
+
+
+def test_a_flood_sends_when_the_reply_is_there_or_an_interval_later() -> None:
+    schedule = Schedule(interval=_S, count=None, flood=True, start=0)
+    assert schedule.send_at == 0
+    schedule.sent(10)
+    assert schedule.send_at == 10 + _S
+    schedule.replied(500)
+    assert schedule.send_at == 500
+
+
+def test_interval_0_does_not_wait_for_replies() -> None:
+    schedule = Schedule(interval=0, count=None, flood=False, start=0)
+    schedule.sent(0)
+    assert 0 < schedule.send_at < _S // 1000
+
+
+def test_finish_ends_the_sending() -> None:
+    schedule = Schedule(interval=_S, count=None, flood=True, start=0)
+    schedule.sent(0)
+    assert not schedule.all_sent
+    schedule.finish()
+    assert schedule.all_sent
+
+
+# ---------------------------------------------------------------- statistics
+
+
+def test_the_lines_of_listing_14() -> None:
+    statistics = Statistics("oping", 64)
+    lines = []
+    for number, rtt in enumerate((1166, 1083, 1158, 1136)):
+        statistics.transmitted += 1
+        lines.append(statistics.reply(number, rtt * 1000))
+    assert lines[0] == "64 bytes from oping: seq=0 time=1.166 ms"
+    assert statistics.render(4002018000).splitlines() == [
+        "",
+        "--- oping ping statistics ---",
+        "4 packets transmitted, 4 received, 0 out-of-order, 0% packet loss, time: 4002.018 ms",
+        "rtt min/avg/max/mdev = 1.083/1.136/1.166/0.037 ms",
+    ]
+
+
+def test_no_reply_no_rtt_line() -> None:
+    statistics = Statistics("oping", 64)
+    statistics.transmitted = 3
+    assert statistics.render(_S).splitlines()[2:] == [
+        "3 packets transmitted, 0 received, 0 out-of-order, 100% packet loss, time: 1000.000 ms"
+    ]
+    assert statistics.to_json(_S)["rtt_ms"] is None
+
+
+def test_one_reply_has_a_deviation_of_0() -> None:
+    statistics = Statistics("oping", 64)
+    statistics.transmitted = 1
+    statistics.reply(0, 1000)
+    assert statistics.render(_S).endswith("= 0.001/0.001/0.001/0.000 ms")
+
+
+def test_late_double_and_impossible_replies() -> None:
+    statistics = Statistics("oping", 64)
+    statistics.transmitted = 3
+    statistics.reply(1, 1000)
+    assert str(statistics.reply(0, 1000)).endswith(" ms [out-of-order]")
+    assert str(statistics.reply(0, 1000)).endswith(" ms [duplicate]")
+    assert statistics.reply(3, 1000) is None
+    assert statistics.reply(0xFFFFFFFF, 1000) is None
+    assert statistics.received == 2
+
+
+# ---------------------------------------------------------------- options
+
+
+@pytest.mark.parametrize(
+    ("words", "warning"),
+    [
+        ("-n x -i 11s", "Ping interval truncated to 10s."),
+        ("-n x -s 10", "Packet size set to 64 bytes."),
+        ("-n x -s 2000", "Packet size truncated to 1500 bytes."),
+    ],
+)
+def test_limits_warn(words: str, warning: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parse(words.split())
+    assert capsys.readouterr().err == warning + "\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        ("-d 5s", 5),
+        ("-d 5s -i 100", 50),
+        ("-d 100 -i 0", 1000),
+        ("-d 1 -i 10", 1),
+        ("-c 3 -d 5s", 3),
+        ("", None),
+    ],
+)
+def test_a_duration_sets_the_count(words: str, count: int | None) -> None:
+    assert parse(["-n", "x", *words.split()]).count == count
+
+
+def test_a_client_needs_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert oping.main([]) == 2
+    assert capsys.readouterr().err.startswith("No server specified.\nusage: oping")
+
+
+@pytest.mark.parametrize("words", ["-n x -c 0", "-n x -c abc", "-n x -i 5x", "--what", "-n"])
+def test_a_wrong_option_is_one_line(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert oping.main(words.split()) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("oping: ") and error.count("\n") == 1
+
+
+# ---------------------------------------------------------------- over a flow
+
+
+def run_client(flow: FakeFlow, *words: str) -> int:
+    with flow:
+        return client.Pinger(flow, parse(["-n", "oping", *words])).run()  # type: ignore[arg-type]
+
+
+def serve(flow: FakeFlow) -> None:
+    try:
+        while True:
+            server.answer(flow, quiet=True)  # type: ignore[arg-type]
+    except OSError:
+        return
+
+
+@pytest.mark.parametrize(
+    "words", ["-c 20 -i 1", "-c 200 -i 0", "-c 200 -f", "-c 200 -F", "-d 20 -f", "-c 3 -i 1 -s 1500"]
+)
+def test_ping(words: str, fake_dev: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    near, far = pair()
+    in_thread(serve, far)
+    assert run_client(near, *words.split(), "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["received"] == result["transmitted"] > 0
+    assert result["rtt_ms"]["min"] <= result["rtt_ms"]["p50"] <= result["rtt_ms"]["max"]
+
+
+def test_a_full_queue_is_tried_again(fake_dev: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    near, far = pair(depth=1)
+    in_thread(serve, far)
+    assert run_client(near, "-c", "100", "-i", "0", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["transmitted"] == 100
+
+
+def test_output_of_a_run(fake_dev: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    near, far = pair()
+    in_thread(serve, far)
+    assert run_client(near, "-c", "2", "-i", "1", "-D") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["Pinging oping with 64 bytes of data (2 packets):", ""]
+    assert lines[2].startswith("[") and "] 64 bytes from oping: seq=0 time=" in lines[2]
+    assert lines[4:6] == ["", "--- oping ping statistics ---"]
+
+
+def test_lost_replies_time_out(
+    fake_dev: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ouroboros_tools.oping.schedule.PATIENCE_NS", 10_000_000)
+    near, far = pair()
+    far.lost = {3, 4}
+    in_thread(serve, far)
+    assert run_client(near, "-c", "5", "-i", "1", "-Q") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Server timed out."
+    assert "5 packets transmitted, 3 received, 0 out-of-order, 40% packet loss" in lines[3]
+
+
+def test_a_flow_that_goes_down_still_gives_statistics(
+    fake_dev: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    near, far = pair()
+    far.dealloc()
+    assert run_client(near, "-c", "5", "-i", "1") == 0
+    captured = capsys.readouterr()
+    assert captured.err.startswith("oping: the flow to oping ended: ")
+    assert "0 packets transmitted" in captured.out
+
+
+def test_strange_packets_are_named(fake_dev: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    near, far = pair()
+    far.writev([b"x", packet.encode(packet.Kind.REPLY, 9, client.time.monotonic_ns() + _S * 3600, 64)])
+    in_thread(serve, far)
+    run_client(near, "-c", "1", "-i", "1", "-Q")
+    assert capsys.readouterr().err == "Invalid message on fd 64.\n" * 2
