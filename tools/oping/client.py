@@ -99,9 +99,9 @@ class Pinger:
         schedule = self._schedule
         while not (schedule.all_sent and self._statistics.received >= schedule.number):
             now = time.monotonic_ns()
-            if self._end is not None and now >= self._end:
+            if self._end is not None and now >= self._end and not schedule.all_sent:
                 schedule.finish()
-            if not schedule.all_sent and now >= schedule.send_at:
+            elif not schedule.all_sent and now >= schedule.send_at:
                 self._send(now)
             elif now >= schedule.give_up_at:
                 print("Server timed out.", file=sys.stderr if self._options.json else sys.stdout, flush=True)

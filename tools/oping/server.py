@@ -58,9 +58,9 @@ class EventServer:
         """Answer packets until the program is interrupted; raises OSError when the IRMd is gone."""
         from ouroboros.event import FEventQueue, FEventType
 
-        threading.Thread(target=self._accept_flows, name="accept", daemon=True).start()
         queue = FEventQueue()
         try:
+            threading.Thread(target=self._accept_flows, name="accept", daemon=True).start()
             while True:
                 self._set.wait(queue)
                 for flow, event in queue:
