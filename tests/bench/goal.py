@@ -1,0 +1,114 @@
+"""Goals: what is to be reached, as ratios between rows of one run or as figures of the system."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from tests.bench.row import Key, Mode, Row, What
+
+OURS = "ouroboros"
+PEER = "seqpacket"
+
+
+class Sense(Enum):
+    """On which side of its limit a figure should be."""
+
+    AT_MOST = "<="
+    BELOW = "<"
+    AT_LEAST = ">="
+
+    def holds(self, figure: float, limit: float) -> bool:
+        """Whether `figure` is on the right side of `limit`."""
+        match self:
+            case Sense.AT_MOST:
+                return figure <= limit
+            case Sense.BELOW:
+                return figure < limit
+            case Sense.AT_LEAST:
+                return figure >= limit
+
+
+@dataclass(slots=True, frozen=True)
+class Goal:
+    """A row of ours, and the limit for its value or, if `ratio`, for its quotient by SEQPACKET's row.
+
+    SOCK_SEQPACKET has no call that moves several packets, so a burst is compared with its single calls.
+    """
+
+    path: str
+    what: What
+    size: int
+    mode: Mode
+    sense: Sense
+    limit: float
+    ratio: bool
+
+    @property
+    def key(self) -> Key:
+        """The row that the goal is about."""
+        return (self.path, self.what, self.size, self.mode, OURS)
+
+    @property
+    def text(self) -> str:
+        """The condition, as the table shows it."""
+        return f"{self.sense.value} {self.limit:.3g}{'x' if self.ratio else ''}"
+
+
+GOALS: tuple[Goal, ...] = (
+    Goal("direct", What.RTT_P50, 64, Mode.SINGLE, Sense.AT_MOST, 1 / 6, True),
+    Goal("direct", What.PPS, 64, Mode.SINGLE, Sense.AT_LEAST, 4, True),
+    Goal("direct", What.PPS, 64, Mode.BURST, Sense.AT_LEAST, 10, True),
+    Goal("local", What.RTT_P50, 64, Mode.SINGLE, Sense.AT_MOST, 1, True),
+    Goal("local", What.PPS, 64, Mode.SINGLE, Sense.AT_LEAST, 3, True),
+    Goal("system", What.ALLOC_RATE, 0, Mode.SINGLE, Sense.AT_LEAST, 1000, False),
+    Goal("system", What.ALLOC_RATE_LOCAL, 0, Mode.SINGLE, Sense.AT_LEAST, 1000, False),
+    Goal("system", What.LIST_MS, 0, Mode.SINGLE, Sense.AT_MOST, 120, False),
+    Goal("system", What.CREATE_MS, 0, Mode.SINGLE, Sense.AT_MOST, 150, False),
+    Goal("system", What.CREATE_TOOL_MS, 0, Mode.SINGLE, Sense.AT_MOST, 150, False),
+    Goal("system", What.IDLE_CPU, 0, Mode.SINGLE, Sense.BELOW, 1, False),
+    Goal("system", What.PRIVATE_MIB, 0, Mode.SINGLE, Sense.AT_MOST, 12, False),
+    Goal("system", What.PRIVATE_MIB_MAX, 0, Mode.SINGLE, Sense.AT_MOST, 12, False),
+)
+
+
+@dataclass(slots=True, frozen=True)
+class Verdict:
+    """A goal, the figure it was held against, and whether it is reached."""
+
+    goal: Goal
+    figure: float
+    reached: bool
+
+
+def table_of(rows: Iterable[Row]) -> dict[Key, Row]:
+    """Rows by what identifies them."""
+    return {r.key: r for r in rows}
+
+
+def ratio(rows: Mapping[Key, Row], key: Key, against: str) -> float | None:
+    """Value of the row `key` divided by the same of subject `against`; None where one of the two was not measured.
+
+    A subject without burst calls is compared with its single calls.
+    """
+    path, what, size, mode, _ = key
+    ours = rows.get(key)
+    theirs = rows.get((path, what, size, mode, against)) or rows.get((path, what, size, Mode.SINGLE, against))
+    if ours is None or theirs is None or theirs.value == 0:
+        return None
+    return ours.value / theirs.value
+
+
+def judge(rows: Mapping[Key, Row], goals: Iterable[Goal] = GOALS) -> dict[Key, Verdict]:
+    """The verdict on each goal that the rows can answer, by the key of its row."""
+    verdicts: dict[Key, Verdict] = {}
+    for goal in goals:
+        if goal.ratio:
+            figure = ratio(rows, goal.key, PEER)
+        else:
+            found = rows.get(goal.key)
+            figure = found.value if found else None
+        if figure is not None:
+            verdicts[goal.key] = Verdict(goal, figure, goal.sense.holds(figure, goal.limit))
+    return verdicts

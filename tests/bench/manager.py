@@ -1,0 +1,56 @@
+"""Manager: commands of a peer that uses the library for other things than packets: creating IPCPs, allocating flows.
+
+Runs in a peer process with the run directory of the private system in its environment.
+"""
+
+from __future__ import annotations
+
+from itertools import repeat
+from time import perf_counter
+from typing import Any
+
+PATIENCE = 10.0  # seconds an allocation may take before the benchmark gives up
+
+
+def create(names: list[str]) -> dict[str, Any]:
+    """Create a local IPCP of each name: pids, and how long each call took, in ms."""
+    from ouroboros.irm import IpcpType, create_ipcp
+
+    pids, took = [], []
+    for name in names:
+        began = perf_counter()
+        pids.append(create_ipcp(name, IpcpType.LOCAL))
+        took.append((perf_counter() - began) * 1e3)
+    return {"pids": pids, "ms": took}
+
+
+def allocate(name: str, layer: str | None, count: int) -> dict[str, Any]:
+    """Allocate and release `count` flows one after the other: seconds it took."""
+    from ouroboros import flow_alloc
+
+    began = perf_counter()
+    for _ in repeat(None, count):
+        flow_alloc(name, timeo=PATIENCE, layer=layer).dealloc()
+    return {"seconds": perf_counter() - began}
+
+
+def accept(count: int) -> dict[str, Any]:
+    """The other side of `allocate`: accept and release `count` flows."""
+    from ouroboros import flow_accept
+
+    for _ in repeat(None, count):
+        flow_accept().dealloc()
+    return {}
+
+
+def handle(command: dict[str, Any]) -> dict[str, Any]:
+    """Carry out one command."""
+    match command.pop("do"):
+        case "create":
+            return create(**command)
+        case "allocate":
+            return allocate(**command)
+        case "accept":
+            return accept(**command)
+        case other:
+            raise ValueError(f"unknown command {other!r}")

@@ -1,0 +1,149 @@
+"""The loops that are measured. They run in the peer processes, one on each side at the same time.
+
+Every call is taken out of its object before the loop. Times are of CLOCK_MONOTONIC, in ns, and can be compared between
+processes of one machine. Processor time is that of the process itself (user and system, all its threads), in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import repeat
+from time import monotonic_ns, process_time
+from typing import Any
+
+from tests.bench.quantile import percentile
+from tests.bench.subjects.subject import Calls
+from tests.bench.subjects.udp import SILENCE
+
+WARM = 100  # round trips before the first that counts
+
+
+def burst_of(size: int) -> int:
+    """Packets in one burst call: 64, fewer of large ones (1 MiB at most)."""
+    return max(min(64, (1 << 20) // size), 1)
+
+
+def echo(calls: Calls, size: int, count: int) -> dict[str, Any]:
+    """Answer `count` packets, and those that warm up, with one of the same size."""
+    recv, room, send, payload = calls.recv, calls.room, calls.send, bytes(size)
+    for _ in repeat(None, count + WARM):
+        recv(room)
+        send(payload)
+    return {}
+
+
+def ping(calls: Calls, size: int, count: int) -> dict[str, Any]:
+    """`count` round trips: 50th and 99th percentile in µs."""
+    recv, room, send, payload = calls.recv, calls.room, calls.send, bytes(size)
+    for _ in repeat(None, WARM):
+        send(payload)
+        recv(room)
+    samples: list[int] = []
+    note = samples.append
+    last = monotonic_ns()
+    for _ in repeat(None, count):
+        send(payload)
+        recv(room)
+        now = monotonic_ns()
+        note(now - last)
+        last = now
+    samples.sort()
+    return {"p50": percentile(samples, 50) / 1e3, "p99": percentile(samples, 99) / 1e3}
+
+
+def _flood_single(calls: Calls, size: int, count: int) -> None:
+    send, payload = calls.send, bytes(size)
+    for _ in repeat(None, count):
+        send(payload)
+
+
+def _flood_burst(calls: Calls, size: int, count: int) -> None:
+    writev = calls.writev
+    assert writev is not None, "the subject has no burst calls"
+    batch = [bytes(size)] * burst_of(size)
+    full = len(batch)
+    left = count
+    while left >= full:
+        left -= writev(batch)
+    while left > 0:
+        left -= writev(batch[:left])
+
+
+def _flood_windowed(calls: Calls, size: int, count: int) -> None:
+    """Send in steps of half a window; before a third step is on its way, the receiver must have counted one."""
+    send, recv, room, payload = calls.send, calls.recv, calls.room, bytes(size)
+    step = calls.window // 2
+    unheard = 0
+    try:
+        for sent in range(0, count, step):
+            if unheard == 2:
+                recv(room)
+                unheard -= 1
+            for _ in repeat(None, min(step, count - sent)):
+                send(payload)
+            unheard += 1
+        for _ in repeat(None, unheard):
+            recv(room)
+    except BlockingIOError:
+        pass  # Silence: a packet was lost. The receiver notices the same, and counts what it got.
+
+
+def flood(calls: Calls, size: int, count: int, burst: bool) -> dict[str, Any]:
+    """Send `count` packets one way; says when the first call began."""
+    spent, began = process_time(), monotonic_ns()
+    if burst:
+        _flood_burst(calls, size, count)
+    elif calls.window:
+        _flood_windowed(calls, size, count)
+    else:
+        _flood_single(calls, size, count)
+    return {"began": began, "cpu": process_time() - spent}
+
+
+def _sink_single(calls: Calls, count: int) -> int:
+    recv, room = calls.recv, calls.room
+    for _ in repeat(None, count):
+        recv(room)
+    return count
+
+
+def _sink_burst(calls: Calls, size: int, count: int) -> int:
+    readv = calls.readv
+    assert readv is not None, "the subject has no burst calls"
+    most = burst_of(size)
+    left = count
+    while left > 0:
+        left -= readv(most if most < left else left)
+    return count
+
+
+def _sink_windowed(calls: Calls, count: int) -> int:
+    """Receive until all came or nothing comes any more; tell the sender after each half window."""
+    recv, room = calls.recv, calls.room
+    step = calls.window // 2
+    got = 0
+    try:
+        while got < count:
+            for _ in repeat(None, min(step, count - got)):
+                recv(room)
+                got += 1
+            calls.send(b"+")
+    except BlockingIOError:
+        pass  # SILENCE has passed without a packet
+    return got
+
+
+def sink(calls: Calls, size: int, count: int, burst: bool, armed: Callable[[], None]) -> dict[str, Any]:
+    """Receive up to `count` packets; how many came, and when the last did. Says `armed` just before it begins."""
+    spent = process_time()
+    armed()
+    if burst:
+        got = _sink_burst(calls, size, count)
+    elif calls.window:
+        got = _sink_windowed(calls, count)
+    else:
+        got = _sink_single(calls, count)
+    ended = monotonic_ns()
+    if got < count:
+        ended -= round(SILENCE * 1e9)
+    return {"got": got, "ended": ended, "cpu": process_time() - spent}

@@ -1,0 +1,78 @@
+"""Pair: two peer processes with one subject between them, as the benchmark sees them."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from tests.bench.cpu import spent_by
+from tests.bench.process import Process
+from tests.bench.subjects.subject import Wiring
+
+
+@dataclass(slots=True, frozen=True)
+class OneWay:
+    """Packets per second received, and CPU seconds of all processes involved per million packets received."""
+
+    pps: float
+    cpu_per_mpkt: float
+
+
+class Pair:
+    """A server and a client; `stack` ends them."""
+
+    def __init__(self, subject: str, wiring: Wiring, stack: ExitStack) -> None:
+        self._helpers = wiring.helpers
+        self._server = stack.enter_context(
+            Process(subject, "server", wiring.server, fds=wiring.server_fds, env=wiring.server_env)
+        )
+        hello = self._server.expect("hello")
+        if wiring.on_hello:
+            wiring.on_hello(hello)
+        self._client = stack.enter_context(
+            Process(
+                subject,
+                "client",
+                wiring.client | {"hello": hello},
+                fds=wiring.client_fds,
+                env=wiring.client_env,
+            )
+        )
+        self._client.expect("ready")
+        self._server.expect("ready")
+
+    def _both(self, first: dict[str, Any], then: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The server begins and says so, then the client; the answers of both."""
+        self._server.ask(**first)
+        self._server.expect("armed")
+        self._client.ask(**then)
+        theirs = self._client.expect("done")
+        return self._server.expect("done"), theirs
+
+    def round_trips(self, size: int, count: int) -> tuple[float, float]:
+        """50th and 99th percentile of `count` round trips, in µs."""
+        _, answer = self._both(
+            {"do": "echo", "size": size, "count": count}, {"do": "ping", "size": size, "count": count}
+        )
+        return answer["p50"], answer["p99"]
+
+    def one_way(self, size: int, count: int, burst: bool) -> OneWay:
+        """`count` packets from client to server."""
+        helpers = self._helpers() if self._helpers else []
+        before = spent_by(helpers)
+        what = {"size": size, "count": count, "burst": burst}
+        got, sent = self._both({"do": "sink"} | what, {"do": "flood"} | what)
+        cpu = got["cpu"] + sent["cpu"] + spent_by(helpers) - before
+        packets = got["got"]
+        if packets == 0:
+            return OneWay(0.0, 0.0)
+        return OneWay(packets / (got["ended"] - sent["began"]) * 1e9, cpu / packets * 1e6)
+
+    def futex_wakes(self, count: int, pause_ns: int) -> list[int]:
+        """`count` latencies from the wake call to the sleeper's running, in ns; only the floor has them."""
+        got, _ = self._both(
+            {"do": "sleep", "count": count}, {"do": "wake", "count": count, "pause_ns": pause_ns}
+        )
+        samples: list[int] = got["samples"]
+        return samples

@@ -1,0 +1,146 @@
+"""Plan: which transfers are measured, how long, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from tests.bench.measure import burst_of
+from tests.bench.pair import Pair
+from tests.bench.process import PeerError
+from tests.bench.quantile import median
+from tests.bench.row import Mode, Row, What, row
+
+SIZES = (64, 1500, 65000)
+RTT = frozenset({What.RTT_P50, What.RTT_P99})
+ONE_WAY = frozenset({What.PPS, What.GBPS, What.CPU})
+
+
+@dataclass(slots=True, frozen=True)
+class Effort:
+    """How much time a run may take."""
+
+    rounds: int
+    seconds: float  # that one measure of one subject should take
+
+    def count(self, rate: float, least: int, most: int) -> int:
+        """How many operations at `rate` per second."""
+        return min(max(int(rate * self.seconds), least), most)
+
+
+QUICK = Effort(rounds=3, seconds=0.12)
+FULL = Effort(rounds=7, seconds=0.5)
+
+
+@dataclass(slots=True, frozen=True)
+class Task:
+    """One measure: round trips, or one way in a mode."""
+
+    one_way: bool
+    size: int
+    mode: Mode
+
+
+def tasks(wanted: Callable[[What], bool]) -> list[Task]:
+    """The measures that give the wanted rows, in the order in which a round makes them."""
+    found: list[Task] = []
+    for size in SIZES:
+        if any(map(wanted, RTT)):
+            found.append(Task(False, size, Mode.SINGLE))
+        if any(map(wanted, ONE_WAY)):
+            found += [Task(True, size, mode) for mode in Mode]
+    return found
+
+
+@dataclass(slots=True)
+class Lane:
+    """A pair of peers that takes part in the rounds, and for which paths its figures stand.
+
+    What does not go over a path (sockets, the floor) is measured once and stands beside each path.
+    """
+
+    subject: str
+    paths: tuple[str, ...]
+    pair: Pair
+    burst: bool
+    counts: dict[Task, int] = field(default_factory=dict)
+    values: dict[tuple[What, int, Mode], list[float]] = field(default_factory=dict)
+    broken: str = ""
+
+    def can(self, task: Task) -> bool:
+        """Whether there is such a measure for this subject."""
+        return not self.broken and (self.burst or task.mode is Mode.SINGLE)
+
+    def _note(self, what: What, task: Task, value: float) -> None:
+        self.values.setdefault((what, task.size, task.mode), []).append(value)
+
+    def calibrate(self, task: Task, effort: Effort) -> None:
+        """Find out how many operations take the wanted time; it also warms everything up."""
+        if task.one_way:
+            step = burst_of(task.size)
+            rate = self.pair.one_way(task.size, 20 * step, task.mode is Mode.BURST).pps
+            rate = self.pair.one_way(
+                task.size, max(int(rate * effort.seconds / 4) // step, 4) * step, task.mode is Mode.BURST
+            ).pps
+            count = effort.count(rate, 4 * step, 20_000_000)
+            self.counts[task] = -(-count // step) * step
+        else:
+            p50, _ = self.pair.round_trips(task.size, 300)
+            self.counts[task] = effort.count(1e6 / p50, 500, 200_000)
+
+    def run(self, task: Task) -> None:
+        """One measure, noted."""
+        count = self.counts[task]
+        if task.one_way:
+            result = self.pair.one_way(task.size, count, task.mode is Mode.BURST)
+            self._note(What.PPS, task, result.pps)
+            self._note(What.GBPS, task, result.pps * task.size * 8 / 1e9)
+            self._note(What.CPU, task, result.cpu_per_mpkt)
+        else:
+            p50, p99 = self.pair.round_trips(task.size, count)
+            self._note(What.RTT_P50, task, p50)
+            self._note(What.RTT_P99, task, p99)
+
+    def rows(self, wanted: Callable[[What], bool]) -> list[Row]:
+        """The medians over the rounds."""
+        return [
+            row(path, what, size, mode, self.subject, median(values))
+            for path in self.paths
+            for (what, size, mode), values in self.values.items()
+            if wanted(what)
+        ]
+
+
+def run(
+    lanes: Iterable[Lane],
+    todo: Iterable[Task],
+    effort: Effort,
+    show: Callable[[str], None],
+    fail: Callable[[str], None],
+) -> None:
+    """Measure all lanes in turn, task by task, round by round. A lane that breaks is left out from then on."""
+    lanes, todo = list(lanes), list(todo)
+    for turn in range(effort.rounds + 1):
+        title = f"round {turn} of {effort.rounds}" if turn else "warming up"
+        for task in todo:
+            way = f"one way, {task.mode}" if task.one_way else "round trips"
+            # Every other round the other way about, so that no subject always follows the same one.
+            for lane in lanes if turn % 2 else reversed(lanes):
+                if not lane.can(task):
+                    continue
+                show(f"{title}: {task.size} bytes, {way}: {lane.subject} {'/'.join(lane.paths)}")
+                try:
+                    if turn == 0:
+                        lane.calibrate(task, effort)
+                    else:
+                        lane.run(task)
+                except PeerError as e:
+                    lane.broken = str(e)
+                    fail(f"{lane.subject} ({'/'.join(lane.paths)}), {task.size} bytes, {way}: {e}")
+
+
+def by_path(lanes: Iterable[Lane], wanted: Callable[[What], bool]) -> list[Row]:
+    """The rows of all lanes, path by path."""
+    rows = [r for lane in lanes for r in lane.rows(wanted)]
+    order: Mapping[str, int] = {p: i for i, p in enumerate(dict.fromkeys(r.path for r in rows))}
+    return sorted(rows, key=lambda r: order[r.path])

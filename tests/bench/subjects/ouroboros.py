@@ -1,0 +1,63 @@
+"""This library: a flow between two processes, over whatever the path says.
+
+The receive call is read() for small packets and read_into() a buffer made once for large ones, as a user would.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from tests.bench.subjects.subject import Calls, Endpoint, Subject
+
+SMALL = 2048  # read()'s default room
+PATIENCE = 10.0  # seconds an allocation may take before the benchmark gives up
+
+
+class FlowEnd(Endpoint):
+    """One end of a flow."""
+
+    def __init__(self, flow: Any) -> None:
+        self._flow = flow
+        self._room = bytearray(1 << 16)  # larger than any packet here: an exact fit would read an end mark
+
+    def calls(self, size: int) -> Calls:
+        """write and read or read_into; writev and readv."""
+        flow = self._flow
+        readv = flow.readv
+        small = size < SMALL
+        return Calls(
+            flow.write,
+            flow.read if small else flow.read_into,
+            SMALL if small else self._room,
+            writev=flow.writev,
+            readv=lambda n: len(readv(n)),
+        )
+
+    def close(self) -> None:
+        """Deallocate the flow."""
+        self._flow.dealloc()
+
+
+class Ouroboros(Subject):
+    """A flow; the path provides the wiring."""
+
+    name = "ouroboros"
+    burst = True
+
+    def listen(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """The benchmark binds this process to the name."""
+        return {"pid": os.getpid()}
+
+    def accept(self) -> Endpoint:
+        """The flow that the client allocates."""
+        from ouroboros import flow_accept
+
+        return FlowEnd(flow_accept(timeo=PATIENCE))
+
+    def connect(self, args: Mapping[str, Any], hello: Mapping[str, Any]) -> Endpoint:
+        """Allocate a flow to the server's name, over the path's layer."""
+        from ouroboros import flow_alloc
+
+        return FlowEnd(flow_alloc(args["name"], timeo=PATIENCE, layer=args["layer"]))

@@ -1,0 +1,90 @@
+"""Which transfers are measured, in which order, and what becomes of a subject that breaks."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+
+from tests.bench.measure import burst_of
+from tests.bench.pair import OneWay, Pair
+from tests.bench.plan import SIZES, Effort, Lane, by_path, run, tasks
+from tests.bench.process import PeerError
+from tests.bench.row import Mode, What
+
+
+class FakePair:
+    """A pair whose figures are numbers that we choose."""
+
+    def __init__(self, log: list[str], name: str, pps: float = 1e5, breaks: bool = False) -> None:
+        self.log, self.name, self.pps, self.breaks = log, name, pps, breaks
+
+    def round_trips(self, size: int, count: int) -> tuple[float, float]:
+        self.log.append(self.name)
+        if self.breaks:
+            raise PeerError("gone")
+        return 10.0, 20.0
+
+    def one_way(self, size: int, count: int, burst: bool) -> OneWay:
+        self.log.append(self.name)
+        if burst:
+            assert count % burst_of(size) == 0
+        return OneWay(self.pps, 1.5)
+
+
+def lane(pair: FakePair, paths: tuple[str, ...] = ("direct",), burst: bool = True) -> Lane:
+    return Lane(pair.name, paths, cast(Pair, pair), burst)
+
+
+def ignore(text: str) -> None:
+    """Neither progress nor failures matter here."""
+
+
+def everything(what: What) -> bool:
+    return True
+
+
+def test_tasks_follow_what_is_wanted() -> None:
+    assert not tasks(lambda what: what is What.LIST_MS)
+    only = tasks(lambda what: what is What.RTT_P99)
+    assert [(t.one_way, t.size, t.mode) for t in only] == [(False, s, Mode.SINGLE) for s in SIZES]
+    assert len(tasks(everything)) == 3 * len(SIZES)
+
+
+def test_subjects_take_turns_within_a_round() -> None:
+    log: list[str] = []
+    lanes = [lane(FakePair(log, n)) for n in "abc"]
+    run(lanes, tasks(lambda what: what is What.RTT_P50)[:1], Effort(3, 0.1), ignore, ignore)
+    assert "".join(log) == "cba" + "abc" + "cba" + "abc"
+
+
+def test_rows_are_medians_and_stand_beside_every_path() -> None:
+    log: list[str] = []
+    shared = lane(FakePair(log, "seqpacket", pps=1e6), ("direct", "local"), burst=False)
+    ours = lane(FakePair(log, "ouroboros", pps=4e6), ("local",))
+    run([ours, shared], tasks(everything), Effort(3, 0.1), ignore, pytest.fail)
+    rows = by_path([ours, shared], everything)
+    values = {(r.path, r.subject, r.what, r.mode): r.value for r in rows if r.size == 1500}
+    assert values["direct", "seqpacket", What.PPS, Mode.SINGLE] == 1e6
+    assert values["local", "seqpacket", What.PPS, Mode.SINGLE] == 1e6
+    assert values["local", "ouroboros", What.GBPS, Mode.BURST] == pytest.approx(48)
+    assert values["local", "ouroboros", What.RTT_P99, Mode.SINGLE] == 20
+    assert ("direct", "ouroboros", What.PPS, Mode.SINGLE) not in values
+    assert ("direct", "seqpacket", What.PPS, Mode.BURST) not in values
+    assert [r.path for r in rows] == sorted((r.path for r in rows), key=["local", "direct"].index)
+
+
+def test_what_breaks_is_left_out_and_reported_once() -> None:
+    log: list[str] = []
+    failures: list[str] = []
+    bad, good = lane(FakePair(log, "bad", breaks=True)), lane(FakePair(log, "good"))
+    run([bad, good], tasks(lambda what: what is What.RTT_P50), Effort(2, 0.1), ignore, failures.append)
+    assert len(failures) == 1 and "bad" in failures[0] and "gone" in failures[0]
+    assert log.count("bad") == 1
+    assert not bad.rows(everything)
+    assert good.rows(everything)
+
+
+def test_count_stays_within_bounds() -> None:
+    effort = Effort(1, 0.5)
+    assert [effort.count(rate, 10, 1000) for rate in (0, 100, 1e9)] == [10, 50, 1000]
