@@ -8,7 +8,7 @@ PYTHON_OF_VENV = $(VENV)/bin/python
 C_SOURCES := $(wildcard ouroboros/dataplane/src/*.[ch] ipcpd/dataplane/src/*.[ch])
 C_BUILD   := $(C_SOURCES) $(wildcard ouroboros/dataplane/build.py ipcpd/dataplane/build.py)
 C_FOLDERS := $(sort $(dir $(C_SOURCES)))
-C_CHECK   := -std=gnu11 -fsyntax-only -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wconversion -Werror $(addprefix -I,$(C_FOLDERS))
+C_CHECK   := -std=gnu11 -O2 -c -o /dev/null -Wall -Wextra -Wshadow -Wconversion -Werror $(addprefix -I,$(C_FOLDERS))
 
 PACKAGES := ouroboros irmd ipcpd tools
 
@@ -37,8 +37,8 @@ lint: $(VENV)/.built $(VENV)/.extra-dev ## check format, style, types and C warn
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy --strict $(PACKAGES)
-	@for source in $(filter %.c,$(C_SOURCES)); do \
-	    echo "$(CC) $$source"; $(CC) $(C_CHECK) $$source || exit 1; \
+	@echo "$(CC) $(C_CHECK)"; for source in $(filter %.c,$(C_SOURCES)); do \
+	    $(CC) $(C_CHECK) $$source || exit 1; \
 	done
 
 fmt: $(VENV)/.extra-dev ## format the Python code
