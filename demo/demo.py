@@ -68,9 +68,18 @@ class Demo:
             raise DemoFailure(f"`{command}` ended with exit code {code}")
 
     def start(self, command: str) -> subprocess.Popen[str]:
-        """Show a command and start it in the background; its output is on ours."""
+        """Show a command and start it in the background; `show_line_of` shows what it prints."""
         self.show(command + " &")
-        return self._start(shlex.split(command))
+        return self._start(shlex.split(command), stdout=subprocess.PIPE)
+
+    def show_line_of(self, process: subprocess.Popen[str]) -> None:
+        """Wait for a line of a program in the background, and show it."""
+        assert process.stdout is not None
+        if not select.select([process.stdout], [], [], PATIENCE)[0] or not (
+            line := process.stdout.readline()
+        ):
+            raise DemoFailure("the server has printed nothing")
+        print(line, end="", flush=True)
 
     def start_irmd(self) -> None:
         """Start the IRMd, and wait until it says that it is ready, in the way it says it to systemd."""
@@ -123,8 +132,10 @@ class Demo:
         if self.log.exists():
             print(f"\nlog of the irmd:\n{self.log.read_text(errors='replace')}", file=sys.stderr)
 
-    def _start(self, argv: list[str]) -> subprocess.Popen[str]:
-        process = subprocess.Popen(argv, env=self.env, cwd=CHECKOUT, stdin=subprocess.DEVNULL, text=True)
+    def _start(self, argv: list[str], stdout: int | None = None) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            argv, env=self.env, cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=stdout, text=True
+        )
         self.running.append(process)
         return process
 
@@ -160,9 +171,10 @@ def show_everything(demo: Demo) -> None:
     demo.run("operf --server-name operf --duration 1s --size 1500 --flood --layer local")
 
     demo.title("Two programs of ten lines: start the server, give its process a name, run the client")
-    server = demo.start("python examples/hello.py server")
+    server = demo.start("python examples/hello.py --listen")
     demo.run(f"irm bind process {server.pid} name helloworld-server")
-    demo.run("python examples/hello.py client")
+    demo.run("python examples/hello.py")
+    demo.show_line_of(server)
     demo.stop(server)
 
     demo.title("What there is now")
