@@ -139,6 +139,12 @@ class FlowEventError(FlowException):
     default_errno = _errno.EINVAL
 
 
+class FlowEventTimeout(FlowEventError, FlowTimeout):
+    """No event came in time."""
+
+    default_errno = _errno.ETIMEDOUT
+
+
 class FlowDeallocWarning(FlowException, Warning):
     """Deallocation found nothing to deallocate."""
 

@@ -1,0 +1,9 @@
+"""The data plane of an IPCP as its control plane sees it: C threads that move packets, and what they hand over.
+
+Runs in the IPCP's process; the threads never need the GIL.
+"""
+
+from .punt import Punt
+from .relay import PortStats, Relay
+
+__all__ = ["PortStats", "Punt", "Relay"]

@@ -102,8 +102,9 @@ CDEF = """
     /* process */
     struct process { ...; };
     struct process *process_create(struct events *events);
-    void process_destroy(struct process *process);
+    void process_stop(struct process *process);
     int process_watch(struct process *process, int rpc);
+    bool process_is_orphan(const struct process *process);
     void process_add(struct process *process, struct flow *flow);
     void process_remove(struct process *process, struct flow *flow);
     void process_poll_flow(struct process *process, struct flow *flow, int eventfd);
@@ -112,6 +113,7 @@ CDEF = """
     struct fset { ...; };
     struct fevent { uint32_t fd; uint32_t type; };
     struct fset *fset_create(struct process *process);
+    void fset_close(struct fset *set);
     void fset_destroy(struct fset *set);
     int fset_add(struct fset *set, uint32_t fd);
     void fset_remove(struct fset *set, uint32_t fd);
@@ -132,6 +134,7 @@ CDEF = """
     int irm_sweep_owner(struct sweep *sweep, uint64_t owner);
     int irm_sweep_ring(struct sweep *sweep, const struct segment *segment, uint32_t index, uint32_t ring,
                        uint64_t serial);
+    int irm_sweep_live(struct sweep *sweep, const uint64_t *serials, size_t count);
     uint32_t irm_sweep_run(struct sweep *sweep);
 """
 

@@ -96,7 +96,7 @@ void flow_destroy(struct flow *flow)
 
 uint32_t flow_state(const struct flow *flow)
 {
-        return atomic_load_explicit(&flow->end->state, memory_order_acquire) |
+        return atomic_load_explicit(&flow->end->state, memory_order_seq_cst) |
                atomic_load_explicit(&flow->gone, memory_order_relaxed);
 }
 

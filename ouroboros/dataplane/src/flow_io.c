@@ -116,6 +116,20 @@ static int await_room(struct flow *flow, uint64_t tail)
         return atomic_load_explicit(&flow->tx.shm->tail, memory_order_relaxed) != tail ? 0 : -EMUSTSLEEP;
 }
 
+/*
+ * The flow went down while we wrote: whoever cleans up behind a dead reader may have looked before we published.
+ * What we put just now goes back; compare-and-swap decides should the reader, or the IRMd, be at it too.
+ */
+static void take_back(struct flow *flow, uint32_t count)
+{
+        for (uint64_t at = flow->tx.at - count; at != flow->tx.at; at++) {
+                uint64_t slot = atomic_load_explicit(&flow->tx.slots[at & RING_MASK], memory_order_relaxed);
+
+                if (pool_packet(flow->pool, slot) != NULL)
+                        pool_free(flow->pool, SLOT_BLOCK(slot), flow->tx.owner);
+        }
+}
+
 ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengths, uint32_t each, uint32_t count)
 {
         const uint8_t *packet = buffer;
@@ -123,6 +137,8 @@ ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengt
         uint64_t tail;
         int error;
 
+        if (flow == NULL)
+                return -ENOTALLOC;
         if (flow->generation != map_generation)
                 return -EBADF;
         if (count == 0)
@@ -162,6 +178,11 @@ ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengt
         wanted = ring_publish(&flow->tx, done);
         if (wanted)
                 tell(flow, &flow->tx.shm->cons_wait, wanted);
+        error = flow_error(flow);
+        if (error != 0) {
+                take_back(flow, done);
+                goto out;
+        }
         spinlock_release(&flow->tx_lock);
         return done;
 out:
@@ -315,6 +336,8 @@ ssize_t flow_read(struct flow *flow, void *buffer, size_t count)
         uint64_t slot;
         ssize_t n;
 
+        if (flow == NULL)
+                return -ENOTALLOC;
         if (flow->generation != map_generation)
                 return -EBADF;
 again:
@@ -401,6 +424,8 @@ ssize_t flow_readv(struct flow *flow, void *buffer, size_t size, uint32_t *lengt
         uint64_t slot;
         ssize_t n;
 
+        if (flow == NULL)
+                return -ENOTALLOC;
         if (flow->generation != map_generation)
                 return -EBADF;
         if (max == 0)

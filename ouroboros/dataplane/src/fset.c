@@ -43,18 +43,25 @@ static void unlink_set(struct fset *set)
                 *at = set->next;
 }
 
-void fset_destroy(struct fset *set)
+void fset_close(struct fset *set)
 {
         struct process *process = set->process;
 
-        if (process->generation == map_generation) {
-                pthread_mutex_lock(&process->lock);
-                if (set->eventfd >= 0)
-                        unlink_set(set);
-                for (uint32_t w = 0; w < EVENT_WORDS; w++)
-                        process->grouped[w] &= ~set->member[w];
-                pthread_mutex_unlock(&process->lock);
+        if (process->generation != map_generation)
+                return;
+        pthread_mutex_lock(&process->lock);
+        if (set->eventfd >= 0)
+                unlink_set(set);
+        set->eventfd = -1;
+        for (uint32_t w = 0; w < EVENT_WORDS; w++) {
+                process->grouped[w] &= ~set->member[w];
+                set->member[w] = set->pending[w] = 0;
         }
+        pthread_mutex_unlock(&process->lock);
+}
+
+void fset_destroy(struct fset *set)
+{
         free(set);
 }
 
@@ -188,7 +195,7 @@ int fset_take(struct fset *set, struct fevent *out, int max, bool patient)
         uint64_t count;
         int n;
 
-        if (set->process->generation != map_generation)
+        if (set == NULL || set->process->generation != map_generation)
                 return -EBADF;
         n = take(set, out, max);
         if (n > 0)
@@ -210,7 +217,7 @@ int fset_sleep(struct fset *set, int64_t deadline)
         struct events_shm *shm = set->process->events->shm;
         uint32_t seq;
 
-        if (set->process->generation != map_generation)
+        if (set == NULL || set->process->generation != map_generation)
                 return -EBADF;
         if (atomic_load(&set->process->orphan))
                 return -EIRMD;

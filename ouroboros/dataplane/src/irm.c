@@ -84,12 +84,17 @@ uint32_t irm_flow_drain(struct segment *segment, uint32_t index, uint64_t serial
 
 /* ---- sweep ---- */
 
+struct list {
+        uint64_t *of;
+        size_t count;
+        size_t room;
+};
+
 struct sweep {
         struct pool *pool;
         uint8_t *visible; /* blocks that a living reader will still read */
-        uint64_t *owners;
-        size_t count;
-        size_t room;
+        struct list owners;
+        struct list live;
 };
 
 struct sweep *irm_sweep_create(struct pool *pool)
@@ -107,19 +112,33 @@ struct sweep *irm_sweep_create(struct pool *pool)
         return sweep;
 }
 
+static int append(struct list *list, uint64_t value)
+{
+        if (list->count == list->room) {
+                size_t room = list->room ? 2 * list->room : 64;
+                uint64_t *of = realloc(list->of, room * sizeof *of);
+
+                if (of == NULL)
+                        return -ENOMEM;
+                list->of = of;
+                list->room = room;
+        }
+        list->of[list->count++] = value;
+        return 0;
+}
+
 int irm_sweep_owner(struct sweep *sweep, uint64_t owner)
 {
-        if (sweep->count == sweep->room) {
-                size_t room = sweep->room ? 2 * sweep->room : 64;
-                uint64_t *owners = realloc(sweep->owners, room * sizeof *owners);
+        return append(&sweep->owners, owner);
+}
 
-                if (owners == NULL)
-                        return -ENOMEM;
-                sweep->owners = owners;
-                sweep->room = room;
-        }
-        sweep->owners[sweep->count++] = owner;
-        return 0;
+int irm_sweep_live(struct sweep *sweep, const uint64_t *serials, size_t count)
+{
+        int error = 0;
+
+        for (size_t i = 0; i < count && error == 0; i++)
+                error = append(&sweep->live, serials[i]);
+        return error;
 }
 
 /* The reader may take packets meanwhile: it changes their owner first, so what it takes is left alone. */
@@ -146,24 +165,44 @@ static int compare(const void *a, const void *b)
         return x < y ? -1 : x > y;
 }
 
+static void sort(struct list *list)
+{
+        if (list->count > 0)
+                qsort(list->of, list->count, sizeof *list->of, compare);
+}
+
+static bool contains(const struct list *list, uint64_t value)
+{
+        return list->count > 0 && bsearch(&value, list->of, list->count, sizeof value, compare) != NULL;
+}
+
+static bool abandoned(const struct sweep *sweep, uint32_t block, uint64_t owner)
+{
+        if (OWNER_KIND(owner) == OWNER_KIND(OWNER_RING(0ull, 0u)) &&
+            !contains(&sweep->live, (owner & ~OWNER_RING(0ull, 0u)) >> 1))
+                return true;
+        return !sweep->visible[block] && contains(&sweep->owners, owner);
+}
+
 uint32_t irm_sweep_run(struct sweep *sweep)
 {
         struct pool *pool = sweep->pool;
         uint32_t freed = 0;
 
-        qsort(sweep->owners, sweep->count, sizeof *sweep->owners, compare);
+        sort(&sweep->owners);
+        sort(&sweep->live);
         for (uint32_t block = 0; block < pool->blocks; block++) {
                 uint64_t owner = atomic_load_explicit(&pool->owner[block], memory_order_relaxed);
 
                 if (owner == OWNER_FREE)
                         /* The dead took the hints in their caches with them; one hint too many does no harm. */
                         pool_hint(pool, pool_class_of(pool, block), block);
-                else if (!sweep->visible[block] && sweep->count > 0 &&
-                         bsearch(&owner, sweep->owners, sweep->count, sizeof owner, compare) != NULL)
+                else if (abandoned(sweep, block, owner))
                         freed += give_back(pool, block, owner);
         }
         free(sweep->visible);
-        free(sweep->owners);
+        free(sweep->owners.of);
+        free(sweep->live.of);
         free(sweep);
         return freed;
 }

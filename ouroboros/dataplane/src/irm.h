@@ -29,6 +29,8 @@ uint32_t irm_flow_drain(struct segment *segment, uint32_t index, uint64_t serial
  * Reclaiming after deaths. Fill in, run once:
  *   - irm_sweep_owner: everything this owner word holds goes back (the dead process; rings whose reader is dead);
  *   - irm_sweep_ring: of a ring whose writer is dead and whose reader lives, what was never published goes back.
+ *   - irm_sweep_live: the serials of all flows there are; what belongs to rings of others goes back (a flow that was
+ *     released before the sweep, one end of which had died in the middle of a write).
  */
 struct sweep;
 
@@ -36,6 +38,7 @@ struct sweep *irm_sweep_create(struct pool *pool);
 int irm_sweep_owner(struct sweep *sweep, uint64_t owner);
 int irm_sweep_ring(struct sweep *sweep, const struct segment *segment, uint32_t index, uint32_t ring,
                    uint64_t serial);
+int irm_sweep_live(struct sweep *sweep, const uint64_t *serials, size_t count);
 uint32_t irm_sweep_run(struct sweep *sweep); /* blocks returned; frees the sweep */
 
 #endif

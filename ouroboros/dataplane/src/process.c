@@ -27,15 +27,14 @@ struct process *process_create(struct events *events)
         return process;
 }
 
-void process_destroy(struct process *process)
+void process_stop(struct process *process)
 {
-        if (process->generation == map_generation && process->watching) {
-                atomic_store(&process->stop, true);
-                wait_ring_eventfd(process->control);
-                pthread_join(process->watcher, NULL);
-        }
-        close(process->control);
-        free(process);
+        if (process->generation != map_generation || !process->watching)
+                return;
+        atomic_store(&process->stop, true);
+        wait_ring_eventfd(process->control);
+        pthread_join(process->watcher, NULL);
+        process->watching = false;
 }
 
 static void orphan_all(struct process *process)
@@ -98,8 +97,9 @@ static void *watch(void *arg)
                         if (fds[i].revents & POLLIN && read(fds[i].fd, &count, sizeof count) < 0)
                                 continue; /* somebody else was faster */
                 if (fds[2].revents != 0) {
-                        fds[2].fd = -1;
                         orphan_all(process);
+                        distribute(process);
+                        break;
                 }
         }
         return NULL;
@@ -119,6 +119,11 @@ int process_watch(struct process *process, int rpc)
         pthread_sigmask(SIG_SETMASK, &before, NULL);
         process->watching = error == 0;
         return -error;
+}
+
+bool process_is_orphan(const struct process *process)
+{
+        return atomic_load(&process->orphan);
 }
 
 void process_add(struct process *process, struct flow *flow)

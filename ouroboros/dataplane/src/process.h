@@ -3,7 +3,7 @@
  *
  * The watcher sleeps in poll(2). It wakes when the RPC connection ends (then every flow is down and every sleeper
  * is told), and when the event region rings its eventfd: it passes that on to the eventfds of flows and sets that
- * an event loop of the application waits on. Without either it never runs.
+ * an event loop of the application waits on. Without either it never runs. It ends with the IRMd.
  */
 #ifndef OUROBOROS_PROCESS_H
 #define OUROBOROS_PROCESS_H
@@ -32,10 +32,16 @@ struct process {
 };
 
 struct process *process_create(struct events *events);
-void process_destroy(struct process *process);
+
+/* End the watcher. The struct stays: sets and threads may refer to it until the process ends. */
+void process_stop(struct process *process);
+
 
 /* Start the watcher; `rpc` is the connection to the IRMd, whose end it looks out for. */
 int process_watch(struct process *process, int rpc);
+
+/* Whether the IRMd has gone. */
+bool process_is_orphan(const struct process *process);
 
 void process_add(struct process *process, struct flow *flow);
 void process_remove(struct process *process, struct flow *flow);
@@ -60,7 +66,11 @@ struct fevent {
 };
 
 struct fset *fset_create(struct process *process);
+
+/* Leave the process's lists; to be done before fset_destroy, which frees and nothing else. */
+void fset_close(struct fset *set);
 void fset_destroy(struct fset *set);
+
 /*
  * Members are descriptors: one whose allocation is still pending has no flow yet. Its bit is reported as
  * EVENT_ALLOC, and the library looks up what became of it.

@@ -1,0 +1,85 @@
+"""Punt: packets for the IPCP's own components, on their way from the packet threads to Python (`src/punt.h`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from errno import EAGAIN
+from typing import Any, NamedTuple
+
+from ouroboros.errors import error
+
+from ._ipcp import ffi, lib
+
+Handler = Callable[[int, bytes], None]
+"""Gets (descriptor of the flow it came over, packet)."""
+
+_BURST = 64  # packets handled in one go: then other work of the loop has its turn
+_LARGEST = 1 << 17
+
+
+class PuntCounters(NamedTuple):
+    """Packets of one component that were handed over, and that did not fit its quota."""
+
+    passed: int
+    dropped: int
+
+
+class Punt:
+    """Hands packets to components, by their number. Every component has a quota of octets under way."""
+
+    def __init__(self, octets: int = 1 << 20) -> None:
+        self._punt = lib.punt_create(octets)
+        if self._punt == ffi.NULL:
+            raise MemoryError(f"no memory for {octets} octets of packets on their way to the control plane")
+        self._handlers: dict[int, Handler] = {}
+        self._buffer = ffi.new("char[]", _LARGEST)
+        self._component = ffi.new("uint32_t *")
+        self._fd = ffi.new("uint32_t *")
+
+    @property
+    def handle(self) -> Any:
+        """`struct punt *`, for the packet threads."""
+        return self._punt
+
+    def component(self, number: int, quota: int, handler: Handler) -> None:
+        """Register a component: `quota` octets of its packets may wait. Raises ValueError on a number out of range."""
+        result = lib.punt_quota(self._punt, number, quota)
+        if result < 0:
+            raise error(-result, f"component {number} with a quota of {quota} octets is out of range")
+        self._handlers[number] = handler
+
+    def push(self, component: int, fd: int, packet: bytes) -> bool:
+        """Hand over a packet from Python; False when it was dropped. Packet threads call the C function."""
+        return bool(lib.punt_push(self._punt, component, fd, packet, len(packet)))
+
+    def fileno(self) -> int:
+        """Readable while packets wait."""
+        return int(self._punt.eventfd)
+
+    def dispatch(self) -> int:
+        """Give waiting packets to their components; returns how many, at most a burst."""
+        for count in range(_BURST):
+            n = lib.punt_pop(self._punt, self._buffer, _LARGEST, self._component, self._fd)
+            if n == -EAGAIN:
+                return count
+            if n < 0:
+                raise error(-n, "a packet for the control plane is larger than any can be")
+            self._handlers[self._component[0]](self._fd[0], ffi.unpack(self._buffer, n))
+        return _BURST
+
+    def run(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Dispatch from an event loop."""
+        loop.add_reader(self.fileno(), self.dispatch)
+
+    def counters(self, component: int) -> PuntCounters:
+        """What has become of a component's packets."""
+        counts = ffi.new("uint64_t[2]")
+        lib.punt_counters(self._punt, component, counts, counts + 1)
+        return PuntCounters(counts[0], counts[1])
+
+    def close(self) -> None:
+        """Give the buffer back. The packet threads have ended."""
+        if self._punt != ffi.NULL:
+            lib.punt_destroy(self._punt)
+            self._punt = ffi.NULL

@@ -1,0 +1,101 @@
+"""Relay: the thread of an IPCP that moves packets between its flows (`src/relay.h`)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ouroboros.dataplane.resources import Resources
+from ouroboros.errors import error
+from ouroboros.rpc.messages_pb2 import Envelope, FlowEndpoint, SegmentGone, Welcome
+
+from ._ipcp import ffi, lib
+
+
+class PortStats(NamedTuple):
+    """Counters of the IPCP's end of a flow."""
+
+    packets: int
+    """Packets taken from the process at the other end."""
+    octets: int
+    dropped: int
+    """Packets for which the other trust domain's pool had no block."""
+    refused: int
+    """Slots that made no sense."""
+    queued: int
+    """Packets waiting for the process at the other end."""
+
+
+class Relay:
+    """Moves packets between pairs of flow ends. Methods are for the control plane; they return when it is done."""
+
+    def __init__(self) -> None:
+        self.resources = Resources(ffi, lib, reserve=True)
+        self._relay = lib.relay_create()
+        if self._relay == ffi.NULL:
+            raise MemoryError("no memory for the packet thread")
+        self._regions: set[int] = set()
+
+    def attach(self, welcome: Welcome, fds: list[int]) -> None:
+        """Map what the IRMd gave this process. The descriptors stay the caller's."""
+        self.resources.learn(Envelope(welcome=welcome), fds)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._check(lib.relay_start(self._relay), "cannot start the packet thread")
+
+    def add(self, endpoint: FlowEndpoint, fds: list[int]) -> None:
+        """Attach to a flow end that the IRMd described, with the descriptors that came along (the caller's still).
+
+        It moves nothing until it is paired.
+        """
+        resources = self.resources
+        resources.take(endpoint.resources, fds)
+        own = endpoint.events
+        if own not in self._regions:
+            self._check(lib.relay_add_region(self._relay, resources.events[own]), "too many trust domains")
+            self._regions.add(own)
+        self._check(
+            lib.relay_add(
+                self._relay,
+                resources.pools[endpoint.pool],
+                resources.segments[endpoint.segment],
+                resources.events[own],
+                resources.events.get(endpoint.peer_events, ffi.NULL),
+                resources.spec(endpoint),
+            ),
+            f"cannot attach to flow {endpoint.flow_id}",
+        )
+
+    def pair(self, a: int, b: int) -> None:
+        """Forward packets between two flow ends, by their descriptors, both ways."""
+        self._check(lib.relay_pair(self._relay, a, b), f"cannot pair descriptors {a} and {b}")
+
+    def remove(self, fd: int) -> None:
+        """Leave a flow; what its process had written is delivered first, as far as there is room."""
+        self._check(lib.relay_remove(self._relay, fd), f"there is no flow with descriptor {fd}")
+
+    def gone(self, message: SegmentGone) -> None:
+        """Unmap what the IRMd has given up."""
+        for number in message.events:
+            if number in self._regions:
+                self._regions.discard(number)
+                lib.relay_remove_region(self._relay, self.resources.events[number])
+        self.resources.gone(message)
+
+    def stats(self, fd: int) -> PortStats:
+        """Counters of a flow end."""
+        stats = ffi.new("struct port_stats *")
+        self._check(lib.relay_stats(self._relay, fd, stats), f"there is no flow with descriptor {fd}")
+        return PortStats(stats.packets, stats.octets, stats.dropped, stats.refused, stats.queued)
+
+    def close(self) -> None:
+        """Stop the thread and unmap everything. May be repeated."""
+        if self._relay != ffi.NULL:
+            lib.relay_destroy(self._relay)
+            self._relay = ffi.NULL
+            self.resources.close()
+
+    @staticmethod
+    def _check(result: Any, text: str) -> None:
+        if result < 0:
+            raise error(-result, text)

@@ -1,0 +1,400 @@
+"""Shared memory that the IRMd owns: packet pools, event regions and the FIFOs of flows (design section 3).
+
+The IRMd makes sealed memfds and hands their descriptors out; it parses no packet. Process tokens and flow serials
+are never used again, so an owner word of the dead can be told from every living one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pwd
+from array import array
+from collections import Counter
+from dataclasses import dataclass
+from enum import IntFlag
+from typing import Any, NamedTuple
+
+from ouroboros.dataplane._dataplane import ffi, lib
+from ouroboros.errors import strerror
+
+log = logging.getLogger("irmd/memory")
+
+_RING = 2 << 62
+_PROCESS = 1 << 62
+_KIND = 3 << 62
+
+FIRST_SEGMENT = 4
+"""Flows in the first segment of a pair; each further one holds twice as many, up to LARGEST_SEGMENT."""
+
+LARGEST_SEGMENT = 256
+
+
+class FlowEvent(IntFlag):
+    """Events that the IRMd raises (paper Listing 7; spec cli-api 4.5)."""
+
+    DOWN = 2
+    UP = 4
+    ALLOC = 8
+    DEALLOC = 16
+    PEER = 32
+
+
+class ClassCount(NamedTuple):
+    """Blocks of one size class: payload octets, blocks in all, blocks free."""
+
+    size: int
+    total: int
+    free: int
+
+
+@dataclass(slots=True, frozen=True)
+class PoolConfig:
+    """Geometry of a pool: (octets of a block with its room, blocks, of these for IPCPs only) for each class."""
+
+    classes: tuple[tuple[int, int, int], ...] = (
+        (512, 16384, 1024),
+        (2048, 8192, 1024),
+        (10240, 512, 64),
+        (67584, 256, 64),
+    )
+    user_scale: int = 1
+    """A user's pool has 1/`user_scale` of the blocks (rounded to 64s) of the system's."""
+
+    def scaled(self, divisor: int) -> PoolConfig:
+        """The same with fewer blocks and no reserve: a pool for one user."""
+        return PoolConfig(
+            tuple((stride, max(64, blocks // divisor // 64 * 64), 0) for stride, blocks, _ in self.classes)
+        )
+
+
+def _check(descriptor: int, what: str) -> int:
+    if descriptor < 0:
+        raise OSError(-descriptor, f"cannot make {what}: {strerror(-descriptor)}")
+    return descriptor
+
+
+class Pool:
+    """A packet pool: the system's, or one user's."""
+
+    def __init__(self, number: int, name: str, uid: int, config: PoolConfig) -> None:
+        classes = ffi.new("struct pool_class[POOL_CLASSES]")
+        for at, (stride, blocks, reserve) in enumerate(config.classes):
+            classes[at].stride, classes[at].blocks, classes[at].reserve = stride, blocks, reserve
+        self.id = number
+        self.name = name
+        self.uid = uid
+        self.fd = _check(
+            lib.pool_create(f"ouroboros-pool-{name}".encode(), classes), f"the packet pool {name}"
+        )
+        self._pool = lib.pool_map(self.fd, 0, True)
+        if self._pool == ffi.NULL:
+            os.close(self.fd)
+            raise OSError(ffi.errno, f"cannot map the packet pool {name}: {strerror(ffi.errno)}")
+        self._classes = [self._pool.classes[i] for i in range(len(config.classes))]
+
+    @property
+    def handle(self) -> Any:
+        """`struct pool *`, for the functions of the data plane."""
+        return self._pool
+
+    @property
+    def octets(self) -> int:
+        """Size of the shared memory."""
+        return int(self._pool.size)
+
+    @property
+    def failures(self) -> int:
+        """Allocations that were refused because every block was taken."""
+        return int(lib.pool_failures(self._pool))
+
+    def owners(self) -> array[int]:
+        """The owner word of every block, in the order of the classes."""
+        words = array("Q", bytes(8 * self._pool.blocks))
+        lib.pool_owners(self._pool, ffi.from_buffer("uint64_t[]", words, require_writable=True))
+        return words
+
+    def counts(self) -> list[ClassCount]:
+        """Blocks in all and free, for each class."""
+        words = self.owners()
+        room = lib.HEADROOM + lib.TAILROOM
+        return [
+            ClassCount(k.stride - room, k.blocks, words[k.first : k.first + k.blocks].count(0))
+            for k in self._classes
+        ]
+
+    def holders(self) -> dict[int, list[int]]:
+        """Blocks of each class that each process holds, by its token; under 0 those on their way in a flow."""
+        words = self.owners()
+        held: dict[int, list[int]] = {}
+        for at, k in enumerate(self._classes):
+            for owner, blocks in Counter(words[k.first : k.first + k.blocks]).items():
+                if owner:
+                    token = owner & ~_KIND if owner & _KIND == _PROCESS else 0
+                    held.setdefault(token, [0] * len(self._classes))[at] += blocks
+        return held
+
+    def close(self) -> None:
+        """Unmap the pool; it exists as long as somebody else has it mapped."""
+        lib.pool_unmap(self._pool)
+        os.close(self.fd)
+
+
+class Events:
+    """An event region of a process: a memfd, and the eventfd that wakes its owner."""
+
+    def __init__(self, number: int) -> None:
+        self.id = number
+        memory = _check(lib.events_create(b"ouroboros-events"), "an event region")
+        wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.fds = (memory, wake)
+        self.handle = lib.events_map(memory, wake)
+        if self.handle == ffi.NULL:
+            number = ffi.errno
+            os.close(memory)
+            os.close(wake)
+            raise OSError(number, f"cannot map an event region: {strerror(number)}")
+
+    def close(self) -> None:
+        """Unmap the region and close its descriptors."""
+        if self.handle != ffi.NULL:
+            lib.events_unmap(self.handle)
+            self.handle = ffi.NULL
+            for fd in self.fds:
+                os.close(fd)
+
+
+def raise_pending(events: Events, fd: int, event: FlowEvent = FlowEvent.ALLOC) -> None:
+    """Tell a process to look at a descriptor that has no FIFO yet: what became of its allocation has been sent."""
+    lib.events_raise(events.handle, fd)
+
+
+class _Segment:
+    """One memfd with the FIFOs of some flows between a pair of processes."""
+
+    __slots__ = ("fd", "free", "handle", "id")
+
+    def __init__(self, number: int, flows: int) -> None:
+        self.id = number
+        self.fd = _check(lib.segment_create(b"ouroboros-flows", flows), "the FIFOs of flows")
+        self.handle = lib.segment_map(self.fd)
+        if self.handle == ffi.NULL:
+            number = ffi.errno
+            os.close(self.fd)
+            raise OSError(number, f"cannot map the FIFOs of flows: {strerror(number)}")
+        self.free = list(range(flows - 1, -1, -1))
+
+    def close(self) -> None:
+        lib.segment_unmap(self.handle)
+        os.close(self.fd)
+
+
+class FlowMemory:
+    """The two FIFOs of one flow. Side s produces into ring s and consumes ring 1 - s."""
+
+    __slots__ = ("_ends", "_memory", "_segment", "index", "pair", "pool", "serial", "tokens")
+
+    def __init__(
+        self, memory: Memory, pair: tuple[int, int], tokens: tuple[int, int], segment: _Segment, pool: Pool
+    ) -> None:
+        self._memory = memory
+        self._segment = segment
+        self._ends: list[tuple[Events | None, int]] = [(None, 0), (None, 0)]
+        self.pair = pair
+        self.tokens = tokens
+        self.pool = pool
+        self.index = segment.free.pop()
+        self.serial = memory.serial()
+        lib.irm_flow_reset(segment.handle, self.index)
+
+    @property
+    def segment_id(self) -> int:
+        """The segment that holds the FIFOs."""
+        return self._segment.id
+
+    @property
+    def segment_fd(self) -> int:
+        """Its descriptor, to be sent to both processes."""
+        return self._segment.fd
+
+    @property
+    def segment(self) -> Any:
+        """`struct segment *`, for the functions of the data plane."""
+        return self._segment.handle
+
+    def open(self, events0: Events, fd0: int, events1: Events, fd1: int) -> None:
+        """Say which event region, and which descriptor there, belongs to either side."""
+        self._ends = [(events0, fd0), (events1, fd1)]
+
+    def raise_event(self, side: int, event: FlowEvent) -> None:
+        """Latch events for a side and wake whoever waits there; DOWN, UP and PEER change the state as well."""
+        events, fd = self._ends[side]
+        down = lib.END_DOWN if event & FlowEvent.DOWN else 0
+        peer = lib.END_PEER if event & FlowEvent.PEER else 0
+        up = lib.END_DOWN | lib.END_PEER if event & FlowEvent.UP else 0
+        handle = events.handle if events is not None else ffi.NULL
+        lib.irm_end_signal(self.segment, self.index, side, down | peer, up, int(event), handle, fd)
+
+    def close_side(self, side: int) -> None:
+        """That end was deallocated or has died: the other sees DOWN once it has read what is queued."""
+        self._ends[side] = (None, 0)
+        self.raise_event(1 - side, FlowEvent.DOWN)
+
+    def queued(self, side: int) -> int:
+        """Packets waiting for that side to read."""
+        return int(lib.irm_queued(self.segment, self.index, 1 - side))
+
+    def written(self, side: int) -> int:
+        """Packets that side has written."""
+        return int(lib.irm_written(self.segment, self.index, side))
+
+    def release(self) -> None:
+        """Both ends have gone: blocks in the FIFOs return to the pool, and the slot is used again."""
+        lib.irm_flow_drain(self.segment, self.index, self.serial, self.pool.handle)
+        self._segment.free.append(self.index)
+        self._memory.forget(self)
+
+
+class Memory:
+    """Everything shared that the IRMd has made, and who it is for."""
+
+    def __init__(self, config: PoolConfig | None = None) -> None:
+        self._config = config or PoolConfig()
+        self._tokens = 0
+        self._serials = 0
+        self._numbers = 0
+        self._users: dict[int, Pool] = {}
+        self._pairs: dict[tuple[int, int], list[_Segment]] = {}
+        self._pairs_of: dict[int, set[tuple[int, int]]] = {}
+        self._flows_of: dict[int, set[FlowMemory]] = {}
+        self._live: set[int] = set()
+        self.pools: dict[int, Pool] = {}
+        self.system = self._add_pool("system", os.getuid(), self._config)
+
+    def token(self) -> int:
+        """An owner token for a new process; never used again."""
+        self._tokens += 1
+        return self._tokens
+
+    def serial(self) -> int:
+        """A serial for a new flow; never used again."""
+        self._serials += 1
+        return self._serials
+
+    def _number(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+    # ------------------------------------------------------------ pools
+
+    def _add_pool(self, name: str, uid: int, config: PoolConfig) -> Pool:
+        pool = Pool(self._number(), name, uid, config)
+        self.pools[pool.id] = pool
+        return pool
+
+    def pool(self, uid: int, *, trusted: bool) -> Pool:
+        """The system pool for those whom the system trusts, else the pool of that user, made on first use."""
+        if trusted:
+            return self.system
+        pool = self._users.get(uid)
+        if pool is None:
+            try:
+                name = pwd.getpwuid(uid).pw_name
+            except KeyError:
+                name = str(uid)
+            pool = self._users[uid] = self._add_pool(name, uid, self._config.scaled(self._config.user_scale))
+        return pool
+
+    def drop_pool(self, pool: Pool) -> None:
+        """The last process that allocates from a user's pool has gone."""
+        if self._users.get(pool.uid) is pool:
+            del self._users[pool.uid]
+            del self.pools[pool.id]
+            pool.close()
+
+    # ------------------------------------------------------------ events
+
+    def events(self) -> Events:
+        """A new event region."""
+        return Events(self._number())
+
+    # ------------------------------------------------------------ flows
+
+    def flow(self, a: int, b: int, pool: Pool) -> FlowMemory:
+        """FIFOs for a flow between the processes with these tokens; side 0 is `a`."""
+        key = (a, b) if a <= b else (b, a)
+        segments = self._pairs.get(key)
+        if segments is None:
+            segments = self._pairs[key] = []
+            for token in key:
+                self._pairs_of.setdefault(token, set()).add(key)
+        segment = next((one for one in segments if one.free), None)
+        if segment is None:
+            size = min(FIRST_SEGMENT << len(segments), LARGEST_SEGMENT)
+            segment = _Segment(self._number(), size)
+            segments.append(segment)
+        flow = FlowMemory(self, key, (a, b), segment, pool)
+        self._live.add(flow.serial)
+        for token in key:
+            self._flows_of.setdefault(token, set()).add(flow)
+        return flow
+
+    def forget(self, flow: FlowMemory) -> None:
+        """A flow has been released. The pair keeps its segments for the next one."""
+        self._live.discard(flow.serial)
+        for token in flow.pair:
+            self._flows_of.get(token, set()).discard(flow)
+
+    def drop_process(self, token: int) -> list[int]:
+        """Forget the segments of a process that has gone and has no flows; returns their ids."""
+        gone: list[int] = []
+        for key in self._pairs_of.pop(token, set()):
+            for segment in self._pairs.pop(key):
+                gone.append(segment.id)
+                segment.close()
+            for other in key:
+                if other != token:
+                    self._pairs_of[other].discard(key)
+        self._flows_of.pop(token, None)
+        return gone
+
+    def reclaim(self, token: int) -> int:
+        """A process has ended: every block that it held, or that only it could have read, returns to its pool.
+
+        Of the rings that it wrote, what it had published stays for the readers. Returns the number of blocks.
+        """
+        flows = self._flows_of.get(token, set())
+        live = ffi.new("uint64_t[]", list(self._live))
+        freed = 0
+        for pool in self.pools.values():
+            sweep = lib.irm_sweep_create(pool.handle)
+            if sweep == ffi.NULL:
+                raise MemoryError("no memory to reclaim the blocks of a dead process")
+            lib.irm_sweep_owner(sweep, lib.owner_process(token))
+            lib.irm_sweep_live(sweep, live, len(live))
+            for flow in flows:
+                if flow.pool is pool:
+                    self._sweep_flow(sweep, flow, token)
+            freed += lib.irm_sweep_run(sweep)
+        if freed:
+            log.info("returned %d blocks of a process that has ended", freed)
+        return freed
+
+    @staticmethod
+    def _sweep_flow(sweep: Any, flow: FlowMemory, token: int) -> None:
+        for side in (0, 1):
+            if flow.tokens[side] != token:
+                continue
+            lib.irm_sweep_owner(sweep, lib.owner_ring(flow.serial, 1 - side))
+            if flow.tokens[1 - side] != token:
+                lib.irm_sweep_ring(sweep, flow.segment, flow.index, side, flow.serial)
+
+    def close(self) -> None:
+        """Unmap everything; for an orderly stop."""
+        for segments in self._pairs.values():
+            for segment in segments:
+                segment.close()
+        self._pairs.clear()
+        for pool in self.pools.values():
+            pool.close()
+        self.pools.clear()

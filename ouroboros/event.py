@@ -1,0 +1,267 @@
+"""Events on many flows (paper 4.1, Listings 6 and 7; spec cli-api 4.5 and 5.1).
+
+    with FlowSet([flow, other]) as flows:
+        queue = FEventQueue()
+        flows.wait(queue)
+        for flow, event in queue:
+            ...
+
+FlowPkt is a level: it is reported as long as packets wait. The other events are reported once; FlowDown and FlowUp
+tell the state as it is now. A set cannot overflow, however many packets come. `FlowSet.fileno()` and `Flow.fileno()`
+work with select, poll, selectors and every event loop.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from enum import IntFlag
+from errno import EBADF, EINTR, ENOMEM, EPERM, ETIMEDOUT
+from time import monotonic_ns
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from .dataplane._dataplane import ffi, lib
+from .errors import EIRMD, FlowEventError, FlowEventTimeout, IrmdError, strerror
+from .library import Library, library
+
+if TYPE_CHECKING:
+    from .dev import Flow
+
+__all__ = ["FEventQueue", "FEventType", "FlowEventError", "FlowEventTimeout", "FlowSet"]
+
+_BATCH = 512  # events of one look
+_FIRST_SLEEP = 20_000_000  # ns, see dev._FIRST_SLEEP
+
+
+class FEventType(IntFlag):
+    """What has happened on a flow."""
+
+    FlowPkt = 1
+    """Packets are waiting."""
+    FlowDown = 2
+    """The flow is down."""
+    FlowUp = 4
+    """The flow, which was down, is up again."""
+    FlowAlloc = 8
+    """An asynchronous allocation is over: `flow.allocated`, or `flow.error` says why not."""
+    FlowDealloc = 16
+    """The peer has deallocated the flow."""
+    FlowPeer = 32
+    """The peer does not answer any more."""
+
+
+_TYPES = {int(event): event for event in FEventType}
+
+
+class FEventQueue:
+    """Events that a FlowSet has found. Iterating takes them out, oldest first; one queue is for one thread."""
+
+    __slots__ = ("_events", "_last")
+
+    def __init__(self) -> None:
+        self._events: deque[tuple[Flow, FEventType]] = deque()
+        self._last: FEventType | None = None
+
+    def next(self) -> tuple[Flow, FEventType]:
+        """The oldest event. Raises FlowEventError (EPERM) when there is none left."""
+        for event in self:
+            return event
+        raise FlowEventError(EPERM, "the event queue is empty: wait on a FlowSet first")
+
+    def __iter__(self) -> Iterator[tuple[Flow, FEventType]]:
+        """The events, until there are none; those of flows deallocated meanwhile are dropped."""
+        while self._events:
+            flow, event = self._events.popleft()
+            if flow.fd >= 0 or event is FEventType.FlowAlloc:
+                self._last = event
+                yield flow, event
+
+    @property
+    def type(self) -> FEventType:
+        """The type of the event last taken out. Raises FlowEventError (EPERM) when there was none."""
+        if self._last is None:
+            raise FlowEventError(EPERM, "no event has been taken out of the queue yet")
+        return self._last
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def __bool__(self) -> bool:
+        return bool(self._events)
+
+    def __repr__(self) -> str:
+        return f"<FEventQueue of {len(self._events)}>"
+
+
+class FlowSet:
+    """Flows to wait for. A flow is in at most one set. A context manager: leaves by `destroy()`.
+
+    Threads may share a set, each with a queue of its own.
+    """
+
+    def __init__(self, flows: Iterable[Flow] | None = None) -> None:
+        self._library: Library | None = None
+        self._set: Any = ffi.NULL
+        self._flows: dict[int, Flow] = {}
+        self._allocating: set[Flow] = set()
+        self._eventfd = -1
+        for flow in flows or ():
+            self.add(flow)
+
+    # ------------------------------------------------------------ members
+
+    def add(self, flow: Flow) -> None:
+        """Add a flow; adding it again does nothing. Packets that wait on it already are reported at once.
+
+        Raises FlowEventError (EPERM) when it is in another set, or has no flow.
+        """
+        if flow._set is self:
+            return
+        owner = self._open(flow._library)
+        if flow.fd < 0 or flow._library is not owner:
+            raise FlowEventError(EPERM, f"{flow!r} cannot be waited for")
+        if flow._set is not None or lib.fset_add(self._set, flow.fd) < 0:
+            raise FlowEventError(EPERM, f"{flow!r} is in another set already")
+        flow._set = self
+        self._flows[flow.fd] = flow
+        if not flow._told:
+            self._allocating.add(flow)
+
+    def remove(self, flow: Flow) -> None:
+        """Take a flow out; one that is not in the set is left alone."""
+        if flow._set is self:
+            self._discard(flow)
+
+    def _discard(self, flow: Flow) -> None:
+        flow._set = None
+        self._allocating.discard(flow)
+        if self._flows.pop(flow._fd, None) is not None and self._set != ffi.NULL:
+            lib.fset_remove(self._set, flow._fd)
+
+    def zero(self) -> None:
+        """Take all flows out."""
+        for flow in list(self._flows.values()):
+            self._discard(flow)
+
+    def has(self, flow: Flow) -> bool:
+        """Whether the flow is in the set."""
+        return flow._set is self
+
+    def __contains__(self, flow: object) -> bool:
+        return getattr(flow, "_set", None) is self
+
+    def __len__(self) -> int:
+        return len(self._flows)
+
+    def __iter__(self) -> Iterator[Flow]:
+        return iter(list(self._flows.values()))
+
+    def __repr__(self) -> str:
+        return f"<FlowSet of {len(self._flows)}>"
+
+    # ------------------------------------------------------------ waiting
+
+    def wait(self, fq: FEventQueue, timeo: float | None = None) -> FEventQueue:
+        """Wait until there are events, and put them into `fq`, which is returned.
+
+        timeo  seconds; None waits for ever, 0 only looks
+        A queue that is not empty yet returns at once. Raises FlowEventTimeout (a TimeoutError and a FlowEventError),
+        and IrmdError once the IRMd has gone and every flow's FlowDown has been reported.
+        """
+        if fq:
+            return fq
+        self._open(None)
+        deadline = -1 if timeo is None else monotonic_ns() + max(0, int(timeo * 1e9))
+        until = 0
+        while not self._look(fq, patient=timeo != 0):
+            now = monotonic_ns()
+            if 0 <= deadline <= now:
+                raise FlowEventTimeout(ETIMEDOUT, f"no event on {len(self._flows)} flows within {timeo:g} s")
+            # A short sleep first: it ends for a signal that came just before it.
+            until = (
+                deadline
+                if until
+                else (now + _FIRST_SLEEP if deadline < 0 else min(deadline, now + _FIRST_SLEEP))
+            )
+            self._sleep(until)
+        return fq
+
+    def _look(self, fq: FEventQueue, *, patient: bool) -> bool:
+        assert self._library is not None
+        if self._allocating:
+            self._report_allocations(fq)
+        events = ffi.new("struct fevent[]", _BATCH)
+        count = lib.fset_take(self._set, events, _BATCH, patient and not fq)
+        if count < 0:
+            raise FlowEventError(EBADF, "this set has been destroyed, or belongs to the parent process")
+        for event in ffi.unpack(events, count):
+            flow = self._flows.get(event.fd)
+            if flow is None:
+                continue
+            if event.type != FEventType.FlowAlloc:
+                fq._events.append((flow, _TYPES[event.type]))
+        if self._allocating:
+            self._report_allocations(fq)
+        return bool(fq)
+
+    def _report_allocations(self, fq: FEventQueue) -> None:
+        """Asynchronous allocations that are over; the IRMd's word on them waits on the connection."""
+        for flow in list(self._allocating):
+            if not flow.pending:
+                self._allocating.discard(flow)
+                flow._told = True
+                fq._events.append((flow, FEventType.FlowAlloc))
+
+    def _sleep(self, until: int) -> None:
+        result = lib.fset_sleep(self._set, until)
+        if result == -EIRMD:
+            raise IrmdError(EIRMD, "the IRMd has gone; start it with `irmd`")
+        if result < 0 and -result not in (ETIMEDOUT, EINTR):
+            raise FlowEventError(-result, strerror(-result))
+
+    def fileno(self) -> int:
+        """A descriptor for select, poll and event loops: readable while `wait(queue, 0)` may find events."""
+        self._open(None)
+        if self._eventfd < 0:
+            self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            lib.fset_set_eventfd(self._set, self._eventfd)
+        return self._eventfd
+
+    # ------------------------------------------------------------ life
+
+    def _open(self, owner: Library | None) -> Library:
+        """Bind the set to a connection: that of its first flow, else the process's."""
+        if self._library is None:
+            owner = owner or library()
+            handle = lib.fset_create(owner.process)
+            if handle == ffi.NULL:
+                raise FlowEventError(ENOMEM, "no memory for a flow set")
+            self._library = owner
+            # Freed when the last thread that waits on it lets go of it; closing comes before.
+            self._set = ffi.gc(handle, lib.fset_destroy)
+        return self._library
+
+    def destroy(self) -> None:
+        """Take all flows out and give the set back. May be repeated."""
+        self.zero()
+        if self._set != ffi.NULL:
+            lib.fset_close(self._set)
+            self._set = ffi.NULL
+            self._library = None
+        if self._eventfd >= 0:
+            os.close(self._eventfd)
+            self._eventfd = -1
+
+    def __enter__(self) -> FlowSet:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.destroy()
+
+    def __del__(self) -> None:
+        if self._set != ffi.NULL:
+            self.destroy()

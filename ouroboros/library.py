@@ -1,0 +1,182 @@
+"""What this process has of Ouroboros: its connection to the IRMd, its shared memory, its flows by descriptor.
+
+Made on first use, so that importing the library needs no IRMd (design section 2). When the IRMd has gone, flows of
+the old connection stay down and the next call that needs one makes a new connection. A forked child starts with
+nothing: its parent's flows are not its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import resource
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from .dataplane._dataplane import ffi, lib
+from .dataplane.resources import Resources
+from .errors import EFLOWDOWN, EFLOWPEER, ENOTALLOC, OuroborosError, error
+from .rpc.client import Client
+from .rpc.codec import close_fds
+from .rpc.messages_pb2 import Envelope, FlowDealloc, FlowDone, FlowEndpoint, Hello
+
+if TYPE_CHECKING:
+    from .dev import Flow
+
+
+class Library:
+    """One connection of this process to an IRMd, and everything that came over it."""
+
+    def __init__(self) -> None:
+        _raise_descriptor_limit()
+        self.client = Client.connect(Hello.APPLICATION, layout_version=lib.LAYOUT_VERSION)
+        self.resources = Resources(ffi, lib)
+        self.flows: weakref.WeakValueDictionary[int, Flow] = weakref.WeakValueDictionary()
+        self._closed = False
+        welcome = self.client.welcome
+        try:
+            self.resources.learn(Envelope(welcome=welcome), self.client.welcome_fds)
+        finally:
+            close_fds(self.client.welcome_fds)
+        self.events = self.resources.events[welcome.events]
+        self.process = lib.process_create(self.events)
+        self.client.on_message = self.resources.learn
+        self.client.on_notification = self._notified
+        self.client.on_orphan = self._orphaned
+        result = lib.process_watch(self.process, self.client.fileno())
+        if result < 0:
+            raise error(-result, "cannot start the thread that watches the IRMd")
+
+    @property
+    def alive(self) -> bool:
+        """Whether the IRMd is there and this process is the one that connected to it."""
+        return not self._closed and not self.client.closed and not lib.process_is_orphan(self.process)
+
+    # ------------------------------------------------------------ flows
+
+    def attach(self, endpoint: FlowEndpoint) -> Any:
+        """`struct flow *` of an end that the IRMd has described; its objects have been mapped already."""
+        resources = self.resources
+        handle = lib.flow_attach(
+            resources.pools[endpoint.pool],
+            resources.segments[endpoint.segment],
+            resources.events.get(endpoint.peer_events, ffi.NULL),
+            resources.spec(endpoint),
+        )
+        if handle == ffi.NULL:
+            self.release(endpoint.fd)
+            raise error(ENOTALLOC, f"the IRMd described flow {endpoint.flow_id} wrongly")
+        lib.process_add(self.process, handle)
+        # Freed when the last thread that uses it lets go of it; detaching comes before.
+        return ffi.gc(handle, lib.flow_destroy)
+
+    def detach(self, handle: Any, fd: int) -> None:
+        """Leave a flow, and tell the IRMd."""
+        lib.process_remove(self.process, handle)
+        lib.flow_detach(handle)
+        self.release(fd)
+
+    def release(self, fd: int) -> None:
+        """Tell the IRMd that a descriptor is not wanted any more."""
+        try:
+            self.client.notify(Envelope(flow_dealloc=FlowDealloc(fd=fd)))
+        except OuroborosError:
+            pass  # with the IRMd the flow has gone as well
+
+    def explain(self, number: int, fd: int) -> str:
+        """Why a call on a flow failed, where the reason is not in the number."""
+        if number in (EFLOWDOWN, EFLOWPEER) and lib.process_is_orphan(self.process):
+            return f"flow {fd} is down: the IRMd has gone; start it with `irmd`, then allocate again"
+        if number == EFLOWDOWN:
+            return f"flow {fd} is down: its peer has left"
+        if number == EFLOWPEER:
+            return f"the peer of flow {fd} does not answer any more"
+        return ""
+
+    # ------------------------------------------------------------ what the IRMd tells
+
+    def _notified(self, envelope: Envelope, fds: list[int]) -> None:
+        close_fds(fds)
+        body = envelope.WhichOneof("body")
+        if body == "flow_done":
+            self._done(envelope.flow_done)
+        elif body == "segment_gone":
+            self.resources.gone(envelope.segment_gone)
+
+    def _done(self, done: FlowDone) -> None:
+        flow = self.flows.get(done.fd)
+        if flow is not None:
+            flow._complete(done)
+        elif not done.error:
+            self.release(done.fd)
+
+    def _orphaned(self, envelope: Envelope, fds: list[int]) -> None:
+        """A reply came after its caller had given up: what it brought goes back."""
+        close_fds(fds)
+        if envelope.HasField("flow_endpoint"):
+            self.release(envelope.flow_endpoint.fd)
+        elif envelope.HasField("flow_pending"):
+            self.release(envelope.flow_pending.fd)
+
+    # ------------------------------------------------------------ the end
+
+    def close(self) -> None:
+        """Deallocate every flow and say good-bye."""
+        if self._closed:
+            return
+        self._closed = True
+        for flow in list(self.flows.values()):
+            flow._abandon()
+        lib.process_stop(self.process)
+        self.client.close()
+
+    def forget(self) -> None:
+        """In a forked child: the parent's connection and flows are not ours."""
+        self._closed = True
+        self.client.abandon()
+
+
+_lock = threading.RLock()
+_library: Library | None = None
+
+
+def library() -> Library:
+    """The process's connection; made now if there is none. Raises IrmdError that says where it was looked for."""
+    global _library
+    current = _library
+    if current is not None and current.alive:
+        return current
+    with _lock:
+        if _library is None or not _library.alive:
+            if _library is not None:
+                lib.process_stop(_library.process)
+            _library = Library()
+        return _library
+
+
+def _raise_descriptor_limit() -> None:
+    """Flows that are polled, and peers, cost descriptors."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard or hard == resource.RLIM_INFINITY:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (ValueError, OSError):
+            pass  # the kernel's own limit is lower: what there is must do
+
+
+def _forked() -> None:
+    global _library, _lock
+    _lock = threading.RLock()
+    if _library is not None:
+        _library.forget()
+        _library = None
+
+
+@atexit.register
+def _exit() -> None:
+    if _library is not None:
+        _library.close()
+
+
+os.register_at_fork(after_in_child=_forked)
