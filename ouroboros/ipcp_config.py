@@ -1,0 +1,257 @@
+"""Configuration of a layer, as objects (spec cli-api 5.1): what `ouroboros.irm.bootstrap_ipcp` takes.
+
+A library module of tools and applications. The classes have the nesting of the C structures that the existing
+binding mirrors; `IpcpConfig.options()` flattens them to the options of the command line (`ipcp_options`), in which
+form they travel and are checked, and `IpcpConfig.from_options()` goes the other way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+from . import ipcp_options
+from .ipcp_types import DirectoryHashAlgo, IpcpType
+
+if TYPE_CHECKING:
+    from .rpc.messages_pb2 import IpcpConfig as ProtoIpcpConfig
+
+
+class AddressAuthPolicy(IntEnum):
+    """How a unicast layer gives out addresses."""
+
+    FLAT = 0
+    FLAT_RANDOM = 0
+
+
+class LinkStatePolicy(IntEnum):
+    """How routes are computed from the link-state database."""
+
+    SIMPLE = 0
+    LFA = 1
+    ECMP = 2
+
+
+class RoutingPolicy(IntEnum):
+    """How a unicast layer disseminates what routes are computed from."""
+
+    LINK_STATE = 0
+
+
+class CongestionAvoidPolicy(IntEnum):
+    """Congestion avoidance of a unicast layer."""
+
+    NONE = 0
+    MB_ECN = 1
+
+
+class DirectoryPolicy(IntEnum):
+    """Directory of a unicast layer."""
+
+    DHT = 0
+
+
+@dataclass(slots=True)
+class LinkStateConfig:
+    """Link-state routing; times in seconds."""
+
+    pol: LinkStatePolicy = LinkStatePolicy.SIMPLE
+    t_recalc: int = 4
+    t_update: int = 15
+    t_timeo: int = 60
+
+
+@dataclass(slots=True)
+class RoutingConfig:
+    """Routing of a unicast layer."""
+
+    pol: RoutingPolicy = RoutingPolicy.LINK_STATE
+    ls: LinkStateConfig = field(default_factory=LinkStateConfig)
+
+
+@dataclass(slots=True)
+class DtConfig:
+    """Data transfer of a unicast layer; sizes in octets."""
+
+    addr_size: int = 4
+    eid_size: int = 8
+    max_ttl: int = 60
+    routing: RoutingConfig = field(default_factory=RoutingConfig)
+
+
+@dataclass(slots=True)
+class DhtConfig:
+    """Directory as a distributed hash table; times in seconds."""
+
+    alpha: int = 3
+    k: int = 8
+    t_expire: int = 86400
+    t_refresh: int = 900
+    t_replicate: int = 900
+
+
+@dataclass(slots=True)
+class DirConfig:
+    """Directory of a unicast layer."""
+
+    pol: DirectoryPolicy = DirectoryPolicy.DHT
+    dht: DhtConfig = field(default_factory=DhtConfig)
+
+
+@dataclass(slots=True)
+class UnicastConfig:
+    """A unicast layer."""
+
+    dt: DtConfig = field(default_factory=DtConfig)
+    dir: DirConfig = field(default_factory=DirConfig)
+    addr_auth: AddressAuthPolicy = AddressAuthPolicy.FLAT
+    cong_avoid: CongestionAvoidPolicy = CongestionAvoidPolicy.MB_ECN
+
+
+@dataclass(slots=True)
+class EthConfig:
+    """An ethernet layer, LLC or DIX; `ethertype` is for DIX only."""
+
+    dev: str = ""
+    ethertype: int = 0xA000
+
+
+@dataclass(slots=True)
+class Udp4Config:
+    """A layer over UDP and IPv4; `dns_addr` "" means the hosts file and the resolver only."""
+
+    ip_addr: str = ""
+    dns_addr: str = ""
+    port: int = 3435
+
+
+@dataclass(slots=True)
+class Udp6Config:
+    """A layer over UDP and IPv6; `dns_addr` "" means the hosts file and the resolver only."""
+
+    ip_addr: str = ""
+    dns_addr: str = ""
+    port: int = 3435
+
+
+@dataclass(slots=True)
+class IpcpConfig:
+    """What an IPCP needs to bootstrap a layer. The part for its type may be left out where it has defaults."""
+
+    ipcp_type: IpcpType
+    layer_name: str = ""
+    dir_hash_algo: DirectoryHashAlgo = DirectoryHashAlgo.SHA3_256
+    unicast: UnicastConfig | None = None
+    eth: EthConfig | None = None
+    udp4: Udp4Config | None = None
+    udp6: Udp6Config | None = None
+
+    def __post_init__(self) -> None:
+        self.ipcp_type = IpcpType(self.ipcp_type)
+        part = _PARTS.get(self.ipcp_type)
+        if part is not None and getattr(self, part[0]) is None:
+            setattr(self, part[0], part[1]())
+
+    @classmethod
+    def from_options(
+        cls, ipcp_type: IpcpType, layer_name: str, options: Mapping[str, str] | None = None
+    ) -> IpcpConfig:
+        """From options of the command line. Raises OptionError, a ValueError."""
+        config = cls(ipcp_type, layer_name)
+        for key, value in ipcp_options.check(config.ipcp_type.word, options or {}).items():
+            place, name = config._place(key)
+            setattr(place, name, _from_text(getattr(place, name), key, value))
+        return config
+
+    def options(self) -> dict[str, str]:
+        """As options of the command line. Raises OptionError, a ValueError, when a value is not legal."""
+        word = self.ipcp_type.word
+        texts = {}
+        for option in ipcp_options.options_of(word):
+            if option.key == "hash" and self.ipcp_type is IpcpType.BROADCAST:
+                continue
+            place, name = self._place(option.key)
+            text = _to_text(option.key, getattr(place, name))
+            if text or option.default is not None:
+                texts[option.key] = text
+        return ipcp_options.check(word, texts)
+
+    def to_proto(self) -> ProtoIpcpConfig:
+        """As it travels in RPC messages. Raises OptionError, a ValueError."""
+        from .rpc.messages_pb2 import IpcpConfig as Proto
+        from .rpc.messages_pb2 import IpcpType as ProtoType
+
+        layer = ipcp_options.check_name("Layer", self.layer_name)
+        return Proto(layer=layer, type=ProtoType.Value(self.ipcp_type.name), options=self.options())
+
+    def _place(self, key: str) -> tuple[Any, str]:
+        path = _PATHS[key]
+        if path[0] == "udp" and self.ipcp_type in (IpcpType.UDP4, IpcpType.UDP6):
+            path = (self.ipcp_type.word, *path[1:])
+        place: Any = self
+        for name in path[:-1]:
+            place = getattr(place, name)
+        return place, path[-1]
+
+
+_PARTS: dict[IpcpType, tuple[str, type[Any]]] = {
+    IpcpType.UNICAST: ("unicast", UnicastConfig),
+    IpcpType.ETH_LLC: ("eth", EthConfig),
+    IpcpType.ETH_DIX: ("eth", EthConfig),
+    IpcpType.UDP4: ("udp4", Udp4Config),
+    IpcpType.UDP6: ("udp6", Udp6Config),
+}
+
+# Where the value of an option lies.
+_PATHS = {
+    "hash": ("dir_hash_algo",),
+    "ip": ("udp", "ip_addr"),
+    "dns": ("udp", "dns_addr"),
+    "port": ("udp", "port"),
+    "dev": ("eth", "dev"),
+    "ethertype": ("eth", "ethertype"),
+    "addr": ("unicast", "dt", "addr_size"),
+    "eid": ("unicast", "dt", "eid_size"),
+    "ttl": ("unicast", "dt", "max_ttl"),
+    "addr_auth": ("unicast", "addr_auth"),
+    "routing": ("unicast", "dt", "routing", "ls", "pol"),
+    "congestion": ("unicast", "cong_avoid"),
+    "directory": ("unicast", "dir", "pol"),
+    "dht_alpha": ("unicast", "dir", "dht", "alpha"),
+    "dht_k": ("unicast", "dir", "dht", "k"),
+    "dht_t_expire": ("unicast", "dir", "dht", "t_expire"),
+    "dht_t_refresh": ("unicast", "dir", "dht", "t_refresh"),
+    "dht_t_replicate": ("unicast", "dir", "dht", "t_replicate"),
+    "ls_t_recalc": ("unicast", "dt", "routing", "ls", "t_recalc"),
+    "ls_t_update": ("unicast", "dt", "routing", "ls", "t_update"),
+    "ls_t_timeo": ("unicast", "dt", "routing", "ls", "t_timeo"),
+}
+
+# The words of enumerations on the command line, where they are not the member's name.
+_WORDS: dict[str, dict[str, IntEnum]] = {
+    "addr_auth": {"flat": AddressAuthPolicy.FLAT},
+    "routing": {
+        "link_state": LinkStatePolicy.SIMPLE,
+        "lfa": LinkStatePolicy.LFA,
+        "ecmp": LinkStatePolicy.ECMP,
+    },
+    "congestion": {"none": CongestionAvoidPolicy.NONE, "mb-ecn": CongestionAvoidPolicy.MB_ECN},
+    "directory": {"DHT": DirectoryPolicy.DHT},
+    "hash": {member.name: member for member in DirectoryHashAlgo},
+}
+
+
+def _from_text(default: object, key: str, text: str) -> object:
+    if key in _WORDS:
+        return _WORDS[key][text]
+    return int(text, 0) if isinstance(default, int) else text
+
+
+def _to_text(key: str, value: object) -> str:
+    if key in _WORDS:
+        for word, member in _WORDS[key].items():
+            if member == value:
+                return word
+    return f"0x{value:04X}" if key == "ethertype" and isinstance(value, int) else str(value)

@@ -1,0 +1,222 @@
+"""Options of bootstrap, as facts: which IPCP type takes which, their defaults and legal values (spec cli-api 1.3).
+
+Used by the `irm` command, by `ouroboros.irm` and by whoever reads a configuration. Options travel to the IPCP as text
+under their command-line name; `check()` turns what a person wrote into the form that is sent.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+
+# In the order in which a prefix is looked up: `udp` is udp4, `eth` is eth-dix.
+TYPES = ("unicast", "broadcast", "udp4", "udp6", "eth-dix", "eth-llc", "local", "raptor")
+TYPE_ALIASES = {"udp": "udp4"}  # the paper's word
+
+HASHES = ("SHA3_224", "SHA3_256", "SHA3_384", "SHA3_512")
+MAX_NAME = 255  # octets, of any name
+MAX_DEVICE = 255  # characters
+
+
+class OptionError(ValueError):
+    """An option, or its value, is wrong; the text names it and says what would be right."""
+
+
+class Option:
+    """One option: the IPCP types that take it, its default (None: there is none), and how its value is checked."""
+
+    __slots__ = ("check", "default", "key", "legal", "required", "types")
+
+    def __init__(
+        self,
+        key: str,
+        types: str,
+        default: str | None,
+        check: Callable[[str], str],
+        legal: str,
+        *,
+        required: bool = False,
+    ) -> None:
+        self.key = key
+        self.types = tuple(types.split())
+        self.default = default
+        self.check = check
+        self.legal = legal
+        self.required = required
+
+
+def _number(low: int, high: int) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if not (value.isascii() and value.isdigit() and low <= int(value[:20]) <= high):
+            raise ValueError
+        return str(int(value))
+
+    return check
+
+
+def _word(*words: str) -> Callable[[str], str]:
+    known = {word.lower().replace("-", "_"): word for word in words}
+
+    def check(value: str) -> str:
+        word = known.get(value.lower().replace("-", "_"))
+        if word is None:
+            raise ValueError
+        return word
+
+    return check
+
+
+def _device(value: str) -> str:
+    if not 0 < len(value) <= MAX_DEVICE or "/" in value or not value.isprintable():
+        raise ValueError
+    return value
+
+
+def _ethertype(value: str) -> str:
+    digits = value[2:] if value[:2] in ("0x", "0X") else value
+    if not 0 < len(digits) <= 8 or any(digit not in "0123456789abcdefABCDEF" for digit in digits):
+        number = 0
+    else:
+        number = int(digits, 16)
+    if not 0x0600 <= number < 0xFFFF:
+        raise OptionError(f'Invalid Ethertype: "{value}". Recommended range: 0xA000-0xEFFF.')
+    return f"0x{number:04X}"
+
+
+def _address(what: str, *, specific: bool) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        family = family_of(value)
+        if family is None:
+            raise OptionError(f'Invalid {what}IP address: "{value}".')
+        binary = socket.inet_pton(family, value)
+        if specific and not any(binary):
+            version = "IPv4" if family == socket.AF_INET else "IPv6"
+            raise OptionError(
+                f'Cannot use {version} address "{value}"; it must be the address of an interface.'
+            )
+        return socket.inet_ntop(family, binary)
+
+    return check
+
+
+def family_of(address: str) -> socket.AddressFamily | None:
+    """AF_INET or AF_INET6; None when it is not an address."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, address)
+        except (OSError, ValueError):
+            continue
+        return family
+    return None
+
+
+_SECONDS = "seconds from {} to {}"
+_HASHED = "unicast broadcast local eth-llc eth-dix raptor"
+
+# In the order in which a prefix is looked up, among themselves and after `type layer name`.
+_ALL = (
+    Option("hash", _HASHED, "SHA3_256", _word(*HASHES), "one of " + " ".join(HASHES)),
+    Option("ip", "udp4 udp6", None, _address("", specific=True), "an IP address", required=True),
+    Option("dns", "udp4 udp6", None, _address("DNS ", specific=False), "an IP address"),
+    Option("port", "udp4 udp6", "3435", _number(1, 65535), "a UDP port from 1 to 65535"),
+    Option(
+        "dev", "eth-llc eth-dix", None, _device, f"a device of up to {MAX_DEVICE} characters", required=True
+    ),
+    Option("ethertype", "eth-dix", "0xA000", _ethertype, "a hexadecimal number from 0x0600 to 0xFFFE"),
+    Option("addr", "unicast", "4", _number(4, 4), "4 (octets)"),
+    Option("eid", "unicast", "8", _number(8, 8), "8 (octets)"),
+    Option("ttl", "unicast", "60", _number(1, 255), "a number from 1 to 255"),
+    Option("addr_auth", "unicast", "flat", _word("flat"), "flat"),
+    Option(
+        "routing",
+        "unicast",
+        "link_state",
+        _word("link_state", "lfa", "ecmp"),
+        "one of link_state lfa ecmp",
+    ),
+    Option("congestion", "unicast", "mb-ecn", _word("none", "mb-ecn"), "one of none mb-ecn"),
+    Option("directory", "unicast", "DHT", _word("DHT"), "DHT"),
+    Option("dht_alpha", "unicast", "3", _number(1, 10), "a number from 1 to 10"),
+    Option("dht_k", "unicast", "8", _number(1, 20), "a number from 1 to 20"),
+    Option("dht_t_expire", "unicast", "86400", _number(10, 86400), _SECONDS.format(10, 86400)),
+    Option("dht_t_refresh", "unicast", "900", _number(3, 3600), _SECONDS.format(3, 3600)),
+    Option("dht_t_replicate", "unicast", "900", _number(3, 3600), _SECONDS.format(3, 3600)),
+    Option("ls_t_recalc", "unicast", "4", _number(1, 86400), _SECONDS.format(1, 86400)),
+    Option("ls_t_update", "unicast", "15", _number(1, 86400), _SECONDS.format(1, 86400)),
+    Option("ls_t_timeo", "unicast", "60", _number(1, 86400), _SECONDS.format(1, 86400)),
+)
+OPTIONS: dict[str, Option] = {option.key: option for option in _ALL}
+
+
+def type_word(word: str, *, prefix: bool = False) -> str:
+    """The IPCP type that `word` names, exactly or, where the grammar says so, by a prefix. Raises OptionError."""
+    if word in TYPES:
+        return word
+    if word in TYPE_ALIASES:
+        return TYPE_ALIASES[word]
+    if prefix:
+        for known in TYPES:
+            if known.startswith(word):
+                return known
+    raise OptionError(f'IPCP type "{word}" is unknown; it must be one of {" ".join(TYPES)}.')
+
+
+def options_of(ipcp_type: str) -> list[Option]:
+    """The options that a type takes."""
+    return [option for option in _ALL if ipcp_type in option.types]
+
+
+def check_value(key: str, value: str) -> str:
+    """The value as it is sent, whatever the IPCP type. Raises OptionError."""
+    option = OPTIONS.get(key)
+    if option is None:
+        raise OptionError(f'Unknown option: "{key}"; it must be one of {" ".join(OPTIONS)}.')
+    try:
+        return option.check(value)
+    except OptionError:
+        raise
+    except ValueError:
+        raise OptionError(f'Unknown parameter for {key}: "{value}"; it must be {option.legal}.') from None
+
+
+def check(ipcp_type: str, options: Mapping[str, str]) -> dict[str, str]:
+    """All options of one bootstrap as they are sent: legal, of that type, and none missing. Raises OptionError."""
+    checked = {}
+    for key, value in options.items():
+        if key in ("ip", "dns") and ipcp_type in OPTIONS[key].types:
+            _check_family(ipcp_type, key, value)
+        checked[key] = check_value(key, value)
+        if ipcp_type not in OPTIONS[key].types:
+            fitting = " ".join(option.key for option in options_of(ipcp_type)) or "none"
+            raise OptionError(
+                f"Option {key} is not for an IPCP of type {ipcp_type}; its options are: {fitting}."
+            )
+    if ipcp_type == "broadcast" and checked.pop("hash", HASHES[1]) != HASHES[1]:
+        raise OptionError(f"A broadcast layer has the hash {HASHES[1]} and no other.")
+    for option in options_of(ipcp_type):
+        if option.required and option.key not in checked:
+            raise OptionError(
+                f"An IPCP of type {ipcp_type} needs the option {option.key}, which is {option.legal}."
+            )
+    return checked
+
+
+def _check_family(ipcp_type: str, key: str, address: str) -> None:
+    wanted = socket.AF_INET if ipcp_type == "udp4" else socket.AF_INET6
+    if family_of(address) != wanted:
+        what = "DNS " if key == "dns" else ""
+        version = "IPv4" if ipcp_type == "udp4" else "IPv6"
+        raise OptionError(f'Invalid {what}{version} address: "{address}".')
+
+
+def check_name(what: str, name: str) -> str:
+    """A name that the system can hold: 1 to 255 octets of UTF-8. `what` says in the error what it is of."""
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError:
+        raise OptionError(f"{what} name {name!r} is not valid UTF-8.") from None
+    if length > MAX_NAME:
+        raise OptionError(f"{what} name too long: it has {length} octets and may have {MAX_NAME}.")
+    if not length or "\0" in name:
+        raise OptionError(f'{what} name "{name}" is not usable; it needs 1 to {MAX_NAME} octets.')
+    return name

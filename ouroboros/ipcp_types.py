@@ -1,0 +1,68 @@
+"""Closed sets that several modules need: types of IPCPs, hashes, load-balance policies (spec cli-api 4.6, 5.1).
+
+A library module of tools and applications, kept apart from `ipcp_config` because every list needs these and no list
+needs those. The numbers are those of the RPC messages.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from . import ipcp_options
+
+
+class IpcpType(IntEnum):
+    """Type of an IPCP."""
+
+    LOCAL = 0
+    UNICAST = 1
+    BROADCAST = 2
+    ETH_LLC = 3
+    ETH_DIX = 4
+    UDP4 = 5
+    UDP6 = 6
+    RAPTOR = 7
+
+    @property
+    def word(self) -> str:
+        """As the tools write it, e.g. "eth-dix"."""
+        return self.name.lower().replace("_", "-")
+
+    @classmethod
+    def from_word(cls, word: str) -> IpcpType:
+        """From the word of the tools; "udp", the paper's, is UDP4. Raises OptionError, a ValueError."""
+        return cls[ipcp_options.type_word(word).upper().replace("-", "_")]
+
+
+class DirectoryHashAlgo(IntEnum):
+    """Hash by which a layer knows names. The UDP types always use MD5."""
+
+    SHA3_224 = 0
+    SHA3_256 = 1
+    SHA3_384 = 2
+    SHA3_512 = 3
+    CRC32 = 4
+    MD5 = 5
+
+
+class LoadBalancePolicy(IntEnum):
+    """Which of several processes that are bound to a name gets the next flow."""
+
+    ROUND_ROBIN = 0
+    SPILLOVER = 1
+    SPILL = 1
+
+    @property
+    def word(self) -> str:
+        """As the tools write it: "round-robin" or "spillover"."""
+        return self.name.lower().replace("_", "-")
+
+    @classmethod
+    def from_word(cls, word: str) -> LoadBalancePolicy:
+        """From the word of the tools. Raises OptionError, a ValueError."""
+        try:
+            return cls[word.upper().replace("-", "_")]
+        except KeyError:
+            raise ipcp_options.OptionError(
+                f'Unknown load-balance policy "{word}"; it must be round-robin or spillover.'
+            ) from None

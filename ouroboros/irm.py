@@ -1,0 +1,379 @@
+"""Management of a system: IPCPs by pid, names, bindings, and what is there to see (paper 5.7; spec cli-api 4.6, 5.1).
+
+A library module of tools and applications; one function per request to the IRMd. `ouroboros.cli` has the same by
+name, as the `irm` command does. All functions are synchronous and safe for threads. They share one connection,
+which is made by the first call; when the IRMd has been restarted since the last call, a new one is made.
+
+Every function raises IrmdError when there is no IRMd, and otherwise the error that its description names, always an
+OSError with the IRMd's errno and text.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from .errors import (
+    BindError,
+    IpcpBootstrapError,
+    IpcpConnectError,
+    IpcpCreateError,
+    IpcpEnrollError,
+    IrmdError,
+    IrmError,
+    IrmNameError,
+    OuroborosError,
+)
+from .ipcp_types import DirectoryHashAlgo, IpcpType, LoadBalancePolicy
+from .qos import QOS_RAW, QoSSpec
+from .readout import FlowEnd, FlowInfo, IpcpInfo, PoolClass, PoolHolder, PoolInfo
+from .rpc import messages_pb2 as pb
+from .rpc.client import Client
+from .rundir import rundir_candidates
+
+if TYPE_CHECKING:
+    from .ipcp_config import (
+        AddressAuthPolicy,
+        CongestionAvoidPolicy,
+        DhtConfig,
+        DirConfig,
+        DirectoryPolicy,
+        DtConfig,
+        EthConfig,
+        IpcpConfig,
+        LinkStateConfig,
+        LinkStatePolicy,
+        RoutingConfig,
+        RoutingPolicy,
+        Udp4Config,
+        Udp6Config,
+        UnicastConfig,
+    )
+    from .name_info import BoundProcess, BoundProgram, NameInfo, NameSecPaths, Registration
+
+__all__ = [
+    "BIND_AUTO",
+    "DT_COMP",
+    "MGMT_COMP",
+    "AddressAuthPolicy",
+    "BindError",
+    "BoundProcess",
+    "BoundProgram",
+    "CongestionAvoidPolicy",
+    "DhtConfig",
+    "DirConfig",
+    "DirectoryHashAlgo",
+    "DirectoryPolicy",
+    "DtConfig",
+    "EthConfig",
+    "FlowEnd",
+    "FlowInfo",
+    "IpcpBootstrapError",
+    "IpcpConfig",
+    "IpcpConnectError",
+    "IpcpCreateError",
+    "IpcpEnrollError",
+    "IpcpInfo",
+    "IpcpType",
+    "IrmError",
+    "IrmdError",
+    "LinkStateConfig",
+    "LinkStatePolicy",
+    "LoadBalancePolicy",
+    "NameError",
+    "NameInfo",
+    "NameSecPaths",
+    "PoolClass",
+    "PoolHolder",
+    "PoolInfo",
+    "Registration",
+    "RoutingConfig",
+    "RoutingPolicy",
+    "Udp4Config",
+    "Udp6Config",
+    "UnicastConfig",
+    "bind_process",
+    "bind_program",
+    "bootstrap_ipcp",
+    "connect_ipcp",
+    "create_ipcp",
+    "create_name",
+    "destroy_ipcp",
+    "destroy_name",
+    "disconnect_ipcp",
+    "enroll_ipcp",
+    "list_flows",
+    "list_ipcps",
+    "list_names",
+    "list_pools",
+    "reg_name",
+    "show_name",
+    "unbind_process",
+    "unbind_program",
+    "unreg_name",
+]
+
+NameError = IrmNameError  # noqa: A001 - the binding's name for it
+
+BIND_AUTO = 1
+DT_COMP = "Data Transfer"
+MGMT_COMP = "Management"
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Configuration classes are loaded when they are used: a list does not need them, and starts faster."""
+        if name in __all__:
+            from . import ipcp_config, name_info
+
+            for module in (ipcp_config, name_info):
+                if hasattr(module, name):
+                    globals()[name] = getattr(module, name)
+                    return globals()[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+# ---------------------------------------------------------------- the connection
+
+
+class _Connection:
+    """The connection with the IRMd, made when it is first needed."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._client: Client | None = None
+        self._rundirs: list[str] = []
+        os.register_at_fork(after_in_child=self._forked)
+
+    def call(self, default: type[OuroborosError], **body: object) -> pb.Envelope:
+        reply, _ = self._current().call(pb.Envelope(**body), default=default)  # type: ignore[arg-type]
+        return reply
+
+    def _current(self) -> Client:
+        with self._lock:
+            client, rundirs = self._client, rundir_candidates()
+            if client is not None and (rundirs != self._rundirs or not client.pump()):
+                client.close()
+                client = None
+            if client is None:
+                client = self._client = Client.connect(pb.Hello.TOOL)
+                self._rundirs = rundirs
+            return client
+
+    def _forked(self) -> None:
+        self._lock = Lock()
+        if self._client is not None:
+            self._client.abandon()
+            self._client = None
+
+
+_connection = _Connection()
+_call = _connection.call
+
+
+# ---------------------------------------------------------------- IPCPs
+
+
+def create_ipcp(name: str, ipcp_type: IpcpType) -> int:
+    """Create an IPCP; returns its pid. Raises IpcpCreateError."""
+    request = pb.IpcpCreate(name=name, type=pb.IpcpType.Value(IpcpType(ipcp_type).name))
+    return _call(IpcpCreateError, ipcp_create=request).ipcp_info.pid
+
+
+def destroy_ipcp(pid: int) -> None:
+    """Destroy an IPCP; returns when it has ended. Raises IpcpCreateError."""
+    _call(IpcpCreateError, ipcp_destroy=pb.IpcpDestroy(pid=pid))
+
+
+def list_ipcps() -> list[IpcpInfo]:
+    """All IPCPs. Raises IrmError."""
+    found: list[IpcpInfo] = []
+    offset = 0
+    while True:
+        table = _call(IrmError, ipcp_list=pb.IpcpList(offset=offset)).ipcp_table
+        found.extend(map(_ipcp_info, table.ipcps))
+        offset = _next_page(offset, table.next)
+        if not offset:
+            return found
+
+
+def bootstrap_ipcp(pid: int, conf: IpcpConfig) -> IpcpInfo:
+    """Make the first IPCP of a layer. Raises IpcpBootstrapError, and ValueError for an illegal configuration."""
+    request = pb.IpcpBootstrap(pid=pid, config=conf.to_proto())
+    return _ipcp_info(_call(IpcpBootstrapError, ipcp_bootstrap=request).ipcp_info)
+
+
+def enroll_ipcp(pid: int, dst: str) -> IpcpInfo:
+    """Enrol an IPCP in the layer of a member that accepts flows for the name `dst`. Raises IpcpEnrollError."""
+    request = pb.IpcpEnroll(pid=pid, dst=dst)
+    return _ipcp_info(_call(IpcpEnrollError, ipcp_enroll=request).ipcp_info)
+
+
+def connect_ipcp(pid: int, component: str, dst: str, qos: QoSSpec | None = None) -> None:
+    """Connect a component, DT_COMP or MGMT_COMP, with that of the member `dst`; None is raw. Raises IpcpConnectError.
+
+    `component` and `dst` may come in either order: the C header and its implementation disagree.
+    """
+    component, dst = _component_first(component, dst)
+    request = pb.IpcpConnect(pid=pid, dst=dst, component=component, qos=(qos or QOS_RAW).to_proto())
+    _call(IpcpConnectError, ipcp_connect=request)
+
+
+def disconnect_ipcp(pid: int, component: str, dst: str) -> None:
+    """Undo `connect_ipcp`. Raises IpcpConnectError."""
+    component, dst = _component_first(component, dst)
+    request = pb.IpcpDisconnect(pid=pid, dst=dst, component=component)
+    _call(IpcpConnectError, ipcp_disconnect=request)
+
+
+# ---------------------------------------------------------------- bindings
+
+
+def bind_program(prog: str, name: str, opts: int = 0, argv: Sequence[str] | None = None) -> None:
+    """Bind a program, by its path, to a name: every process of it that starts from now on.
+
+    With BIND_AUTO in `opts` the IRMd starts it, with the arguments `argv`, when a flow to the name is requested and
+    no process of it waits. A name that does not exist is made. Raises BindError.
+    """
+    request = pb.BindProgram(path=prog, name=name, auto=bool(opts & BIND_AUTO), args=list(argv or ()))
+    _call(BindError, bind_program=request)
+
+
+def unbind_program(prog: str, name: str | None = None) -> None:
+    """Undo `bind_program` for one name, or for all (None). Raises BindError."""
+    _call(BindError, unbind_program=pb.UnbindProgram(path=prog, name=name or ""))
+
+
+def bind_process(pid: int, name: str) -> None:
+    """Bind a running process to a name, which is made if need be. Raises BindError."""
+    _call(BindError, bind_process=pb.BindProcess(pid=pid, name=name))
+
+
+def unbind_process(pid: int, name: str | None = None) -> None:
+    """Undo `bind_process` for one name, or for all (None). Raises BindError."""
+    _call(BindError, unbind_process=pb.UnbindProcess(pid=pid, name=name or ""))
+
+
+# ---------------------------------------------------------------- names
+
+
+def create_name(info: NameInfo) -> None:
+    """Create a name; one that exists stays as it is. Raises NameError (of this module)."""
+    proto = pb.NameInfo(
+        name=info.name,
+        lb=pb.LoadBalance.Value(LoadBalancePolicy(info.pol_lb).name),
+        server=pb.NameSecPaths(enc=info.server_sec.encr, crt=info.server_sec.crt, key=info.server_sec.key),
+        client=pb.NameSecPaths(enc=info.client_sec.encr, crt=info.client_sec.crt, key=info.client_sec.key),
+    )
+    _call(IrmNameError, name_create=pb.NameCreate(info=proto))
+
+
+def destroy_name(name: str) -> None:
+    """Forget a name. Raises NameError (of this module)."""
+    _call(IrmNameError, name_destroy=pb.NameDestroy(name=name))
+
+
+def list_names() -> list[NameInfo]:
+    """All names, with their bindings and registrations. Raises IrmError."""
+    return list(_names(""))
+
+
+def show_name(name: str) -> NameInfo:
+    """One name. Raises NameError (of this module) when it does not exist."""
+    for info in _names(name):
+        if info.name == name:
+            return info
+    raise IrmNameError(f"Name {name} is not known; create it with `irm name create {name}`.")
+
+
+def reg_name(name: str, pid: int) -> None:
+    """Register a name in the layer of an IPCP: it can be reached over that layer. Raises NameError."""
+    _call(IrmNameError, name_register=pb.NameRegister(name=name, pid=pid))
+
+
+def unreg_name(name: str, pid: int) -> None:
+    """Undo `reg_name`. Raises NameError (of this module)."""
+    _call(IrmNameError, name_unregister=pb.NameUnregister(name=name, pid=pid))
+
+
+# ---------------------------------------------------------------- read-outs
+
+
+def list_flows() -> list[FlowInfo]:
+    """All flows. Raises IrmError."""
+    found: list[FlowInfo] = []
+    offset = 0
+    while True:
+        table = _call(IrmError, flow_list=pb.FlowList(offset=offset)).flow_table
+        for flow in table.flows:
+            ends = [FlowEnd(e.pid, e.fd, e.program, e.queued, e.packets) for e in flow.ends]
+            qos = QoSSpec.from_proto(flow.qos)
+            found.append(FlowInfo(flow.flow_id, flow.state, flow.name, flow.layer, ends, qos, flow.down))
+        offset = _next_page(offset, table.next)
+        if not offset:
+            return found
+
+
+def list_pools() -> list[PoolInfo]:
+    """All packet pools, block by block class, and who holds what. Raises IrmError."""
+    found: list[PoolInfo] = []
+    offset = 0
+    while True:
+        table = _call(IrmError, pool_list=pb.PoolList(offset=offset)).pool_table
+        for pool in table.pools:
+            classes = [
+                PoolClass(
+                    c.size,
+                    c.total,
+                    c.free,
+                    [PoolHolder(h.pid, h.flow_id, h.program, h.blocks) for h in c.holders],
+                )
+                for c in pool.classes
+            ]
+            found.append(PoolInfo(pool.name, pool.uid, pool.octets, pool.failures, classes))
+        offset = _next_page(offset, table.next)
+        if not offset:
+            return found
+
+
+# ---------------------------------------------------------------- inside
+
+
+def _ipcp_info(proto: pb.IpcpInfo) -> IpcpInfo:
+    return IpcpInfo(
+        proto.pid, proto.name, IpcpType(proto.type), proto.layer, DirectoryHashAlgo(proto.hash), proto.state
+    )
+
+
+def _names(name: str) -> Iterator[NameInfo]:
+    from .name_info import BoundProcess, BoundProgram, NameInfo, NameSecPaths, Registration
+
+    offset = 0
+    while True:
+        table = _call(IrmNameError, name_list=pb.NameList(offset=offset, name=name)).name_table
+        for proto in table.names:
+            yield NameInfo(
+                proto.name,
+                LoadBalancePolicy(proto.lb),
+                NameSecPaths(proto.server.enc, proto.server.crt, proto.server.key),
+                NameSecPaths(proto.client.enc, proto.client.crt, proto.client.key),
+                [BoundProgram(p.path, p.auto, list(p.args)) for p in proto.programs],
+                [BoundProcess(p.pid, p.program, p.accepting) for p in proto.processes],
+                [Registration(r.pid, r.ipcp, r.layer, r.hash) for r in proto.registrations],
+            )
+        offset = _next_page(offset, table.next)
+        if not offset:
+            return
+
+
+def _next_page(offset: int, following: int) -> int:
+    """Where to go on, 0 at the end; a table that does not advance would be read for ever."""
+    return following if following > offset else 0
+
+
+def _component_first(component: str, dst: str) -> tuple[str, str]:
+    if component not in (DT_COMP, MGMT_COMP) and dst in (DT_COMP, MGMT_COMP):
+        return dst, component
+    return component, dst

@@ -1,0 +1,61 @@
+"""A name of a system: its policy, its credentials, who is bound to it and where it is registered (spec cli-api 1.5, 5.1).
+
+A library module of tools and applications. One class serves both ways, as in the existing binding: filled in by the
+caller to create a name, filled in by the IRMd to show it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .ipcp_types import LoadBalancePolicy
+
+
+@dataclass(slots=True)
+class NameSecPaths:
+    """Files that secure a name, at one side; "" means the default place."""
+
+    encr: str = ""
+    crt: str = ""
+    key: str = ""
+
+
+@dataclass(slots=True)
+class BoundProgram:
+    """A program that is bound to a name; `auto`: the IRMd starts it, with `args`, when it is needed."""
+
+    path: str
+    auto: bool = False
+    args: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class BoundProcess:
+    """A process that is bound to a name, and how many accepts of it wait now."""
+
+    pid: int
+    program: str = ""
+    accepting: int = 0
+
+
+@dataclass(slots=True)
+class Registration:
+    """Where a name is registered; `hash` is hexadecimal, as the layer knows the name."""
+
+    pid: int
+    ipcp: str = ""
+    layer: str = ""
+    hash: str = ""
+
+
+@dataclass(slots=True)
+class NameInfo:
+    """A name. To create one, only `name`, `pol_lb` and the paths matter; the rest is what the IRMd reports."""
+
+    name: str
+    pol_lb: LoadBalancePolicy = LoadBalancePolicy.ROUND_ROBIN
+    server_sec: NameSecPaths = field(default_factory=NameSecPaths)
+    client_sec: NameSecPaths = field(default_factory=NameSecPaths)
+    programs: list[BoundProgram] = field(default_factory=list)
+    processes: list[BoundProcess] = field(default_factory=list)
+    registrations: list[Registration] = field(default_factory=list)

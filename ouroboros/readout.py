@@ -1,0 +1,74 @@
+"""What there is to see of a system: IPCPs, flows, packet pools (spec cli-api 5.1, 6).
+
+A library module of tools and applications. Each record is what the IRMd said at one moment, so it cannot be changed;
+a named tuple is also the cheapest kind of class to import, and `irm ipcp list` is run a lot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .ipcp_types import DirectoryHashAlgo, IpcpType
+from .qos import QOS_RAW, QoSSpec
+
+
+class IpcpInfo(NamedTuple):
+    """An IPCP. `layer` is empty before it has been bootstrapped or enrolled."""
+
+    pid: int
+    name: str
+    type: IpcpType
+    layer: str = ""
+    hash: DirectoryHashAlgo = DirectoryHashAlgo.SHA3_256
+    state: str = ""
+
+
+class FlowEnd(NamedTuple):
+    """One end of a flow: `queued` packets wait for it to read, `packets` it has written."""
+
+    pid: int
+    fd: int
+    program: str = ""
+    queued: int = 0
+    packets: int = 0
+
+
+class FlowInfo(NamedTuple):
+    """A flow; `layer` is empty for one directly between two processes of the system."""
+
+    flow_id: int
+    state: str
+    name: str = ""
+    layer: str = ""
+    ends: Sequence[FlowEnd] = ()
+    qos: QoSSpec = QOS_RAW
+    down: bool = False
+
+
+class PoolHolder(NamedTuple):
+    """Who holds blocks: a process, or (pid 0) a flow on which they travel."""
+
+    pid: int
+    flow_id: int = 0
+    program: str = ""
+    blocks: int = 0
+
+
+class PoolClass(NamedTuple):
+    """Blocks of one size, in octets."""
+
+    size: int
+    total: int
+    free: int
+    holders: Sequence[PoolHolder] = ()
+
+
+class PoolInfo(NamedTuple):
+    """A packet pool; `failures` counts allocations refused because it was exhausted."""
+
+    name: str
+    uid: int
+    octets: int
+    failures: int = 0
+    classes: Sequence[PoolClass] = ()
