@@ -1,0 +1,490 @@
+"""Management by name, as the `irm` command does it (spec cli-api 5.1, section 1; paper 5.7).
+
+A library module of tools and applications, above `ouroboros.irm`. Where it takes the name of an IPCP or of a layer,
+shell-style wildcards (* ? [..]) select several; an IPCP that nothing matches is an error. What takes several steps
+leaves nothing half-made: when one fails, those before are undone, and the first error is raised.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from errno import EACCES, EINVAL, ENOENT, ESRCH
+from typing import TYPE_CHECKING
+
+from .errors import (
+    EIPCP,
+    EIPCPTYPE,
+    BindError,
+    IpcpBootstrapError,
+    IpcpConnectError,
+    IpcpCreateError,
+    IpcpEnrollError,
+    IrmdError,
+    IrmError,
+    IrmNameError,
+    OuroborosError,
+)
+from .ipcp_types import IpcpType, LoadBalancePolicy
+from .readout import IpcpInfo
+
+if TYPE_CHECKING:
+    from .ipcp_config import IpcpConfig
+    from .name_info import NameInfo, NameSecPaths
+    from .qos import QoSSpec
+
+from . import irm
+
+__all__ = [
+    "IrmError",
+    "IrmdError",
+    "autoboot",
+    "bind_ipcp",
+    "bind_process",
+    "bind_program",
+    "bootstrap_ipcp",
+    "connect_ipcp",
+    "create_ipcp",
+    "create_name",
+    "destroy_ipcp",
+    "destroy_name",
+    "disconnect_ipcp",
+    "enroll_ipcp",
+    "find_program",
+    "list_ipcps",
+    "list_names",
+    "reg_name",
+    "show_name",
+    "unbind_ipcp",
+    "unbind_process",
+    "unbind_program",
+    "unreg_name",
+]
+
+MAX_PATTERNS = 128
+
+_COMPONENTS = {
+    "dt": irm.DT_COMP,
+    "mgmt": irm.MGMT_COMP,
+    irm.DT_COMP: irm.DT_COMP,
+    irm.MGMT_COMP: irm.MGMT_COMP,
+}
+
+# What each IPCP type can connect, in the order in which it is connected.
+_TYPE_COMPONENTS = {
+    IpcpType.UNICAST: (irm.MGMT_COMP, irm.DT_COMP),
+    IpcpType.BROADCAST: (irm.DT_COMP,),
+}
+
+
+# ---------------------------------------------------------------- IPCPs
+
+
+def create_ipcp(name: str, ipcp_type: IpcpType) -> int:
+    """Create an IPCP; returns its pid. Raises IpcpCreateError."""
+    return irm.create_ipcp(name, ipcp_type)
+
+
+def destroy_ipcp(name: str) -> None:
+    """Destroy all IPCPs of that name. Raises IpcpCreateError, also when there is none."""
+    for ipcp in _matching(name, IpcpCreateError):
+        irm.destroy_ipcp(ipcp.pid)
+
+
+def list_ipcps(
+    name: str | None = None, layer: str | None = None, ipcp_type: IpcpType | None = None
+) -> list[IpcpInfo]:
+    """The IPCPs of the system that fit all filters that are given. Raises IrmError."""
+    return [
+        ipcp
+        for ipcp in irm.list_ipcps()
+        if (name is None or matches(ipcp.name, name))
+        and (layer is None or (ipcp.layer and matches(ipcp.layer, layer)))
+        and (ipcp_type is None or ipcp.type == ipcp_type)
+    ]
+
+
+def bootstrap_ipcp(
+    name: str,
+    conf: IpcpConfig | Callable[[IpcpType], IpcpConfig],
+    autobind: bool = False,
+    *,
+    create: IpcpType | None = None,
+) -> list[IpcpInfo]:
+    """Make the IPCP `name` the first of a layer; returns what was bootstrapped.
+
+    `conf` may be a function of the IPCP's type. With `create` an IPCP of that type is made when there is none.
+    `autobind` (unicast and broadcast) binds it to its own name and to the layer's. Raises IpcpBootstrapError, or
+    what a step raises.
+    """
+    ipcps = list_ipcps(name)
+    with ExitStack() as undo:
+        if not ipcps:
+            if create is None or _is_pattern(name):
+                raise IpcpBootstrapError(EIPCP, f"No IPCPs matching {name} found; give a type to create one.")
+            ipcps = [_create(name, create, undo)]
+        for ipcp in ipcps:
+            if create is not None and ipcp.type != create:
+                raise IpcpBootstrapError(
+                    EIPCPTYPE,
+                    f"Types do not match: IPCP {ipcp.name} is of type {ipcp.type.word}, not {create.word}.",
+                )
+        done = []
+        for ipcp in ipcps:
+            config = conf(ipcp.type) if callable(conf) else conf
+            if config.ipcp_type != ipcp.type:
+                raise IpcpBootstrapError(
+                    EIPCPTYPE,
+                    f"Types do not match: IPCP {ipcp.name} is of type {ipcp.type.word}, "
+                    f"the configuration is for {config.ipcp_type.word}.",
+                )
+            if autobind and ipcp.type in _TYPE_COMPONENTS:
+                _bind_pid(ipcp.pid, (ipcp.name, config.layer_name), undo)
+            done.append(irm.bootstrap_ipcp(ipcp.pid, config))
+        undo.pop_all()
+    return done
+
+
+def autoboot(name: str, ipcp_type: IpcpType, layer: str, conf: IpcpConfig | None = None) -> None:
+    """Create an IPCP, bind it to its name and to the layer's, and bootstrap it. Raises IpcpBootstrapError."""
+    from .ipcp_config import IpcpConfig
+
+    if conf is None:
+        conf = IpcpConfig(ipcp_type, layer)
+    elif not conf.layer_name:
+        conf.layer_name = layer
+    bootstrap_ipcp(name, conf, ipcp_type in _TYPE_COMPONENTS, create=ipcp_type)
+
+
+def enroll_ipcp(
+    name: str,
+    dst: str | None = None,
+    autobind: bool = False,
+    *,
+    layer: str | None = None,
+    ipcp_type: IpcpType | None = None,
+    create: bool = False,
+) -> IpcpInfo:
+    """Enrol the IPCP `name` with a member that accepts flows for `dst`; returns it with the layer it learned.
+
+    `dst` defaults to the layer's name (anycast). When `layer` is given, the layer that was learned must be that one.
+    With `create` an IPCP of type `ipcp_type` (default: unicast) is made when there is none. `autobind` binds it,
+    after the enrolment, to its own name and to the layer's. Raises IpcpEnrollError, or what a step raises.
+    """
+    dst = dst or layer
+    if not dst:
+        raise IpcpEnrollError(EINVAL, "To enrol, a destination or a layer is needed.")
+    ipcps = list_ipcps(name, ipcp_type=ipcp_type if ipcp_type is not None or not create else IpcpType.UNICAST)
+    if len(ipcps) > 1:
+        ipcps = [ipcp for ipcp in ipcps if not ipcp.layer] or ipcps
+    with ExitStack() as undo:
+        if ipcps:
+            ipcp = ipcps[0]
+        elif create and not _is_pattern(name):
+            ipcp = _create(name, ipcp_type if ipcp_type is not None else IpcpType.UNICAST, undo)
+        else:
+            raise IpcpEnrollError(EIPCP, f"No IPCPs matching {name} found.")
+        if ipcp.type not in _TYPE_COMPONENTS:
+            raise IpcpEnrollError(
+                EIPCPTYPE,
+                f"IPCP {ipcp.name} is of type {ipcp.type.word}, which is bootstrapped, never enrolled.",
+            )
+        try:
+            enrolled = irm.enroll_ipcp(ipcp.pid, dst)
+        except IpcpEnrollError as exc:
+            raise IpcpEnrollError(
+                exc.errno or EIPCP, f"Failed to enroll IPCP {ipcp.name} with {dst}: {exc}"
+            ) from None
+        if layer is not None and enrolled.layer != layer:
+            raise IpcpEnrollError(
+                EINVAL,
+                f"Enrollment destination does not match requested layer: {dst} is in {enrolled.layer}, not in {layer}.",
+            )
+        if autobind:
+            _bind_pid(ipcp.pid, (ipcp.name, enrolled.layer), undo)
+        undo.pop_all()
+    return enrolled
+
+
+def connect_ipcp(name: str, dst: str, comp: str = "*", qos: QoSSpec | None = None) -> None:
+    """Connect the IPCP `name` with the member `dst`.
+
+    `comp` is "dt", "mgmt", or "*": all components that an IPCP of that type has, management first. `qos` is for data
+    transfer; None is raw, and management always is. Raises IpcpConnectError.
+    """
+    for ipcp in _matching(name, IpcpConnectError):
+        with ExitStack() as undo:
+            for component in _components(ipcp, comp):
+                irm.connect_ipcp(ipcp.pid, component, dst, qos if component == irm.DT_COMP else None)
+                undo.callback(_try, irm.disconnect_ipcp, ipcp.pid, component, dst)
+            undo.pop_all()
+
+
+def disconnect_ipcp(name: str, dst: str, comp: str = "*") -> None:
+    """Undo `connect_ipcp`, data transfer first. One that is not connected does not spare the other.
+
+    Raises IpcpConnectError.
+    """
+    for ipcp in _matching(name, IpcpConnectError):
+        failure: OuroborosError | None = None
+        for component in reversed(_components(ipcp, comp)):
+            try:
+                irm.disconnect_ipcp(ipcp.pid, component, dst)
+            except IpcpConnectError as exc:
+                failure = failure or exc
+        if failure is not None:
+            raise failure
+
+
+# ---------------------------------------------------------------- bindings
+
+
+def find_program(prog: str) -> str:
+    """Real path of a program given as a path, or to be looked up in PATH.
+
+    Raises BindError: `PROG does not exist.`, or that it cannot be executed.
+    """
+    candidates = [prog]
+    if "/" not in prog:
+        candidates += [os.path.join(folder or ".", prog) for folder in os.get_exec_path()]
+    denied = False
+    for candidate in candidates:
+        path = os.path.realpath(candidate)
+        try:
+            if not os.path.isfile(path):
+                continue
+            if os.stat(path).st_mode & 0o111:
+                return path
+            denied = True
+        except (OSError, ValueError):
+            continue
+    if denied:
+        raise BindError(EACCES, f"Cannot execute {prog}, please check permissions.")
+    raise BindError(ENOENT, f"{prog} does not exist.")
+
+
+def bind_program(prog: str, name: str, opts: int = 0, argv: Sequence[str] | None = None) -> None:
+    """Bind a program, by its path or as found in PATH, to a name (see `irm.bind_program`). Raises BindError."""
+    irm.bind_program(find_program(prog), name, opts, argv)
+
+
+def unbind_program(prog: str, name: str | None = None) -> None:
+    """Unbind a program from a name, or from all (None). Raises BindError.
+
+    The program need not exist any more if it is given by its path.
+    """
+    try:
+        path = find_program(prog)
+    except BindError:
+        if "/" not in prog:
+            raise
+        path = os.path.realpath(prog)
+    irm.unbind_program(path, name)
+
+
+def bind_process(pid: int, name: str) -> None:
+    """Bind a running process to a name. Raises BindError."""
+    _check_process(pid)
+    irm.bind_process(pid, name)
+
+
+def unbind_process(pid: int, name: str | None = None) -> None:
+    """Unbind a process from a name, or from all (None). Raises BindError."""
+    _check_process(pid)
+    irm.unbind_process(pid, name)
+
+
+def bind_ipcp(ipcp: str, name: str) -> None:
+    """Bind an IPCP, given by its own name, to a name. Raises BindError, also when there is no such IPCP."""
+    with ExitStack() as undo:
+        for info in _matching(ipcp, BindError):
+            _bind_pid(info.pid, (name,), undo)
+        undo.pop_all()
+
+
+def unbind_ipcp(ipcp: str, name: str | None = None) -> None:
+    """Unbind an IPCP from a name, or from all (None). Raises BindError."""
+    for info in _matching(ipcp, BindError):
+        irm.unbind_process(info.pid, name)
+
+
+# ---------------------------------------------------------------- names
+
+
+def create_name(
+    name: str,
+    pol_lb: LoadBalancePolicy = LoadBalancePolicy.ROUND_ROBIN,
+    srv_sec_paths: NameSecPaths | None = None,
+    cli_sec_paths: NameSecPaths | None = None,
+) -> None:
+    """Create a name; one that exists stays as it is. Raises `irm.NameError`."""
+    from .name_info import NameInfo, NameSecPaths
+
+    server = srv_sec_paths or NameSecPaths()
+    client = cli_sec_paths or NameSecPaths()
+    irm.create_name(NameInfo(name, pol_lb, server, client))
+
+
+def destroy_name(name: str) -> None:
+    """Forget a name. Raises `irm.NameError`, also when it does not exist."""
+    irm.destroy_name(name)
+
+
+def list_names(name: str | None = None) -> list[NameInfo]:
+    """All names, or those that fit `name`. Raises IrmError."""
+    return [info for info in irm.list_names() if name is None or matches(info.name, name)]
+
+
+def show_name(name: str) -> NameInfo:
+    """One name, with its bindings and registrations. Raises `irm.NameError` when it does not exist."""
+    return irm.show_name(name)
+
+
+def reg_name(
+    name: str,
+    ipcp: str | None = None,
+    ipcps: Iterable[str] | None = None,
+    layer: str | None = None,
+    layers: Iterable[str] | None = None,
+) -> None:
+    """Register a name with IPCPs, given by their names and by the names of their layers.
+
+    A name that does not exist is made, with spillover. Raises `irm.NameError`, also when a pattern fits no IPCP.
+    """
+    targets = _registrars(name, _patterns(ipcp, ipcps, "IPCPs"), _patterns(layer, layers, "layers"))
+    with ExitStack() as undo:
+        if not any(info.name == name for info in irm.list_names()):
+            create_name(name, LoadBalancePolicy.SPILLOVER)
+            undo.callback(_try, irm.destroy_name, name)
+        for target in targets:
+            try:
+                irm.reg_name(name, target.pid)
+            except IrmNameError as exc:
+                text = f"Failed to register {name} with {target.name}: {exc}"
+                raise IrmNameError(exc.errno or EIPCP, text) from None
+            undo.callback(_try, irm.unreg_name, name, target.pid)
+        undo.pop_all()
+
+
+def unreg_name(
+    name: str,
+    ipcp: str | None = None,
+    ipcps: Iterable[str] | None = None,
+    layer: str | None = None,
+    layers: Iterable[str] | None = None,
+) -> None:
+    """Undo `reg_name`. Raises `irm.NameError`, also when the name is not registered with any of these IPCPs."""
+    targets = _registrars(name, _patterns(ipcp, ipcps, "IPCPs"), _patterns(layer, layers, "layers"))
+    registered = {registration.pid for registration in irm.show_name(name).registrations}
+    found = [target for target in targets if target.pid in registered]
+    if not found:
+        raise IrmNameError(
+            f"Name {name} is not registered with {', '.join(target.name for target in targets)}."
+        )
+    for target in found:
+        irm.unreg_name(name, target.pid)
+
+
+# ---------------------------------------------------------------- inside
+
+
+def matches(text: str, pattern: str) -> bool:
+    """Whether a stored name fits what was typed: the same, or by shell-style wildcards."""
+    if text == pattern:
+        return True
+    if not _is_pattern(pattern):
+        return False
+    from fnmatch import fnmatchcase
+
+    return fnmatchcase(text, pattern)
+
+
+def _is_pattern(text: str) -> bool:
+    return any(character in text for character in "*?[")
+
+
+def _matching(name: str, failure: type[IrmError]) -> list[IpcpInfo]:
+    found = list_ipcps(name)
+    if not found:
+        raise failure(EIPCP, f"No IPCPs matching {name} found.")
+    return found
+
+
+def _create(name: str, ipcp_type: IpcpType, undo: ExitStack) -> IpcpInfo:
+    pid = irm.create_ipcp(name, ipcp_type)
+    undo.callback(_try, irm.destroy_ipcp, pid)
+    return IpcpInfo(pid, name, ipcp_type)
+
+
+def _bind_pid(pid: int, names: Iterable[str], undo: ExitStack) -> None:
+    """Bind, and learn to undo that, without undoing a binding that was there before."""
+    for name in dict.fromkeys(names):
+        known = [info for info in irm.list_names() if info.name == name]
+        if any(process.pid == pid for info in known for process in info.processes):
+            continue
+        irm.bind_process(pid, name)
+        if not known:
+            undo.callback(_try, irm.destroy_name, name)
+        undo.callback(_try, irm.unbind_process, pid, name)
+
+
+def _try(action: Callable[..., object], *arguments: object) -> None:
+    """Undo something: the error that made it necessary is the one to be raised."""
+    try:
+        action(*arguments)
+    except OuroborosError:
+        pass
+
+
+def _components(ipcp: IpcpInfo, comp: str) -> tuple[str, ...]:
+    available = _TYPE_COMPONENTS.get(ipcp.type)
+    if available is None:
+        raise IpcpConnectError(
+            EIPCPTYPE,
+            f"IPCP {ipcp.name} is of type {ipcp.type.word}; only unicast and broadcast IPCPs connect.",
+        )
+    if comp == "*":
+        return available
+    component = _COMPONENTS.get(comp)
+    if component is None:
+        raise IpcpConnectError(EINVAL, f'Component "{comp}" is unknown; it must be dt or mgmt.')
+    if component not in available:
+        raise IpcpConnectError(
+            EIPCPTYPE, f"IPCP {ipcp.name} is of type {ipcp.type.word}, which has no component {comp}."
+        )
+    return (component,)
+
+
+def _check_process(pid: int) -> None:
+    if pid <= 0 or not os.path.isdir(f"/proc/{pid}"):
+        raise BindError(ESRCH, f'"{pid}" is not a valid process id.')
+
+
+def _patterns(one: str | None, several: Iterable[str] | None, what: str) -> list[str]:
+    patterns = ([one] if one is not None else []) + list(several or ())
+    if len(patterns) > MAX_PATTERNS:
+        raise IrmNameError(
+            EINVAL, f"Too many {what} specified: {len(patterns)}, and {MAX_PATTERNS} are possible."
+        )
+    return patterns
+
+
+def _registrars(name: str, ipcps: list[str], layers: list[str]) -> list[IpcpInfo]:
+    """The IPCPs that patterns of IPCP and of layer names select. Each pattern must select one."""
+    if not ipcps and not layers:
+        raise IrmNameError(EINVAL, f"Where {name} is to be registered is missing: give a layer or an IPCP.")
+    known = irm.list_ipcps()
+    found: dict[int, IpcpInfo] = {}
+    for what, patterns in (("IPCP", ipcps), ("layer", layers)):
+        for pattern in patterns:
+            fitting = [
+                info for info in known if matches(info.name if what == "IPCP" else info.layer, pattern)
+            ]
+            if what == "layer":
+                fitting = [info for info in fitting if info.layer]
+            if not fitting:
+                known_as = "IPCPs matching" if what == "IPCP" else "IPCPs in a layer matching"
+                raise IrmNameError(EIPCP, f"No {known_as} {pattern} found.")
+            found.update((info.pid, info) for info in fitting)
+    return list(found.values())
