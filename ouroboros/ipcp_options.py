@@ -183,14 +183,14 @@ def check(ipcp_type: str, options: Mapping[str, str]) -> dict[str, str]:
     """All options of one bootstrap as they are sent: legal, of that type, and none missing. Raises OptionError."""
     checked = {}
     for key, value in options.items():
-        if key in ("ip", "dns") and ipcp_type in OPTIONS[key].types:
-            _check_family(ipcp_type, key, value)
-        checked[key] = check_value(key, value)
-        if ipcp_type not in OPTIONS[key].types:
+        if key in OPTIONS and ipcp_type not in OPTIONS[key].types:
             fitting = " ".join(option.key for option in options_of(ipcp_type)) or "none"
             raise OptionError(
                 f"Option {key} is not for an IPCP of type {ipcp_type}; its options are: {fitting}."
             )
+        if key in ("ip", "dns"):
+            _check_family(ipcp_type, key, value)
+        checked[key] = check_value(key, value)
     if ipcp_type == "broadcast" and checked.pop("hash", HASHES[1]) != HASHES[1]:
         raise OptionError(f"A broadcast layer has the hash {HASHES[1]} and no other.")
     for option in options_of(ipcp_type):

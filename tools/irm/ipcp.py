@@ -1,0 +1,244 @@
+"""irm ipcp: create, destroy, bootstrap, enroll, connect, disconnect, list (paper 5.7; spec cli-api 1.3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ouroboros import ipcp_options
+
+from ..text import print_json, table, warn
+from .words import Arguments, Command, Group, Key
+
+if TYPE_CHECKING:
+    from ouroboros.ipcp_config import IpcpConfig
+    from ouroboros.ipcp_types import IpcpType
+    from ouroboros.qos import QoSSpec
+
+_AUTOBIND = ("unicast", "broadcast")  # IPCPs that are applications themselves
+_COMPONENTS = ("dt", "mgmt")
+_COLUMNS = (("pid", 7), ("name", 20), ("type", 10), ("layer", 20))
+
+
+def _type(word: str, *, prefix: bool = False) -> IpcpType:
+    from ouroboros.ipcp_types import IpcpType
+
+    return IpcpType.from_word(ipcp_options.type_word(word, prefix=prefix))
+
+
+def _name(arguments: Arguments) -> str:
+    return ipcp_options.check_name("IPCP", arguments.needed("name"))
+
+
+def _create(arguments: Arguments) -> int:
+    name, ipcp_type = _name(arguments), _type(arguments.needed("type"))
+    from ouroboros import cli
+
+    cli.create_ipcp(name, ipcp_type)
+    return 0
+
+
+def _destroy(arguments: Arguments) -> int:
+    name = _name(arguments)
+    from ouroboros import cli
+
+    cli.destroy_ipcp(name)
+    return 0
+
+
+def _bootstrap(arguments: Arguments) -> int:
+    name = _name(arguments)
+    layer = ipcp_options.check_name("Layer", arguments.needed("layer"))
+    options = {key: values[0] for key, values in arguments.values.items() if key in ipcp_options.OPTIONS}
+    word = arguments.one("type")
+    ipcp_type = _type(word, prefix=True) if word is not None else None
+    if ipcp_type is not None:
+        ipcp_options.check(ipcp_type.word, options)
+    else:
+        for key, value in options.items():
+            ipcp_options.check_value(key, value)
+    autobind = arguments.flag("autobind")
+
+    def configuration(actual: IpcpType) -> IpcpConfig:
+        from ouroboros.ipcp_config import IpcpConfig
+
+        if autobind and actual.word not in _AUTOBIND:
+            warn("Can not bind this IPCP type, autobind disabled.")
+        return IpcpConfig.from_options(actual, layer, options)
+
+    from ouroboros import cli
+
+    cli.bootstrap_ipcp(name, configuration, autobind, create=ipcp_type)
+    return 0
+
+
+def _enroll(arguments: Arguments) -> int:
+    name = _name(arguments)
+    dst, layer = arguments.one("dst"), arguments.one("layer")
+    word = arguments.one("type")
+    ipcp_type = _type(word) if word is not None else None
+    if ipcp_type is not None and ipcp_type.word not in _AUTOBIND:
+        raise ipcp_options.OptionError(
+            f'An IPCP of type "{word}" is bootstrapped, never enrolled; type must be unicast or broadcast.'
+        )
+    if dst is None and layer is None:
+        raise ipcp_options.OptionError(
+            'To enrol, give the layer or a destination: "layer <layer>" or "dst <dst>".'
+        )
+    if layer is not None:
+        ipcp_options.check_name("Layer", layer)
+    if dst is not None:
+        ipcp_options.check_name("Destination", dst)
+    from ouroboros import cli
+
+    cli.enroll_ipcp(name, dst, arguments.flag("autobind"), layer=layer, ipcp_type=ipcp_type, create=True)
+    return 0
+
+
+def _component(arguments: Arguments) -> str:
+    component = arguments.one("component")
+    if component is not None and component not in _COMPONENTS:
+        raise ipcp_options.OptionError(f'Component "{component}" is unknown; it must be dt or mgmt.')
+    return component or "*"
+
+
+def _connect(arguments: Arguments) -> int:
+    name, component = _name(arguments), _component(arguments)
+    dst = ipcp_options.check_name("Destination", arguments.needed("dst"))
+    qos: QoSSpec | None = None
+    word = arguments.one("qos")
+    if word is not None:
+        from ouroboros.qos import cube
+
+        qos = cube(word)
+    from ouroboros import cli
+
+    cli.connect_ipcp(name, dst, component, qos)
+    return 0
+
+
+def _disconnect(arguments: Arguments) -> int:
+    name, component = _name(arguments), _component(arguments)
+    from ouroboros import cli
+
+    cli.disconnect_ipcp(name, arguments.needed("dst"), component)
+    return 0
+
+
+def _list(arguments: Arguments) -> int:
+    word = arguments.one("type")
+    ipcp_type = _type(word) if word is not None else None
+    from ouroboros import cli
+
+    ipcps = cli.list_ipcps(arguments.one("name"), arguments.one("layer"), ipcp_type)
+    if arguments.json:
+        records = [
+            {
+                "pid": ipcp.pid,
+                "name": ipcp.name,
+                "type": ipcp.type.word,
+                "layer": ipcp.layer or None,
+                "hash": ipcp.hash.name if ipcp.layer else None,
+                "state": ipcp.state,
+            }
+            for ipcp in ipcps
+        ]
+        print_json({"ipcps": records})
+    elif ipcps:
+        rows = [(ipcp.pid, ipcp.name, ipcp.type.word, ipcp.layer or "Not enrolled.") for ipcp in ipcps]
+        print(table(_COLUMNS, rows), end="\n\n")
+    else:
+        print("No IPCPs match." if arguments.values else "No IPCPs in system.", end="\n\n")
+    return 0
+
+
+def _types() -> str:
+    return f"types: {' '.join(ipcp_options.TYPES)}"
+
+
+def _options() -> str:
+    """The options of bootstrap, type by type, from the table that checks them."""
+    lines = [_types(), "With a type, the IPCP is created if there is none of that name.", ""]
+    for ipcp_type in ipcp_options.TYPES:
+        lines.append(f"options for type {ipcp_type}:")
+        if ipcp_type in _AUTOBIND:
+            lines.append(f"    {'autobind':<16} bind the IPCP to its name and to the name of the layer")
+        for option in ipcp_options.options_of(ipcp_type):
+            note = (
+                "required"
+                if option.required
+                else f"default {option.default}"
+                if option.default
+                else "default none"
+            )
+            lines.append(f"    {option.key:<16} {option.legal} ({note})")
+    return "\n".join(lines)
+
+
+_NAME = Key("name", "name", required=True)
+_DST = Key("dst", "name", required=True)
+_COMPONENT = Key("component", "dt|mgmt")
+
+GROUP = Group(
+    "ipcp",
+    "create IPCPs and connect them to layers",
+    (
+        Command(
+            "create",
+            "create an IPCP",
+            _create,
+            keys=(_NAME, Key("type", "type", required=True)),
+            details=_types,
+        ),
+        Command("destroy", "destroy all IPCPs of that name", _destroy, keys=(_NAME,)),
+        Command(
+            "bootstrap",
+            "make an IPCP the first of a new layer",
+            _bootstrap,
+            # The order decides what a prefix means (spec cli-api 1.1): name and type before all others.
+            keys=(
+                _NAME,
+                Key("layer", "layer", required=True),
+                Key("type", "type"),
+                *(Key(key, option.legal, option=True) for key, option in ipcp_options.OPTIONS.items()),
+                Key("autobind"),
+                Key("sport", "port", alias="port"),
+            ),
+            retired={
+                "cport": "one UDP port serves both directions; give it as port.",
+                "pff": "it follows from routing, which is link_state, lfa or ecmp.",
+            },
+            details=_options,
+        ),
+        Command(
+            "enroll",
+            "make an IPCP a member of a layer, through a member that is reachable as dst (default: the layer's name)",
+            _enroll,
+            keys=(
+                _NAME,
+                Key("layer", "layer"),
+                Key("dst", "name"),
+                Key("type", "unicast|broadcast"),
+                Key("autobind"),
+            ),
+        ),
+        Command(
+            "connect",
+            "connect an IPCP with another member (default: all components that it has)",
+            _connect,
+            keys=(_NAME, _DST, _COMPONENT, Key("qos", "raw|best|voice|video|data")),
+        ),
+        Command(
+            "disconnect",
+            "undo connect",
+            _disconnect,
+            keys=(_NAME, _DST, _COMPONENT),
+        ),
+        Command(
+            "list",
+            "list the IPCPs, all or those that fit; a name or layer may contain wildcards",
+            _list,
+            keys=(Key("name", "name"), Key("type", "type"), Key("layer", "layer")),
+            json=True,
+        ),
+    ),
+)

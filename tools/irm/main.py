@@ -1,0 +1,132 @@
+"""irm: the command line as a whole (spec cli-api 1). Runs as a short-lived process; entry point of `irm`.
+
+Exit status: 0 done, 1 failed, 2 the command line cannot be understood.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..text import USAGE, fail, guarded
+from . import bind, flow, ipcp, name, pool
+from .words import HELP, Command, Group, HelpWanted, UsageError, find, parse, unknown, usage
+
+# In the order in which a prefix is looked up.
+GROUPS: tuple[Group | Command, ...] = (
+    ipcp.GROUP,
+    bind.BIND,
+    bind.UNBIND,
+    name.GROUP,
+    name.REGISTER,
+    name.UNREGISTER,
+    flow.GROUP,
+    pool.GROUP,
+)
+PROGRAM = "irm"
+
+
+class Line(NamedTuple):
+    """A command line, with what may stand anywhere on it taken out."""
+
+    words: list[str]
+    after: list[str] | None  # what follows `--`
+    json: bool
+    help: bool
+    version: bool
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: _run(split(words)))
+
+
+def split(words: list[str]) -> Line:
+    """Take out --json, --help, -h and --version, wherever they stand before `--`."""
+    before, after = words, None
+    if "--" in words:
+        at = words.index("--")
+        before, after = words[:at], words[at + 1 :]
+    rest = [word for word in before if word not in ("--json", "--help", "-h", "--version")]
+    return Line(rest, after, "--json" in before, "--help" in before or "-h" in before, "--version" in before)
+
+
+def _run(line: Line) -> int:
+    if line.version:
+        from ouroboros.version import __version__
+
+        print(f"Ouroboros version {__version__}")
+        return 0
+    found = Found(PROGRAM, None, [], False)
+    try:
+        found = resolve(line.words)
+        if line.help or found.help:
+            raise HelpWanted
+        if not isinstance(found.target, Command):
+            print(explain(found.path, found.target), file=sys.stderr)
+            return USAGE
+        if line.json and not found.target.json:
+            raise UsageError(f'"--json" is for what prints a list, which "{found.path}" does not.')
+        arguments = parse(found.path, found.target, found.words, line.after)
+    except UsageError as error:
+        return fail(str(error), USAGE)
+    except HelpWanted:
+        print(explain(found.path, found.target))
+        return 0
+    return found.target.run(arguments._replace(json=line.json))
+
+
+class Found(NamedTuple):
+    """What the first words of a line name: a command, a group, or (None) the whole; and the words that are left."""
+
+    path: str
+    target: Command | Group | None
+    words: list[str]
+    help: bool
+
+
+def resolve(words: list[str]) -> Found:
+    """Find what is meant. `irm help ipcp create` is `irm ipcp create help`. Raises UsageError."""
+    found = Found(PROGRAM, None, words, False)
+    while found.words:
+        path, target, (word, *left), helpful = found
+        if isinstance(target, Command):
+            break
+        if word and HELP.startswith(word):
+            found = Found(path, target, left, True)
+            continue
+        table: Sequence[Group | Command] = GROUPS if target is None else target.commands
+        known = [entry.word for entry in table]
+        match = find(word, known)
+        if match is None:
+            raise unknown(word, [*known, HELP], path)
+        found = Found(f"{path} {match}", table[known.index(match)], left, helpful)
+    return found
+
+
+def explain(path: str, target: Command | Group | None) -> str:
+    """Help, at any level."""
+    if isinstance(target, Command):
+        lines = [f"usage: {usage(path, target)}", "", f"{target.summary[0].upper()}{target.summary[1:]}."]
+        if target.details is not None:
+            lines += ["", target.details()]
+        return "\n".join(lines)
+    if isinstance(target, Group):
+        lines = [f"usage: {path} <command>", "", f"{target.summary[0].upper()}{target.summary[1:]}.", ""]
+        for command in target.commands:
+            lines += [f"    {usage(f'{path} {command.word}', command)}", f"        {command.summary}"]
+    else:
+        lines = [f"usage: {path} <command>", "", "Manage the recursive network of this system.", ""]
+        for entry in GROUPS:
+            commands = (
+                "" if isinstance(entry, Command) else " ".join(command.word for command in entry.commands)
+            )
+            lines.append(f"    {entry.word:<11} {entry.summary}{f': {commands}' if commands else ''}")
+        lines += ["", "Words may be abbreviated. --json prints lists for programs, --version the version."]
+    return "\n".join([*lines, "", f'"{path} ... {HELP}" tells more, at any level.'])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

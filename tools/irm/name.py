@@ -1,0 +1,217 @@
+"""irm name, irm register, irm unregister: names and where they are registered (paper 2.9, 5.7; spec cli-api 1.5)."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from ouroboros import ipcp_options
+
+from ..text import coloured, print_json, printable, table
+from .words import Arguments, Command, Group, Key
+
+if TYPE_CHECKING:
+    from ouroboros.name_info import NameInfo
+
+_COLUMNS = (("name", 50), ("load-balance policy", 20))
+_PATHS = ("encpath", "crtpath", "keypath")
+_HASHES = (*ipcp_options.HASHES, "MD5")
+
+
+def _checked(name: str) -> str:
+    return ipcp_options.check_name("The", name)
+
+
+def _create(arguments: Arguments) -> int:
+    name = _checked(arguments.operands[0])
+    from ouroboros.ipcp_types import LoadBalancePolicy
+
+    policy = LoadBalancePolicy.from_word(arguments.one("lb") or "round-robin")
+    server = [_path(arguments.one("s" + key)) for key in _PATHS]
+    client = [_path(arguments.one("c" + key)) for key in _PATHS]
+    from ouroboros import cli
+    from ouroboros.name_info import NameSecPaths
+
+    cli.create_name(name, policy, NameSecPaths(*server), NameSecPaths(*client))
+    return 0
+
+
+def _path(path: str | None) -> str:
+    """The absolute path of a file that must exist: the IRMd has another working directory."""
+    if path is None:
+        return ""
+    try:
+        os.stat(path)
+    except OSError as error:
+        raise ipcp_options.OptionError(f"Failed to check path {path}: {error.strerror}.") from None
+    return os.path.abspath(path)
+
+
+def _destroy(arguments: Arguments) -> int:
+    name = arguments.operands[0]
+    from ouroboros import cli
+
+    cli.destroy_name(_checked(name))
+    return 0
+
+
+def _register(arguments: Arguments) -> int:
+    name = _registered_name(arguments)
+    from ouroboros import cli
+
+    cli.reg_name(name, ipcps=arguments.all("ipcp"), layers=arguments.all("layer"))
+    return 0
+
+
+def _unregister(arguments: Arguments) -> int:
+    name = _registered_name(arguments)
+    from ouroboros import cli
+
+    cli.unreg_name(name, ipcps=arguments.all("ipcp"), layers=arguments.all("layer"))
+    return 0
+
+
+def _registered_name(arguments: Arguments) -> str:
+    return _checked(arguments.operand() or arguments.needed("name"))
+
+
+def _list(arguments: Arguments) -> int:
+    from ouroboros import cli
+
+    names = cli.list_names(arguments.one("name"))
+    if arguments.json:
+        print_json({"names": [_record(info) for info in names]})
+    elif names:
+        print(table(_COLUMNS, [(info.name, info.pol_lb.word) for info in names]))
+    else:
+        print("No names match." if arguments.values else "No names in system.", end="\n\n")
+    return 0
+
+
+def _show(arguments: Arguments) -> int:
+    name = arguments.operand()
+    from ouroboros import cli
+
+    names = cli.list_names() if name is None else [cli.show_name(_checked(name))]
+    if arguments.json:
+        print_json({"names": [_record(info) for info in names]})
+        return 0
+    if not names:
+        print("No names in system.", end="\n\n")
+    for info in names:
+        print("\n".join(_description(info)))
+    return 0
+
+
+def _record(info: NameInfo) -> dict[str, Any]:
+    return {
+        "name": info.name,
+        "lb": info.pol_lb.word,
+        "server": {"enc": info.server_sec.encr, "crt": info.server_sec.crt, "key": info.server_sec.key},
+        "client": {"enc": info.client_sec.encr, "crt": info.client_sec.crt, "key": info.client_sec.key},
+        "programs": [{"path": p.path, "auto": p.auto, "args": list(p.args)} for p in info.programs],
+        "processes": [{"pid": p.pid, "program": p.program, "accepting": p.accepting} for p in info.processes],
+        "registrations": [
+            {"pid": r.pid, "ipcp": r.ipcp, "layer": r.layer, "hash": r.hash} for r in info.registrations
+        ],
+    }
+
+
+def _description(info: NameInfo) -> list[str]:
+    lines = [f"{coloured(printable(info.name), 'bold')} ({info.pol_lb.word})"]
+    for side, paths in (("server", info.server_sec), ("client", info.client_sec)):
+        given = [path for path in (paths.encr, paths.crt, paths.key) if path]
+        if given:
+            lines.append(f"    {side}: {', '.join(map(printable, given))}")
+    for reg in info.registrations:
+        layer = printable(reg.layer)
+        lines.append(
+            f"    registered in layer {layer} by IPCP {printable(reg.ipcp)} (pid {reg.pid}) as {reg.hash}"
+        )
+    for program in info.programs:
+        command = printable(" ".join([program.path, *program.args]))
+        lines.append(f"    bound program {command}{' (started on demand)' if program.auto else ''}")
+    for process in info.processes:
+        program_name = f" ({printable(process.program)})" if process.program else ""
+        lines.append(f"    bound process {process.pid}{program_name}, accepting {process.accepting}")
+    if len(lines) == 1:
+        lines.append("    not registered, nothing bound")
+    return lines
+
+
+def _hash(arguments: Arguments) -> int:
+    from hashlib import new
+
+    word = arguments.one("algo")
+    if word is not None and word.upper() not in _HASHES:
+        raise ipcp_options.OptionError(f'Hash "{word}" is unknown; it must be one of {" ".join(_HASHES)}.')
+    octets = _checked(arguments.operands[0]).encode()
+    chosen = [word.upper()] if word is not None else list(_HASHES)
+    hashes = {algo: new(algo.lower(), octets, usedforsecurity=False).hexdigest() for algo in chosen}
+    if arguments.json:
+        print_json({"name": arguments.operands[0], "hashes": hashes})
+    elif word is not None:
+        print(hashes[chosen[0]])
+    else:
+        print("\n".join(f"{algo:<8} {value}" for algo, value in hashes.items()))
+    return 0
+
+
+def _hash_details() -> str:
+    return f"hashes: {' '.join(_HASHES)}; a layer over UDP knows a name by its MD5, which is what goes to /etc/hosts"
+
+
+_WHERE = (Key("ipcp", "ipcp", repeats=True), Key("layer", "layer", repeats=True))
+_NAME = Key("name", "name", required=True)
+
+GROUP = Group(
+    "name",
+    "names: create, register, show",
+    (
+        Command(
+            "create",
+            "create a name; one that exists stays as it is",
+            _create,
+            operands=("name",),
+            keys=(
+                Key("lb", "round-robin|spillover"),
+                *(Key(side + key, "path") for side in ("s", "c") for key in _PATHS),
+            ),
+            details=lambda: "s is for the server's side, c for the client's; a path given must exist",
+        ),
+        Command("destroy", "forget a name", _destroy, operands=("name",)),
+        Command(
+            "register",
+            "make a name known in layers, by layer or by IPCP; wildcards are possible",
+            _register,
+            operands=("name",),
+            keys=_WHERE,
+        ),
+        Command("unregister", "undo register", _unregister, operands=("name",), keys=_WHERE),
+        Command("list", "list the names", _list, keys=(Key("name", "name"),), json=True),
+        # After the words of old, so that what abbreviated those still does.
+        Command(
+            "show",
+            "show who is bound to a name and where it is registered",
+            _show,
+            operands=("name",),
+            optional=1,
+            json=True,
+        ),
+        Command(
+            "hash",
+            "print by which hash a layer knows a name",
+            _hash,
+            operands=("name",),
+            keys=(Key("algo", "hash"),),
+            json=True,
+            details=_hash_details,
+        ),
+    ),
+)
+
+# The paper's spelling.
+REGISTER = Command("register", "the paper's irm name register", _register, keys=(_NAME, *reversed(_WHERE)))
+UNREGISTER = Command(
+    "unregister", "the paper's irm name unregister", _unregister, keys=(_NAME, *reversed(_WHERE))
+)

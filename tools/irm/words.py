@@ -1,0 +1,186 @@
+"""Words: the grammar of the `irm` command line, and its commands as data (spec cli-api 1.1).
+
+A word stands for the first entry of a table that begins with it: `irm i l` is `irm ipcp list`. A command takes its
+operands first, then `key value` pairs and flags in any order. `help` where an operand, a key or a flag could stand
+asks for help; after `--` it is a word like any other. Nothing here does anything: it reads, and raises UsageError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+HELP = "help"
+
+
+class UsageError(Exception):
+    """The command line cannot be understood; one line that names the word and says what would be right."""
+
+
+class HelpWanted(Exception):
+    """Somebody asks for help instead."""
+
+
+class Key(NamedTuple):
+    """A word that introduces a value, or, without a `value`, a flag.
+
+    `alias`: another spelling of that key. `option`: one of many, which the usage does not list one by one.
+    """
+
+    word: str
+    value: str = ""
+    required: bool = False
+    repeats: bool = False
+    alias: str = ""
+    option: bool = False
+
+
+class Arguments(NamedTuple):
+    """What a command line said to a command."""
+
+    operands: Sequence[str]
+    values: Mapping[str, list[str]]  # by key; a flag has an empty list
+    rest: Sequence[str]  # what follows `--`, for a command that passes it on
+    json: bool = False
+
+    def one(self, key: str) -> str | None:
+        """The value of a key that is given at most once."""
+        values = self.values.get(key)
+        return values[0] if values else None
+
+    def needed(self, key: str) -> str:
+        """The value of a required key."""
+        return self.values[key][0]
+
+    def all(self, key: str) -> list[str]:
+        """All values of a key that may be repeated."""
+        return self.values.get(key, [])
+
+    def flag(self, key: str) -> bool:
+        """Whether a flag, or any key, is there."""
+        return key in self.values
+
+    def operand(self) -> str | None:
+        """The first operand, where it may be left out."""
+        return self.operands[0] if self.operands else None
+
+
+class Command(NamedTuple):
+    """A command: what it takes, what it is for, and the function that does it."""
+
+    word: str
+    summary: str
+    run: Callable[[Arguments], int]
+    operands: Sequence[str] = ()
+    optional: int = 0  # so many of the last operands may be left out
+    keys: Sequence[Key] = ()
+    retired: Mapping[str, str] = {}  # words of old versions, with what to do now
+    rest: str = ""  # what `--` introduces
+    json: bool = False
+    details: Callable[[], str] | None = None  # more for its help
+
+
+class Group(NamedTuple):
+    """Commands behind one word."""
+
+    word: str
+    summary: str
+    commands: Sequence[Command]
+
+
+def find(word: str, known: Iterable[str]) -> str | None:
+    """The first of the known words that begins with `word`."""
+    for candidate in known:
+        if candidate.startswith(word):
+            return candidate
+    return None
+
+
+def unknown(word: str, known: Sequence[str], path: str) -> UsageError:
+    """The error for a word that is not in a table."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, known, 1)
+    hint = f'did you mean "{close[0]}"?' if close else f"it must be one of: {', '.join(known)}."
+    return UsageError(f'"{word}" is unknown, {hint} Try "{path} {HELP}".')
+
+
+def usage(path: str, command: Command) -> str:
+    """The command in one line; what may be left out is in brackets."""
+    parts = [path]
+    first_optional = len(command.operands) - command.optional
+    for index, operand in enumerate(command.operands):
+        parts.append(f"<{operand}>" if index < first_optional else f"[<{operand}>]")
+    for key in command.keys:
+        if key.alias or key.option:
+            continue
+        text = f"{key.word} <{key.value}>" if key.value else key.word
+        parts.append((text if key.required else f"[{text}]") + ("..." if key.repeats else ""))
+    if any(key.option for key in command.keys):
+        parts.append("[<option> <value>]...")
+    if command.rest:
+        parts.append(f"[-- <{command.rest}>...]")
+    if command.json:
+        parts.append("[--json]")
+    return " ".join(parts)
+
+
+def parse(path: str, command: Command, words: Sequence[str], after: Sequence[str] | None) -> Arguments:
+    """Read the words of a command; `after` is what follows `--`, None without it. Raises UsageError, HelpWanted."""
+    rest: Sequence[str] = ()
+    literal_from = len(words)
+    if after is not None:
+        if command.rest:
+            rest = after
+        else:
+            words = [*words, *after]
+    operands: list[str] = []
+    values: dict[str, list[str]] = {}
+    position = 0
+    while position < len(words):
+        word = words[position]
+        literal = position >= literal_from
+        position += 1
+        if word == HELP and not literal:
+            raise HelpWanted
+        if len(operands) < len(command.operands) and not (values or _skips_operand(command, operands, word)):
+            operands.append(word)
+            continue
+        key = _key(path, command, word)
+        if key.value:
+            if position == len(words):
+                raise UsageError(f'"{word}" needs a value: {key.word} <{key.value}>. Try "{path} {HELP}".')
+            values.setdefault(key.alias or key.word, []).append(words[position])
+            position += 1
+        else:
+            values.setdefault(key.word, [])
+    _check(path, command, operands, values)
+    return Arguments(operands, values, rest)
+
+
+def _skips_operand(command: Command, operands: Sequence[str], word: str) -> bool:
+    """Whether an operand that may be left out is, because a key of the command follows in full."""
+    needed = len(command.operands) - command.optional
+    return len(operands) >= needed and any(word == key.word for key in command.keys)
+
+
+def _key(path: str, command: Command, word: str) -> Key:
+    known = [key.word for key in command.keys]
+    found = find(word, known)
+    if found is not None:
+        return command.keys[known.index(found)]
+    if word in command.retired:
+        raise UsageError(f'"{word}" is gone: {command.retired[word]} Try "{path} {HELP}".')
+    if not known:
+        raise UsageError(f'"{word}" is too much: {usage(path, command)}')
+    raise unknown(word, [key.word for key in command.keys if not key.alias], path)
+
+
+def _check(path: str, command: Command, operands: Sequence[str], values: Mapping[str, list[str]]) -> None:
+    if len(operands) < len(command.operands) - command.optional:
+        raise UsageError(f"<{command.operands[len(operands)]}> is missing: {usage(path, command)}")
+    for key in command.keys:
+        if key.required and key.word not in values:
+            raise UsageError(f'"{key.word} <{key.value}>" is missing: {usage(path, command)}')
+        if not key.repeats and len(values.get(key.word, ())) > 1:
+            raise UsageError(f'"{key.word}" is there twice: {" and ".join(values[key.word])}.')

@@ -1,0 +1,98 @@
+"""What tools print: tables, colour, JSON, and the one line of an error (spec cli-api 1; style 4 and 5).
+
+Shared by the tools, and cheap to import. Colour is for terminals, and for those only that did not set NO_COLOR.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TextIO
+
+FAILURE = 1
+USAGE = 2
+INTERRUPTED = 130
+
+_COLOURS = {"red": "31", "yellow": "33", "bold": "1", "dim": "2"}
+
+
+def table(columns: Sequence[tuple[str, int]], rows: Iterable[Sequence[object]]) -> str:
+    """Rows under titles: `columns` gives title and width of each. Right-aligned; longer values push the bar."""
+    bar = "+" + "+".join("-" * (width + 2) for _, width in columns) + "+"
+    widths = [width for _, width in columns]
+    lines = [bar, _row(widths, [title for title, _ in columns]), bar]
+    lines += [_row(widths, row) for row in rows]
+    return "\n".join([*lines, bar])
+
+
+def _row(widths: Sequence[int], values: Sequence[object]) -> str:
+    cells = (f" {printable(value):>{width}} |" for value, width in zip(values, widths, strict=True))
+    return "|" + "".join(cells)
+
+
+def printable(value: object) -> str:
+    """The text of a value, without anything in it that would move the cursor or end the line."""
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape", "replace").decode()
+        for character in text
+    )
+
+
+def coloured(text: str, colour: str, stream: TextIO | None = None) -> str:
+    """The text in a colour (red, yellow, bold, dim) if `stream`, by default stdout, is a terminal that wants it."""
+    stream = stream or sys.stdout
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not stream.isatty():
+        return text
+    return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON: indented for a terminal, in one line for a program."""
+    import json
+
+    indent = 2 if sys.stdout.isatty() else None
+    print(json.dumps(value, indent=indent))
+
+
+def warn(text: str) -> None:
+    """Say in one line, on stderr, what does not stop the command."""
+    print(coloured(printable(text), "yellow", sys.stderr), file=sys.stderr)
+
+
+def fail(text: str, code: int = FAILURE) -> int:
+    """Print one line on stderr and return the exit code."""
+    sys.stdout.flush()
+    print(coloured(printable(" ".join(text.split())), "red", sys.stderr), file=sys.stderr)
+    return code
+
+
+def guarded(body: Callable[[], int]) -> int:
+    """Run a command; its errors, Ctrl-C and a reader that went away become exit codes, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+    try:
+        code = body()
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes stdout once more at exit: let it have somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILURE
+    except (OSError, ValueError) as error:
+        return fail(reason(error))
+
+
+def reason(error: BaseException) -> str:
+    """Why an error happened, as a text for a person."""
+    if type(error) is OSError and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    text = error.strerror if isinstance(error, OSError) else None
+    return text or str(error) or type(error).__name__
