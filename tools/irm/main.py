@@ -1,6 +1,6 @@
 """irm: the command line as a whole (spec cli-api 1). Runs as a short-lived process; entry point of `irm`.
 
-Exit status: 0 done, 1 failed, 2 the command line cannot be understood.
+Exit status: 0 done; 1 failed, or a word, a value, a name is wrong; 2 the command line is incomplete.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Found(NamedTuple):
 
 
 def resolve(words: list[str]) -> Found:
-    """Find what is meant. `irm help ipcp create` is `irm ipcp create help`. Raises UsageError."""
+    """Find what is meant. `irm help ipcp create` is `irm ipcp create help`. Raises WrongWord."""
     found = Found(PROGRAM, None, words, False)
     while found.words:
         path, target, (word, *left), helpful = found

@@ -2,7 +2,8 @@
 
 A word stands for the first entry of a table that begins with it: `irm i l` is `irm ipcp list`. A command takes its
 operands first, then `key value` pairs and flags in any order. `help` where an operand, a key or a flag could stand
-asks for help; after `--` it is a word like any other. Nothing here does anything: it reads, and raises UsageError.
+asks for help; where a value stands (`name help`), or after `--`, it is a word like any other. Nothing here does
+anything: it reads, and raises UsageError or WrongWord.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ HELP = "help"
 
 
 class UsageError(Exception):
-    """The command line cannot be understood; one line that names the word and says what would be right."""
+    """The command line is incomplete, or contradicts itself; one line that says what would be right."""
+
+
+class WrongWord(ValueError):
+    """A word that means nothing here; one line that names it and says what would be right."""
 
 
 class HelpWanted(Exception):
@@ -96,13 +101,13 @@ def find(word: str, known: Iterable[str]) -> str | None:
     return None
 
 
-def unknown(word: str, known: Sequence[str], path: str) -> UsageError:
+def unknown(word: str, known: Sequence[str], path: str) -> WrongWord:
     """The error for a word that is not in a table."""
     from difflib import get_close_matches
 
     close = get_close_matches(word, known, 1)
     hint = f'did you mean "{close[0]}"?' if close else f"it must be one of: {', '.join(known)}."
-    return UsageError(f'"{word}" is unknown, {hint} Try "{path} {HELP}".')
+    return WrongWord(f'"{word}" is unknown, {hint} Try "{path} {HELP}".')
 
 
 def usage(path: str, command: Command) -> str:
@@ -126,7 +131,10 @@ def usage(path: str, command: Command) -> str:
 
 
 def parse(path: str, command: Command, words: Sequence[str], after: Sequence[str] | None) -> Arguments:
-    """Read the words of a command; `after` is what follows `--`, None without it. Raises UsageError, HelpWanted."""
+    """Read the words of a command; `after` is what follows `--`, None without it.
+
+    Raises UsageError, WrongWord, HelpWanted.
+    """
     rest: Sequence[str] = ()
     literal_from = len(words)
     if after is not None:
@@ -143,6 +151,9 @@ def parse(path: str, command: Command, words: Sequence[str], after: Sequence[str
         position += 1
         if word == HELP and not literal:
             raise HelpWanted
+        if _introduces_operand(command, operands, words[position - 1 :]):
+            word = words[position]
+            position += 1
         if len(operands) < len(command.operands) and not (values or _skips_operand(command, operands, word)):
             operands.append(word)
             continue
@@ -158,6 +169,13 @@ def parse(path: str, command: Command, words: Sequence[str], after: Sequence[str
     return Arguments(operands, values, rest)
 
 
+def _introduces_operand(command: Command, operands: Sequence[str], words: Sequence[str]) -> bool:
+    """Whether the operand is written as a pair, as the paper does: `name N` instead of N."""
+    if operands or not command.operands or len(words) < 2 or words[0] != command.operands[0]:
+        return False
+    return find(words[1], [key.word for key in command.keys]) is None
+
+
 def _skips_operand(command: Command, operands: Sequence[str], word: str) -> bool:
     """Whether an operand that may be left out is, because a key of the command follows in full."""
     needed = len(command.operands) - command.optional
@@ -170,9 +188,9 @@ def _key(path: str, command: Command, word: str) -> Key:
     if found is not None:
         return command.keys[known.index(found)]
     if word in command.retired:
-        raise UsageError(f'"{word}" is gone: {command.retired[word]} Try "{path} {HELP}".')
+        raise WrongWord(f'"{word}" is gone: {command.retired[word]} Try "{path} {HELP}".')
     if not known:
-        raise UsageError(f'"{word}" is too much: {usage(path, command)}')
+        raise WrongWord(f'"{word}" is too much: {usage(path, command)}')
     raise unknown(word, [key.word for key in command.keys if not key.alias], path)
 
 
