@@ -53,7 +53,7 @@ class Goal:
     @property
     def text(self) -> str:
         """The condition, as the table shows it."""
-        return f"{self.sense.value} {self.limit:.3g}{'x' if self.ratio else ''}"
+        return f"{self.sense.value} {round(self.limit, 3):g}{'x' if self.ratio else ''}"
 
 
 GOALS: tuple[Goal, ...] = (

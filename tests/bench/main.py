@@ -69,15 +69,22 @@ class Bench:
         if reason := kind.missing():
             self.notes.append(f"{subject} left out: {reason}")
             return None
-        self.show(f"starting {subject} {'/'.join(paths)}")
+        over_path = subject == "ouroboros"
+
+        def start(stack: ExitStack) -> Pair:
+            wiring = PATHS[paths[0]].wire(world) if over_path else kind.provide(stack)
+            return Pair(subject, wiring, stack)
+
+        lane = plan.Lane(subject, tuple(paths), start, kind.burst)
+        self.show(f"starting {lane.title}")
         try:
-            over_path = subject == "ouroboros"
-            wiring = PATHS[paths[0]].wire(world) if over_path else kind.provide(world.stack)
-            pair = Pair(subject, wiring, world.stack)
+            _ = lane.pair
         except (PeerError, OSError, subprocess.SubprocessError) as e:
-            self.fail(f"{subject} ({'/'.join(paths)}): {e}")
+            lane.close()
+            self.fail(f"{lane.title}: {e}")
             return None
-        return plan.Lane(subject, tuple(paths), pair, kind.burst)
+        world.stack.callback(lane.close)
+        return lane
 
     def transfers(self) -> list[Row]:
         """Round trips and one way, over all paths."""

@@ -9,7 +9,7 @@ from itertools import repeat
 from time import perf_counter
 from typing import Any
 
-PATIENCE = 10.0  # seconds an allocation may take before the benchmark gives up
+from tests.bench.subjects.ouroboros import PATIENCE, reach
 
 
 def create(names: list[str]) -> dict[str, Any]:
@@ -28,6 +28,7 @@ def allocate(name: str, layer: str | None, count: int) -> dict[str, Any]:
     """Allocate and release `count` flows one after the other: seconds it took."""
     from ouroboros import flow_alloc
 
+    reach(name, layer).dealloc()
     began = perf_counter()
     for _ in repeat(None, count):
         flow_alloc(name, timeo=PATIENCE, layer=layer).dealloc()
@@ -35,10 +36,10 @@ def allocate(name: str, layer: str | None, count: int) -> dict[str, Any]:
 
 
 def accept(count: int) -> dict[str, Any]:
-    """The other side of `allocate`: accept and release `count` flows."""
+    """The other side of `allocate`: accept and release `count` flows, and the one with which it finds us."""
     from ouroboros import flow_accept
 
-    for _ in repeat(None, count):
+    for _ in repeat(None, count + 1):
         flow_accept().dealloc()
     return {}
 

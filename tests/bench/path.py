@@ -73,7 +73,7 @@ class Local(Path):
     def wire(self, world: World) -> Wiring:
         """A local layer, and a name registered in it."""
         world.system.local_layer("local")
-        world.system.irm("name", "register", "bench.local", "layer", "local")
+        world.system.register("bench.local", "local")
         return on_one_system(world.system, "bench.local", "local")
 
 

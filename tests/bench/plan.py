@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from subprocess import SubprocessError
 
 from tests.bench.measure import burst_of
 from tests.bench.pair import Pair
@@ -61,15 +63,41 @@ class Lane:
 
     subject: str
     paths: tuple[str, ...]
-    pair: Pair
+    start: Callable[[ExitStack], Pair]  # makes the pair, and makes it again after a failure
     burst: bool
     counts: dict[Task, int] = field(default_factory=dict)
     values: dict[tuple[What, int, Mode], list[float]] = field(default_factory=dict)
-    broken: str = ""
+    failed: set[Task] = field(default_factory=set)
+    _stack: ExitStack = field(default_factory=ExitStack)
+    _pair: Pair | None = None
+
+    @property
+    def pair(self) -> Pair:
+        """The peers, started when there are none."""
+        if self._pair is None:
+            self._pair = self.start(self._stack)
+        return self._pair
+
+    @property
+    def title(self) -> str:
+        """Subject and paths, for people."""
+        return f"{self.subject} ({'/'.join(self.paths)})"
 
     def can(self, task: Task) -> bool:
-        """Whether there is such a measure for this subject."""
-        return not self.broken and (self.burst or task.mode is Mode.SINGLE)
+        """Whether there is such a measure for this subject, and it has not failed before."""
+        return task not in self.failed and (self.burst or task.mode is Mode.SINGLE)
+
+    def drop(self, task: Task) -> None:
+        """Give up a measure that failed, with what it gave so far. The peers are in an unknown state: end them."""
+        self.failed.add(task)
+        for what in ONE_WAY if task.one_way else RTT:
+            self.values.pop((what, task.size, task.mode), None)
+        self.close()
+
+    def close(self) -> None:
+        """End the peers."""
+        self._pair = None
+        self._stack.close()
 
     def _note(self, what: What, task: Task, value: float) -> None:
         self.values.setdefault((what, task.size, task.mode), []).append(value)
@@ -118,7 +146,7 @@ def run(
     show: Callable[[str], None],
     fail: Callable[[str], None],
 ) -> None:
-    """Measure all lanes in turn, task by task, round by round. A lane that breaks is left out from then on."""
+    """Measure all lanes in turn, task by task, round by round. A measure that fails is not tried again."""
     lanes, todo = list(lanes), list(todo)
     for turn in range(effort.rounds + 1):
         title = f"round {turn} of {effort.rounds}" if turn else "warming up"
@@ -128,15 +156,15 @@ def run(
             for lane in lanes if turn % 2 else reversed(lanes):
                 if not lane.can(task):
                     continue
-                show(f"{title}: {task.size} bytes, {way}: {lane.subject} {'/'.join(lane.paths)}")
+                show(f"{title}: {task.size} bytes, {way}: {lane.title}")
                 try:
                     if turn == 0:
                         lane.calibrate(task, effort)
                     else:
                         lane.run(task)
-                except PeerError as e:
-                    lane.broken = str(e)
-                    fail(f"{lane.subject} ({'/'.join(lane.paths)}), {task.size} bytes, {way}: {e}")
+                except (PeerError, OSError, SubprocessError) as e:
+                    lane.drop(task)
+                    fail(f"{lane.title}, {task.size} bytes, {way}: {e}")
 
 
 def by_path(lanes: Iterable[Lane], wanted: Callable[[What], bool]) -> list[Row]:

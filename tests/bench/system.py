@@ -44,6 +44,7 @@ class PrivateSystem:
         self.irm_command = program("irm", f"{tools_package()}.irm.main")
         self._log = Path(self.rundir + ".log")
         self._layers: set[str] = set()
+        self._registered: set[tuple[str, str]] = set()
         with open(self._log, "wb") as log:
             self._irmd = subprocess.Popen(
                 [*program("irmd", "irmd.main"), "--stdout"],
@@ -110,6 +111,12 @@ class PrivateSystem:
         if name not in self._layers:
             self.irm("ipcp", "bootstrap", "type", "local", "name", name, "layer", name)
             self._layers.add(name)
+
+    def register(self, name: str, layer: str) -> None:
+        """Have a name registered in a layer."""
+        if (name, layer) not in self._registered:
+            self.irm("name", "register", name, "layer", layer)
+            self._registered.add((name, layer))
 
     def manager(self) -> Process:
         """A peer that takes the commands of `manager`."""

@@ -45,7 +45,7 @@ def allocation(system: PrivateSystem, layer: str | None, effort: Thoroughness) -
     name = f"bench.alloc.{layer or 'direct'}"
     if layer:
         system.local_layer(layer)
-        system.irm("name", "register", name, "layer", layer)
+        system.register(name, layer)
     rates = []
     with system.manager() as server, system.manager() as client:
         system.irm("bind", "process", str(server.pid), "name", name)
@@ -90,6 +90,8 @@ def population(system: PrivateSystem, effort: Thoroughness, show: Show) -> list[
     before, began = spent_by(pids), time.monotonic()
     time.sleep(effort.idle_seconds)
     used = (spent_by(pids) - before) / (time.monotonic() - began) * 100
+    if gone := set(pids) - set(system.pids()):
+        raise PeerError(f"{len(gone)} processes of the system ended while it was idle")
     rows += [
         _figure(What.IDLE_CPU, used),
         _figure(What.PRIVATE_MIB, median(memory)),

@@ -6,6 +6,7 @@ The receive call is read() for small packets and read_into() a buffer made once 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,24 @@ from tests.bench.subjects.subject import Calls, Endpoint, Subject
 
 SMALL = 2048  # read()'s default room
 PATIENCE = 10.0  # seconds an allocation may take before the benchmark gives up
+
+
+def reach(name: str, layer: str | None) -> Any:
+    """A flow to `name`, as soon as there is a server.
+
+    The server may be bound by its pid but not have called the library yet, and then the IRMd does not know it.
+    """
+    from ouroboros import flow_alloc
+    from ouroboros.errors import ENAME
+
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return flow_alloc(name, timeo=PATIENCE, layer=layer)
+        except OSError as e:
+            if e.errno != ENAME or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
 
 
 class FlowEnd(Endpoint):
@@ -58,6 +77,4 @@ class Ouroboros(Subject):
 
     def connect(self, args: Mapping[str, Any], hello: Mapping[str, Any]) -> Endpoint:
         """Allocate a flow to the server's name, over the path's layer."""
-        from ouroboros import flow_alloc
-
-        return FlowEnd(flow_alloc(args["name"], timeo=PATIENCE, layer=args["layer"]))
+        return FlowEnd(reach(args["name"], args["layer"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import cast
 
 import pytest
@@ -18,6 +19,15 @@ class FakePair:
 
     def __init__(self, log: list[str], name: str, pps: float = 1e5, breaks: bool = False) -> None:
         self.log, self.name, self.pps, self.breaks = log, name, pps, breaks
+        self.starts = self.ends = 0
+
+    def start(self, stack: ExitStack) -> Pair:
+        self.starts += 1
+        stack.callback(self.end)
+        return cast(Pair, self)
+
+    def end(self) -> None:
+        self.ends += 1
 
     def round_trips(self, size: int, count: int) -> tuple[float, float]:
         self.log.append(self.name)
@@ -33,7 +43,7 @@ class FakePair:
 
 
 def lane(pair: FakePair, paths: tuple[str, ...] = ("direct",), burst: bool = True) -> Lane:
-    return Lane(pair.name, paths, cast(Pair, pair), burst)
+    return Lane(pair.name, paths, pair.start, burst)
 
 
 def ignore(text: str) -> None:
@@ -74,15 +84,24 @@ def test_rows_are_medians_and_stand_beside_every_path() -> None:
     assert [r.path for r in rows] == sorted((r.path for r in rows), key=["local", "direct"].index)
 
 
-def test_what_breaks_is_left_out_and_reported_once() -> None:
+def test_a_measure_that_fails_is_reported_once_and_the_others_go_on() -> None:
     log: list[str] = []
     failures: list[str] = []
-    bad, good = lane(FakePair(log, "bad", breaks=True)), lane(FakePair(log, "good"))
-    run([bad, good], tasks(lambda what: what is What.RTT_P50), Effort(2, 0.1), ignore, failures.append)
+    pair = FakePair(log, "bad", breaks=True)
+    bad, good = lane(pair), lane(FakePair(log, "good"))
+    run([bad, good], tasks(everything)[:2], Effort(2, 0.1), ignore, failures.append)
     assert len(failures) == 1 and "bad" in failures[0] and "gone" in failures[0]
-    assert log.count("bad") == 1
-    assert not bad.rows(everything)
-    assert good.rows(everything)
+    assert {r.what for r in bad.rows(everything)} == {What.PPS, What.GBPS, What.CPU}
+    assert (pair.starts, pair.ends) == (2, 1)  # its peers were ended after the failure, and started again
+    assert {r.what for r in good.rows(everything)} == {
+        What.RTT_P50,
+        What.RTT_P99,
+        What.PPS,
+        What.GBPS,
+        What.CPU,
+    }
+    bad.close()
+    assert pair.ends == 2
 
 
 def test_count_stays_within_bounds() -> None:
