@@ -30,7 +30,7 @@ class Effort:
         return min(max(int(rate * self.seconds), least), most)
 
 
-QUICK = Effort(rounds=3, seconds=0.12)
+QUICK = Effort(rounds=5, seconds=0.08)
 FULL = Effort(rounds=7, seconds=0.5)
 
 
