@@ -131,6 +131,7 @@ class Flow:
         "_pending",
         "_qos",
         "_rcv_timeout",
+        "_room_eventfd",
         "_set",
         "_snd_timeout",
         "_told",
@@ -148,6 +149,7 @@ class Flow:
         self._rcv_timeout: int | None = None
         self._snd_timeout: int | None = None
         self._eventfd = -1
+        self._room_eventfd = -1
         self._set: Any = None
 
     # ------------------------------------------------------------ allocation
@@ -283,7 +285,7 @@ class Flow:
             owner.detach(handle, self._fd)
         elif pending:
             owner.release(self._fd)
-        self._close_eventfd()
+        self._close_eventfds()
         return True
 
     def _abandon(self) -> None:
@@ -295,12 +297,13 @@ class Flow:
         if handle != ffi.NULL and owner is not None:
             lib.process_remove(owner.process, handle)
             lib.flow_detach(handle)
-        self._close_eventfd()
+        self._close_eventfds()
 
-    def _close_eventfd(self) -> None:
-        if self._eventfd >= 0:
-            os.close(self._eventfd)
-            self._eventfd = -1
+    def _close_eventfds(self) -> None:
+        for fd in (self._eventfd, self._room_eventfd):
+            if fd >= 0:
+                os.close(fd)
+        self._eventfd = self._room_eventfd = -1
 
     def __enter__(self) -> Flow:
         return self
@@ -638,6 +641,21 @@ class Flow:
             self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             lib.process_poll_flow(self._library.process, self._handle, self._eventfd)
         return self._eventfd
+
+    def ask_room(self) -> int:
+        """For event loops, after a write raised BlockingIOError: a descriptor that becomes readable when there may be
+        room, or -1 when there is room already. Ask again each time.
+        """
+        self._endpoint()
+        if self._room_eventfd < 0:
+            assert self._library is not None
+            self._room_eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            lib.process_poll_room(self._library.process, self._handle, self._room_eventfd)
+        try:
+            os.eventfd_read(self._room_eventfd)
+        except BlockingIOError:
+            pass  # was clear already
+        return -1 if lib.flow_ask_room(self._handle) else self._room_eventfd
 
     # ------------------------------------------------------------ names of the existing binding
 

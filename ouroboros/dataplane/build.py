@@ -108,6 +108,7 @@ CDEF = """
     void process_add(struct process *process, struct flow *flow);
     void process_remove(struct process *process, struct flow *flow);
     void process_poll_flow(struct process *process, struct flow *flow, int eventfd);
+    void process_poll_room(struct process *process, struct flow *flow, int eventfd);
 
     /* fset */
     struct fset { ...; };

@@ -29,6 +29,7 @@ struct flow *flow_attach(struct pool *pool, struct segment *segment, struct even
                 .generation = map_generation,
                 .flags = FLOW_RDWR | FLOW_WNOPART,
                 .eventfd = -1,
+                .room_eventfd = -1,
                 .tx_poller = {POLLER_INITIAL},
                 .rx_poller = {POLLER_INITIAL},
         };
@@ -168,6 +169,7 @@ void flow_orphan(struct flow *flow)
         if (!flow->rx_closed) {
                 latch(flow, flow->side, EVENT_DOWN);
                 wait_ring_eventfd(atomic_load(&flow->eventfd));
+                wait_ring_eventfd(atomic_load(&flow->room_eventfd));
         }
         spinlock_release(&flow->rx_lock);
 }
@@ -251,9 +253,4 @@ bool flow_ask_room(struct flow *flow)
         room = tx_has_room(flow) || flow_state(flow);
         spinlock_release(&flow->tx_lock);
         return room;
-}
-
-void flow_set_eventfd(struct flow *flow, int eventfd)
-{
-        atomic_store(&flow->eventfd, eventfd);
 }

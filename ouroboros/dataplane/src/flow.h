@@ -58,7 +58,8 @@ struct flow {
         _Atomic uint32_t flags;
         _Atomic uint32_t gone;     /* END_*: what this process knows by itself (the IRMd has gone) */
         _Atomic uint32_t sleepers; /* threads that look at the rings without a lock: polling or asleep */
-        _Atomic int eventfd;       /* for poll(2), -1: none asked for */
+        _Atomic int eventfd;       /* for poll(2): packets; -1: none asked for */
+        _Atomic int room_eventfd;  /* for poll(2): room to write after flow_ask_room */
 
         _Alignas(CACHE_LINE) struct spinlock tx_lock;
         bool tx_closed;
@@ -131,9 +132,6 @@ void flow_orphan(struct flow *flow);
 
 /* Ask for an event when there is room again; true when there is room already. For event loops. */
 bool flow_ask_room(struct flow *flow);
-
-/* Make the end pollable through that eventfd, the caller's. */
-void flow_set_eventfd(struct flow *flow, int eventfd);
 
 /* Packets waiting to be read here, and waiting for the peer. */
 void flow_queues(struct flow *flow, uint64_t *rx, uint64_t *tx);

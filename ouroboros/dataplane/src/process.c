@@ -73,6 +73,7 @@ static void distribute(struct process *process)
                         if (!(process->grouped[w] & 1ull << (bit % 64)))
                                 events_take(events, w, 1ull << (bit % 64));
                         wait_ring_eventfd(atomic_load(&flow->eventfd));
+                        wait_ring_eventfd(atomic_load(&flow->room_eventfd));
                 }
         }
         pthread_mutex_unlock(&process->lock);
@@ -152,15 +153,24 @@ void process_remove(struct process *process, struct flow *flow)
         pthread_mutex_unlock(&process->lock);
 }
 
-void process_poll_flow(struct process *process, struct flow *flow, int eventfd)
+static void poll_by(struct process *process, struct flow *flow, _Atomic int *slot, int eventfd)
 {
         uint32_t bit = flow->fd - FD_BASE;
 
         pthread_mutex_lock(&process->lock);
-        flow_set_eventfd(flow, eventfd);
+        atomic_store(slot, eventfd);
         process->watched[bit / 64] |= 1ull << (bit % 64);
         pthread_mutex_unlock(&process->lock);
         wait_ring_eventfd(process->control);
-        /* Readable until a read finds nothing: that read clears it and asks for the event. */
-        wait_ring_eventfd(eventfd);
+}
+
+void process_poll_flow(struct process *process, struct flow *flow, int eventfd)
+{
+        poll_by(process, flow, &flow->eventfd, eventfd);
+        wait_ring_eventfd(eventfd); /* readable until a read finds nothing: that clears it and asks for the event */
+}
+
+void process_poll_room(struct process *process, struct flow *flow, int eventfd)
+{
+        poll_by(process, flow, &flow->room_eventfd, eventfd);
 }

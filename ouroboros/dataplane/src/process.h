@@ -46,8 +46,9 @@ bool process_is_orphan(const struct process *process);
 void process_add(struct process *process, struct flow *flow);
 void process_remove(struct process *process, struct flow *flow);
 
-/* Make a flow pollable through `eventfd` (the caller's). */
+/* Make a flow pollable: for packets (level), or for room (once after each flow_ask_room). The caller's eventfds. */
 void process_poll_flow(struct process *process, struct flow *flow, int eventfd);
+void process_poll_room(struct process *process, struct flow *flow, int eventfd);
 
 /* A set of flows to wait for (paper Listings 6 and 7). A flow is in one set at most. */
 struct fset {

@@ -1,0 +1,374 @@
+"""Flows for asyncio: the calls of `ouroboros.dev` and `ouroboros.event` as coroutines.
+
+    async with await flow_alloc("oecho") as flow:
+        await flow.write(b"Client says hi!")
+        print(await flow.read())
+
+Every call may be cancelled at any await: a packet is either returned or still in the flow, an allocation that
+was given up leaves nothing behind. Flows of several event loops may live in one process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
+
+from . import dev, event
+from .errors import FlowDownException, FlowEventTimeout, FlowPeerException, FlowTimeout, FlowWouldBlock
+from .event import FEventQueue, FEventType
+from .fccntl import FlowProperties
+from .library import Library, library
+from .qos import QOS_RAW, QoSSpec
+from .rpc.codec import close_fds
+from .rpc.messages_pb2 import Envelope, FlowAccept, FlowAlloc, FlowJoin
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+__all__ = ["FEventQueue", "FEventType", "Flow", "FlowSet", "flow_accept", "flow_alloc", "flow_join"]
+
+T = TypeVar("T")
+
+
+_waiting: dict[tuple[asyncio.AbstractEventLoop, int], list[asyncio.Future[None]]] = {}
+
+
+async def _readable(fd: int) -> None:
+    """Wait until a descriptor is readable. Any number of tasks may wait for the same one."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+    waiting = _waiting.setdefault((loop, fd), [])
+    waiting.append(future)
+    if len(waiting) == 1:
+        loop.add_reader(fd, _wake, waiting)
+    try:
+        await future
+    finally:
+        waiting.remove(future)
+        if not waiting:
+            del _waiting[loop, fd]
+            loop.remove_reader(fd)
+
+
+def _wake(waiting: list[asyncio.Future[None]]) -> None:
+    for future in waiting:
+        if not future.done():
+            future.set_result(None)
+
+
+# ---------------------------------------------------------------- requests to the IRMd
+
+
+class _Receiver:
+    """Receives replies for one event loop, while it has requests outstanding."""
+
+    _of: dict[tuple[asyncio.AbstractEventLoop, Library], _Receiver] = {}
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, owner: Library) -> None:
+        self._key = loop, owner
+        self._users = 0
+
+    @classmethod
+    def enter(cls, loop: asyncio.AbstractEventLoop, owner: Library) -> _Receiver:
+        receiver = cls._of.get((loop, owner))
+        if receiver is None:
+            receiver = cls._of[loop, owner] = cls(loop, owner)
+            loop.add_reader(owner.client.fileno(), receiver._pump)
+        receiver._users += 1
+        return receiver
+
+    def _pump(self) -> None:
+        loop, owner = self._key
+        if not owner.client.pump():
+            loop.remove_reader(owner.client.fileno())
+
+    def leave(self) -> None:
+        self._users -= 1
+        if self._users == 0:
+            loop, owner = self._key
+            del self._of[self._key]
+            if owner.client.fileno() >= 0:
+                loop.remove_reader(owner.client.fileno())
+
+
+async def _call(owner: Library, envelope: Envelope) -> Envelope:
+    """Send a request; its reply. Cancelled, it takes the request back, and what came of it after all is released."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Envelope] = loop.create_future()
+
+    def settle(reply: Envelope | None, failure: BaseException | None) -> None:
+        if future.cancelled():
+            if reply is not None:
+                owner.release(reply.flow_endpoint.fd)
+        elif reply is not None:
+            future.set_result(reply)
+        else:
+            assert failure is not None
+            future.set_exception(failure)
+
+    def completed(reply: Envelope | None, fds: list[int], failure: BaseException | None) -> None:
+        close_fds(fds)
+        try:
+            loop.call_soon_threadsafe(settle, reply, failure)
+        except RuntimeError:
+            # The loop has been closed: nobody will want the flow.
+            if reply is not None:
+                owner.release(reply.flow_endpoint.fd)
+
+    receiver = _Receiver.enter(loop, owner)
+    try:
+        number = owner.client.submit(envelope, completed)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                owner.release(future.result().flow_endpoint.fd)
+            else:
+                future.cancel()
+                owner.client.cancel(number)
+            raise
+    finally:
+        receiver.leave()
+
+
+# ---------------------------------------------------------------- flows
+
+
+class Flow:
+    """A flow end for asyncio; see `ouroboros.dev.Flow`. An async context manager, and an async iterator over packets."""
+
+    __slots__ = ("_flow",)
+
+    def __init__(self, flow: dev.Flow | None = None) -> None:
+        """A flow end that is not allocated yet, or an allocated one of `ouroboros.dev`, made non-blocking."""
+        self._flow = flow or dev.Flow()
+        if flow is not None:
+            self._flow.blocking = False
+
+    @property
+    def flow(self) -> dev.Flow:
+        """The flow underneath, for its properties; it is non-blocking."""
+        return self._flow
+
+    @property
+    def fd(self) -> int:
+        """The flow descriptor."""
+        return self._flow.fd
+
+    @property
+    def qos(self) -> QoSSpec:
+        """The QoS of the flow."""
+        return self._flow.qos
+
+    @property
+    def max_packet(self) -> int:
+        """Largest packet that can be written, in octets."""
+        return self._flow.max_packet
+
+    @property
+    def flags(self) -> FlowProperties:
+        """Access mode and partial reads; it stays non-blocking."""
+        return self._flow.flags
+
+    @flags.setter
+    def flags(self, flags: FlowProperties) -> None:
+        self._flow.flags = flags | FlowProperties.NonBlocking
+
+    def __repr__(self) -> str:
+        return repr(self._flow)
+
+    # ------------------------------------------------------------ allocation
+
+    async def alloc(
+        self, dst: str, qos: QoSSpec | None = None, timeo: float | None = None, *, layer: str | None = None
+    ) -> QoSSpec:
+        """Allocate a flow to a name; as `dev.Flow.alloc`, with a time-out in seconds (None: none of one's own)."""
+        request = FlowAlloc(dst=dst, layer=layer or "", qos=(qos or QOS_RAW).to_proto())
+        return await self._allocate(Envelope(flow_alloc=request), timeo)
+
+    async def accept(self, timeo: float | None = None) -> QoSSpec:
+        """Wait for a flow; as `dev.Flow.accept`."""
+        return await self._allocate(Envelope(flow_accept=FlowAccept()), timeo)
+
+    async def join(self, dst: str, timeo: float | None = None, *, qos: QoSSpec | None = None) -> QoSSpec:
+        """Join a broadcast layer; as `dev.Flow.join`."""
+        request = FlowJoin(layer=dst, qos=(qos or QOS_RAW).to_proto())
+        return await self._allocate(Envelope(flow_join=request), timeo)
+
+    async def _allocate(self, envelope: Envelope, timeo: float | None) -> QoSSpec:
+        self._flow._prepare()
+        body = envelope.WhichOneof("body")
+        assert body is not None
+        if timeo is not None:
+            getattr(envelope, body).timeout_ns = max(1, int(timeo * 1e9))
+        owner = library()
+        reply = await _call(owner, envelope)
+        self._flow._begin(owner, reply)
+        self._flow.blocking = False
+        return self._flow.qos
+
+    async def dealloc(self) -> None:
+        """Deallocate the flow."""
+        self._flow.dealloc()
+
+    async def __aenter__(self) -> Flow:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._flow.__exit__(kind, value, trace)
+
+    # ------------------------------------------------------------ packets
+
+    async def read(self, count: int = 2048) -> bytes:
+        """Read up to `count` octets of the packet at the front; as `dev.Flow.read`."""
+        return await self._reading(lambda: self._flow.read(count))
+
+    async def read_into(self, buffer: WriteableBuffer) -> int:
+        """Read into a buffer; as `dev.Flow.read_into`."""
+        return await self._reading(lambda: self._flow.read_into(buffer))
+
+    async def readv(self, max_packets: int = 64) -> list[bytes]:
+        """Read whole packets, at least one; as `dev.Flow.readv`."""
+        return await self._reading(lambda: self._flow.readv(max_packets))
+
+    async def recv(self) -> bytes:
+        """Read one whole packet; as `dev.Flow.recv`."""
+        return await self._reading(self._flow.recv)
+
+    async def readline(self) -> str:
+        """Read one packet as a line of text in UTF-8."""
+        return (await self.recv()).decode()
+
+    async def write(self, buf: ReadableBuffer, count: int | None = None) -> int:
+        """Write one packet; as `dev.Flow.write`."""
+        return await self._writing(lambda: self._flow.write(buf, count))
+
+    async def writev(self, packets: Sequence[ReadableBuffer]) -> int:
+        """Write many packets, all of them; cancelled, those written so far are. As `dev.Flow.writev`."""
+        done = 0
+        while done < len(packets):
+            rest = packets[done:] if done else packets
+            done += await self._writing(lambda rest=rest: self._flow.writev(rest))  # type: ignore[misc]
+        return done
+
+    async def writeline(self, line: str) -> int:
+        """Write a line of text as one packet, in UTF-8."""
+        return await self.write((line if line.endswith("\n") else line + "\n").encode())
+
+    async def _reading(self, attempt: Callable[[], T]) -> T:
+        async with asyncio.timeout(self._flow.rcv_timeout) as limit:
+            while True:
+                try:
+                    return attempt()
+                except FlowWouldBlock:
+                    pass
+                try:
+                    await _readable(self._flow.fileno())
+                except asyncio.CancelledError:
+                    if limit.expired():
+                        raise self._flow._timed_out(False) from None
+                    raise
+
+    async def _writing(self, attempt: Callable[[], T]) -> T:
+        async with asyncio.timeout(self._flow.snd_timeout) as limit:
+            while True:
+                try:
+                    return attempt()
+                except FlowWouldBlock:
+                    fd = self._flow.ask_room()
+                if fd < 0:
+                    continue
+                try:
+                    await _readable(fd)
+                except asyncio.CancelledError:
+                    if limit.expired():
+                        raise self._flow._timed_out(True) from None
+                    raise
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Whole packets, until the peer has left."""
+        while True:
+            try:
+                packets = await self.readv()
+            except FlowPeerException:
+                raise
+            except FlowDownException:
+                return
+            for packet in packets:
+                yield packet
+
+
+async def flow_alloc(
+    dst: str, qos: QoSSpec | None = None, timeo: float | None = None, *, layer: str | None = None
+) -> Flow:
+    """Allocate a flow to a name; see `Flow.alloc`."""
+    flow = Flow()
+    await flow.alloc(dst, qos, timeo, layer=layer)
+    return flow
+
+
+async def flow_accept(timeo: float | None = None) -> Flow:
+    """Wait for a flow; see `Flow.accept`."""
+    flow = Flow()
+    await flow.accept(timeo)
+    return flow
+
+
+async def flow_join(dst: str, qos: QoSSpec | None = None, timeo: float | None = None) -> Flow:
+    """Join a broadcast layer; see `Flow.join`."""
+    flow = Flow()
+    await flow.join(dst, timeo, qos=qos)
+    return flow
+
+
+# ---------------------------------------------------------------- events
+
+
+class FlowSet(event.FlowSet):
+    """A flow set for asyncio: members are flows of this module; `async for flow, event in flows` yields events."""
+
+    def __init__(self, flows: Sequence[Flow] = ()) -> None:
+        self._wrappers: dict[dev.Flow, Flow] = {}
+        super().__init__()
+        for flow in flows:
+            self.add(flow)
+
+    def add(self, flow: dev.Flow | Flow) -> None:
+        """Add a flow; see `event.FlowSet.add`."""
+        if isinstance(flow, Flow):
+            self._wrappers[flow.flow] = flow
+            flow = flow.flow
+        super().add(flow)
+
+    def remove(self, flow: dev.Flow | Flow) -> None:
+        """Take a flow out."""
+        super().remove(flow.flow if isinstance(flow, Flow) else flow)
+
+    def _discard(self, flow: dev.Flow) -> None:
+        self._wrappers.pop(flow, None)
+        super()._discard(flow)
+
+    async def events(self, timeo: float | None = None) -> list[tuple[Flow, FEventType]]:
+        """Wait for events, at least one. Raises FlowEventTimeout after `timeo` seconds."""
+        queue = FEventQueue()
+        try:
+            async with asyncio.timeout(timeo):
+                while True:
+                    try:
+                        self.wait(queue, 0)
+                        return [(self._wrappers.get(flow) or Flow(flow), kind) for flow, kind in queue]
+                    except FlowEventTimeout:
+                        await _readable(self.fileno())
+        except TimeoutError as late:
+            if isinstance(late, FlowTimeout):
+                raise
+            raise FlowEventTimeout(f"no event on {len(self)} flows within {timeo:g} s") from None
+
+    async def __aiter__(self) -> AsyncIterator[tuple[Flow, FEventType]]:
+        while True:
+            for found in await self.events():
+                yield found
