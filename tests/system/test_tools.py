@@ -18,8 +18,12 @@ _MS = r"\d+\.\d{3}"
 @pytest.fixture
 def served(system: System) -> System:
     """A system that starts the server of each tool on demand, under the tool's own name."""
-    for tool in TOOLS:
-        system.irm(f"bind program {tool} name {tool} auto -- -l")
+    binding = system.python(f"""
+        from ouroboros import cli, irm
+        for tool in {TOOLS}:
+            cli.bind_program(tool, tool, irm.BIND_AUTO, ["-l"])
+    """)
+    assert binding.wait() == 0, binding.output
     return system
 
 
@@ -109,9 +113,10 @@ def test_a_signal_ends_an_idle_client_that_waits_for_a_reply(served: System) -> 
 # ---------------------------------------------------------------- oecho
 
 
-def test_oecho(served: System) -> None:
-    assert served.run("oecho").stdout == "Server replied with Client says hi!\n"
-    assert served.run("oecho", "-m", "h\u00e9").stdout == "Server replied with h\u00e9\n"
+def test_oecho(system: System) -> None:
+    system.irm("bind program oecho name oecho auto -- -l")
+    assert system.run("oecho").stdout == "Server replied with Client says hi!\n"
+    assert system.run("oecho", "-m", "h\u00e9").stdout == "Server replied with h\u00e9\n"
 
 
 def test_oecho_server_says_what_it_does(system: System) -> None:

@@ -7,6 +7,7 @@ may at the same time wait for us to take its echoes.
 import errno
 import json
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..program import ToolError, allocation_error, qos, reason, warn
@@ -59,13 +60,11 @@ class Client:
     def run(self) -> int:
         """Announce, send, fetch the report, print; an interrupt ends the sending only."""
         self._announce()
-        self._print_opening()
         traffic = Traffic(self._flow, self._options, self._results, progress=wanted(self._options.json))
         try:
-            try:
+            with suppress(KeyboardInterrupt):
+                self._print_opening()
                 traffic.send()
-            except KeyboardInterrupt:
-                pass
             traffic.measured()
             self._settle(traffic)
             self._fetch_report(traffic)

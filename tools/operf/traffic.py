@@ -32,12 +32,17 @@ class Traffic:
         burst = options.burst if options.flood else 1
         self._packets = [bytearray(wire.encode(wire.Type.DATA, size=options.size)) for _ in range(burst)]
         self._prepare_flow()
-        self._start = time.monotonic_ns()
-        self._end = self._start + round(options.duration * _NS)
+        self._show_progress = progress
+        self._start_at(time.monotonic_ns())
+
+    def _start_at(self, now: int) -> None:
+        options = self._options
+        self._start = now
+        self._end = now + round(options.duration * _NS)
+        self._progress = Progress(enabled=self._show_progress, start=now)
         self._pacer: Pacer | None = None
         if not options.flood:
-            self._pacer = Pacer(size=options.size, bits_per_second=options.rate, start=self._start)
-        self._progress = Progress(enabled=progress, start=self._start)
+            self._pacer = Pacer(size=options.size, bits_per_second=options.rate, start=now)
 
     def _prepare_flow(self) -> None:
         from ouroboros.dev import FlowProperties
@@ -54,6 +59,7 @@ class Traffic:
 
     def send(self) -> None:
         """Send until the time is over; raises OSError when the flow fails."""
+        self._start_at(time.monotonic_ns())
         results = self._results
         pacer = self._pacer
         while (now := time.monotonic_ns()) < self._end:

@@ -72,8 +72,8 @@ class Pinger:
         """Send and receive until all is answered, the server is gone or the user interrupts."""
         if not self._flood and self._options.interval:
             print_lines_at_once()
-        self._print_opening()
         try:
+            self._print_opening()
             self._loop()
         except KeyboardInterrupt:
             pass  # the statistics are what the user waits for

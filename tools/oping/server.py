@@ -64,9 +64,11 @@ class EventServer:
             while True:
                 self._set.wait(queue)
                 for flow, event in queue:
-                    if event is FEventType.FlowPkt:
+                    if event == FEventType.FlowPkt:
                         self._answer(flow)
-                    elif event in (FEventType.FlowDown, FEventType.FlowPeer):
+                    elif (
+                        event != FEventType.FlowUp
+                    ):  # down, left by the client, or the client does not answer
                         self._end(flow)
         except KeyboardInterrupt:
             if self._failure is not None:
@@ -104,13 +106,20 @@ class EventServer:
                     self._end_idle_flows()
                     continue
                 print(f"New flow {flow.fd}.")
-                prepare(flow)
-                with self._lock:
-                    self._active[flow] = time.monotonic()
-                self._set.add(flow)
+                self._add(flow)
         except OSError as error:
             self._failure = error
             interrupt_main()
+
+    def _add(self, flow: "Flow") -> None:
+        prepare(flow)
+        with self._lock:
+            self._active[flow] = time.monotonic()
+        try:
+            self._set.add(flow)
+        except OSError as error:
+            warn(f"Flow {flow.fd} ended: {reason(error)}")
+            self._end(flow)
 
     def _until_next_idle(self) -> float | None:
         with self._lock:
