@@ -250,8 +250,8 @@ def find_program(prog: str) -> str:
         candidates += [os.path.join(folder or ".", prog) for folder in os.get_exec_path()]
     denied = False
     for candidate in candidates:
-        path = os.path.realpath(candidate)
         try:
+            path = os.path.realpath(candidate)
             if not os.path.isfile(path):
                 continue
             if os.stat(path).st_mode & 0o111:
