@@ -89,8 +89,9 @@ def _system(identifier: str) -> logging.Handler:
     return handler
 
 
-def start(identifier: str, *, stdout: bool, debug: bool = False) -> None:
-    """Send the log of this process to standard output, or to the system's log."""
+def start(identifier: str, *, stdout: bool, debug: bool = False) -> bool:
+    """Send the log of this process to standard output, or to the system's log. Whether a person at the
+    terminal sees it."""
     logging.raiseExceptions = False  # a log that is full or gone must not stop a daemon
     handler = _stream(sys.stdout) if stdout else _system(identifier)
     root = logging.getLogger()
@@ -98,3 +99,13 @@ def start(identifier: str, *, stdout: bool, debug: bool = False) -> None:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(logging.DEBUG if debug else logging.INFO)
+    return isinstance(handler, logging.StreamHandler)
+
+
+def set_comm(name: str) -> None:
+    """Name this process for `ps` and `top` (at most 15 octets are shown)."""
+    try:
+        with open("/proc/self/comm", "wb") as file:
+            file.write(name.encode()[:15])
+    except OSError:
+        return  # no /proc: it goes by the interpreter's name

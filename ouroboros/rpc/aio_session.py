@@ -160,28 +160,37 @@ class Session:
 
     # ------------------------------------------------------------ receiving
 
+    def drain(self) -> None:
+        """Handle what a peer that has ended left behind, up to the end of the connection."""
+        while not self.closed and self._receive_one():
+            pass
+
     def _readable(self) -> None:
         for _ in range(_BURST):
-            if self.closed:
+            if self.closed or not self._receive_one():
                 return
-            try:
-                message = receive(self._sock)
-            except (BlockingIOError, InterruptedError):
-                return
-            except ProtocolError as error:
-                self.close(f"protocol error: {error}")
-                return
-            except OSError as error:
-                self.close(error.strerror or str(error))
-                return
-            if message is None:
-                self.close("")
-                return
-            envelope, fds = message
-            if envelope.reply:
-                self._answered(envelope, fds)
-            else:
-                self._on_message(self, envelope, fds)
+
+    def _receive_one(self) -> bool:
+        """Handle one message; False when there is none now, or never again."""
+        try:
+            message = receive(self._sock)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except ProtocolError as error:
+            self.close(f"protocol error: {error}")
+            return False
+        except OSError as error:
+            self.close(error.strerror or str(error))
+            return False
+        if message is None:
+            self.close("")
+            return False
+        envelope, fds = message
+        if envelope.reply:
+            self._answered(envelope, fds)
+        else:
+            self._on_message(self, envelope, fds)
+        return True
 
     def _answered(self, envelope: Envelope, fds: list[int]) -> None:
         entry = self._replies.pop(envelope.id, None)

@@ -1,0 +1,104 @@
+"""The process of one IPCP, from the fork to its end.
+
+It has its channel to the IRMd as a descriptor, says Hello on it, and ends with it: no IPCP outlives its IRMd.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import socket
+
+from ouroboros import log as daemon_log
+from ouroboros.rpc.aio_session import Session
+from ouroboros.rpc.codec import RPC_VERSION, close_fds
+from ouroboros.rpc.messages_pb2 import Envelope, Hello
+from ouroboros.version import __version__
+
+from . import types
+from .ipcp import Ipcp
+
+log = logging.getLogger("ipcpd")
+
+HELLO_TIME = 5.0  # s
+
+
+def preload() -> None:
+    """Load what every IPCP needs, in the parent that forks them."""
+    import ipcpd.dataplane
+
+    _ = ipcpd.dataplane
+    for word in types.TYPES:
+        types.load(word)
+
+
+def main(name: str, number: int, fd: int, *, stdout: bool) -> int:
+    """Be the IPCP `name` of type `number`, with descriptor `fd` as channel to the IRMd. Returns the status."""
+    gc.enable()
+    signal.set_wakeup_fd(-1)
+    os.umask(0o077)
+    word = types.word(number)
+    daemon_log.set_comm(f"ipcpd-{word}")
+    daemon_log.start(f"ipcpd-{word}", stdout=stdout)
+    kind = types.load(word)
+    if kind is None:
+        log.error("there is no IPCP of type %s", word)
+        return 1
+    sock = socket.socket(fileno=fd)
+    try:
+        asyncio.run(_live(kind, name, sock))
+    except Exception:
+        log.exception("ended by a defect")
+        return 1
+    return 0
+
+
+async def _live(kind: type[Ipcp], name: str, sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ipcp = kind(name, loop)
+    session = Session(loop, sock, on_message=ipcp.handle, on_close=lambda _session, _reason: ipcp.stop())
+    loop.add_signal_handler(signal.SIGTERM, ipcp.stop)
+    welcomed: asyncio.Future[None] = loop.create_future()
+
+    def on_welcome(reply: Envelope | None, fds: list[int]) -> None:
+        try:
+            if reply is None or reply.error:
+                raise ConnectionError("the IRMd did not welcome this IPCP" if reply is None else reply.text)
+            ipcp.attach(reply, fds)
+            ipcp.start(session)
+            welcomed.set_result(None)
+        except Exception as error:
+            welcomed.set_exception(error)
+        finally:
+            close_fds(fds)
+
+    session.request(hello(), on_welcome, timeout=HELLO_TIME)
+    try:
+        await welcomed
+        log.info("IPCP %s is up", name)
+        await ipcp.stopped
+    finally:
+        with contextlib.suppress(Exception):
+            ipcp.stop()
+        session.close()
+
+
+def hello() -> Envelope:
+    """What an IPCP says first."""
+    envelope = Envelope()
+    envelope.hello.kind = Hello.Kind.IPCP
+    envelope.hello.rpc_version = RPC_VERSION
+    envelope.hello.layout_version = layout_version()
+    envelope.hello.version = __version__
+    return envelope
+
+
+def layout_version() -> int:
+    """Version of the layout of shared memory that the data plane of this IPCP speaks."""
+    from ipcpd.dataplane._ipcp import lib
+
+    return int(lib.LAYOUT_VERSION)

@@ -1,0 +1,309 @@
+"""What every type of IPCP is: the primitives of paper Listing 8 and its life cycle, over RPC with the IRMd.
+
+One asyncio loop in the IPCP's own process. A type is a subclass that overrides the primitives it has; those
+it lacks answer ENOTSUP, those out of order EIPCPSTATE. Primitives are called inside the reader callback and
+return at once; one that has to wait is a coroutine, and is answered when it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import inspect
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, ClassVar
+
+from ouroboros.rpc.aio_session import Session
+from ouroboros.rpc.codec import close_fds
+from ouroboros.rpc.messages_pb2 import (
+    SHA3_256,
+    Envelope,
+    FlowEndpoint,
+    HashAlgo,
+    IpcpConfig,
+    IpcpFlowAlloc,
+    IpcpFlowAllocResp,
+    IpcpFlowJoin,
+    QosSpec,
+)
+
+from . import life, options
+from .life import State, Step
+
+log = logging.getLogger("ipcpd")
+
+FlowAnswer = Callable[[FlowEndpoint | None, list[int], int, str], None]
+"""What became of a flow that was announced to the IRMd: its end and descriptors, or None, errno and text."""
+
+
+class Refusal(Exception):
+    """An IPCP refuses what it was asked."""
+
+    def __init__(self, number: int, text: str) -> None:
+        super().__init__(text)
+        self.errno = number
+
+
+Result = Coroutine[Any, Any, None] | None
+
+
+class Ipcp:
+    """An IPCP. Subclasses set `kind` and `schema` and override primitives; each may raise Refusal."""
+
+    kind: ClassVar[str] = ""
+    """The type, as people write it."""
+    schema: ClassVar[tuple[options.Option, ...]] = ()
+    """What it takes at bootstrap."""
+
+    def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.name = name
+        self.loop = loop
+        self.state = life.advance(State.NULL, Step.START)
+        self.layer = ""
+        self.hash: HashAlgo.ValueType = SHA3_256
+        self.stopped: asyncio.Future[None] = loop.create_future()
+        self._session: Session | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._handlers: dict[str, Callable[[Envelope, list[int]], Result]] = {
+            "ipcp_reg": lambda envelope, fds: self.reg(envelope.ipcp_reg.hash),
+            "ipcp_unreg": lambda envelope, fds: self.unreg(envelope.ipcp_unreg.hash),
+            "ipcp_query": lambda envelope, fds: self.query(envelope.ipcp_query.hash),
+            "ipcp_flow_alloc": lambda envelope, fds: self.flow_alloc(envelope.ipcp_flow_alloc, fds),
+            "ipcp_flow_join": lambda envelope, fds: self.flow_join(envelope.ipcp_flow_join, fds),
+            "ipcp_flow_alloc_resp": lambda envelope, fds: self.flow_alloc_resp(envelope.ipcp_flow_alloc_resp),
+            "ipcp_flow_dealloc": self._flow_dealloc,
+            "ipcp_connect": lambda envelope, fds: self.connect(
+                envelope.ipcp_connect.dst, envelope.ipcp_connect.component, envelope.ipcp_connect.qos
+            ),
+            "ipcp_disconnect": lambda envelope, fds: self.disconnect(
+                envelope.ipcp_disconnect.dst, envelope.ipcp_disconnect.component
+            ),
+        }
+
+    # ------------------------------------------------------------ primitives (paper Listing 8)
+
+    def reg(self, digest: bytes) -> Result:
+        """Make the name with this hash reachable over the layer."""
+        raise self.lacks("registering names")
+
+    def unreg(self, digest: bytes) -> Result:
+        """Undo `reg`."""
+        raise self.lacks("registering names")
+
+    def query(self, digest: bytes) -> Result:
+        """Return when the name is reachable over the layer, raise Refusal(ENOENT) when it is not."""
+        raise self.lacks("names")
+
+    def flow_alloc(self, request: IpcpFlowAlloc, fds: list[int]) -> Result:
+        """Ask the layer for a flow; return once that is under way. The outcome goes to `allocated`."""
+        raise self.lacks("flow allocation")
+
+    def flow_join(self, request: IpcpFlowJoin, fds: list[int]) -> Result:
+        """Add a flow to the broadcast layer. The outcome goes to `allocated`."""
+        raise self.lacks("joining")
+
+    def flow_alloc_resp(self, response: IpcpFlowAllocResp) -> Result:
+        """The local process has accepted, or not, the flow that was announced with `announce`."""
+        raise self.lacks("flow allocation")
+
+    def flow_dealloc(self, fd: int) -> Result:
+        """Forget a flow; one that is unknown has been forgotten already."""
+        raise self.lacks("flows")
+
+    def bootstrap(self, config: IpcpConfig, values: dict[str, str]) -> Result:
+        """Make a new layer with these options, checked and complete. Sets `hash` if it is not the default."""
+        raise self.lacks("bootstrapping")
+
+    def enroll(self, dst: str) -> Result:
+        """Become a member of the layer of `dst`. Sets `layer` and `hash`."""
+        raise self.lacks("enrolling")
+
+    def connect(self, dst: str, component: str, qos: QosSpec) -> Result:
+        """Connect a component to that of `dst`."""
+        raise self.lacks("connecting")
+
+    def disconnect(self, dst: str, component: str) -> Result:
+        """Undo `connect`."""
+        raise self.lacks("connecting")
+
+    def attach(self, welcome: Envelope, fds: list[int]) -> None:
+        """The IRMd welcomed this IPCP; its pool and event region came along. The descriptors are the caller's."""
+
+    def segments_gone(self, envelope: Envelope) -> None:
+        """Shared memory that is not used any more may be unmapped."""
+
+    def close(self) -> None:
+        """Stop the data plane and give everything back."""
+
+    # ------------------------------------------------------------ towards the IRMd
+
+    def lacks(self, what: str) -> Refusal:
+        """The refusal of a primitive that this type does not have."""
+        return Refusal(errno.ENOTSUP, f'IPCP "{self.name}" is of type {self.kind}, which has no {what}')
+
+    @property
+    def session(self) -> Session:
+        """The channel to the IRMd."""
+        assert self._session is not None
+        return self._session
+
+    def start(self, session: Session) -> None:
+        """Serve the IRMd at the other end of `session`, which has welcomed this IPCP."""
+        self._session = session
+        self.state = life.advance(self.state, Step.CONNECT)
+        self._tell_state()
+
+    def announce(
+        self, digest: bytes, qos: QosSpec, *, mpl_ms: int, max_packet: int, data: bytes, done: FlowAnswer
+    ) -> None:
+        """Tell the IRMd that a flow for one of its names arrived. `done` is called once with the outcome."""
+        envelope = Envelope()
+        body = envelope.ipcp_flow_req
+        body.hash = digest
+        body.qos.CopyFrom(qos)
+        body.mpl_ms = mpl_ms
+        body.max_packet = max_packet
+        body.data = data
+
+        def answered(reply: Envelope | None, fds: list[int]) -> None:
+            try:
+                if reply is None:
+                    done(None, [], errno.ECONNRESET, "the IRMd has gone")
+                elif reply.error:
+                    done(None, [], reply.error, reply.text)
+                else:
+                    done(reply.flow_endpoint, fds, 0, "")
+            finally:
+                close_fds(fds)
+
+        self.session.request(envelope, answered, timeout=None)
+
+    def allocated(
+        self,
+        fd: int,
+        response: int,
+        text: str = "",
+        *,
+        mpl_ms: int = 0,
+        max_packet: int = 0,
+        data: bytes = b"",
+    ) -> None:
+        """Tell the IRMd what became of a flow it asked for. After an error this end is forgotten."""
+        envelope = Envelope()
+        body = envelope.ipcp_flow_alloc_reply
+        body.fd = fd
+        body.response = response
+        body.text = text
+        body.mpl_ms = mpl_ms
+        body.max_packet = max_packet
+        body.data = data
+        self.session.send(envelope)
+
+    def deallocated(self, fd: int) -> None:
+        """Tell the IRMd that this end of a flow is gone: its application sees the flow go down."""
+        envelope = Envelope()
+        envelope.flow_dealloc.fd = fd
+        self.session.send(envelope)
+
+    def _tell_state(self) -> None:
+        envelope = Envelope()
+        envelope.ipcp_state.state = self.state.value
+        self.session.send(envelope)
+
+    # ------------------------------------------------------------ from the IRMd
+
+    def handle(self, session: Session, envelope: Envelope, fds: list[int]) -> None:
+        """A request or notification of the IRMd."""
+        try:
+            self._dispatch(session, envelope, fds)
+        except (Refusal, options.OptionError, life.StateError) as refusal:
+            session.refuse(envelope, refusal.errno, str(refusal))
+        except Exception as error:  # one bad request must not end the IPCP, nor go unanswered
+            log.exception("cannot handle %s", envelope.WhichOneof("body"))
+            session.refuse(envelope, errno.EIO, f'IPCP "{self.name}": {type(error).__name__}: {error}')
+        finally:
+            close_fds(fds)
+
+    def _dispatch(self, session: Session, envelope: Envelope, fds: list[int]) -> None:
+        body = envelope.WhichOneof("body") or ""
+        if body == "segment_gone":
+            self.segments_gone(envelope)
+            return
+        if body in ("ipcp_bootstrap", "ipcp_enroll"):
+            life.check(self.state, body)
+            self._run(envelope, self._become_member(envelope, body))
+            return
+        handler = self._handlers.get(body)
+        if handler is None:
+            log.debug("ignored %s", body or "an empty message")
+            session.refuse(envelope, errno.ENOTSUP, f"{body or 'an empty message'} is not for an IPCP")
+            return
+        life.check(self.state, body)
+        result = handler(envelope, fds)
+        if result is not None:
+            self._run(envelope, result)
+        elif envelope.id:
+            session.reply(envelope, Envelope())
+
+    def _flow_dealloc(self, envelope: Envelope, _fds: list[int]) -> Result:
+        body = envelope.ipcp_flow_dealloc
+        if body.linger_s and self.state is State.OPERATIONAL:
+            return self._linger(body.fd, body.linger_s)
+        return self.flow_dealloc(body.fd)
+
+    async def _linger(self, fd: int, seconds: int) -> None:
+        await asyncio.sleep(seconds)
+        result = self.flow_dealloc(fd)
+        if inspect.isawaitable(result):
+            await result
+
+    async def _become_member(self, envelope: Envelope, body: str) -> None:
+        if body == "ipcp_bootstrap":
+            config = envelope.ipcp_bootstrap.config
+            if not config.layer:
+                raise Refusal(errno.EINVAL, "a layer needs a name")
+            values = options.check(self.kind, self.schema, config.options)
+            result = self.bootstrap(config, values)
+        else:
+            result = self.enroll(envelope.ipcp_enroll.dst)
+        if result is not None:
+            await result
+        self.state = life.advance(self.state, Step.BECOME_MEMBER)
+        if body == "ipcp_bootstrap":
+            self.layer = envelope.ipcp_bootstrap.config.layer
+        log.info("member of layer %s", self.layer)
+        reply = Envelope()
+        reply.ipcp_layer.layer = self.layer
+        reply.ipcp_layer.hash = self.hash
+        self._tell_state()
+        self.session.reply(envelope, reply)
+        envelope.id = 0  # answered
+
+    def _run(self, envelope: Envelope, work: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(self._answer(envelope, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, envelope: Envelope, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except (Refusal, options.OptionError, life.StateError) as refusal:
+            self.session.refuse(envelope, refusal.errno, str(refusal))
+        except Exception as error:
+            log.exception("cannot handle %s", envelope.WhichOneof("body"))
+            self.session.refuse(envelope, errno.EIO, f'IPCP "{self.name}": {type(error).__name__}: {error}')
+        else:
+            if envelope.id:
+                self.session.reply(envelope, Envelope())
+
+    def stop(self) -> None:
+        """End in good order: a termination signal, or the IRMd has gone."""
+        if self.state is State.SHUTDOWN:
+            return
+        self.state = life.advance(self.state, Step.STOP)
+        for task in self._tasks:
+            task.cancel()
+        self.close()
+        if not self.stopped.done():
+            self.stopped.set_result(None)

@@ -1,0 +1,119 @@
+"""The process that forks IPCPs (design section 3, "Forking"): `python -m ipcpd.common.parent FD [--stdout]`.
+
+It has loaded everything an IPCP needs, has one thread, no event loop and no mapping, and waits: a new IPCP is
+a fork away. It is told what to fork on descriptor FD, and ends with the IRMd at its other end.
+
+    request       ipcp_create {name, type}, with the child's end of its channel to the IRMd
+    reply         ipcp_info {pid}, with a pidfd of the child
+    notification  ipcp_info {pid, state: what became of it}
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+
+from ouroboros import log
+from ouroboros.errors import EIPCPTYPE
+from ouroboros.rpc.codec import ProtocolError, close_fds, receive, send
+from ouroboros.rpc.messages_pb2 import Envelope
+
+from . import child, types
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve the IRMd at the other end of the descriptor in `argv` until it goes."""
+    arguments = sys.argv[1:] if argv is None else argv
+    stdout = "--stdout" in arguments[1:]
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    log.set_comm("ipcpd")
+    child.preload()
+    with socket.socket(fileno=int(arguments[0])) as sock:
+        gc.collect()
+        gc.freeze()  # what is shared with the children stays shared: the collector does not touch it
+        _serve(sock, stdout=stdout)
+    return 0
+
+
+def _serve(sock: socket.socket, *, stdout: bool) -> None:
+    children: dict[int, int] = {}  # pid by pidfd
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    while True:
+        for fd, _ in poll.poll():
+            if fd in children:
+                poll.unregister(fd)
+                _reap(sock, fd, children.pop(fd))
+                continue
+            try:
+                message = receive(sock)
+            except (ProtocolError, OSError):
+                return
+            if message is None:
+                return
+            envelope, fds = message
+            pidfd = _fork(sock, envelope, fds, list(children), stdout=stdout)
+            if pidfd is not None:
+                children[pidfd[0]] = pidfd[1]
+                poll.register(pidfd[0], select.POLLIN)
+
+
+def _fork(
+    sock: socket.socket, envelope: Envelope, fds: list[int], others: list[int], *, stdout: bool
+) -> tuple[int, int] | None:
+    """Fork one IPCP and tell the IRMd. Returns its pidfd and pid."""
+    reply = Envelope(id=envelope.id, reply=True)
+    body = envelope.ipcp_create
+    if types.load(types.word(body.type)) is None:
+        reply.error = EIPCPTYPE
+        reply.text = (
+            f"this version has no IPCPs of type {types.word(body.type)}; its types: {', '.join(types.TYPES)}"
+        )
+        close_fds(fds)
+        send(sock, reply)
+        return None
+    try:
+        pid = os.fork()
+    except OSError as error:
+        reply.error, reply.text = error.errno or 0, f"cannot fork: {error.strerror}"
+        close_fds(fds)
+        send(sock, reply)
+        return None
+    if pid == 0:
+        status = 1
+        try:
+            sock.close()
+            close_fds(others)
+            status = child.main(body.name, body.type, fds[0], stdout=stdout)
+        finally:
+            # Not sys.exit: what the parent has registered for its own end is not the child's business.
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+            os._exit(status)
+    close_fds(fds)
+    pidfd = os.pidfd_open(pid)
+    reply.ipcp_info.pid = pid
+    with contextlib.suppress(OSError):
+        send(sock, reply, (pidfd,))
+    return pidfd, pid
+
+
+def _reap(sock: socket.socket, pidfd: int, pid: int) -> None:
+    os.close(pidfd)
+    _, status = os.waitpid(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    note = Envelope()
+    note.ipcp_info.pid = pid
+    note.ipcp_info.state = f"exited with status {code}" if code >= 0 else f"was killed by signal {-code}"
+    with contextlib.suppress(OSError):
+        send(sock, note)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

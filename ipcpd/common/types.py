@@ -1,0 +1,34 @@
+"""The types of IPCP there are: a type is a folder with a module of the same name and a class in it.
+
+To add one: make `ipcpd/<folder>/<folder>.py` with a subclass of `Ipcp`, and name it here.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from ouroboros.rpc.messages_pb2 import IpcpType
+
+from .ipcp import Ipcp
+
+TYPES: dict[str, tuple[str, str]] = {
+    "local": ("ipcpd.local.local", "LocalIpcp"),
+}
+"""Module and class by the word people use for the type."""
+
+
+def word(number: int) -> str:
+    """A type as people write it, from its number in messages."""
+    try:
+        return IpcpType.Name(IpcpType.ValueType(number)).lower().replace("_", "-")
+    except ValueError:
+        return str(number)
+
+
+def load(kind: str) -> type[Ipcp] | None:
+    """The class of a type, or None when this version does not have it."""
+    where = TYPES.get(kind)
+    if where is None:
+        return None
+    found: type[Ipcp] = getattr(importlib.import_module(where[0]), where[1])
+    return found

@@ -1,0 +1,1 @@
+"""The local IPCP: a layer within one system (paper 5.6.2)."""

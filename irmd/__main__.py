@@ -1,0 +1,5 @@
+"""`python -m irmd`."""
+
+from .main import main
+
+raise SystemExit(main())

@@ -1,0 +1,242 @@
+"""The allocation of one flow, as a state machine without I/O (design section 6, spec/irm-rpc.md 6.2).
+
+Calls and expiries go in together with `now`; actions come out, and `due` says when to call `expired`.
+
+    LOCAL_BOUND     somebody bound to the name is between two accepts: up to 1 s
+    LOCAL_STARTING  the bound program was started and has not accepted yet: up to 5 s
+    QUERY           the layers have been asked whether they know the name: up to 200 ms
+    REQUESTED       a layer was asked for the flow: until the caller's deadline, or 20 s
+    DONE            served, refused, or given up
+
+A request that came from an IPCP (a flow for a local process) is the same machine without layers.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, TypeVar
+
+from ouroboros.errors import EIPCP
+
+Layer = TypeVar("Layer")
+
+
+class Phase(Enum):
+    """Where an allocation is."""
+
+    NEW = "new"
+    LOCAL_BOUND = "waiting for an accept"
+    LOCAL_STARTING = "starting the program"
+    QUERY = "asking the layers"
+    REQUESTED = "requested from a layer"
+    DONE = "done"
+
+
+@dataclass(slots=True, frozen=True)
+class Times:
+    """How long each phase may take, in seconds (design section 6, spec/cli-api.md 2.6)."""
+
+    bound: float = 1.0
+    starting: float = 5.0
+    query: float = 0.2
+    layer: float = 20.0
+
+
+@dataclass(slots=True, frozen=True)
+class StartProgram:
+    """Start the program that is bound to the name, unless that is under way."""
+
+
+@dataclass(slots=True, frozen=True)
+class Ask(Generic[Layer]):
+    """Ask these layers whether they know the name."""
+
+    layers: tuple[Layer, ...]
+
+
+@dataclass(slots=True, frozen=True)
+class AskForFlow(Generic[Layer]):
+    """Ask this layer for the flow."""
+
+    layer: Layer
+
+
+@dataclass(slots=True, frozen=True)
+class Fail:
+    """Tell the caller, and undo what has been done."""
+
+    errno: int
+    text: str
+
+
+class Allocation(Generic[Layer]):
+    """One flow being allocated.
+
+    `bound`: a process that suits is bound to the name; `startable`: a program can be started for it;
+    `layers`: whom to ask, in order of preference; `deadline`: the caller's own, or None; `unknown`: the
+    refusal when there is nobody to ask.
+    """
+
+    __slots__ = (
+        "_answers",
+        "_deadline",
+        "_layers",
+        "_reason",
+        "_startable",
+        "_times",
+        "_until",
+        "bound",
+        "name",
+        "phase",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        bound: bool,
+        startable: bool,
+        layers: Sequence[Layer],
+        deadline: float | None,
+        unknown: Fail,
+        times: Times,
+    ) -> None:
+        self.name = name
+        self.phase = Phase.NEW
+        self.bound = bound
+        self._startable = startable
+        self._layers = tuple(layers)
+        self._answers: dict[Layer, bool] = {}
+        self._deadline = deadline
+        self._reason = unknown
+        self._times = times
+        self._until = 0.0
+
+    @property
+    def due(self) -> float | None:
+        """When to call `expired`; None when done."""
+        if self.phase is Phase.DONE:
+            return None
+        return self._until if self._deadline is None else min(self._until, self._deadline)
+
+    @property
+    def waits_locally(self) -> bool:
+        """Whether an accept that begins now would serve this allocation."""
+        return self.phase in (Phase.LOCAL_BOUND, Phase.LOCAL_STARTING)
+
+    # ------------------------------------------------------------ inputs
+
+    def begin(self, now: float) -> list[object]:
+        """Start: nobody is accepting at this moment."""
+        if self.bound:
+            self._enter(Phase.LOCAL_BOUND, now + self._times.bound)
+            return []
+        return self._start(now)
+
+    def begin_requested(self, now: float) -> list[object]:
+        """Start with the only layer there is, without asking it first (a join)."""
+        self._enter(Phase.REQUESTED, now + self._times.layer)
+        return [AskForFlow(self._layers[0])]
+
+    def served(self) -> None:
+        """A local accept took it, or a layer granted it."""
+        self.phase = Phase.DONE
+
+    def bound_gone(self, now: float) -> list[object]:
+        """The last bound process that suited has ended."""
+        self.bound = False
+        return self._start(now) if self.phase is Phase.LOCAL_BOUND else []
+
+    def start_failed(self, now: float, error: int, text: str) -> list[object]:
+        """The program could not be started, or ended before it accepted."""
+        if self.phase is not Phase.LOCAL_STARTING:
+            return []
+        self._reason = Fail(error, text)
+        return self._ask(now)
+
+    def answered(self, layer: Layer, known: bool, now: float) -> list[object]:
+        """A layer said whether it knows the name; no answer in time is an expiry."""
+        if self.phase is not Phase.QUERY:
+            return []
+        self._answers[layer] = known
+        return self._choose(now, final=False)
+
+    def refused(self, error: int, text: str) -> list[object]:
+        """The layer, or the far end, refused."""
+        return self._fail(Fail(error, text)) if self.phase is Phase.REQUESTED else []
+
+    def cancel(self) -> None:
+        """The caller gave up or has gone: nothing more is asked or answered."""
+        self.phase = Phase.DONE
+
+    def expired(self, now: float) -> list[object]:
+        """`due` has passed."""
+        if self._deadline is not None and now >= self._deadline and self.phase is not Phase.DONE:
+            return self._fail(
+                Fail(errno.ETIMEDOUT, f'no flow to "{self.name}" in the time given ({self.phase.value})')
+            )
+        if now < self._until:
+            return []
+        if self.phase is Phase.LOCAL_BOUND:
+            self._reason = Fail(
+                errno.ETIMEDOUT,
+                f'a process is bound to "{self.name}", but did not accept within {self._times.bound:g} s',
+            )
+            return self._start(now)
+        if self.phase is Phase.LOCAL_STARTING:
+            self._reason = Fail(
+                errno.ETIMEDOUT,
+                f'the program started for "{self.name}" did not accept within {self._times.starting:g} s',
+            )
+            return self._ask(now)
+        if self.phase is Phase.QUERY:
+            return self._choose(now, final=True)
+        if self.phase is Phase.REQUESTED:
+            return self._fail(
+                Fail(
+                    errno.ETIMEDOUT,
+                    f'no answer to the request for a flow to "{self.name}" within {self._times.layer:g} s',
+                )
+            )
+        return []
+
+    # ------------------------------------------------------------ steps
+
+    def _enter(self, phase: Phase, until: float) -> None:
+        self.phase = phase
+        self._until = until
+
+    def _start(self, now: float) -> list[object]:
+        if not self._startable:
+            return self._ask(now)
+        self._enter(Phase.LOCAL_STARTING, now + self._times.starting)
+        return [StartProgram()]
+
+    def _ask(self, now: float) -> list[object]:
+        if not self._layers:
+            return self._fail(self._reason)
+        self._enter(Phase.QUERY, now + self._times.query)
+        return [Ask(self._layers)]
+
+    def _choose(self, now: float, *, final: bool) -> list[object]:
+        """The first layer, in order, that knows the name; one that has not answered holds up those after it."""
+        for layer in self._layers:
+            known = self._answers.get(layer)
+            if known:
+                self._enter(Phase.REQUESTED, now + self._times.layer)
+                return [AskForFlow(layer)]
+            if known is None and not final:
+                return []
+        return self._fail(self._reason)
+
+    def _fail(self, reason: Fail) -> list[object]:
+        self.phase = Phase.DONE
+        return [reason]
+
+
+def gone(ipcp: str) -> Fail:
+    """The refusal when an IPCP ended while it was needed."""
+    return Fail(EIPCP, f'IPCP "{ipcp}" has ended; `irm ipcp list` shows those that run')

@@ -1,0 +1,292 @@
+"""The shell around one `Allocation`: its timer, its questions to IPCPs, its half-made flow.
+
+`AppAttempt` is a flow that a process of this system asked for, `Arrival` one that an IPCP announced for a
+name of this system. Whatever was made is taken back on every way out but success.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ouroboros.errors import EIPCP
+from ouroboros.rpc.messages_pb2 import Envelope, IpcpFlowAllocReply, QosSpec
+
+from .allocation import Allocation, Ask, AskForFlow, Fail, StartProgram, gone
+from .flow import Step
+from .ipcp import Ipcp
+from .refused import Refused
+from .registry import Name, name_hash
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from .acceptor import Acceptor
+    from .broker import Broker
+    from .connection import Connection
+    from .flow import Flow
+    from .process import Process
+    from .request import Request
+
+
+class Attempt:
+    """What both kinds share: actions of the machine are carried out, and its deadline is kept."""
+
+    __slots__ = ("_timer", "broker", "entry", "machine", "name")
+
+    def __init__(self, broker: Broker, name: str, entry: Name | None, machine: Allocation[Ipcp]) -> None:
+        self.broker = broker
+        self.name = name
+        self.entry = entry
+        self.machine = machine
+        self._timer: asyncio.TimerHandle | None = None
+
+    def suits(self, process: Process) -> bool:
+        """Whether `process` could accept this flow."""
+        raise NotImplementedError
+
+    def serve(self, acceptor: Acceptor) -> None:
+        """An accept suits: take it."""
+        raise NotImplementedError
+
+    def fail(self, error: int, text: str) -> None:
+        """Tell whoever asked, and take back what was made."""
+        raise NotImplementedError
+
+    def ask(self, layers: tuple[Ipcp, ...]) -> None:
+        """Ask layers whether they know the name."""
+
+    def ask_for_flow(self, ipcp: Ipcp) -> None:
+        """Ask a layer for the flow."""
+
+    def run(self, actions: list[object]) -> None:
+        """Carry out what the machine said, then wait for its next deadline."""
+        for action in actions:
+            if isinstance(action, StartProgram):
+                self._start_program()
+            elif isinstance(action, Ask):
+                self.ask(action.layers)
+            elif isinstance(action, AskForFlow):
+                self.ask_for_flow(action.layer)
+            elif isinstance(action, Fail):
+                self.stop()
+                self.fail(action.errno, action.text)
+                return
+        self._wait()
+
+    def stop(self) -> None:
+        """The machine is done: no timer, no place in the queue of the name."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.broker.leave(self)
+
+    def _wait(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self.machine.due
+        if due is None:
+            return
+        if self.machine.waits_locally:
+            self.broker.queue(self)
+        else:
+            self.broker.leave(self)
+        self._timer = self.broker.loop.call_at(due, self._expired)
+
+    def _expired(self) -> None:
+        self._timer = None
+        # A timer may fire a tick before its time; the machine wants to see the deadline passed.
+        due = self.machine.due
+        now = self.broker.loop.time()
+        self.run(self.machine.expired(now if due is None else max(now, due)))
+
+    def _start_program(self) -> None:
+        assert self.entry is not None
+        binding = self.entry.startable()
+        try:
+            if binding is None:
+                raise Refused(errno.ENOENT, f'no program is bound to "{self.name}" any more')
+            self.broker.superserver.start(self.name, binding)
+        except Refused as refused:
+            self.run(self.machine.start_failed(self.broker.loop.time(), refused.errno, refused.text))
+
+
+class AppAttempt(Attempt):
+    """A flow that a process asked for: first from a local process, then over a layer."""
+
+    __slots__ = ("_flow", "_joining", "_qos", "_request")
+
+    def __init__(
+        self,
+        broker: Broker,
+        name: str,
+        entry: Name | None,
+        machine: Allocation[Ipcp],
+        request: Request,
+        qos: QosSpec,
+        *,
+        joining: bool = False,
+    ) -> None:
+        super().__init__(broker, name, entry, machine)
+        self._request = request
+        self._qos = qos
+        self._joining = joining
+        self._flow: Flow | None = broker.flows.create(Step.ALLOC)
+        self._flow.name = name
+        self._flow.qos = qos
+        self._flow.asker = (request.process, request.fd)
+        request.undo = self._give_up
+
+    def suits(self, process: Process) -> bool:
+        return self.broker.may_be_direct(self._request.process, process)
+
+    def serve(self, acceptor: Acceptor) -> None:
+        self.machine.served()
+        self.stop()
+        self._drop_flow()
+        self.broker.connect(self._request, acceptor, self.name, self._qos)
+
+    def fail(self, error: int, text: str) -> None:
+        self._drop_flow()
+        self.broker.fail(self._request, error, text)
+
+    def ask(self, layers: tuple[Ipcp, ...]) -> None:
+        for ipcp in layers:
+            envelope = Envelope()
+            envelope.ipcp_query.hash = name_hash(ipcp.hash, self.name)
+            ipcp.session.request(envelope, partial(self._answered, ipcp), timeout=self.broker.times.query)
+
+    def _answered(self, ipcp: Ipcp, reply: Envelope | None, _fds: list[int]) -> None:
+        known = reply is not None and not reply.error and ipcp.operational
+        self.run_if_waiting(lambda: self.machine.answered(ipcp, known, self.broker.loop.time()))
+
+    def run_if_waiting(self, step: Callable[[], list[object]]) -> None:
+        """Give the machine an input that may come after it is done; then it is dropped (trap 18)."""
+        if self.machine.due is not None:
+            self.run(step())
+
+    def ask_for_flow(self, ipcp: Ipcp) -> None:
+        flow, provider = self._flow, ipcp.process
+        assert flow is not None
+        if provider is None or not ipcp.operational:
+            self._refused(gone(ipcp.name))
+            return
+        request = self._request
+        fd = provider.fds.take()
+        if fd is None:
+            self._refused(Fail(errno.EBADF, f'IPCP "{ipcp.name}" has no flow descriptor left'))
+            return
+        try:
+            self.broker.endpoints.open(flow, request.process, request.fd, provider, fd, request.process.pool)
+        except (OSError, MemoryError) as error:
+            provider.fds.give_back(fd)
+            self._refused(Fail(errno.ENOMEM, f"no shared memory for another flow: {error}"))
+            return
+        flow.ipcp = ipcp
+        flow.layer = ipcp.layer
+        flow.max_packet = self.broker.endpoints.max_packet(request.process.pool)
+        self.broker.requested[flow] = self  # before it is sent: the answer may overtake its reply (trap 27)
+        envelope = Envelope()
+        body = envelope.ipcp_flow_join if self._joining else envelope.ipcp_flow_alloc
+        body.dst = name_hash(ipcp.hash, self.name)
+        body.qos.CopyFrom(self._qos)
+        body.uid = request.process.peer.uid
+        fds = self.broker.endpoints.describe(flow, 1, body.endpoint)
+        ipcp.session.request(envelope, partial(self._sent, ipcp), timeout=self.broker.times.layer, fds=fds)
+
+    def _sent(self, ipcp: Ipcp, reply: Envelope | None, _fds: list[int]) -> None:
+        """The IPCP has taken the request on, or refused; the outcome itself comes to `replied`."""
+        if reply is None:
+            silent = ipcp.silent("allocate a flow", self.broker.times.layer)
+            self.run_if_waiting(lambda: self.machine.refused(silent.errno, silent.text))
+        elif reply.error:
+            if self._flow is not None and self.broker.requested.get(self._flow) is self:
+                self.broker.provider_closed(self._flow)
+            self.run_if_waiting(lambda: self.machine.refused(reply.error, reply.text))
+
+    def replied(self, reply: IpcpFlowAllocReply) -> None:
+        """The layer allocated the flow, or said why not."""
+        flow = self._flow
+        assert flow is not None
+        if reply.response:
+            self.broker.provider_closed(flow)
+            text = reply.text or f'the flow to "{self.name}" was refused by the other side'
+            self.run(self.machine.refused(reply.response, text))
+            return
+        self.machine.served()
+        self.stop()
+        del self.broker.requested[flow]
+        self._flow = None
+        flow.step(Step.GRANT)
+        flow.mpl_ms = reply.mpl_ms
+        flow.max_packet = min(reply.max_packet or flow.max_packet, flow.max_packet)
+        self.broker.grant(self._request, flow, 0, reply.data)
+
+    def gave_up(self) -> None:
+        """The IPCP deallocated the flow before it answered."""
+        self._refused(Fail(EIPCP, f'the layer gave up the flow to "{self.name}"'))
+
+    def layer_gone(self, ipcp: Ipcp) -> None:
+        """The IPCP that was asked has ended."""
+        self._refused(gone(ipcp.name))
+
+    def _refused(self, reason: Fail) -> None:
+        self.run(self.machine.refused(reason.errno, reason.text))
+
+    def _give_up(self) -> None:
+        self.machine.cancel()
+        self.stop()
+        self._drop_flow()
+
+    def _drop_flow(self) -> None:
+        flow, self._flow = self._flow, None
+        if flow is None:
+            return
+        self.broker.requested.pop(flow, None)
+        if flow.memory is not None:
+            self.broker.endpoints.close(flow, 0, orderly=False)
+        elif not flow.ends:  # it never came to memory
+            flow.step(Step.REFUSE)
+            self.broker.flows.forget(flow)
+
+
+class Arrival(Attempt):
+    """A flow for a local process, announced by an IPCP (spec/irm-rpc.md 6.3)."""
+
+    __slots__ = ("_connection", "_envelope")
+
+    def __init__(
+        self,
+        broker: Broker,
+        entry: Name,
+        machine: Allocation[Ipcp],
+        connection: Connection,
+        envelope: Envelope,
+    ) -> None:
+        super().__init__(broker, entry.name, entry, machine)
+        self._connection = connection
+        self._envelope = envelope
+
+    def suits(self, process: Process) -> bool:
+        return process is not self._connection.process
+
+    def serve(self, acceptor: Acceptor) -> None:
+        self.machine.served()
+        self.stop()
+        self.broker.arrive(self._connection, self._envelope, self.name, acceptor)
+
+    def fail(self, error: int, text: str) -> None:
+        self._connection.session.refuse(self._envelope, error, text)
+
+    def give_up(self) -> None:
+        """The IPCP has ended."""
+        self.machine.cancel()
+        self.stop()
+
+    @property
+    def connection(self) -> Connection:
+        """The connection of the IPCP that announced it."""
+        return self._connection

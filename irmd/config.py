@@ -1,0 +1,275 @@
+"""The configuration file of the IRMd: read and checked as a whole before anything is done (spec/irm-rpc.md 8).
+
+TOML. `[irmd]` and `[pool]` set limits; `[name.N]` and `[TYPE.I]` say what exists. Whatever is unknown or makes
+no sense is an error that names it.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from ipcpd.common import options
+from ouroboros.rpc.messages_pb2 import ROUND_ROBIN, SPILLOVER, IpcpType
+
+from .manager import check_program
+from .memory import PoolConfig
+from .refused import Refused
+from .registry import SecurityPaths, check_name
+from .settings import LIMITS, Applications, Settings
+
+_TYPES = {name.lower().replace("_", "-"): number for name, number in IpcpType.items()}
+_ENROLLED = ("unicast", "broadcast")
+_LB = {"spill": SPILLOVER, "spillover": SPILLOVER, "round-robin": ROUND_ROBIN}
+_FILES = tuple(f"{side}_{what}_file" for side in ("server", "client") for what in ("enc", "crt", "key"))
+_NAME_KEYS = ("prog", "args", "lb", *_FILES)
+_IPCP_KEYS = ("bootstrap", "enrol", "enroll", "autobind", "reg", "conn")
+
+
+class ConfigError(Exception):
+    """The file cannot be read, or something in it is wrong; the text names it."""
+
+
+@dataclass(slots=True, frozen=True)
+class NameEntry:
+    """A `[name.N]` table: the name and the programs bound to it; args None: not started on demand."""
+
+    name: str
+    lb: int
+    server: SecurityPaths
+    client: SecurityPaths
+    programs: tuple[tuple[str, tuple[str, ...] | None], ...]
+
+
+@dataclass(slots=True, frozen=True)
+class IpcpEntry:
+    """A `[TYPE.I]` table."""
+
+    name: str
+    type: int
+    bootstrap: str
+    enroll: str
+    options: dict[str, str]
+    autobind: bool
+    register: tuple[str, ...]
+    connect: tuple[str, ...]
+
+
+@dataclass(slots=True, frozen=True)
+class Config:
+    """What the file says; `entries` in the order in which they are carried out."""
+
+    settings: Settings = Settings()
+    pool: PoolConfig = PoolConfig()
+    entries: tuple[NameEntry | IpcpEntry, ...] = field(default=())
+
+
+def read(path: str) -> Config:
+    """Read the file at `path`. Raises ConfigError."""
+    try:
+        with open(path, "rb") as file:
+            tables = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+    try:
+        return parse(tables)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def parse(tables: dict[str, Any]) -> Config:
+    """Check what was read. Raises ConfigError."""
+    settings, pool = Settings(), PoolConfig()
+    entries: list[NameEntry | IpcpEntry] = []
+    ipcps: set[str] = set()
+    for table, content in tables.items():
+        if not isinstance(content, dict):
+            raise ConfigError(f"{table} = ... is not a table; known tables: {_known_tables()}")
+        if table == "irmd":
+            settings = _settings(content)
+        elif table == "pool":
+            pool = _pool(content)
+        elif table == "name" or table in _TYPES:
+            for name, keys in content.items():
+                where = f"[{table}.{name}]"
+                if not isinstance(keys, dict):
+                    raise ConfigError(f"{table}.{name} is not a table: write [{table}.NAME] above it")
+                _check_name(where, name)
+                if table == "name":
+                    entries.append(_name(where, name, keys))
+                    continue
+                if name in ipcps:
+                    raise ConfigError(f"{where}: there is another IPCP with that name")
+                ipcps.add(name)
+                entries.append(_ipcp(where, table, name, keys))
+        else:
+            raise ConfigError(f"table [{table}] is unknown; known tables: {_known_tables()}")
+    return Config(settings, pool, tuple(entries))
+
+
+def _known_tables() -> str:
+    return ", ".join(["irmd", "pool", "name", *sorted(_TYPES)])
+
+
+def _check_name(where: str, name: str) -> None:
+    try:
+        check_name(name)
+    except Refused as refused:
+        raise ConfigError(f"{where}: {refused.text}") from None
+
+
+def _only(where: str, keys: dict[str, Any], known: tuple[str, ...]) -> None:
+    for key in keys:
+        if key not in known:
+            raise ConfigError(f"{where}: key {key} is unknown; known keys: {', '.join(known)}")
+
+
+def _value(where: str, keys: dict[str, Any], key: str, kind: type, default: Any) -> Any:
+    """The value of a key, of the type it must have. A boolean is not a number here."""
+    value = keys.get(key, default)
+    if type(value) is not kind and not (kind is float and type(value) is int):
+        raise ConfigError(f"{where}: {key} must be a {_KINDS[kind]}")
+    return value
+
+
+_KINDS = {str: "string", bool: "boolean (true or false)", int: "whole number", float: "number", list: "list"}
+
+
+def _strings(where: str, keys: dict[str, Any], key: str) -> tuple[str, ...]:
+    values = _value(where, keys, key, list, [])
+    if any(type(value) is not str for value in values):
+        raise ConfigError(f"{where}: {key} must be a list of strings")
+    return tuple(values)
+
+
+# ---------------------------------------------------------------- [irmd] and [pool]
+
+
+def _settings(keys: dict[str, Any]) -> Settings:
+    where = "[irmd]"
+    default = Settings()
+    _only(where, keys, tuple(one.name for one in fields(Settings)))
+    values: dict[str, Any] = {}
+    for key, (low, high) in LIMITS.items():
+        value = _value(where, keys, key, type(getattr(default, key)), getattr(default, key))
+        if not low <= value <= high:
+            raise ConfigError(f"{where}: {key} = {value} is not between {low:g} and {high:g}")
+        values[key] = value
+    word = _value(where, keys, "applications", str, default.applications.value)
+    try:
+        values["applications"] = Applications(word)
+    except ValueError:
+        legal = ", ".join(one.value for one in Applications)
+        raise ConfigError(f'{where}: applications = "{word}" is not one of {legal}') from None
+    values["debug"] = _value(where, keys, "debug", bool, default.debug)
+    return Settings(**values)
+
+
+def _pool(keys: dict[str, Any]) -> PoolConfig:
+    where = "[pool]"
+    default = PoolConfig()
+    _only(where, keys, ("classes", "user_scale"))
+    scale = _value(where, keys, "user_scale", int, default.user_scale)
+    if not 1 <= scale <= 1024:
+        raise ConfigError(f"{where}: user_scale = {scale} is not between 1 and 1024")
+    rows = _value(where, keys, "classes", list, [list(row) for row in default.classes])
+    if len(rows) != len(default.classes):
+        raise ConfigError(f"{where}: classes must have {len(default.classes)} rows")
+    classes: list[tuple[int, int, int]] = []
+    for row in rows:
+        if type(row) is not list or len(row) != 3 or any(type(number) is not int for number in row):
+            raise ConfigError(
+                f"{where}: a row of classes is [octets of a block, blocks, blocks for IPCPs only]"
+            )
+        octets, blocks, reserve = row
+        if octets % 64 or not 512 <= octets <= 1 << 20:
+            raise ConfigError(
+                f"{where}: a block of {octets} octets: must be a multiple of 64 from 512 to 1048576"
+            )
+        if blocks % 64 or not 64 <= blocks <= 1 << 20 or not 0 <= reserve < blocks:
+            raise ConfigError(
+                f"{where}: {blocks} blocks, {reserve} of them reserved: the first must be a multiple of 64 from 64 "
+                "to 1048576, the second less"
+            )
+        if classes and octets <= classes[-1][0]:
+            raise ConfigError(f"{where}: the rows of classes must be in order of size")
+        classes.append((octets, blocks, reserve))
+    return PoolConfig(classes=tuple(classes), user_scale=scale)
+
+
+# ---------------------------------------------------------------- [name.N]
+
+
+def _name(where: str, name: str, keys: dict[str, Any]) -> NameEntry:
+    _only(where, keys, _NAME_KEYS)
+    word = _value(where, keys, "lb", str, "spill")
+    if word not in _LB:
+        raise ConfigError(f'{where}: lb = "{word}" is not one of spill, round-robin')
+    paths = {key: _value(where, keys, key, str, "") for key in _FILES}
+    for key, path in paths.items():
+        if path and not os.path.isfile(path):
+            raise ConfigError(f"{where}: {key} = {path} does not exist or is not a file")
+    programs = _strings(where, keys, "prog")
+    args = _strings(where, keys, "args")
+    if len(args) > len(programs):
+        raise ConfigError(f"{where}: args has {len(args)} elements, prog only {len(programs)}")
+    bound: list[tuple[str, tuple[str, ...] | None]] = []
+    for at, program in enumerate(programs):
+        auto = at < len(args)
+        try:
+            real = check_program(program, auto=auto)
+        except Refused as refused:
+            raise ConfigError(f"{where}: {refused.text}") from None
+        if real in (path for path, _ in bound):
+            raise ConfigError(f"{where}: prog has {program} twice")
+        bound.append((real, tuple(args[at].split()) if auto else None))
+    return NameEntry(
+        name,
+        _LB[word],
+        SecurityPaths(paths["server_enc_file"], paths["server_crt_file"], paths["server_key_file"]),
+        SecurityPaths(paths["client_enc_file"], paths["client_crt_file"], paths["client_key_file"]),
+        tuple(bound),
+    )
+
+
+# ---------------------------------------------------------------- [TYPE.I]
+
+
+def _ipcp(where: str, word: str, name: str, keys: dict[str, Any]) -> IpcpEntry:
+    schema = options.SCHEMAS[word]
+    spellings = tuple(key for option in schema for key in (option.key, *option.aliases))
+    _only(where, keys, _IPCP_KEYS + spellings)
+    if "enrol" in keys and "enroll" in keys:
+        raise ConfigError(f"{where}: enrol and enroll are the same key")
+    enroll = _value(where, keys, "enroll" if "enroll" in keys else "enrol", str, "")
+    bootstrap = _value(where, keys, "bootstrap", str, "")
+    autobind = _value(where, keys, "autobind", bool, False)
+    register, connect = _strings(where, keys, "reg"), _strings(where, keys, "conn")
+    for other in (enroll, bootstrap, *register, *connect):
+        if other:
+            _check_name(where, other)
+    for key, wanted in (("enrol", enroll), ("autobind", autobind), ("conn", connect)):
+        if wanted and word not in _ENROLLED:
+            raise ConfigError(f"{where}: key {key} is for unicast and broadcast IPCPs only")
+    if connect and not enroll:
+        raise ConfigError(f"{where}: conn needs enrol")
+    if register and not (enroll or bootstrap):
+        raise ConfigError(f"{where}: reg needs bootstrap or enrol: the IPCP is not a member of a layer")
+    given = {key: _text(where, key, keys[key]) for key in spellings if key in keys}
+    checked: dict[str, str] = {}
+    if bootstrap and not enroll:
+        try:
+            checked = options.check(word, schema, given)
+        except options.OptionError as error:
+            raise ConfigError(f"{where}: {error}") from None
+    return IpcpEntry(name, _TYPES[word], bootstrap, enroll, checked, autobind, register, connect)
+
+
+def _text(where: str, key: str, value: object) -> str:
+    if type(value) not in (str, int):
+        raise ConfigError(f"{where}: {key} must be a string or a whole number")
+    return str(value)

@@ -1,0 +1,33 @@
+"""One RPC connection to the IRMd, and whose it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ouroboros.rpc.aio_session import Session
+
+    from .ipcp import Ipcp
+    from .peer import Peer
+    from .process import Process
+    from .request import Request
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """A connection; `kind` is None until it said Hello."""
+
+    session: Session
+    peer: Peer
+    pidfd: int
+    trusted: bool
+    """Whether it may manage the system and share its pool."""
+    kind: int | None = None
+    process: Process | None = None
+    ipcp: Ipcp | None = None
+    requests: dict[int, Request | None] = field(default_factory=dict)
+    """Requests that are not answered yet; None for those of management."""
+
+    def __str__(self) -> str:
+        return f"connection of pid {self.peer.pid} (uid {self.peer.uid})"

@@ -1,0 +1,156 @@
+"""One IRMd: its parts put together, started, run until it is told to stop, and taken apart again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pwd
+import signal
+from typing import TYPE_CHECKING, Any
+
+from .allocation import Times
+from .broker import Broker
+from .config import Config
+from .configure import apply
+from .ipcps import Ipcps
+from .manager import Manager
+from .memory import Memory
+from .notify import notify
+from .peer import managers_gid
+from .readout import Readout
+from .refused import Refused
+from .registry import Registry
+from .server import Server
+from .spawn import Spawner
+from .superserver import SuperServer
+
+if TYPE_CHECKING:
+    from .rundir import RunDir
+
+log = logging.getLogger("irmd")
+
+SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Irmd:
+    """The daemon on one run directory. Everything it holds is given back by `stop`."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, rundir: RunDir, config: Config, *, stdout: bool
+    ) -> None:
+        self._loop = loop
+        self._rundir = rundir
+        self._config = config
+        settings = config.settings
+        self._managers = managers_gid()
+        self.memory = Memory(config.pool)
+        self.registry = Registry()
+        self.server = Server(
+            loop,
+            settings,
+            self.memory,
+            self.registry,
+            managers=self._managers,
+            layout_version=layout_version(),
+        )
+        self._spawner = Spawner(loop, stdout=stdout, on_exit=self._ipcp_exited)
+        self.ipcps = Ipcps(loop, self.registry, self._spawner, adopt=self.server.adopt, grace=settings.grace)
+        self.broker = Broker(
+            loop,
+            self.memory,
+            self.registry,
+            self.ipcps.table,
+            max_flows=settings.flows,
+            times=Times(),
+            trusts=self._trusts,
+        )
+        self._superserver = SuperServer(
+            loop,
+            rundir=rundir.path,
+            stdout=stdout,
+            instances=settings.instances,
+            on_failed=self.broker.start_failed,
+        )
+        self.broker.superserver = self._superserver
+        readout = Readout(self.registry, self.ipcps, self.broker.flows, self.memory)
+        self.manager = Manager(loop, self.registry, self.ipcps, self.broker, readout)
+        self.server.wire(self.broker, self.ipcps, self.manager, self._superserver)
+
+    async def run(self) -> int:
+        """Start, configure, serve until a signal arrives, stop. Returns the exit code."""
+        stop: asyncio.Future[int] = self._loop.create_future()
+        for number in SIGNALS:
+            self._loop.add_signal_handler(number, self._signalled, stop, number)
+        self._spawner.start()
+        self.server.listen(self._rundir.listen())
+        log.info("Ouroboros IPC Resource Manager daemon started...")
+        status = 0
+        configuring = self._loop.create_task(self._configure())
+        waiting: list[asyncio.Future[Any]] = [configuring, stop]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if not configuring.done():
+            configuring.cancel()
+            await asyncio.wait([configuring])
+        elif configuring.result():
+            notify("READY=1")
+            await stop
+        else:
+            status = 1
+        await self.stop()
+        return status
+
+    async def _configure(self) -> bool:
+        try:
+            await apply(self._config, self.manager, self.ipcps)
+        except Refused as refused:
+            log.error("configuration: %s", refused.text)
+            return False
+        return True
+
+    def _signalled(self, stop: asyncio.Future[int], number: int) -> None:
+        log.info("IRMd shutting down...")
+        if not stop.done():
+            stop.set_result(number)
+
+    async def stop(self) -> None:
+        """Stop what the IRMd started, take every flow down, remove every trace.
+
+        Only programs and IPCPs that the IRMd started are ended. The prototype sends SIGTERM to every process
+        it knows; ours learn from their connection that the system has gone, and may outlive it.
+        """
+        notify("STOPPING=1")
+        self.broker.stopping = True
+        self.ipcps.stopping = True
+        self.server.stop_listening()
+        grace = self._config.settings.grace
+        await self._superserver.stop(grace)
+        await self.ipcps.stop()
+        await self._spawner.stop()
+        self.server.close()
+        self.manager.close()
+        self.memory.close()
+        self._rundir.close()
+
+    def _ipcp_exited(self, pid: int, what: str) -> None:
+        if not what.endswith("status 0"):
+            log.error("IPCP with pid %d %s", pid, what)
+
+    def _trusts(self, uid: int) -> bool:
+        """Whether a program that runs as `uid` shares the system pool."""
+        if uid in (0, os.geteuid()):
+            return True
+        if self._managers is None:
+            return False
+        try:
+            entry = pwd.getpwuid(uid)
+        except KeyError:
+            return False
+        return self._managers in os.getgrouplist(entry.pw_name, entry.pw_gid)
+
+
+def layout_version() -> int:
+    """Version of the layout of shared memory that this IRMd speaks."""
+    from ouroboros.dataplane._dataplane import lib
+
+    return int(lib.LAYOUT_VERSION)

@@ -1,0 +1,221 @@
+"""The ends of flows in shared memory: made, described to their processes, closed, given back.
+
+The one place that touches `Memory` for flows. What a process needs to attach travels with the message that
+tells it of its end; a pool, a segment or an event region is sent to a process once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ouroboros.rpc.messages_pb2 import Envelope, FlowEndpoint, Resource, SegmentGone
+
+from .flow import End, Flow, FlowTable, State, Step
+from .memory import FlowEvent
+
+if TYPE_CHECKING:
+    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+
+    from .memory import Events, Memory, Pool
+    from .process import Process
+
+log = logging.getLogger("irmd/flow")
+
+_POOL = Resource.Kind.POOL
+_SEGMENT = Resource.Kind.SEGMENT
+_EVENTS = Resource.Kind.EVENTS
+
+
+class Endpoints:
+    """Makes and ends flows. `tell_provider(flow, linger_s)` asks the IPCP of a flow to forget its end."""
+
+    def __init__(
+        self,
+        memory: Memory,
+        flows: FlowTable,
+        *,
+        tell_provider: Callable[[Flow, int], None],
+        announce: Callable[[SegmentGone], None],
+    ) -> None:
+        self._memory = memory
+        self._system_pool = memory.pool(0, trusted=True)
+        self._flows = flows
+        self._tell_provider = tell_provider
+        self._announce = announce
+        self._max_packet: dict[int, int] = {}
+        self._unfinished: dict[Process, int] = {}
+        self._ended: dict[Process, bool] = {}  # True once the process itself has ended, not only its session
+        self._pool_users: dict[int, int] = {}
+
+    # ------------------------------------------------------------ processes
+
+    def welcome(self, process: Process, envelope: Envelope) -> tuple[int, ...]:
+        """Fill the Welcome of a new process with its pool and event region; returns their descriptors."""
+        pool = process.pool
+        self._pool_users[pool.id] = self._pool_users.get(pool.id, 0) + 1
+        self._unfinished[process] = 0
+        events = self._events(process, pool)
+        welcome = envelope.welcome
+        welcome.process = process.token
+        welcome.pool = pool.id
+        welcome.events = events.id
+        fds: list[int] = []
+        self._attach(process, welcome.resources, fds, _POOL, pool.id, (pool.fd,))
+        self._attach(process, welcome.resources, fds, _EVENTS, events.id, events.fds)
+        return tuple(fds)
+
+    def departed(self, process: Process) -> None:
+        """The session of a process has ended and its ends are closed."""
+        self._ended.setdefault(process, False)
+        self._retire(process)
+
+    def ended(self, process: Process) -> None:
+        """The process has ended: every block it held returns to its pool."""
+        self._ended[process] = True
+        self._memory.reclaim(process.token)
+        self._retire(process)
+
+    def _retire(self, process: Process) -> None:
+        """Forget the memory of a process that has ended, once no peer has an end of a flow with it."""
+        if not process.gone or self._unfinished.get(process) != 0 or not self._ended.get(process):
+            return
+        del self._unfinished[process]
+        del self._ended[process]
+        message = SegmentGone(
+            segments=self._memory.drop_process(process.token),
+            events=[events.id for events in process.events.values()],
+        )
+        for events in process.events.values():
+            events.close()
+        process.events.clear()
+        pool = process.pool
+        self._pool_users[pool.id] -= 1
+        if not self._pool_users[pool.id]:
+            del self._pool_users[pool.id]
+            if pool is not self._system_pool:
+                self._memory.drop_pool(pool)
+                self._max_packet.pop(pool.id, None)
+                message.pools.append(pool.id)
+        self._announce(message)
+
+    def _events(self, process: Process, pool: Pool) -> Events:
+        """The event region of a process for flows of `pool`: an IPCP has one for each trust domain."""
+        key = pool.id if process.ipcp is not None else process.pool.id
+        events = process.events.get(key)
+        if events is None:
+            events = process.events[key] = self._memory.events()
+        return events
+
+    # ------------------------------------------------------------ flows
+
+    def open(self, flow: Flow, first: Process, fd: int, second: Process, other_fd: int, pool: Pool) -> None:
+        """Make the FIFOs of a flow between two processes. Raises OSError or MemoryError, and nothing is made."""
+        memory = self._memory.flow(first.token, second.token, pool)
+        try:
+            ends = [
+                End(first, fd, self._events(first, pool)),
+                End(second, other_fd, self._events(second, pool)),
+            ]
+            memory.open(ends[0].events, fd, ends[1].events, other_fd)
+        except BaseException:
+            memory.release()
+            raise
+        flow.memory = memory
+        flow.pool = pool
+        flow.ends = ends
+        first.flows[fd] = flow
+        second.flows[other_fd] = flow
+        self._unfinished[first] += 1
+        self._unfinished[second] += 1
+
+    def max_packet(self, pool: Pool) -> int:
+        """The largest packet that a block of `pool` holds, in octets."""
+        size = self._max_packet.get(pool.id)
+        if size is None:
+            size = self._max_packet[pool.id] = max(count.size for count in pool.counts())
+        return size
+
+    def describe(self, flow: Flow, side: int, endpoint: FlowEndpoint, data: bytes = b"") -> tuple[int, ...]:
+        """Fill in everything the process at `side` needs to attach; returns the descriptors to send along."""
+        memory, pool = flow.memory, flow.pool
+        assert memory is not None and pool is not None
+        mine, peer = flow.ends[side], flow.ends[1 - side]
+        endpoint.flow_id = flow.id
+        endpoint.fd = mine.fd
+        endpoint.segment = memory.segment_id
+        endpoint.index = memory.index
+        endpoint.side = side
+        endpoint.serial = memory.serial
+        endpoint.events = mine.events.id
+        endpoint.peer_events = peer.events.id
+        endpoint.peer_fd = peer.fd
+        endpoint.pool = pool.id
+        if flow.qos is not None:
+            endpoint.qos.CopyFrom(flow.qos)
+        endpoint.mpl_ms = flow.mpl_ms
+        endpoint.max_packet = flow.max_packet
+        if data:
+            endpoint.data = data
+        process = mine.process
+        fds: list[int] = []
+        self._attach(process, endpoint.resources, fds, _POOL, pool.id, (pool.fd,))
+        self._attach(process, endpoint.resources, fds, _SEGMENT, memory.segment_id, (memory.segment_fd,))
+        self._attach(process, endpoint.resources, fds, _EVENTS, mine.events.id, mine.events.fds)
+        self._attach(process, endpoint.resources, fds, _EVENTS, peer.events.id, peer.events.fds)
+        return tuple(fds)
+
+    @staticmethod
+    def _attach(
+        process: Process,
+        resources: RepeatedCompositeFieldContainer[Resource],
+        fds: list[int],
+        kind: Resource.Kind.ValueType,
+        number: int,
+        descriptors: tuple[int, ...],
+    ) -> None:
+        if (kind, number) not in process.known:
+            process.known.add((kind, number))
+            resources.add(kind=kind, id=number)
+            fds.extend(descriptors)
+
+    # ------------------------------------------------------------ the end of a flow
+
+    def close(self, flow: Flow, side: int, *, orderly: bool, linger_s: int = 0) -> None:
+        """One end has been deallocated (`orderly`), or its process has died; closing it again does nothing.
+
+        The other end sees DOWN after it has read what is queued. The flow is given back with its second end.
+        """
+        mine, other = flow.ends[side], flow.ends[1 - side]
+        memory = flow.memory
+        if not mine.open or memory is None:
+            return
+        mine.open = False
+        mine.process.flows.pop(mine.fd, None)
+        if flow.state is State.ALLOCATED:
+            flow.step(Step.DEALLOC)
+        elif flow.state in (State.ALLOC_PENDING, State.ACCEPT_PENDING):
+            flow.step(Step.REFUSE)
+        flow.down = True
+        memory.close_side(side)
+        if not other.open:
+            self._finish(flow)
+            return
+        if orderly:
+            memory.raise_event(1 - side, FlowEvent.DEALLOC)
+        if side == 0 and flow.ipcp is not None:
+            flow.confirming = True
+            self._tell_provider(flow, linger_s)
+
+    def _finish(self, flow: Flow) -> None:
+        assert flow.memory is not None
+        flow.memory.release()
+        flow.memory = None
+        if flow.state is State.DEALLOC_PENDING:
+            flow.step(Step.RELEASE)
+        self._flows.forget(flow)
+        for end in flow.ends:
+            self._unfinished[end.process] -= 1
+            if end.process.gone:
+                self._retire(end.process)

@@ -1,0 +1,178 @@
+"""Flows and flow descriptors (paper 2.7, spec/irm-rpc.md 6.1).
+
+A flow has an id that is unique in the system, and two ends: side 0 asked for it (or is the application over
+an IPCP), side 1 accepted it (or is the IPCP). Each end is a descriptor of its process. The states are a
+table: whatever is not in it is refused with `IllegalTransition`.
+"""
+
+from __future__ import annotations
+
+import errno
+import heapq
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from .refused import Refused
+
+if TYPE_CHECKING:
+    from ouroboros.rpc.messages_pb2 import QosSpec
+
+    from .ipcp import Ipcp
+    from .memory import Events, FlowMemory, Pool
+    from .process import Process
+
+FIRST_FD = 64
+"""The first flow descriptor of a process (paper 5.3: lower ones are for the components of an IPCP)."""
+
+
+class State(Enum):
+    """Life of a flow; the values are what people read."""
+
+    INIT = "init"
+    ALLOC_PENDING = "alloc-pending"
+    ACCEPT_PENDING = "accept-pending"
+    ALLOCATED = "allocated"
+    DEALLOC_PENDING = "dealloc-pending"
+    DEALLOCATED = "deallocated"
+
+
+class Step(Enum):
+    """What happens to a flow."""
+
+    ALLOC = "alloc"
+    ACCEPT = "accept"
+    GRANT = "grant"
+    REFUSE = "refuse"
+    DEALLOC = "dealloc"
+    RELEASE = "release"
+
+
+TRANSITIONS: dict[tuple[State, Step], State] = {
+    (State.INIT, Step.ALLOC): State.ALLOC_PENDING,
+    (State.INIT, Step.ACCEPT): State.ACCEPT_PENDING,
+    (State.ALLOC_PENDING, Step.GRANT): State.ALLOCATED,
+    (State.ALLOC_PENDING, Step.REFUSE): State.DEALLOCATED,
+    (State.ACCEPT_PENDING, Step.GRANT): State.ALLOCATED,
+    (State.ACCEPT_PENDING, Step.REFUSE): State.DEALLOCATED,
+    (State.ALLOCATED, Step.DEALLOC): State.DEALLOC_PENDING,
+    (State.DEALLOC_PENDING, Step.RELEASE): State.DEALLOCATED,
+}
+
+
+class IllegalTransition(Exception):
+    """The IRMd tried what the table does not allow: a defect of the IRMd, never of a peer."""
+
+    def __init__(self, state: State, step: Step) -> None:
+        super().__init__(f"{step.value} is not legal for a flow that is {state.value}")
+        self.state = state
+        self.step = step
+
+
+def advance(state: State, step: Step) -> State:
+    """The state that `step` leads to from `state`. Raises IllegalTransition."""
+    after = TRANSITIONS.get((state, step))
+    if after is None:
+        raise IllegalTransition(state, step)
+    return after
+
+
+class Numbers:
+    """Hands out numbers, lowest free first, from `first` up to `first + limit - 1`."""
+
+    __slots__ = ("_first", "_free", "_limit", "_next")
+
+    def __init__(self, first: int, limit: int) -> None:
+        self._first = first
+        self._limit = limit
+        self._next = first
+        self._free: list[int] = []
+
+    def take(self) -> int | None:
+        """The lowest free number, or None when all are in use."""
+        if self._free:
+            return heapq.heappop(self._free)
+        if self._next >= self._first + self._limit:
+            return None
+        self._next += 1
+        return self._next - 1
+
+    def give_back(self, number: int) -> None:
+        """Return a number that `take` handed out."""
+        heapq.heappush(self._free, number)
+        if len(self._free) == self._next - self._first:  # all are free: forget the heap
+            self._free.clear()
+            self._next = self._first
+
+    @property
+    def used(self) -> int:
+        """How many numbers are in use."""
+        return self._next - self._first - len(self._free)
+
+
+@dataclass(slots=True, eq=False)
+class End:
+    """One end of a flow: a descriptor of a process, and the event region that the peer rings."""
+
+    process: Process
+    fd: int
+    events: Events
+    open: bool = True
+
+
+@dataclass(slots=True, eq=False)
+class Flow:
+    """A flow of this system."""
+
+    id: int
+    state: State = State.INIT
+    name: str = ""
+    layer: str = ""
+    """Layer that carries it; empty for a direct flow."""
+    asker: tuple[Process, int] | None = None
+    """Process and descriptor that wait for it, for the lists, until it has ends."""
+    ends: list[End] = field(default_factory=list)
+    """Side 0, then side 1."""
+    qos: QosSpec | None = None
+    pool: Pool | None = None
+    memory: FlowMemory | None = None
+    mpl_ms: int = 0
+    max_packet: int = 0
+    down: bool = False
+    ipcp: Ipcp | None = None
+    """IPCP that provides it; None for a direct flow."""
+    confirming: bool = False
+    """The IPCP has been told to forget its end, and has not answered yet."""
+
+    def step(self, step: Step) -> None:
+        """Take one step of the table. Raises IllegalTransition."""
+        self.state = advance(self.state, step)
+
+
+class FlowTable:
+    """All flows of the system, by id. Raises Refused(ENOSPC) when the system's limit is reached."""
+
+    def __init__(self, limit: int) -> None:
+        self._ids = Numbers(1, limit)
+        self._limit = limit
+        self.flows: dict[int, Flow] = {}
+
+    def create(self, step: Step) -> Flow:
+        """A new flow that is `alloc-pending` or `accept-pending`."""
+        number = self._ids.take()
+        if number is None:
+            raise Refused(
+                errno.ENOSPC,
+                f"the system has {self._limit} flows already; see flows in table [irmd] of the configuration",
+            )
+        flow = Flow(number)
+        flow.step(step)
+        self.flows[number] = flow
+        return flow
+
+    def forget(self, flow: Flow) -> None:
+        """Drop a flow that is deallocated; only now may its id be used again."""
+        if flow.state is not State.DEALLOCATED:
+            raise IllegalTransition(flow.state, Step.RELEASE)
+        del self.flows[flow.id]
+        self._ids.give_back(flow.id)

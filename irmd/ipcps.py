@@ -1,0 +1,251 @@
+"""The IPCPs of this system: created, told what to do, destroyed (paper 5.2, spec/irm-rpc.md 4 and 5).
+
+Every operation looks its IPCP, and the name it is about, up again after it has waited: either may have gone
+meanwhile (trap 18).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import signal
+import socket
+from collections.abc import Callable
+
+from ouroboros.errors import EIPCP, EIPCPTYPE
+from ouroboros.rpc.messages_pb2 import (
+    BROADCAST,
+    UNICAST,
+    Envelope,
+    IpcpConnect,
+    IpcpDisconnect,
+    IpcpType,
+)
+
+from . import ipcp as times
+from .ipcp import Ipcp, type_word
+from .refused import Refused
+from .registry import Name, Registry, check_name, name_hash
+from .spawn import Spawner
+
+log = logging.getLogger("irmd/ipcp")
+
+
+class Ipcps:
+    """The table of IPCPs, by pid, and what can be done with them.
+
+    `adopt(name, type, pid, pidfd, socket)` makes the record of a new IPCP and its connection; `grace` is how
+    long one may take to end, in seconds.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        registry: Registry,
+        spawner: Spawner,
+        *,
+        adopt: Callable[[str, int, int, int, socket.socket], Ipcp],
+        grace: float,
+    ) -> None:
+        self.table: dict[int, Ipcp] = {}
+        self._loop = loop
+        self._registry = registry
+        self._spawner = spawner
+        self._adopt = adopt
+        self._grace = grace
+        self._creating: set[str] = set()
+        self.stopping = False
+
+    def listed(self) -> list[Ipcp]:
+        """Every IPCP, by type and then by pid."""
+        return sorted(self.table.values(), key=lambda ipcp: (ipcp.type, ipcp.pid))
+
+    def find(self, pid: int) -> Ipcp:
+        """The IPCP with this pid; Refused(EIPCP) when there is none."""
+        ipcp = self.table.get(pid)
+        if ipcp is None:
+            raise Refused(EIPCP, f"there is no IPCP with pid {pid}; `irm ipcp list` shows those that run")
+        return ipcp
+
+    # ------------------------------------------------------------ life
+
+    async def create(self, name: str, kind: int) -> Ipcp:
+        """Fork an IPCP and wait until it is in state boot. Raises Refused, and nothing is left."""
+        check_name(name)
+        if kind not in IpcpType.values():
+            raise Refused(EIPCPTYPE, f"IPCP type {kind} is unknown")
+        if self.stopping:
+            raise Refused(errno.ESHUTDOWN, "the IRMd is stopping")
+        if name in self._creating or any(ipcp.name == name for ipcp in self.table.values()):
+            raise Refused(errno.EEXIST, f'there is an IPCP "{name}" already; `irm ipcp list` shows it')
+        self._creating.add(name)
+        try:
+            ipcp = await self._fork(name, kind)
+        finally:
+            self._creating.discard(name)
+        try:
+            await asyncio.wait_for(asyncio.shield(ipcp.up), times.BOOT_TIME)
+        except TimeoutError:
+            await self._end(ipcp)
+            raise Refused(EIPCP, f'IPCP "{name}" did not come up within {times.BOOT_TIME:g} s') from None
+        log.info("created IPCP %s (%s, pid %d)", name, type_word(kind), ipcp.pid)
+        return ipcp
+
+    async def _fork(self, name: str, kind: int) -> Ipcp:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                pid, pidfd = await self._spawner.fork(name, kind, theirs)
+            except BaseException:
+                ours.close()
+                raise
+        ipcp = self._adopt(name, kind, pid, pidfd, ours)
+        self.table[pid] = ipcp
+        return ipcp
+
+    def state_changed(self, ipcp: Ipcp, state: str) -> None:
+        """The IPCP told its state."""
+        ipcp.state = state
+        if state == "boot" and not ipcp.up.done():
+            ipcp.up.set_result(None)
+
+    def ended(self, ipcp: Ipcp) -> None:
+        """Its process has ended: it leaves the table, its registrations with it."""
+        self.table.pop(ipcp.pid, None)
+        for entry in self._registry:
+            entry.registrations.pop(ipcp.pid, None)
+        if not ipcp.up.done():
+            ipcp.up.set_exception(Refused(EIPCP, f'IPCP "{ipcp.name}" ended while it was starting'))
+            ipcp.up.exception()  # nobody may be waiting for it any more
+        if not ipcp.ended.done():
+            ipcp.ended.set_result(None)
+        expected = ipcp.state == "shutdown" or self.stopping
+        log.log(
+            logging.INFO if expected else logging.ERROR, "IPCP %s (pid %d) has ended", ipcp.name, ipcp.pid
+        )
+
+    async def destroy(self, pid: int) -> None:
+        """End an IPCP: SIGTERM, and SIGKILL when it takes too long."""
+        ipcp = self.find(pid)
+        await self._end(ipcp)
+        log.info("destroyed IPCP %s", ipcp.name)
+
+    async def _end(self, ipcp: Ipcp) -> None:
+        ipcp.state = "shutdown"
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if ipcp.ended.done():
+                return
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(ipcp.pidfd, number)
+            await asyncio.wait([ipcp.ended], timeout=self._grace if number == signal.SIGTERM else None)
+
+    async def stop(self) -> None:
+        """End every IPCP."""
+        self.stopping = True
+        await asyncio.gather(*(self._end(ipcp) for ipcp in list(self.table.values())))
+
+    # ------------------------------------------------------------ membership
+
+    async def bootstrap(self, envelope: Envelope) -> Ipcp:
+        """Make an IPCP the first member of a new layer."""
+        body = envelope.ipcp_bootstrap
+        ipcp = self.find(body.pid)
+        check_name(body.config.layer)
+        if body.config.type != ipcp.type:
+            raise Refused(
+                EIPCPTYPE,
+                f'IPCP "{ipcp.name}" is of type {type_word(ipcp.type)}, not {type_word(body.config.type)}',
+            )
+        reply = await ipcp.ask(
+            Envelope(ipcp_bootstrap=body), f"bootstrap layer {body.config.layer}", times.BOOTSTRAP_TIME
+        )
+        self._joined(ipcp, reply)
+        return ipcp
+
+    async def enroll(self, pid: int, dst: str) -> Ipcp:
+        """Make an IPCP a member of the layer of `dst`."""
+        ipcp = self.find(pid)
+        check_name(dst)
+        envelope = Envelope()
+        envelope.ipcp_enroll.pid = pid
+        envelope.ipcp_enroll.dst = dst
+        reply = await ipcp.ask(envelope, f"enroll with {dst}", times.ENROLL_TIME)
+        self._joined(ipcp, reply)
+        return ipcp
+
+    @staticmethod
+    def _joined(ipcp: Ipcp, reply: Envelope) -> None:
+        ipcp.layer = reply.ipcp_layer.layer
+        ipcp.hash = reply.ipcp_layer.hash
+        ipcp.state = "operational"
+        log.info("IPCP %s is a member of layer %s", ipcp.name, ipcp.layer)
+
+    async def connect(self, body: IpcpConnect | IpcpDisconnect) -> None:
+        """Connect or disconnect a component of an IPCP."""
+        ipcp = self.find(body.pid)
+        check_name(body.dst)
+        if ipcp.type not in (UNICAST, BROADCAST):
+            raise Refused(
+                EIPCPTYPE, f'IPCP "{ipcp.name}" is of type {type_word(ipcp.type)}, which has no connections'
+            )
+        if isinstance(body, IpcpConnect):
+            await ipcp.ask(Envelope(ipcp_connect=body), f"connect to {body.dst}", times.CONNECT_TIME)
+        else:
+            await ipcp.ask(
+                Envelope(ipcp_disconnect=body), f"disconnect from {body.dst}", times.DISCONNECT_TIME
+            )
+
+    # ------------------------------------------------------------ directory
+
+    async def register(self, name: str, pid: int) -> None:
+        """Make a name reachable over the layer of an IPCP."""
+        entry = self._registry.name(name)
+        ipcp = self.find(pid)
+        if pid in entry.registrations:
+            raise Refused(
+                errno.EEXIST,
+                f'"{name}" is registered with IPCP "{ipcp.name}" already; see `irm name show {name}`',
+            )
+        digest = name_hash(ipcp.hash, name)
+        envelope = Envelope()
+        envelope.ipcp_reg.hash = digest
+        await ipcp.ask(envelope, f"register {name}", times.REGISTER_TIME)
+        if not entry.alive:
+            await self._unregister(ipcp, name, digest)
+            raise Refused(errno.ECANCELED, f'name "{name}" was destroyed while it was being registered')
+        if self.table.get(pid) is ipcp:
+            entry.registrations[pid] = digest
+            log.info("registered %s with IPCP %s as %s", name, ipcp.name, digest.hex()[:8])
+
+    async def unregister(self, name: str, pid: int) -> None:
+        """Undo `register`."""
+        entry = self._registry.name(name)
+        ipcp = self.find(pid)
+        digest = entry.registrations.get(pid)
+        if digest is None:
+            raise Refused(
+                errno.ENOENT,
+                f'"{name}" is not registered with IPCP "{ipcp.name}"; see `irm name show {name}`',
+            )
+        await self._unregister(ipcp, name, digest)
+        entry.registrations.pop(pid, None)
+        log.info("unregistered %s from IPCP %s", name, ipcp.name)
+
+    async def _unregister(self, ipcp: Ipcp, name: str, digest: bytes) -> None:
+        envelope = Envelope()
+        envelope.ipcp_unreg.hash = digest
+        await ipcp.ask(envelope, f"unregister {name}", times.UNREGISTER_TIME)
+
+    async def withdraw(self, entry: Name) -> None:
+        """Undo every registration of a name that was destroyed; what does not answer is logged."""
+        for pid, digest in list(entry.registrations.items()):
+            ipcp = self.table.get(pid)
+            if ipcp is None:
+                continue
+            try:
+                await self._unregister(ipcp, entry.name, digest)
+            except Refused as refused:
+                log.warning("%s stays registered with IPCP %s: %s", entry.name, ipcp.name, refused.text)
+        entry.registrations.clear()

@@ -1,0 +1,98 @@
+"""`irmd`: the IPC Resource Manager daemon, in the foreground (spec/cli-api.md 2)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import signal
+import sys
+
+from ouroboros import log as daemon_log
+from ouroboros.rundir import default_rundir
+from ouroboros.version import __version__
+
+USAGE = """\
+Usage: irmd [OPTION]...
+The IPC Resource Manager daemon of Ouroboros.
+
+  --stdout        log to standard output instead of the system's log
+  --config PATH   set the system up as the TOML file PATH says
+  --version       print the version and exit
+  --help          print this text and exit
+
+Everything of the system is in its run directory: OUROBOROS_RUNDIR, or by default
+/run/ouroboros for root and $XDG_RUNTIME_DIR/ouroboros for others."""
+
+log = logging.getLogger("irmd")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run an IRMd. Returns the exit code: 0 after an orderly stop, 1 after any failure."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    stdout = False
+    path: str | None = None
+    while arguments:
+        option = arguments.pop(0)
+        if option == "--stdout":
+            stdout = True
+        elif option == "--config" and arguments:
+            path = arguments.pop(0)
+        elif option == "--version" and not arguments:
+            print(f"Ouroboros version {__version__}")
+            return 0
+        elif option in ("--help", "help", "-h"):
+            print(USAGE)
+            return 0
+        else:
+            print(USAGE)
+            return 1
+    return _run(path, stdout=stdout)
+
+
+def _run(path: str | None, *, stdout: bool) -> int:
+    # Imported here: `irmd --version` and a refused start need none of it.
+    from .config import Config, ConfigError, read
+    from .rundir import RunDir, RunDirError
+
+    daemon_log.set_comm("irmd")
+    visible = daemon_log.start("irmd", stdout=stdout)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    try:
+        config = read(path) if path is not None else Config()
+        daemon_log.start("irmd", stdout=stdout, debug=config.settings.debug)
+        _raise_limit()
+        with RunDir(default_rundir()) as rundir:
+            status = asyncio.run(_live(rundir, config, stdout=stdout))
+        log.info("Ouroboros IPC Resource Manager daemon exited. Bye.")
+        return status
+    except (ConfigError, RunDirError, OSError, MemoryError) as error:
+        log.error("%s", error)
+        if not visible:
+            print(f"irmd: {error}", file=sys.stderr)
+        return 1
+    finally:
+        logging.shutdown()
+
+
+async def _live(rundir: object, config: object, *, stdout: bool) -> int:
+    from .config import Config
+    from .daemon import Irmd
+    from .rundir import RunDir
+
+    assert isinstance(rundir, RunDir) and isinstance(config, Config)
+    return await Irmd(asyncio.get_running_loop(), rundir, config, stdout=stdout).run()
+
+
+def _raise_limit() -> None:
+    """As many descriptors as allowed: each process takes five, each pair of processes one or two."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError) as error:
+        log.warning("cannot raise the limit on file descriptors (pid %d): %s", os.getpid(), error)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

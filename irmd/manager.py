@@ -1,0 +1,226 @@
+"""What may be asked of the IRMd by those who manage it: IPCPs, names, bindings, lists (spec/irm-rpc.md 2.1).
+
+One method for each request. The configuration file uses the same methods.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import stat
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from ouroboros.rpc.messages_pb2 import Envelope, NameInfo, NameSecPaths
+
+from .broker import Broker
+from .ipcp import Ipcp
+from .ipcps import Ipcps
+from .peer import Peer, start_time
+from .readout import Readout
+from .refused import Refused
+from .registry import ProgramBinding, Registry, SecurityPaths, check_name
+
+log = logging.getLogger("irmd/manage")
+
+ARGS_MAX = 16 * 1024
+"""Octets of arguments of a bound program."""
+
+Answer = Envelope | Coroutine[Any, Any, Envelope]
+
+
+class Manager:
+    """Carries out management requests; each raises Refused."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        registry: Registry,
+        ipcps: Ipcps,
+        broker: Broker,
+        readout: Readout,
+    ) -> None:
+        self._loop = loop
+        self._registry = registry
+        self._ipcps = ipcps
+        self._broker = broker
+        self._watched: dict[int, int] = {}  # pidfd by pid of processes that were bound by pid
+        self.handlers: dict[str, Callable[[Envelope, Peer], Answer]] = {
+            "ipcp_create": lambda envelope, peer: self._ipcp_create(envelope),
+            "ipcp_destroy": lambda envelope, peer: self._ipcp_destroy(envelope),
+            "ipcp_bootstrap": lambda envelope, peer: self._ipcp_bootstrap(envelope),
+            "ipcp_enroll": lambda envelope, peer: self._ipcp_enroll(envelope),
+            "ipcp_connect": lambda envelope, peer: self._ipcp_connect(envelope),
+            "ipcp_disconnect": lambda envelope, peer: self._ipcp_connect(envelope),
+            "ipcp_list": lambda envelope, peer: readout.ipcps(envelope),
+            "bind_program": self._bind_program,
+            "unbind_program": lambda envelope, peer: self._unbind_program(envelope),
+            "bind_process": lambda envelope, peer: self._bind_process(envelope),
+            "unbind_process": lambda envelope, peer: self._unbind_process(envelope),
+            "name_create": lambda envelope, peer: self._name_create(envelope),
+            "name_destroy": lambda envelope, peer: self._name_destroy(envelope),
+            "name_register": lambda envelope, peer: self._name_register(envelope),
+            "name_unregister": lambda envelope, peer: self._name_unregister(envelope),
+            "name_list": lambda envelope, peer: readout.names(envelope),
+            "flow_list": lambda envelope, peer: readout.flows(envelope),
+            "pool_list": lambda envelope, peer: readout.pools(envelope),
+        }
+
+    # ------------------------------------------------------------ IPCPs
+
+    async def _ipcp_create(self, envelope: Envelope) -> Envelope:
+        body = envelope.ipcp_create
+        return _info(await self._ipcps.create(body.name, body.type))
+
+    async def _ipcp_destroy(self, envelope: Envelope) -> Envelope:
+        await self._ipcps.destroy(envelope.ipcp_destroy.pid)
+        return Envelope()
+
+    async def _ipcp_bootstrap(self, envelope: Envelope) -> Envelope:
+        return _info(await self._ipcps.bootstrap(envelope))
+
+    async def _ipcp_enroll(self, envelope: Envelope) -> Envelope:
+        body = envelope.ipcp_enroll
+        return _info(await self._ipcps.enroll(body.pid, body.dst))
+
+    async def _ipcp_connect(self, envelope: Envelope) -> Envelope:
+        if envelope.WhichOneof("body") == "ipcp_connect":
+            await self._ipcps.connect(envelope.ipcp_connect)
+        else:
+            await self._ipcps.connect(envelope.ipcp_disconnect)
+        return Envelope()
+
+    # ------------------------------------------------------------ bindings
+
+    def _bind_program(self, envelope: Envelope, peer: Peer) -> Envelope:
+        body = envelope.bind_program
+        self.bind_program(
+            body.name, body.path, auto=body.auto, args=tuple(body.args), uid=peer.uid, gid=peer.gid
+        )
+        return Envelope()
+
+    def bind_program(
+        self, name: str, path: str, *, auto: bool, args: tuple[str, ...], uid: int, gid: int
+    ) -> None:
+        """Bind a program to a name; `uid` and `gid` are whom it is started as."""
+        check_name(name)
+        real = check_program(path, auto=auto)
+        if sum(len(arg.encode()) + 1 for arg in args) > ARGS_MAX:
+            raise Refused(errno.E2BIG, f"the arguments of {path} are longer than {ARGS_MAX} octets")
+        if any("\0" in arg for arg in args):
+            raise Refused(errno.EINVAL, f"an argument of {path} has a NUL character")
+        self._registry.bind_program(name, ProgramBinding(real, auto, args, uid, gid))
+        log.info("bound program %s to %s%s", real, name, " (started on demand)" if auto else "")
+
+    def _unbind_program(self, envelope: Envelope) -> Envelope:
+        body = envelope.unbind_program
+        # What was bound may have been removed from the disk since: take the path as it is then.
+        path = os.path.realpath(body.path) if os.path.isabs(body.path) else body.path
+        self._registry.unbind_program(path, body.name)
+        log.info("unbound program %s from %s", path, body.name or "all names")
+        return Envelope()
+
+    def _bind_process(self, envelope: Envelope) -> Envelope:
+        body = envelope.bind_process
+        self.bind_process(body.pid, body.name)
+        return Envelope()
+
+    def bind_process(self, pid: int, name: str) -> None:
+        """Bind a running process to a name, whether it uses Ouroboros yet or not."""
+        check_name(name)
+        started = start_time(pid) if pid else 0
+        if not started:
+            raise Refused(errno.ESRCH, f"there is no process {pid}")
+        self._watch(pid)
+        self._registry.bind_process(pid, name, started=started)
+        for process in self._registry.of_pid(pid):
+            self._broker.bound(process)
+        log.info("bound process %d to %s", pid, name)
+
+    def _unbind_process(self, envelope: Envelope) -> Envelope:
+        body = envelope.unbind_process
+        names = [name for process in self._registry.of_pid(body.pid) for name in process.names]
+        self._registry.unbind_process(body.pid, body.name)
+        for name in names:
+            self._broker.recheck(name)
+        log.info("unbound process %d from %s", body.pid, body.name or "all names")
+        return Envelope()
+
+    def _watch(self, pid: int) -> None:
+        """Notice the end of a process that was bound by its pid, before the pid is used again."""
+        if pid in self._watched:
+            return
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            raise Refused(errno.ESRCH, f"there is no process {pid}") from None
+        self._watched[pid] = pidfd
+        self._loop.add_reader(pidfd, self._ended, pid)
+
+    def _ended(self, pid: int) -> None:
+        pidfd = self._watched.pop(pid)
+        self._loop.remove_reader(pidfd)
+        os.close(pidfd)
+        self._registry.forget_pid(pid)
+
+    # ------------------------------------------------------------ names
+
+    def _name_create(self, envelope: Envelope) -> Envelope:
+        self.create_name(envelope.name_create.info)
+        return Envelope()
+
+    def create_name(self, info: NameInfo) -> None:
+        """Create a name; one that exists stays as it is."""
+        server, client = _paths(info.server), _paths(info.client)
+        _, made = self._registry.create_name(info.name, lb=info.lb, server=server, client=client)
+        if made:
+            log.info("created name %s", info.name)
+
+    async def _name_destroy(self, envelope: Envelope) -> Envelope:
+        entry = self._registry.destroy_name(envelope.name_destroy.name)
+        self._broker.recheck(entry)
+        await self._ipcps.withdraw(entry)
+        log.info("destroyed name %s", entry.name)
+        return Envelope()
+
+    async def _name_register(self, envelope: Envelope) -> Envelope:
+        body = envelope.name_register
+        await self._ipcps.register(body.name, body.pid)
+        return Envelope()
+
+    async def _name_unregister(self, envelope: Envelope) -> Envelope:
+        body = envelope.name_unregister
+        await self._ipcps.unregister(body.name, body.pid)
+        return Envelope()
+
+    def close(self) -> None:
+        """Give the pidfds back."""
+        for pid in list(self._watched):
+            self._ended(pid)
+
+
+def _info(ipcp: Ipcp) -> Envelope:
+    return Envelope(ipcp_info=ipcp.info())
+
+
+def _paths(paths: NameSecPaths) -> SecurityPaths:
+    for path in (paths.enc, paths.crt, paths.key):
+        if path and not os.path.isfile(path):
+            raise Refused(errno.ENOENT, f"{path} does not exist or is not a file")
+    return SecurityPaths(paths.enc, paths.crt, paths.key)
+
+
+def check_program(path: str, *, auto: bool) -> str:
+    """The real path of a program that can be bound. Raises Refused(ENOENT, EACCES, EINVAL)."""
+    if not os.path.isabs(path) or "\0" in path:
+        raise Refused(errno.EINVAL, f'"{path}" is not an absolute path of a program')
+    real = os.path.realpath(path)
+    try:
+        mode = os.stat(real).st_mode
+    except OSError:
+        raise Refused(errno.ENOENT, f"{path} does not exist.") from None
+    if not stat.S_ISREG(mode) or (auto and not mode & 0o111):
+        raise Refused(errno.EACCES, f"Cannot execute {path}, please check permissions.")
+    return real

@@ -1,0 +1,53 @@
+"""A process that uses Ouroboros: its identity, its pool, its event regions and its flow descriptors.
+
+One record for each connection of kind application or IPCP (paper 5.2: the process table). Its token names
+it in shared memory and is never used again, so nothing of a dead process can be taken for a living one's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .flow import Numbers
+
+if TYPE_CHECKING:
+    from ouroboros.rpc.aio_session import Session
+
+    from .acceptor import Acceptor
+    from .flow import Flow
+    from .ipcp import Ipcp
+    from .memory import Events, Pool
+    from .peer import Peer
+    from .registry import Name
+    from .request import Request
+
+
+@dataclass(slots=True, eq=False)
+class Process:
+    """A process that said Hello and has not ended."""
+
+    token: int
+    peer: Peer
+    program: str
+    """Real path of its program or script."""
+    session: Session
+    pool: Pool
+    fds: Numbers
+    events: dict[int, Events] = field(default_factory=dict)
+    """Event region by pool id: an application has one, an IPCP one for each trust domain."""
+    ipcp: Ipcp | None = None
+    names: dict[Name, None] = field(default_factory=dict)
+    """Names it is bound to."""
+    accepts: dict[Acceptor, None] = field(default_factory=dict)
+    """Its accepts that wait."""
+    flows: dict[int, Flow] = field(default_factory=dict)
+    """Flows by descriptor."""
+    pending: dict[int, Request] = field(default_factory=dict)
+    """Asynchronous requests by descriptor, until the process gives the descriptor back."""
+    known: set[tuple[int, int]] = field(default_factory=set)
+    """Shared-memory objects (kind, id) that it has been sent."""
+    gone: bool = False
+
+    def __str__(self) -> str:
+        return f"process {self.peer.pid} ({self.program})"

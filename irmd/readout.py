@@ -1,0 +1,169 @@
+"""What the IRMd shows of itself: lists of IPCPs, names, flows and pools, in pages that fit a message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from google.protobuf.message import Message
+
+from ouroboros.rpc.messages_pb2 import (
+    BoundProcess,
+    BoundProgram,
+    Envelope,
+    FlowEnd,
+    FlowInfo,
+    NameInfo,
+    NameSecPaths,
+    PoolHolder,
+    PoolInfo,
+    Registration,
+)
+
+from .flow import Flow, FlowTable
+from .ipcps import Ipcps
+from .registry import Name, Registry
+
+if TYPE_CHECKING:
+    from .memory import Memory, Pool
+    from .process import Process
+
+PAGE = 48 * 1024
+"""Octets of entries in one message; the rest is asked for with the offset in `next`."""
+
+Entry = TypeVar("Entry")
+Row = TypeVar("Row", bound=Message)
+
+
+class Readout:
+    """Answers to the list requests."""
+
+    def __init__(self, registry: Registry, ipcps: Ipcps, flows: FlowTable, memory: Memory) -> None:
+        self._registry = registry
+        self._ipcps = ipcps
+        self._flows = flows
+        self._memory = memory
+
+    def ipcps(self, envelope: Envelope) -> Envelope:
+        """All IPCPs, by type and pid."""
+        answer = Envelope()
+        table = answer.ipcp_table
+        rows, table.next = page(self._ipcps.listed(), envelope.ipcp_list.offset, lambda ipcp: ipcp.info())
+        table.ipcps.extend(rows)
+        return answer
+
+    def names(self, envelope: Envelope) -> Envelope:
+        """All names, or one, with who is bound and where they are registered."""
+        body = envelope.name_list
+        if body.name:
+            entries = [self._registry.name(body.name)]
+        else:
+            entries = sorted(self._registry, key=lambda entry: entry.name)
+        answer = Envelope()
+        table = answer.name_table
+        rows, table.next = page(entries, body.offset, self._name)
+        table.names.extend(rows)
+        return answer
+
+    def flows(self, envelope: Envelope) -> Envelope:
+        """All flows, pending ones too, by id."""
+        entries = sorted(self._flows.flows.values(), key=lambda flow: flow.id)
+        answer = Envelope()
+        table = answer.flow_table
+        rows, table.next = page(entries, envelope.flow_list.offset, _flow)
+        table.flows.extend(rows)
+        return answer
+
+    def pools(self, envelope: Envelope) -> Envelope:
+        """All packet pools, with who holds how many blocks."""
+        pools = sorted(self._memory.pools.values(), key=lambda pool: pool.id)
+        answer = Envelope()
+        table = answer.pool_table
+        rows, table.next = page(pools, envelope.pool_list.offset, self._pool)
+        table.pools.extend(rows)
+        return answer
+
+    def _name(self, entry: Name) -> NameInfo:
+        info = NameInfo(name=entry.name, lb=entry.lb)  # type: ignore[arg-type]
+        for paths, shown in ((entry.server, info.server), (entry.client, info.client)):
+            shown.CopyFrom(NameSecPaths(enc=paths.enc, crt=paths.crt, key=paths.key))
+        info.programs.extend(
+            BoundProgram(path=binding.path, auto=binding.auto, args=binding.args)
+            for binding in entry.programs.values()
+        )
+        waiting: dict[Process, int] = {}
+        for acceptor in entry.accepting:
+            waiting[acceptor.process] = waiting.get(acceptor.process, 0) + 1
+        info.processes.extend(
+            BoundProcess(pid=process.peer.pid, program=process.program, accepting=waiting.get(process, 0))
+            for process in entry.processes
+        )
+        for pid, digest in entry.registrations.items():
+            ipcp = self._ipcps.table.get(pid)
+            if ipcp is not None:
+                info.registrations.append(
+                    Registration(pid=pid, ipcp=ipcp.name, layer=ipcp.layer, hash=digest.hex())
+                )
+        while info.ByteSize() > PAGE:  # thousands of processes bound to one name: show as many as fit
+            del info.processes[len(info.processes) // 2 :]
+        return info
+
+    def _pool(self, pool: Pool) -> PoolInfo:
+        info = PoolInfo(name=pool.name, uid=pool.uid, octets=pool.octets, failures=pool.failures)
+        holders = pool.holders()
+        for at, count in enumerate(pool.counts()):
+            row = info.classes.add(size=count.size, total=count.total, free=count.free)
+            for token, blocks in holders.items():
+                if blocks[at]:
+                    process = self._registry.processes.get(token)
+                    row.holders.append(
+                        PoolHolder(
+                            pid=process.peer.pid if process else 0,
+                            program=process.program if process else "",
+                            blocks=blocks[at],
+                        )
+                    )
+        while info.ByteSize() > PAGE:
+            for row in info.classes:
+                del row.holders[len(row.holders) // 2 :]
+        return info
+
+
+def _flow(flow: Flow) -> FlowInfo:
+    info = FlowInfo(
+        flow_id=flow.id,
+        state=flow.state.value,
+        name=flow.name,
+        layer=flow.layer,
+        qos=flow.qos,
+        down=flow.down,
+    )
+    if flow.memory is None:
+        if flow.asker is not None:
+            process, fd = flow.asker
+            info.ends.append(FlowEnd(pid=process.peer.pid, fd=fd, program=process.program))
+        return info
+    for side, end in enumerate(flow.ends):
+        info.ends.append(
+            FlowEnd(
+                pid=end.process.peer.pid,
+                fd=end.fd,
+                program=end.process.program,
+                queued=flow.memory.queued(side),
+                packets=flow.memory.written(side),
+            )
+        )
+    return info
+
+
+def page(entries: Sequence[Entry], offset: int, row: Callable[[Entry], Row]) -> tuple[Iterable[Row], int]:
+    """Rows from `offset` on that fit a message, and the offset of the next page (0: there is none)."""
+    rows: list[Row] = []
+    octets = 0
+    for at in range(offset, len(entries)):
+        made = row(entries[at])
+        octets += made.ByteSize() + 8
+        if octets > PAGE and rows:
+            return rows, at
+        rows.append(made)
+    return rows, 0

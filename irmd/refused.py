@@ -1,0 +1,13 @@
+"""What the IRMd answers when it cannot do what was asked: an errno and a line fit for a person."""
+
+from __future__ import annotations
+
+
+class Refused(Exception):
+    """A request was refused. `errno` is one of errno or of spec/cli-api.md 4.1; `text` names the object,
+    the reason and, where there is one, the command that mends it."""
+
+    def __init__(self, errno: int, text: str) -> None:
+        super().__init__(text)
+        self.errno = errno
+        self.text = text

@@ -1,0 +1,341 @@
+"""Names, and who is bound to them (paper 2.9 and 5.2, spec/irm-rpc.md 3).
+
+Pure state: no I/O, no clock. Names are bound to programs and to processes and registered with IPCPs, in any
+order; a binding to an unknown name makes the name. Each name keeps the accepts that wait for a flow to it in
+the order in which its load-balancing policy serves them.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ouroboros.errors import ENAME
+from ouroboros.rpc.messages_pb2 import (
+    CRC32,
+    MD5,
+    ROUND_ROBIN,
+    SHA3_224,
+    SHA3_256,
+    SHA3_384,
+    SHA3_512,
+    SPILLOVER,
+)
+
+from .refused import Refused
+
+if TYPE_CHECKING:
+    from .acceptor import Acceptor
+    from .process import Process
+
+NAME_MAX = 255
+"""Longest name, in octets."""
+
+_HASHES: dict[int, Callable[[bytes], bytes]] = {
+    SHA3_224: lambda data: hashlib.sha3_224(data).digest(),
+    SHA3_256: lambda data: hashlib.sha3_256(data).digest(),
+    SHA3_384: lambda data: hashlib.sha3_384(data).digest(),
+    SHA3_512: lambda data: hashlib.sha3_512(data).digest(),
+    CRC32: lambda data: zlib.crc32(data).to_bytes(4, "big"),
+    MD5: lambda data: hashlib.md5(data, usedforsecurity=False).digest(),
+}
+
+
+def name_hash(algorithm: int, name: str) -> bytes:
+    """The hash of a name as layers know it; its length is that of the layer's algorithm (trap 19)."""
+    return _HASHES[algorithm](name.encode())
+
+
+@dataclass(slots=True, frozen=True)
+class SecurityPaths:
+    """Credentials of one side of a name; empty: the default below the security directory."""
+
+    enc: str = ""
+    crt: str = ""
+    key: str = ""
+
+
+@dataclass(slots=True, frozen=True)
+class ProgramBinding:
+    """A program that is bound to a name. `uid` and `gid` are those of who bound it: it is started as them."""
+
+    path: str
+    auto: bool
+    args: tuple[str, ...]
+    uid: int
+    gid: int
+
+
+@dataclass(slots=True, eq=False)
+class Name:
+    """A name: the abstract object that processes are bound to and that is registered in layers."""
+
+    name: str
+    lb: int = SPILLOVER
+    server: SecurityPaths = SecurityPaths()
+    client: SecurityPaths = SecurityPaths()
+    programs: dict[str, ProgramBinding] = field(default_factory=dict)
+    processes: dict[Process, None] = field(default_factory=dict)
+    accepting: OrderedDict[Acceptor, None] = field(default_factory=OrderedDict)
+    """Accepts that wait, next to be served first."""
+    registrations: dict[int, bytes] = field(default_factory=dict)
+    """Hash by token of the IPCP that the name is registered with."""
+    alive: bool = True
+    """False once it has been destroyed: those who waited look here (trap 18)."""
+
+    def startable(self) -> ProgramBinding | None:
+        """The program to start on demand: the one that was bound last."""
+        for binding in reversed(self.programs.values()):
+            if binding.auto:
+                return binding
+        return None
+
+    def enter(self, acceptor: Acceptor) -> None:
+        """A bound process waits in accept: at the tail for round-robin, at the head for spillover."""
+        self.accepting[acceptor] = None
+        if self.lb == SPILLOVER:
+            self.accepting.move_to_end(acceptor, last=False)
+
+    def pick(self, suits: Callable[[Process], bool]) -> Acceptor | None:
+        """The accept to serve next, of those whose process suits. It stays until it is taken."""
+        for acceptor in self.accepting:
+            if suits(acceptor.process):
+                return acceptor
+        return None
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be a name: EINVAL."""
+    if not name:
+        raise Refused(errno.EINVAL, "a name must not be empty")
+    if len(name.encode(errors="replace")) > NAME_MAX:
+        raise Refused(errno.ENAMETOOLONG, f"the name is longer than {NAME_MAX} octets")
+    if not name.isprintable():
+        raise Refused(errno.EINVAL, f"the name {name!r} has characters that cannot be printed")
+
+
+@dataclass(slots=True)
+class _Expected:
+    """Names that a process will be bound to once it opens Ouroboros: it is running, but has not done so."""
+
+    started: int
+    names: dict[str, None] = field(default_factory=dict)
+
+
+class Registry:
+    """The tables of names and processes and the bindings between them."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, Name] = {}
+        self.processes: dict[int, Process] = {}
+        """Processes by token."""
+        self._by_pid: dict[int, dict[Process, None]] = {}
+        self._by_path: dict[str, dict[Name, None]] = {}
+        self._by_hash: dict[int, dict[bytes, Name]] = {}
+        self._expected: dict[int, _Expected] = {}
+
+    # ------------------------------------------------------------ names
+
+    def create_name(
+        self,
+        name: str,
+        *,
+        lb: int = SPILLOVER,
+        server: SecurityPaths | None = None,
+        client: SecurityPaths | None = None,
+    ) -> tuple[Name, bool]:
+        """The name, and whether it is new; one that exists is not changed."""
+        found = self.names.get(name)
+        if found is not None:
+            return found, False
+        check_name(name)
+        if lb not in (ROUND_ROBIN, SPILLOVER):
+            raise Refused(errno.EINVAL, f"load-balance policy {lb} is unknown: round-robin or spillover")
+        entry = Name(name, lb, server or SecurityPaths(), client or SecurityPaths())
+        self.names[name] = entry
+        for algorithm, table in self._by_hash.items():
+            table[name_hash(algorithm, name)] = entry
+        return entry, True
+
+    def name(self, name: str) -> Name:
+        """The name; Refused(ENAME) when it is unknown."""
+        entry = self.names.get(name)
+        if entry is None:
+            raise Refused(
+                ENAME, f'name "{name}" is unknown on this system; `irm name list` shows those that are'
+            )
+        return entry
+
+    def destroy_name(self, name: str) -> Name:
+        """Forget a name and its bindings. Registrations stay in the returned record for the caller to undo."""
+        entry = self.name(name)
+        for path in list(entry.programs):
+            self._drop_program(entry, path)
+        for process in list(entry.processes):
+            self._drop_process(entry, process)
+        for expected in self._expected.values():
+            expected.names.pop(name, None)
+        del self.names[name]
+        for algorithm, table in self._by_hash.items():
+            table.pop(name_hash(algorithm, name), None)
+        entry.alive = False
+        return entry
+
+    def by_hash(self, algorithm: int, digest: bytes) -> Name | None:
+        """The name that a layer knows by this hash."""
+        table = self._by_hash.get(algorithm)
+        if table is None:
+            table = {name_hash(algorithm, name): entry for name, entry in self.names.items()}
+            self._by_hash[algorithm] = table
+        return table.get(digest)
+
+    # ------------------------------------------------------------ programs
+
+    def bind_program(self, name: str, binding: ProgramBinding) -> Name:
+        """Bind a program: processes that announce it from now on are bound to the name."""
+        entry, _ = self.create_name(name)
+        if binding.path in entry.programs:
+            raise Refused(
+                errno.EEXIST,
+                f'program {binding.path} is bound to "{name}" already; to change how, first '
+                f"`irm unbind program {binding.path} name {name}`",
+            )
+        entry.programs[binding.path] = binding
+        self._by_path.setdefault(binding.path, {})[entry] = None
+        return entry
+
+    def unbind_program(self, path: str, name: str = "") -> None:
+        """Undo a binding, or all of that program when no name is given."""
+        if name:
+            entry = self.name(name)
+            if path not in entry.programs:
+                raise Refused(errno.ENOENT, f'program {path} is not bound to "{name}"')
+            self._drop_program(entry, path)
+            return
+        entries = self._by_path.get(path)
+        if not entries:
+            raise Refused(errno.ENOENT, f"program {path} is not bound to any name")
+        for entry in list(entries):
+            self._drop_program(entry, path)
+
+    def _drop_program(self, entry: Name, path: str) -> None:
+        del entry.programs[path]
+        entries = self._by_path[path]
+        del entries[entry]
+        if not entries:
+            del self._by_path[path]
+
+    # ------------------------------------------------------------ processes
+
+    def announce(self, process: Process) -> None:
+        """A process said Hello: it is bound to the names of its program, and to those it was bound to by
+        its pid before it said so."""
+        self.processes[process.token] = process
+        self._by_pid.setdefault(process.peer.pid, {})[process] = None
+        for entry in self._by_path.get(process.program, ()):
+            self._add_process(entry, process)
+        expected = self._expected.get(process.peer.pid)
+        if expected is not None and expected.started == process.peer.started:
+            for name in expected.names:
+                self._add_process(self.create_name(name)[0], process)
+
+    def depart(self, process: Process) -> None:
+        """A process has ended: it leaves every table."""
+        for entry in list(process.names):
+            self._drop_process(entry, process)
+        del self.processes[process.token]
+        same = self._by_pid[process.peer.pid]
+        del same[process]
+        if not same:
+            del self._by_pid[process.peer.pid]
+
+    def of_pid(self, pid: int) -> list[Process]:
+        """The records of process `pid`: one for each of its connections."""
+        return list(self._by_pid.get(pid, ()))
+
+    def bind_process(self, pid: int, name: str, *, started: int) -> Name:
+        """Bind a running process, whose start time is `started`; one that has not opened Ouroboros yet is
+        bound when it does."""
+        entry, _ = self.create_name(name)
+        processes = self.of_pid(pid)
+        expected = self._expected.get(pid)
+        if expected is None or expected.started != started:
+            expected = self._expected[pid] = _Expected(started)
+        if name in expected.names or any(process in entry.processes for process in processes):
+            raise Refused(errno.EEXIST, f'process {pid} is bound to "{name}" already')
+        expected.names[name] = None
+        for process in processes:
+            self._add_process(entry, process)
+        return entry
+
+    def bind_record(self, process: Process, name: str) -> None:
+        """Bind a process that is known to a name; no error when it is bound already."""
+        self._add_process(self.create_name(name)[0], process)
+
+    def unbind_process(self, pid: int, name: str = "") -> None:
+        """Undo a binding, or all of that process when no name is given."""
+        processes = self.of_pid(pid)
+        expected = self._expected.get(pid)
+        entries = [self.name(name)] if name else list(self.names.values())
+        found = False
+        for entry in entries:
+            if expected is not None and expected.names.pop(entry.name, 0) is None:
+                found = True
+            for process in processes:
+                if process in entry.processes:
+                    self._drop_process(entry, process)
+                    found = True
+        if expected is not None and not expected.names:
+            del self._expected[pid]
+        if not found:
+            raise Refused(
+                errno.ENOENT,
+                f"process {pid} is not bound to {f'{chr(34)}{name}{chr(34)}' if name else 'any name'}",
+            )
+
+    def forget_pid(self, pid: int) -> None:
+        """Process `pid` has ended: nothing bound to its number may reach whoever gets it next."""
+        self._expected.pop(pid, None)
+
+    @property
+    def expected(self) -> frozenset[int]:
+        """Pids with bindings of their own."""
+        return frozenset(self._expected)
+
+    def _add_process(self, entry: Name, process: Process) -> None:
+        if process in entry.processes:
+            return
+        entry.processes[process] = None
+        process.names[entry] = None
+        for acceptor in process.accepts:
+            entry.enter(acceptor)
+
+    def _drop_process(self, entry: Name, process: Process) -> None:
+        del entry.processes[process]
+        del process.names[entry]
+        for acceptor in process.accepts:
+            entry.accepting.pop(acceptor, None)
+
+    # ------------------------------------------------------------ accepts
+
+    def begin_accept(self, acceptor: Acceptor) -> None:
+        """A process waits in accept: it may be chosen for every name it is bound to."""
+        process = acceptor.process
+        process.accepts[acceptor] = None
+        for entry in process.names:
+            entry.enter(acceptor)
+
+    def end_accept(self, acceptor: Acceptor) -> None:
+        """An accept was served, timed out or was given up."""
+        process = acceptor.process
+        del process.accepts[acceptor]
+        for entry in process.names:
+            del entry.accepting[acceptor]
+
+    def __iter__(self) -> Iterator[Name]:
+        return iter(self.names.values())

@@ -1,0 +1,380 @@
+"""The RPC server: connections, who is behind them, and which request goes where (paper 5.1, 5.2).
+
+Anything that is not an RPC message, or does not begin with Hello, costs its sender the connection and nobody
+else anything. Processes are watched through a pidfd as well as through their socket: a child that inherited
+the socket must not keep its dead parent alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import inspect
+import logging
+import os
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ouroboros.rpc.aio_session import Session
+from ouroboros.rpc.codec import RPC_VERSION, close_fds
+from ouroboros.rpc.messages_pb2 import Envelope, Hello
+from ouroboros.version import __version__
+
+from .broker import Broker
+from .connection import Connection
+from .flow import FIRST_FD, Numbers
+from .ipcp import Ipcp, type_word
+from .ipcps import Ipcps
+from .manager import Answer, Manager
+from .peer import GROUP, Peer, peer_of, peer_pidfd, start_time, trusted
+from .process import Process
+from .refused import Refused
+from .registry import Registry
+from .settings import Applications, Settings
+
+if TYPE_CHECKING:
+    from .memory import Memory
+    from .superserver import SuperServer
+
+log = logging.getLogger("irmd/rpc")
+
+_APPLICATION = Hello.Kind.APPLICATION
+_TOOL = Hello.Kind.TOOL
+_IPCP = Hello.Kind.IPCP
+_WAITING = frozenset({"flow_alloc", "flow_accept", "flow_join", "ipcp_flow_req"})
+"""Requests that are answered later, possibly."""
+_ACCEPT_BURST = 16
+_ACCEPT_PAUSE = 0.2  # s without accepting when descriptors have run out
+
+FlowHandler = Callable[[Connection, Envelope], None]
+
+
+class Server:
+    """All connections to the IRMd. `wire` completes it; until then it must not listen."""
+
+    manager: Manager
+    broker: Broker
+    ipcps: Ipcps
+    superserver: SuperServer
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        settings: Settings,
+        memory: Memory,
+        registry: Registry,
+        *,
+        managers: int | None,
+        layout_version: int,
+    ) -> None:
+        self._loop = loop
+        self._settings = settings
+        self._memory = memory
+        self._registry = registry
+        self._managers = managers
+        self._layout_version = layout_version
+        self._uid = os.geteuid()
+        self._listener: socket.socket | None = None
+        self._connections: dict[Session, Connection] = {}
+        self._per_uid: dict[int, int] = {}
+        self._ghosts: dict[int, Process | None] = {}  # by pidfd: session over, process still running
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._flow_handlers: dict[str, FlowHandler] = {}
+
+    def wire(self, broker: Broker, ipcps: Ipcps, manager: Manager, superserver: SuperServer) -> None:
+        """Say who carries requests out."""
+        self.broker, self.ipcps, self.manager, self.superserver = broker, ipcps, manager, superserver
+        self._flow_handlers = {
+            "flow_alloc": broker.flow_alloc,
+            "flow_accept": broker.flow_accept,
+            "flow_dealloc": broker.flow_dealloc,
+            "flow_join": broker.flow_join,
+            "cancel": self._cancel,
+            "bye": lambda connection, envelope: None,  # the end of the connection follows
+            "ipcp_flow_req": broker.ipcp_flow_req,
+            "ipcp_flow_alloc_reply": broker.ipcp_flow_alloc_reply,
+            "ipcp_state": self._ipcp_state,
+        }
+
+    # ------------------------------------------------------------ connections
+
+    def listen(self, listener: socket.socket) -> None:
+        """Accept connections on `listener`."""
+        listener.setblocking(False)
+        self._listener = listener
+        self._loop.add_reader(listener.fileno(), self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPT_BURST):
+            listener = self._listener
+            if listener is None:
+                return
+            try:
+                sock, _ = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                # Out of descriptors: the connection stays in the queue; trying again at once would spin.
+                log.error("cannot accept a connection: %s", error.strerror)
+                self._loop.remove_reader(listener.fileno())
+                self._loop.call_later(_ACCEPT_PAUSE, self._resume)
+                return
+            self._admit(sock)
+
+    def _resume(self) -> None:
+        if self._listener is not None:
+            self._loop.add_reader(self._listener.fileno(), self._accept)
+
+    def _admit(self, sock: socket.socket) -> None:
+        try:
+            peer = peer_of(sock)
+            count = self._per_uid.get(peer.uid, 0)
+            if count >= self._settings.connections and peer.uid not in (0, self._uid):
+                log.warning("uid %d has %d connections already, refused pid %d", peer.uid, count, peer.pid)
+                sock.close()
+                return
+            pidfd = peer_pidfd(sock, peer)
+        except (OSError, ProcessLookupError) as error:
+            log.debug("a process ended while it was connecting: %s", error)
+            sock.close()
+            return
+        may = trusted(peer, uid=self._uid, gid=self._managers)
+        self._add(sock, peer, pidfd, may=may)
+
+    def _add(self, sock: socket.socket, peer: Peer, pidfd: int, *, may: bool) -> Connection:
+        session = Session(self._loop, sock, on_message=self._on_message, on_close=self._on_close)
+        connection = Connection(session, peer, pidfd, may)
+        self._connections[session] = connection
+        self._per_uid[peer.uid] = self._per_uid.get(peer.uid, 0) + 1
+        self._loop.add_reader(pidfd, self._process_ended, connection)
+        return connection
+
+    def adopt(self, name: str, kind: int, pid: int, pidfd: int, sock: socket.socket) -> Ipcp:
+        """The connection of an IPCP that was forked with the other end of `sock`."""
+        peer = Peer(pid, self._uid, os.getegid(), frozenset(), start_time(pid))
+        connection = self._add(sock, peer, pidfd, may=True)
+        ipcp = Ipcp(
+            name, kind, pid, pidfd, connection.session, self._loop.create_future(), self._loop.create_future()
+        )
+        connection.ipcp = ipcp
+        return ipcp
+
+    def _on_close(self, session: Session, reason: str) -> None:
+        connection = self._connections.pop(session, None)
+        if connection is None:
+            return
+        peer = connection.peer
+        if reason:
+            log.warning("closed the %s: %s", connection, reason)
+        self._per_uid[peer.uid] -= 1
+        if not self._per_uid[peer.uid]:
+            del self._per_uid[peer.uid]
+        if connection.process is not None:
+            self.broker.process_gone(connection)
+        if connection.pidfd >= 0:
+            if connection.process is None and connection.ipcp is None:
+                self._forget_pidfd(connection)
+            else:
+                # Its blocks return once the process itself has ended, and cannot touch them any more.
+                self._ghosts[connection.pidfd] = connection.process
+
+    def _process_ended(self, connection: Connection) -> None:
+        session = connection.session
+        session.drain()  # what it said before it ended, a deallocation for example, still counts
+        session.close()
+        self._on_close(session, "")
+        self._ghosts.pop(connection.pidfd, None)
+        self._forget_pidfd(connection)
+        if connection.process is not None:
+            self.broker.endpoints.ended(connection.process)
+        if connection.ipcp is not None:
+            self.ipcps.ended(connection.ipcp)
+
+    def _forget_pidfd(self, connection: Connection) -> None:
+        self._loop.remove_reader(connection.pidfd)
+        os.close(connection.pidfd)
+        connection.pidfd = -1
+
+    # ------------------------------------------------------------ messages
+
+    def _on_message(self, session: Session, envelope: Envelope, fds: list[int]) -> None:
+        if fds:
+            close_fds(fds)  # nobody has descriptors to give to the IRMd
+        connection = self._connections.get(session)
+        if connection is None:
+            return
+        body = envelope.WhichOneof("body")
+        try:
+            if connection.kind is None:
+                self._first(connection, envelope, body)
+                return
+            handler = self._flow_handlers.get(body or "")
+            if handler is None:
+                self._manage(connection, envelope, body)
+            elif body in _WAITING and not self._may_wait(connection, envelope):
+                return
+            else:
+                handler(connection, envelope)
+        except Refused as refused:
+            session.refuse(envelope, refused.errno, refused.text)
+        except Exception as error:  # a defect of ours must not take the system down
+            log.exception("cannot handle %s of the %s", body, connection)
+            session.refuse(envelope, errno.EIO, f"the IRMd failed on this request: {type(error).__name__}")
+
+    def _may_wait(self, connection: Connection, envelope: Envelope) -> bool:
+        """Whether a request with this id may be kept; the connection is closed when it makes no sense."""
+        if not envelope.id or envelope.id in connection.requests:
+            connection.session.close(f"request id {envelope.id} is {'in use' if envelope.id else 'reserved'}")
+            return False
+        if len(connection.requests) >= self._settings.requests:
+            raise Refused(errno.EAGAIN, f"{len(connection.requests)} requests are outstanding already")
+        return True
+
+    def _cancel(self, connection: Connection, envelope: Envelope) -> None:
+        number = envelope.cancel.id
+        if connection.requests.get(number, self) is None:  # management: the work goes on, nobody waits
+            del connection.requests[number]
+            connection.session.refuse(Envelope(id=number), errno.EINTR, "given up")
+            return
+        self.broker.cancel(connection, number)
+
+    def _ipcp_state(self, connection: Connection, envelope: Envelope) -> None:
+        if connection.ipcp is None:
+            raise Refused(errno.EPERM, "only an IPCP has a state")
+        self.ipcps.state_changed(connection.ipcp, envelope.ipcp_state.state)
+
+    # ------------------------------------------------------------ Hello
+
+    def _first(self, connection: Connection, envelope: Envelope, body: str | None) -> None:
+        session = connection.session
+        if body != "hello" or not envelope.id:
+            session.close(f"the first message was {body or 'empty'}, not hello")
+            return
+        hello = envelope.hello
+        self._check_versions(hello)
+        if (hello.kind == _IPCP) != (connection.ipcp is not None):
+            raise Refused(errno.EPERM, "IPCPs are started by the IRMd: `irm ipcp create`")
+        answer = Envelope()
+        answer.welcome.version = __version__
+        fds: tuple[int, ...] = ()
+        if hello.kind != _TOOL:
+            fds = self._welcome(connection, hello, answer)
+        connection.kind = hello.kind
+        session.reply(envelope, answer, fds)
+        if connection.process is not None and connection.ipcp is None:
+            log.debug("%s is known", connection.process)
+
+    def _check_versions(self, hello: Hello) -> None:
+        pairs = [("RPC", hello.rpc_version, RPC_VERSION)]
+        if hello.kind != _TOOL:
+            pairs.append(("shared-memory layout", hello.layout_version, self._layout_version))
+        for what, theirs, ours in pairs:
+            if theirs != ours:
+                older = "the library" if theirs < ours else "the IRMd"
+                raise Refused(
+                    errno.EPROTO,
+                    f"{what} version {theirs} of the library ({hello.version or '?'}) and {ours} of the IRMd "
+                    f"({__version__}) do not match: {older} is older, update it",
+                )
+
+    def _welcome(self, connection: Connection, hello: Hello, answer: Envelope) -> tuple[int, ...]:
+        """Make the record of a process. It gets a pool, an event region and an owner token."""
+        ipcp, peer = connection.ipcp, connection.peer
+        if self._settings.applications is Applications.MANAGERS and not connection.trusted:
+            raise Refused(
+                errno.EACCES,
+                f"this IRMd serves applications of its own user, of root and of the group {GROUP} only: "
+                f"`usermod -aG {GROUP} USER`, then log in again",
+            )
+        limit = self._settings.descriptors
+        try:
+            process = Process(
+                token=self._memory.token(),
+                peer=peer,
+                program=f"ipcpd-{type_word(ipcp.type)}" if ipcp is not None else hello.program,
+                session=connection.session,
+                pool=self._memory.pool(peer.uid, trusted=connection.trusted),
+                fds=Numbers(FIRST_FD, limit),
+                ipcp=ipcp,
+            )
+            fds = self.broker.endpoints.welcome(process, answer)
+        except (OSError, MemoryError) as error:
+            raise Refused(errno.ENOMEM, f"no shared memory for another process: {error}") from None
+        answer.welcome.max_flows = limit
+        connection.process = process
+        if ipcp is not None:
+            ipcp.process = process
+        self._registry.announce(process)
+        name = self.superserver.name_of(peer.pid)
+        if name is not None:
+            # Started for this name: bound to it whatever path it goes by (a wrapper, an interpreter).
+            self._registry.bind_record(process, name)
+        return fds
+
+    # ------------------------------------------------------------ management
+
+    def _manage(self, connection: Connection, envelope: Envelope, body: str | None) -> None:
+        handler = self.manager.handlers.get(body or "")
+        if handler is None or not envelope.id:
+            connection.session.close(f"unexpected message: {body or 'empty'}")
+            return
+        if not connection.trusted:
+            raise Refused(
+                errno.EACCES,
+                f"managing this IRMd needs its own user, root, or the group {GROUP}: "
+                f"`usermod -aG {GROUP} USER`, then log in again",
+            )
+        if not self._may_wait(connection, envelope):
+            return
+        answer = handler(envelope, connection.peer)
+        if isinstance(answer, Envelope):
+            connection.session.reply(envelope, answer)
+            return
+        connection.requests[envelope.id] = None
+        task = self._loop.create_task(self._finish(connection, envelope, answer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _finish(self, connection: Connection, envelope: Envelope, answer: Answer) -> None:
+        try:
+            assert inspect.iscoroutine(answer)
+            reply: Envelope = await answer
+            reply.id, reply.reply = envelope.id, True
+        except Refused as refused:
+            reply = Envelope(id=envelope.id, reply=True, error=refused.errno, text=refused.text)
+        except Exception as error:
+            log.exception("cannot handle %s of the %s", envelope.WhichOneof("body"), connection)
+            reply = Envelope(
+                id=envelope.id,
+                reply=True,
+                error=errno.EIO,
+                text=f"the IRMd failed on this request: {type(error).__name__}",
+            )
+        if envelope.id in connection.requests:
+            del connection.requests[envelope.id]
+            connection.session.send(reply)
+
+    # ------------------------------------------------------------ stop
+
+    def stop_listening(self) -> None:
+        """No new connection is accepted."""
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener.fileno())
+            self._listener.close()
+            self._listener = None
+
+    def close(self) -> None:
+        """End every connection: each flow goes down, so that nobody waits for a system that is gone."""
+        for task in self._tasks:
+            task.cancel()
+        for session, connection in list(self._connections.items()):
+            session.close()
+            self._on_close(session, "")
+            if connection.pidfd >= 0:
+                self._ghosts.pop(connection.pidfd, None)
+                self._forget_pidfd(connection)
+        for pidfd in list(self._ghosts):
+            self._loop.remove_reader(pidfd)
+            os.close(pidfd)
+        self._ghosts.clear()

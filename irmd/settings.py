@@ -1,0 +1,47 @@
+"""Limits and policies of the IRMd: table `[irmd]` of the configuration file, with their defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+MAX_DESCRIPTORS = 16384
+
+
+class Applications(Enum):
+    """Who may have flows."""
+
+    ANY = "any"
+    MANAGERS = "managers"
+
+
+@dataclass(slots=True, frozen=True)
+class Settings:
+    """What can be set; numbers are counts, times are seconds."""
+
+    applications: Applications = Applications.ANY
+    flows: int = 10240
+    """Flows of the whole system."""
+    descriptors: int = 4096
+    """Flow descriptors of one process."""
+    connections: int = 1024
+    """Connections of one user; the IRMd's own user and root are bounded by the file descriptors only."""
+    requests: int = 1024
+    """Requests of one connection that are not answered yet."""
+    instances: int = 16
+    """Running instances of a program that is started on demand, for one name."""
+    grace: float = 5.0
+    """How long what the IRMd started may take to end before it is killed."""
+    debug: bool = False
+    """Write debug lines to the log."""
+
+
+LIMITS: dict[str, tuple[float, float]] = {
+    "flows": (1, 1 << 20),
+    "descriptors": (1, MAX_DESCRIPTORS),
+    "connections": (1, 1 << 20),
+    "requests": (1, 1 << 20),
+    "instances": (1, 1 << 16),
+    "grace": (0.1, 3600.0),
+}
+"""Least and greatest value of each number."""
