@@ -1,9 +1,10 @@
-"""Machine: what the figures of a run depend on."""
+"""Machine: what the figures of a run depend on, and who else used it meanwhile."""
 
 from __future__ import annotations
 
 import os
 import platform
+from time import monotonic
 from typing import Any
 
 
@@ -31,3 +32,27 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "load": round(os.getloadavg()[0], 2),
     }
+
+
+def _busy() -> float:
+    """Processor time that the machine has used so far, stolen time included, in seconds of one core."""
+    with open("/proc/stat", encoding="utf-8") as lines:
+        user, nice, system, _idle, _wait, irq, softirq, steal = map(int, lines.readline().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+class Others:
+    """How much of the machine others use while this run goes on."""
+
+    def __init__(self) -> None:
+        self._before = self._now()
+
+    @staticmethod
+    def _now() -> tuple[float, float]:
+        own = os.times()  # with all children that have ended
+        return monotonic(), _busy() - own.user - own.system - own.children_user - own.children_system
+
+    def cores(self) -> float:
+        """Cores that were busy with others since the start, on average; meaningful once our children have ended."""
+        (began, before), (now, after) = self._before, self._now()
+        return round(max(after - before, 0.0) / max(now - began, 1e-9), 2)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tests.bench.goal import OURS, PEER, Verdict, judge, ratio, table_of
-from tests.bench.row import TRANSFER, UNITS, Key, Mode, Row, What
+from tests.bench.row import TRANSFER, UNITS, Key, Mode, Row
 
 SUBJECTS = (OURS, "seqpacket", "udp", "pipe", "zmq", "floor")
 
@@ -91,6 +91,3 @@ def table(machine: Mapping[str, Any], rows: Sequence[Row], notes: Sequence[str] 
         reached = sum(v.reached for v in verdicts.values())
         out.append(f"goals reached: {reached} of {len(verdicts)} measured")
     return "\n".join(out)
-
-
-__all__ = ["SUBJECTS", "What", "align", "figure", "mark", "table"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.bench.machine import describe
+from tests.bench.machine import Others, describe
 from tests.bench.row import UNITS, Mode, What, row, significant, to_json
 
 
@@ -39,6 +39,10 @@ def test_machine_can_be_written() -> None:
     facts = json.loads(to_json(describe(), []))["machine"]
     assert facts["cores"] >= 1
     assert facts["kernel"] and facts["python"]
+
+
+def test_others_never_take_less_than_nothing() -> None:
+    assert Others().cores() >= 0
 
 
 def test_five_significant_digits() -> None:
