@@ -65,6 +65,11 @@ static void activate(struct relay *relay, struct port *port)
         relay->active = port;
 }
 
+static uint32_t port_room(struct port *port)
+{
+        return budget_room(&port->budget, &port->tx, port->pool);
+}
+
 enum verdict { MOVED, DROPPED };
 
 /* Between domains: the packet is copied, and the block given back to the pool it came from. */
@@ -80,6 +85,7 @@ static enum verdict copy_across(struct port *from, struct port *to, uint64_t slo
                 memcpy(pool_block(to->pool, c, (uint32_t)block) + HEADROOM, packet, length);
                 pool_give(to->pool, (uint32_t)block, to->tx.owner);
                 ring_put(&to->tx, ahead, SLOT(block, HEADROOM, length));
+                budget_charge(&to->budget, &to->tx, ahead, to->pool, c);
         }
         if (!pool_free(from->pool, SLOT_BLOCK(slot), from->rx.owner))
                 from->refused++;
@@ -107,6 +113,7 @@ static enum verdict move(struct port *from, struct port *to, uint64_t slot, uint
         }
         CRASH(14);
         ring_put(&to->tx, ahead, slot);
+        budget_charge(&to->budget, &to->tx, ahead, to->pool, pool_class_of(to->pool, SLOT_BLOCK(slot)));
         return MOVED;
 }
 
@@ -120,10 +127,8 @@ static uint32_t forward(struct port *from, struct port *to)
                 return 0;
         if (ready > BATCH)
                 ready = BATCH;
-        room = ring_room(&to->tx);
-        if (room == 0)
-                return 0;
-        for (taken = 0; taken < ready && moved < room; taken++) {
+        room = port_room(to);
+        for (taken = 0; taken < ready && moved < room && !budget_spent(&to->budget); taken++) {
                 uint64_t slot = ring_peek(&from->rx, taken);
 
                 if (taken + 8 < ready) {
@@ -136,6 +141,8 @@ static uint32_t forward(struct port *from, struct port *to)
                 if (move(from, to, slot, moved) == MOVED)
                         moved++;
         }
+        if (taken == 0)
+                return 0;
         from->packets += taken;
         if (moved > 0) {
                 wanted = ring_publish(&to->tx, moved);
@@ -155,7 +162,7 @@ static bool quiet(struct port *port)
         if (ring_ready(&port->rx) == 0 || port->pair == NULL)
                 return true;
         ring_ask(&port->pair->tx.shm->prod_wait, WAIT_EVENT);
-        return ring_room(&port->pair->tx) == 0;
+        return port_room(port->pair) == 0;
 }
 
 /* One round over the active ports. Returns how many packets were moved. */
@@ -208,6 +215,13 @@ static bool collect(struct relay *relay)
         return any;
 }
 
+/* For polling, which changes nothing: room as last seen, or the reader has moved since. */
+static bool may_have_room(const struct port *port)
+{
+        return (!budget_spent(&port->budget) && port->tx.at - port->tx.other < RING_SLOTS) ||
+               atomic_load_explicit(&port->tx.shm->tail, memory_order_relaxed) != port->tx.other;
+}
+
 static bool rung(const void *arg)
 {
         const struct relay *relay = arg;
@@ -217,8 +231,7 @@ static bool rung(const void *arg)
         for (const struct port *port = relay->active; port != NULL; port = port->next)
                 if (port->pair != NULL &&
                     atomic_load_explicit(&port->rx.shm->head, memory_order_relaxed) != port->rx.at &&
-                    port->pair->tx.at - atomic_load_explicit(&port->pair->tx.shm->tail, memory_order_relaxed) <
-                            RING_SLOTS)
+                    may_have_room(port->pair))
                         return true;
         for (uint32_t r = 0; r < RELAY_REGIONS; r++) {
                 if (relay->regions[r] == NULL)

@@ -26,6 +26,7 @@ struct port {
         struct events *peer; /* its region */
         struct ring rx;
         struct ring tx;
+        struct budget budget; /* of tx */
         struct port *pair;
         uint32_t fd;
         uint32_t peer_fd;

@@ -38,7 +38,6 @@ struct flow *flow_attach(struct pool *pool, struct segment *segment, struct even
         flow->end = &flow->shm->end[spec->side];
         ring_attach(&flow->tx, flow->shm, spec->side, spec->serial, true);
         ring_attach(&flow->rx, flow->shm, 1 - spec->side, spec->serial, false);
-        flow->tx_settled = flow->tx.other;
         return flow;
 }
 

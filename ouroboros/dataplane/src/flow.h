@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#include "budget.h"
 #include "errors.h"
 #include "events.h"
 #include "pool.h"
@@ -40,10 +41,6 @@ struct flow_spec {
         uint64_t max_packet;
 };
 
-/* Octets of large blocks that may be under way in one ring: keeps a slow reader from taking the pool. */
-#define BIG_STRIDE 4096u
-#define BIG_LIMIT (1u << 20)
-
 struct flow {
         struct pool *pool;
         struct segment *segment;
@@ -65,9 +62,7 @@ struct flow {
         bool tx_closed;
         struct ring tx;
         struct poller tx_poller;
-        uint64_t tx_settled; /* ring index up to which large blocks are accounted for */
-        uint32_t tx_big;
-        uint8_t tx_class[RING_SLOTS];
+        struct budget budget;
 
         _Alignas(CACHE_LINE) struct spinlock rx_lock;
         bool rx_closed;

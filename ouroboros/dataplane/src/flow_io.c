@@ -18,38 +18,6 @@ static void tell(struct flow *flow, _Atomic uint32_t *word, uint32_t wanted)
 
 /* ---- writing ---- */
 
-/* Large blocks that the reader has taken no longer count. */
-static void settle(struct flow *flow)
-{
-        for (; flow->tx_big > 0 && flow->tx_settled != flow->tx.other; flow->tx_settled++) {
-                uint32_t stride = flow->pool->classes[flow->tx_class[flow->tx_settled & RING_MASK]].stride;
-
-                if (stride > BIG_STRIDE)
-                        flow->tx_big -= stride;
-        }
-        flow->tx_settled = flow->tx.other;
-}
-
-static uint32_t tx_room(struct flow *flow)
-{
-        uint32_t room = ring_room(&flow->tx);
-
-        if (flow->tx_big >= BIG_LIMIT) {
-                uint64_t tail = atomic_load_explicit(&flow->tx.shm->tail, memory_order_acquire);
-
-                if (flow->tx.at - tail > RING_SLOTS) {
-                        flow->tx.broken = true;
-                        return 0;
-                }
-                flow->tx.other = tail;
-                settle(flow);
-                if (flow->tx_big >= BIG_LIMIT)
-                        return 0;
-                return RING_SLOTS - (uint32_t)(flow->tx.at - tail);
-        }
-        return room;
-}
-
 static int tx_check(const struct flow *flow)
 {
         if (flow->tx_closed)
@@ -79,12 +47,7 @@ static int put(struct flow *flow, uint32_t ahead, const void *packet, size_t len
         pool_give(pool, (uint32_t)block, flow->tx.owner);
         CRASH(5);
         ring_put(&flow->tx, ahead, SLOT(block, HEADROOM, length));
-        if (pool->classes[c].stride > BIG_STRIDE) {
-                if (flow->tx_big == 0)
-                        flow->tx_settled = flow->tx.at + ahead;
-                flow->tx_big += pool->classes[c].stride;
-        }
-        flow->tx_class[(flow->tx.at + ahead) & RING_MASK] = (uint8_t)c;
+        budget_charge(&flow->budget, &flow->tx, ahead, pool, c);
         return 0;
 }
 
@@ -148,7 +111,7 @@ ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengt
                 error = tx_check(flow);
                 if (error != 0)
                         goto out;
-                room = tx_room(flow);
+                room = budget_room(&flow->budget, &flow->tx, flow->pool);
                 if (room > 0)
                         break;
                 if (flow->tx.broken) {
@@ -166,7 +129,7 @@ ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengt
         for (done = 0; done < count && done < room; done++) {
                 size_t length = lengths != NULL ? lengths[done] : each;
 
-                if (flow->tx_big >= BIG_LIMIT)
+                if (budget_spent(&flow->budget))
                         break;
                 error = put(flow, done, packet, length);
                 if (error != 0)

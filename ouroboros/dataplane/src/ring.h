@@ -39,22 +39,25 @@ static inline void ring_attach(struct ring *ring, struct flow_shm *flow, unsigne
         ring->broken = false;
 }
 
-/* Producer: slots free now. The consumer's index is looked at only when the last look is used up. */
+/* Producer: slots free now, as the consumer's index says now. */
+static inline uint32_t ring_room_now(struct ring *ring)
+{
+        uint64_t tail = atomic_load_explicit(&ring->shm->tail, memory_order_seq_cst);
+
+        if (ring->at - tail > RING_SLOTS) {
+                ring->broken = true;
+                return 0;
+        }
+        ring->other = tail;
+        return RING_SLOTS - (uint32_t)(ring->at - tail);
+}
+
+/* Producer: slots free. The consumer's index is looked at only when the last look is used up. */
 static inline uint32_t ring_room(struct ring *ring)
 {
         uint64_t used = ring->at - ring->other;
 
-        if (used >= RING_SLOTS) {
-                uint64_t tail = atomic_load_explicit(&ring->shm->tail, memory_order_seq_cst);
-
-                used = ring->at - tail;
-                if (used > RING_SLOTS) {
-                        ring->broken = true;
-                        return 0;
-                }
-                ring->other = tail;
-        }
-        return RING_SLOTS - (uint32_t)used;
+        return used < RING_SLOTS ? RING_SLOTS - (uint32_t)used : ring_room_now(ring);
 }
 
 /* Producer, room checked: write a slot without publishing it. The block must be the ring's already. */
