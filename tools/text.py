@@ -92,7 +92,7 @@ def guarded(body: Callable[[], int]) -> int:
 
 def reason(error: BaseException) -> str:
     """Why an error happened, as a text for a person."""
-    if type(error) is OSError and error.filename:
+    if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     text = error.strerror if isinstance(error, OSError) else None
     return text or str(error) or type(error).__name__

@@ -72,7 +72,8 @@ def _unregister(arguments: Arguments) -> int:
 
 
 def _registered_name(arguments: Arguments) -> str:
-    return _checked(arguments.operand() or arguments.needed("name"))
+    name = arguments.operand()
+    return _checked(arguments.needed("name") if name is None else name)
 
 
 def _list(arguments: Arguments) -> int:

@@ -1,0 +1,118 @@
+"""Configuration of layers: objects and options say the same (spec cli-api 1.3, 5.1)."""
+
+from __future__ import annotations
+
+import pytest
+
+from ouroboros.ipcp_config import (
+    CongestionAvoidPolicy,
+    DhtConfig,
+    DirConfig,
+    DirectoryHashAlgo,
+    DtConfig,
+    EthConfig,
+    IpcpConfig,
+    IpcpType,
+    LinkStateConfig,
+    LinkStatePolicy,
+    RoutingConfig,
+    Udp4Config,
+    Udp6Config,
+    UnicastConfig,
+)
+from ouroboros.ipcp_options import TYPES, OptionError, check, options_of, type_word
+
+NEEDED = {
+    "udp4": {"ip": "10.0.0.1"},
+    "udp6": {"ip": "fe80::1"},
+    "eth-dix": {"dev": "eth0"},
+    "eth-llc": {"dev": "e"},
+}
+
+
+@pytest.mark.parametrize("word", TYPES)
+def test_defaults_are_the_same_in_both(word: str) -> None:
+    config = IpcpConfig.from_options(IpcpType.from_word(word), "net", NEEDED.get(word, {}))
+    options = config.options()
+    for option in options_of(word):
+        if option.default is not None and not (word == "broadcast" and option.key == "hash"):
+            assert options[option.key] == option.default
+    assert IpcpConfig.from_options(config.ipcp_type, "net", options) == config
+    proto = config.to_proto()
+    assert (proto.layer, proto.type, dict(proto.options)) == ("net", config.ipcp_type, options)
+
+
+def test_objects_as_in_the_binding() -> None:
+    config = IpcpConfig(
+        IpcpType.UNICAST,
+        "net",
+        DirectoryHashAlgo.SHA3_512,
+        unicast=UnicastConfig(
+            DtConfig(routing=RoutingConfig(ls=LinkStateConfig(LinkStatePolicy.ECMP, t_update=20))),
+            DirConfig(dht=DhtConfig(k=4)),
+            cong_avoid=CongestionAvoidPolicy.NONE,
+        ),
+    )
+    options = config.options()
+    assert {key: options[key] for key in ("hash", "routing", "ls_t_update", "dht_k", "congestion")} == {
+        "hash": "SHA3_512",
+        "routing": "ecmp",
+        "ls_t_update": "20",
+        "dht_k": "4",
+        "congestion": "none",
+    }
+    eth = IpcpConfig(IpcpType.ETH_DIX, "net", eth=EthConfig("eth0", 0xBEEF))
+    assert eth.options() == {"dev": "eth0", "ethertype": "0xBEEF", "hash": "SHA3_256"}
+    assert IpcpConfig(IpcpType.UDP4, "net", udp4=Udp4Config("10.0.0.1", "10.0.0.2", 99)).options() == {
+        "ip": "10.0.0.1",
+        "dns": "10.0.0.2",
+        "port": "99",
+    }
+    assert IpcpConfig(IpcpType.UDP6, "net", udp6=Udp6Config("fe80::1")).options() == {
+        "ip": "fe80::1",
+        "port": "3435",
+    }
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        IpcpConfig(IpcpType.ETH_DIX, "net"),
+        IpcpConfig(IpcpType.ETH_DIX, "net", eth=EthConfig("eth0", 5)),
+        IpcpConfig(IpcpType.UDP4, "net", udp4=Udp4Config("0.0.0.0")),
+        IpcpConfig(IpcpType.UNICAST, "net", DirectoryHashAlgo.MD5),
+        IpcpConfig(IpcpType.UNICAST, "net", unicast=UnicastConfig(DtConfig(max_ttl=0))),
+        IpcpConfig(IpcpType.LOCAL, ""),
+        IpcpConfig(IpcpType.LOCAL, "x" * 256),
+    ],
+)
+def test_what_is_illegal(config: IpcpConfig) -> None:
+    with pytest.raises(OptionError):
+        config.to_proto()
+
+
+def test_an_unknown_option_is_named() -> None:
+    with pytest.raises(OptionError, match='Unknown option: "colour"; it must be one of hash ip'):
+        check("local", {"colour": "red"})
+
+
+def test_canonical_values() -> None:
+    assert check(
+        "unicast", {"routing": "link-state", "hash": "sha3_224", "ttl": "007", "directory": "dht"}
+    ) == {
+        "routing": "link_state",
+        "hash": "SHA3_224",
+        "ttl": "7",
+        "directory": "DHT",
+    }
+    assert check("udp6", {"ip": "FE80:0::1"}) == {"ip": "fe80::1"}
+
+
+def test_type_words() -> None:
+    assert type_word("udp") == "udp4"
+    assert type_word("eth", prefix=True) == "eth-dix"
+    assert type_word("u", prefix=True) == "unicast"
+    for word in ("eth", "LOCAL", "", "u"):
+        with pytest.raises(OptionError, match=f'IPCP type "{word}" is unknown'):
+            type_word(word)
+    assert [IpcpType.from_word(word).word for word in TYPES] == list(TYPES)

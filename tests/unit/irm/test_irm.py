@@ -1,0 +1,461 @@
+"""The `irm` command from end to end, against a fake IRMd: output, exit codes, and what is asked of the IRMd."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ouroboros_tools.irm.main import main
+
+from ouroboros.qos import QOS_DATA, QoSSpec
+from tests.unit.irm.fake_irmd import PERMISSION, FakeIrmd, a_flow, a_pool
+
+IPCP_TABLE = """\
++---------+----------------------+------------+----------------------+
+|     pid |                 name |       type |                layer |
++---------+----------------------+------------+----------------------+
+|    1001 |                local |      local |                local |
+|    1002 | a-name-that-is-longer-than-its-column |    unicast |        Not enrolled. |
++---------+----------------------+------------+----------------------+
+
+"""
+
+NAME_TABLE = """\
++----------------------------------------------------+----------------------+
+|                                               name |  load-balance policy |
++----------------------------------------------------+----------------------+
+|                                              oping |            spillover |
++----------------------------------------------------+----------------------+
+"""
+
+
+class Ran:
+    """How a command ended."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code = code
+        self.out = out
+        self.err = err
+
+
+@pytest.fixture
+def irm(capsys: pytest.CaptureFixture[str]) -> object:
+    def run(line: str, *more: str) -> Ran:
+        code = main([*line.split(), *more])
+        return Ran(code, *capsys.readouterr())
+
+    return run
+
+
+def test_ipcp_list(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
+    assert irm("ipcp list").out == "No IPCPs in system.\n\n"
+    irmd.add_ipcp("local", "LOCAL", "local")
+    irmd.add_ipcp("a-name-that-is-longer-than-its-column", "UNICAST")
+    ran = irm("i l")
+    assert (ran.code, ran.out, ran.err) == (0, IPCP_TABLE, "")
+    assert json.loads(irm("ipcp list --json").out) == {
+        "ipcps": [
+            {
+                "pid": 1001,
+                "name": "local",
+                "type": "local",
+                "layer": "local",
+                "hash": "SHA3_256",
+                "state": "operational",
+            },
+            {
+                "pid": 1002,
+                "name": "a-name-that-is-longer-than-its-column",
+                "type": "unicast",
+                "layer": None,
+                "hash": None,
+                "state": "boot",
+            },
+        ]
+    }
+
+
+def test_ipcp_list_filters(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
+    irmd.add_ipcp("one", "LOCAL", "net")
+    irmd.add_ipcp("two", "UDP4", "net")
+    for line, names in (
+        ("name one", ["one"]),
+        ("name *", ["one", "two"]),
+        ("type udp", ["two"]),
+        ("layer net type local", ["one"]),
+        ("layer other", []),
+    ):
+        assert [
+            record["name"] for record in json.loads(irm(f"--json ipcp list {line}").out)["ipcps"]
+        ] == names
+    assert irm("ipcp list layer other").out == "No IPCPs match.\n\n"
+    ran = irm("ipcp list type pigeon")
+    assert ran.code == 1
+    assert ran.err == (
+        'IPCP type "pigeon" is unknown; it must be one of unicast broadcast udp4 udp6 eth-dix eth-llc local raptor.\n'
+    )
+
+
+def test_a_name_cannot_forge_output(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
+    irmd.add_ipcp("a\x1b[2J\nb", "LOCAL", "net")
+    out = irm("ipcp list").out
+    assert "\x1b" not in out and out.count("\n") == 6
+    assert r"a\x1b[2J\nb" in out
+
+
+def test_create_and_destroy(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
+    assert irm("ipcp create name a type udp").code == 0
+    assert [(info.name, info.type) for info in irmd.ipcps.values()] == [("a", 5)]
+    assert irm("ipcp destroy name a").code == 0
+    ran = irm("ipcp destroy name a")
+    assert (ran.code, ran.err) == (1, "No IPCPs matching a found.\n")
+    ran = irm("ipcp create name a type eth")
+    assert ran.code == 1 and 'IPCP type "eth" is unknown' in ran.err
+    irmd.refuse["ipcp_create"] = (errno.ENOTSUP, "this version has no IPCPs of type raptor")
+    ran = irm("ipcp create name a type raptor")
+    assert (ran.code, ran.err) == (1, "this version has no IPCPs of type raptor\n")
+
+
+def test_bootstrap(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
+    assert irm("ipcp boot ty uni n u l net ttl 10 routing lfa dht_k 20 autobind").code == 0
+    assert irmd.asked() == ["ipcp_create", "bind_process", "bind_process", "ipcp_bootstrap"]
+    config = irmd.requests[-1].ipcp_bootstrap.config
+    assert config.layer == "net"
+    assert {key: config.options[key] for key in ("ttl", "routing", "dht_k", "congestion", "hash")} == {
+        "ttl": "10",
+        "routing": "lfa",
+        "dht_k": "20",
+        "congestion": "mb-ecn",
+        "hash": "SHA3_256",
+    }
+    assert set(irmd.names) == {"u", "net"}
+
+
+def test_bootstrap_of_an_ipcp_that_is_there(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
+    irmd.add_ipcp("e", "ETH_DIX")
+    assert irm("ipcp bootstrap name e layer net ttl 3").code == 1
+    ran = irm("ipcp bootstrap name e layer net dev eth0 ethertype a001")
+    assert ran.code == 0, ran.err
+    assert dict(irmd.requests[-1].ipcp_bootstrap.config.options) == {
+        "dev": "eth0",
+        "ethertype": "0xA001",
+        "hash": "SHA3_256",
+    }
+    assert "Types do not match" in irm("ipcp bootstrap name e layer net type local").err
+    assert irm("ipcp bootstrap name e layer net dev eth0").code == 1  # a member already
+
+
+def test_autobind_of_another_type(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
+    ran = irm("ipcp bootstrap name l layer net type local autobind")
+    assert (ran.code, ran.err) == (0, "Can not bind this IPCP type, autobind disabled.\n")
+    assert irmd.asked() == ["ipcp_create", "ipcp_bootstrap"]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ("type unicast addr 8", 'Unknown parameter for addr: "8"; it must be 4 (octets).'),
+        ("type unicast ttl 0", 'Unknown parameter for ttl: "0"'),
+        ("type unicast ttl 256", "a number from 1 to 255"),
+        ("type unicast ttl -1", "Unknown parameter for ttl"),
+        ("type unicast dht_alpha 11", "1 to 10"),
+        ("type unicast dht_k 21", "1 to 20"),
+        ("type unicast dht_t_expire 9", "10 to 86400"),
+        ("type unicast dht_t_refresh 3601", "3 to 3600"),
+        ("type unicast dht_t_replicate 2", "3 to 3600"),
+        ("type unicast routing rip", "one of link_state lfa ecmp"),
+        ("type unicast congestion red", "one of none mb-ecn"),
+        ("type unicast hash MD5", "SHA3_512"),
+        (
+            "type unicast dev eth0",
+            "Option dev is not for an IPCP of type unicast; its options are: hash addr",
+        ),
+        ("type local ttl 3", "its options are: hash"),
+        ("type broadcast hash SHA3_512", "A broadcast layer has the hash SHA3_256"),
+        ("type eth-dix", "An IPCP of type eth-dix needs the option dev"),
+        (
+            "type eth dev eth0 ethertype 0x05FF",
+            'Invalid Ethertype: "0x05FF". Recommended range: 0xA000-0xEFFF.',
+        ),
+        ("type eth dev eth0 ethertype FFFF", "Invalid Ethertype"),
+        ("type eth dev eth0 ethertype xyz", "Invalid Ethertype"),
+        ("type udp", "needs the option ip"),
+        ("type udp ip 0.0.0.0", "Cannot use IPv4 address"),
+        ("type udp ip 1.2.3", 'Invalid IPv4 address: "1.2.3".'),
+        ("type udp ip ::1", 'Invalid IPv4 address: "::1".'),
+        ("type udp6 ip 1.2.3.4", 'Invalid IPv6 address: "1.2.3.4".'),
+        ("type udp6 ip ::", "Cannot use IPv6 address"),
+        ("type udp ip 1.2.3.4 dns x", 'Invalid DNS IPv4 address: "x".'),
+        ("type udp ip 1.2.3.4 port 0", "a UDP port from 1 to 65535"),
+        ("type udp ip 1.2.3.4 port 99999999999999999999999", "a UDP port from 1 to 65535"),
+        ("type pigeon", 'IPCP type "pigeon" is unknown'),
+        ("ttl 300", "a number from 1 to 255"),
+        ("", "No IPCPs matching x found; give a type to create one."),
+    ],
+)
+def test_bad_values_of_bootstrap(irmd: FakeIrmd, irm, options: str, text: str) -> None:  # type: ignore[no-untyped-def]
+    ran = irm(f"ipcp bootstrap name x layer y {options}")
+    assert (ran.code, ran.out) == (1, "")
+    assert text in ran.err and ran.err.count("\n") == 1
+    assert not irmd.requests
+
+
+def test_names_that_cannot_be(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
+    long = "é" * 128
+    assert "Layer name too long" in irm("ipcp bootstrap type local name x layer", long).err
+    assert "IPCP name too long" in irm("ipcp create type local name", long).err
+    assert irm("ipcp create type local name", "").code == 1
+    assert "not valid UTF-8" in irm("name create", "\udc80").err
+    assert irm("bind process 1 name", "x" * 256).code == 1
+    assert not irmd.requests
+
+
+def test_enroll(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
+    assert irm("ipcp enrol name u layer learned autobind").code == 0
+    assert irmd.asked() == ["ipcp_create", "ipcp_enroll", "bind_process", "bind_process"]
+    irmd.requests.clear()
+    ran = irm("ipcp enroll name v dst u layer other type broadcast")
+    assert ran.code == 1 and "Enrollment destination does not match requested layer" in ran.err
+    assert irmd.asked() == ["ipcp_create", "ipcp_enroll", "ipcp_destroy"]
+    irmd.requests.clear()
+    for line, text in (
+        ("name v", 'give the layer or a destination: "layer <layer>" or "dst <dst>"'),
+        ("name v dst u type local", "type must be unicast or broadcast"),
+        ("name v dst u type x", "is unknown"),
+    ):
+        ran = irm(f"ipcp enroll {line}")
+        assert ran.code == 1 and text in ran.err
+    assert not irmd.requests
+
+
+def test_connect(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
+    irmd.add_ipcp("u", "UNICAST", "net")
+    irmd.add_ipcp("bc", "BROADCAST", "net")
+    assert irm("ipcp connect name u dst v component dt qos data").code == 0
+    assert QoSSpec.from_proto(irmd.requests[0].ipcp_connect.qos) == QOS_DATA
+    assert irm("ipcp connect name bc dst v").code == 0
+    assert irm("ipcp disconnect name u dst v").code == 0
+    assert irmd.asked() == ["ipcp_connect", "ipcp_connect", "ipcp_disconnect", "ipcp_disconnect"]
+    for line, text in (
+        ("connect name u dst v qos gold", "QoS cube 'gold' is unknown; it must be one of raw, best"),
+        ("connect name u dst v component x", 'Component "x" is unknown; it must be dt or mgmt.'),
+        ("connect name bc dst v component mgmt", "which has no component mgmt"),
+        ("connect name nobody dst v", "No IPCPs matching nobody found."),
+        ("disconnect name nobody dst v", "No IPCPs matching nobody found."),
+    ):
+        ran = irm(f"ipcp {line}")
+        assert ran.code == 1 and text in ran.err, line
+    assert len(irmd.requests) == 4
+
+
+def test_bind_and_unbind(irmd: FakeIrmd, irm, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    program = tmp_path / "server"
+    program.write_text("#!/bin/sh\n")
+    ran = irm(f"bind program {program} name srv")
+    assert (ran.code, ran.err) == (1, f"Cannot execute {program}, please check permissions.\n")
+    program.chmod(0o755)
+    assert irm(f"bind program {program} name srv auto -- -l --json help").code == 0
+    body = irmd.requests[0].bind_program
+    assert (body.path, body.auto, list(body.args)) == (
+        os.path.realpath(program),
+        True,
+        ["-l", "--json", "help"],
+    )
+    assert irm(f"unbind program {program}").code == 0
+    assert irm(f"bind process {os.getpid()} name srv").code == 0
+    assert irm(f"unbind process {os.getpid()} name srv").code == 0
+    irmd.add_ipcp("a")
+    assert irm("bind ipcp a name srv").code == 0
+    assert irm("unbind ipcp a").code == 0
+    assert irmd.requests[-1].unbind_process.name == ""
+    count = len(irmd.requests)
+    for line, text in (
+        ("bind program /nowhere name srv", "/nowhere does not exist."),
+        (f"bind program {program} name srv -- -l", 'add "auto"'),
+        ("bind process x name srv", '"x" is not a valid process id.'),
+        ("bind process -1 name srv", '"-1" is not a valid process id.'),
+        ("bind process 0 name srv", '"0" is not a valid process id.'),
+        ("bind process 999999999 name srv", '"999999999" is not a valid process id.'),
+        ("unbind process 99999999999", '"99999999999" is not a valid process id.'),
+        ("bind ipcp nobody name srv", "No IPCPs matching nobody found."),
+        ("unbind ipcp nobody", "No IPCPs matching nobody found."),
+    ):
+        ran = irm(line)
+        assert ran.code == 1 and text in ran.err, line
+    assert len(irmd.requests) == count
+
+
+def test_names(irmd: FakeIrmd, irm, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    assert irm("name list").out == "No names in system.\n\n"
+    key = tmp_path / "key.pem"
+    key.touch()
+    assert irm(f"name create oping lb spillover skeypath {key}").code == 0
+    assert irmd.names["oping"].server.key == str(key)
+    assert irm("name list").out == NAME_TABLE
+    assert irm("name list name other").out == "No names match.\n\n"
+    for line, text in (
+        ("create x lb fair", 'Unknown load-balance policy "fair"; it must be round-robin or spillover.'),
+        ("create x scrtpath /nowhere", "Failed to check path /nowhere: No such file or directory."),
+        ("destroy x", "name x is unknown"),
+        ("show x", "name x is unknown"),
+        ("register x", "give a layer or an IPCP"),
+        ("register x layer nowhere", "No IPCPs in a layer matching nowhere found."),
+    ):
+        ran = irm(f"name {line}")
+        assert ran.code == 1 and text in ran.err, line
+    assert irm("name destroy oping").code == 0
+    assert not irmd.names
+
+
+def test_both_spellings_of_register(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
+    irmd.add_ipcp("one", "LOCAL", "net")
+    for register, unregister in (
+        ("name register srv layer net", "name unregister srv layer net"),
+        ("register name srv layer net", "unregister name srv layer net"),
+        ("name reg srv ipcp o*", "name unreg srv ipcp o*"),
+    ):
+        assert irm(register).code == 0
+        assert len(irmd.names["srv"].registrations) == 1
+        assert irm(unregister).code == 0
+        assert len(irmd.names["srv"].registrations) == 0
+    ran = irm("name unregister srv layer net")
+    assert (ran.code, ran.err) == (1, "Name srv is not registered with one.\n")
+
+
+def test_name_show(irmd: FakeIrmd, irm, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    pid = irmd.add_ipcp("one", "LOCAL", "net")
+    irm("name register srv layer net")
+    irm(f"bind program {sys.executable} name srv auto -- -l")
+    irm("bind ipcp one name srv")
+    irm("name create lonely")
+    python = os.path.realpath(sys.executable)
+    assert irm("name show").out == (
+        f"srv (spillover)\n"
+        f"    registered in layer net by IPCP one (pid {pid}) as abcd\n"
+        f"    bound program {python} -l (started on demand)\n"
+        f"    bound process {pid} (/bin/x), accepting 2\n"
+        f"lonely (round-robin)\n"
+        f"    not registered, nothing bound\n"
+    )
+    assert irm("name show lonely").out.startswith("lonely")
+    nothing = {"enc": "", "crt": "", "key": ""}
+    assert json.loads(irm("name show srv --json").out) == {
+        "names": [
+            {
+                "name": "srv",
+                "lb": "spillover",
+                "server": nothing,
+                "client": nothing,
+                "programs": [{"path": python, "auto": True, "args": ["-l"]}],
+                "processes": [{"pid": pid, "program": "/bin/x", "accepting": 2}],
+                "registrations": [{"pid": pid, "ipcp": "one", "layer": "net", "hash": "abcd"}],
+            }
+        ]
+    }
+    assert len(json.loads(irm("name list --json").out)["names"]) == 2
+
+
+def test_name_hash(irm) -> None:  # type: ignore[no-untyped-def]
+    """The hash that the paper's listing 13 has for /etc/hosts (spec cli-api 1.6)."""
+    assert irm("name hash unicast algo MD5").out == "eebe0851cda7f85aeef4229567441a2d\n"
+    assert "SHA3_256 " in irm("name hash unicast").out
+    assert json.loads(irm("name hash unicast --json algo md5").out) == {
+        "name": "unicast",
+        "hashes": {"MD5": "eebe0851cda7f85aeef4229567441a2d"},
+    }
+    assert irm("name hash unicast algo crc").code == 1
+
+
+def test_flow_list(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
+    assert irm("flow list").out == "No flows in system.\n\n"
+    irmd.flows = [a_flow()]
+    assert "|       5 |       allocated |                oping |     (direct) |" in irm("flow list").out
+    assert "11/64 12/65 |         3 0 |" in irm("flow list").out
+    (record,) = json.loads(irm("flow list --json").out)["flows"]
+    assert record["ends"][0] == {"pid": 11, "fd": 64, "program": "/bin/a", "queued": 3, "packets": 7}
+    assert (record["flow_id"], record["layer"], record["down"]) == (5, None, False)
+    assert record["qos"]["max_gap"] == 2000
+
+
+def test_pool_show(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
+    irmd.pools = [a_pool()]
+    out = irm("pool show").out
+    assert "|               system |       0 |    1760 |        95 |       100 |" in out
+    assert "/bin/a" in out and "flow 5" in out and "exhausted 2 times" in out
+    assert json.loads(irm("pool show --json").out) == {
+        "pools": [
+            {
+                "name": "system",
+                "uid": 0,
+                "octets": 1 << 20,
+                "failures": 2,
+                "classes": [
+                    {
+                        "size": 1760,
+                        "total": 100,
+                        "free": 95,
+                        "holders": [
+                            {"pid": 11, "flow_id": 0, "program": "/bin/a", "blocks": 4},
+                            {"pid": 0, "flow_id": 5, "program": "", "blocks": 1},
+                        ],
+                    },
+                    {"size": 67296, "total": 8, "free": 8, "holders": []},
+                ],
+            }
+        ]
+    }
+
+
+def test_refused_and_absent(rundir: str, irm) -> None:  # type: ignore[no-untyped-def]
+    ran = irm("ipcp list")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == f"no IRMd answers on {rundir}/irm.sock; start one with `irmd`\n"
+    with FakeIrmd(rundir) as irmd:
+        irmd.refuse["ipcp_list"] = PERMISSION
+        ran = irm("ipcp list")
+        assert (ran.code, ran.err) == (1, "management needs root\n")
+
+
+def command(*words: str, **environment: str) -> subprocess.Popen[str]:
+    source = "import sys; from ouroboros_tools.irm.main import main; sys.exit(main())"
+    return subprocess.Popen(
+        [sys.executable, "-c", source, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+def test_as_a_process(irmd: FakeIrmd) -> None:
+    irmd.add_ipcp("ä\u2028", "LOCAL", "net")
+    with command("ipcp", "list", LC_ALL="C", PYTHONIOENCODING="ascii") as process:
+        out, err = process.communicate()
+    assert (process.returncode, err) == (0, "")
+    assert r"\xe4" in out
+
+
+def test_a_reader_that_went_away(irmd: FakeIrmd) -> None:
+    for number in range(50):
+        irmd.add_ipcp(f"ipcp{number}", "LOCAL", "net")
+    process = command("ipcp", "list")
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait() == 1
+
+
+def test_a_list_does_not_load_what_it_does_not_need(irmd: FakeIrmd) -> None:
+    """Start-up time is a feature (design section 7)."""
+    source = (
+        "import sys; from ouroboros_tools.irm.main import main; main(['ipcp', 'list']);"
+        "print([m for m in ('asyncio', 'dataclasses', 'inspect', 'argparse', 'json', '_cffi_backend') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "[]"

@@ -1,0 +1,84 @@
+"""QoS specifications: fields, limits, presets (spec cli-api 4.2)."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from ouroboros.qos import (
+    CUBES,
+    QOS_BEST_EFFORT,
+    QOS_DATA,
+    QOS_RAW,
+    QOS_RAW_NO_ERRORS,
+    QOS_VIDEO,
+    QOS_VOICE,
+    UINT32_MAX,
+    UINT64_MAX,
+    QoSSpec,
+    cube,
+)
+
+PRESETS = (QOS_RAW, QOS_RAW_NO_ERRORS, QOS_BEST_EFFORT, QOS_VIDEO, QOS_VOICE, QOS_DATA)
+
+
+def test_presets() -> None:
+    m, big = UINT32_MAX, UINT64_MAX
+    assert [tuple(preset) for preset in PRESETS] == [
+        (m, 0, 0, 1, 1, 0, m, 120000),
+        (m, 0, 0, 1, 0, 0, m, 120000),
+        (m, 0, 0, 1, 0, 1, m, 120000),
+        (100, big, 3, 1, 0, 1, 100, 120000),
+        (50, 100000, 5, 1, 0, 1, 50, 120000),
+        (1000, 0, 0, 0, 0, 1, 2000, 120000),
+    ]
+    assert QoSSpec() == QOS_RAW
+    assert len(set(PRESETS)) == 6
+
+
+def test_a_preset_cannot_be_changed_but_copied() -> None:
+    with pytest.raises(AttributeError, match=r"\.replace\(loss=3\)"):
+        QOS_DATA.loss = 3
+    changed = QOS_DATA.replace(loss=3)
+    changed.delay = 7
+    assert (changed.loss, changed.delay, changed.max_gap, QOS_DATA.loss) == (3, 7, 2000, 0)
+    copied = copy.copy(QOS_DATA)
+    copied.loss = 9
+    assert QOS_DATA.loss == 0
+
+
+def test_equality_repr_pickle() -> None:
+    spec = QoSSpec(1, 2, 3, 4, 5, 6, 7, 8)
+    assert spec == QoSSpec(
+        delay=1, bandwidth=2, availability=3, loss=4, ber=5, in_order=6, max_gap=7, timeout=8
+    )
+    assert spec != QOS_RAW and spec != 3
+    assert hash(QoSSpec()) == hash(QOS_RAW)
+    assert repr(spec) == (
+        "QoSSpec(delay=1, bandwidth=2, availability=3, loss=4, ber=5, in_order=6, max_gap=7, timeout=8)"
+    )
+    assert pickle.loads(pickle.dumps(QOS_VOICE)) == QOS_VOICE
+
+
+@pytest.mark.parametrize("field", ["delay", "availability", "in_order", "bandwidth"])
+def test_limits(field: str) -> None:
+    for value in (-1, 1 << 64, 0.5):
+        with pytest.raises(ValueError, match=f"QoSSpec.{field} is .*; it must be an integer from 0 to"):
+            setattr(QoSSpec(), field, value)
+    with pytest.raises(AttributeError, match="it has delay, bandwidth"):
+        QoSSpec().speed = 3  # type: ignore[attr-defined]
+
+
+def test_proto() -> None:
+    for preset in PRESETS:
+        assert QoSSpec.from_proto(preset.to_proto()) == preset
+
+
+def test_cubes() -> None:
+    assert {name: cube(name) for name in CUBES} == CUBES
+    with pytest.raises(
+        ValueError, match="'gold' is unknown; it must be one of raw, best, voice, video, data"
+    ):
+        cube("gold")
