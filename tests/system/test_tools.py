@@ -313,3 +313,16 @@ def test_echo_with_an_event_set(system: System) -> None:
     assert client.output == "Server replied with Client says hi!"
     assert system.run("oecho").stdout == "Server replied with Client says hi!\n"
     assert server.stop(signal.SIGINT) == 0
+
+
+def test_who_answers_and_leaves_at_once_is_heard(system: System) -> None:
+    """A write that the peer has read has not failed, even if the peer has left by the time that it returns."""
+    system.irm("bind program oecho name oecho auto -- -l")
+    client = system.python("""
+        from ouroboros import flow_alloc
+        for _ in range(1000):
+            with flow_alloc("oecho") as flow:
+                flow.write(b"hi")
+                assert flow.recv() == b"hi"
+    """)
+    assert client.wait() == 0, client.output
