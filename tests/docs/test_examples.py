@@ -1,19 +1,21 @@
 """The examples of the documentation, executed as a reader would.
 
-Two kinds of fenced blocks in README.md and docs/ are run; blocks in any other language (`sh`, `text`, `toml`, `c`) are
-only read. All blocks of one document share one private system, one shell and one empty folder.
+Fenced blocks of two languages in README.md and docs/ are run; others (`sh`, `text`, `toml`) are only read. A block of any
+language with `file=NAME` behind it is written to that file, for what follows. All blocks of one document share one private
+system, one shell and one empty folder.
 
 `console`   A session. Lines that begin with `$ ` (continued by `> ` after a backslash) are typed into the shell; each must
             end with exit code 0 unless the next one is `echo $?`. What stands below a command must appear, in this order;
             more may appear in between. Numbers and the width of spaces do not matter, and `...` stands for anything.
-            `irmd ... &` is not typed: that is the private system of the document.
-`python`    A program that must end with exit code 0; with `file=NAME` after the language it is only written to that file,
-            for a session to run.
+            `irmd ... &` starts the private system of the document, with these arguments, and waits until it is ready.
+`python`    A program that must end with exit code 0.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,7 +24,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.conftest import CHECKOUT, MakeSystem, Program, System
+from tests.system.conftest import BIN, CHECKOUT, MakeSystem, Program
 
 MARK = "-- end of command --"
 
@@ -86,24 +88,41 @@ def pattern(line: str) -> str:
 class Reader:
     """Somebody who follows a document: one shell on one system, in an empty folder."""
 
-    def __init__(self, system: System, folder: Path) -> None:
-        self.system = system
+    def __init__(self, make_system: MakeSystem, folder: Path) -> None:
+        self.make_system = make_system
         self.folder = folder
-        self.shell = Program(["bash"], env=system.env, cwd=folder, stdin=subprocess.PIPE)
+        self.env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
+        self.shell = Program(["bash"], env=self.env, cwd=folder, stdin=subprocess.PIPE)
+
+    def start(self, *irmd_args: str) -> None:
+        """Start the system of the document; shell and programs know it from now on."""
+        assert "OUROBOROS_RUNDIR" not in self.env, "a document has one system"
+        system = self.make_system(*irmd_args, cwd=self.folder)
+        self.env = system.env
+        self.shell.send(f"export OUROBOROS_RUNDIR={system.rundir}\n")
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shell.kill()
 
     def follow(self, block: Block) -> None:
-        if block.language == "console":
+        names = [word.removeprefix("file=") for word in block.words if word.startswith("file=")]
+        if names:
+            (self.folder / names[0]).write_text(block.text)
+        elif block.language == "python":
+            self.execute(block)
+        elif block.language == "console":
             todo = commands(block.text)
             for command, following in zip(todo, [*todo[1:], None], strict=True):
                 self.type(command, may_fail=following is not None and following.text == "echo $?")
-        elif names := [word.removeprefix("file=") for word in block.words if word.startswith("file=")]:
-            (self.folder / names[0]).write_text(block.text)
-        else:
-            self.execute(block)
 
     def type(self, command: Command, *, may_fail: bool) -> None:
         background = command.text.endswith("&")
-        if background and command.text.split()[0] == "irmd":
+        if starts_irmd(command):
+            words = shlex.split(command.text.removesuffix("&"))
+            self.start(*[word for word in words[1:] if word != "--stdout"])
             return
         typed = command.text if background else f"{command.text} </dev/null"
         self.shell.send(f"{typed}\n__code=$?; echo; echo '{MARK}' $__code; (exit $__code)\n")
@@ -135,27 +154,38 @@ class Reader:
     def execute(self, block: Block) -> None:
         script = self.folder / f"line{block.line}.py"
         script.write_text(block.text)
-        with Program([sys.executable, str(script)], env=self.system.env, cwd=self.folder) as program:
+        with Program([sys.executable, str(script)], env=self.env, cwd=self.folder) as program:
             assert program.wait() == 0, program.output
+
+
+def starts_irmd(command: Command) -> bool:
+    return command.text.startswith("irmd ") and command.text.endswith("&")
+
+
+def is_run(block: Block) -> bool:
+    return block.language in ("console", "python") or any(word.startswith("file=") for word in block.words)
 
 
 def documents() -> list[Path]:
     found = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
-    return [path for path in found if any(block.language in ("console", "python") for block in blocks(path))]
+    return [path for path in found if any(is_run(block) for block in blocks(path))]
 
 
 @pytest.mark.parametrize("document", documents(), ids=lambda path: str(path.relative_to(CHECKOUT)))
 def test_examples(document: Path, make_system: MakeSystem, tmp_path: Path) -> None:
-    system = make_system()
-    reader = Reader(system, tmp_path)
-    with reader.shell:
-        for block in blocks(document):
-            if block.language in ("console", "python"):
-                try:
-                    reader.follow(block)
-                except AssertionError as failure:
-                    where = f"{document.relative_to(CHECKOUT)}:{block.line}"
-                    raise AssertionError(f"{where}: {failure}") from failure
+    everything = list(blocks(document))
+    sessions = [
+        command for block in everything if block.language == "console" for command in commands(block.text)
+    ]
+    with Reader(make_system, tmp_path) as reader:
+        if not any(starts_irmd(command) for command in sessions):
+            reader.start()
+        for block in everything:
+            try:
+                reader.follow(block)
+            except AssertionError as failure:
+                where = f"{document.relative_to(CHECKOUT)}:{block.line}"
+                raise AssertionError(f"{where}: {failure}") from failure
 
 
 def test_links_lead_somewhere() -> None:

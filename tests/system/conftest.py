@@ -153,7 +153,9 @@ class System:
     can be waited for).
     """
 
-    def __init__(self, *irmd_args: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, *irmd_args: str, env: Mapping[str, str] | None = None, cwd: str | Path | None = None
+    ) -> None:
         # Directly under /tmp: the path of a UNIX socket has at most 107 bytes, those of pytest are longer.
         self.base = Path(tempfile.mkdtemp(prefix="ouro-", dir="/tmp"))
         self.rundir = self.base / "run"
@@ -165,6 +167,7 @@ class System:
             "OUROBOROS_RUNDIR": str(self.rundir),
         }
         self.irmd_args = irmd_args
+        self.cwd = cwd
         self.programs: list[Program] = []
         self.irmd = self.start()
 
@@ -176,7 +179,7 @@ class System:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
             ready.bind(address)
             argv = [installed("irmd"), "--stdout", *self.irmd_args]
-            self.irmd = Program(argv, env={**self.env, "NOTIFY_SOCKET": address})
+            self.irmd = Program(argv, env={**self.env, "NOTIFY_SOCKET": address}, cwd=self.cwd)
             pidfd = os.pidfd_open(self.irmd.pid)
             try:
                 while True:
@@ -305,8 +308,8 @@ def make_system(clean_world: None) -> Iterator[MakeSystem]:
     """Make systems: `make_system("--config", path, env={...})`. All are stopped, and checked, at the end."""
     systems: list[System] = []
 
-    def make(*irmd_args: str, env: Mapping[str, str] | None = None) -> System:
-        system = System(*irmd_args, env=env)
+    def make(*irmd_args: str, env: Mapping[str, str] | None = None, cwd: str | Path | None = None) -> System:
+        system = System(*irmd_args, env=env, cwd=cwd)
         systems.append(system)
         return system
 
