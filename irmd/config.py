@@ -11,7 +11,7 @@ import tomllib
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ipcpd.common import options
+from ouroboros import ipcp_options as options
 from ouroboros.rpc.messages_pb2 import ROUND_ROBIN, SPILLOVER, IpcpType
 
 from .manager import check_program
@@ -26,6 +26,14 @@ _LB = {"spill": SPILLOVER, "spillover": SPILLOVER, "round-robin": ROUND_ROBIN}
 _FILES = tuple(f"{side}_{what}_file" for side in ("server", "client") for what in ("enc", "crt", "key"))
 _NAME_KEYS = ("prog", "args", "lb", *_FILES)
 _IPCP_KEYS = ("bootstrap", "enrol", "enroll", "autobind", "reg", "conn")
+_SPELLINGS = {
+    "addr_size": "addr",
+    "eid_size": "eid",
+    "max_ttl": "ttl",
+    "addr-auth": "addr_auth",
+    "dht_t_expiry": "dht_t_expire",
+}
+"""Keys that the prototype's file spells otherwise than its command line."""
 
 
 class ConfigError(Exception):
@@ -240,9 +248,9 @@ def _name(where: str, name: str, keys: dict[str, Any]) -> NameEntry:
 
 
 def _ipcp(where: str, word: str, name: str, keys: dict[str, Any]) -> IpcpEntry:
-    schema = options.SCHEMAS[word]
-    spellings = tuple(key for option in schema for key in (option.key, *option.aliases))
-    _only(where, keys, _IPCP_KEYS + spellings)
+    spellings = {option.key: option.key for option in options.options_of(word)}
+    spellings |= {other: key for other, key in _SPELLINGS.items() if key in spellings}
+    _only(where, keys, (*_IPCP_KEYS, *spellings))
     if "enrol" in keys and "enroll" in keys:
         raise ConfigError(f"{where}: enrol and enroll are the same key")
     enroll = _value(where, keys, "enroll" if "enroll" in keys else "enrol", str, "")
@@ -259,17 +267,20 @@ def _ipcp(where: str, word: str, name: str, keys: dict[str, Any]) -> IpcpEntry:
         raise ConfigError(f"{where}: conn needs enrol")
     if register and not (enroll or bootstrap):
         raise ConfigError(f"{where}: reg needs bootstrap or enrol: the IPCP is not a member of a layer")
-    given = {key: _text(where, key, keys[key]) for key in spellings if key in keys}
-    checked: dict[str, str] = {}
-    if bootstrap and not enroll:
-        try:
-            checked = options.check(word, schema, given)
-        except options.OptionError as error:
-            raise ConfigError(f"{where}: {error}") from None
-    return IpcpEntry(name, _TYPES[word], bootstrap, enroll, checked, autobind, register, connect)
+    given = {key: _text(where, key, keys[other]) for other, key in spellings.items() if other in keys}
+    try:
+        if bootstrap and not enroll:
+            given = options.check(word, given)
+        else:  # not used, but not nonsense either
+            given = {key: options.check_value(key, value) for key, value in given.items()}
+    except options.OptionError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    return IpcpEntry(name, _TYPES[word], bootstrap, enroll, given, autobind, register, connect)
 
 
 def _text(where: str, key: str, value: object) -> str:
+    if type(value) is int and key == "ethertype":
+        return f"0x{value:04X}"
     if type(value) not in (str, int):
         raise ConfigError(f"{where}: {key} must be a string or a whole number")
     return str(value)

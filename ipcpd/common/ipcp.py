@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
+from ouroboros import ipcp_options as options
 from ouroboros.rpc.aio_session import Session
 from ouroboros.rpc.codec import close_fds
 from ouroboros.rpc.messages_pb2 import (
@@ -28,7 +29,7 @@ from ouroboros.rpc.messages_pb2 import (
     QosSpec,
 )
 
-from . import life, options
+from . import life
 from .life import State, Step
 
 log = logging.getLogger("ipcpd")
@@ -49,12 +50,14 @@ Result = Coroutine[Any, Any, None] | None
 
 
 class Ipcp:
-    """An IPCP. Subclasses set `kind` and `schema` and override primitives; each may raise Refusal."""
+    """An IPCP. Subclasses set `kind` and override primitives; each may raise Refusal.
+
+    Which options a kind takes at bootstrap, and which values are legal, is in `ouroboros.ipcp_options`, where
+    tools and configuration file find it too.
+    """
 
     kind: ClassVar[str] = ""
     """The type, as people write it."""
-    schema: ClassVar[tuple[options.Option, ...]] = ()
-    """What it takes at bootstrap."""
 
     def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
         self.name = name
@@ -217,7 +220,7 @@ class Ipcp:
         """A request or notification of the IRMd."""
         try:
             self._dispatch(session, envelope, fds)
-        except (Refusal, options.OptionError, life.StateError) as refusal:
+        except (Refusal, life.StateError) as refusal:
             session.refuse(envelope, refusal.errno, str(refusal))
         except Exception as error:  # one bad request must not end the IPCP, nor go unanswered
             log.exception("cannot handle %s", envelope.WhichOneof("body"))
@@ -263,7 +266,12 @@ class Ipcp:
             config = envelope.ipcp_bootstrap.config
             if not config.layer:
                 raise Refusal(errno.EINVAL, "a layer needs a name")
-            values = options.check(self.kind, self.schema, config.options)
+            values = {
+                option.key: option.default
+                for option in options.options_of(self.kind)
+                if option.default is not None
+            }
+            values |= options.check(self.kind, config.options)
             result = self.bootstrap(config, values)
         else:
             result = self.enroll(envelope.ipcp_enroll.dst)
@@ -288,8 +296,10 @@ class Ipcp:
     async def _answer(self, envelope: Envelope, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except (Refusal, options.OptionError, life.StateError) as refusal:
+        except (Refusal, life.StateError) as refusal:
             self.session.refuse(envelope, refusal.errno, str(refusal))
+        except options.OptionError as mistake:
+            self.session.refuse(envelope, errno.EINVAL, str(mistake))
         except Exception as error:
             log.exception("cannot handle %s", envelope.WhichOneof("body"))
             self.session.refuse(envelope, errno.EIO, f'IPCP "{self.name}": {type(error).__name__}: {error}')

@@ -12,7 +12,6 @@ import logging
 from functools import partial
 from typing import ClassVar
 
-from ipcpd.common import options
 from ipcpd.common.ipcp import Ipcp, Refusal, Result
 from ipcpd.dataplane import Relay
 from ouroboros.errors import ENAME, ENOTALLOC
@@ -35,7 +34,6 @@ class LocalIpcp(Ipcp):
     """A layer of one member. `fd` is a descriptor of this IPCP throughout."""
 
     kind: ClassVar[str] = "local"
-    schema: ClassVar[tuple[options.Option, ...]] = options.SCHEMAS["local"]
 
     def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(name, loop)
