@@ -20,19 +20,18 @@ BURST_PACKETS = 1024
 
 allocate = ffi.new_allocator(should_clear_after_alloc=False)
 
-spare: list[Any] = []
-"""Buffers of SCRATCH octets that nobody uses; take one with `scratch()`, give it back with `spare.append`."""
+spare: list[tuple[Any, Any]] = []
+"""Buffers for one packet that nobody uses: (char[], the same as a buffer object, which slices to bytes)."""
+
+
+def scratch() -> tuple[Any, Any]:
+    """A new buffer of SCRATCH octets."""
+    buffer = allocate("char[]", SCRATCH)
+    return buffer, ffi.buffer(buffer)
+
 
 _splitters: dict[tuple[int, int], Struct] = {}
 _MAX_SPLITTERS = 4096
-
-
-def scratch() -> Any:
-    """A buffer of SCRATCH octets."""
-    try:
-        return spare.pop()
-    except IndexError:
-        return allocate("char[]", SCRATCH)
 
 
 class Burst:

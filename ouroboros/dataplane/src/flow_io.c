@@ -83,14 +83,17 @@ static int await_room(struct flow *flow, uint64_t tail)
  * The flow went down while we wrote: whoever cleans up behind a dead reader may have looked before we published.
  * What we put just now goes back; compare-and-swap decides should the reader, or the IRMd, be at it too.
  */
-static void take_back(struct flow *flow, uint32_t count)
+static uint32_t take_back(struct flow *flow, uint32_t count)
 {
+        uint32_t taken = 0;
+
         for (uint64_t at = flow->tx.at - count; at != flow->tx.at; at++) {
                 uint64_t slot = atomic_load_explicit(&flow->tx.slots[at & RING_MASK], memory_order_relaxed);
 
                 if (pool_packet(flow->pool, slot) != NULL)
-                        pool_free(flow->pool, SLOT_BLOCK(slot), flow->tx.owner);
+                        taken += pool_free(flow->pool, SLOT_BLOCK(slot), flow->tx.owner);
         }
+        return taken;
 }
 
 ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengths, uint32_t each, uint32_t count)
@@ -143,8 +146,9 @@ ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengt
                 tell(flow, &flow->tx.shm->cons_wait, wanted);
         error = flow_error(flow);
         if (error != 0) {
-                take_back(flow, done);
-                goto out;
+                done -= take_back(flow, done);
+                if (done == 0)
+                        goto out;
         }
         spinlock_release(&flow->tx_lock);
         return done;

@@ -1,0 +1,405 @@
+"""Flow: a flow end as an object (paper 2.7, 4.1; spec cli-api 4.3, 4.4 and 5.1): allocation, control, descriptors."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from errno import EISCONN
+from types import TracebackType
+from typing import Any
+
+from .dataplane._dataplane import ffi, lib
+from .errors import (
+    EIRMD,
+    ENOTALLOC,
+    FlowAllocatedException,
+    FlowDeallocWarning,
+    FlowPermissionException,
+    FlowValueError,
+    error,
+)
+from .fccntl import ACCESS_MODE, FlowProperties
+from .library import Library, library
+from .packets import Packets
+from .qos import QOS_RAW, QoSSpec
+from .rpc.codec import close_fds
+from .rpc.messages_pb2 import Envelope, FlowAccept, FlowAlloc, FlowDone, FlowEndpoint, FlowJoin
+
+
+class Flow(Packets):
+    """A flow end (paper 2.7). `Flow()` is not allocated yet; see `alloc`, `accept`, `join`.
+
+    A context manager: leaves by `dealloc()`. Iterating yields whole packets until the peer has left. Threads may
+    share a flow. After a fork the child has none of its parent's flows.
+    """
+
+    __slots__ = ("__weakref__", "_eventfd", "_info", "_qos", "_room_eventfd", "_set", "_told")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told = True  # whether the end of an asynchronous allocation has been reported
+        self._qos: QoSSpec | None = None
+        self._info: FlowEndpoint | None = None
+        self._eventfd = -1
+        self._room_eventfd = -1
+        self._set: Any = None
+
+    # ------------------------------------------------------------ allocation
+
+    def alloc(
+        self, dst: str, qos: QoSSpec | None = None, timeo: float | None = None, *, layer: str | None = None
+    ) -> QoSSpec | None:
+        """Allocate a flow to the name `dst` (paper 2.11). Returns the QoS that the flow got.
+
+        qos    what is asked for; None is QOS_RAW
+        timeo  seconds; None: until the request is answered, refused or the layer gives up; <= 0: asynchronous,
+               returns None at once
+        layer  allocate over this layer only; None: the IRMd chooses
+        Raises FlowException with errno ENAME when nobody knows the name, FlowTimeout, IrmdError without an IRMd,
+        FlowAllocatedException when this object has a flow already.
+        """
+        request = FlowAlloc(dst=dst, layer=layer or "", qos=(qos or QOS_RAW).to_proto())
+        return self._allocate(Envelope(flow_alloc=request), request, timeo)
+
+    def accept(self, timeo: float | None = None) -> QoSSpec | None:
+        """Wait for a flow to a name that this process is bound to (`irm bind`). Returns the QoS asked for.
+
+        The process may be bound before or after. Times and errors as for `alloc`.
+        """
+        request = FlowAccept()
+        return self._allocate(Envelope(flow_accept=request), request, timeo)
+
+    def join(self, dst: str, timeo: float | None = None, *, qos: QoSSpec | None = None) -> QoSSpec | None:
+        """Join the broadcast layer `dst` (paper 2.13). Times and errors as for `alloc`."""
+        request = FlowJoin(layer=dst, qos=(qos or QOS_RAW).to_proto())
+        return self._allocate(Envelope(flow_join=request), request, timeo)
+
+    def _allocate(
+        self, envelope: Envelope, request: FlowAlloc | FlowAccept | FlowJoin, timeo: float | None
+    ) -> QoSSpec | None:
+        self._prepare()
+        body = envelope.WhichOneof("body")
+        assert body is not None
+        message = getattr(envelope, body)
+        if timeo is not None and timeo <= 0:
+            message.asynchronous = True
+        elif timeo is not None:
+            message.timeout_ns = int(timeo * 1e9)
+        owner = library()
+        reply, fds = owner.client.call(envelope)
+        close_fds(fds)
+        self._begin(owner, reply)
+        return self._qos
+
+    def _prepare(self) -> None:
+        if self._handle != ffi.NULL or self._pending:
+            raise FlowAllocatedException(
+                EISCONN, f"this object has flow {self._fd} already; deallocate it first"
+            )
+        self._error = None
+
+    def _begin(self, owner: Library, reply: Envelope) -> None:
+        """Take over what the IRMd answered to an allocation."""
+        self._library = owner
+        if reply.HasField("flow_pending"):
+            self._fd = reply.flow_pending.fd
+            self._pending = True
+            self._told = False
+            owner.flows[self._fd] = self
+        else:
+            self._attach(reply.flow_endpoint)
+
+    def _attach(self, endpoint: FlowEndpoint) -> None:
+        assert self._library is not None
+        self._handle = self._library.attach(endpoint)
+        self._fd = endpoint.fd
+        self._info = endpoint
+        self._qos = QoSSpec.from_proto(endpoint.qos)
+        self._library.flows[self._fd] = self
+
+    def _complete(self, done: FlowDone) -> None:
+        """An asynchronous allocation is over."""
+        if not self._pending:
+            return
+        self._pending = False
+        if done.error:
+            self._error = error(done.error, done.text)
+            return
+        try:
+            self._attach(done.endpoint)
+        except OSError as failure:
+            self._error = failure
+
+    def _settle(self) -> None:
+        """See what has become of an asynchronous allocation."""
+        if self._pending and self._library is not None and not self._library.client.pump():
+            self._pending = False
+            self._error = error(EIRMD, "the IRMd has gone while it allocated the flow")
+
+    @property
+    def pending(self) -> bool:
+        """Whether an asynchronous allocation goes on."""
+        self._settle()
+        return self._pending
+
+    @property
+    def error(self) -> OSError | None:
+        """Why an asynchronous allocation failed."""
+        return self._error
+
+    def dealloc(self) -> None:
+        """Deallocate the flow, or give up its asynchronous allocation. What the peer has not read yet it still can.
+
+        Raises FlowDeallocWarning when there is nothing to deallocate.
+        """
+        if not self._release():
+            raise FlowDeallocWarning("this object has no flow to deallocate")
+
+    def _release(self) -> bool:
+        handle, owner, pending = self._handle, self._library, self._pending
+        if owner is None or (handle == ffi.NULL and not pending and self._error is None):
+            return False
+        self._handle = ffi.NULL
+        self._pending = False
+        self._error = None
+        self._library = None
+        if self._set is not None:
+            self._set._discard(self)
+        if owner.flows.get(self._fd) is self:
+            del owner.flows[self._fd]
+        if handle != ffi.NULL:
+            owner.detach(handle, self._fd)
+        elif pending:
+            owner.release(self._fd)
+        self._close_eventfds()
+        return True
+
+    def _abandon(self) -> None:
+        """The library is closing; it tells the IRMd for all flows at once."""
+        handle, owner = self._handle, self._library
+        self._handle = ffi.NULL
+        self._pending = False
+        self._library = None
+        if handle != ffi.NULL and owner is not None:
+            lib.process_remove(owner.process, handle)
+            lib.flow_detach(handle)
+        self._close_eventfds()
+
+    def _close_eventfds(self) -> None:
+        for fd in (self._eventfd, self._room_eventfd):
+            if fd >= 0:
+                os.close(fd)
+        self._eventfd = self._room_eventfd = -1
+
+    def __enter__(self) -> Flow:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._release()
+
+    def __del__(self) -> None:
+        if self._handle != ffi.NULL or self._pending:
+            if self._library is not None and self._library.alive:
+                warnings.warn(f"{self!r} was never deallocated", ResourceWarning, source=self, stacklevel=2)
+            self._release()
+
+    # ------------------------------------------------------------ what it is
+
+    @property
+    def fd(self) -> int:
+        """The flow descriptor: 64 or more, unique in this process (paper 2.7); -1 without a flow."""
+        return self._fd if self._handle != ffi.NULL or self._pending else -1
+
+    @property
+    def flow_id(self) -> int:
+        """The flow id: unique in the system (paper 2.7)."""
+        return self._endpoint().flow_id
+
+    @property
+    def qos(self) -> QoSSpec:
+        """The QoS of the flow."""
+        self._endpoint()
+        assert self._qos is not None
+        return self._qos
+
+    @property
+    def max_packet(self) -> int:
+        """Largest packet that can be written, in octets (paper 2.7: MPS)."""
+        self._endpoint()
+        return int(self._handle.max_packet)
+
+    @property
+    def mpl(self) -> float:
+        """Maximum packet lifetime, in seconds (paper 2.7)."""
+        return self._endpoint().mpl_ms / 1000
+
+    @property
+    def data(self) -> bytes:
+        """What the other side sent along with the allocation."""
+        return self._endpoint().data
+
+    @property
+    def down(self) -> bool:
+        """Whether the flow is down; packets that came before can still be read."""
+        return bool(self._handle != ffi.NULL and lib.flow_is_down(self._handle))
+
+    def _endpoint(self) -> FlowEndpoint:
+        self._settle()
+        if self._handle == ffi.NULL or self._info is None:
+            raise self._failure(-ENOTALLOC)
+        return self._info
+
+    def __repr__(self) -> str:
+        if self._handle == ffi.NULL:
+            return "<Flow pending>" if self._pending else "<Flow not allocated>"
+        return f"<Flow {self._fd}{' down' if self.down else ''}>"
+
+    # ------------------------------------------------------------ control
+
+    @property
+    def rcv_timeout(self) -> float | None:
+        """Seconds that a read may block; None: for ever."""
+        return None if self._rcv_timeout is None else self._rcv_timeout / 1e9
+
+    @rcv_timeout.setter
+    def rcv_timeout(self, timeo: float | None) -> None:
+        self._rcv_timeout = _nanoseconds(timeo)
+
+    @property
+    def snd_timeout(self) -> float | None:
+        """Seconds that a write may block; None: for ever."""
+        return None if self._snd_timeout is None else self._snd_timeout / 1e9
+
+    @snd_timeout.setter
+    def snd_timeout(self, timeo: float | None) -> None:
+        self._snd_timeout = _nanoseconds(timeo)
+
+    @property
+    def flags(self) -> FlowProperties:
+        """Access mode, blocking and partial reads (fccntl). Setting Down declares the flow down at both ends."""
+        self._endpoint()
+        flags = FlowProperties(lib.flow_get_flags(self._handle))
+        return flags | FlowProperties.Down if self.down else flags
+
+    @flags.setter
+    def flags(self, flags: FlowProperties) -> None:
+        self._endpoint()
+        if int(flags) & ACCESS_MODE == ACCESS_MODE:
+            raise FlowValueError("WriteOnly and ReadWrite together are no access mode")
+        lib.flow_set_flags(self._handle, int(flags) & ~int(FlowProperties.Down))
+        lib.flow_declare(self._handle, bool(flags & FlowProperties.Down))
+
+    @property
+    def blocking(self) -> bool:
+        """Whether reads and writes wait."""
+        return not self.flags & FlowProperties.NonBlocking
+
+    @blocking.setter
+    def blocking(self, blocking: bool) -> None:
+        flags = self.flags & ~FlowProperties.NonBlocking & ~FlowProperties.Down
+        self.flags = flags if blocking else flags | FlowProperties.NonBlocking
+
+    @property
+    def rx_queue_len(self) -> int:
+        """Packets waiting to be read."""
+        return self._queues()[0]
+
+    @property
+    def tx_queue_len(self) -> int:
+        """Packets written that the other side has not taken yet."""
+        return self._queues()[1]
+
+    def _queues(self) -> tuple[int, int]:
+        self._endpoint()
+        counts = ffi.new("uint64_t[2]")
+        lib.flow_queues(self._handle, counts, counts + 1)
+        return int(counts[0]), int(counts[1])
+
+    def fileno(self) -> int:
+        """A descriptor for select, poll and event loops: readable while there may be a packet, or the flow is down.
+
+        Read until BlockingIOError to clear it.
+        """
+        self._endpoint()
+        if self._eventfd < 0:
+            assert self._library is not None
+            self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            lib.process_poll_flow(self._library.process, self._handle, self._eventfd)
+        return self._eventfd
+
+    def ask_room(self) -> int:
+        """For event loops, after a write raised BlockingIOError: a descriptor that becomes readable when there may be
+        room, or -1 when there is room already. Ask again each time.
+        """
+        self._endpoint()
+        if self._room_eventfd < 0:
+            assert self._library is not None
+            self._room_eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            lib.process_poll_room(self._library.process, self._handle, self._room_eventfd)
+        try:
+            os.eventfd_read(self._room_eventfd)
+        except BlockingIOError:
+            pass  # was clear already
+        return -1 if lib.flow_ask_room(self._handle) else self._room_eventfd
+
+    # ------------------------------------------------------------ names of the existing binding
+
+    def set_snd_timeout(self, timeo: float | None) -> None:
+        """The same as setting `snd_timeout`."""
+        self.snd_timeout = timeo
+
+    def get_snd_timeout(self) -> float | None:
+        """The same as `snd_timeout`."""
+        return self.snd_timeout
+
+    def set_rcv_timeout(self, timeo: float | None) -> None:
+        """The same as setting `rcv_timeout`."""
+        self.rcv_timeout = timeo
+
+    def get_rcv_timeout(self) -> float | None:
+        """The same as `rcv_timeout`."""
+        return self.rcv_timeout
+
+    def get_qos(self) -> QoSSpec:
+        """The same as `qos`."""
+        return self.qos
+
+    def get_rx_queue_len(self) -> int:
+        """The same as `rx_queue_len`."""
+        return self.rx_queue_len
+
+    def get_tx_queue_len(self) -> int:
+        """The same as `tx_queue_len`."""
+        return self.tx_queue_len
+
+    def set_flags(self, flags: FlowProperties) -> None:
+        """The same as setting `flags`."""
+        self.flags = flags
+
+    def get_flags(self) -> FlowProperties:
+        """The same as `flags`."""
+        return self.flags
+
+    def set_frct_flags(self, flags: int) -> None:
+        """Set the flags of FRCP. Raises FlowPermissionException (EPERM): this flow runs without FRCP."""
+        self._endpoint()
+        raise FlowPermissionException(
+            f"flow {self._fd} runs without FRCP: nothing to retransmit on this path"
+        )
+
+    def get_frct_flags(self) -> int:
+        """Flags of FRCP. Raises FlowPermissionException (EPERM): this flow runs without FRCP."""
+        self._endpoint()
+        raise FlowPermissionException(
+            f"flow {self._fd} runs without FRCP: nothing to retransmit on this path"
+        )
+
+
+def _nanoseconds(timeo: float | None) -> int | None:
+    if timeo is None:
+        return None
+    if not timeo >= 0:
+        raise FlowValueError(f"a time-out of {timeo} s makes no sense; None waits for ever")
+    return int(timeo * 1e9)

@@ -1,0 +1,292 @@
+"""Packets in and out of a flow end: reading, writing, and waiting for either (spec cli-api 4.3).
+
+The one room of the library where something happens once per packet, and so little of it as possible: the work is
+done in C, without the GIL (`dataplane/src/flow_io.c`). C never sleeps inside a read or a write: it says that it would
+have to, and Python, which has signals to handle, sleeps (also in C) and tries again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from errno import EBADF, EMSGSIZE, ENOBUFS, ETIMEDOUT
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any
+
+from . import buffers
+from .dataplane._dataplane import ffi, lib
+from .errors import (
+    ENOTALLOC,
+    FlowDownException,
+    FlowNotAllocatedException,
+    FlowPeerException,
+    FlowTimeout,
+    FlowValueError,
+    error,
+)
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+    from .library import Library
+
+_EMUSTSLEEP = -lib.EMUSTSLEEP
+_ENOBUFS = -ENOBUFS
+_FIRST_SLEEP = 20_000_000
+"""ns. A signal that comes between Python's last look and the sleep is seen after the first, short, sleep."""
+
+_read = lib.flow_read
+_write = lib.flow_write
+_readv = lib.flow_readv
+_writev = lib.flow_writev
+_from_buffer = ffi.from_buffer
+_take = buffers.spare.pop
+_give = buffers.spare.append
+_SCRATCH = buffers.SCRATCH
+_LARGE = 8192  # octets above which a burst is written packet by packet: joining would copy too much
+
+
+class _Wait:
+    """How long a blocking call may still sleep."""
+
+    __slots__ = ("deadline", "until")
+
+    def __init__(self, timeout: int | None) -> None:
+        now = monotonic_ns()
+        self.deadline = -1 if timeout is None else now + timeout
+        self.until = now + _FIRST_SLEEP
+        if timeout is not None and self.deadline < self.until:
+            self.until = self.deadline
+
+    def sleep(self, handle: Any, writing: bool) -> bool:
+        """Sleep once. False when the time is over."""
+        result = lib.flow_sleep(handle, writing, self.until)
+        if result == -ETIMEDOUT and self.until == self.deadline:
+            return False
+        self.until = self.deadline
+        return True
+
+
+class Packets:
+    """What `Flow` inherits: the packets of a flow end."""
+
+    __slots__ = ("_error", "_fd", "_handle", "_library", "_pending", "_rcv_timeout", "_snd_timeout")
+
+    def __init__(self) -> None:
+        self._handle: Any = ffi.NULL
+        self._fd = -1
+        self._library: Library | None = None
+        self._pending = False  # an asynchronous allocation goes on
+        self._error: OSError | None = None  # how it ended, if badly
+        self._rcv_timeout: int | None = None  # ns
+        self._snd_timeout: int | None = None
+
+    @property
+    def allocated(self) -> bool:
+        """Whether there is a flow; False while an asynchronous allocation goes on, and after it has failed."""
+        self._settle()
+        return bool(self._handle != ffi.NULL)
+
+    def _settle(self) -> None:
+        """See what has become of an asynchronous allocation."""
+
+    # ------------------------------------------------------------ writing
+
+    def write(self, buf: ReadableBuffer, count: int | None = None) -> int:
+        """Write one packet: `buf`, or its first `count` octets. Returns the number of octets.
+
+        Blocks while the FIFO is full, as long as `snd_timeout` says. An empty packet is a keep-alive: it travels
+        and is never read. Raises FlowTimeout, BlockingIOError (EAGAIN) on a non-blocking flow, FlowDownException,
+        FlowException with EMSGSIZE above `max_packet` octets, MemoryError (ENOMEM) when the packet pool is
+        exhausted, FlowPermissionException on a read-only flow.
+        """
+        if count is not None:
+            buf = memoryview(buf).cast("B")[:count]
+        data: Any = buf if type(buf) is bytes else _from_buffer(buf)
+        n: int = _write(self._handle, data, len(data))
+        if n < 0:
+            return self._write_again(n, data)
+        return n
+
+    def _write_again(self, result: int, data: Any) -> int:
+        return self._again(result, True, lambda: _write(self._handle, data, len(data)))
+
+    def writev(self, packets: Sequence[ReadableBuffer]) -> int:
+        """Write many packets with one call. Returns how many were written.
+
+        A blocking flow writes them all; when the time is over, or on a non-blocking flow, those that found room.
+        Errors as for `write`, if not even the first could be written.
+        """
+        total = len(packets)
+        if not total:
+            return 0
+        if buffers.octets(packets[0]) > _LARGE:
+            return self._write_each(packets)
+        data, each, lengths = buffers.join(packets)
+        done: int = _writev(self._handle, data, lengths, each, total)
+        if done == total:
+            return done
+        return self._writev_rest(_from_buffer(data), each, lengths, total, done)
+
+    def _writev_rest(self, data: Any, each: int, lengths: Any, total: int, result: int) -> int:
+        done = offset = 0
+        wait: _Wait | None = None
+        while True:
+            if result > 0:
+                offset += each * result if each else sum(lengths[done : done + result])
+                done += result
+                if done == total:
+                    return done
+                wait = None
+            elif result != _EMUSTSLEEP:
+                if done:
+                    return done
+                raise self._failure(result)
+            else:
+                wait = wait or _Wait(self._snd_timeout)
+                if not wait.sleep(self._handle, True):
+                    if done:
+                        return done
+                    raise self._timed_out(True)
+            rest = lengths + done if lengths != ffi.NULL else ffi.NULL
+            result = _writev(self._handle, data + offset, rest, each, total - done)
+
+    def _write_each(self, packets: Sequence[ReadableBuffer]) -> int:
+        done = 0
+        for packet in packets:
+            try:
+                self.write(packet)
+            except OSError:
+                if done:
+                    return done
+                raise
+            done += 1
+        return done
+
+    def writeline(self, line: str) -> int:
+        """Write a line of text as one packet, in UTF-8; the line end is added when there is none."""
+        return self.write((line if line.endswith("\n") else line + "\n").encode())
+
+    # ------------------------------------------------------------ reading
+
+    def read(self, count: int = 2048) -> bytes:
+        """Read up to `count` octets of the packet at the front.
+
+        A longer packet is read in parts; when a read takes exactly the rest of it, the next one returns b"" as the
+        end mark. (`recv` always returns a whole packet.) With NoPartialRead a packet longer than `count` is dropped
+        and raises FlowException with EMSGSIZE, and there are no end marks.
+        Blocks until there is a packet, as long as `rcv_timeout` says. Raises FlowTimeout, BlockingIOError (EAGAIN)
+        on a non-blocking flow, and once everything that came before has been read FlowDownException, or
+        FlowPeerException when the peer was given up.
+        """
+        if count > _SCRATCH:
+            return self._read_large(count)
+        try:
+            scratch = _take()
+        except IndexError:
+            scratch = buffers.scratch()
+        buffer, view = scratch
+        n = _read(self._handle, buffer, count)
+        if n < 0:
+            n = self._read_again(n, buffer, count)
+        data: bytes = view[:n]
+        _give(scratch)
+        return data
+
+    def _read_again(self, result: int, buf: Any, count: int) -> int:
+        return self._again(result, False, lambda: _read(self._handle, buf, count))
+
+    def _read_large(self, count: int) -> bytes:
+        data = bytearray(count)
+        return bytes(data[: self.read_into(data)])
+
+    def read_into(self, buffer: WriteableBuffer) -> int:
+        """Read into a buffer, without a copy in between. Returns the number of octets; else as `read`."""
+        view = _from_buffer(buffer, require_writable=True)
+        n: int = _read(self._handle, view, len(view))
+        return n if n >= 0 else self._read_again(n, view, len(view))
+
+    def readv(self, max_packets: int = 64) -> list[bytes]:
+        """Read whole packets with one call: at least one, at most `max_packets`, as many as are there.
+
+        Blocks for the first as `read` does, with the same errors. The rest of a packet that was read in part comes
+        as a packet of its own.
+        """
+        return self._readv(min(max_packets, buffers.BURST_PACKETS))
+
+    def recv(self) -> bytes:
+        """Read one whole packet, whatever its size. Blocks and raises as `read` does."""
+        return self._readv(1)[0]
+
+    def _readv(self, count: int) -> list[bytes]:
+        if count < 1:
+            raise FlowValueError(f"cannot read {count} packets")
+        burst = buffers.burst()
+        try:
+            n = self._fill(burst, count)
+            if n == _ENOBUFS:
+                burst = buffers.Burst(burst.lengths[0])
+                n = self._fill(burst, count)
+            return burst.packets(n)
+        finally:
+            buffers.spare_bursts.append(burst)
+
+    def _fill(self, burst: buffers.Burst, count: int) -> int:
+        """Read a burst: number of packets, or -ENOBUFS when the first is longer than the buffer."""
+        args = burst.buffer, burst.size, burst.lengths, count, burst.each
+        n: int = _readv(self._handle, *args)
+        if n < 0 and n != _ENOBUFS:
+            return self._again(n, False, lambda: _readv(self._handle, *args))
+        return n
+
+    def readline(self) -> str:
+        """Read one packet as a line of text in UTF-8."""
+        return self.recv().decode()
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Whole packets, until the peer has left."""
+        while True:
+            try:
+                packets = self.readv()
+            except FlowPeerException:
+                raise
+            except FlowDownException:
+                return
+            yield from packets
+
+    # ------------------------------------------------------------ waiting and errors
+
+    def _again(self, result: int, writing: bool, attempt: Any) -> int:
+        """A call could not be done at once: sleep and attempt it again, or raise what is wrong."""
+        wait: _Wait | None = None
+        while result < 0 and result != _ENOBUFS:
+            if result != _EMUSTSLEEP:
+                if not self._retry(result):
+                    raise self._failure(result)
+            else:
+                wait = wait or _Wait(self._snd_timeout if writing else self._rcv_timeout)
+                if not wait.sleep(self._handle, writing):
+                    raise self._timed_out(writing)
+            result = attempt()
+        return result
+
+    def _retry(self, result: int) -> bool:
+        """Whether an error came only because an asynchronous allocation was not known to be over."""
+        return result == -ENOTALLOC and self._pending and self.allocated
+
+    def _timed_out(self, writing: bool) -> OSError:
+        seconds = ((self._snd_timeout if writing else self._rcv_timeout) or 0) / 1e9
+        what = "no room to write" if writing else "no packet to read"
+        return FlowTimeout(ETIMEDOUT, f"flow {self._fd}: {what} within {seconds:g} s")
+
+    def _failure(self, result: int) -> OSError:
+        number = -result
+        if self._error is not None:
+            return self._error
+        if number == ENOTALLOC and self._pending:
+            return FlowNotAllocatedException(number, f"flow {self._fd} is still being allocated")
+        if number == EBADF:
+            return FlowNotAllocatedException(number, f"flow {self._fd} belongs to the parent process")
+        if number == EMSGSIZE:
+            return error(number, f"flow {self._fd} takes packets of at most {self._handle.max_packet} octets")
+        text = self._library.explain(number, self._fd) if self._library is not None else ""
+        return error(number, text)
