@@ -27,7 +27,7 @@ help: ## show this list
 demo: $(VENV)/.built ## start a system, and show programs talking over flows (no root needed)
 	@$(PYTHON_OF_VENV) demo/demo.py $(ARGS)
 
-test: $(VENV)/.built $(VENV)/.extra-dev ## run all tests
+test: $(VENV)/.built $(VENV)/.extra-dev $(VENV)/.extra-bench ## run all tests
 	@$(PYTHON_OF_VENV) -m pytest $(ARGS)
 
 bench: $(VENV)/.built $(VENV)/.extra-bench ## measure, against what one would use instead (ARGS='--json --quick')
