@@ -48,10 +48,11 @@ _LARGE = 8192  # octets above which a burst is written packet by packet: joining
 class _Wait:
     """How long a blocking call may still sleep."""
 
-    __slots__ = ("deadline", "until")
+    __slots__ = ("deadline", "last", "until")
 
     def __init__(self, timeout: int | None) -> None:
         now = monotonic_ns()
+        self.last = False  # the time is over, but something came that was worth a last attempt
         self.deadline = -1 if timeout is None else now + timeout
         self.until = now + _FIRST_SLEEP
         if timeout is not None and self.deadline < self.until:
@@ -60,8 +61,9 @@ class _Wait:
     def sleep(self, handle: Any, writing: bool) -> bool:
         """Sleep once. False when the time is over."""
         result = lib.flow_sleep(handle, writing, self.until)
-        if result == -ETIMEDOUT and self.until == self.deadline:
+        if self.last or (result == -ETIMEDOUT and self.until == self.deadline):
             return False
+        self.last = 0 <= self.deadline <= monotonic_ns()
         self.until = self.deadline
         return True
 

@@ -257,6 +257,7 @@ static void sleep_until_rung(struct relay *relay)
                         atomic_fetch_or(&relay->regions[r]->shm->sleepers, SLEEP_EVENTFD);
                         fds[n++] = (struct pollfd){.fd = relay->regions[r]->eventfd, .events = POLLIN};
                 }
+        atomic_thread_fence(memory_order_seq_cst); /* who rang before we asked is seen by the last look */
         if (rung(relay))
                 return;
         pthread_mutex_unlock(&relay->lock);
@@ -423,20 +424,19 @@ static void deactivate(struct relay *relay, struct port *port)
                 *at = port->next;
 }
 
-/* Packets that can no longer be delivered go back to the pool. */
+/* Packets that can no longer be delivered go back to the pool. One look: its process may write for ever. */
 static void drain(struct port *port)
 {
-        uint32_t ready;
+        uint32_t ready = ring_ready(&port->rx);
 
-        while ((ready = ring_ready(&port->rx)) > 0) {
-                for (uint32_t i = 0; i < ready; i++) {
-                        uint64_t slot = ring_peek(&port->rx, i);
+        for (uint32_t i = 0; i < ready; i++) {
+                uint64_t slot = ring_peek(&port->rx, i);
 
-                        if (pool_packet(port->pool, slot) != NULL)
-                                pool_free(port->pool, SLOT_BLOCK(slot), port->rx.owner);
-                }
-                ring_consume(&port->rx, ready);
+                if (pool_packet(port->pool, slot) != NULL)
+                        pool_free(port->pool, SLOT_BLOCK(slot), port->rx.owner);
         }
+        if (ready > 0)
+                ring_consume(&port->rx, ready);
 }
 
 int relay_remove(struct relay *relay, uint32_t fd)
@@ -447,8 +447,9 @@ int relay_remove(struct relay *relay, uint32_t fd)
         port = port_of(relay, fd);
         if (port != NULL) {
                 /* What its process wrote before it left is still delivered, as far as there is room. */
-                while (port->pair != NULL && forward(port, port->pair) > 0)
-                        continue;
+                for (uint32_t n = 0; n < RING_SLOTS && port->pair != NULL; n += BATCH)
+                        if (forward(port, port->pair) == 0)
+                                break;
                 drain(port);
                 if (port->pair != NULL)
                         port->pair->pair = NULL;

@@ -49,25 +49,22 @@ static void wake_sleepers(struct flow *flow)
         wait_wake(&flow->tx.shm->prod_wait);
 }
 
-/* Packets that nobody will read any more. */
+/*
+ * Packets that nobody will read any more. One look: a peer that goes on writing cannot hold us here, and what it
+ * writes from now on returns when the IRMd releases the flow.
+ */
 static void drain(struct flow *flow)
 {
-        uint32_t ready;
+        uint32_t ready = ring_ready(&flow->rx);
 
-        if (flow->part_length > 0) {
-                pool_free(flow->pool, flow->part_block, flow->pool->self);
-                flow->part_length = 0;
-        }
-        while ((ready = ring_ready(&flow->rx)) > 0) {
-                for (uint32_t i = 0; i < ready; i++) {
-                        uint64_t slot = ring_peek(&flow->rx, i);
+        for (uint32_t i = 0; i < ready; i++) {
+                uint64_t slot = ring_peek(&flow->rx, i);
 
-                        if (pool_packet(flow->pool, slot) != NULL)
-                                pool_free(flow->pool, SLOT_BLOCK(slot), flow->rx.owner);
-                }
-                if (ring_consume(&flow->rx, ready) & WAIT_FUTEX)
-                        wait_wake(&flow->rx.shm->prod_wait);
+                if (pool_packet(flow->pool, slot) != NULL)
+                        pool_free(flow->pool, SLOT_BLOCK(slot), flow->rx.owner);
         }
+        if (ready > 0 && ring_consume(&flow->rx, ready) & WAIT_FUTEX)
+                wait_wake(&flow->rx.shm->prod_wait);
 }
 
 void flow_detach(struct flow *flow)
@@ -92,6 +89,12 @@ void flow_detach(struct flow *flow)
 void flow_destroy(struct flow *flow)
 {
         free(flow);
+}
+
+/* A forked child has its parent's handles, but not the memory behind them. */
+static bool flow_is_ours(const struct flow *flow)
+{
+        return flow != NULL && flow->generation == map_generation;
 }
 
 uint32_t flow_state(const struct flow *flow)
@@ -132,6 +135,15 @@ void flow_set_flags(struct flow *flow, uint32_t flags)
         atomic_store_explicit(&flow->flags, flags, memory_order_relaxed);
 }
 
+void flow_break(struct flow *flow)
+{
+        if (atomic_fetch_or(&flow->gone, END_DOWN) != 0)
+                return;
+        atomic_fetch_or(&flow->end->events, EVENT_DOWN);
+        atomic_fetch_add_explicit(&flow->pool->refused, 1, memory_order_relaxed);
+        wake_sleepers(flow);
+}
+
 static void latch(struct flow *flow, unsigned side, uint32_t event)
 {
         struct ring_shm *rx = &flow->shm->ring[1 - side];
@@ -146,6 +158,8 @@ static void latch(struct flow *flow, unsigned side, uint32_t event)
 
 void flow_declare(struct flow *flow, bool down)
 {
+        if (!flow_is_ours(flow))
+                return;
         spinlock_acquire(&flow->rx_lock);
         for (unsigned side = 0; side < 2 && !flow->rx_closed; side++) {
                 _Atomic uint32_t *state = &flow->shm->end[side].state;
@@ -177,6 +191,8 @@ bool flow_is_down(struct flow *flow)
 {
         bool down;
 
+        if (!flow_is_ours(flow))
+                return false;
         spinlock_acquire(&flow->rx_lock);
         down = !flow->rx_closed && flow_state(flow) != 0;
         spinlock_release(&flow->rx_lock);
@@ -193,6 +209,8 @@ static uint64_t queued(const struct ring_shm *ring)
 void flow_queues(struct flow *flow, uint64_t *rx, uint64_t *tx)
 {
         *rx = *tx = 0;
+        if (!flow_is_ours(flow))
+                return;
         spinlock_acquire(&flow->rx_lock);
         if (!flow->rx_closed) {
                 *rx = queued(flow->rx.shm);
@@ -213,12 +231,24 @@ static bool rx_has_packet(const struct flow *flow)
         return atomic_load_explicit(&flow->rx.shm->head, memory_order_seq_cst) != flow->rx.at;
 }
 
+/*
+ * We asked and need not sleep. Another thread of this process may be on its way to sleep, on the very value that
+ * we wrote again after the peer had cleared it for both: it must look once more.
+ */
+static void withdraw(struct flow *flow, _Atomic uint32_t *word)
+{
+        if (atomic_load(&flow->sleepers) > 1 && atomic_fetch_and(word, ~WAIT_FUTEX) & WAIT_FUTEX)
+                wait_wake(word);
+}
+
 int flow_sleep(struct flow *flow, bool writing, int64_t deadline)
 {
         _Atomic uint32_t *word;
         uint32_t value;
         int result = 0;
 
+        if (flow == NULL) /* deallocated by another thread: the call that comes back finds out */
+                return 0;
         if (flow->generation != map_generation)
                 return -EBADF;
         atomic_fetch_add(&flow->sleepers, 1);
@@ -230,8 +260,10 @@ int flow_sleep(struct flow *flow, bool writing, int64_t deadline)
         }
         word = writing ? &flow->tx.shm->prod_wait : &flow->rx.shm->cons_wait;
         value = ring_ask(word, WAIT_FUTEX);
-        if ((writing ? tx_has_room(flow) : rx_has_packet(flow)) || flow_state(flow))
+        if ((writing ? tx_has_room(flow) : rx_has_packet(flow)) || flow_state(flow)) {
                 value = 0;
+                withdraw(flow, word);
+        }
         spinlock_release(writing ? &flow->tx_lock : &flow->rx_lock);
         if (value != 0)
                 result = wait_sleep(word, value, deadline);
@@ -243,6 +275,8 @@ bool flow_ask_room(struct flow *flow)
 {
         bool room;
 
+        if (!flow_is_ours(flow))
+                return true; /* the write that follows says why not */
         spinlock_acquire(&flow->tx_lock);
         if (flow->tx_closed) {
                 spinlock_release(&flow->tx_lock);

@@ -66,12 +66,9 @@ struct flow {
 
         _Alignas(CACHE_LINE) struct spinlock rx_lock;
         bool rx_closed;
-        bool end_mark; /* the last read took exactly the rest of a packet: the next one returns 0 */
         struct ring rx;
         struct poller rx_poller;
-        uint32_t part_block; /* a packet of which a part has been read; this process owns the block */
-        uint32_t part_length;
-        uint8_t *part;
+        _Atomic uint32_t ahead; /* packets that a read took ahead, or left in part: the library still has them */
 };
 
 struct flow *flow_attach(struct pool *pool, struct segment *segment, struct events *peer,
@@ -90,14 +87,29 @@ ssize_t flow_write(struct flow *flow, const void *buffer, size_t length);
  */
 ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengths, uint32_t each, uint32_t count);
 
-/* Octets of the packet at the front, 0 = its end (spec cli-api 4.3). */
-ssize_t flow_read(struct flow *flow, void *buffer, size_t count);
+/* Where packets go, one behind the other. */
+struct burst {
+        uint8_t *buffer;
+        uint32_t *lengths; /* room for as many as are asked for, at least AHEAD_PACKETS */
+        uint32_t size;     /* of buffer */
+        uint32_t each;     /* length of every packet, 0 when they differ */
+};
+
+/* What flow_read takes at most when several packets wait: a call costs more than a packet. */
+#define AHEAD_PACKETS 32u
+#define AHEAD_OCTETS 16384u
+#define FLOW_MANY (1l << 30)
 
 /*
- * Up to `max` whole packets one behind the other in `buffer`, their lengths in `lengths`. Returns how many, or
- * -ENOBUFS when the first is longer than `size`: lengths[0] says how long. *each: their length when all are equal.
+ * Read whole packets. -ENOBUFS: the first is longer than the buffer, lengths[0] says how long it is.
+ * flow_readv: up to `max`; returns how many.
+ * flow_read: the next packet, returns its length; or, when more are waiting, some of them: FLOW_MANY | how many, and
+ *   flow->ahead says that the library has all but one of them in hand.
+ * flow_read_into: the next packet alone, returns its length.
  */
-ssize_t flow_readv(struct flow *flow, void *buffer, size_t size, uint32_t *lengths, uint32_t max, uint32_t *each);
+ssize_t flow_readv(struct flow *flow, struct burst *burst, uint32_t max);
+ssize_t flow_read(struct flow *flow, struct burst *burst);
+ssize_t flow_read_into(struct flow *flow, void *buffer, size_t size);
 
 /* Sleep until there may be something to read (room to write), the deadline (-1: none), or a signal. */
 int flow_sleep(struct flow *flow, bool writing, int64_t deadline);
@@ -121,6 +133,9 @@ void flow_set_flags(struct flow *flow, uint32_t flags);
 
 /* Declare the flow down, or up again, for both ends (fccntl). */
 void flow_declare(struct flow *flow, bool down);
+
+/* The peer wrote an index that makes no sense: down for this end, for ever. With a lock of the end held. */
+void flow_break(struct flow *flow);
 
 /* The IRMd has gone: down for this end, wakes its sleepers. */
 void flow_orphan(struct flow *flow);

@@ -6,6 +6,8 @@
 #include "flow.h"
 #include "map.h"
 
+#define ROUNDS 16 /* tries of one call before the caller has its turn, whatever the peer does */
+
 /* ---- telling the other side. With the lock held: a detaching thread must not unmap what is used here. ---- */
 
 static void tell(struct flow *flow, _Atomic uint32_t *word, uint32_t wanted)
@@ -24,8 +26,6 @@ static int tx_check(const struct flow *flow)
                 return -ENOTALLOC;
         if ((atomic_load_explicit(&flow->flags, memory_order_relaxed) & FLOW_ACCMODE) == FLOW_RDONLY)
                 return -EPERM;
-        if (flow->tx.broken)
-                return -EFLOWDOWN;
         return flow_error(flow);
 }
 
@@ -68,12 +68,14 @@ static bool much_room(const void *arg)
 }
 
 /* The ring is full. 0: try again; else what the caller returns. */
-static int await_room(struct flow *flow, uint64_t tail)
+static int await_room(struct flow *flow, uint64_t tail, int *rounds)
 {
         struct room_wanted wanted = {flow, tail};
 
         if (atomic_load_explicit(&flow->flags, memory_order_relaxed) & FLOW_WNOBLOCK)
                 return -EAGAIN;
+        if (++*rounds >= ROUNDS)
+                return -EMUSTSLEEP;
         if (wait_poll(&flow->tx_poller, much_room, &wanted))
                 return 0;
         return atomic_load_explicit(&flow->tx.shm->tail, memory_order_relaxed) != tail ? 0 : -EMUSTSLEEP;
@@ -101,6 +103,7 @@ ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengt
         const uint8_t *packet = buffer;
         uint32_t room, done, wanted;
         uint64_t tail;
+        int rounds = 0;
         int error;
 
         if (flow == NULL)
@@ -118,13 +121,14 @@ ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengt
                 if (room > 0)
                         break;
                 if (flow->tx.broken) {
+                        flow_break(flow);
                         error = -EFLOWDOWN;
                         goto out;
                 }
                 tail = flow->tx.other;
                 atomic_fetch_add(&flow->sleepers, 1);
                 spinlock_release(&flow->tx_lock);
-                error = await_room(flow, tail);
+                error = await_room(flow, tail, &rounds);
                 atomic_fetch_sub(&flow->sleepers, 1);
                 if (error != 0)
                         return error;
@@ -204,8 +208,12 @@ static int rx_front(struct flow *flow, uint64_t *slot, uint8_t **packet)
         int gone = flow_error(flow);
 
         for (uint32_t i = 0; i < RING_SLOTS; i++) {
-                if (ring_ready(&flow->rx) == 0)
-                        return flow->rx.broken ? -EFLOWDOWN : gone != 0 ? gone : -EAGAIN;
+                if (ring_ready(&flow->rx) == 0) {
+                        if (!flow->rx.broken)
+                                return gone != 0 ? gone : -EAGAIN;
+                        flow_break(flow);
+                        return -EFLOWDOWN;
+                }
                 *slot = ring_peek(&flow->rx, 0);
                 *packet = pool_packet(flow->pool, *slot);
                 if (*packet != NULL && SLOT_LENGTH(*slot) > 0)
@@ -220,7 +228,7 @@ static bool something_to_read(const void *arg)
 {
         const struct flow *flow = arg;
 
-        return atomic_load_explicit(&flow->rx.shm->head, memory_order_relaxed) != flow->rx.at || flow_state(flow);
+        return atomic_load_explicit(&flow->rx.shm->head, memory_order_seq_cst) != flow->rx.at || flow_state(flow);
 }
 
 /* Nothing there and the end is polled by a descriptor: clear it, ask for the event, look once more. */
@@ -239,8 +247,11 @@ static void rearm(struct flow *flow)
                 wait_ring_eventfd(eventfd);
 }
 
-/* The ring is empty: lets go of the lock. 0: try again; else what the caller returns. */
-static int await_packet(struct flow *flow, int error)
+/*
+ * Nothing for the reader: lets go of the lock. 0: try again; else what the caller returns. A peer that sends what is
+ * never read (keep-alives) must not hold the caller here, who has signals and a deadline: `rounds` counts.
+ */
+static int await_packet(struct flow *flow, int error, int *rounds)
 {
         bool found;
 
@@ -251,102 +262,9 @@ static int await_packet(struct flow *flow, int error)
         }
         atomic_fetch_add(&flow->sleepers, 1);
         spinlock_release(&flow->rx_lock);
-        found = wait_poll(&flow->rx_poller, something_to_read, flow);
+        found = ++*rounds < ROUNDS && wait_poll(&flow->rx_poller, something_to_read, flow);
         atomic_fetch_sub(&flow->sleepers, 1);
         return found ? 0 : -EMUSTSLEEP;
-}
-
-static size_t take_part(struct flow *flow, void *buffer, size_t count)
-{
-        size_t n = count < flow->part_length ? count : flow->part_length;
-
-        memcpy(buffer, flow->part, n);
-        flow->part += n;
-        flow->part_length -= (uint32_t)n;
-        if (flow->part_length == 0) {
-                pool_free(flow->pool, flow->part_block, flow->pool->self);
-                flow->end_mark = n == count;
-        }
-        return n;
-}
-
-/* Copy out the packet at the front, or as much as fits. Octets, or -EMSGSIZE, or -EAGAIN when it was a sham. */
-static ssize_t take_front(struct flow *flow, uint64_t slot, uint8_t *packet, void *buffer, size_t count)
-{
-        bool whole = atomic_load_explicit(&flow->flags, memory_order_relaxed) & FLOW_RNOPART;
-        uint32_t length = SLOT_LENGTH(slot);
-
-        if (count >= length) {
-                memcpy(buffer, packet, length);
-                CRASH(12);
-                if (!pool_free(flow->pool, SLOT_BLOCK(slot), flow->rx.owner))
-                        return -EAGAIN;
-                flow->end_mark = count == length && !whole;
-                return length;
-        }
-        if (whole) {
-                discard(flow, slot);
-                return -EMSGSIZE;
-        }
-        if (!pool_transfer(flow->pool, SLOT_BLOCK(slot), flow->rx.owner, flow->pool->self))
-                return -EAGAIN;
-        CRASH(13);
-        flow->part_block = SLOT_BLOCK(slot);
-        flow->part_length = length;
-        flow->part = packet;
-        return (ssize_t)take_part(flow, buffer, count);
-}
-
-ssize_t flow_read(struct flow *flow, void *buffer, size_t count)
-{
-        uint8_t *packet;
-        uint64_t slot;
-        ssize_t n;
-
-        if (flow == NULL)
-                return -ENOTALLOC;
-        if (flow->generation != map_generation)
-                return -EBADF;
-again:
-        spinlock_acquire(&flow->rx_lock);
-        n = rx_check(flow);
-        if (n != 0)
-                goto out;
-        if (flow->end_mark || count == 0) {
-                flow->end_mark = false;
-                goto out;
-        }
-        if (flow->part_length > 0) {
-                n = (ssize_t)take_part(flow, buffer, count);
-                goto out;
-        }
-        n = rx_front(flow, &slot, &packet);
-        if (n != 0) {
-                n = await_packet(flow, (int)n);
-                if (n == 0)
-                        goto again;
-                return n;
-        }
-        n = take_front(flow, slot, packet, buffer, count);
-        consume(flow, 1);
-        spinlock_release(&flow->rx_lock);
-        if (n == -EAGAIN)
-                goto again;
-        return n;
-out:
-        spinlock_release(&flow->rx_lock);
-        return n;
-}
-
-/* A packet that was read in part comes first, whole as far as it is left; its end mark is implied. */
-static ssize_t readv_part(struct flow *flow, void *buffer, size_t size, uint32_t *lengths, uint32_t *each)
-{
-        lengths[0] = *each = flow->part_length;
-        if (flow->part_length > size)
-                return -ENOBUFS;
-        take_part(flow, buffer, size);
-        flow->end_mark = false;
-        return 1;
 }
 
 /* Copy whole packets while they fit; `*taken` slots are done with afterwards. */
@@ -374,6 +292,7 @@ static uint32_t gather(struct flow *flow, uint8_t *at, size_t size, uint32_t *le
                 if (length > size)
                         break;
                 memcpy(at, packet, length);
+                CRASH(12);
                 if (!pool_free(flow->pool, SLOT_BLOCK(slot), flow->rx.owner))
                         continue;
                 lengths[n++] = length;
@@ -384,8 +303,10 @@ static uint32_t gather(struct flow *flow, uint8_t *at, size_t size, uint32_t *le
         return n;
 }
 
-ssize_t flow_readv(struct flow *flow, void *buffer, size_t size, uint32_t *lengths, uint32_t max, uint32_t *each)
+/* Take packets from the front of the ring; holds the lock, which it lets go. `room`: octets beyond the first one. */
+static ssize_t take(struct flow *flow, struct burst *burst, uint32_t max, uint32_t room, bool ahead)
 {
+        int rounds = 0;
         uint32_t taken;
         uint8_t *packet;
         uint64_t slot;
@@ -395,45 +316,76 @@ ssize_t flow_readv(struct flow *flow, void *buffer, size_t size, uint32_t *lengt
                 return -ENOTALLOC;
         if (flow->generation != map_generation)
                 return -EBADF;
-        if (max == 0)
-                return 0;
 again:
         spinlock_acquire(&flow->rx_lock);
         n = rx_check(flow);
         if (n != 0)
                 goto out;
-        flow->end_mark = false;
-        if (flow->part_length > 0) {
-                n = readv_part(flow, buffer, size, lengths, each);
-                goto out;
-        }
         n = rx_front(flow, &slot, &packet);
         if (n != 0) {
-                n = await_packet(flow, (int)n);
+                n = await_packet(flow, (int)n, &rounds);
                 if (n == 0)
                         goto again;
                 return n;
         }
-        if (SLOT_LENGTH(slot) > size) {
-                lengths[0] = SLOT_LENGTH(slot);
+        burst->lengths[0] = SLOT_LENGTH(slot);
+        if (SLOT_LENGTH(slot) > burst->size) {
                 n = -ENOBUFS;
                 goto out;
         }
-        n = gather(flow, buffer, size, lengths, max, &taken);
+        if (room < SLOT_LENGTH(slot))
+                room = SLOT_LENGTH(slot);
+        n = gather(flow, burst->buffer, room < burst->size ? room : burst->size, burst->lengths, max, &taken);
         consume(flow, taken);
+        if (ahead && n > 1)
+                atomic_store_explicit(&flow->ahead, (uint32_t)n - 1, memory_order_relaxed);
         spinlock_release(&flow->rx_lock);
         if (n == 0)
                 goto again;
-        *each = lengths[0];
-        for (ssize_t i = 1; i < n; i++)
-                if (lengths[i] != lengths[0]) {
-                        *each = 0;
-                        break;
-                }
         return n;
 out:
         spinlock_release(&flow->rx_lock);
         return n;
+}
+
+/* Their length when all are equally long, else 0. */
+static uint32_t common_length(const uint32_t *lengths, ssize_t count)
+{
+        for (ssize_t i = 1; i < count; i++)
+                if (lengths[i] != lengths[0])
+                        return 0;
+        return lengths[0];
+}
+
+ssize_t flow_readv(struct flow *flow, struct burst *burst, uint32_t max)
+{
+        ssize_t n = take(flow, burst, max, burst->size, false);
+
+        if (n > 0)
+                burst->each = common_length(burst->lengths, n);
+        return n;
+}
+
+ssize_t flow_read(struct flow *flow, struct burst *burst)
+{
+        ssize_t n = take(flow, burst, AHEAD_PACKETS, AHEAD_OCTETS, true);
+
+        if (n == 1)
+                return burst->lengths[0];
+        if (n > 1) {
+                burst->each = common_length(burst->lengths, n);
+                return n | FLOW_MANY;
+        }
+        return n;
+}
+
+ssize_t flow_read_into(struct flow *flow, void *buffer, size_t size)
+{
+        uint32_t length = 0;
+        struct burst burst = {buffer, &length, size < UINT32_MAX ? (uint32_t)size : UINT32_MAX, 0};
+        ssize_t n = take(flow, &burst, 1, 0, false);
+
+        return n == 1 ? length : n;
 }
 
 uint32_t flow_examine(struct flow *flow, bool *again)
@@ -446,12 +398,14 @@ uint32_t flow_examine(struct flow *flow, bool *again)
         spinlock_acquire(&flow->rx_lock);
         if (!flow->rx_closed) {
                 events = flow_take_events(flow);
-                if (flow->part_length > 0 || rx_front(flow, &slot, &packet) == 0) {
+                if (atomic_load_explicit(&flow->ahead, memory_order_relaxed) > 0 ||
+                    rx_front(flow, &slot, &packet) == 0) {
                         events |= EVENT_PKT;
                         *again = true;
                 } else {
                         ring_ask(&flow->rx.shm->cons_wait, WAIT_EVENT);
-                        *again = atomic_load(&flow->rx.shm->head) != flow->rx.at;
+                        *again = flow->rx.broken ? atomic_load(&flow->end->events) != 0 :
+                                                   atomic_load(&flow->rx.shm->head) != flow->rx.at;
                 }
         }
         spinlock_release(&flow->rx_lock);

@@ -22,6 +22,8 @@ void fset_set_eventfd(struct fset *set, int eventfd)
 {
         struct process *process = set->process;
 
+        if (process->generation != map_generation)
+                return;
         pthread_mutex_lock(&process->lock);
         if (set->eventfd < 0) {
                 set->next = process->sets;
@@ -58,6 +60,7 @@ void fset_close(struct fset *set)
                 set->member[w] = set->pending[w] = 0;
         }
         pthread_mutex_unlock(&process->lock);
+        events_kick(process->events); /* threads that wait on the set */
 }
 
 void fset_destroy(struct fset *set)
@@ -77,6 +80,8 @@ bool fset_has(struct fset *set, uint32_t fd)
         uint64_t bit = bit_of(fd, &w);
         bool has;
 
+        if (set->process->generation != map_generation)
+                return false;
         pthread_mutex_lock(&set->process->lock);
         has = w < EVENT_WORDS && set->member[w] & bit;
         pthread_mutex_unlock(&set->process->lock);
@@ -90,7 +95,7 @@ int fset_add(struct fset *set, uint32_t fd)
         uint64_t bit = bit_of(fd, &w);
         int error = 0;
 
-        if (w >= EVENT_WORDS)
+        if (w >= EVENT_WORDS || process->generation != map_generation)
                 return -EBADF;
         pthread_mutex_lock(&process->lock);
         if (!(set->member[w] & bit)) {
@@ -117,7 +122,7 @@ void fset_remove(struct fset *set, uint32_t fd)
         uint32_t w;
         uint64_t bit = bit_of(fd, &w);
 
-        if (w >= EVENT_WORDS)
+        if (w >= EVENT_WORDS || set->process->generation != map_generation)
                 return;
         pthread_mutex_lock(&set->process->lock);
         if (set->member[w] & bit) {
@@ -214,13 +219,15 @@ int fset_take(struct fset *set, struct fevent *out, int max, bool patient)
 
 int fset_sleep(struct fset *set, int64_t deadline)
 {
-        struct events_shm *shm = set->process->events->shm;
+        struct events_shm *shm;
         uint32_t seq;
 
         if (set == NULL || set->process->generation != map_generation)
                 return -EBADF;
+        /* What became of the flows was said before the flag was set: it is reported first. */
         if (atomic_load(&set->process->orphan))
-                return -EIRMD;
+                return anything(set) ? 0 : -EIRMD;
+        shm = set->process->events->shm;
         seq = atomic_load(&shm->seq);
         atomic_fetch_or(&shm->sleepers, SLEEP_FUTEX);
         if (anything(set))

@@ -39,13 +39,13 @@ void process_stop(struct process *process)
 
 static void orphan_all(struct process *process)
 {
-        atomic_store(&process->orphan, true);
         pthread_mutex_lock(&process->lock);
         for (uint32_t bit = 0; bit < process->words * 64; bit++)
                 if (process->flows[bit] != NULL) {
                         flow_orphan(process->flows[bit]);
                         events_raise(process->events, bit + FD_BASE);
                 }
+        atomic_store(&process->orphan, true);
         pthread_mutex_unlock(&process->lock);
         events_kick(process->events);
 }
@@ -157,6 +157,8 @@ static void poll_by(struct process *process, struct flow *flow, _Atomic int *slo
 {
         uint32_t bit = flow->fd - FD_BASE;
 
+        if (process->generation != map_generation)
+                return;
         pthread_mutex_lock(&process->lock);
         atomic_store(slot, eventfd);
         process->watched[bit / 64] |= 1ull << (bit % 64);
