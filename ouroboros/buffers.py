@@ -12,43 +12,34 @@ from typing import Any
 
 from .dataplane._dataplane import ffi
 
-SCRATCH = 131072
-"""Octets of a buffer for one packet."""
-
-BURST_OCTETS = 262144
+BURST_OCTETS = 131072
 BURST_PACKETS = 1024
 
-allocate = ffi.new_allocator(should_clear_after_alloc=False)
-
-spare: list[tuple[Any, Any]] = []
-"""Buffers for one packet that nobody uses: (char[], the same as a buffer object, which slices to bytes)."""
-
-
-def scratch() -> tuple[Any, Any]:
-    """A new buffer of SCRATCH octets."""
-    buffer = allocate("char[]", SCRATCH)
-    return buffer, ffi.buffer(buffer)
-
+_allocate = ffi.new_allocator(should_clear_after_alloc=False)
 
 _splitters: dict[tuple[int, int], Struct] = {}
 _MAX_SPLITTERS = 4096
 
 
 class Burst:
-    """Room for a burst of packets, one behind the other, and their lengths."""
+    """Room for packets, one behind the other, and their lengths: a `struct burst`, and what it points to."""
 
-    __slots__ = ("buffer", "each", "lengths", "size", "view")
+    __slots__ = ("_buffer", "_lengths", "c", "view")
 
     def __init__(self, size: int = BURST_OCTETS) -> None:
-        self.size = size
-        self.buffer = allocate("char[]", size)
-        self.view = ffi.buffer(self.buffer)
-        self.lengths = allocate("uint32_t[]", BURST_PACKETS)
-        self.each = allocate("uint32_t *")
+        self._buffer = _allocate("uint8_t[]", size)
+        self._lengths = _allocate("uint32_t[]", BURST_PACKETS)
+        self.c = ffi.new("struct burst *", {"buffer": self._buffer, "lengths": self._lengths, "size": size})
+        self.view = ffi.buffer(self._buffer)
+
+    @property
+    def first(self) -> int:
+        """Length of the first packet, in octets."""
+        return int(self._lengths[0])
 
     def packets(self, count: int) -> list[bytes]:
         """The first `count` packets."""
-        each = self.each[0]
+        each = self.c.each
         if each:
             splitter = _splitters.get((each, count))
             if splitter is None:
@@ -58,21 +49,14 @@ class Burst:
             return list(splitter.unpack_from(self.view))
         packets = []
         at = 0
-        for length in ffi.unpack(self.lengths, count):
+        for length in ffi.unpack(self._lengths, count):
             packets.append(self.view[at : at + length])
             at += length
         return packets
 
 
-spare_bursts: list[Burst] = []
-
-
-def burst() -> Burst:
-    """A Burst; give it back with `spare_bursts.append`."""
-    try:
-        return spare_bursts.pop()
-    except IndexError:
-        return Burst()
+spare: list[Burst] = []
+"""Bursts that nobody uses: pop one, or make one; append it when done."""
 
 
 def octets(buffer: Any) -> int:

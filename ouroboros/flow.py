@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import deque
 from errno import EISCONN
 from types import TracebackType
 from typing import Any
@@ -160,6 +161,8 @@ class Flow(Packets):
         if owner is None or (handle == ffi.NULL and not pending and self._error is None):
             return False
         self._handle = ffi.NULL
+        self._front = deque()
+        self._whole = False
         self._pending = False
         self._error = None
         self._library = None
@@ -288,6 +291,7 @@ class Flow(Packets):
         self._endpoint()
         if int(flags) & ACCESS_MODE == ACCESS_MODE:
             raise FlowValueError("WriteOnly and ReadWrite together are no access mode")
+        self._whole = bool(flags & FlowProperties.NoPartialRead)
         lib.flow_set_flags(self._handle, int(flags) & ~int(FlowProperties.Down))
         lib.flow_declare(self._handle, bool(flags & FlowProperties.Down))
 
@@ -315,7 +319,7 @@ class Flow(Packets):
         self._endpoint()
         counts = ffi.new("uint64_t[2]")
         lib.flow_queues(self._handle, counts, counts + 1)
-        return int(counts[0]), int(counts[1])
+        return int(counts[0]) + sum(map(bool, list(self._front))), int(counts[1])
 
     def fileno(self) -> int:
         """A descriptor for select, poll and event loops: readable while there may be a packet, or the flow is down.

@@ -7,6 +7,7 @@ have to, and Python, which has signals to handle, sleeps (also in C) and tries a
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from errno import EBADF, EMSGSIZE, ENOBUFS, ETIMEDOUT
 from time import monotonic_ns
@@ -36,12 +37,14 @@ _FIRST_SLEEP = 20_000_000
 
 _read = lib.flow_read
 _write = lib.flow_write
+_read_into = lib.flow_read_into
 _readv = lib.flow_readv
 _writev = lib.flow_writev
 _from_buffer = ffi.from_buffer
 _take = buffers.spare.pop
 _give = buffers.spare.append
-_SCRATCH = buffers.SCRATCH
+_Burst = buffers.Burst
+_MANY: int = lib.FLOW_MANY
 _LARGE = 8192  # octets above which a burst is written packet by packet: joining would copy too much
 
 
@@ -71,7 +74,17 @@ class _Wait:
 class Packets:
     """What `Flow` inherits: the packets of a flow end."""
 
-    __slots__ = ("_error", "_fd", "_handle", "_library", "_pending", "_rcv_timeout", "_snd_timeout")
+    __slots__ = (
+        "_error",
+        "_fd",
+        "_front",
+        "_handle",
+        "_library",
+        "_pending",
+        "_rcv_timeout",
+        "_snd_timeout",
+        "_whole",
+    )
 
     def __init__(self) -> None:
         self._handle: Any = ffi.NULL
@@ -79,6 +92,9 @@ class Packets:
         self._library: Library | None = None
         self._pending = False  # an asynchronous allocation goes on
         self._error: OSError | None = None  # how it ended, if badly
+        # Packets before those in the ring: read ahead, the rest of one that was read in part, its end mark (b"").
+        self._front: deque[bytes] = deque()
+        self._whole = False  # NoPartialRead
         self._rcv_timeout: int | None = None  # ns
         self._snd_timeout: int | None = None
 
@@ -180,32 +196,85 @@ class Packets:
         on a non-blocking flow, and once everything that came before has been read FlowDownException, or
         FlowPeerException when the peer was given up.
         """
-        if count > _SCRATCH:
-            return self._read_large(count)
+        front = self._front
+        if front:
+            try:
+                packet = front.popleft()
+            except IndexError:
+                return self.read(count)  # another thread was faster
+            if not front:
+                self._ahead(0)
+        elif count:
+            packet = self._next()
+        else:
+            return b""
+        return packet if len(packet) < count else self._cut(packet, count)
+
+    def _next(self) -> bytes:
+        """The packet at the front of the ring; when several wait, some of them are taken ahead."""
         try:
-            scratch = _take()
+            burst = _take()
         except IndexError:
-            scratch = buffers.scratch()
-        buffer, view = scratch
-        n = _read(self._handle, buffer, count)
+            burst = _Burst()
+        n = _read(self._handle, burst.c)
         if n < 0:
-            n = self._read_again(n, buffer, count)
-        data: bytes = view[:n]
-        _give(scratch)
-        return data
+            n, burst = self._next_again(n, burst)
+        if n < _MANY:
+            packet: bytes = burst.view[:n]
+        else:
+            packet, *ahead = burst.packets(n - _MANY)
+            self._front.extend(ahead)
+        _give(burst)
+        return packet
 
-    def _read_again(self, result: int, buf: Any, count: int) -> int:
-        return self._again(result, False, lambda: _read(self._handle, buf, count))
+    def _next_again(self, n: int, burst: buffers.Burst) -> tuple[int, buffers.Burst]:
+        while True:
+            n = self._again(n, False, lambda c=burst.c: _read(self._handle, c))
+            if n != _ENOBUFS:
+                return n, burst
+            burst = _Burst(burst.first)
+            n = _read(self._handle, burst.c)
 
-    def _read_large(self, count: int) -> bytes:
-        data = bytearray(count)
-        return bytes(data[: self.read_into(data)])
+    def _ahead(self, packets: int) -> None:
+        """Tell the event system how many packets are here, where it does not see them."""
+        handle = self._handle
+        if handle != ffi.NULL:
+            handle.ahead = packets
+
+    def _cut(self, packet: bytes, count: int) -> bytes:
+        """The first `count` octets of a packet that is not shorter than that; the rest, or the end mark, is kept."""
+        if count < 0:
+            self._front.appendleft(packet)
+            raise FlowValueError(f"cannot read {count} octets")
+        if len(packet) > count:
+            if self._whole:
+                raise error(
+                    EMSGSIZE, f"flow {self._fd}: dropped a packet of {len(packet)} octets, not {count}"
+                )
+            if not packet[:count]:
+                self._front.appendleft(packet)
+            else:
+                self._front.appendleft(packet[count:])
+        elif packet and not self._whole:
+            self._front.appendleft(b"")
+        front = self._front
+        self._ahead(len(front) - (1 if front and not front[0] else 0))
+        return packet[:count]
 
     def read_into(self, buffer: WriteableBuffer) -> int:
         """Read into a buffer, without a copy in between. Returns the number of octets; else as `read`."""
         view = _from_buffer(buffer, require_writable=True)
-        n: int = _read(self._handle, view, len(view))
-        return n if n >= 0 else self._read_again(n, view, len(view))
+        if not self._front:
+            n: int = _read_into(self._handle, view, len(view))
+            if n < 0:
+                n = self._again(n, False, lambda: _read_into(self._handle, view, len(view)))
+            if n >= 0:
+                if n == len(view) and not self._whole:
+                    self._front.appendleft(b"")
+                return n
+        packet = self.read(len(view))
+        ffi.memmove(view, packet, len(packet))
+        return len(packet)
 
     def readv(self, max_packets: int = 64) -> list[bytes]:
         """Read whole packets with one call: at least one, at most `max_packets`, as many as are there.
@@ -213,32 +282,45 @@ class Packets:
         Blocks for the first as `read` does, with the same errors. The rest of a packet that was read in part comes
         as a packet of its own.
         """
-        return self._readv(min(max_packets, buffers.BURST_PACKETS))
+        if max_packets < 1:
+            raise FlowValueError(f"cannot read {max_packets} packets")
+        if self._front and (packets := self._in_hand(max_packets)):
+            return packets
+        count = min(max_packets, buffers.BURST_PACKETS)
+        try:
+            burst = _take()
+        except IndexError:
+            burst = _Burst()
+        n = _readv(self._handle, burst.c, count)
+        while n < 0:
+            n = self._again(n, False, lambda c=burst.c: _readv(self._handle, c, count))
+            if n == _ENOBUFS:
+                burst = _Burst(burst.first)
+                n = _readv(self._handle, burst.c, count)
+        packets = burst.packets(n)
+        _give(burst)
+        return packets
+
+    def _in_hand(self, max_packets: int) -> list[bytes]:
+        """Packets that are here already; end marks mean nothing to those who read whole packets."""
+        front = self._front
+        packets: list[bytes] = []
+        try:
+            while len(packets) < max_packets:
+                packet = front.popleft()
+                if packet:
+                    packets.append(packet)
+        except IndexError:
+            pass
+        self._ahead(len(front))
+        return packets
 
     def recv(self) -> bytes:
         """Read one whole packet, whatever its size. Blocks and raises as `read` does."""
-        return self._readv(1)[0]
-
-    def _readv(self, count: int) -> list[bytes]:
-        if count < 1:
-            raise FlowValueError(f"cannot read {count} packets")
-        burst = buffers.burst()
-        try:
-            n = self._fill(burst, count)
-            if n == _ENOBUFS:
-                burst = buffers.Burst(burst.lengths[0])
-                n = self._fill(burst, count)
-            return burst.packets(n)
-        finally:
-            buffers.spare_bursts.append(burst)
-
-    def _fill(self, burst: buffers.Burst, count: int) -> int:
-        """Read a burst: number of packets, or -ENOBUFS when the first is longer than the buffer."""
-        args = burst.buffer, burst.size, burst.lengths, count, burst.each
-        n: int = _readv(self._handle, *args)
-        if n < 0 and n != _ENOBUFS:
-            return self._again(n, False, lambda: _readv(self._handle, *args))
-        return n
+        while self._front:
+            if packets := self._in_hand(1):
+                return packets[0]
+        return self._next()
 
     def readline(self) -> str:
         """Read one packet as a line of text in UTF-8."""

@@ -19,6 +19,8 @@ CDEF = """
     #define EVENT_BITS ...
     #define FD_BASE ...
     #define EMUSTSLEEP ...
+    #define FLOW_MANY ...
+    #define AHEAD_PACKETS ...
     #define END_DOWN ...
     #define END_PEER ...
     #define END_DECLARED ...
@@ -80,7 +82,7 @@ CDEF = """
         uint64_t serial;
         uint64_t max_packet;
     };
-    struct flow { uint32_t fd; uint64_t max_packet; ...; };
+    struct flow { uint32_t fd; uint64_t max_packet; uint32_t ahead; ...; };
     struct flow *flow_attach(struct pool *pool, struct segment *segment, struct events *peer,
                              const struct flow_spec *spec);
     void flow_detach(struct flow *flow);
@@ -88,9 +90,15 @@ CDEF = """
     ssize_t flow_write(struct flow *flow, const void *buffer, size_t length);
     ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengths, uint32_t each,
                         uint32_t count);
-    ssize_t flow_read(struct flow *flow, void *buffer, size_t count);
-    ssize_t flow_readv(struct flow *flow, void *buffer, size_t size, uint32_t *lengths, uint32_t max,
-                       uint32_t *each);
+    struct burst {
+        uint8_t *buffer;
+        uint32_t *lengths;
+        uint32_t size;
+        uint32_t each;
+    };
+    ssize_t flow_readv(struct flow *flow, struct burst *burst, uint32_t max);
+    ssize_t flow_read(struct flow *flow, struct burst *burst);
+    ssize_t flow_read_into(struct flow *flow, void *buffer, size_t size);
     int flow_sleep(struct flow *flow, bool writing, int64_t deadline);
     bool flow_is_down(struct flow *flow);
     void flow_declare(struct flow *flow, bool down);

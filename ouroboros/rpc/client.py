@@ -183,16 +183,16 @@ class Client:
         try:
             self._post(pending, envelope, fds)
             self._wait(pending)
+            failure = self._failure(pending)
+            if failure is None:
+                assert pending.envelope is not None
+                return pending.envelope, pending.fds
         except OuroborosError:
             raise
         except BaseException:
             self._give_up(pending, cancellable)
             raise
-        failure = self._failure(pending)
-        if failure is not None:
-            raise failure
-        assert pending.envelope is not None
-        return pending.envelope, pending.fds
+        raise failure
 
     def submit(
         self,
@@ -460,7 +460,8 @@ class Client:
         if pending.envelope is None:
             return self._gone()
         if pending.envelope.error:
-            close_fds(pending.fds)
+            unwanted, pending.fds = pending.fds, []
+            close_fds(unwanted)
             return error(pending.envelope.error, pending.envelope.text, default=pending.default)
         return None
 
