@@ -84,6 +84,7 @@ static enum verdict copy_across(struct port *from, struct port *to, uint64_t slo
                 c = pool_class_of(to->pool, (uint32_t)block);
                 memcpy(pool_block(to->pool, c, (uint32_t)block) + HEADROOM, packet, length);
                 pool_give(to->pool, (uint32_t)block, to->tx.owner);
+                CRASH(18);
                 ring_put(&to->tx, ahead, SLOT(block, HEADROOM, length));
                 budget_charge(&to->budget, &to->tx, ahead, to->pool, c);
         }

@@ -62,6 +62,7 @@ static void drain(struct flow *flow)
 
                 if (pool_packet(flow->pool, slot) != NULL)
                         pool_free(flow->pool, SLOT_BLOCK(slot), flow->rx.owner);
+                CRASH(17);
         }
         if (ready > 0 && ring_consume(&flow->rx, ready) & WAIT_FUTEX)
                 wait_wake(&flow->rx.shm->prod_wait);
@@ -260,6 +261,7 @@ int flow_sleep(struct flow *flow, bool writing, int64_t deadline)
         }
         word = writing ? &flow->tx.shm->prod_wait : &flow->rx.shm->cons_wait;
         value = ring_ask(word, WAIT_FUTEX);
+        CRASH(16);
         if ((writing ? tx_has_room(flow) : rx_has_packet(flow)) || flow_state(flow)) {
                 value = 0;
                 withdraw(flow, word);

@@ -223,6 +223,7 @@ static bool refill(struct pool *pool, int c, struct pool_cache *cache)
                 if (atomic_load_explicit(&pool->hints[c][word], memory_order_relaxed) == 0)
                         continue;
                 bits = atomic_exchange_explicit(&pool->hints[c][word], 0, memory_order_acquire);
+                CRASH(15);
                 while (bits != 0 && cache->count < cache->limit / 2 + 1) {
                         uint32_t bit = 63 - (uint32_t)__builtin_clzll(bits);
 
