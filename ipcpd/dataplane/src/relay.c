@@ -2,6 +2,7 @@
 #include "relay.h"
 
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #include "map.h"
 
 #define BATCH 128u       /* packets of one port before the next one has its turn */
+#define FEW 64u          /* packets of a round that are not worth another round at once */
 #define IDLE_LOOKS 64u   /* empty looks before a port asks for the event */
 
 struct relay *relay_create(void)
@@ -25,7 +27,7 @@ struct relay *relay_create(void)
                 return NULL;
         }
         pthread_mutex_init(&relay->lock, NULL);
-        atomic_store(&relay->poller.budget, POLLER_INITIAL);
+        relay->poller.pauses_most = PAUSES_LEAST; /* its users need the cores more than it does */
         return relay;
 }
 
@@ -280,6 +282,8 @@ static void settle(struct relay *relay)
 static void *run(void *arg)
 {
         struct relay *relay = arg;
+        uint32_t moved;
+        bool any;
 
         pthread_mutex_lock(&relay->lock);
         while (!atomic_load(&relay->stop)) {
@@ -289,7 +293,11 @@ static void *run(void *arg)
                                 sched_yield();
                         pthread_mutex_lock(&relay->lock);
                 }
-                if ((int)collect(relay) | (round_active(relay) > 0))
+                any = collect(relay);
+                moved = round_active(relay);
+                if (moved > 0 && moved < FEW)
+                        sched_yield(); /* whoever gets these may wait for our core; meanwhile more come together */
+                if (any || moved > 0)
                         continue;
                 if (wait_poll(&relay->poller, rung, relay))
                         continue;

@@ -30,8 +30,6 @@ struct flow *flow_attach(struct pool *pool, struct segment *segment, struct even
                 .flags = FLOW_RDWR | FLOW_WNOPART,
                 .eventfd = -1,
                 .room_eventfd = -1,
-                .tx_poller = {POLLER_INITIAL},
-                .rx_poller = {POLLER_INITIAL},
         };
         if (flow->max_packet > pool_largest(pool))
                 flow->max_packet = pool_largest(pool);

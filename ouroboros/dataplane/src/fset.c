@@ -14,7 +14,6 @@ struct fset *fset_create(struct process *process)
                 return NULL;
         set->process = process;
         set->eventfd = -1;
-        atomic_store(&set->poller.budget, POLLER_INITIAL);
         return set;
 }
 

@@ -2,6 +2,7 @@
 #include "pool.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -124,7 +125,8 @@ int pool_create(const char *name, const struct pool_class wanted[POOL_CLASSES])
         fd = map_create(name, size);
         if (fd < 0)
                 return fd;
-        shm = map_shared(fd, size, &size);
+        /* All of it now: a page that the system cannot find later would be a SIGBUS in the middle of a packet. */
+        shm = fallocate(fd, 0, 0, (off_t)size) == 0 ? map_shared(fd, size, &size) : NULL;
         if (shm == NULL) {
                 int error = errno;
 

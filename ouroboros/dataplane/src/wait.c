@@ -10,7 +10,8 @@
 #include <unistd.h>
 
 #define NS_PER_S 1000000000ll
-#define PAUSE_POLLS 64
+#define SPIN_PAUSES 64
+#define NEAR 1000 /* ns: an answer as fast as this comes from another core, and PAUSE would have met it */
 
 static inline void cpu_relax(void)
 {
@@ -59,37 +60,48 @@ void wait_ring_eventfd(int fd)
         }
 }
 
-/* More patience after a success, less after a failure, within bounds. Threads may race: it is a hint. */
-static void adapt(struct poller *poller, bool success)
+static uint32_t get(const _Atomic uint32_t *value, uint32_t initial)
 {
-        uint32_t budget = atomic_load_explicit(&poller->budget, memory_order_relaxed);
+        uint32_t v = atomic_load_explicit(value, memory_order_relaxed);
 
-        if (success && budget < POLLER_MOST)
-                budget += budget / 4;
-        else if (!success && budget > POLLER_LEAST)
-                budget -= budget / 4;
-        atomic_store_explicit(&poller->budget, budget, memory_order_relaxed);
+        return v != 0 ? v : initial;
 }
 
+static void set(_Atomic uint32_t *value, uint32_t v, uint32_t least, uint32_t most)
+{
+        atomic_store_explicit(value, v < least ? least : v > most ? most : v, memory_order_relaxed);
+}
+
+/*
+ * PAUSE is right when the peer runs on another core and answers at once, and wrong when it waits for ours.
+ * Threads that share a poller may race: it is a hint.
+ */
 bool wait_poll(struct poller *poller, wait_condition *condition, const void *arg)
 {
-        int64_t budget = atomic_load_explicit(&poller->budget, memory_order_relaxed);
-        int64_t start;
+        uint32_t most = poller->pauses_most ? poller->pauses_most : PAUSES_MOST;
+        uint32_t pauses = get(&poller->pauses, most);
+        uint32_t budget = get(&poller->budget, POLLER_INITIAL);
+        int64_t start, spent;
 
-        for (int i = 0; i < PAUSE_POLLS; i++) {
-                if (condition(arg))
+        for (uint32_t i = 0; i < pauses; i++) {
+                if (condition(arg)) {
+                        if (i > 0 && pauses < most)
+                                set(&poller->pauses, 2 * pauses, PAUSES_LEAST, most);
                         return true;
+                }
                 cpu_relax();
         }
         start = wait_now();
         do {
                 sched_yield();
+                spent = wait_now() - start;
                 if (condition(arg)) {
-                        adapt(poller, true);
+                        set(&poller->pauses, spent < NEAR ? pauses + 8 : pauses / 2, PAUSES_LEAST, most);
+                        set(&poller->budget, budget + budget / 4, POLLER_LEAST, POLLER_MOST);
                         return true;
                 }
-        } while (wait_now() - start < budget);
-        adapt(poller, false);
+        } while (spent < (int64_t)budget);
+        set(&poller->budget, budget - budget / 4, POLLER_LEAST, POLLER_MOST);
         return false;
 }
 
@@ -98,7 +110,7 @@ void spinlock_contended(struct spinlock *lock)
         uint32_t free;
 
         do {
-                for (int i = 0; i < PAUSE_POLLS && atomic_load_explicit(&lock->held, memory_order_relaxed); i++)
+                for (int i = 0; i < SPIN_PAUSES && atomic_load_explicit(&lock->held, memory_order_relaxed); i++)
                         cpu_relax();
                 if (atomic_load_explicit(&lock->held, memory_order_relaxed))
                         sched_yield();

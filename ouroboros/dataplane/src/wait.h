@@ -20,13 +20,18 @@ void wait_wake(_Atomic uint32_t *word);
 /* Wake whoever asked for it in a WAIT_* or SLEEP_* word's eventfd. Never blocks. */
 void wait_ring_eventfd(int fd);
 
+/* Both adapted by outcome. Zeroed is a good start. */
 struct poller {
-        _Atomic uint32_t budget; /* ns of sched_yield polling, adapted by outcome */
+        _Atomic uint32_t budget; /* ns of sched_yield polling */
+        _Atomic uint32_t pauses; /* PAUSE polls before the first sched_yield */
+        uint32_t pauses_most;    /* 0: PAUSES_MOST */
 };
 
 #define POLLER_INITIAL 20000u
-#define POLLER_LEAST 1000u
+#define POLLER_LEAST 10000u
 #define POLLER_MOST 50000u
+#define PAUSES_LEAST 2u
+#define PAUSES_MOST 32u
 
 typedef bool wait_condition(const void *arg);
 
