@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
 
-from ouroboros.errors import EIPCP
+from ouroboros.errors import EIPCP, ENAME
 
 Layer = TypeVar("Layer")
 
@@ -148,7 +148,12 @@ class Allocation(Generic[Layer]):
     def bound_gone(self, now: float) -> list[object]:
         """The last bound process that suited has ended."""
         self.bound = False
-        return self._start(now) if self.phase is Phase.LOCAL_BOUND else []
+        if self.phase is not Phase.LOCAL_BOUND:
+            return []
+        self._reason = Fail(
+            ENAME, f'what was bound to "{self.name}" has ended or was unbound, and no layer knows the name'
+        )
+        return self._start(now)
 
     def start_failed(self, now: float, error: int, text: str) -> list[object]:
         """The program could not be started, or ended before it accepted."""

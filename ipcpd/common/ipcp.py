@@ -261,7 +261,7 @@ class Ipcp:
         if inspect.isawaitable(result):
             await result
 
-    async def _become_member(self, envelope: Envelope, body: str) -> None:
+    async def _become_member(self, envelope: Envelope, body: str) -> Envelope:
         if body == "ipcp_bootstrap":
             config = envelope.ipcp_bootstrap.config
             if not config.layer:
@@ -285,17 +285,16 @@ class Ipcp:
         reply.ipcp_layer.layer = self.layer
         reply.ipcp_layer.hash = self.hash
         self._tell_state()
-        self.session.reply(envelope, reply)
-        envelope.id = 0  # answered
+        return reply
 
-    def _run(self, envelope: Envelope, work: Coroutine[Any, Any, None]) -> None:
+    def _run(self, envelope: Envelope, work: Coroutine[Any, Any, Envelope | None]) -> None:
         task = self.loop.create_task(self._answer(envelope, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, envelope: Envelope, work: Coroutine[Any, Any, None]) -> None:
+    async def _answer(self, envelope: Envelope, work: Coroutine[Any, Any, Envelope | None]) -> None:
         try:
-            await work
+            reply = await work
         except (Refusal, life.StateError) as refusal:
             self.session.refuse(envelope, refusal.errno, str(refusal))
         except options.OptionError as mistake:
@@ -305,7 +304,7 @@ class Ipcp:
             self.session.refuse(envelope, errno.EIO, f'IPCP "{self.name}": {type(error).__name__}: {error}')
         else:
             if envelope.id:
-                self.session.reply(envelope, Envelope())
+                self.session.reply(envelope, reply or Envelope())
 
     def stop(self) -> None:
         """End in good order: a termination signal, or the IRMd has gone."""

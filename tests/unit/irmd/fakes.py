@@ -1,0 +1,33 @@
+"""Processes and accepts without sockets or memory, for the pure parts."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import cast
+
+from irmd.acceptor import Acceptor
+from irmd.flow import FIRST_FD, Flow, Numbers
+from irmd.memory import Pool
+from irmd.peer import Peer
+from irmd.process import Process
+from irmd.request import Request
+from ouroboros.rpc.aio_session import Session
+
+_tokens = count(1)
+
+
+def process(pid: int = 1000, program: str = "/bin/server", *, uid: int = 0, pool: object = None) -> Process:
+    """A process that has said Hello."""
+    return Process(
+        token=next(_tokens),
+        peer=Peer(pid, uid, uid, frozenset(), started=pid),
+        program=program,
+        session=cast(Session, None),
+        pool=cast(Pool, pool),
+        fds=Numbers(FIRST_FD, 16),
+    )
+
+
+def acceptor(owner: Process) -> Acceptor:
+    """An accept of that process."""
+    return Acceptor(owner, Flow(0), cast(Request, None))

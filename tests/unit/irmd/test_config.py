@@ -1,0 +1,130 @@
+"""The configuration file: what it may say, and how a mistake in it is named."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from irmd.config import Config, ConfigError, IpcpEntry, NameEntry, parse, read
+from irmd.settings import Applications
+from ouroboros.rpc.messages_pb2 import LOCAL, ROUND_ROBIN, SPILLOVER, NameList
+
+from .daemon import PATIENCE, Daemon
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+
+MISTAKES = {
+    "x = 1": "x = ... is not a table",
+    "[nonsense.a]": "table [nonsense] is unknown",
+    "[irmd]\nflow = 1": "[irmd]: key flow is unknown",
+    "[irmd]\nflows = 'many'": "flows must be a whole number",
+    "[irmd]\nflows = true": "flows must be a whole number",
+    "[irmd]\ndescriptors = 99999": "descriptors = 99999 is not between 1 and 16384",
+    "[irmd]\napplications = 'none'": 'applications = "none" is not one of any, managers',
+    "[pool]\nclasses = [[100, 64, 0]]": "classes must have 4 rows",
+    "[name]\na = 1": "name.a is not a table",
+    "[name.a]\nprg = []": "[name.a]: key prg is unknown",
+    "[name.a]\nlb = 'random'": 'lb = "random" is not one of spill, round-robin',
+    "[name.a]\nprog = ['/nowhere']": "[name.a]: /nowhere does not exist.",
+    "[name.a]\nprog = ['/etc/passwd']\nargs = ['']": "Cannot execute /etc/passwd",
+    "[name.a]\nargs = ['']": "args has 1 elements, prog only 0",
+    "[name.a]\nprog = '/bin/sh'": "prog must be a list",
+    "[name.a]\nserver_crt_file = '/nowhere'": "server_crt_file = /nowhere does not exist",
+    "[local.l]\nbootstrap = 'x'\nhash = 'MD5'": "[local.l]: Unknown parameter for hash",
+    "[local.l]\nbootstrap = 'x'\nttl = 60": "[local.l]: key ttl is unknown",
+    "[local.l]\nenrol = 'x'": "key enrol is for unicast and broadcast IPCPs only",
+    "[local.l]\nreg = ['a']": "reg needs bootstrap or enrol",
+    "[unicast.u]\nbootstrap = 'x'\nconn = ['y']": "conn needs enrol",
+    "[unicast.u]\nbootstrap = 'x'\nmax_ttl = 0": "Unknown parameter for ttl",
+    "[eth-dix.e]\nbootstrap = 'x'": "needs the option dev",
+    "[local.l]\n[unicast.l]": "[unicast.l]: there is another IPCP with that name",
+    f"[name.{'x' * 256}]": "longer than 255 octets",
+}
+
+
+@pytest.mark.parametrize("text", MISTAKES)
+def test_a_mistake_is_named(text: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse(tomllib.loads(text))
+    assert MISTAKES[text] in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_a_file_can_say() -> None:
+    config = parse(
+        tomllib.loads("""
+        [irmd]
+        applications = "managers"
+        [local.l]
+        bootstrap = "layer"
+        hash = "SHA3_512"
+        reg = ["a", "b"]
+        [name."a.b"]
+        prog = ["/bin/sh", "/bin/cat"]
+        args = ["-c true"]
+        lb = "round-robin"
+        [name.c]
+        [eth-dix.e]
+        bootstrap = "ether"
+        dev = "eth0"
+        ethertype = 0xA001
+        [unicast.u]
+        enrol = "other"
+        autobind = true
+        conn = ["other"]
+        routing = "link-state"
+        """)
+    )
+    assert config.settings.applications is Applications.MANAGERS
+    local, first, second, ether, unicast = config.entries
+    assert isinstance(local, IpcpEntry) and local.type == LOCAL and local.options == {"hash": "SHA3_512"}
+    assert local.register == ("a", "b")
+    assert isinstance(first, NameEntry) and first.name == "a.b" and first.lb == ROUND_ROBIN
+    assert [args for _, args in first.programs] == [("-c", "true"), None]
+    assert isinstance(second, NameEntry) and second.lb == SPILLOVER
+    assert isinstance(ether, IpcpEntry) and ether.options["ethertype"] == "0xA001"
+    assert isinstance(unicast, IpcpEntry) and unicast.autobind and unicast.enroll == "other"
+
+
+def test_the_example_says_the_defaults() -> None:
+    assert read(str(CHECKOUT / "packaging" / "irmd.conf.example")) == Config()
+
+
+@pytest.mark.parametrize("text", ["[name", "\x00", "a = "])
+def test_what_is_not_toml(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "conf"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="is not TOML"):
+        read(str(path))
+
+
+def test_a_file_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read"):
+        read(str(tmp_path / "missing"))
+
+
+def test_what_the_file_says_is_there_when_the_irmd_is_ready() -> None:
+    with Daemon("[local.l]\nbootstrap = 'layer'\nreg = ['a']\n[name.b]\nlb = 'round-robin'\n") as daemon:
+        names = {info.name: info for info in daemon.tool().ask(name_list=NameList()).name_table.names}
+        assert names["a"].registrations[0].layer == "layer" and names["b"].lb == ROUND_ROBIN
+
+
+def test_what_cannot_be_done_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "conf"
+    path.write_text("[local.l]\nbootstrap = 'layer'\n[raptor.r]\n")
+    run = Path("/tmp") / f"irmd-config-{tmp_path.name}"
+    ended = subprocess.run(
+        [sys.executable, "-m", "irmd", "--stdout", "--config", str(path)],
+        env={"OUROBOROS_RUNDIR": str(run), "PATH": "/bin"},
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "no IPCPs of type raptor" in ended.stdout
+    assert not run.exists()

@@ -1,0 +1,71 @@
+"""Flow states are a table, and numbers are handed out lowest first."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from irmd.flow import FIRST_FD, TRANSITIONS, FlowTable, IllegalTransition, Numbers, State, Step, advance
+from irmd.refused import Refused
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("step", Step)
+def test_every_pair_is_a_legal_state_or_a_typed_error(state: State, step: Step) -> None:
+    if (state, step) in TRANSITIONS:
+        assert advance(state, step) is TRANSITIONS[state, step]
+    else:
+        with pytest.raises(
+            IllegalTransition, match=f"{step.value} is not legal for a flow that is {state.value}"
+        ):
+            advance(state, step)
+
+
+def test_a_deallocated_flow_stays_so() -> None:
+    assert not [step for state, step in TRANSITIONS if state is State.DEALLOCATED]
+
+
+def test_every_state_can_end() -> None:
+    ends = {State.DEALLOCATED}
+    for _ in State:
+        ends |= {state for (state, _), after in TRANSITIONS.items() if after in ends}
+    assert ends == set(State)
+
+
+@given(st.lists(st.integers(min_value=-1, max_value=8), max_size=60))
+def test_numbers_are_the_lowest_free(moves: list[int]) -> None:
+    """-1 takes one; n gives the n-th taken back."""
+    numbers = Numbers(FIRST_FD, 6)
+    taken: list[int] = []
+    for move in moves:
+        if move < 0:
+            free = [number for number in range(FIRST_FD, FIRST_FD + 6) if number not in taken]
+            got = numbers.take()
+            assert got == (free[0] if free else None)
+            if got is not None:
+                taken.append(got)
+        elif move < len(taken):
+            numbers.give_back(taken.pop(move))
+        assert numbers.used == len(taken)
+
+
+def test_the_limit_of_the_system_is_an_error_that_names_it() -> None:
+    table = FlowTable(2)
+    first = table.create(Step.ALLOC)
+    table.create(Step.ACCEPT)
+    with pytest.raises(Refused, match="2 flows already") as refused:
+        table.create(Step.ALLOC)
+    assert refused.value.errno == errno.ENOSPC
+    first.step(Step.REFUSE)
+    table.forget(first)
+    assert table.create(Step.ALLOC).id == first.id
+
+
+def test_the_id_of_a_flow_that_lives_is_not_given_back() -> None:
+    table = FlowTable(2)
+    flow = table.create(Step.ALLOC)
+    with pytest.raises(IllegalTransition):
+        table.forget(flow)

@@ -1,0 +1,83 @@
+"""When a program is started on demand, and when not."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from irmd.refused import Refused
+from irmd.superserver import PAUSE_LAST, Starter, status_text
+
+
+def test_one_start_at_a_time() -> None:
+    starter = Starter("/bin/server", limit=4)
+    assert starter.wants(0.0)
+    starter.started(100)
+    assert not starter.wants(0.1)
+    starter.accepted(100)
+    assert starter.wants(0.2)
+
+
+def test_the_end_after_the_first_accept_is_no_failure() -> None:
+    starter = Starter("/bin/server", limit=4)
+    starter.started(100)
+    starter.accepted(100)
+    assert starter.ended(100, 0, 1.0) is None
+    assert starter.wants(1.0)
+
+
+def test_one_that_ends_at_once_is_not_started_again_and_again() -> None:
+    starter = Starter("/bin/server", limit=4)
+    now, pauses = 0.0, []
+    for pid in range(100, 112):
+        assert starter.wants(now)
+        starter.started(pid)
+        assert starter.ended(pid, 3, now) == "/bin/server exited with status 3 before it accepted a flow"
+        with pytest.raises(Refused, match="exited with status 3.*not started again for another") as refused:
+            starter.wants(now)
+        assert refused.value.errno == errno.ECONNREFUSED
+        pause = 0.0
+        while True:
+            pause += 0.25
+            try:
+                starter.wants(now + pause)
+            except Refused:
+                continue
+            break
+        pauses.append(pause)
+        now += pause
+    assert pauses == sorted(pauses) and pauses[0] == 0.5 and pauses[-1] == PAUSE_LAST
+
+
+def test_success_forgets_old_failures() -> None:
+    starter = Starter("/bin/server", limit=4)
+    for pid in (1, 2, 3):
+        starter.started(pid)
+        starter.ended(pid, 1, 0.0)
+    starter.started(4)
+    starter.accepted(4)
+    starter.ended(4, 0, 100.0)
+    starter.started(5)
+    starter.ended(5, 1, 100.0)
+    assert starter.wants(100.5)
+
+
+def test_there_is_a_limit_on_instances() -> None:
+    starter = Starter("/bin/server", limit=2)
+    for pid in (1, 2):
+        assert starter.wants(0.0)
+        starter.started(pid)
+        starter.accepted(pid)
+    with pytest.raises(Refused, match="2 instances of /bin/server"):
+        starter.wants(0.0)
+    starter.ended(1, 0, 1.0)
+    assert starter.wants(1.0)
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [(0, "exited with status 0"), (-9, "was killed by SIGKILL"), (-64, "was killed by SIGRTMAX")],
+)
+def test_what_became_of_it(status: int, text: str) -> None:
+    assert status_text(status) == text
