@@ -410,6 +410,64 @@ def test_interrupted_follower_leaves_the_others_alone(
     assert results == [5]
 
 
+def test_interrupted_at_any_moment(pair: tuple[Client, Irmd], interrupted: Callable[[], None]) -> None:
+    """Wherever Ctrl-C strikes, among other threads that call: each flow is either returned or an orphan, once."""
+    client, irmd = pair
+    made: list[int] = []
+    got: list[int] = []
+    mine: list[int] = []
+    orphans: list[int] = []
+    client.on_orphan = lambda e, _: orphans.append(e.flow_endpoint.fd)
+    strikes, limit = 0, 300
+    struck = threading.Event()  # the last strike has been felt
+    ended = threading.Event()
+
+    def serve() -> None:
+        waiting: list[Envelope] = []
+        while (message := receive(irmd.sock)) is not None:
+            request = message[0]
+            if request.WhichOneof("body") == "flow_alloc":
+                waiting.append(request)
+            for one in list(waiting):
+                # Some of the main thread's are answered late, so that Cancel still finds them.
+                if one.flow_alloc.dst != "main" or len(made) % 3:
+                    waiting.remove(one)
+                    made.append(one.id)
+                    irmd.answer(one, endpoint(one.id))
+            if request.WhichOneof("body") == "cancel":
+                for one in [one for one in waiting if one.id == request.cancel.id]:
+                    waiting.remove(one)
+                    irmd.answer(one, Envelope(error=errno.ECANCELED))
+
+    def strike() -> None:
+        while not ended.is_set():
+            struck.wait()
+            struck.clear()
+            if not ended.is_set():
+                interrupted()
+
+    def work() -> None:
+        while not ended.is_set():
+            got.append(client.call(alloc("x"))[0].flow_endpoint.fd)
+
+    threads = [background(serve), background(strike), background(work), background(work)]
+    while strikes < limit:
+        try:
+            struck.set()
+            while True:
+                mine.append(client.call(alloc("main"))[0].flow_endpoint.fd)
+        except Impatient:
+            strikes += 1
+    ended.set()
+    struck.set()
+    for thread in threads[1:]:
+        thread.join()
+    assert client.pump()
+    assert sorted(got + mine + orphans) == sorted(made)
+    client.close()
+    threads[0].join()
+
+
 def test_signals_that_do_not_raise_do_not_disturb(pair: tuple[Client, Irmd]) -> None:
     client, irmd = pair
     count: list[int] = []
