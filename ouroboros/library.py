@@ -22,7 +22,7 @@ from .rpc.codec import close_fds
 from .rpc.messages_pb2 import Envelope, FlowDealloc, FlowDone, FlowEndpoint, Hello
 
 if TYPE_CHECKING:
-    from .dev import Flow
+    from .flow import Flow
 
 
 class Library:
