@@ -18,19 +18,18 @@ wait for, everybody waits for.
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
-from errno import EACCES, EMSGSIZE, ENOTSUP, EPERM
+from errno import EMSGSIZE, ENOTSUP
 from itertools import count
 from threading import Lock, RLock, get_ident
 
 from ..errors import EIRMD, FlowException, IrmdError, IrmError, OuroborosError, error
-from ..rundir import rundir_candidates, usable
 from ..version import __version__
-from .codec import FD_SPACE, MAX_MESSAGE, RPC_VERSION, SOCKET_NAME, ProtocolError, close_fds, decode, send
+from .codec import FD_SPACE, MAX_MESSAGE, RPC_VERSION, ProtocolError, close_fds, decode, send
+from .locate import open_socket, running_program
 from .messages_pb2 import Bye, Cancel, Envelope, Hello, Welcome
 
 __all__ = ["Client", "Completion", "Handler", "Hello"]
@@ -38,7 +37,6 @@ __all__ = ["Client", "Completion", "Handler", "Hello"]
 Handler = Callable[[Envelope, list[int]], None]
 Completion = Callable[[Envelope | None, list[int], OuroborosError | None], None]
 
-_MAX_SOCKET_PATH = 107
 _RECEIVE = (socket.MSG_CMSG_CLOEXEC,)
 _RECEIVE_NOW = (socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT,)
 
@@ -131,27 +129,9 @@ class Client:
 
     @classmethod
     def connect(cls, kind: Hello.Kind.ValueType, *, program: str = "", layout_version: int = 0) -> Client:
-        """Find the IRMd (`rundir`) and greet it. Raises IrmdError that says where it was looked for."""
-        missing: list[str] = []
-        denied: list[str] = []
-        for rundir in rundir_candidates():
-            path = os.path.join(rundir, SOCKET_NAME)
-            if not usable(rundir):
-                denied.append(f"{rundir} belongs to another user")
-                continue
-            try:
-                sock = _connect(path)
-            except OSError as exc:
-                if exc.errno in (EACCES, EPERM):
-                    denied.append(f"{path}: {exc.strerror}")
-                else:
-                    missing.append(path)
-                continue
-            return cls(sock, kind, path=path, program=program, layout_version=layout_version)
-        reasons = denied
-        if missing:
-            reasons = [*denied, f"no IRMd answers on {' or '.join(missing)}; start one with `irmd`"]
-        raise IrmdError(EIRMD, ", and ".join(reasons))
+        """Find the IRMd (`locate`) and greet it. Raises IrmdError that says where it was looked for."""
+        sock, path = open_socket()
+        return cls(sock, kind, path=path, program=program, layout_version=layout_version)
 
     def __enter__(self) -> Client:
         return self
@@ -511,34 +491,3 @@ class Client:
 
 def _ignore(envelope: Envelope | None, fds: list[int], failure: OuroborosError | None) -> None:
     """Completion of a call whose reply has been dealt with."""
-
-
-def running_program() -> str:
-    """Real path of what this process runs: its script, or the interpreter when there is none.
-
-    Taken from `__main__`, whose path is absolute, and not from argv[0], which the program may have changed and
-    which means nothing after a chdir. It is what `irm bind program` compares with.
-    """
-    script = getattr(sys.modules.get("__main__"), "__file__", None)
-    for candidate in (script, sys.argv[0] if sys.argv else None, sys.executable):
-        if candidate and os.path.isfile(candidate):
-            return os.path.realpath(candidate)
-    return os.path.realpath("/proc/self/exe")
-
-
-def _connect(path: str) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    try:
-        if len(os.fsencode(path)) <= _MAX_SOCKET_PATH:
-            sock.connect(path)
-        else:
-            # The address of a socket holds 107 octets; the way through an open directory is always shorter.
-            directory = os.open(os.path.dirname(path), os.O_PATH | os.O_CLOEXEC)
-            try:
-                sock.connect(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
-            finally:
-                os.close(directory)
-    except BaseException:
-        sock.close()
-        raise
-    return sock

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from ouroboros.errors import EFLOWDOWN, EIRMD, FlowDownException, FlowTimeout, IrmdError, IrmError
-from ouroboros.rpc.client import Client, running_program
+from ouroboros.rpc.client import Client
 from ouroboros.rpc.codec import RPC_VERSION, receive, send
+from ouroboros.rpc.locate import running_program
 from ouroboros.rpc.messages_pb2 import (
     Envelope,
     FlowAccept,

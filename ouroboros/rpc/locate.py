@@ -1,0 +1,69 @@
+"""Locate: find the socket of the IRMd, and say who calls (design section 2).
+
+Used by the RPC client of every process when it connects.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from errno import EACCES, EPERM
+
+from ..errors import EIRMD, IrmdError
+from ..rundir import rundir_candidates, usable
+from .codec import SOCKET_NAME
+
+_MAX_SOCKET_PATH = 107
+
+
+def open_socket() -> tuple[socket.socket, str]:
+    """A socket that an IRMd answers on, and its path. Raises IrmdError that says where one was looked for."""
+    missing: list[str] = []
+    reasons: list[str] = []
+    for rundir in rundir_candidates():
+        path = os.path.join(rundir, SOCKET_NAME)
+        if not usable(rundir):
+            reasons.append(f"{rundir} belongs to another user")
+            continue
+        try:
+            return _connect(path), path
+        except OSError as exc:
+            if exc.errno in (EACCES, EPERM):
+                reasons.append(f"{path}: {exc.strerror}")
+            else:
+                missing.append(path)
+    if missing:
+        reasons.append(f"no IRMd answers on {' or '.join(missing)}; start one with `irmd`")
+    raise IrmdError(EIRMD, ", and ".join(reasons))
+
+
+def running_program() -> str:
+    """Real path of what this process runs: its script, or the interpreter when there is none.
+
+    Taken from `__main__`, whose path is absolute, and not from argv[0], which the program may have changed and
+    which means nothing after a chdir. It is what `irm bind program` compares with.
+    """
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    for candidate in (script, sys.argv[0] if sys.argv else None, sys.executable):
+        if candidate and os.path.isfile(candidate):
+            return os.path.realpath(candidate)
+    return os.path.realpath("/proc/self/exe")
+
+
+def _connect(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        if len(os.fsencode(path)) <= _MAX_SOCKET_PATH:
+            sock.connect(path)
+        else:
+            # The address of a socket holds 107 octets; the way through an open directory is always shorter.
+            directory = os.open(os.path.dirname(path), os.O_PATH | os.O_CLOEXEC)
+            try:
+                sock.connect(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
+            finally:
+                os.close(directory)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
