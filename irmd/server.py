@@ -44,6 +44,7 @@ _TOOL = Hello.Kind.TOOL
 _IPCP = Hello.Kind.IPCP
 _WAITING = frozenset({"flow_alloc", "flow_accept", "flow_join", "ipcp_flow_req"})
 """Requests that are answered later, possibly."""
+PATH_MAX = 4096  # octets of a path, as for the kernel
 _ACCEPT_BURST = 16
 _ACCEPT_PAUSE = 0.2  # s without accepting when descriptors have run out
 
@@ -192,6 +193,8 @@ class Server:
             self.ipcps.ended(connection.ipcp)
 
     def _forget_pidfd(self, connection: Connection) -> None:
+        if connection.pidfd < 0:
+            return  # closing the session of a tool that has ended has forgotten it already
         self._loop.remove_reader(connection.pidfd)
         os.close(connection.pidfd)
         connection.pidfd = -1
@@ -292,7 +295,7 @@ class Server:
             process = Process(
                 token=self._memory.token(),
                 peer=peer,
-                program=f"ipcpd-{type_word(ipcp.type)}" if ipcp is not None else hello.program,
+                program=f"ipcpd-{type_word(ipcp.type)}" if ipcp is not None else hello.program[:PATH_MAX],
                 session=connection.session,
                 pool=self._memory.pool(peer.uid, trusted=connection.trusted),
                 fds=Numbers(FIRST_FD, limit),
