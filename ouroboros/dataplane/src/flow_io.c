@@ -316,6 +316,8 @@ static ssize_t take(struct flow *flow, struct burst *burst, uint32_t max, uint32
                 return -ENOTALLOC;
         if (flow->generation != map_generation)
                 return -EBADF;
+        if (max == 0)
+                return 0;
 again:
         spinlock_acquire(&flow->rx_lock);
         n = rx_check(flow);
@@ -340,9 +342,11 @@ again:
         if (ahead && n > 1)
                 atomic_store_explicit(&flow->ahead, (uint32_t)n - 1, memory_order_relaxed);
         spinlock_release(&flow->rx_lock);
-        if (n == 0)
+        if (n > 0)
+                return n;
+        if (++rounds < ROUNDS)
                 goto again;
-        return n;
+        return atomic_load_explicit(&flow->flags, memory_order_relaxed) & FLOW_RNOBLOCK ? -EAGAIN : -EMUSTSLEEP;
 out:
         spinlock_release(&flow->rx_lock);
         return n;

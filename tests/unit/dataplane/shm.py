@@ -6,7 +6,7 @@ process, each with handles of its own; or in a forked child, which maps what it 
 
 from __future__ import annotations
 
-import errno
+import mmap
 import os
 import struct
 from collections.abc import Iterator
@@ -29,6 +29,8 @@ PKT, DOWN, UP, ALLOC, DEALLOC, PEER = 1, 2, 4, 8, 16, 32
 SMALL = PoolConfig(((512, 256, 64), (2048, 128, 64), (10240, 128, 64), (67584, 128, 64)))
 """Blocks enough for a test, few enough to exhaust."""
 
+PAGE = 4096
+SLOTS = int(lib.RING_SLOTS)
 ROOM = int(lib.HEADROOM + lib.TAILROOM)
 
 
@@ -319,17 +321,40 @@ def lengths() -> Iterator[int]:
         yield from (8, 64, 200, 64, 1500, 9, 64, 225, 4000, 64, 1760, 64, 60000, 64, 223, 224)
 
 
-def raw(flow: FlowMemory) -> memoryview:
-    """The shared memory of a segment, to write nonsense into."""
-    import mmap
+class Raw:
+    """The shared memory of a flow as a hostile process sees it: to write nonsense into (`src/layout.h`)."""
 
-    size = os.fstat(flow.segment_fd).st_size
-    return memoryview(mmap.mmap(flow.segment_fd, size))
+    def __init__(self, flow: FlowMemory) -> None:
+        self._map = mmap.mmap(flow.segment_fd, os.fstat(flow.segment_fd).st_size)
+        self._base = PAGE + flow.index * (PAGE + 2 * 8 * SLOTS)
+
+    def _get(self, at: int) -> int:
+        return int(struct.unpack_from("<Q", self._map, self._base + at)[0])
+
+    def _set(self, at: int, value: int) -> None:
+        struct.pack_into("<Q", self._map, self._base + at, value & (2**64 - 1))
+
+    def head(self, ring: int, value: int | None = None) -> int:
+        """The producer's index of a ring; with `value` it is overwritten."""
+        at = 128 + 256 * ring
+        return self._get(at) if value is None else self._set(at, value) or value
+
+    def tail(self, ring: int, value: int | None = None) -> int:
+        """The consumer's."""
+        at = 192 + 256 * ring
+        return self._get(at) if value is None else self._set(at, value) or value
+
+    def slot(self, ring: int, index: int, value: int | None = None) -> int:
+        """A slot: block << 40 | offset << 24 | length."""
+        at = PAGE + 8 * (SLOTS * ring + index % SLOTS)
+        return self._get(at) if value is None else self._set(at, value) or value
+
+    def wait(self, ring: int, which: str) -> int:
+        """A wait word: of the consumer ("cons") or the producer ("prod")."""
+        at = 128 + 256 * ring + (128 if which == "cons" else 192)
+        return int(struct.unpack_from("<I", self._map, self._base + at)[0])
 
 
 def is_error(value: object, number: int) -> bool:
     """Whether a result of C is that error."""
     return value == -number
-
-
-__all__ = [name for name in globals() if not name.startswith("_")] + ["errno"]
