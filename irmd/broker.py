@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from ouroboros.errors import EIPCP, ENAME
 from ouroboros.rpc.messages_pb2 import (
-    BROADCAST,
     Envelope,
     FlowAccept,
     FlowAlloc,
@@ -30,7 +29,8 @@ from .allocation import Allocation, Fail, Times
 from .attempt import AppAttempt, Arrival, Attempt
 from .endpoints import Endpoints
 from .flow import Flow, FlowTable, State, Step
-from .ipcp import QUERY_ORDER, RESPONSE_TIME, Ipcp
+from .ipcp import RESPONSE_TIME, Ipcp
+from .layers import broadcast, layers_for, nobody
 from .memory import FlowEvent, raise_pending
 from .refused import Refused
 from .registry import Name, ProgramBinding, Registry, check_name
@@ -181,7 +181,7 @@ class Broker:
 
     def _attempt(self, request: Request, body: FlowAlloc, entry: Name | None) -> AppAttempt:
         process = request.process
-        layers = self._layers_for(process, body.layer)
+        layers = layers_for(self._ipcps.values(), process, body.layer)
         bound = startable = False
         if process.ipcp is None and not body.layer and entry is not None:
             bound = any(self.may_be_direct(process, other) for other in entry.processes)
@@ -193,26 +193,10 @@ class Broker:
             startable=startable,
             layers=layers,
             deadline=None if request.timeout is None else self.loop.time() + request.timeout,
-            unknown=self._nobody(body.dst, body.layer, entry, layers),
+            unknown=nobody(body.dst, body.layer, entry, layers),
             times=self.times,
         )
         return AppAttempt(self, body.dst, entry, machine, request, body.qos)
-
-    def _nobody(self, dst: str, layer: str, entry: Name | None, layers: list[Ipcp]) -> Fail:
-        """The refusal when no process, program or layer leads to the name: it says what would help."""
-        if layer:
-            if layers:
-                return Fail(ENAME, f'layer "{layer}" does not know the name "{dst}"')
-            return Fail(
-                EIPCP, f'no IPCP of this system provides flows over a layer "{layer}"; see `irm ipcp list`'
-            )
-        if entry is not None and (entry.processes or entry.startable() is not None):
-            return Fail(
-                EIPCP,
-                f'"{dst}" is bound by an IPCP or by another user, and no layer leads there; between users a layer '
-                f"is needed: `irm name register {dst} layer LAYER`",
-            )
-        return Fail(ENAME, f'nothing is bound to "{dst}" on this system, and no layer knows the name')
 
     def may_be_direct(self, process: Process, other: Process) -> bool:
         """Whether two processes may share a flow without an IPCP: same pool, and neither is an IPCP (layers
@@ -224,20 +208,6 @@ class Broker:
         if self._trusts(binding.uid):
             return process.pool is self._system_pool
         return process.pool is not self._system_pool and process.peer.uid == binding.uid
-
-    def _layers_for(self, process: Process, layer: str) -> list[Ipcp]:
-        """The IPCPs to ask, in order of preference; never one that depends on the asking IPCP (paper 2.8:
-        the order between IPCPs is strict)."""
-        found = [
-            ipcp
-            for ipcp in self._ipcps.values()
-            if ipcp.operational
-            and ipcp.type in QUERY_ORDER
-            and (not layer or ipcp.layer == layer)
-            and not (process.ipcp is not None and _depends(ipcp, process.ipcp))
-        ]
-        found.sort(key=lambda ipcp: (QUERY_ORDER.index(ipcp.type), ipcp.pid))
-        return found
 
     def connect(self, request: Request, acceptor: Acceptor, name: str, qos: QosSpec) -> None:
         """A direct flow: the flow of the accept serves both (paper Fig. 4)."""
@@ -266,7 +236,7 @@ class Broker:
         body = envelope.flow_join
         request = self._begin(connection, envelope, body)
         try:
-            ipcp = self._broadcast(body.layer)
+            ipcp = broadcast(self._ipcps.values(), body.layer)
             machine = Allocation(
                 body.layer,
                 bound=False,
@@ -281,18 +251,6 @@ class Broker:
             self.fail(request, refused.errno, refused.text)
             return
         attempt.run(machine.begin_requested(self.loop.time()))
-
-    def _broadcast(self, layer: str) -> Ipcp:
-        members = [ipcp for ipcp in self._ipcps.values() if ipcp.operational and ipcp.layer == layer]
-        for ipcp in members:
-            if ipcp.type == BROADCAST:
-                return ipcp
-        if members:
-            raise Refused(
-                errno.ENOTSUP,
-                f'layer "{layer}" is not a broadcast layer: flow_alloc to a name, not flow_join',
-            )
-        raise Refused(EIPCP, f'no IPCP of this system is a member of a layer "{layer}"; see `irm ipcp list`')
 
     # ------------------------------------------------------------ accept
 
@@ -554,6 +512,7 @@ class Broker:
         self.endpoints.departed(process)
 
     def _ipcp_gone(self, ipcp: Ipcp, connection: Connection) -> None:
+        ipcp.process = None  # it provides nothing any more, though its process may still be ending
         for flow, attempt in list(self.requested.items()):
             if flow.ipcp is ipcp:
                 attempt.layer_gone(ipcp)
@@ -573,22 +532,3 @@ class Broker:
             if not process.known.isdisjoint(gone):
                 process.known -= gone
                 process.session.send(Envelope(segment_gone=message))
-
-
-def _depends(ipcp: Ipcp, on: Ipcp) -> bool:
-    """Whether `ipcp` is `on`, or has a flow over it, directly or through others."""
-    seen: set[Ipcp] = set()
-    todo = [ipcp]
-    while todo:
-        current = todo.pop()
-        if current is on:
-            return True
-        if current in seen or current.process is None:
-            continue
-        seen.add(current)
-        todo.extend(
-            flow.ipcp
-            for flow in current.process.flows.values()
-            if flow.ipcp is not None and flow.ipcp is not current
-        )
-    return False

@@ -108,15 +108,20 @@ class RunDir:
         sock = socket.socket(
             socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         )
+        unborn = self.socket_path + "."
         try:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.socket_path)
-            sock.bind(self.socket_path)
-            self._listening = True
-            os.chmod(self.socket_path, 0o666)  # who may do what is decided by the credentials of the peer
+                os.unlink(unborn)
+            sock.bind(unborn)
+            os.chmod(unborn, 0o666)  # who may do what is decided by the credentials of the peer
             sock.listen(BACKLOG)
+            # Only now does it get its name: whoever sees it can connect.
+            os.rename(unborn, self.socket_path)
+            self._listening = True
         except OSError as error:
             sock.close()
+            with contextlib.suppress(OSError):
+                os.unlink(unborn)
             raise RunDirError(f"cannot listen on {self.socket_path}: {error.strerror or error}") from None
         return sock
 

@@ -12,7 +12,19 @@ from ipcpd.common.ipcp import Refusal
 from ipcpd.local import local
 from ipcpd.local.local import MPL_MS, LocalIpcp
 from ouroboros.errors import EIPCPSTATE, ENAME
-from ouroboros.rpc.messages_pb2 import SHA3_512, Envelope, FlowEndpoint, IpcpFlowReq, QosSpec
+from ouroboros.rpc.messages_pb2 import (
+    SHA3_512,
+    Envelope,
+    FlowEndpoint,
+    Hello,
+    IpcpConnect,
+    IpcpDisconnect,
+    IpcpEnroll,
+    IpcpFlowJoin,
+    IpcpFlowReq,
+    IpcpReg,
+    QosSpec,
+)
 
 
 class FakeRelay:
@@ -156,7 +168,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 def test_nothing_works_before_bootstrap(world: World) -> None:
     assert world.alloc(64) == EIPCPSTATE
-    reply = world.ask(Envelope(ipcp_reg={}))
+    reply = world.ask(Envelope(ipcp_reg=IpcpReg()))
     assert reply is not None and "bootstrap or enroll it first" in reply.text
 
 
@@ -174,11 +186,15 @@ def test_a_wrong_option_is_named_and_changes_nothing(world: World, key: str, val
 
 
 def test_what_a_local_ipcp_lacks(world: World) -> None:
-    assert world.error(Envelope(ipcp_enroll={})) == errno.ENOTSUP
+    assert world.error(Envelope(ipcp_enroll=IpcpEnroll())) == errno.ENOTSUP
     world.member()
-    for envelope in (Envelope(ipcp_connect={}), Envelope(ipcp_disconnect={}), Envelope(ipcp_flow_join={})):
+    for envelope in (
+        Envelope(ipcp_connect=IpcpConnect()),
+        Envelope(ipcp_disconnect=IpcpDisconnect()),
+        Envelope(ipcp_flow_join=IpcpFlowJoin()),
+    ):
         assert world.error(envelope) == errno.ENOTSUP
-    assert world.error(Envelope(hello={})) == errno.ENOTSUP
+    assert world.error(Envelope(hello=Hello())) == errno.ENOTSUP
 
 
 def test_the_directory(world: World) -> None:

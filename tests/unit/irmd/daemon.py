@@ -127,8 +127,8 @@ class Daemon:
     def await_ready(self) -> None:
         pidfd = os.pidfd_open(self.process.pid)
         try:
-            readable, _, _ = select.select([self._ready, pidfd], [], [], PATIENCE)
-            assert self._ready in readable, self.log.read_text()
+            readable, _, _ = select.select([self._ready.fileno(), pidfd], [], [], PATIENCE)
+            assert self._ready.fileno() in readable, self.log.read_text()
         finally:
             os.close(pidfd)
             self._ready.close()

@@ -23,6 +23,7 @@ from ouroboros.rpc.messages_pb2 import (
     NameCreate,
     NameInfo,
     NameList,
+    Welcome,
 )
 
 from .daemon import PATIENCE, Daemon
@@ -39,7 +40,7 @@ LATER_BAD = {
     "garbage": b"\xff" * 100,
     "nothing in it": Envelope(id=9).SerializeToString(),
     "hello again": Envelope(id=9, hello=Hello()).SerializeToString(),
-    "an answer as question": Envelope(id=9, welcome={}).SerializeToString(),
+    "an answer as question": Envelope(id=9, welcome=Welcome()).SerializeToString(),
     "accept without id": Envelope(flow_accept=FlowAccept()).SerializeToString(),
     "list without id": Envelope(name_list=NameList()).SerializeToString(),
 }

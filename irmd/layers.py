@@ -1,0 +1,83 @@
+"""Which layers may carry a flow, and what to say when none does (paper 2.8, spec/irm-rpc.md 6.2 and 6.5)."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ouroboros.errors import EIPCP, ENAME
+from ouroboros.rpc.messages_pb2 import BROADCAST
+
+from .allocation import Fail
+from .ipcp import QUERY_ORDER, Ipcp
+from .refused import Refused
+from .registry import Name
+
+if TYPE_CHECKING:
+    from .process import Process
+
+
+def layers_for(ipcps: Iterable[Ipcp], process: Process, layer: str) -> list[Ipcp]:
+    """The IPCPs to ask, in order of preference; never one that depends on the asking IPCP (paper 2.8:
+    the order between IPCPs is strict)."""
+    found = [
+        ipcp
+        for ipcp in ipcps
+        if ipcp.operational
+        and ipcp.type in QUERY_ORDER
+        and (not layer or ipcp.layer == layer)
+        and not (process.ipcp is not None and depends(ipcp, process.ipcp))
+    ]
+    found.sort(key=lambda ipcp: (QUERY_ORDER.index(ipcp.type), ipcp.pid))
+    return found
+
+
+def depends(ipcp: Ipcp, on: Ipcp) -> bool:
+    """Whether `ipcp` is `on`, or has a flow over it, directly or through others."""
+    seen: set[Ipcp] = set()
+    todo = [ipcp]
+    while todo:
+        current = todo.pop()
+        if current is on:
+            return True
+        if current in seen or current.process is None:
+            continue
+        seen.add(current)
+        todo.extend(
+            flow.ipcp
+            for flow in current.process.flows.values()
+            if flow.ipcp is not None and flow.ipcp is not current
+        )
+    return False
+
+
+def broadcast(ipcps: Iterable[Ipcp], layer: str) -> Ipcp:
+    """The member of a broadcast layer on this system. Raises Refused."""
+    members = [ipcp for ipcp in ipcps if ipcp.operational and ipcp.layer == layer]
+    for ipcp in members:
+        if ipcp.type == BROADCAST:
+            return ipcp
+    if members:
+        raise Refused(
+            errno.ENOTSUP,
+            f'layer "{layer}" is not a broadcast layer: flow_alloc to a name, not flow_join',
+        )
+    raise Refused(EIPCP, f'no IPCP of this system is a member of a layer "{layer}"; see `irm ipcp list`')
+
+
+def nobody(dst: str, layer: str, entry: Name | None, layers: list[Ipcp]) -> Fail:
+    """The refusal when no process, program or layer leads to the name: it says what would help."""
+    if layer:
+        if layers:
+            return Fail(ENAME, f'layer "{layer}" does not know the name "{dst}"')
+        return Fail(
+            EIPCP, f'no IPCP of this system provides flows over a layer "{layer}"; see `irm ipcp list`'
+        )
+    if entry is not None and (entry.processes or entry.startable() is not None):
+        return Fail(
+            EIPCP,
+            f'"{dst}" is bound by an IPCP or by another user, and no layer leads there; between users a layer '
+            f"is needed: `irm name register {dst} layer LAYER`",
+        )
+    return Fail(ENAME, f'nothing is bound to "{dst}" on this system, and no layer knows the name')
