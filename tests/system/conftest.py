@@ -203,7 +203,9 @@ class System:
         try:
             code = self.irmd.stop()
             assert code == 0, f"the irmd ended with {code}:\n{self.irmd.output}"
-            assert "asyncio(EE)" not in self.irmd.output, f"a callback of the irmd failed:\n{self.irmd.output}"
+            assert "asyncio(EE)" not in self.irmd.output, (
+                f"a callback of the irmd failed:\n{self.irmd.output}"
+            )
             self.assert_gone()
         finally:
             self.close()
