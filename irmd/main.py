@@ -29,7 +29,7 @@ log = logging.getLogger("irmd")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run an IRMd. Returns the exit code: 0 after an orderly stop, 1 after any failure."""
+    """Run an IRMd. Returns the exit code: 0 after an orderly stop, 1 after any failure, 2 when a value is missing."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     stdout = False
     path: str | None = None
@@ -39,14 +39,20 @@ def main(argv: list[str] | None = None) -> int:
             stdout = True
         elif option == "--config" and arguments:
             path = arguments.pop(0)
-        elif option == "--version" and not arguments:
+        elif option == "--version":
             print(f"Ouroboros version {__version__}")
             return 0
         elif option in ("--help", "help", "-h"):
             print(USAGE)
             return 0
+        elif option == "--config":
+            print("irmd: --config needs the path of a file, as in `irmd --config PATH`", file=sys.stderr)
+            return 2
         else:
-            print(USAGE)
+            print(
+                f'irmd: "{option}" is unknown; it takes --stdout, --config PATH, --version, --help',
+                file=sys.stderr,
+            )
             return 1
     return _run(path, stdout=stdout)
 

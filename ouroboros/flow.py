@@ -157,8 +157,9 @@ class Flow(Packets):
             raise FlowDeallocWarning("this object has no flow to deallocate")
 
     def _release(self) -> bool:
-        handle, owner, pending = self._handle, self._library, self._pending
-        if owner is None or (handle == ffi.NULL and not pending and self._error is None):
+        handle, owner = self._handle, self._library
+        unfinished = self._pending or self._error is not None  # the descriptor is ours also after a failure
+        if owner is None or (handle == ffi.NULL and not unfinished):
             return False
         self._handle = ffi.NULL
         self._front = deque()
@@ -172,7 +173,7 @@ class Flow(Packets):
             del owner.flows[self._fd]
         if handle != ffi.NULL:
             owner.detach(handle, self._fd)
-        elif pending:
+        elif unfinished:
             owner.release(self._fd)
         self._close_eventfds()
         return True
@@ -203,8 +204,8 @@ class Flow(Packets):
         self._release()
 
     def __del__(self) -> None:
-        if self._handle != ffi.NULL or self._pending:
-            if self._library is not None and self._library.alive:
+        if self._handle != ffi.NULL or self._pending or self._error is not None:
+            if self._error is None and self._library is not None and self._library.alive:
                 warnings.warn(f"{self!r} was never deallocated", ResourceWarning, source=self, stacklevel=2)
             self._release()
 

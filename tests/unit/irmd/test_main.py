@@ -18,7 +18,13 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("Usage: irmd")
 
 
-@pytest.mark.parametrize("words", [["--foo"], ["x"], ["--config"], ["--stdout", "--bar"]])
-def test_anything_else_is_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("words", [["--nonsense"], ["help me"], ["--stdout", "x"], ["-x"]])
+def test_an_unknown_word_is_named(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 1
-    assert capsys.readouterr().out.startswith("Usage: irmd")
+    said = capsys.readouterr()
+    assert f'irmd: "{words[-1]}" is unknown' in said.err and said.err.count("\n") == 1 and not said.out
+
+
+def test_a_missing_value_is_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config"]) == 2
+    assert "--config PATH" in capsys.readouterr().err
