@@ -81,7 +81,10 @@ void fset_remove(struct fset *set, uint32_t fd);
 bool fset_has(struct fset *set, uint32_t fd);
 void fset_set_eventfd(struct fset *set, int eventfd);
 
-/* Events there are now, at most `max`; polls for a moment when there are none and `patient`. */
+/*
+ * Events there are now, at most `max` (384 or more: then a full look goes on where the last one ended, and everybody
+ * has his turn); polls for a moment when there are none and `patient`.
+ */
 int fset_take(struct fset *set, struct fevent *out, int max, bool patient);
 
 /* Sleep until a member may have an event. 0, -ETIMEDOUT, -EINTR, or -EIRMD. */
