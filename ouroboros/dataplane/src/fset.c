@@ -175,6 +175,8 @@ static int take(struct fset *set, struct fevent *out, int max)
                 set->pending[w] |= events_take(process->events, w, set->member[w]);
                 for (bits = set->pending[w]; bits != 0 && n + TYPES <= max; bits &= bits - 1)
                         n += deliver(set, w * 64 + (uint32_t)__builtin_ctzll(bits), out + n);
+                if (bits != 0)
+                        break; /* `out` is full: the next look begins here, so that nobody is left out for ever */
         }
         set->cursor = words ? (set->cursor + i) % words : 0;
         pthread_mutex_unlock(&process->lock);
