@@ -22,6 +22,7 @@ from ouroboros.rpc.messages_pb2 import Envelope, Hello
 from ouroboros.version import __version__
 
 from .broker import Broker
+from .complaints import Complaints
 from .connection import Connection
 from .flow import FIRST_FD, Numbers
 from .ipcp import Ipcp, type_word
@@ -75,6 +76,7 @@ class Server:
         self._registry = registry
         self._managers = managers
         self._layout_version = layout_version
+        self._complaints = Complaints(log, loop.time)
         self._uid = os.geteuid()
         self._listener: socket.socket | None = None
         self._connections: dict[Session, Connection] = {}
@@ -132,7 +134,9 @@ class Server:
             peer = peer_of(sock)
             count = self._per_uid.get(peer.uid, 0)
             if count >= self._settings.connections and peer.uid not in (0, self._uid):
-                log.warning("uid %d has %d connections already, refused pid %d", peer.uid, count, peer.pid)
+                self._complaints.warn(
+                    peer.uid, "uid %d has %d connections already, refused pid %d", peer.uid, count, peer.pid
+                )
                 sock.close()
                 return
             pidfd = peer_pidfd(sock, peer)
@@ -167,7 +171,7 @@ class Server:
             return
         peer = connection.peer
         if reason:
-            log.warning("closed the %s: %s", connection, reason)
+            self._complaints.warn(peer.uid, "closed the %s: %s", connection, reason)
         self._per_uid[peer.uid] -= 1
         if not self._per_uid[peer.uid]:
             del self._per_uid[peer.uid]
