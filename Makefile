@@ -14,6 +14,8 @@ PACKAGES := ouroboros irmd ipcpd tools
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
+# Two of pip at once would spoil the environment.
+.NOTPARALLEL:
 .PHONY: help demo test bench lint fmt proto install clean
 
 help: ## show this list
@@ -58,7 +60,13 @@ clean: ## remove all that make has made, the virtual environment included
 	rm -f ouroboros/dataplane/*.so ipcpd/dataplane/*.so
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-# Each step leaves a stamp in the virtual environment.
+# Each step leaves a stamp in the virtual environment. One that came here with a copy of a checkout, or was moved,
+# leads to the other place: it is made anew.
+ifneq ($(CURDIR),$(shell cat $(VENV)/.checkout 2>/dev/null))
+$(VENV)/.requirements: FORCE
+.PHONY: FORCE
+endif
+
 $(VENV)/.requirements: pyproject.toml scripts/bootstrap
 	@scripts/bootstrap $(VENV)
 	@touch $@
