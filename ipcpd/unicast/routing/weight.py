@@ -1,0 +1,58 @@
+"""Weights of links: what a link costs the traffic of each QoS cube (paper 5.3).
+
+Runs in the unicast IPCP. The two ends of a link know the QoS of the flow it runs over, hence its cube; each
+announces what the link costs each cube, and the larger of the two counts, so that a link costs the same both ways. Weights
+are small whole numbers. Prototypes announce none: see `graph` for what becomes of a layer that has some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ouroboros.qos import QoSSpec
+
+CUBES = 3
+"""Number of QoS cubes: 0 best effort, 1 video, 2 voice (spec 1.2)."""
+
+BEST_EFFORT, VIDEO, VOICE = range(CUBES)
+
+MAX_WEIGHT = 0xFFFF
+"""The largest weight that an announcement can carry."""
+
+Weights = tuple[int, int, int]
+"""What a link costs each cube, each from 1 to MAX_WEIGHT."""
+
+UNIT: Weights = (1, 1, 1)
+"""Every link costs one: hop count, as prototypes compute."""
+
+# By the cube of the link, what it costs traffic of each cube. A detour is worth it up to so many links that fit.
+_COST: tuple[Weights, Weights, Weights] = (
+    (1, 4, 4),  # a best-effort link promises neither delay nor bandwidth
+    (1, 1, 2),  # a video link has bandwidth, and twice the delay of a voice link
+    (4, 16, 1),  # a voice link is granted for 100 kbit/s: keep bulk and pictures away from it
+)
+
+
+def cube_of(qos: QoSSpec) -> int:
+    """The cube of a flow that was allocated with this specification (spec 1.4)."""
+    if qos.delay <= 50 and qos.bandwidth <= 100_000 and qos.availability >= 5 and qos.max_gap <= 50:
+        return VOICE
+    if qos.delay <= 100 and qos.availability >= 3 and qos.max_gap <= 100:
+        return VIDEO
+    return BEST_EFFORT
+
+
+def weights_of(link: QoSSpec) -> Weights:
+    """What a link over a flow with this specification costs each cube."""
+    return _COST[cube_of(link)]
+
+
+def best_of(links: Iterable[Weights]) -> Weights:
+    """What several links in parallel cost: for each cube the best of them. Raises ValueError for none."""
+    best_effort, video, voice = zip(*links, strict=True)
+    return min(best_effort), min(video), min(voice)
+
+
+def worst_of(one: Weights, other: Weights) -> Weights:
+    """What a link costs whose ends say different things."""
+    return max(one[0], other[0]), max(one[1], other[1]), max(one[2], other[2])
