@@ -47,9 +47,9 @@ fmt: $(VENV)/.extra-dev ## format the Python code
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-proto: $(VENV)/.extra-proto ## make messages_pb2.py from messages.proto
+proto: $(VENV)/.extra-proto ## make every *_pb2.py from its .proto
 	$(PYTHON_OF_VENV) -m grpc_tools.protoc -I. --plugin=protoc-gen-mypy=$(VENV)/bin/protoc-gen-mypy \
-	    --python_out=. --mypy_out=. ouroboros/rpc/messages.proto
+	    --python_out=. --mypy_out=. ouroboros/rpc/messages.proto ipcpd/unicast/wire/*.proto
 
 install: $(VENV)/.built ## only make the virtual environment, with irmd, irm and the tools in its bin
 	@echo "Ready: $(VENV)/bin has irmd, irm, oping, oecho, ocbr and operf.  Try:  . $(VENV)/bin/activate"

@@ -1,0 +1,1 @@
+"""What the ethernet IPCPs put on the wire (wire-lower 1, 2)."""

@@ -1,0 +1,92 @@
+"""Connection manager: the record that each side sends first on a flow between two IPCPs (paper 5.3, wire-lower 7).
+
+Used by the control plane of unicast and broadcast IPCPs and by `ocap`; pure functions. A record says which component the flow
+is for and which protocol that component speaks. One record is one packet, of at most 127 octets, because the prototype
+reads into 128.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from ouroboros.wire import MalformedPacket, UnsendablePacket, must, text
+
+from . import connmgr_pb2, proto
+from .address import MAX_ADDRESS
+
+MAX_RECORD = 127  # octets, sent
+_MAX_READ = 128  # octets, read
+_WHAT = "connection record"
+
+
+class Syntax(IntEnum):
+    """How the messages of a component's protocol are written."""
+
+    PROTOBUF = 0
+    ASN1 = 1
+    FIXED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A component: its name, its protocol, and the address of its IPCP in the layer (0: none).
+
+    `syntax` is a plain number: a stranger may send any.
+    """
+
+    component: str = ""
+    protocol: str = ""
+    version: int = 0
+    syntax: int = Syntax.PROTOBUF
+    address: int = 0
+
+
+UNKNOWN = Record()  # the answer to who asks for a component that is not there
+ENROLMENT = Record("Enrollment", "OEP", 1)
+BROADCAST = Record("Data Transfer")  # of a broadcast IPCP
+
+
+def management(address: int) -> Record:
+    """The component that disseminates link state."""
+    return Record("Management", "LSP", 1, Syntax.PROTOBUF, address)
+
+
+def data_transfer(address: int) -> Record:
+    """The data transfer component of a unicast IPCP."""
+    return Record("Data Transfer", "dtp", 1, Syntax.FIXED, address)
+
+
+def decode(packet: bytes) -> Record:
+    """The record in a packet. Raises MalformedPacket."""
+    message = proto.parse(connmgr_pb2.Record, packet, _WHAT, most=_MAX_READ)
+    if message.address > MAX_ADDRESS:
+        raise MalformedPacket(_WHAT, f"nobody has the address {message.address:#x}")
+    return Record(
+        text(message.comp_name, _WHAT, "the name of the component"),
+        text(message.protocol, _WHAT, "the name of the protocol"),
+        message.pref_version,
+        message.pref_syntax,
+        message.address,
+    )
+
+
+def encode(record: Record) -> bytes:
+    """The record as a packet. Raises UnsendablePacket."""
+    what = f"a {_WHAT}"
+    must(0 <= record.address <= MAX_ADDRESS, what, f"nobody has the address {record.address:#x}")
+    message = connmgr_pb2.Record(
+        comp_name=_octets(record.component, what),
+        protocol=_octets(record.protocol, what),
+        pref_version=proto.fits(record.version, 32, what, "the version", signed=True),
+        pref_syntax=proto.fits(record.syntax, 32, what, "the syntax", signed=True),
+        address=record.address,
+    )
+    return proto.serialize(message, what, most=MAX_RECORD)
+
+
+def _octets(name: str, what: str) -> bytes:
+    try:
+        return name.encode()
+    except UnicodeEncodeError:
+        raise UnsendablePacket(what, f"{name!r} has no UTF-8") from None

@@ -1,0 +1,1 @@
+"""The allocation handshake between two IRMds (OAP): header, checks, extensions (wire-lower 5)."""

@@ -1,0 +1,108 @@
+"""Extensions: what two of our ends may do that a prototype cannot, agreed in the allocation handshake (design: wire compatibility).
+
+Used by the IRMd; pure functions. The requester *offers* items in the data field of its header; the acceptor *grants*, in the
+data field of the reply, those that it knows and wants, each with a value of its choice. A prototype ignores an offer and makes
+none, so it never gets a grant; what is not granted is off for that flow.
+
+On the wire each item is type (16 bits), length (16 bits), value, all in network order. The first item is the marker, which
+tells extensions from other data that somebody may put there one day; its value is the version of this scheme, one octet.
+Items of a type that is not known are kept, and ignored by those who do not know them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass
+from enum import IntEnum
+from struct import Struct
+
+from ouroboros.wire import MalformedPacket, must, pack
+
+MARKER = 0x4F37  # "O7"
+VERSION = 1
+MAX_LENGTH = 256  # octets of all items: a handshake has to fit one packet
+MAX_ITEMS = 32
+
+_HEAD = Struct(">HH")
+_WHAT = "extensions of an allocation handshake"
+
+
+class Type(IntEnum):
+    """What an item is about."""
+
+    FRAGMENTATION = 1  # packets larger than the layer's are cut and put together again; value empty
+    FRCP_CHECK = 2  # packets of a flow with FRCP carry a CRC-32, control packets too; value empty
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item. `type` is a plain number: it may be one that only the other end knows."""
+
+    type: int
+    value: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Extensions:
+    """The items of an offer or of a grant, each type once."""
+
+    items: tuple[Item, ...] = ()
+    version: int = VERSION
+
+    def value(self, kind: int) -> bytes | None:
+        """The value of the item of this type; None when there is none."""
+        return next((item.value for item in self.items if item.type == kind), None)
+
+
+def decode(data: bytes) -> Extensions | None:
+    """The extensions in a data field; None when it holds none, as a prototype's. Raises MalformedPacket."""
+    if data[: _HEAD.size] != _HEAD.pack(MARKER, 1):
+        return None
+    if not _HEAD.size + 1 <= len(data) <= MAX_LENGTH:
+        raise MalformedPacket(_WHAT, f"{len(data)} octets, {MAX_LENGTH} is the most")
+    items, at = [], _HEAD.size + 1
+    while at < len(data):
+        if len(data) - at < _HEAD.size:
+            raise MalformedPacket(_WHAT, "an item is cut")
+        kind, length = _HEAD.unpack_from(data, at)
+        at += _HEAD.size
+        if length > len(data) - at:
+            raise MalformedPacket(_WHAT, f"item {kind} says {length} octets, {len(data) - at} are there")
+        items.append(Item(kind, data[at : at + length]))
+        at += length
+    kinds = [item.type for item in items]
+    if len(set(kinds)) != len(kinds) or MARKER in kinds or len(kinds) > MAX_ITEMS:
+        raise MalformedPacket(_WHAT, "an item is there twice, or there are too many")
+    return Extensions(tuple(items), data[_HEAD.size])
+
+
+def encode(extensions: Extensions) -> bytes:
+    """The data field for these extensions. Raises UnsendablePacket."""
+    what = f"the {_WHAT}"
+    kinds = [item.type for item in extensions.items]
+    must(len(set(kinds)) == len(kinds) and MARKER not in kinds, what, "an item is there twice")
+    must(len(kinds) <= MAX_ITEMS, what, f"{len(kinds)} items are too many")
+    must(0 <= extensions.version <= 255, what, f"there is no version {extensions.version}")
+    parts = [_HEAD.pack(MARKER, 1), bytes([extensions.version])]
+    for item in extensions.items:
+        parts += (pack(_HEAD, what, item.type, len(item.value)), item.value)
+    data = b"".join(parts)
+    must(len(data) <= MAX_LENGTH, what, f"they have {len(data)} octets, {MAX_LENGTH} is the most")
+    return data
+
+
+def grant(offer: Extensions | None, wanted: Container[int]) -> Extensions | None:
+    """What an acceptor that wants the types `wanted` grants of an offer, values as offered; None: no data field."""
+    if offer is None:
+        return None
+    return Extensions(tuple(item for item in offer.items if item.type in wanted), min(VERSION, offer.version))
+
+
+def check_grant(offer: Extensions | None, granted: Extensions | None) -> frozenset[int]:
+    """The types that are on for the flow. Raises MalformedPacket when more was granted than offered."""
+    if granted is None:
+        return frozenset()
+    kinds = frozenset(item.type for item in granted.items)
+    if offer is None or not kinds <= {item.type for item in offer.items}:
+        raise MalformedPacket(_WHAT, "granted what was not offered")
+    return kinds

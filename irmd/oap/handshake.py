@@ -1,0 +1,69 @@
+"""The plain allocation handshake: no encryption, no certificates (wire-lower 5.3, 5.5, 5.6).
+
+Used by the IRMd; pure functions, with ids and times as arguments. The requester makes a request and checks the reply against
+it; the acceptor checks the request (`ReplayGuard`) and makes the reply, which contains the hash of the request's octets.
+"""
+
+from __future__ import annotations
+
+import hmac
+
+from ouroboros.errors import ECRYPT
+from ouroboros.wire import MalformedPacket
+
+from . import extension
+from .algorithms import request_hash
+from .extension import Extensions
+from .header import Header, decode_reply, decode_request, encode
+from .replay import ReplayGuard
+
+
+class ReplyRefused(OSError):
+    """The reply does not belong to the request; errno ECRYPT (-1008 to the application). The acceptor is not told."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(ECRYPT, f"the reply to the flow request was refused: {reason}")
+
+
+def make_request(*, identity: bytes, now: int, offer: Extensions | None = None) -> bytes:
+    """A plain request: `identity` is 16 random octets, new for every request; `now` is ns since 1970."""
+    return encode(Header(identity, now, data=extension.encode(offer) if offer else b""))
+
+
+def accept_request(octets: bytes, guard: ReplayGuard, *, now: int) -> tuple[Header, Extensions | None]:
+    """The header of a request, and what it offers. Raises MalformedPacket, and Refused when time or id is wrong.
+
+    Of extensions that cannot be decoded none is offered: they are no reason to refuse a flow.
+    """
+    header = decode_request(octets)
+    guard.check(header.timestamp, header.id, now=now)
+    try:
+        return header, extension.decode(header.data)
+    except MalformedPacket:
+        return header, None
+
+
+def make_reply(request: bytes, *, now: int, granted: Extensions | None = None) -> bytes:
+    """A plain reply to the octets of a request. Raises MalformedPacket when they are none."""
+    header = decode_request(request)
+    reply = Header(
+        header.id,
+        now,
+        data=extension.encode(granted) if granted else b"",
+        request_hash=request_hash(request, header.digest),
+    )
+    return encode(reply)
+
+
+def check_reply(request: bytes, reply: bytes) -> tuple[Header, frozenset[int]]:
+    """The header of a reply to our request, and the extensions that are on.
+
+    Raises MalformedPacket, and ReplyRefused when it does not belong to the request.
+    """
+    asked = decode_request(request)
+    header = decode_reply(reply, digest=asked.digest)
+    if header.id != asked.id:
+        raise ReplyRefused("it has the id of another request")
+    if not hmac.compare_digest(header.request_hash, request_hash(request, asked.digest)):
+        raise ReplyRefused("its request hash is not that of the request")
+    return header, extension.check_grant(extension.decode(asked.data), extension.decode(header.data))

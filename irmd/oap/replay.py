@@ -1,0 +1,74 @@
+"""Time and replay: which flow requests are too old, too young, or have been here before (wire-lower 5.5 step 3).
+
+Used by the IRMd; no clock of its own. Clocks must agree: a request may be at most 100 ms ahead of us and 20 s behind. A pair
+of timestamp and id is accepted once; it is remembered for as long as its timestamp would be accepted.
+"""
+
+from __future__ import annotations
+
+import heapq
+from enum import Enum
+
+from ouroboros.errors import EAUTH
+
+MAX_AGE_MS = 20_000
+MAX_AHEAD_MS = 100
+CAPACITY = 65_536  # pairs that are remembered: what a flood of requests can cost us is bounded
+
+_MS = 1_000_000
+
+
+class Fault(Enum):
+    """Why a request is refused."""
+
+    AHEAD = "is from the future"
+    OLD = "is too old"
+    REPLAYED = "has been here before"
+    FLOOD = "is one of too many"
+
+
+class Refused(OSError):
+    """The request must be answered with -1009; errno EAUTH. `fault` says why."""
+
+    def __init__(self, fault: Fault, detail: str) -> None:
+        super().__init__(EAUTH, f"the flow request {fault.value}: {detail}")
+        self.fault = fault
+
+
+class ReplayGuard:
+    """Remembers the requests of the last 20 s. Times are ns since 1970 (wall clock)."""
+
+    __slots__ = ("_capacity", "_order", "_seen")
+
+    def __init__(self, *, capacity: int = CAPACITY) -> None:
+        self._capacity = capacity
+        self._seen: set[tuple[int, bytes]] = set()
+        self._order: list[tuple[int, bytes]] = []
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def check(self, timestamp: int, identity: bytes, *, now: int) -> None:
+        """Accept the request with this timestamp and id, once. Raises Refused."""
+        age = _milliseconds(now - timestamp)
+        if age < -MAX_AHEAD_MS:
+            raise Refused(Fault.AHEAD, f"its clock is {-age} ms ahead of ours, {MAX_AHEAD_MS} ms is the most")
+        if age > MAX_AGE_MS:
+            raise Refused(Fault.OLD, f"it was made {age} ms ago, {MAX_AGE_MS} ms is the most")
+        self._forget(now)
+        pair = (timestamp, identity)
+        if pair in self._seen:
+            raise Refused(Fault.REPLAYED, f"id {identity.hex()}")
+        if len(self._seen) >= self._capacity:
+            raise Refused(Fault.FLOOD, f"{self._capacity} requests came within {MAX_AGE_MS // 1000} s")
+        self._seen.add(pair)
+        heapq.heappush(self._order, pair)
+
+    def _forget(self, now: int) -> None:
+        while self._order and _milliseconds(now - self._order[0][0]) > MAX_AGE_MS:
+            self._seen.remove(heapq.heappop(self._order))
+
+
+def _milliseconds(nanoseconds: int) -> int:
+    """Whole milliseconds, towards zero as in the prototype."""
+    return nanoseconds // _MS if nanoseconds >= 0 else -(-nanoseconds // _MS)
