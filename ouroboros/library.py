@@ -134,6 +134,8 @@ class Library:
     def forget(self) -> None:
         """In a forked child: the parent's connection and flows are not ours."""
         self._closed = True
+        for flow in list(self.flows.values()):
+            flow._front.clear()  # what was read ahead is the parent's to read
         self.client.abandon()
 
 

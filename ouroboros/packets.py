@@ -204,14 +204,19 @@ class Packets:
                 return self.read(count)  # another thread was faster
             if not front:
                 self._ahead(0)
+        elif count > 0:
+            packet = self._next(front)
         elif count:
-            packet = self._next()
+            raise FlowValueError(f"cannot read {count} octets")
         else:
             return b""
         return packet if len(packet) < count else self._cut(packet, count)
 
-    def _next(self) -> bytes:
-        """The packet at the front of the ring; when several wait, some of them are taken ahead."""
+    def _next(self, front: deque[bytes]) -> bytes:
+        """The packet at the front of the ring; when several wait, some of them are taken ahead, to `front`.
+
+        That is the flow's own as the read began: should another thread deallocate it meanwhile, they go with it.
+        """
         try:
             burst = _take()
         except IndexError:
@@ -223,7 +228,8 @@ class Packets:
             packet: bytes = burst.view[:n]
         else:
             packet, *ahead = burst.packets(n - _MANY)
-            self._front.extend(ahead)
+            front.extend(ahead)
+            self._ahead(len(ahead))
         _give(burst)
         return packet
 
@@ -240,6 +246,11 @@ class Packets:
         handle = self._handle
         if handle != ffi.NULL:
             handle.ahead = packets
+            try:
+                if not packets and self._front[-1]:
+                    handle.ahead = 1  # another thread has put some here since
+            except IndexError:
+                pass
 
     def _cut(self, packet: bytes, count: int) -> bytes:
         """The first `count` octets of a packet that is not shorter than that; the rest, or the end mark, is kept."""
@@ -265,6 +276,8 @@ class Packets:
         """Read into a buffer, without a copy in between. Returns the number of octets; else as `read`."""
         view = _from_buffer(buffer, require_writable=True)
         if not self._front:
+            if not len(view):
+                return 0
             n: int = _read_into(self._handle, view, len(view))
             if n < 0:
                 n = self._again(n, False, lambda: _read_into(self._handle, view, len(view)))
@@ -320,7 +333,7 @@ class Packets:
         while self._front:
             if packets := self._in_hand(1):
                 return packets[0]
-        return self._next()
+        return self._next(self._front)
 
     def readline(self) -> str:
         """Read one packet as a line of text in UTF-8."""

@@ -243,7 +243,7 @@ static void rearm(struct flow *flow)
                 /* Was clear already. */
         }
         ring_ask(&flow->rx.shm->cons_wait, WAIT_EVENT);
-        if (something_to_read(flow))
+        if (something_to_read(flow) || atomic_load_explicit(&flow->ahead, memory_order_relaxed) > 0)
                 wait_ring_eventfd(eventfd);
 }
 

@@ -1,0 +1,726 @@
+"""Flows over a real IRMd: allocation, reading and writing, time-outs, signals, errors (spec cli-api 4.3, 4.4, 5)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system.conftest import MakeSystem, System
+from tests.system.ends import (
+    EAGAIN,
+    EBADF,
+    EFLOWDOWN,
+    EIRMD,
+    EMSGSIZE,
+    ENAME,
+    ENOMEM,
+    ENOTALLOC,
+    EPERM,
+    ETIMEDOUT,
+    QOS_DATA,
+    QOS_RAW,
+    QOS_VOICE,
+    Fccntl,
+    FEventQueue,
+    Flow,
+    FlowDeallocWarning,
+    FlowDownException,
+    FlowException,
+    FlowNotAllocatedException,
+    FlowPermissionException,
+    FlowProperties,
+    FlowSet,
+    FlowTimeout,
+    FlowWouldBlock,
+    IrmdError,
+    QoSSpec,
+    bind,
+    conserved,
+    ends,
+    fccntl,
+    flow_accept,
+    flow_alloc,
+    flow_dealloc,
+    flow_read,
+    flow_write,
+    irm,
+    raises,
+    scenario,
+    start,
+)
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[System]:
+    """One system for all scenarios that leave it as they found it, with a local layer."""
+    system = System()
+    system.local_layer()
+    yield system
+    system.stop()
+
+
+# ---------------------------------------------------------------- allocation
+
+
+def allocation() -> None:
+    for qos in (None, QOS_RAW, QOS_VOICE, QOS_DATA, QoSSpec(delay=7, bandwidth=12345, loss=3)):
+        client, server = ends(qos=qos)
+        assert server.qos == client.qos == (qos or QOS_RAW)
+        assert client.flow_id == server.flow_id, "one flow, two processes, no IPCP in between"
+        assert client.fd >= 64 and server.fd >= 64 and client.fd != server.fd
+        assert client.max_packet >= 65536
+        assert client.mpl >= 0
+        client.write(b"hello")
+        assert server.read() == b"hello"
+        server.write(b"world")
+        assert client.read() == b"world"
+        client.dealloc()
+        server.dealloc()
+        assert client.fd == -1 and not client.allocated
+
+
+def over_a_layer() -> None:
+    ipcp = next(one.pid for one in irm.list_ipcps() if one.layer == "local")
+    bind()
+    irm.reg_name("end", ipcp)
+    for qos in (None, QOS_VOICE):
+        client, server = ends(qos=qos, layer="local")
+        assert server.qos == (qos or QOS_RAW)
+        assert client.flow_id != server.flow_id, "two endpoints, with an IPCP in between"
+        for size in (1, 64, 1500, 60000, min(client.max_packet, server.max_packet)):
+            data = os.urandom(size)
+            client.write(data)
+            assert server.recv() == data
+            server.write(data)
+            assert client.recv() == data
+        burst = [bytes([i]) * (1 + i * 7) for i in range(200)]
+        assert client.writev(burst) == 200
+        got: list[bytes] = []
+        while len(got) < 200:
+            got += server.readv()
+        assert got == burst
+        client.write(b"last")
+        client.dealloc()
+        assert server.read() == b"last"
+        with raises(FlowDownException, EFLOWDOWN):
+            server.read()
+        server.dealloc()
+    irm.unreg_name("end", ipcp)
+
+
+def accept_returns_the_qos() -> None:
+    bind()
+    got: list[object] = []
+    flow = Flow()
+    thread = threading.Thread(target=lambda: got.append(flow.accept()))
+    thread.start()
+    client = Flow()
+    assert client.alloc("end", QOS_VOICE) == QOS_VOICE
+    thread.join()
+    assert got == [QOS_VOICE]
+    flow_dealloc(client)
+    flow_dealloc(flow)
+
+
+def listing_1_of_the_paper() -> None:
+    client, server = ends()
+    assert flow_write(client, b"12345", 3) == 3
+    assert flow_read(server) == b"123"
+    flow_dealloc(client)
+    flow_dealloc(server)
+    client, server = ends()
+    with client as one, server as other:
+        one.writeline("grüße")
+        assert other.readline() == "grüße\n"
+    assert client.fd == server.fd == -1
+
+
+def nobody_knows_the_name() -> None:
+    with raises(FlowException, ENAME, "nobody"):
+        flow_alloc("nobody")
+    bind("nobody-is-between-two-accepts")
+    with raises(FlowException):
+        flow_alloc("nobody-is-between-two-accepts")
+
+
+def timeouts_of_allocation() -> None:
+    before = time.monotonic()
+    with raises(FlowTimeout, ETIMEDOUT):
+        flow_accept(0.1)
+    assert time.monotonic() - before >= 0.1
+    with raises(TimeoutError):
+        Flow().accept(1e-12)
+    flow = Flow()
+    with raises(FlowTimeout):
+        flow.accept(0.01)
+    assert flow.fd == -1
+    with raises(FlowDeallocWarning):
+        flow.dealloc()
+    client, server = ends()
+    assert client.rcv_timeout is None and server.rcv_timeout is None, "not that of the allocation (trap 28)"
+    client.dealloc()
+    server.dealloc()
+
+
+def an_object_has_one_flow() -> None:
+    client, server = ends()
+    from ouroboros.dev import FlowAllocatedException
+
+    with raises(FlowAllocatedException):
+        client.alloc("end")
+    with raises(FlowAllocatedException):
+        client.accept(0)
+    client.dealloc()
+    again = Flow()
+    again.accept(0)
+    client.alloc("end")
+    client.dealloc()
+    again.dealloc()
+    server.dealloc()
+
+
+SCENARIOS: list[Callable[[], None]] = [
+    allocation,
+    listing_1_of_the_paper,
+    over_a_layer,
+    accept_returns_the_qos,
+    nobody_knows_the_name,
+    timeouts_of_allocation,
+    an_object_has_one_flow,
+]
+
+
+# ---------------------------------------------------------------- reading and writing
+
+
+def reading_in_parts() -> None:
+    client, server = ends()
+    client.write(b"abcdefghij")
+    assert [server.read(4), server.read(4), server.read(4)] == [b"abcd", b"efgh", b"ij"]
+    client.writev([b"abcd", b"next"])
+    assert [server.read(4), server.read(4), server.read(4), server.read(0)] == [b"abcd", b"", b"next", b""]
+    client.write(b"abcdef")
+    assert server.read(3) == b"abc"
+    assert server.read(3) == b"def"
+    assert server.read(0) == b"", "consumes the mark"
+    client.writev([b"", b"x", b""])
+    assert server.read() == b"x", "empty packets are never read"
+    server.rcv_timeout = 0.01
+    with raises(FlowTimeout, ETIMEDOUT):
+        server.read()
+    client.writev([b"first", b"second", b"third"])
+    assert server.read(2) == b"fi"
+    got: list[bytes] = []
+    while len(got) < 3:
+        got += server.readv()
+    assert got == [b"rst", b"second", b"third"]
+    client.write(b"to be continued")
+    assert server.read(6) == b"to be "
+    assert server.recv() == b"continued"
+    buffer = bytearray(4)
+    client.writev([b"abcdef", b"gh"])
+    assert server.read_into(buffer) == 4 and buffer == b"abcd"
+    assert server.read_into(buffer) == 2 and buffer[:2] == b"ef"
+    assert server.read_into(buffer) == 2 and buffer[:2] == b"gh"
+    assert server.read_into(bytearray()) == 0
+    client.dealloc()
+    server.dealloc()
+
+
+def no_partial_read() -> None:
+    client, server = ends()
+    server.flags = FlowProperties.ReadWrite | FlowProperties.NoPartialRead
+    client.writev([b"too long", b"fits", b"exact"])
+    with raises(FlowException, EMSGSIZE):
+        server.read(4)
+    assert server.read(4) == b"fits"
+    assert server.read(5) == b"exact"
+    client.write(b"no mark")
+    assert server.read(7) == b"no mark"
+    client.write(b"next")
+    assert server.read() == b"next"
+    client.dealloc()
+    server.dealloc()
+
+
+def large_packets() -> None:
+    client, server = ends()
+    largest = client.max_packet
+    data = os.urandom(largest)
+    assert client.write(data) == largest
+    assert server.read(1 << 20) == data
+    with raises(FlowException, EMSGSIZE, str(largest)):
+        client.write(bytes(largest + 1))
+    with raises(FlowException, EMSGSIZE):
+        client.writev([bytes(largest + 1)])
+    client.writev([bytes(9000)] * 10)
+    got: list[bytes] = []
+    while len(got) < 10:
+        got += server.readv()
+    assert got == [bytes(9000)] * 10
+    mixed = [bytes(size) for size in (1, 9000, 100, 60000, 3)]
+    assert client.writev(mixed) == 5
+    assert [server.recv() for _ in mixed] == mixed
+    client.writev([memoryview(b"view"), bytearray(b"array"), b"bytes"])
+    assert [server.recv() for _ in range(3)] == [b"view", b"array", b"bytes"]
+    client.dealloc()
+    server.dealloc()
+
+
+def iteration() -> None:
+    client, server = ends()
+    wrote = [str(i).encode() for i in range(500)]
+    client.writev(wrote)
+    client.dealloc()
+    assert list(server) == wrote, "until the peer has left"
+    server.dealloc()
+
+
+def a_full_fifo() -> None:
+    client, server = ends()
+    client.blocking = False
+    count = 0
+    with raises(FlowWouldBlock, EAGAIN):
+        while True:
+            client.write(b"x")
+            count += 1
+    assert count == client.tx_queue_len == server.rx_queue_len == 1024
+    with raises(BlockingIOError):
+        client.writev([b"x", b"y"])
+    client.blocking = True
+    client.snd_timeout = 0.05
+    before = time.monotonic()
+    with raises(FlowTimeout, ETIMEDOUT):
+        client.write(b"x")
+    assert time.monotonic() - before >= 0.05
+    with raises(TimeoutError):
+        client.writev([b"x"] * 3)
+    got = 0
+    client.snd_timeout = None
+    writer = threading.Thread(target=lambda: client.writev([b"y"] * 3000))
+    writer.start()
+    while got < count + 3000:
+        got += len(server.readv())
+    writer.join()
+    server.blocking = False
+    with raises(FlowWouldBlock, EAGAIN):
+        server.read()
+    client.dealloc()
+    server.dealloc()
+
+
+def properties_and_fccntl() -> None:
+    client, server = ends()
+    with raises(FlowPermissionException, EPERM):
+        fccntl(client, Fccntl.FLOWGRCVTIMEO)
+    for setter, getter in (
+        (Fccntl.FLOWSRCVTIMEO, Fccntl.FLOWGRCVTIMEO),
+        (Fccntl.FLOWSSNDTIMEO, Fccntl.FLOWGSNDTIMEO),
+    ):
+        fccntl(client, setter, 0.25)
+        assert fccntl(client, getter) == 0.25
+        fccntl(client, setter, None)
+        with raises(FlowPermissionException, EPERM):
+            fccntl(client, getter)
+    assert fccntl(client, Fccntl.FLOWGQOSSPEC) == client.qos == client.get_qos()
+    assert fccntl(client, Fccntl.FLOWGFLAGS) == client.flags == client.get_flags()
+    client.write(b"x")
+    assert fccntl(client, Fccntl.FLOWGTXQLEN) == client.tx_queue_len == client.get_tx_queue_len() == 1
+    assert fccntl(server, Fccntl.FLOWGRXQLEN) == server.rx_queue_len == server.get_rx_queue_len() == 1
+    with raises(FlowException):
+        fccntl(client, 0o7777)
+    for command in (Fccntl.FRCTSFLAGS, Fccntl.FRCTGFLAGS):
+        with raises(FlowPermissionException, EPERM):
+            fccntl(client, command, 0)
+    with raises(ValueError):
+        client.flags = FlowProperties(3)
+    with raises(ValueError):
+        client.rcv_timeout = -1
+    with raises(ValueError):
+        client.read(-1)
+    client.flags = FlowProperties.ReadOnly
+    with raises(PermissionError, EPERM):
+        client.write(b"x")
+    client.flags = FlowProperties.WriteOnly
+    with raises(PermissionError, EPERM):
+        client.read()
+    fccntl(client, Fccntl.FLOWSFLAGS, FlowProperties.ReadWrite | FlowProperties.Down)
+    assert client.down and server.down and FlowProperties.Down in server.flags
+    with raises(FlowDownException, EFLOWDOWN):
+        client.write(b"x")
+    fccntl(server, Fccntl.FLOWSFLAGS, FlowProperties.ReadWrite)
+    assert not client.down and not server.down
+    client.write(b"y")
+    assert server.readv() == [b"x", b"y"]
+    client.dealloc()
+    server.dealloc()
+    with raises(FlowNotAllocatedException, ENOTALLOC):
+        client.write(b"x")
+    with raises(FlowNotAllocatedException, ENOTALLOC):
+        _ = client.flags
+
+
+def the_peer_leaves() -> None:
+    client, server = ends()
+    client.writev([b"one", b"two"])
+    reader = []
+
+    def read() -> None:
+        try:
+            while True:
+                reader.append(server.read())
+        except FlowDownException as exc:
+            reader.append(exc)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    client.dealloc()
+    thread.join()
+    assert reader[:2] == [b"one", b"two"] and isinstance(reader[2], FlowDownException)
+    assert "peer" in str(reader[2])
+    server.dealloc()
+
+
+SCENARIOS += [
+    reading_in_parts,
+    no_partial_read,
+    large_packets,
+    iteration,
+    a_full_fifo,
+    properties_and_fccntl,
+    the_peer_leaves,
+]
+
+
+# ---------------------------------------------------------------- threads and signals
+
+
+def threads_share_a_flow() -> None:
+    client, server = ends()
+    got: list[list[bytes]] = [[] for _ in range(4)]
+
+    def read(mine: list[bytes]) -> None:
+        try:
+            while True:
+                mine.append(server.read())
+        except FlowDownException:
+            pass
+
+    def write(k: int) -> None:
+        for i in range(500):
+            client.write(b"%d %d" % (k, i))
+
+    threads = [threading.Thread(target=read, args=(mine,)) for mine in got]
+    writers = [threading.Thread(target=write, args=(k,)) for k in range(3)]
+    for thread in threads + writers:
+        thread.start()
+    for thread in writers:
+        thread.join()
+    client.dealloc()
+    for thread in threads:
+        thread.join()
+    everything = [data for mine in got for data in mine]
+    assert sorted(everything) == sorted(b"%d %d" % (k, i) for k in range(3) for i in range(500))
+    server.dealloc()
+
+
+def dealloc_under_a_reader() -> None:
+    for turn in range(60):
+        client, server = ends()
+        failures: list[BaseException] = []
+        blocked = threading.Event()
+
+        def read(flow: Flow, failures: list[BaseException], blocked: threading.Event) -> None:
+            blocked.set()
+            with raises(FlowNotAllocatedException) as caught:
+                flow.read()
+            failures.extend(caught)
+
+        threads = [threading.Thread(target=read, args=(server, failures, blocked)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        blocked.wait()
+        if turn % 2:
+            os.sched_yield()
+        server.dealloc()
+        for thread in threads:
+            thread.join()
+        assert len(failures) == 2, failures
+        client.dealloc()
+
+
+def a_storm_of_signals() -> None:
+    client, server = ends()
+    rung = 0
+
+    def ring(number: int, frame: object) -> None:
+        nonlocal rung
+        rung += 1
+
+    signal.signal(signal.SIGALRM, ring)
+    server.rcv_timeout = 0.3
+    for call in (server.read, server.recv, server.readv):
+        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+        before = time.monotonic()
+        with raises(FlowTimeout):
+            call()
+        assert time.monotonic() - before >= 0.3
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    with FlowSet([server]) as flows:
+        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+        before = time.monotonic()
+        with raises(TimeoutError):
+            flows.wait(FEventQueue(), 0.3)
+        assert time.monotonic() - before >= 0.3
+        with raises(FlowTimeout):
+            flow_accept(0.3)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    assert rung > 10
+    client.dealloc()
+    server.dealloc()
+
+
+def a_handler_that_raises() -> None:
+    class Enough(Exception):
+        pass
+
+    def ring(number: int, frame: object) -> None:
+        raise Enough
+
+    signal.signal(signal.SIGALRM, ring)
+    client, server = ends()
+    with FlowSet([client]) as flows:
+        for call in (server.read, flow_accept, lambda: flows.wait(FEventQueue())):
+            signal.setitimer(signal.ITIMER_REAL, 0.03)
+            with raises(Enough):
+                call()
+    client.write(b"still works")
+    assert server.read() == b"still works"
+    client.dealloc()
+    server.dealloc()
+
+
+SCENARIOS += [threads_share_a_flow, dealloc_under_a_reader, a_storm_of_signals, a_handler_that_raises]
+
+
+@pytest.mark.parametrize("function", SCENARIOS, ids=lambda function: function.__name__)
+def test(shared: System, function: Callable[[], None]) -> None:
+    scenario(shared, function)
+
+
+def blocked_in_read() -> None:
+    client, server = ends()
+    print("blocked", flush=True)
+    server.read()
+
+
+def blocked_in_write() -> None:
+    client, server = ends()
+    print("blocked", flush=True)
+    while True:
+        client.write(b"x")
+
+
+def blocked_in_accept() -> None:
+    bind()
+    print("blocked", flush=True)
+    flow_accept()
+
+
+def blocked_in_wait() -> None:
+    client, server = ends()
+    with FlowSet([server]) as flows:
+        print("blocked", flush=True)
+        flows.wait(FEventQueue())
+
+
+BLOCKED = [blocked_in_read, blocked_in_write, blocked_in_accept, blocked_in_wait]
+
+
+@pytest.mark.parametrize("function", BLOCKED, ids=lambda function: function.__name__)
+def test_ctrl_c_ends_a_blocked_call(shared: System, function: Callable[[], None]) -> None:
+    program = start(shared, function)
+    program.expect("blocked")
+    assert program.stop(signal.SIGINT) == -signal.SIGINT, program.output
+    assert "KeyboardInterrupt" in program.output
+    assert "Error" not in program.output.replace("KeyboardInterrupt", ""), program.output
+    conserved(shared)
+
+
+def _forgetting() -> None:
+    import gc
+    import warnings
+
+    client, server = ends()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        del client
+        gc.collect()
+    assert [one.category for one in caught] == [ResourceWarning]
+    assert "never deallocated" in str(caught[0].message)
+    with raises(FlowDownException):
+        server.read()
+    server.dealloc()
+
+
+def test_a_forgotten_flow_warns_and_is_deallocated(shared: System) -> None:
+    scenario(shared, _forgetting)
+
+
+# ---------------------------------------------------------------- limits
+
+
+def exhausting_the_pool() -> None:
+    client, server = ends()
+    flows = [(client, server)]
+    client.blocking = False
+    with raises(FlowException, ENOMEM) as caught:
+        while True:
+            try:
+                flows[-1][0].write(bytes(60000))
+            except FlowWouldBlock:
+                flows.append(ends())
+                flows[-1][0].blocking = False
+    assert isinstance(caught[0], MemoryError)
+    full = flows[-1][0]
+    with raises(MemoryError):
+        full.writev([bytes(60000)])
+    for _, reader in flows:
+        reader.blocking = False
+        with raises(FlowWouldBlock):
+            while True:
+                reader.recv()
+    assert full.write(bytes(60000)) == 60000
+    for pair in flows:
+        for flow in pair:
+            flow.dealloc()
+
+
+def too_many_flows(most: str) -> None:
+    flows: list[Flow] = []
+    with raises(FlowException, EBADF) as caught:
+        while True:
+            flow = Flow()
+            flow.accept(0)
+            flows.append(flow)
+    assert len(flows) == int(most)
+    assert len(str(caught[0])) > 20
+    print(f"refused: {caught[0]}")
+    for flow in flows:
+        flow.dealloc()
+    assert ends()
+
+
+@pytest.fixture
+def small(make_system: MakeSystem, tmp_path: Path) -> System:
+    """A system with little of everything."""
+    config = tmp_path / "irmd.toml"
+    config.write_text(CONFIG)
+    return make_system("--config", str(config))
+
+
+CONFIG = """
+[irmd]
+descriptors = 20
+
+[pool]
+classes = [[512, 256, 64], [2048, 128, 64], [10240, 128, 64], [67584, 128, 64]]
+"""
+
+
+def test_a_pool_that_is_exhausted(small: System) -> None:
+    scenario(small, exhausting_the_pool)
+    assert small.json("pool show")["pools"][0]["failures"] >= 2
+
+
+def test_too_many_flows(small: System) -> None:
+    output = scenario(small, too_many_flows, "20")
+    assert "refused: " in output
+
+
+# ---------------------------------------------------------------- the IRMd goes
+
+
+def losing_the_irmd() -> None:
+    bind()
+    blocked = [Flow(), Flow()]
+    errors: dict[str, BaseException] = {}
+    clients = []
+    flows = []
+    for _ in range(2):
+        client, server = ends()
+        clients.append(client)
+        flows.append(server)
+    waiting = FlowSet([flows[1]])
+
+    def attempt(name: str, call: Callable[[], object]) -> threading.Thread:
+        def run() -> None:
+            try:
+                call()
+            except BaseException as exc:
+                errors[name] = exc
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        return thread
+
+    def wait() -> None:
+        queue = FEventQueue()
+        kinds = []
+        while True:
+            waiting.wait(queue)
+            kinds += [kind for _, kind in queue]
+            print(kinds, flush=True)
+
+    threads = [
+        attempt("read", flows[0].read),
+        attempt("wait", wait),
+        attempt("accept", blocked[0].accept),
+    ]
+    print("ready", flush=True)
+    for thread in threads:
+        thread.join()
+    assert isinstance(errors["read"], FlowDownException) and "IRMd" in str(errors["read"]), errors
+    assert isinstance(errors["wait"], IrmdError), errors
+    assert isinstance(errors["accept"], IrmdError) and errors["accept"].errno == EIRMD, errors
+    for flow in clients + flows:
+        with raises(FlowDownException, EFLOWDOWN, "start it with `irmd`"):
+            flow.write(b"x")
+    with raises(IrmdError, EIRMD):
+        flow_alloc("end")
+    print("lost", flush=True)
+    assert sys.stdin.readline() == "again\n"
+    from tests.system import ends as module
+
+    module._bound.clear()
+    client, server = ends()
+    client.write(b"again")
+    assert server.read() == b"again"
+    waiting.destroy()
+    for flow in clients + flows:
+        flow.dealloc()
+    used = os.times()
+    print(f"cpu {used.user + used.system}", flush=True)
+    client.dealloc()
+    server.dealloc()
+
+
+def test_the_irmd_is_killed_and_another_one_started(make_system: MakeSystem) -> None:
+    system = make_system()
+    program = start(system, losing_the_irmd, stdin=subprocess.PIPE)
+    program.expect("ready")
+    system.irmd.kill()
+    program.expect("lost")
+    assert "FlowDown" in program.output, "the set reports its flows' end first"
+    system.start()
+    program.send("again\n")
+    assert program.wait() == 0, program.output
+    conserved(system)
