@@ -19,7 +19,7 @@ from . import dev, event
 from .errors import FlowDownException, FlowEventTimeout, FlowPeerException, FlowTimeout, FlowWouldBlock
 from .event import FEventQueue, FEventType
 from .fccntl import FlowProperties
-from .library import Library, library
+from .library import Library, closing, library
 from .qos import QOS_RAW, QoSSpec
 from .rpc.codec import close_fds
 from .rpc.messages_pb2 import Envelope, FlowAccept, FlowAlloc, FlowJoin
@@ -32,14 +32,17 @@ __all__ = ["FEventQueue", "FEventType", "Flow", "FlowSet", "flow_accept", "flow_
 T = TypeVar("T")
 
 
-_waiting: dict[tuple[asyncio.AbstractEventLoop, int], list[asyncio.Future[None]]] = {}
+_Waiting = list[asyncio.Future[None]]
+
+_waiting: dict[int, dict[asyncio.AbstractEventLoop, _Waiting]] = {}
+"""Who waits for a descriptor to be readable, by descriptor and event loop."""
 
 
 async def _readable(fd: int) -> None:
-    """Wait until a descriptor is readable. Any number of tasks may wait for the same one."""
+    """Wait until a descriptor is readable, or is closed. Any number of tasks may wait for the same one."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
-    waiting = _waiting.setdefault((loop, fd), [])
+    waiting = _waiting.setdefault(fd, {}).setdefault(loop, [])
     waiting.append(future)
     if len(waiting) == 1:
         loop.add_reader(fd, _wake, waiting)
@@ -47,15 +50,45 @@ async def _readable(fd: int) -> None:
         await future
     finally:
         waiting.remove(future)
-        if not waiting:
-            del _waiting[loop, fd]
-            loop.remove_reader(fd)
+        if not waiting and _waiting.get(fd, {}).get(loop) is waiting:
+            _forget(fd, loop)
 
 
-def _wake(waiting: list[asyncio.Future[None]]) -> None:
+def _forget(fd: int, loop: asyncio.AbstractEventLoop) -> None:
+    loops = _waiting[fd]
+    del loops[loop]
+    if not loops:
+        del _waiting[fd]
+    loop.remove_reader(fd)
+
+
+def _wake(waiting: _Waiting) -> None:
     for future in waiting:
         if not future.done():
             future.set_result(None)
+
+
+def _closing(fd: int) -> None:
+    """A flow or a set is going: those who wait for it look once more, and are told."""
+    for loop, waiting in list(_waiting.get(fd, {}).items()):
+        try:
+            here = asyncio.get_running_loop() is loop
+        except RuntimeError:
+            here = False
+        if here:
+            _forget(fd, loop)
+            _wake(waiting)
+        elif not loop.is_closed():
+            loop.call_soon_threadsafe(_closed_elsewhere, fd, loop, waiting)
+
+
+def _closed_elsewhere(fd: int, loop: asyncio.AbstractEventLoop, waiting: _Waiting) -> None:
+    if _waiting.get(fd, {}).get(loop) is waiting:
+        _forget(fd, loop)
+    _wake(waiting)
+
+
+closing.append(_closing)
 
 
 # ---------------------------------------------------------------- requests to the IRMd

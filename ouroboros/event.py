@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from .dataplane._dataplane import ffi, lib
 from .errors import EIRMD, FlowEventError, FlowEventTimeout, IrmdError, strerror
-from .library import Library, library
+from .library import Library, close_eventfd, library
 
 if TYPE_CHECKING:
     from .dev import Flow
@@ -189,7 +189,6 @@ class FlowSet:
         return fq
 
     def _look(self, fq: FEventQueue, *, patient: bool) -> bool:
-        assert self._library is not None
         if self._allocating:
             self._report_allocations(fq)
         events = ffi.new("struct fevent[]", _BATCH)
@@ -251,7 +250,7 @@ class FlowSet:
             self._set = ffi.NULL
             self._library = None
         if self._eventfd >= 0:
-            os.close(self._eventfd)
+            close_eventfd(self._eventfd)
             self._eventfd = -1
 
     def __enter__(self) -> FlowSet:

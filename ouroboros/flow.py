@@ -20,7 +20,7 @@ from .errors import (
     error,
 )
 from .fccntl import ACCESS_MODE, FlowProperties
-from .library import Library, library
+from .library import Library, close_eventfd, library
 from .packets import Packets
 from .qos import QOS_RAW, QoSSpec
 from .rpc.codec import close_fds
@@ -192,7 +192,7 @@ class Flow(Packets):
     def _close_eventfds(self) -> None:
         for fd in (self._eventfd, self._room_eventfd):
             if fd >= 0:
-                os.close(fd)
+                close_eventfd(fd)
         self._eventfd = self._room_eventfd = -1
 
     def __enter__(self) -> Flow:

@@ -12,6 +12,7 @@ import os
 import resource
 import threading
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .dataplane._dataplane import ffi, lib
@@ -155,6 +156,17 @@ def library() -> Library:
                 lib.process_stop(_library.process)
             _library = Library()
         return _library
+
+
+closing: list[Callable[[int], None]] = []
+"""Called with an eventfd that is about to be closed: event loops that wait on it let go of it, and look again."""
+
+
+def close_eventfd(fd: int) -> None:
+    """Close the eventfd of a flow or a set; its number may be another's at once."""
+    for tell in closing:
+        tell(fd)
+    os.close(fd)
 
 
 def _raise_descriptor_limit() -> None:

@@ -16,7 +16,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from errno import EAGAIN, EBADF, ECANCELED, EMSGSIZE, ENOMEM, EPERM, ETIMEDOUT
 from pathlib import Path
@@ -109,18 +109,29 @@ def readable(fd: int, timeout: float | None = None) -> bool:
 
 
 def start(
-    system: System, function: Callable[..., object], *args: str, stdin: int = subprocess.DEVNULL
+    system: System,
+    function: Callable[..., object],
+    *args: str,
+    stdin: int = subprocess.DEVNULL,
+    preamble: str = "",
+    also: Sequence[Callable[..., object]] = (),
 ) -> Program:
-    """Run a function of a test module as a program of its own."""
+    """Run a function of a test module as a program of its own; `also` are others that it calls.
+
+    A coroutine function runs in an event loop, in debug mode.
+    """
     from tests.system.conftest import Program
 
+    call = f"{function.__name__}(*sys.argv[1:])"
     source = "".join(
         (
             f"import sys\nsys.path.insert(0, {str(CHECKOUT)!r})\n",
             "import faulthandler\nfaulthandler.enable()\n",
             "from tests.system.ends import *\n",
-            textwrap.dedent(inspect.getsource(function)),
-            f"{function.__name__}(*sys.argv[1:])\nprint('the scenario is over', flush=True)\n",
+            preamble,
+            *(textwrap.dedent(inspect.getsource(one)) for one in (*also, function)),
+            f"asyncio.run({call}, debug=True)\n" if inspect.iscoroutinefunction(function) else f"{call}\n",
+            "print('the scenario is over', flush=True)\n",
         )
     )
     script = system.base / f"{function.__name__}{len(system.programs)}.py"
