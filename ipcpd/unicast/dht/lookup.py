@@ -1,0 +1,97 @@
+"""An iterative look-up: asks nodes ever nearer to a key until the k nearest have answered (spec 5.6, 11).
+
+Runs in the unicast IPCP, inside the directory's machine; pure logic, it neither sends nor waits. Up to alpha nodes are asked at
+the same time. One that is slow gives its place to the next, so that a dead node delays nothing but the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from ..wire.dht import Contact
+from .contacts import number
+
+
+class Status(Enum):
+    """Of a candidate."""
+
+    NEW = "not asked yet"
+    ASKED = "asked"
+    SLOW = "asked, and late"
+    ANSWERED = "answered"
+    FAILED = "did not answer"
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A node that may be near to the key."""
+
+    contact: Contact
+    distance: int
+    status: Status = Status.NEW
+
+
+Done = Callable[[list[Contact], float], None]
+"""Called at the end with the nearest nodes that have answered, nearest first, and the time."""
+
+
+class Lookup:
+    """key  what is looked for; values  whether for what is kept under it, and not only for nodes near it"""
+
+    __slots__ = ("_alpha", "_avoid", "_candidates", "_k", "_target", "done", "ended", "key", "values")
+
+    def __init__(self, key: bytes, *, own: Contact, k: int, alpha: int, values: bool, done: Done) -> None:
+        self.key = key
+        self.values = values
+        self.done = done
+        self.ended = False
+        self._target = number(key)
+        self._avoid = own
+        self._k = k
+        self._alpha = alpha
+        self._candidates: dict[int, Candidate] = {}  # by address
+
+    def add(self, contacts: Iterable[Contact]) -> None:
+        """These may be near. Ourselves and those that are known already are passed over."""
+        for contact in contacts:
+            address = contact.address
+            if (
+                address not in self._candidates
+                and address != self._avoid.address
+                and contact.id != self._avoid.id
+            ):
+                self._candidates[address] = Candidate(contact, number(contact.id) ^ self._target)
+
+    def _nearest(self) -> list[Candidate]:
+        alive = [c for c in self._candidates.values() if c.status is not Status.FAILED]
+        alive.sort(key=lambda candidate: candidate.distance)
+        return alive[: self._k]
+
+    def next(self) -> list[Contact]:
+        """Nodes that have to be asked now; they count as asked from here on."""
+        nearest = self._nearest()
+        room = self._alpha - sum(c.status is Status.ASKED for c in nearest)
+        chosen = [c for c in nearest if c.status is Status.NEW][: max(0, room)]
+        for candidate in chosen:
+            candidate.status = Status.ASKED
+        return [candidate.contact for candidate in chosen]
+
+    def mark(self, address: int, status: Status) -> None:
+        """What became of a question. An answer is never taken back."""
+        candidate = self._candidates.get(address)
+        if candidate is not None and candidate.status is not Status.ANSWERED:
+            candidate.status = status
+
+    @property
+    def finished(self) -> bool:
+        """Whether the k nearest that are alive have answered."""
+        return all(candidate.status is Status.ANSWERED for candidate in self._nearest())
+
+    @property
+    def answered(self) -> list[Contact]:
+        """The nearest nodes that have answered, nearest first, at most k."""
+        found = [c for c in self._candidates.values() if c.status is Status.ANSWERED]
+        found.sort(key=lambda candidate: candidate.distance)
+        return [candidate.contact for candidate in found[: self._k]]

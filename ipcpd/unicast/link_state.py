@@ -1,0 +1,362 @@
+"""Link state: announces our links, floods what others announce, and keeps the forwarding tables right (paper 5.3; spec 4).
+
+Runs in the unicast IPCP as a machine without I/O: calls, messages and timer expiries go in together with `now` (seconds,
+monotonic); packets to send, events and the next deadline come out.
+
+    connection manager ──dt_*, mgmt_*──►┌───────────┐──take_packets──► management flows
+    management flows  ────receive──────►│ LinkState │
+    clock             ────timer────────►└───────────┘──take_events───► forwarding tables of the data plane
+
+A link is announced when a data transfer flow to a neighbour comes up, again after 1 s and 4 s in case that was lost, and then
+every `t_update`. A link that goes is withdrawn at once towards members of ours; a prototype lets it age out. An entry
+dies after `t_timeo` without news. A member that hears of a link of its own that it did not announce, or of a greater number
+than it used (it was here before, and came back), says at once how things are, with a number above that.
+
+Tables are computed at once when the graph changes; while changes go on the pause between computations doubles, up to
+`t_recalc`. Loss of an own link never waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ouroboros.ipcp_config import LinkStateConfig
+from ouroboros.qos import QoSSpec
+
+from .lsdb import Link, Lsdb, State, Verdict
+from .lsm import Lsm
+from .pff.table import Neighbours, Table
+from .routing.policy import POLICIES
+from .routing.shortest_path import Routes
+from .routing.weight import CUBES, Weights, best_of, weights_of
+from .wire.address import legal_address
+
+REPEATS = (1.0, 4.0)
+"""Seconds after news of an own link at which it is said again: messages are not acknowledged."""
+
+SPACING = 1.0
+"""Seconds between two announcements of an own link that comes up or is corrected: a flow may flap, and two members that
+drew the same address would answer each other for ever."""
+
+MAX_OWN = 4096
+"""Links of our own that are kept track of, those that others only claim included."""
+
+FIRST_HOLD = 0.05
+"""Pause after a computation of tables, seconds, before it doubles."""
+
+SYNC_BURST = 256
+SYNC_INTERVAL = 0.02
+"""A new management flow gets the database in bursts of so many entries, so many seconds apart: its queue is finite."""
+
+
+@dataclass(frozen=True, slots=True)
+class TablesChanged:
+    """Event: load these forwarding tables, one for each cube."""
+
+    tables: tuple[Table, ...]
+
+
+@dataclass(slots=True)
+class Counters:
+    """For the statistics tree."""
+
+    received: int = 0
+    forwarded: int = 0
+    stale: int = 0
+    malformed: int = 0
+    refused: int = 0
+    computations: int = 0
+
+
+@dataclass(slots=True)
+class DtFlow:
+    """A data transfer flow to a neighbour."""
+
+    address: int
+    weights: Weights
+    up: bool = True
+
+
+@dataclass(slots=True)
+class MgmtFlow:
+    """A management flow. `ours` once the peer has said something that a prototype cannot."""
+
+    address: int
+    ours: bool = False
+    unsent: Iterator[Link] | None = None
+
+
+@dataclass(slots=True)
+class _Own:
+    """A link of our own: how it is, the number used last, when that was said, and when to say it again."""
+
+    sequence: int = -1
+    live: bool = False
+    weights: Weights | None = None
+    said: float = float("-inf")
+    agenda: list[float] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Hold:
+    """When the next computation may be: the pause doubles while one follows the other."""
+
+    longest: float
+    last: float = float("-inf")
+    pause: float = FIRST_HOLD
+    due: float | None = None
+
+    def want(self, now: float, *, urgent: bool = False) -> None:
+        when = now if urgent else max(now, self.last + self.pause)
+        self.due = when if self.due is None else min(self.due, when)
+
+    def done(self, now: float) -> None:
+        quiet = now - self.last > 2 * self.longest
+        self.pause = FIRST_HOLD if quiet else min(2 * self.pause, self.longest)
+        self.last, self.due = now, None
+
+
+@dataclass(slots=True, kw_only=True)
+class LinkState:
+    """The machine of one member.
+
+    address  ours
+    config   policy and times of the layer; every member has the same
+    now      time of the start, seconds
+    """
+
+    address: int
+    config: LinkStateConfig = field(default_factory=LinkStateConfig)
+    now: float = 0.0
+    counters: Counters = field(default_factory=Counters)
+    lsdb: Lsdb = field(init=False)
+    tables: tuple[Table, ...] = field(init=False)
+    _dt: dict[int, DtFlow] = field(default_factory=dict, init=False)
+    _mgmt: dict[int, MgmtFlow] = field(default_factory=dict, init=False)
+    _own: dict[int, _Own] = field(default_factory=dict, init=False)
+    _packets: list[tuple[int, Lsm]] = field(default_factory=list, init=False)
+    _events: list[TablesChanged] = field(default_factory=list, init=False)
+    _hold: _Hold = field(init=False)
+    _next_update: float = field(init=False)
+    _next_sync: float | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.lsdb = Lsdb(float(self.config.t_timeo))
+        self._hold = _Hold(float(self.config.t_recalc))
+        self._next_update = self.now + self.config.t_update
+        self.tables = tuple(POLICIES[self.config.pol].table({}, {}) for _ in range(CUBES))
+
+    # ------------------------------------------------------------ what comes out
+
+    def take_packets(self) -> list[tuple[int, Lsm]]:
+        """What to send, as (descriptor of a management flow, message), in order; each is returned once."""
+        packets, self._packets = self._packets, []
+        return packets
+
+    def take_events(self) -> list[TablesChanged]:
+        """What has happened since the last call."""
+        events, self._events = self._events, []
+        return events
+
+    @property
+    def deadline(self) -> float:
+        """When `timer` has to be called next; call it also when that has passed already."""
+        times = [self._next_update, self.lsdb.deadline, self._hold.due, self._next_sync]
+        times += [own.agenda[0] for own in self._own.values() if own.agenda]
+        return min(time for time in times if time is not None)
+
+    @property
+    def dt_flows(self) -> dict[int, DtFlow]:
+        """Data transfer flows by descriptor."""
+        return dict(self._dt)
+
+    @property
+    def mgmt_flows(self) -> dict[int, MgmtFlow]:
+        """Management flows by descriptor."""
+        return dict(self._mgmt)
+
+    # ------------------------------------------------------------ data transfer flows
+
+    def dt_added(self, address: int, fd: int, qos: QoSSpec, now: float) -> None:
+        """A data transfer flow to a neighbour is there. Raises ValueError for an address that cannot be a neighbour's."""
+        if not legal_address(address) or address == self.address:
+            raise ValueError(f"{address:#010x} cannot be the address of a neighbour of {self.address:#010x}")
+        before = self._dt.pop(fd, None)
+        self._dt[fd] = DtFlow(address, weights_of(qos))
+        if before is not None and before.address != address:
+            self._own_link(before.address, now)
+        self._own_link(address, now)
+
+    def dt_removed(self, fd: int, now: float) -> None:
+        """A data transfer flow is gone: disconnected, deallocated, or its peer was given up. Unknown ones do nothing."""
+        flow = self._dt.pop(fd, None)
+        if flow is not None:
+            self._own_link(flow.address, now)
+
+    def dt_down(self, fd: int, now: float) -> None:
+        """A data transfer flow cannot be used at present: its link is down, or its peer is silent."""
+        self._dt_state(fd, now, up=False)
+
+    def dt_up(self, fd: int, now: float) -> None:
+        """A data transfer flow can be used again."""
+        self._dt_state(fd, now, up=True)
+
+    def _dt_state(self, fd: int, now: float, *, up: bool) -> None:
+        flow = self._dt.get(fd)
+        if flow is not None and flow.up is not up:
+            flow.up = up
+            self._own_link(flow.address, now)
+
+    def _own_link(self, address: int, now: float) -> None:
+        """Say what has changed about our link to a neighbour, if anything has."""
+        up = [flow.weights for flow in self._dt.values() if flow.address == address and flow.up]
+        weights = best_of(up) if up else None
+        own = self._own.setdefault(address, _Own())
+        self._hold.want(now, urgent=True)  # the descriptors have changed even where the link has not
+        if own.live is not bool(up) or own.weights != weights:
+            own.live, own.weights = bool(up), weights
+            own.agenda = [now + again for again in REPEATS]
+            # What is gone must be said at once; a link that flaps may come up only so often.
+            self._say(address, now, urgent=not up)
+
+    def _say(self, address: int, now: float, *, urgent: bool = False) -> None:
+        """Announce how an own link is; not urgently, it is put off until SPACING after the last time."""
+        own = self._own[address]
+        if urgent or now - own.said >= SPACING:
+            self._announce(address, own, now)
+        else:
+            own.agenda = sorted({own.said + SPACING, *own.agenda})
+
+    def _announce(self, address: int, own: _Own, now: float) -> None:
+        known = self.lsdb.get(self.address, address)
+        own.sequence = max(own.sequence, known.sequence if known else -1) + 1
+        own.said = now
+        message = Lsm(self.address, address, own.sequence, own.weights, withdrawn=not own.live)
+        if self.lsdb.accept(message, now) is Verdict.CHANGED:
+            self._hold.want(now, urgent=True)
+        self._flood(message)
+
+    # ------------------------------------------------------------ management flows
+
+    def mgmt_added(self, address: int, fd: int, now: float) -> None:
+        """A management flow to a neighbour is there: it gets the whole database."""
+        self._mgmt[fd] = MgmtFlow(address, unsent=iter([(e.target, e.source) for e in self.lsdb]))
+        self._sync(now)
+
+    def mgmt_removed(self, fd: int) -> None:
+        """A management flow is gone. Unknown ones do nothing."""
+        self._mgmt.pop(fd, None)
+
+    def receive(self, fd: int, message: Lsm, now: float) -> None:
+        """A message came in on a management flow. What makes no sense is counted and dropped."""
+        flow = self._mgmt.get(fd)
+        self.counters.received += 1
+        if flow is None or not message.valid:
+            self.counters.malformed += 1
+            return
+        if message.extended:
+            flow.ours = True
+        if message.source == self.address:
+            self._correct(message, now)
+            return
+        verdict = self.lsdb.accept(message, now)
+        if verdict is Verdict.STALE:
+            self.counters.stale += 1
+        elif verdict is Verdict.REFUSED:
+            self.counters.refused += 1
+        else:
+            self.counters.forwarded += 1
+            self._flood(message, but=fd)
+            if verdict is Verdict.CHANGED:
+                self._hold.want(now)
+
+    def malformed(self) -> None:
+        """A packet came in that could not be decoded."""
+        self.counters.received += 1
+        self.counters.malformed += 1
+
+    def _correct(self, message: Lsm, now: float) -> None:
+        """Somebody knows of a link of ours. If that is news to us, it is from an earlier life, or made up."""
+        own = self._own.get(message.target)
+        if own is None:
+            if message.withdrawn or len(self._own) >= MAX_OWN:
+                return
+            own = self._own[message.target] = _Own()
+        elif message.sequence < own.sequence or (
+            message.sequence == own.sequence and message.withdrawn is not own.live
+        ):
+            return  # the echo of what we said
+        own.sequence = message.sequence
+        if own.live or not message.withdrawn:
+            self._say(message.target, now)
+
+    def _flood(self, message: Lsm, *, but: int | None = None) -> None:
+        for fd in self._mgmt:
+            if fd != but:
+                self._send(fd, message)
+
+    def _send(self, fd: int, message: Lsm) -> None:
+        """To a peer that may be a prototype a message goes in both forms: it ignores the one it does not know."""
+        if message.extended:
+            if not message.withdrawn and not self._mgmt[fd].ours:
+                self._packets.append((fd, message.plain))
+            self._packets.append((fd, message))
+        else:
+            self._packets.append((fd, message))
+
+    # ------------------------------------------------------------ time
+
+    def timer(self, now: float) -> None:
+        """Do what is due. May be called at any time."""
+        refresh = now >= self._next_update
+        if refresh:
+            self._next_update = now + self.config.t_update
+        for address, own in self._own.items():
+            if (refresh and own.live) or (own.agenda and now >= own.agenda[0]):
+                own.agenda = [again for again in own.agenda if again > now]
+                self._announce(address, own, now)
+        if self.lsdb.expire(now):
+            self._hold.want(now)
+        if self._next_sync is not None and now >= self._next_sync:
+            self._sync(now)
+        if self._hold.due is not None and now >= self._hold.due:
+            self._compute(now)
+
+    def _sync(self, now: float) -> None:
+        """Send another burst of the database to those that have not got all of it."""
+        unfinished = False
+        for fd, flow in self._mgmt.items():
+            if flow.unsent is None:
+                continue
+            for _ in range(SYNC_BURST):
+                link = next(flow.unsent, None)
+                if link is None:
+                    flow.unsent = None
+                    break
+                entry = self.lsdb.get(link[1], link[0])
+                if entry is not None and entry.state is not State.AGED:
+                    self._send(fd, entry.message())
+            unfinished |= flow.unsent is not None
+        self._next_sync = now + SYNC_INTERVAL if unfinished else None
+
+    def _compute(self, now: float) -> None:
+        self._hold.done(now)
+        self.counters.computations += 1
+        policy = POLICIES[self.config.pol]
+        routes: dict[int, Routes] = {}  # cubes that see the same graph share its routes
+        tables = []
+        for cube, view in enumerate(self.lsdb.graph.views()):
+            if id(view) not in routes:
+                routes[id(view)] = policy.routes(view, self.address)
+            tables.append(policy.table(routes[id(view)], self._neighbours(cube)))
+        if tuple(tables) != self.tables:
+            self.tables = tuple(tables)
+            self._events.append(TablesChanged(self.tables))
+
+    def _neighbours(self, cube: int) -> Neighbours:
+        flows = sorted((flow.weights[cube], fd, flow.address) for fd, flow in self._dt.items() if flow.up)
+        found: dict[int, tuple[int, ...]] = {}
+        for _, fd, address in flows:
+            found[address] = (*found.get(address, ()), fd)
+        return found
