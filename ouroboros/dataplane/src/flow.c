@@ -119,8 +119,10 @@ uint32_t flow_take_events(struct flow *flow)
                 return 0;
         events = atomic_exchange_explicit(&flow->end->events, 0, memory_order_acq_rel);
         /* DOWN and UP report the state as it is now, not its history. */
-        if ((events & (EVENT_DOWN | EVENT_UP)) == (EVENT_DOWN | EVENT_UP))
-                events &= flow_state(flow) ? ~EVENT_UP : ~EVENT_DOWN;
+        if (events & (EVENT_DOWN | EVENT_UP)) {
+                events &= ~(EVENT_DOWN | EVENT_UP);
+                events |= flow_state(flow) ? EVENT_DOWN : EVENT_UP;
+        }
         return events;
 }
 
