@@ -16,7 +16,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ouroboros.rpc.aio_session import Session
+from ouroboros.rpc.aio_session import CHANNEL_QUEUE, SEND_QUEUE, Session
 from ouroboros.rpc.codec import RPC_VERSION, close_fds
 from ouroboros.rpc.messages_pb2 import Envelope, Hello
 from ouroboros.version import __version__
@@ -147,8 +147,10 @@ class Server:
         may = trusted(peer, uid=self._uid, gid=self._managers)
         self._add(sock, peer, pidfd, may=may)
 
-    def _add(self, sock: socket.socket, peer: Peer, pidfd: int, *, may: bool) -> Connection:
-        session = Session(self._loop, sock, on_message=self._on_message, on_close=self._on_close)
+    def _add(
+        self, sock: socket.socket, peer: Peer, pidfd: int, *, may: bool, limit: int = SEND_QUEUE
+    ) -> Connection:
+        session = Session(self._loop, sock, on_message=self._on_message, on_close=self._on_close, limit=limit)
         connection = Connection(session, peer, pidfd, may)
         self._connections[session] = connection
         self._per_uid[peer.uid] = self._per_uid.get(peer.uid, 0) + 1
@@ -158,7 +160,7 @@ class Server:
     def adopt(self, name: str, kind: int, pid: int, pidfd: int, sock: socket.socket) -> Ipcp:
         """The connection of an IPCP that was forked with the other end of `sock`."""
         peer = Peer(pid, self._uid, os.getegid(), frozenset(), start_time(pid))
-        connection = self._add(sock, peer, pidfd, may=True)
+        connection = self._add(sock, peer, pidfd, may=True, limit=CHANNEL_QUEUE)
         ipcp = Ipcp(
             name, kind, pid, pidfd, connection.session, self._loop.create_future(), self._loop.create_future()
         )

@@ -14,7 +14,7 @@ import signal
 import socket
 
 from ouroboros import log as daemon_log
-from ouroboros.rpc.aio_session import Session
+from ouroboros.rpc.aio_session import CHANNEL_QUEUE, Session
 from ouroboros.rpc.codec import RPC_VERSION, close_fds
 from ouroboros.rpc.messages_pb2 import Envelope, Hello
 from ouroboros.version import __version__
@@ -60,7 +60,13 @@ def main(name: str, number: int, fd: int, *, stdout: bool) -> int:
 async def _live(kind: type[Ipcp], name: str, sock: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     ipcp = kind(name, loop)
-    session = Session(loop, sock, on_message=ipcp.handle, on_close=lambda _session, _reason: ipcp.stop())
+    session = Session(
+        loop,
+        sock,
+        on_message=ipcp.handle,
+        on_close=lambda _session, _reason: ipcp.stop(),
+        limit=CHANNEL_QUEUE,
+    )
     loop.add_signal_handler(signal.SIGTERM, ipcp.stop)
     welcomed: asyncio.Future[None] = loop.create_future()
 

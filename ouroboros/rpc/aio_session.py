@@ -18,6 +18,9 @@ from .codec import ProtocolError, close_fds, receive
 from .codec import send as send_message
 from .messages_pb2 import Envelope
 
+CHANNEL_QUEUE = 65536
+"""The same for the channel of an IPCP, at both ends: the end of one process may be the end of all flows it can have."""
+
 SEND_QUEUE = 1024
 """Messages that may wait for a peer that does not read before its connection is closed."""
 
@@ -38,6 +41,7 @@ class Session:
         "_loop",
         "_sock",
         "_fd",
+        "_limit",
         "_on_message",
         "_on_close",
         "_queue",
@@ -53,8 +57,10 @@ class Session:
         *,
         on_message: Callable[[Session, Envelope, list[int]], None],
         on_close: Callable[[Session, str], None],
+        limit: int = SEND_QUEUE,
     ) -> None:
         sock.setblocking(False)
+        self._limit = limit
         self._loop = loop
         self._sock = sock
         self._fd = sock.fileno()
@@ -136,8 +142,8 @@ class Session:
         return await future
 
     def _enqueue(self, envelope: Envelope, fds: tuple[int, ...]) -> None:
-        if len(self._queue) >= SEND_QUEUE:
-            self.close(f"does not read its messages ({SEND_QUEUE} waiting)")
+        if len(self._queue) >= self._limit:
+            self.close(f"does not read its messages ({self._limit} waiting)")
             return
         if not self._queue:
             self._loop.add_writer(self._fd, self._writable)
