@@ -245,8 +245,9 @@ class LinkState:
         self._sync(now)
 
     def mgmt_removed(self, fd: int) -> None:
-        """A management flow is gone. Unknown ones do nothing."""
-        self._mgmt.pop(fd, None)
+        """A management flow is gone, and with it what was to be sent there. Unknown ones do nothing."""
+        if self._mgmt.pop(fd, None) is not None:
+            self._packets = [packet for packet in self._packets if packet[0] != fd]
 
     def receive(self, fd: int, message: Lsm, now: float) -> None:
         """A message came in on a management flow. What makes no sense is counted and dropped."""

@@ -1,0 +1,1 @@
+"""A deterministic, seeded simulator of whole unicast layers; `python -m tests.sim --help`."""

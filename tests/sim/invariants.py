@@ -1,0 +1,87 @@
+"""What has to hold of a layer that has been left alone for a while."""
+
+from __future__ import annotations
+
+from ipcpd.unicast.pff.table import Function
+from ipcpd.unicast.routing.weight import CUBES
+
+from .layer import Layer, key_of
+from .member import Member
+
+
+class Violated(AssertionError):
+    """An invariant does not hold."""
+
+
+def check(layer: Layer) -> None:
+    """Raise Violated with the first invariant that does not hold."""
+    databases_are_equal_and_true(layer)
+    packets_arrive_without_loops(layer)
+    names_are_found(layer)
+
+
+def databases_are_equal_and_true(layer: Layer) -> None:
+    """Every member knows the links that there are, no others, and the same of each."""
+    truth = {(one.address, other.address) for x in layer.links for one, other in ((x.a, x.b), (x.b, x.a))}
+    first: dict[tuple[int, int], object] | None = None
+    for member in layer.living:
+        live = member.link_state.lsdb.live()
+        if set(live) != truth:
+            raise Violated(
+                f"member {member.address:#x} knows links that are not there: {_text(set(live) - truth)}, "
+                f"and misses {_text(truth - set(live))}"
+            )
+        weights = {
+            (e.target, e.source): e.weights for e in member.link_state.lsdb if (e.target, e.source) in live
+        }
+        if first is None:
+            first = dict(weights)
+        if weights != first:
+            raise Violated(f"member {member.address:#x} has other weights than the first")
+
+
+def _text(links: set[tuple[int, int]]) -> str:
+    return ", ".join(f"{source:#x}->{target:#x}" for target, source in sorted(links)) or "none"
+
+
+def packets_arrive_without_loops(layer: Layer) -> None:
+    """From everywhere to everywhere, in every cube, whichever of several descriptors is taken."""
+    for cube in range(CUBES):
+        for target in layer.living:
+            arriving: dict[int, bool] = {target.address: True}
+            for source in layer.living:
+                _walk(layer, source, target, cube, arriving, [])
+
+
+def _walk(
+    layer: Layer, at: Member, target: Member, cube: int, arriving: dict[int, bool], path: list[int]
+) -> None:
+    if arriving.get(at.address):
+        return
+    path = [*path, at.address]
+    if at.address in path[:-1]:
+        raise Violated(f"packets to {target.address:#x} run in circles: {[hex(hop) for hop in path]}")
+    table = at.tables[cube]
+    fds = table.entries.get(target.address, ())
+    if not fds:
+        raise Violated(f"member {at.address:#x} has no route to {target.address:#x} in cube {cube}")
+    for fd in fds if table.function is Function.MULTIPATH else fds[:1]:
+        _walk(layer, layer.members[at.ports[fd].neighbour], target, cube, arriving, path)
+    arriving[at.address] = True
+
+
+def names_are_found(layer: Layer) -> None:
+    """By every member; what was taken back is found by nobody."""
+    for name, owners in layer.names.items():
+        key = key_of(name)
+        for member in layer.living:
+            member.query(key)
+        if not layer.clock.run(lambda key=key: all(key in m.answers for m in layer.living), limit=10):
+            raise Violated(f"a query for {name!r} was not answered")
+        for member in layer.living:
+            found = set(member.answers[key])
+            others = owners - {member.address}
+            if not found <= others:
+                raise Violated(f"member {member.address:#x} finds {name!r} where it is not: {found - others}")
+            if others and not found:
+                raise Violated(f"member {member.address:#x} does not find {name!r}")
