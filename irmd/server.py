@@ -32,7 +32,7 @@ from .peer import GROUP, Peer, peer_of, peer_pidfd, start_time, trusted
 from .process import Process
 from .refused import Refused
 from .registry import Registry
-from .settings import Applications, Settings
+from .settings import MAX_DESCRIPTORS, Applications, Settings
 
 if TYPE_CHECKING:
     from .memory import Memory
@@ -296,7 +296,8 @@ class Server:
                 f"this IRMd serves applications of its own user, of root and of the group {GROUP} only: "
                 f"`usermod -aG {GROUP} USER`, then log in again",
             )
-        limit = self._settings.descriptors
+        # An IPCP has an end of every flow over its layer: as many as its event region has bits.
+        limit = MAX_DESCRIPTORS if ipcp is not None else self._settings.descriptors
         try:
             process = Process(
                 token=self._memory.token(),
