@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         flow_read,
         flow_write,
     )
+    from .errors import FlowDownException, FlowException, FlowPeerException, FlowTimeout, IrmdError
     from .event import FEventQueue, FEventType, FlowSet
     from .qos import (
         QOS_BEST_EFFORT,
@@ -44,8 +45,13 @@ __all__ = [
     "FEventType",
     "Fccntl",
     "Flow",
+    "FlowDownException",
+    "FlowException",
+    "FlowPeerException",
     "FlowProperties",
     "FlowSet",
+    "FlowTimeout",
+    "IrmdError",
     "QoSSpec",
     "__version__",
     "fccntl",
@@ -70,6 +76,7 @@ _HOMES = {
         "flow_read",
         "flow_write",
     ),
+    "errors": ("FlowDownException", "FlowException", "FlowPeerException", "FlowTimeout", "IrmdError"),
     "event": ("FEventQueue", "FEventType", "FlowSet"),
     "qos": tuple(name for name in __all__ if name.startswith("QOS_")) + ("QoSSpec",),
 }
