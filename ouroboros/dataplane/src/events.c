@@ -64,15 +64,23 @@ static void wake(struct events *events)
 {
         uint32_t sleepers;
 
-        atomic_fetch_add_explicit(&events->shm->seq, 1, memory_order_seq_cst);
         if (atomic_load_explicit(&events->shm->sleepers, memory_order_seq_cst) == 0)
                 return;
         sleepers = atomic_exchange_explicit(&events->shm->sleepers, 0, memory_order_seq_cst);
         CRASH(11);
+        /* seq grows after the flag has gone: who asked in time, and is not asleep yet, sees that it must not sleep. */
+        atomic_fetch_add_explicit(&events->shm->seq, 1, memory_order_seq_cst);
         if (sleepers & SLEEP_FUTEX)
                 wait_wake(&events->shm->seq);
         if (sleepers & SLEEP_EVENTFD)
                 wait_ring_eventfd(events->eventfd);
+}
+
+void events_force(struct events *events)
+{
+        atomic_fetch_add_explicit(&events->shm->seq, 1, memory_order_seq_cst);
+        wait_wake(&events->shm->seq);
+        wait_ring_eventfd(events->eventfd);
 }
 
 void events_raise(struct events *events, uint32_t fd)

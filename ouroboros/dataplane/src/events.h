@@ -31,6 +31,12 @@ void events_raise(struct events *events, uint32_t fd);
 /* Wake every thread that sleeps on the region, without an event. */
 void events_kick(struct events *events);
 
+/*
+ * Wake them whether or not they have asked: for the IRMd, behind a process that may have been killed after it had
+ * cleared the sleepers' flag and before it woke them.
+ */
+void events_force(struct events *events);
+
 /* Take the bits of word `w` that `mask` wants. */
 static inline uint64_t events_take(struct events *events, uint32_t w, uint64_t mask)
 {

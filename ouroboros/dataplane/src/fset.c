@@ -58,6 +58,7 @@ void fset_close(struct fset *set)
                 process->grouped[w] &= ~set->member[w];
                 set->member[w] = set->pending[w] = 0;
         }
+        atomic_store(&set->closed, true);
         pthread_mutex_unlock(&process->lock);
         events_kick(process->events); /* threads that wait on the set */
 }
@@ -201,7 +202,7 @@ int fset_take(struct fset *set, struct fevent *out, int max, bool patient)
         uint64_t count;
         int n;
 
-        if (set == NULL || set->process->generation != map_generation)
+        if (set == NULL || set->process->generation != map_generation || atomic_load(&set->closed))
                 return -EBADF;
         n = take(set, out, max);
         if (n > 0)
@@ -225,13 +226,15 @@ int fset_sleep(struct fset *set, int64_t deadline)
 
         if (set == NULL || set->process->generation != map_generation)
                 return -EBADF;
-        /* What became of the flows was said before the flag was set: it is reported first. */
-        if (atomic_load(&set->process->orphan))
-                return anything(set) ? 0 : -EIRMD;
         shm = set->process->events->shm;
         seq = atomic_load(&shm->seq);
         atomic_fetch_or(&shm->sleepers, SLEEP_FUTEX);
         if (anything(set))
                 return 0;
+        /* After having asked: who sets these wakes those who asked. The end of the flows is reported first. */
+        if (atomic_load(&set->closed))
+                return -EBADF;
+        if (atomic_load(&set->process->orphan))
+                return anything(set) ? 0 : -EIRMD;
         return wait_sleep(&shm->seq, seq, deadline);
 }

@@ -75,6 +75,8 @@ struct ring_shm {
 struct end_shm {
         _Alignas(CACHE_LINE) _Atomic uint32_t state; /* END_*, as it is now */
         _Atomic uint32_t events;                     /* EVENT_*, latched until delivered once */
+        _Atomic uint64_t dropped; /* packets read here that had nowhere to go: counted by this end's process */
+        _Atomic uint64_t refused; /* slots read here that made no sense */
 };
 
 #define END_DOWN 1u     /* the peer left, or the layer below it did */
@@ -115,7 +117,7 @@ struct segment_shm {
 struct events_shm {
         uint64_t magic;
         uint32_t version;
-        _Alignas(CACHE_LINE) _Atomic uint32_t seq; /* grows with every event; the futex of event waits */
+        _Alignas(CACHE_LINE) _Atomic uint32_t seq; /* grows with every wake-up; the futex of event waits */
         _Atomic uint32_t sleepers;                 /* SLEEP_*: who must be woken */
         _Alignas(CACHE_LINE) _Atomic uint64_t pending[EVENT_WORDS];
 };

@@ -59,6 +59,7 @@ struct fset {
         uint32_t cursor;
         int eventfd;
         struct poller poller;
+        _Atomic bool closed;
 };
 
 struct fevent {
