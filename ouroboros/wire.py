@@ -56,7 +56,7 @@ def pack(layout: struct.Struct, what: str, *values: int | bytes) -> bytes:
     try:
         return layout.pack(*values)
     except struct.error as error:
-        raise UnsendablePacket(what, str(error)) from None
+        raise UnsendablePacket(what, f"a value does not fit its field ({error})") from None
 
 
 def must(condition: bool, what: str, reason: str) -> None:
