@@ -346,6 +346,41 @@ def test_one_end_is_killed_at_any_time_under_load(memory: Memory) -> None:
         scene.close()
 
 
+class Sleeper(threading.Thread):
+    """A survivor that sleeps on its set whenever there is nothing, until every flow is down."""
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__()
+        self.scene = scene
+
+    def run(self) -> None:
+        alive = {stream.end.fd: stream for stream in self.scene.streams}
+        while alive:
+            for fd, _ in self.scene.set.take(patient=True):
+                if fd in alive and is_error(alive[fd].pump(), EFLOWDOWN):
+                    del alive[fd]
+            if alive:
+                self.scene.set.sleep()
+
+
+@pytest.mark.parametrize("point", [5, 6, 7, 10, 11])
+def test_whoever_sleeps_is_woken(memory: Memory, point: int) -> None:
+    """Killed before, between or behind publishing and ringing: the survivor's sleep ends all the same."""
+    crash_build()
+    for passes in (1, 2, 3, 4, 7, 20, 60):
+        scene = Scene(memory, "producer", arm(point, passes))
+        sleeper = Sleeper(scene)
+        sleeper.start()
+        bury(scene.pid, scene.pidfd)
+        for flow in scene.flows:
+            flow.close_side(0)
+        memory.reclaim(scene.token)
+        sleeper.join()
+        for stream, flow in zip(scene.streams, scene.flows, strict=True):
+            assert stream.seen == flow.written(0)
+        scene.close()
+
+
 # ---------------------------------------------------------------- a relay
 
 

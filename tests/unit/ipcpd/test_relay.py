@@ -1,0 +1,378 @@
+"""The relay of an IPCP: packets between two flows, within a trust domain and across; nobody waits for another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from errno import EAGAIN
+
+import pytest
+
+from irmd.memory import Events, FlowMemory, Memory, Pool, PoolConfig
+from ouroboros.dataplane._dataplane import lib as app_lib
+from tests.unit.dataplane.shm import (
+    EFLOWDOWN,
+    PKT,
+    SLOTS,
+    End,
+    Process,
+    Raw,
+    free,
+    is_error,
+    lengths,
+    number,
+    packet,
+    total,
+)
+
+try:
+    from ipcpd.dataplane._ipcp import ffi, lib
+except ImportError:
+    pytest.skip("the IPCPs' data plane is not built", allow_module_level=True)
+
+CONFIG = PoolConfig(((512, 4096, 64), (2048, 1024, 64), (10240, 256, 64), (67584, 128, 64)))
+
+
+class Relay:
+    """An IPCP: its process, its regions, the thread."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+        self.token = memory.token()
+        self.relay = lib.relay_create()
+        self.pools: dict[int, object] = {}
+        self.regions: dict[int, object] = {}
+        self.events: dict[int, Events] = {}
+        self.fd = 64
+        self.flows: dict[int, FlowMemory] = {}
+        self.ends: list[End] = []
+
+    def region(self, pool: Pool) -> Events:
+        if pool.id not in self.events:
+            self.events[pool.id] = self.memory.events()
+            self.pools[pool.id] = lib.pool_map(pool.fd, self.token, True)
+            self.regions[pool.id] = lib.events_map(*self.events[pool.id].fds)
+            assert lib.relay_add_region(self.relay, self.regions[pool.id]) == 0
+        return self.events[pool.id]
+
+    def flow(self, process: Process) -> tuple[int, End]:
+        """A flow between the IPCP and a process: (the relay's descriptor, the process's end)."""
+        own = self.region(process.of)
+        flow = self.memory.flow(self.token, process.token, process.of)
+        fd, self.fd = self.fd, self.fd + 1
+        theirs = next(process.fds)
+        flow.open(own, fd, process.events, theirs)
+        spec = {"fd": fd, "index": flow.index, "side": 0, "peer_fd": theirs, "serial": flow.serial}
+        segment = lib.segment_map(flow.segment_fd)
+        peer = lib.events_map(*process.events.fds)
+        pool = process.of.id
+        args = self.pools[pool], segment, self.regions[pool], peer, ffi.new("struct flow_spec *", spec)
+        assert lib.relay_add(self.relay, *args) == 0
+        assert is_error(lib.relay_add(self.relay, *args), 17), "EEXIST"
+        self.flows[fd] = flow
+        end = process.attach(flow, 1, theirs, fd, own)
+        self.ends.append(end)
+        return fd, end
+
+    def pair(self, a: Process, b: Process) -> tuple[End, End]:
+        """What one process writes the other reads."""
+        (fd_a, end_a), (fd_b, end_b) = self.flow(a), self.flow(b)
+        assert lib.relay_pair(self.relay, fd_a, fd_b) == 0
+        return end_a, end_b
+
+    def start(self) -> None:
+        assert lib.relay_start(self.relay) == 0
+
+    def stats(self, fd: int) -> dict[str, int]:
+        stats = ffi.new("struct port_stats *")
+        assert lib.relay_stats(self.relay, fd, stats) == 0
+        return {name: getattr(stats, name) for name in ("packets", "octets", "dropped", "refused", "queued")}
+
+    def remove(self, fd: int) -> None:
+        """The IPCP's end is deallocated, and the IRMd tells the process."""
+        assert lib.relay_remove(self.relay, fd) == 0
+        self.flows[fd].close_side(0)
+
+    def close(self) -> None:
+        for fd in list(self.flows):
+            if not is_error(lib.relay_remove(self.relay, fd), 9):
+                self.flows[fd].close_side(0)
+        lib.relay_destroy(self.relay)
+        for end in self.ends:
+            end.detach()
+        for flow in self.flows.values():
+            flow.release()
+        self.memory.reclaim(self.token)
+
+
+@pytest.fixture
+def memory() -> Iterator[Memory]:
+    memory = Memory(CONFIG)
+    yield memory
+    for pool in memory.pools.values():
+        assert free(pool) == total(pool), pool.holders()
+    memory.close()
+
+
+@pytest.fixture
+def relay(memory: Memory) -> Iterator[Relay]:
+    relay = Relay(memory)
+    relay.start()
+    yield relay
+    relay.close()
+
+
+def wait(end: End) -> None:
+    """Until there is something to read, or the flow is down."""
+    end.sleep()
+
+
+def read(end: End) -> bytes:
+    while is_error(data := end.read(), EAGAIN):
+        wait(end)
+    assert isinstance(data, bytes), data
+    return data
+
+
+def pools(memory: Memory) -> list[tuple[Pool, Pool]]:
+    user = memory.pool(65534, trusted=False)
+    return [(memory.system, memory.system), (memory.system, user)]
+
+
+@pytest.mark.parametrize("domains", [0, 1])
+def test_packets_pass_both_ways(memory: Memory, relay: Relay, domains: int) -> None:
+    here, there = pools(memory)[domains]
+    a, b = relay.pair(Process(memory, here), Process(memory, there))
+    sizes = lengths()
+    for i in range(400):
+        data = packet(i, next(sizes))
+        assert a.write(data) == len(data)
+        assert read(b) == data
+        assert b.write(data) == len(data)
+        assert read(a) == data
+    stats = relay.stats(64)
+    assert stats["packets"] == 400 and stats["dropped"] == stats["refused"] == stats["queued"] == 0
+    assert stats["octets"] == relay.stats(65)["octets"]
+
+
+@pytest.mark.parametrize("domains", [0, 1])
+def test_a_stream_loses_nothing(memory: Memory, relay: Relay, domains: int) -> None:
+    """More than the rings hold: the writer feels that they are full, and nothing is dropped or reordered."""
+    here, there = pools(memory)[domains]
+    a, b = relay.pair(Process(memory, here), Process(memory, there))
+    sizes = lengths()
+    sent = seen = 0
+    while seen < 20000:
+        if sent < 20000:
+            done = a.writev([packet(sent + i, next(sizes)) for i in range(20)][: 20000 - sent])
+            assert done > 0 or is_error(done, EAGAIN)
+            sent += max(done, 0)
+        got = b.readv(64)
+        if isinstance(got, list):
+            for data in got:
+                assert number(data) == seen
+                seen += 1
+        elif sent == 20000:
+            wait(b)
+    assert relay.stats(64)["dropped"] == 0
+
+
+def test_a_reader_that_does_not_read_holds_up_nobody_else(memory: Memory, relay: Relay) -> None:
+    one, two = Process(memory), Process(memory)
+    slow, _ = relay.pair(one, two)
+    quick, reader = relay.pair(one, two)
+    stuck = 0
+    while stuck < 3 * SLOTS:
+        done = slow.writev([b"x"] * 64)
+        if is_error(done, EAGAIN):
+            break
+        stuck += done
+    for i in range(2000):
+        assert quick.write(packet(i, 64)) == 64
+        assert number(read(reader)) == i
+    assert stuck <= 2 * SLOTS
+
+
+def test_large_packets_do_not_take_the_pool(memory: Memory, relay: Relay) -> None:
+    """The budget of a ring holds at the relay as well (traps 1.9.4)."""
+    one, two = Process(memory), Process(memory)
+    slow, _ = relay.pair(one, two)
+    quick, reader = relay.pair(one, two)
+    blocked = 0
+    while blocked < 200:
+        if slow.write(bytes(60000)) > 0:
+            continue
+        blocked += 1
+        os.sched_yield()
+    assert quick.write(packet(1, 60000)) == 60000
+    assert read(reader) == packet(1, 60000)
+
+
+def test_a_full_pool_of_the_other_domain_drops_and_counts(memory: Memory, relay: Relay) -> None:
+    user = memory.pool(65534, trusted=False)
+    a, b = relay.pair(Process(memory), Process(memory, user))
+    hog = Process(memory, user)
+    while hog.alloc(1) >= 0:
+        pass
+    for i in range(10):
+        assert a.write(packet(i, 64)) == 64
+    while relay.stats(64)["packets"] < 10:
+        os.sched_yield()
+    assert relay.stats(64)["dropped"] == 10
+    assert is_error(b.read(), EAGAIN)
+    memory.reclaim(hog.token)
+    assert a.write(b"again") == 5
+    assert read(b) == b"again"
+
+
+def test_leaving_delivers_what_was_written(memory: Memory, relay: Relay) -> None:
+    a, b = relay.pair(Process(memory), Process(memory))
+    wrote = [packet(i, 100) for i in range(700)]
+    assert a.writev(wrote) == 700
+    relay.remove(64)
+    relay.remove(65)
+    got = b.drain()
+    assert got == wrote[: len(got)]
+    assert len(got) == 700, "there was room for all of it"
+    assert is_error(b.read(), EFLOWDOWN)
+    assert is_error(a.write(b"x"), EFLOWDOWN)
+
+
+def test_one_side_leaves_and_the_other_stays(memory: Memory, relay: Relay) -> None:
+    a, b = relay.pair(Process(memory), Process(memory))
+    relay.remove(64)
+    assert is_error(a.write(b"x"), EFLOWDOWN)
+    assert b.write(b"to nobody") == 9, "until the IRMd says so"
+    relay.flows[65].raise_event(1, 2)  # type: ignore[arg-type]
+    assert is_error(b.write(b"x"), EFLOWDOWN)
+
+
+def test_a_writer_that_does_not_stop_cannot_keep_the_relay(memory: Memory, relay: Relay) -> None:
+    """Removing a port ends, however fast its process writes; others' packets pass meanwhile."""
+    import threading
+
+    one, two = Process(memory), Process(memory)
+    flood, _sink = relay.pair(one, two)
+    quick, reader = relay.pair(one, two)
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            flood.writev([b"x"] * 50)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    while relay.stats(64)["packets"] < 500:
+        os.sched_yield()
+    assert lib.relay_remove(relay.relay, 64) == 0
+    for i in range(100):
+        quick.write(packet(i, 8))
+        assert number(read(reader)) == i
+    stop.set()
+    thread.join()
+    relay.flows[64].close_side(0)
+    memory.reclaim(memory.token())
+    flood.detach()
+
+
+def test_wrong_requests(memory: Memory, relay: Relay) -> None:
+    a, b = relay.pair(Process(memory), Process(memory))
+    fd, _ = relay.flow(Process(memory))
+    assert is_error(lib.relay_pair(relay.relay, 64, fd), 106), "EISCONN"
+    assert is_error(lib.relay_pair(relay.relay, fd, fd), 9)
+    for wrong in (0, 63, 70, 64 + 16384, 2**32 - 1):
+        assert is_error(lib.relay_pair(relay.relay, fd, wrong), 9)
+        assert is_error(lib.relay_remove(relay.relay, wrong), 9)
+        assert is_error(lib.relay_stats(relay.relay, wrong, ffi.new("struct port_stats *")), 9)
+    assert a.write(b"x") == 1
+    assert read(b) == b"x"
+
+
+def test_too_many_domains(memory: Memory) -> None:
+    relay = lib.relay_create()
+    regions = [memory.events() for _ in range(65)]
+    mapped = [lib.events_map(*one.fds) for one in regions]
+    for region in mapped[:64]:
+        assert lib.relay_add_region(relay, region) == 0
+    assert is_error(lib.relay_add_region(relay, mapped[64]), 28)
+    lib.relay_remove_region(relay, mapped[3])
+    assert lib.relay_add_region(relay, mapped[64]) == 0
+    lib.relay_destroy(relay)
+    for region in mapped:
+        lib.events_unmap(region)
+    for one in regions:
+        one.close()
+
+
+def test_a_hostile_process_hurts_its_own_flow_only(memory: Memory, relay: Relay) -> None:
+    user = memory.pool(65534, trusted=False)
+    hostile = Process(memory, user)
+    a, b = relay.pair(hostile, Process(memory))
+    quick, reader = relay.pair(Process(memory), Process(memory))
+    raw = Raw(relay.flows[64])
+    for i, nonsense in enumerate((2**64 - 1, 10**6 << 40, 5 << 40 | 0xFFFF << 24 | 0xFFFFFF)):
+        assert a.write(b"true") == 4
+        assert read(b) == b"true"
+        raw.slot(1, raw.head(1), nonsense)
+        raw.head(1, raw.head(1) + 1)
+        app_lib.events_raise(hostile_region(relay, user), 64)
+        while relay.stats(64)["refused"] < i + 1:
+            os.sched_yield()
+        # The process's own idea of head is one behind now: attach anew, as a new flow would.
+        a = reattach(a, relay)
+    raw.head(1, 2**63)
+    app_lib.events_raise(hostile_region(relay, user), 64)
+    raw.tail(0, 2**62)
+    for i in range(200):
+        quick.write(packet(i, 64))
+        assert number(read(reader)) == i
+    b.write(b"x")
+    raw.head(1, raw.tail(1))
+    raw.tail(0, 0)
+
+
+def hostile_region(relay: Relay, pool: Pool) -> object:
+    return app_lib.events_map(*relay.events[pool.id].fds)
+
+
+def reattach(end: End, relay: Relay) -> End:
+    again = end.process.attach(relay.flows[64], 1, end.fd, 64, relay.events[end.process.of.id])
+    relay.ends.append(again)
+    return again
+
+
+def test_sets_at_the_other_side(memory: Memory, relay: Relay) -> None:
+    """Whoever waits on a set, or on a descriptor, is rung by the relay."""
+    process = Process(memory)
+    a, b = relay.pair(Process(memory), process)
+    app_lib.process_add(process.process, b.handle)
+    members = process.set()
+    members.add(b.fd)
+    for i in range(200):
+        while events := members.take():
+            assert events == [(b.fd, PKT)]
+            b.drain()
+        a.write(packet(i, 8))
+        while not (events := members.take()):
+            members.sleep()
+        assert events == [(b.fd, PKT)]
+        assert number(read(b)) == i
+    members.close()
+    app_lib.process_remove(process.process, b.handle)
+
+
+def test_an_idle_relay_sleeps(memory: Memory, relay: Relay) -> None:
+    """With nothing to do it has asked every writer for the event and every reader for nothing (design 3)."""
+    a, b = relay.pair(Process(memory), Process(memory))
+    a.write(b"x")
+    assert read(b) == b"x"
+    raw = Raw(relay.flows[64])
+    while not raw.wait(1, "cons"):
+        os.sched_yield()
+    a.write(b"wakes it")
+    assert read(b) == b"wakes it"
+
+
+def test_builds_agree() -> None:
+    """The data plane that IPCPs have is that of everybody."""
+    assert lib.LAYOUT_VERSION == app_lib.LAYOUT_VERSION
