@@ -232,6 +232,7 @@ class LinkState:
         known = self.lsdb.get(self.address, address)
         own.sequence = max(own.sequence, known.sequence if known else -1) + 1
         own.said = now
+        own.agenda = [again for again in own.agenda if again > now]
         message = Lsm(self.address, address, own.sequence, own.weights, withdrawn=not own.live)
         if self.lsdb.accept(message, now) is Verdict.CHANGED:
             self._hold.want(now, urgent=True)
@@ -315,7 +316,6 @@ class LinkState:
             self._next_update = now + self.config.t_update
         for address, own in self._own.items():
             if (refresh and own.live) or (own.agenda and now >= own.agenda[0]):
-                own.agenda = [again for again in own.agenda if again > now]
                 self._announce(address, own, now)
         if self.lsdb.expire(now):
             self._hold.want(now)

@@ -84,7 +84,8 @@ class Entry:
         """Whether the message says more than the entry."""
         if self.state is State.AGED:
             return not self.sequence - RESTART <= message.sequence <= self.sequence
-        return (message.sequence, message.withdrawn, message.weights is not None) > self._rank()
+        weighted = message.weights is not None and not message.withdrawn
+        return (message.sequence, message.withdrawn, weighted) > self._rank()
 
 
 class Lsdb:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ipcpd.unicast.pff.table import Function
 from ipcpd.unicast.routing.weight import CUBES
 
@@ -76,7 +78,7 @@ def names_are_found(layer: Layer) -> None:
         key = key_of(name)
         for member in layer.living:
             member.query(key)
-        if not layer.clock.run(lambda key=key: all(key in m.answers for m in layer.living), limit=10):
+        if not layer.clock.run(partial(_all_answered, layer, key), limit=10):
             raise Violated(f"a query for {name!r} was not answered")
         for member in layer.living:
             found = set(member.answers[key])
@@ -85,3 +87,7 @@ def names_are_found(layer: Layer) -> None:
                 raise Violated(f"member {member.address:#x} finds {name!r} where it is not: {found - others}")
             if others and not found:
                 raise Violated(f"member {member.address:#x} does not find {name!r}")
+
+
+def _all_answered(layer: Layer, key: bytes) -> bool:
+    return all(key in member.answers for member in layer.living)

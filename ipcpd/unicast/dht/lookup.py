@@ -37,14 +37,20 @@ Done = Callable[[list[Contact], float], None]
 """Called at the end with the nearest nodes that have answered, nearest first, and the time."""
 
 
+Found = Callable[[tuple[bytes, ...]], object]
+"""Called with the values in each answer."""
+
+
 class Lookup:
-    """key  what is looked for; values  whether for what is kept under it, and not only for nodes near it"""
+    """key  what is looked for; found  gets what is kept under it, None when only nodes near it are wanted"""
 
-    __slots__ = ("_alpha", "_avoid", "_candidates", "_k", "_target", "done", "ended", "key", "values")
+    __slots__ = ("_alpha", "_avoid", "_candidates", "_k", "_target", "done", "ended", "found", "key")
 
-    def __init__(self, key: bytes, *, own: Contact, k: int, alpha: int, values: bool, done: Done) -> None:
+    def __init__(
+        self, key: bytes, *, own: Contact, k: int, alpha: int, found: Found | None, done: Done
+    ) -> None:
         self.key = key
-        self.values = values
+        self.found = found
         self.done = done
         self.ended = False
         self._target = number(key)

@@ -1,0 +1,131 @@
+"""Keeps the values of others, and looks after them (spec 5.6, 5.8; trap 51).
+
+Runs in the unicast IPCP, inside the directory's machine. The owner of a value says every t_replicate that it still holds. When
+that has not been heard for longer, the owner is asked: so a value whose owner took it back, or is gone, does not stay until
+it expires, and one of a prototype, which stores but once, is copied to the nodes that are nearest now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from ouroboros.wire import MalformedPacket
+
+from ..wire.dht import MAX_VALUES, Contact, FindValueReply, Store, address_of
+from .exchange import Outcome, Reply
+from .node import EXPIRED, Node
+
+MAX_MISSES = 3
+"""Times in a row, t_replicate apart, that the owner of a value may be silent."""
+
+PATIENCE = 1.25
+"""Times t_replicate without news after which the owner is asked."""
+
+
+def addresses_of(values: Iterable[bytes]) -> list[int]:
+    """The addresses among values; what is none is passed over."""
+    found = []
+    for value in values:
+        try:
+            found.append(address_of(value))
+        except MalformedPacket:
+            continue
+    return found
+
+
+class Keeper:
+    """ours  whether a key is that of a name of our own"""
+
+    __slots__ = ("_node", "_ours")
+
+    def __init__(self, node: Node, *, ours: Callable[[bytes], bool]) -> None:
+        self._node = node
+        self._ours = ours
+
+    def keep(self, message: Store, now: float) -> None:
+        """A store has come in."""
+        node, key, source = self._node, message.key, message.source.address
+        owner = next(iter(addresses_of([message.value])), None)
+        unix = node.unix(now)
+        if owner is None:
+            node.counters.refused += 1
+        elif owner == node.own.address:
+            if not self._ours(key) and message.expires >= unix:
+                node.store(source, key, owner, EXPIRED)  # who keeps it has not heard that we took it back
+        elif message.expires < unix:
+            self._taken_back(message, owner, now)
+        elif source != owner and node.values.buried(key, owner):
+            node.counters.refused += 1
+        else:
+            self._add(key, owner, min(message.expires, unix + node.config.t_expire), now)
+
+    def _taken_back(self, message: Store, owner: int, now: float) -> None:
+        values, source = self._node.values, message.source.address
+        if source != owner:
+            self._node.counters.refused += 1
+            return
+        values.remove(message.key, owner)
+        values.bury(message.key, owner, until=now + 2 * self._node.config.t_replicate)
+
+    def _add(self, key: bytes, owner: int, expires: int, now: float) -> None:
+        values = self._node.values
+        values.dig_up(key, owner)
+        new = values.find(key, owner) is None
+        if not values.add(key, owner, expires=expires, now=now):
+            self._node.counters.refused += 1
+        elif new:
+            self._doubt_at(key, owner, now + PATIENCE * self._node.config.t_replicate)
+
+    def _doubt_at(self, key: bytes, owner: int, when: float) -> None:
+        self._node.timers.at(when, lambda now: self._doubt(key, owner, now))
+
+    def _doubt(self, key: bytes, owner: int, now: float) -> None:
+        value = self._node.values.find(key, owner)
+        if value is None:
+            return
+        due = value.stored + PATIENCE * self._node.config.t_replicate
+        if now < due:
+            self._doubt_at(key, owner, due)
+            return
+
+        def report(outcome: Outcome, reply: Reply | None, now: float) -> None:
+            if outcome is Outcome.ANSWERED and isinstance(reply, FindValueReply):
+                self._settle(key, owner, reply, now)
+            elif outcome is Outcome.LOST:
+                self._silent(key, owner, now)
+
+        self._node.exchange.ask(owner, key, values=True, report=report, now=now)
+
+    def _silent(self, key: bytes, owner: int, now: float) -> None:
+        node = self._node
+        node.lose(owner, now)
+        value = node.values.find(key, owner)
+        if value is None:
+            return
+        value.misses += 1
+        if value.misses >= MAX_MISSES:
+            node.values.remove(key, owner)
+        else:
+            self._doubt_at(key, owner, now + node.config.t_replicate)
+
+    def _settle(self, key: bytes, owner: int, reply: FindValueReply, now: float) -> None:
+        """The owner has spoken."""
+        node = self._node
+        value = node.values.find(key, owner)
+        if value is None:
+            return
+        # A full answer of a prototype may have left out its own.
+        if owner not in addresses_of(reply.values) and len(reply.values) < MAX_VALUES:
+            node.values.remove(key, owner)
+            node.values.bury(key, owner, until=now + node.config.t_replicate)
+            return
+        value.stored, value.misses = now, 0
+        self._doubt_at(key, owner, now + PATIENCE * node.config.t_replicate)
+
+        def copy(nodes: list[Contact], now: float) -> None:
+            kept = node.values.find(key, owner)
+            for contact in nodes:
+                if kept is not None and contact.address != owner:
+                    node.store(contact.address, key, owner, kept.expires)
+
+        node.look_up(key, copy, now)
