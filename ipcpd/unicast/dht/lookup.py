@@ -77,9 +77,8 @@ class Lookup:
 
     def next(self) -> list[Contact]:
         """Nodes that have to be asked now; they count as asked from here on."""
-        nearest = self._nearest()
-        room = self._alpha - sum(c.status is Status.ASKED for c in nearest)
-        chosen = [c for c in nearest if c.status is Status.NEW][: max(0, room)]
+        room = self._alpha - sum(c.status is Status.ASKED for c in self._candidates.values())
+        chosen = [c for c in self._nearest() if c.status is Status.NEW][: max(0, room)]
         for candidate in chosen:
             candidate.status = Status.ASKED
         return [candidate.contact for candidate in chosen]

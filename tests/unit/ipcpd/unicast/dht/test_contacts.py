@@ -1,0 +1,114 @@
+"""The contact table against a list of everything that was heard."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ipcpd.unicast.dht.contacts import MAX_LOST, MAX_PROBES, QUIET, Contacts, number
+from ipcpd.unicast.wire.dht import Contact
+
+OWN = bytes(2)
+
+
+def contact(identity: int, address: int | None = None) -> Contact:
+    return Contact(identity.to_bytes(2, "big"), address if address is not None else identity)
+
+
+def test_nearest_are_sorted_by_distance_to_the_key() -> None:
+    contacts = Contacts(OWN, 8)
+    for identity in (1, 2, 4, 8, 0x8000):
+        contacts.heard(contact(identity), 0)
+    assert [c.address for c in contacts.nearest(b"\x00\x05", 3)] == [4, 1, 2]
+    assert len(contacts) == 5
+
+
+def test_a_full_bucket_keeps_the_old_and_asks_whether_the_eldest_is_still_there() -> None:
+    contacts = Contacts(OWN, 2)
+    assert contacts.heard(contact(0x8001), 0) == (True, None)
+    assert contacts.heard(contact(0x8002), 1) == (True, None)
+    assert contacts.heard(contact(0x8003), 2) == (False, None)  # the eldest was heard a moment ago
+    assert contacts.heard(contact(0x8004), QUIET + 1) == (False, contact(0x8001))
+    assert {c.address for c in contacts} == {0x8001, 0x8002}
+    assert contacts.lose(0x8001) == contact(0x8001)
+    assert {c.address for c in contacts} == {0x8002, 0x8004}  # the spare that was heard last
+
+
+def test_a_node_that_speaks_is_the_youngest_again() -> None:
+    contacts = Contacts(OWN, 2)
+    contacts.heard(contact(0x8001), 0)
+    contacts.heard(contact(0x8002), 1)
+    assert contacts.heard(contact(0x8001), 2) == (False, None)
+    assert contacts.heard(contact(0x8003), 100)[1] == contact(0x8002)
+
+
+def test_an_ipcp_that_started_anew_replaces_its_old_self() -> None:
+    contacts = Contacts(OWN, 8)
+    contacts.heard(contact(0x10, 5), 0)
+    assert contacts.heard(contact(0x9000, 5), 1) == (True, None)
+    assert list(contacts) == [contact(0x9000, 5)]
+
+
+def test_a_node_may_change_its_address() -> None:
+    contacts = Contacts(OWN, 8)
+    contacts.heard(contact(0x10, 5), 0)
+    assert contacts.heard(contact(0x10, 6), 1) == (False, None)
+    assert list(contacts) == [contact(0x10, 6)]
+    assert not contacts.knows(5)
+    assert contacts.lose(5) is None
+
+
+def test_what_is_lost_is_remembered_tried_in_turn_and_forgotten() -> None:
+    contacts = Contacts(OWN, 8)
+    for identity in (1, 2):
+        contacts.heard(contact(identity), 0)
+        contacts.lose(identity)
+    assert contacts.lost == [1, 2]
+    contacts.lose(1)
+    assert contacts.lost == [2, 1]
+    contacts.heard(contact(2), 5)
+    assert contacts.lost == [1]
+    for _ in range(MAX_PROBES):
+        contacts.lose(1)
+    assert contacts.lost == []
+    for identity in range(10, 20 + MAX_LOST):
+        contacts.heard(contact(identity), 6)
+        contacts.lose(identity)
+    assert len(contacts.lost) == MAX_LOST
+
+
+def test_buckets_that_were_not_consulted_are_stale() -> None:
+    contacts = Contacts(OWN, 8)
+    contacts.heard(contact(0x8000), 0)
+    contacts.heard(contact(1), 0)
+    contacts.consulted(b"\x80\x01", 50)
+    assert contacts.stale(60, 30) == [1]
+    assert contacts.eldest(60, 60) == [contact(0x8000), contact(1)]
+    assert contacts.eldest(60, 61) == []
+    assert contacts.beyond(1) == [16]
+
+
+@given(st.integers(1, 16), st.integers(0, 0xFFFF), st.integers(0, 0xFFFF))
+def test_a_key_in_a_bucket_belongs_there(bucket: int, own: int, random: int) -> None:
+    contacts = Contacts(own.to_bytes(2, "big"), 8)
+    key = contacts.key_in(bucket, random, 2)
+    assert (number(key) ^ own).bit_length() == bucket
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 40), st.integers(1, 20)), max_size=80))
+def test_no_address_and_no_id_is_there_twice_and_no_bucket_overflows(
+    moves: list[tuple[bool, int, int]],
+) -> None:
+    contacts = Contacts(OWN, 3)
+    for now, (speaks, identity, address) in enumerate(moves):
+        if speaks:
+            contacts.heard(contact(identity, address), now)
+        else:
+            contacts.lose(address)
+        known = list(contacts)
+        assert len({c.address for c in known}) == len({c.id for c in known}) == len(known) == len(contacts)
+        assert all(contacts.knows(c.address) for c in known)
+        assert not set(contacts.lost) & {c.address for c in known}
+        for bucket in range(17):
+            assert sum(number(c.id).bit_length() == bucket for c in known) <= 3
+        assert [c for c in contacts.nearest(OWN, 99)] == sorted(known, key=lambda c: c.id)
