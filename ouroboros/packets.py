@@ -150,7 +150,7 @@ class Packets:
         wait: _Wait | None = None
         while True:
             if result > 0:
-                offset += each * result if each else sum(lengths[done : done + result])
+                offset += each * result if lengths == ffi.NULL else sum(lengths[done : done + result])
                 done += result
                 if done == total:
                     return done
