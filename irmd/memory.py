@@ -248,6 +248,14 @@ class FlowMemory:
         """Packets that side has written."""
         return int(lib.irm_written(self.segment, self.index, side))
 
+    def dropped(self, side: int) -> int:
+        """Packets that the process at that side read and could not pass on."""
+        return int(lib.irm_dropped(self.segment, self.index, side))
+
+    def refused(self, side: int) -> int:
+        """What the process at that side read and that made no sense."""
+        return int(lib.irm_refused(self.segment, self.index, side))
+
     def release(self) -> None:
         """Both ends have gone: blocks in the FIFOs return to the pool, and the slot is used again."""
         lib.irm_flow_drain(self.segment, self.index, self.serial, self.pool.handle)

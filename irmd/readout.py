@@ -151,6 +151,8 @@ def _flow(flow: Flow) -> FlowInfo:
                 program=end.process.program,
                 queued=flow.memory.queued(side),
                 packets=flow.memory.written(side),
+                dropped=flow.memory.dropped(side),
+                refused=flow.memory.refused(side),
             )
         )
     return info

@@ -295,6 +295,8 @@ class Flow(Packets):
         self._whole = bool(flags & FlowProperties.NoPartialRead)
         lib.flow_set_flags(self._handle, int(flags) & ~int(FlowProperties.Down))
         lib.flow_declare(self._handle, bool(flags & FlowProperties.Down))
+        assert self._library is not None
+        lib.events_raise(self._library.events, self._fd)  # for sets of ours that the flow is in
 
     @property
     def blocking(self) -> bool:

@@ -308,7 +308,9 @@ def list_flows() -> list[FlowInfo]:
     while True:
         table = _call(IrmError, flow_list=pb.FlowList(offset=offset)).flow_table
         for flow in table.flows:
-            ends = [FlowEnd(e.pid, e.fd, e.program, e.queued, e.packets) for e in flow.ends]
+            ends = [
+                FlowEnd(e.pid, e.fd, e.program, e.queued, e.packets, e.dropped, e.refused) for e in flow.ends
+            ]
             qos = QoSSpec.from_proto(flow.qos)
             found.append(FlowInfo(flow.flow_id, flow.state, flow.name, flow.layer, ends, qos, flow.down))
         offset = _next_page(offset, table.next)

@@ -25,13 +25,18 @@ class IpcpInfo(NamedTuple):
 
 
 class FlowEnd(NamedTuple):
-    """One end of a flow: `queued` packets wait for it to read, `packets` it has written."""
+    """One end of a flow, in packets: `queued` wait for it to read, `packets` it has written.
+
+    `dropped` it has read and could not pass on (an IPCP); `refused` are those that it read and that made no sense.
+    """
 
     pid: int
     fd: int
     program: str = ""
     queued: int = 0
     packets: int = 0
+    dropped: int = 0
+    refused: int = 0
 
 
 class FlowInfo(NamedTuple):

@@ -138,6 +138,8 @@ CDEF = """
                         uint32_t events, struct events *region, uint32_t fd);
     uint64_t irm_queued(const struct segment *segment, uint32_t index, uint32_t ring);
     uint64_t irm_written(const struct segment *segment, uint32_t index, uint32_t ring);
+    uint64_t irm_dropped(const struct segment *segment, uint32_t index, uint32_t side);
+    uint64_t irm_refused(const struct segment *segment, uint32_t index, uint32_t side);
     uint32_t irm_flow_drain(struct segment *segment, uint32_t index, uint64_t serial, struct pool *pool);
     struct sweep *irm_sweep_create(struct pool *pool);
     int irm_sweep_owner(struct sweep *sweep, uint64_t owner);

@@ -1586,6 +1586,8 @@ class FlowEnd(_message.Message):
     PROGRAM_FIELD_NUMBER: _builtins.int
     QUEUED_FIELD_NUMBER: _builtins.int
     PACKETS_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
     pid: _builtins.int
     fd: _builtins.int
     program: _builtins.str
@@ -1593,6 +1595,10 @@ class FlowEnd(_message.Message):
     """packets waiting for this end to read"""
     packets: _builtins.int
     """packets this end has written"""
+    dropped: _builtins.int
+    """packets this end has read and could not pass on (IPCPs)"""
+    refused: _builtins.int
+    """what this end has read and that made no sense"""
     def __init__(
         self,
         *,
@@ -1601,10 +1607,12 @@ class FlowEnd(_message.Message):
         program: _builtins.str = ...,
         queued: _builtins.int = ...,
         packets: _builtins.int = ...,
+        dropped: _builtins.int = ...,
+        refused: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fd", b"fd", "packets", b"packets", "pid", b"pid", "program", b"program", "queued", b"queued"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped", b"dropped", "fd", b"fd", "packets", b"packets", "pid", b"pid", "program", b"program", "queued", b"queued", "refused", b"refused"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

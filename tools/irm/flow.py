@@ -10,7 +10,15 @@ from .words import Arguments, Command, Group
 if TYPE_CHECKING:
     from ouroboros.readout import FlowInfo
 
-_COLUMNS = (("flow", 7), ("state", 15), ("name", 20), ("layer", 12), ("ends, as pid/fd", 23), ("queued", 11))
+_COLUMNS = (
+    ("flow", 7),
+    ("state", 15),
+    ("name", 20),
+    ("layer", 12),
+    ("ends, as pid/fd", 23),
+    ("queued", 11),
+    ("lost", 9),
+)
 
 
 def _list(arguments: Arguments) -> int:
@@ -46,6 +54,7 @@ def _row(flow: FlowInfo) -> tuple[object, ...]:
         flow.layer or "(direct)",
         " ".join(f"{end.pid}/{end.fd}" for end in flow.ends),
         " ".join(str(end.queued) for end in flow.ends),
+        sum(end.dropped + end.refused for end in flow.ends),
     )
 
 
@@ -54,7 +63,10 @@ GROUP = Group(
     "the flows of the system",
     (
         Command(
-            "list", "list the flows: who has them, and how many packets wait to be read", _list, json=True
+            "list",
+            "list the flows: who has them, and how many packets wait to be read, or were lost",
+            _list,
+            json=True,
         ),
     ),
 )

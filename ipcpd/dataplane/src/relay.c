@@ -72,6 +72,11 @@ static uint32_t port_room(struct port *port)
         return budget_room(&port->budget, &port->tx, port->pool);
 }
 
+static void count(_Atomic uint64_t *counter)
+{
+        atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+}
+
 enum verdict { MOVED, DROPPED };
 
 /* Between domains: the packet is copied, and the block given back to the pool it came from. */
@@ -91,7 +96,7 @@ static enum verdict copy_across(struct port *from, struct port *to, uint64_t slo
                 budget_charge(&to->budget, &to->tx, ahead, to->pool, c);
         }
         if (!pool_free(from->pool, SLOT_BLOCK(slot), from->rx.owner))
-                from->refused++;
+                count(&from->end->refused);
         return block >= 0 ? MOVED : DROPPED;
 }
 
@@ -101,17 +106,17 @@ static enum verdict move(struct port *from, struct port *to, uint64_t slot, uint
         const uint8_t *packet = pool_packet(from->pool, slot);
 
         if (packet == NULL) {
-                from->refused++;
+                count(&from->end->refused);
                 return DROPPED;
         }
         if (from->pool != to->pool) {
                 if (copy_across(from, to, slot, packet, ahead) == MOVED)
                         return MOVED;
-                from->dropped++;
+                count(&from->end->dropped);
                 return DROPPED;
         }
         if (!pool_transfer(from->pool, SLOT_BLOCK(slot), from->rx.owner, to->tx.owner)) {
-                from->refused++;
+                count(&from->end->refused);
                 return DROPPED;
         }
         CRASH(14);
@@ -374,6 +379,7 @@ int relay_add(struct relay *relay, struct pool *pool, struct segment *segment, s
         if (port == NULL)
                 return -ENOMEM;
         port->shm = &segment->shm->flow[spec->index];
+        port->end = &port->shm->end[spec->side];
         port->pool = pool;
         port->own = own;
         port->peer = peer;
@@ -482,8 +488,8 @@ int relay_stats(struct relay *relay, uint32_t fd, struct port_stats *stats)
                 *stats = (struct port_stats){
                         .packets = port->packets,
                         .octets = port->octets,
-                        .dropped = port->dropped,
-                        .refused = port->refused,
+                        .dropped = atomic_load(&port->end->dropped),
+                        .refused = atomic_load(&port->end->refused),
                         .queued = queued > RING_SLOTS ? 0 : queued,
                 };
         }

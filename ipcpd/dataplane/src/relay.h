@@ -21,6 +21,7 @@
 
 struct port {
         struct flow_shm *shm;
+        struct end_shm *end; /* dropped: no block in the other domain's pool, or larger than its blocks */
         struct pool *pool;
         struct events *own;  /* region that the process at the other end rings */
         struct events *peer; /* its region */
@@ -35,8 +36,6 @@ struct port {
         struct port *next;
         uint64_t packets; /* taken from rx */
         uint64_t octets;
-        uint64_t dropped; /* no block in the other domain's pool, or larger than its blocks */
-        uint64_t refused; /* slots that made no sense */
 };
 
 struct relay {

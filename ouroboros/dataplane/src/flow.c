@@ -136,23 +136,30 @@ void flow_set_flags(struct flow *flow, uint32_t flags)
         atomic_store_explicit(&flow->flags, flags, memory_order_relaxed);
 }
 
+void flow_refuse(struct flow *flow)
+{
+        atomic_fetch_add_explicit(&flow->pool->refused, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&flow->end->refused, 1, memory_order_relaxed);
+}
+
 void flow_break(struct flow *flow)
 {
         if (atomic_fetch_or(&flow->gone, END_DOWN) != 0)
                 return;
         atomic_fetch_or(&flow->end->events, EVENT_DOWN);
-        atomic_fetch_add_explicit(&flow->pool->refused, 1, memory_order_relaxed);
+        flow_refuse(flow);
         wake_sleepers(flow);
 }
 
+/* Threads that sleep are woken; an event that somebody asked for stays asked for, since none is raised here. */
 static void latch(struct flow *flow, unsigned side, uint32_t event)
 {
         struct ring_shm *rx = &flow->shm->ring[1 - side];
         struct ring_shm *tx = &flow->shm->ring[side];
 
         atomic_fetch_or(&flow->shm->end[side].events, event);
-        atomic_exchange(&rx->cons_wait, 0);
-        atomic_exchange(&tx->prod_wait, 0);
+        atomic_fetch_and(&rx->cons_wait, ~WAIT_FUTEX);
+        atomic_fetch_and(&tx->prod_wait, ~WAIT_FUTEX);
         wait_wake(&rx->cons_wait);
         wait_wake(&tx->prod_wait);
 }

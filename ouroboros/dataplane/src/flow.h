@@ -137,6 +137,9 @@ void flow_declare(struct flow *flow, bool down);
 /* The peer wrote an index that makes no sense: down for this end, for ever. With a lock of the end held. */
 void flow_break(struct flow *flow);
 
+/* Count something that the peer wrote and that makes no sense. */
+void flow_refuse(struct flow *flow);
+
 /* The IRMd has gone: down for this end, wakes its sleepers. */
 void flow_orphan(struct flow *flow);
 

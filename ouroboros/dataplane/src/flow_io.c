@@ -195,7 +195,7 @@ static void discard(struct flow *flow, uint64_t slot)
         if (pool_packet(flow->pool, slot) != NULL)
                 pool_free(flow->pool, SLOT_BLOCK(slot), flow->rx.owner);
         else
-                atomic_fetch_add_explicit(&flow->pool->refused, 1, memory_order_relaxed);
+                flow_refuse(flow);
 }
 
 /*

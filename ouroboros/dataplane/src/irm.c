@@ -56,6 +56,16 @@ uint64_t irm_written(const struct segment *segment, uint32_t index, uint32_t rin
         return atomic_load(&segment->shm->flow[index].ring[ring].head);
 }
 
+uint64_t irm_dropped(const struct segment *segment, uint32_t index, uint32_t side)
+{
+        return atomic_load(&segment->shm->flow[index].end[side].dropped);
+}
+
+uint64_t irm_refused(const struct segment *segment, uint32_t index, uint32_t side)
+{
+        return atomic_load(&segment->shm->flow[index].end[side].refused);
+}
+
 /* Give back a block that no cache of ours should point to: the IRMd allocates none. */
 static bool give_back(struct pool *pool, uint32_t block, uint64_t owner)
 {

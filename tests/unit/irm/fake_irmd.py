@@ -265,7 +265,7 @@ def a_flow(number: int = 5) -> FlowInfo:
         state="allocated",
         name="oping",
         ends=[
-            FlowEnd(pid=11, fd=64, program="/bin/a", queued=3, packets=7),
+            FlowEnd(pid=11, fd=64, program="/bin/a", queued=3, packets=7, dropped=2, refused=1),
             FlowEnd(pid=12, fd=65, program="/bin/b", queued=0, packets=9),
         ],
         qos=QosSpec(delay=1000, max_gap=2000, in_order=1, timeout=120000),

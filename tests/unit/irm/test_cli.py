@@ -398,7 +398,7 @@ def test_flows_and_pools(irmd: FakeIrmd) -> None:
     irmd.pools = [a_pool()] * 4
     flows = irm.list_flows()
     assert [flow.flow_id for flow in flows] == list(range(10))
-    assert flows[0].ends[0] == (11, 64, "/bin/a", 3, 7)
+    assert flows[0].ends[0] == (11, 64, "/bin/a", 3, 7, 2, 1)
     assert flows[0].qos == QOS_DATA
     pools = irm.list_pools()
     assert len(pools) == 4

@@ -377,7 +377,15 @@ def test_flow_list(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
     assert "|       5 |       allocated |                oping |     (direct) |" in irm("flow list").out
     assert "11/64 12/65 |         3 0 |" in irm("flow list").out
     (record,) = json.loads(irm("flow list --json").out)["flows"]
-    assert record["ends"][0] == {"pid": 11, "fd": 64, "program": "/bin/a", "queued": 3, "packets": 7}
+    assert record["ends"][0] == {
+        "pid": 11,
+        "fd": 64,
+        "program": "/bin/a",
+        "queued": 3,
+        "packets": 7,
+        "dropped": 2,
+        "refused": 1,
+    }
     assert (record["flow_id"], record["layer"], record["down"]) == (5, None, False)
     assert record["qos"]["max_gap"] == 2000
 

@@ -90,6 +90,7 @@ def test_a_client_that_does_not_read_is_closed(irmd: Daemon) -> None:
                 peer.sock.send(request)
             except BlockingIOError:
                 other.ask(name_list=NameList(name=f"{0:0200}"))  # the IRMd gets on
+    other.ask(name_list=NameList(name=f"{0:0200}"))  # it writes its log after it has closed the connection
     assert "does not read its messages" in irmd.log.read_text()
 
 
