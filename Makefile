@@ -16,7 +16,7 @@ PACKAGES := ouroboros irmd ipcpd tools
 MAKEFLAGS += --no-print-directory
 # Two of pip at once would spoil the environment.
 .NOTPARALLEL:
-.PHONY: help demo test bench lint fmt proto install clean
+.PHONY: help demo test fuzz bench lint fmt proto install clean
 
 help: ## show this list
 	@echo "Ouroboros: the recursive network in Python"
@@ -31,6 +31,9 @@ demo: $(VENV)/.built ## start a system, and show programs talking over flows (no
 
 test: $(VENV)/.built $(VENV)/.extra-dev $(VENV)/.extra-bench ## run all tests
 	@$(PYTHON_OF_VENV) -m pytest $(ARGS)
+
+fuzz: $(VENV)/.built $(VENV)/.extra-dev ## the fuzz tests, with a hundred times as many examples
+	@$(PYTHON_OF_VENV) -m pytest tests/fuzz tests/unit/wire tests/unit/tools/test_ocap.py --hypothesis-profile=long $(ARGS)
 
 bench: $(VENV)/.built $(VENV)/.extra-bench ## measure, against what one would use instead (ARGS='--json --quick')
 	@$(PYTHON_OF_VENV) -m tests.bench $(ARGS)

@@ -1,1 +1,1 @@
-"""The tools: irm, oping, oecho, ocbr, operf. Installed as the package `ouroboros_tools`."""
+"""The tools: irm, oping, oecho, ocbr, operf, ocap. Installed as the package `ouroboros_tools`."""

@@ -12,7 +12,7 @@ import pytest
 
 from tests.system.conftest import CHECKOUT, MakeSystem
 
-PROGRAMS = {"irmd", "irm", "oping", "oecho", "ocbr", "operf"}
+PROGRAMS = {"irmd", "irm", "oping", "oecho", "ocbr", "operf", "ocap"}
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Every codec: what is encoded decodes to the same; strangers' octets give the typed error or a message, nothing else.
 
-A longer run: `pytest tests/unit/wire --hypothesis-profile=long`, or HYPOTHESIS examples by hand.
+`make fuzz` is a longer run.
 """
 
 from __future__ import annotations
