@@ -44,10 +44,11 @@ class Lsm:
     @property
     def valid(self) -> bool:
         """Whether it can be true: addresses of 32 bits other than 0 that differ, weights from 1."""
+        weights = self.weights
         return (
             legal_address(self.source)
             and legal_address(self.target)
             and self.source != self.target
             and 0 <= self.sequence <= MAX_SEQUENCE
-            and all(1 <= weight <= MAX_WEIGHT for weight in self.weights or ())
+            and (weights is None or (min(weights) >= 1 and max(weights) <= MAX_WEIGHT))
         )

@@ -26,6 +26,7 @@ def databases_are_equal_and_true(layer: Layer) -> None:
     """Every member knows the links that there are, no others, and the same of each."""
     truth = {(one.address, other.address) for x in layer.links for one, other in ((x.a, x.b), (x.b, x.a))}
     first: dict[tuple[int, int], object] | None = None
+    mixed = any(member.prototype for member in layer.living)
     for member in layer.living:
         live = member.link_state.lsdb.live()
         if set(live) != truth:
@@ -33,6 +34,10 @@ def databases_are_equal_and_true(layer: Layer) -> None:
                 f"member {member.address:#x} knows links that are not there: {_text(set(live) - truth)}, "
                 f"and misses {_text(truth - set(live))}"
             )
+        if mixed:  # weights do not get past a prototype, so nobody may use them
+            if not all(view.unit for view in member.link_state.lsdb.graph.views()):
+                raise Violated(f"member {member.address:#x} uses weights in spite of prototypes")
+            continue
         weights = {
             (e.target, e.source): e.weights for e in member.link_state.lsdb if (e.target, e.source) in live
         }

@@ -70,12 +70,18 @@ class Layer:
         """Members that run."""
         return [member for member in self.members.values() if member.alive]
 
-    def join(self, *, peer: int = 0, address: int = 0) -> Member:
+    def join(self, *, peer: int = 0, address: int = 0, prototype: bool = False) -> Member:
         """A member starts, enrolled by `peer`; without an address it draws one."""
         self._serial += 1
         address = address or self._random.randrange(1, 1 << 32)
         member = Member(
-            self.clock, address, peer, self.ls_config, self.dht_config, f"{self.seed}/member {self._serial}"
+            self.clock,
+            address,
+            peer,
+            self.ls_config,
+            self.dht_config,
+            f"{self.seed}/member {self._serial}",
+            prototype,
         )
         self.members[address] = member
         return member

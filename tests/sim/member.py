@@ -6,7 +6,9 @@ machine is told the time when it wants to. Everything on a link is octets, as on
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from random import Random
 
 from ipcpd.unicast.dht import Answer, Dht
@@ -18,8 +20,14 @@ from ouroboros.ipcp_config import DhtConfig, LinkStateConfig
 from ouroboros.qos import QoSSpec
 from ouroboros.testing import FakeClock, FakeEnd, Timer
 
+from .prototype import Prototype
+
 KEY_LENGTH = 32
 MAX_TTL = 60
+
+# A message is sent to many: the same octets every time.
+_encode_lsm = lru_cache(maxsize=4096)(link_state_wire.encode)
+_decode_lsm = lru_cache(maxsize=4096)(link_state_wire.decode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +72,9 @@ class Member:
     ls_config: LinkStateConfig
     dht_config: DhtConfig
     seed: str
+    prototype: bool = False
     alive: bool = True
-    link_state: LinkState = field(init=False)
+    link_state: LinkState | Prototype = field(init=False)
     dht: Dht = field(init=False)
     tables: tuple[Table, ...] = field(init=False)
     ports: dict[int, Port] = field(default_factory=dict)  # by either descriptor
@@ -77,7 +86,8 @@ class Member:
 
     def __post_init__(self) -> None:
         now = self.clock.now
-        self.link_state = LinkState(address=self.address, config=self.ls_config, now=now)
+        machine = Prototype if self.prototype else LinkState
+        self.link_state = machine(address=self.address, config=self.ls_config, now=now)
         self.tables = self.link_state.tables
         self.dht = Dht(
             address=self.address,
@@ -105,6 +115,7 @@ class Member:
 
     def unplug(self, port: Port) -> None:
         """A link is gone for good."""
+        assert isinstance(self.link_state, LinkState), "links of prototypes are left alone"
         del self.ports[port.dt], self.ports[port.mgmt]
         self.link_state.dt_removed(port.dt, self.clock.now)
         self.link_state.mgmt_removed(port.mgmt)
@@ -114,6 +125,7 @@ class Member:
         """The flows over a link have been noticed to be down, or to be up again."""
         if not self.alive or port.dt not in self.ports:
             return
+        assert isinstance(self.link_state, LinkState), "links of prototypes are left alone"
         now = self.clock.now
         if up:
             self.link_state.mgmt_added(port.neighbour, port.mgmt, now)
@@ -136,7 +148,7 @@ class Member:
         while busy:
             busy = False
             for fd, message in self.link_state.take_packets():
-                self.ports[fd].end.send(link_state_wire.encode(message))
+                self.ports[fd].end.send(_encode_lsm(message))
             for event in self.link_state.take_events():
                 assert isinstance(event, TablesChanged)
                 self.tables, busy = event.tables, True
@@ -164,12 +176,12 @@ class Member:
         self.dht.timer(now)
         self.pump()
 
-    def _arrived(self, port: Port):  # type: ignore[no-untyped-def]
+    def _arrived(self, port: Port) -> Callable[[Packet], None]:
         def arrived(packet: Packet) -> None:
             if not self.alive:
                 return
             if isinstance(packet, bytes):
-                self.link_state.receive(port.mgmt, link_state_wire.decode(packet), self.clock.now)
+                self.link_state.receive(port.mgmt, _decode_lsm(packet), self.clock.now)
                 self.pump()
             elif packet.destination == self.address:
                 self.dht.receive(dht_wire.decode(packet.payload, key_length=KEY_LENGTH), self.clock.now)
