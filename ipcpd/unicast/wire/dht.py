@@ -17,7 +17,7 @@ from .address import legal_address
 
 MAX_MESSAGE = 4096  # octets
 MAX_VALUES = 8  # in an answer
-MAX_CONTACTS = 20  # in an answer: the largest k
+MAX_CONTACTS = 20  # in an answer that we send: the largest k; a prototype may have been given a larger one
 MAX_VALUE = 64  # octets; the address of a member has 8
 _WHAT = "directory message"
 
@@ -130,8 +130,6 @@ def decode(payload: bytes, *, key_length: int) -> Message:
     _part(message, "node")
     nodes = message.node
     _check_key(nodes.key, key_length)
-    if len(nodes.contacts) > MAX_CONTACTS:
-        raise MalformedPacket(_WHAT, f"{len(nodes.contacts)} contacts, {MAX_CONTACTS} is the most")
     contacts = tuple(_contact(contact, key_length) for contact in nodes.contacts)
     if code == Code.FIND_NODE_REPLY:
         return FindNodeReply(source, _cookie(nodes.cookie), nodes.key, contacts)
