@@ -108,7 +108,7 @@ CDEF = """
     void flow_set_flags(struct flow *flow, uint32_t flags);
 
     /* process */
-    struct process { ...; };
+    struct process { int control; ...; };
     struct process *process_create(struct events *events);
     void process_stop(struct process *process);
     int process_watch(struct process *process, int rpc);

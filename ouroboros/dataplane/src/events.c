@@ -87,7 +87,7 @@ void events_raise(struct events *events, uint32_t fd)
 {
         uint32_t bit = fd - FD_BASE;
 
-        if (bit >= EVENT_BITS)
+        if (bit >= EVENT_BITS || events->generation != map_generation)
                 return;
         atomic_fetch_or_explicit(&events->shm->pending[bit / 64], 1ull << (bit % 64), memory_order_seq_cst);
         CRASH(10);
@@ -96,5 +96,6 @@ void events_raise(struct events *events, uint32_t fd)
 
 void events_kick(struct events *events)
 {
-        wake(events);
+        if (events->generation == map_generation)
+                wake(events);
 }

@@ -7,7 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 from irmd.memory import Memory
-from tests.unit.dataplane.shm import SMALL, Pair, Process, connect, free, total
+from tests.unit.dataplane.shm import SMALL, Pair, Process, close_all, connect, free, total
+
+
+@pytest.fixture(autouse=True)
+def no_process_stays() -> Iterator[None]:
+    """Descriptors and mappings of the processes that a test played."""
+    yield
+    close_all()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from irmd.memory import Events, FlowMemory, Memory, Pool, PoolConfig
 from ouroboros.dataplane._dataplane import ffi, lib
@@ -45,7 +45,9 @@ DEFAULT = Handles(ffi, lib)
 
 
 class Process:
-    """A process as the data plane sees it."""
+    """A process as the data plane sees it. What a test does not close, `close_all` does."""
+
+    open: ClassVar[set[Process]] = set()
 
     def __init__(
         self,
@@ -70,6 +72,7 @@ class Process:
         self._segments: dict[int, Any] = {}
         self._peers: dict[int, Any] = {}
         self._handles: list[Any] = []
+        Process.open.add(self)
 
     @property
     def process(self) -> Any:
@@ -106,17 +109,28 @@ class Process:
 
     def close(self) -> None:
         """The process has detached from its flows, and they are released: nothing of it stays mapped."""
+        if self not in Process.open:
+            return
+        Process.open.remove(self)
         if self._process is not None:
             self.lib.process_stop(self._process)
+            os.close(self._process.control)  # the struct stays, as long as there may be sets of it
         for handle in self._handles:
             self.lib.flow_destroy(handle)
         for region in (*self._peers.values(), self.region):
             self.lib.events_unmap(region)
         for segment in self._segments.values():
             self.lib.segment_unmap(segment)
-        self.lib.pool_unmap(self.pool)
+        self.unmap_pool()
         self.events.close()
-        self.memory.drop_process(self.token)
+        if self.memory.pools:  # else the IRMd has ended before
+            self.memory.drop_process(self.token)
+
+    def unmap_pool(self) -> None:
+        """Give the hints in its caches back."""
+        if self.pool != self.ffi.NULL:
+            self.lib.pool_unmap(self.pool)
+            self.pool = self.ffi.NULL
 
     def held(self) -> int:
         """Blocks that this process owns."""
@@ -289,6 +303,12 @@ def connect(memory: Memory, a: Process, b: Process, *, flags: int = NONBLOCK) ->
         a.attach(flow, 0, fd_a, fd_b, b.events, flags=flags),
         b.attach(flow, 1, fd_b, fd_a, a.events, flags=flags),
     )
+
+
+def close_all() -> None:
+    """End every process that a test has left."""
+    for process in list(Process.open):
+        process.close()
 
 
 def free(pool: Pool) -> list[int]:

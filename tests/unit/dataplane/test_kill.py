@@ -408,7 +408,9 @@ class RelayScene:
         regions: dict[int, Events] = {}
         self.sides: list[RelaySide] = []
         for i, pool in enumerate(pools):
-            own = regions.setdefault(pool.id, memory.events())
+            if pool.id not in regions:
+                regions[pool.id] = memory.events()
+            own = regions[pool.id]
             process = Process(memory, pool)
             flow = memory.flow(self.token, process.token, pool)
             fd, relay_fd = next(process.fds), 64 + i

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 from irmd.memory import Memory, PoolConfig
 from ouroboros.dataplane._dataplane import lib
-from tests.unit.dataplane.shm import ROOM, Process, free, total
+from tests.unit.dataplane.shm import ROOM, Process, close_all, free, total
 
 TINY = PoolConfig(((512, 128, 64), (2048, 64, 0), (10240, 64, 0), (67584, 64, 0)))
 LENGTHS = st.sampled_from([0, 1, 224, 225, 1760, 1761, 9952, 9953, 67296])
@@ -105,7 +105,7 @@ class PoolMachine(RuleBasedStateMachine):
         """Its hints are lost, unless it leaves in good order; the sweep returns its blocks, and those of dead rings."""
         self.alive.remove(process)
         if orderly:
-            lib.pool_unmap(process.pool)
+            process.unmap_pool()
         mine = lib.owner_process(process.token)
         gone = [b for b, owner in self.owner.items() if owner == mine or owner >> 62 == 2]
         assert self.memory.reclaim(process.token) == len(gone)
@@ -129,6 +129,7 @@ class PoolMachine(RuleBasedStateMachine):
         while last.alloc(1) >= 0:
             got += 1
         assert got == left, "every free block can be had, hints or not"
+        close_all()
         self.memory.close()
 
 

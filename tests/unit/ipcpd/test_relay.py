@@ -17,6 +17,7 @@ from tests.unit.dataplane.shm import (
     End,
     Process,
     Raw,
+    close_all,
     free,
     is_error,
     lengths,
@@ -103,6 +104,19 @@ class Relay:
         for flow in self.flows.values():
             flow.release()
         self.memory.reclaim(self.token)
+        for region in self.regions.values():
+            lib.events_unmap(region)
+        for pool in self.pools.values():
+            lib.pool_unmap(pool)
+        for events in self.events.values():
+            events.close()
+
+
+@pytest.fixture(autouse=True)
+def no_process_stays() -> Iterator[None]:
+    """Descriptors and mappings of the processes that a test played."""
+    yield
+    close_all()
 
 
 @pytest.fixture

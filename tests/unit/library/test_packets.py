@@ -28,6 +28,7 @@ class Stub:
 
     def __init__(self, process: Process) -> None:
         self.process = process.process
+        self.events = process.region
         self.flows: dict[int, Flow] = {}
         self.alive = False
 
