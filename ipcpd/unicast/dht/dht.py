@@ -23,6 +23,7 @@ from ouroboros.ipcp_config import DhtConfig
 
 from ..timers import Timer
 from ..wire.dht import (
+    MAX_CONTACTS,
     MAX_VALUES,
     Contact,
     FindNode,
@@ -313,8 +314,9 @@ class Dht:
         self.counters.dropped += 1
 
     def _reply(self, message: FindNode | FindValue) -> None:
+        most = min(self._node.config.k, MAX_CONTACTS)
         # A prototype does not survive an answer without contacts: then it gets itself.
-        near = tuple(self.contacts.nearest(message.key, self._node.config.k)) or (message.source,)
+        near = tuple(self.contacts.nearest(message.key, most)) or (message.source,)
         if isinstance(message, FindNode):
             reply: Message = FindNodeReply(self.own, message.cookie, message.key, near)
         else:

@@ -56,13 +56,12 @@ class Names:
             return
         if name.timer is not None:
             name.timer.cancel()
-        told = {contact.address for contact in name.stored}
-        for address in sorted(told):
-            self._take_back(address, key)
+        for contact in name.stored:
+            self._take_back(contact.address, key)
 
         def others(nodes: list[Contact], now: float) -> None:
             for contact in nodes:
-                # Those that were told are told again: it is not acknowledged.
+                # Those that were told already are told again: it is not acknowledged.
                 if key not in self._names:
                     self._take_back(contact.address, key)
 

@@ -531,3 +531,84 @@ def test_an_idle_layer_is_quiet() -> None:
     before = net.sent
     net.run(100)
     assert (net.sent - before) / 10 < 150  # messages of each node in a round of t_refresh
+
+
+# ---------------------------------------------------------------- anything at all
+
+_address = st.integers(1, 6)
+_id = _address.map(lambda number: bytes([number]) * 32)
+_contact = st.builds(Contact, _id, _address)
+_key = st.sampled_from([KEY, OTHER, B_ID])
+_values = st.lists(st.integers(1, 6).map(value_of) | st.just(b"?"), max_size=3).map(tuple)
+_contacts = st.lists(_contact, max_size=4).map(tuple)
+_message = st.one_of(
+    st.builds(FindNode, _contact, st.integers(1, 3), _key),
+    st.builds(FindValue, _contact, st.integers(1, 3), _key),
+    st.builds(
+        Store, _contact, _key, st.integers(1, 6).map(value_of), st.sampled_from([1, EPOCH + 50, 2**32 - 1])
+    ),
+)
+_steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("receive"), _message),
+        st.tuples(st.sampled_from(["register", "unregister", "query"]), _key),
+        st.tuples(st.just("reachable"), st.sets(_address)),
+        st.tuples(st.just("unroutable"), _address),
+        st.tuples(st.just("reply"), st.integers(0, 9), _contacts, _values),
+        st.tuples(st.just("wait"), st.floats(0, 200)),
+    ),
+    max_size=50,
+)
+
+
+@settings(deadline=None)
+@given(_steps, st.sampled_from([0, B]))
+def test_whatever_happens_every_query_is_answered_and_all_that_is_sent_can_be_sent(
+    steps: list[tuple[object, ...]], peer: int
+) -> None:
+    dht, now = node(address=6, peer=peer), 0.0
+    asked: list[tuple[int, FindNode | FindValue]] = []
+    open_since: dict[bytes, float] = {}
+
+    def collect() -> None:
+        for address, message in dht.take_packets():
+            assert address != 6
+            encode(message)  # refuses an answer without contacts, among others
+            if isinstance(message, FindNode | FindValue):
+                asked.append((address, message))
+        for event in dht.take_events():
+            if isinstance(event, Answer):
+                assert open_since.pop(event.key) >= now - QUERY_LIMIT - 0.001
+                assert 6 not in event.addresses
+
+    def wait(end: float) -> None:
+        nonlocal now
+        turns = 0
+        while dht.deadline is not None and dht.deadline <= end:
+            now = max(now, dht.deadline)
+            dht.timer(now)
+            collect()
+            turns += 1
+            assert turns < 5000
+        now = max(now, end)
+
+    for what, *args in steps:
+        if what == "wait":
+            wait(now + float(args[0]))  # type: ignore[arg-type]
+        elif what == "reply":
+            if asked:
+                number, contacts, values = args
+                address, question = asked.pop(number % len(asked))  # type: ignore[operator]
+                source = Contact(bytes([address]) * 32, address)
+                parts = (source, question.cookie, question.key, contacts)
+                if isinstance(question, FindNode):
+                    dht.receive(FindNodeReply(*parts), now)  # type: ignore[arg-type]
+                else:
+                    dht.receive(FindValueReply(*parts, values), now)  # type: ignore[arg-type]
+        else:
+            if what == "query":
+                open_since.setdefault(args[0], now)  # type: ignore[arg-type]
+            getattr(dht, str(what))(*args, now)
+        collect()
+    wait(now + QUERY_LIMIT + 1)
+    assert not open_since
