@@ -106,7 +106,7 @@ class Scenario:
                 layer.clock.advance(random.uniform(0, 2) if self.size < 50 else 0.1)
             if number % 3 == 0:
                 self._name(random.choice(members))
-        for _ in range(int(self.size * random.uniform(0.2, 1.0))):
+        for _ in range(int(self.size * random.uniform(0.2, 1.0 if self.slow == 1 else 0.3))):
             self._chord()
         for member in members:
             self._name(member)
@@ -190,4 +190,4 @@ class Scenario:
     def _settle(self) -> None:
         """Long enough for what was lost to be said again, and for what is gone to be forgotten."""
         self.layer.calm()
-        self.layer.clock.advance(max(self.slow * 2 * (T_TIMEO + T_UPDATE), 5 * T_REPLICATE))
+        self.layer.clock.advance(max(self.slow * (T_TIMEO + 3 * T_UPDATE), 5 * T_REPLICATE))
