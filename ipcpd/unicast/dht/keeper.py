@@ -2,7 +2,8 @@
 
 Runs in the unicast IPCP, inside the directory's machine. The owner of a value says every t_replicate that it still holds. When
 that has not been heard for longer, the owner is asked: so a value whose owner took it back, or is gone, does not stay until
-it expires, and one of a prototype, which stores but once, is copied to the nodes that are nearest now.
+it expires. A prototype stores once, and at any three nodes: a value that does not belong here is copied to where it does, soon
+after it came, and again whenever its owner had to be asked.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterable
 from ouroboros.wire import MalformedPacket
 
 from ..wire.dht import MAX_VALUES, Contact, FindValueReply, Store, address_of
+from .contacts import number
 from .exchange import Outcome, Reply
 from .node import EXPIRED, Node
 
@@ -20,6 +22,9 @@ MAX_MISSES = 3
 
 PATIENCE = 1.25
 """Times t_replicate without news after which the owner is asked."""
+
+MOVE = 2.0
+"""Seconds after which a value that does not belong here is copied: its owner may be about to do that."""
 
 
 def addresses_of(values: Iterable[bytes]) -> list[int]:
@@ -75,6 +80,8 @@ class Keeper:
             self._node.counters.refused += 1
         elif new:
             self._doubt_at(key, owner, now + PATIENCE * self._node.config.t_replicate)
+            if self._misplaced(key):
+                self._node.timers.at(now + MOVE, lambda now: self._copy(key, owner, now))
 
     def _doubt_at(self, key: bytes, owner: int, when: float) -> None:
         self._node.timers.at(when, lambda now: self._doubt(key, owner, now))
@@ -121,6 +128,18 @@ class Keeper:
             return
         value.stored, value.misses = now, 0
         self._doubt_at(key, owner, now + PATIENCE * node.config.t_replicate)
+        self._copy(key, owner, now)
+
+    def _misplaced(self, key: bytes) -> bool:
+        """Whether we know as many nodes nearer to the key as may keep it."""
+        node, target = self._node, number(key)
+        nearest = node.contacts.nearest(key, node.config.k)
+        ours = number(node.own.id) ^ target
+        return len(nearest) == node.config.k and number(nearest[-1].id) ^ target < ours
+
+    def _copy(self, key: bytes, owner: int, now: float) -> None:
+        """Store a value where it belongs, with the expiry that it has."""
+        node = self._node
 
         def copy(nodes: list[Contact], now: float) -> None:
             kept = node.values.find(key, owner)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipcpd.unicast.dht import Answer, Dht, Registered
+from ipcpd.unicast.dht.contacts import number
 from ipcpd.unicast.dht.dht import QUERY_LIMIT
 from ipcpd.unicast.dht.exchange import LOST, SECOND_TRY
 from ipcpd.unicast.dht.names import STORE_AGAIN
@@ -478,6 +479,24 @@ def test_the_name_of_a_prototype_that_stores_once_is_copied_to_those_that_are_ne
         stores += [message for message in sent if isinstance(message, Store)]
     assert stores == [Store(dht.own, KEY, value_of(C), EPOCH + 3000)]
     assert dht.values.get(KEY) == [C]
+
+
+def test_a_value_that_does_not_belong_here_is_copied_to_where_it_does() -> None:
+    net = Net()
+    config = DhtConfig(k=3, t_expire=3600, t_refresh=100, t_replicate=100)
+    for address in range(1, 21):
+        net.add(address, peer=max(0, address - 1), config=config)
+        net.run(0.1)
+    net.run(40)
+    by_distance = sorted(net.nodes.values(), key=lambda dht: number(dht.own.id) ^ number(KEY))
+    nearest, farthest = by_distance[:3], by_distance[-1]
+    owner = next(dht for dht in by_distance[5:] if dht is not farthest)
+    store = Store(owner.own, KEY, value_of(owner.own.address), EPOCH + 3000)
+    farthest.receive(store, net.now)  # as a prototype does: to anybody
+    assert net.find(by_distance[8].own.address) == ()
+    net.run(5)
+    assert all(dht.values.get(KEY) == [owner.own.address] for dht in nearest)
+    assert net.find(by_distance[8].own.address) == (owner.own.address,)
 
 
 def test_several_members_may_have_a_name() -> None:
