@@ -182,8 +182,11 @@ class System:
             self.irmd = Program(argv, env={**self.env, "NOTIFY_SOCKET": address}, cwd=self.cwd)
             pidfd = os.pidfd_open(self.irmd.pid)
             try:
+                poll = select.poll()  # unlike select it takes descriptors above 1023
+                poll.register(ready, select.POLLIN)
+                poll.register(pidfd, select.POLLIN)
                 while True:
-                    readable, _, _ = select.select([ready.fileno(), pidfd], [], [], PATIENCE)
+                    readable = [fd for fd, _ in poll.poll(PATIENCE * 1000)]
                     if ready.fileno() in readable:
                         if b"READY=1" in ready.recv(4096).split(b"\n"):
                             return self.irmd
