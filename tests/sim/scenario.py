@@ -46,7 +46,7 @@ class Scenario:
         self.random = random = Random(seed)
         self.size = members or (random.randint(25, 40) if seed % 25 == 24 else random.randint(3, 12))
         self.prototypes = random.uniform(0.1, 0.6) if seed % 6 == 5 else 0.0
-        self.slow = 1 if self.size <= 50 else 4
+        self.slow = 1 if self.size <= 50 else 2
         self.mixed_qos = random.random() < 0.5
         self.shake = 60.0
         self.events = 0
@@ -59,7 +59,13 @@ class Scenario:
                 t_update=T_UPDATE * self.slow,
                 t_timeo=T_TIMEO * self.slow,
             ),
-            DhtConfig(alpha=3, k=random.choice([4, 8]), t_expire=3600, t_refresh=30, t_replicate=T_REPLICATE),
+            DhtConfig(
+                alpha=3,
+                k=random.choice([4, 8]),
+                t_expire=3600,
+                t_refresh=30 * self.slow**2,
+                t_replicate=T_REPLICATE * self.slow,
+            ),
             Impairment(
                 loss=random.choice([0, 0.02, 0.1]),
                 delay=random.choice([0.001, 0.02]),
@@ -190,4 +196,4 @@ class Scenario:
     def _settle(self) -> None:
         """Long enough for what was lost to be said again, and for what is gone to be forgotten."""
         self.layer.calm()
-        self.layer.clock.advance(max(self.slow * (T_TIMEO + 3 * T_UPDATE), 5 * T_REPLICATE))
+        self.layer.clock.advance(self.slow * max(T_TIMEO + 3 * T_UPDATE, 5 * T_REPLICATE))
