@@ -299,12 +299,15 @@ class LinkState:
                 self._send(fd, message)
 
     def _send(self, fd: int, message: Lsm) -> None:
-        """To a peer that may be a prototype a message goes in both forms: it ignores the one it does not know."""
-        if message.extended:
-            if not message.withdrawn and not self._mgmt[fd].ours:
+        """To a peer that may be a prototype a message goes in both forms: it ignores the one it does not know.
+
+        But never does it hear of its own links: one that it has no more it would take for its own again, for ever.
+        """
+        flow = self._mgmt[fd]
+        if not message.withdrawn and (flow.ours or message.source != flow.address):
+            if not (flow.ours and message.extended):
                 self._packets.append((fd, message.plain))
-            self._packets.append((fd, message))
-        else:
+        if message.extended:
             self._packets.append((fd, message))
 
     # ------------------------------------------------------------ time

@@ -181,6 +181,22 @@ def test_a_new_management_flow_gets_the_database_in_order_of_target_and_source()
     ]
 
 
+def test_a_prototype_never_hears_of_its_own_links_because_it_would_adopt_them() -> None:
+    link_state = machine()
+    link_state.mgmt_added(B, 65, 0)
+    link_state.receive(65, Lsm(C, 1, 5), 0)
+    link_state.receive(65, Lsm(C, 2, 5, RAW), 0)
+    link_state.mgmt_added(C, 67, 0)
+    # One of ours that comes back learns its old number all the same, in the form that a prototype ignores.
+    assert link_state.take_packets() == [(67, Lsm(C, 2, 5, RAW))]
+    link_state.receive(65, Lsm(C, 3, 5), 0)
+    assert link_state.take_packets() == []
+    link_state.receive(67, Lsm(C, 4, 6, RAW), 0)
+    link_state.take_packets()
+    link_state.receive(65, Lsm(C, 3, 6), 0)
+    assert link_state.take_packets() == [(67, Lsm(C, 3, 6))]
+
+
 def test_a_large_database_is_sent_in_bursts() -> None:
     link_state = machine()
     link_state.mgmt_added(B, 65, 0)
