@@ -7,12 +7,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "map.h"
 
 #define BATCH 128u       /* packets of one port before the next one has its turn */
-#define FEW 64u          /* packets of a round that are not worth another round at once */
+#define FEW 64u          /* packets of a round that are worth another round at once */
+#define STREAM 100000    /* ns: FEW packets in less time are a stream, not a conversation */
+#define NAP_MOST 50000u  /* ns */
+#define NAP_LEAST 5000u
+#define NAP_PACKETS 256u /* as many should wait after a nap: a quarter of the ring */
 #define IDLE_LOOKS 64u   /* empty looks before a port asks for the event */
 
 struct relay *relay_create(void)
@@ -27,6 +33,7 @@ struct relay *relay_create(void)
                 return NULL;
         }
         pthread_mutex_init(&relay->lock, NULL);
+        relay->nap = NAP_LEAST;
         relay->poller.pauses_most = PAUSES_LEAST; /* its users need the cores more than it does */
         return relay;
 }
@@ -284,12 +291,32 @@ static void settle(struct relay *relay)
         round_active(relay);
 }
 
+/*
+ * Packets stream in, a few at each look. Looking on would take a core from those who write and read them, and being
+ * woken would cost the writer a system call for every few: so leave the cores to them for as long as it takes a
+ * quarter of a ring to come together. Where packets come one by one, as in a conversation, latency counts instead.
+ */
+static void nap(struct relay *relay, uint32_t packets)
+{
+        struct timespec time = {0, relay->nap};
+
+        if (packets > NAP_PACKETS && relay->nap > NAP_LEAST)
+                relay->nap -= relay->nap / 4;
+        else if (packets < NAP_PACKETS && relay->nap < NAP_MOST)
+                relay->nap += relay->nap / 4;
+        pthread_mutex_unlock(&relay->lock);
+        nanosleep(&time, NULL);
+        pthread_mutex_lock(&relay->lock);
+}
+
 static void *run(void *arg)
 {
         struct relay *relay = arg;
-        uint32_t moved;
+        uint32_t moved, stream = 0; /* packets since `since` */
+        int64_t since = wait_now();
         bool any;
 
+        prctl(PR_SET_TIMERSLACK, 1000ul);
         pthread_mutex_lock(&relay->lock);
         while (!atomic_load(&relay->stop)) {
                 if (atomic_load_explicit(&relay->wanted, memory_order_relaxed)) {
@@ -300,10 +327,20 @@ static void *run(void *arg)
                 }
                 any = collect(relay);
                 moved = round_active(relay);
-                if (moved > 0 && moved < FEW)
-                        sched_yield(); /* whoever gets these may wait for our core; meanwhile more come together */
-                if (any || moved > 0)
+                stream += moved;
+                if (moved >= FEW)
                         continue;
+                if (stream >= FEW) {
+                        if (wait_now() - since < STREAM)
+                                nap(relay, stream);
+                        since = wait_now();
+                        stream = 0;
+                        continue;
+                }
+                if (any || moved > 0) {
+                        sched_yield(); /* whoever gets these may wait for our core */
+                        continue;
+                }
                 if (wait_poll(&relay->poller, rung, relay))
                         continue;
                 settle(relay);

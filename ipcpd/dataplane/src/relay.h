@@ -50,6 +50,7 @@ struct relay {
         bool running;
         pthread_t thread;
         struct poller poller;
+        uint32_t nap; /* ns, adapted */
 };
 
 struct relay *relay_create(void);
