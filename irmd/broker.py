@@ -148,7 +148,7 @@ class Broker:
         session.send(answer)
         events = process.events.get(process.pool.id)
         if events is not None:
-            raise_pending(events, request.fd, FlowEvent.ALLOC)
+            raise_pending(events, request.fd)
 
     def cancel(self, connection: Connection, number: int) -> None:
         """The process gave up a request; one that was answered already has nothing to cancel."""

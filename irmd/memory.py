@@ -20,7 +20,6 @@ from ouroboros.errors import strerror
 
 log = logging.getLogger("irmd/memory")
 
-_RING = 2 << 62
 _PROCESS = 1 << 62
 _KIND = 3 << 62
 
@@ -164,7 +163,7 @@ class Events:
                 os.close(fd)
 
 
-def raise_pending(events: Events, fd: int, event: FlowEvent = FlowEvent.ALLOC) -> None:
+def raise_pending(events: Events, fd: int) -> None:
     """Tell a process to look at a descriptor that has no FIFO yet: what became of its allocation has been sent."""
     lib.events_raise(events.handle, fd)
 

@@ -60,7 +60,7 @@ class Flow(Packets):
         FlowAllocatedException when this object has a flow already.
         """
         request = FlowAlloc(dst=dst, layer=layer or "", qos=(qos or QOS_RAW).to_proto())
-        return self._allocate(Envelope(flow_alloc=request), request, timeo)
+        return self._allocate(Envelope(flow_alloc=request), timeo)
 
     def accept(self, timeo: float | None = None) -> QoSSpec | None:
         """Wait for a flow to a name that this process is bound to (`irm bind`). Returns the QoS asked for.
@@ -68,16 +68,14 @@ class Flow(Packets):
         The process may be bound before or after. Times and errors as for `alloc`.
         """
         request = FlowAccept()
-        return self._allocate(Envelope(flow_accept=request), request, timeo)
+        return self._allocate(Envelope(flow_accept=request), timeo)
 
     def join(self, dst: str, timeo: float | None = None, *, qos: QoSSpec | None = None) -> QoSSpec | None:
         """Join the broadcast layer `dst` (paper 2.13). Times and errors as for `alloc`."""
         request = FlowJoin(layer=dst, qos=(qos or QOS_RAW).to_proto())
-        return self._allocate(Envelope(flow_join=request), request, timeo)
+        return self._allocate(Envelope(flow_join=request), timeo)
 
-    def _allocate(
-        self, envelope: Envelope, request: FlowAlloc | FlowAccept | FlowJoin, timeo: float | None
-    ) -> QoSSpec | None:
+    def _allocate(self, envelope: Envelope, timeo: float | None) -> QoSSpec | None:
         self._prepare()
         body = envelope.WhichOneof("body")
         assert body is not None

@@ -52,14 +52,6 @@ static inline uint32_t ring_room_now(struct ring *ring)
         return RING_SLOTS - (uint32_t)(ring->at - tail);
 }
 
-/* Producer: slots free. The consumer's index is looked at only when the last look is used up. */
-static inline uint32_t ring_room(struct ring *ring)
-{
-        uint64_t used = ring->at - ring->other;
-
-        return used < RING_SLOTS ? RING_SLOTS - (uint32_t)used : ring_room_now(ring);
-}
-
 /* Producer, room checked: write a slot without publishing it. The block must be the ring's already. */
 static inline void ring_put(struct ring *ring, uint32_t ahead, uint64_t slot)
 {
