@@ -12,11 +12,11 @@ import pwd
 from array import array
 from collections import Counter
 from dataclasses import dataclass
-from enum import IntFlag
 from typing import Any, NamedTuple
 
 from ouroboros.dataplane._dataplane import ffi, lib
 from ouroboros.errors import strerror
+from ouroboros.flow_event import FlowEvent
 
 log = logging.getLogger("irmd/memory")
 
@@ -27,16 +27,6 @@ FIRST_SEGMENT = 4
 """Flows in the first segment of a pair; each further one holds twice as many, up to LARGEST_SEGMENT."""
 
 LARGEST_SEGMENT = 256
-
-
-class FlowEvent(IntFlag):
-    """Events that the IRMd raises (paper Listing 7; spec cli-api 4.5)."""
-
-    DOWN = 2
-    UP = 4
-    ALLOC = 8
-    DEALLOC = 16
-    PEER = 32
 
 
 class ClassCount(NamedTuple):

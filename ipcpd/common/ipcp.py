@@ -10,11 +10,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import inspect
+import json
 import logging
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, ClassVar
 
 from ouroboros import ipcp_options as options
+from ouroboros.flow_event import FlowEvent
 from ouroboros.rpc.aio_session import Session
 from ouroboros.rpc.codec import close_fds
 from ouroboros.rpc.messages_pb2 import (
@@ -48,6 +51,12 @@ class Refusal(Exception):
 
 Result = Coroutine[Any, Any, None] | None
 
+Row = dict[str, object]
+"""One line of a read-out: what json can write, with the same keys in every row of a table."""
+
+PAGE = 48 * 1024
+"""Octets of rows in one message; the rest is asked for with the offset in `next`."""
+
 
 class Ipcp:
     """An IPCP. Subclasses set `kind` and override primitives; each may raise Refusal.
@@ -67,7 +76,8 @@ class Ipcp:
         self.hash: HashAlgo.ValueType = SHA3_256
         self.stopped: asyncio.Future[None] = loop.create_future()
         self._session: Session | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[int, asyncio.Task[Envelope | None]] = {}
+        """What is under way, by the id of the request."""
         self._handlers: dict[str, Callable[[Envelope, list[int]], Result]] = {
             "ipcp_reg": lambda envelope, fds: self.reg(envelope.ipcp_reg.hash),
             "ipcp_unreg": lambda envelope, fds: self.unreg(envelope.ipcp_unreg.hash),
@@ -83,6 +93,7 @@ class Ipcp:
                 envelope.ipcp_disconnect.dst, envelope.ipcp_disconnect.component
             ),
         }
+        self._replying: dict[str, Callable[[Envelope], Envelope]] = {"readout": self._readout}
 
     # ------------------------------------------------------------ primitives (paper Listing 8)
 
@@ -118,8 +129,11 @@ class Ipcp:
         """Make a new layer with these options, checked and complete. Sets `hash` if it is not the default."""
         raise self.lacks("bootstrapping")
 
-    def enroll(self, dst: str) -> Result:
-        """Become a member of the layer of `dst`. Sets `layer` and `hash`."""
+    def enroll(self, dst: str, layer: str) -> Result:
+        """Become a member of the layer of `dst`, which is refused when it is not `layer` ("": any will do).
+
+        Sets `layer` and `hash`. It is cancelled when the IRMd gives it up: what it had made is then taken back.
+        """
         raise self.lacks("enrolling")
 
     def connect(self, dst: str, component: str, qos: QosSpec) -> Result:
@@ -129,6 +143,10 @@ class Ipcp:
     def disconnect(self, dst: str, component: str) -> Result:
         """Undo `connect`."""
         raise self.lacks("connecting")
+
+    def readout(self, what: str) -> list[Row]:
+        """What there is to see: "neighbours", "routes", "directory", "counters" or "status". Raises Refusal."""
+        raise self.lacks(what or "read-out without a name")
 
     def attach(self, welcome: Envelope, fds: list[int]) -> None:
         """The IRMd welcomed this IPCP; its pool and event region came along. The descriptors are the caller's."""
@@ -209,6 +227,13 @@ class Ipcp:
         envelope.flow_dealloc.fd = fd
         self.session.send(envelope)
 
+    def flow_event(self, fd: int, event: FlowEvent) -> None:
+        """Tell whoever has the other end of this N flow that it is DOWN, UP again, or its PEER silent."""
+        envelope = Envelope()
+        envelope.ipcp_flow_event.fd = fd
+        envelope.ipcp_flow_event.events = event
+        self.session.send(envelope)
+
     def _tell_state(self) -> None:
         envelope = Envelope()
         envelope.ipcp_state.state = self.state.value
@@ -237,6 +262,15 @@ class Ipcp:
             life.check(self.state, body)
             self._run(envelope, self._become_member(envelope, body))
             return
+        if body == "cancel":
+            task = self._tasks.get(envelope.cancel.id)
+            if task is not None:
+                task.cancel()
+            return
+        if body in self._replying:
+            life.check(self.state, body)
+            session.reply(envelope, self._replying[body](envelope))
+            return
         handler = self._handlers.get(body)
         if handler is None:
             log.debug("ignored %s", body or "an empty message")
@@ -248,6 +282,20 @@ class Ipcp:
             self._run(envelope, result)
         elif envelope.id:
             session.reply(envelope, Envelope())
+
+    def _readout(self, envelope: Envelope) -> Envelope:
+        body = envelope.readout
+        reply = Envelope()
+        table = reply.readout_table
+        octets = 0
+        for at, row in enumerate(self.readout(body.what)[body.offset :], body.offset):
+            text = json.dumps(row)
+            octets += len(text) + 8
+            if octets > PAGE and table.rows:
+                table.next = at
+                break
+            table.rows.append(text)
+        return reply
 
     def _flow_dealloc(self, envelope: Envelope, _fds: list[int]) -> Result:
         body = envelope.ipcp_flow_dealloc
@@ -274,7 +322,7 @@ class Ipcp:
             values |= options.check(self.kind, config.options)
             result = self.bootstrap(config, values)
         else:
-            result = self.enroll(envelope.ipcp_enroll.dst)
+            result = self.enroll(envelope.ipcp_enroll.dst, envelope.ipcp_enroll.layer)
         if result is not None:
             await result
         self.state = life.advance(self.state, Step.BECOME_MEMBER)
@@ -288,13 +336,17 @@ class Ipcp:
         return reply
 
     def _run(self, envelope: Envelope, work: Coroutine[Any, Any, Envelope | None]) -> None:
-        task = self.loop.create_task(self._answer(envelope, work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task = self.loop.create_task(work)
+        key = envelope.id or -id(task)  # a notification has no id
+        self._tasks[key] = task
+        task.add_done_callback(partial(self._answer, envelope, key))
 
-    async def _answer(self, envelope: Envelope, work: Coroutine[Any, Any, Envelope | None]) -> None:
+    def _answer(self, envelope: Envelope, key: int, task: asyncio.Task[Envelope | None]) -> None:
+        self._tasks.pop(key, None)
         try:
-            reply = await work
+            reply = task.result()
+        except asyncio.CancelledError:
+            self.session.refuse(envelope, errno.EINTR, "given up")
         except (Refusal, life.StateError) as refusal:
             self.session.refuse(envelope, refusal.errno, str(refusal))
         except options.OptionError as mistake:
@@ -311,7 +363,7 @@ class Ipcp:
         if self.state is State.SHUTDOWN:
             return
         self.state = life.advance(self.state, Step.STOP)
-        for task in self._tasks:
+        for task in list(self._tasks.values()):
             task.cancel()
         self.close()
         if not self.stopped.done():

@@ -138,6 +138,8 @@ class Envelope(_message.Message):
     FLOW_TABLE_FIELD_NUMBER: _builtins.int
     POOL_LIST_FIELD_NUMBER: _builtins.int
     POOL_TABLE_FIELD_NUMBER: _builtins.int
+    READOUT_FIELD_NUMBER: _builtins.int
+    READOUT_TABLE_FIELD_NUMBER: _builtins.int
     IPCP_REG_FIELD_NUMBER: _builtins.int
     IPCP_UNREG_FIELD_NUMBER: _builtins.int
     IPCP_QUERY_FIELD_NUMBER: _builtins.int
@@ -148,6 +150,7 @@ class Envelope(_message.Message):
     IPCP_FLOW_REQ_FIELD_NUMBER: _builtins.int
     IPCP_FLOW_ALLOC_REPLY_FIELD_NUMBER: _builtins.int
     IPCP_STATE_FIELD_NUMBER: _builtins.int
+    IPCP_FLOW_EVENT_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     reply: _builtins.bool
     error: _builtins.int
@@ -164,7 +167,7 @@ class Envelope(_message.Message):
 
     @_builtins.property
     def cancel(self) -> Global___Cancel:
-        """notification: give up request `id`"""
+        """notification: give up request `id`. Also IRMd -> IPCP"""
 
     @_builtins.property
     def flow_alloc(self) -> Global___FlowAlloc:
@@ -263,6 +266,12 @@ class Envelope(_message.Message):
     @_builtins.property
     def pool_table(self) -> Global___PoolTable: ...
     @_builtins.property
+    def readout(self) -> Global___Readout:
+        """reply: readout_table. Also IRMd -> IPCP"""
+
+    @_builtins.property
+    def readout_table(self) -> Global___ReadoutTable: ...
+    @_builtins.property
     def ipcp_reg(self) -> Global___IpcpReg:
         """IRMd -> IPCP (paper Listing 8)"""
 
@@ -290,6 +299,10 @@ class Envelope(_message.Message):
     def ipcp_flow_alloc_reply(self) -> Global___IpcpFlowAllocReply: ...
     @_builtins.property
     def ipcp_state(self) -> Global___IpcpState:
+        """notification"""
+
+    @_builtins.property
+    def ipcp_flow_event(self) -> Global___IpcpFlowEvent:
         """notification"""
 
     def __init__(
@@ -335,6 +348,8 @@ class Envelope(_message.Message):
         flow_table: Global___FlowTable | None = ...,
         pool_list: Global___PoolList | None = ...,
         pool_table: Global___PoolTable | None = ...,
+        readout: Global___Readout | None = ...,
+        readout_table: Global___ReadoutTable | None = ...,
         ipcp_reg: Global___IpcpReg | None = ...,
         ipcp_unreg: Global___IpcpUnreg | None = ...,
         ipcp_query: Global___IpcpQuery | None = ...,
@@ -345,12 +360,13 @@ class Envelope(_message.Message):
         ipcp_flow_req: Global___IpcpFlowReq | None = ...,
         ipcp_flow_alloc_reply: Global___IpcpFlowAllocReply | None = ...,
         ipcp_state: Global___IpcpState | None = ...,
+        ipcp_flow_event: Global___IpcpFlowEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["bind_process", b"bind_process", "bind_program", b"bind_program", "body", b"body", "bye", b"bye", "cancel", b"cancel", "flow_accept", b"flow_accept", "flow_alloc", b"flow_alloc", "flow_dealloc", b"flow_dealloc", "flow_done", b"flow_done", "flow_endpoint", b"flow_endpoint", "flow_join", b"flow_join", "flow_list", b"flow_list", "flow_pending", b"flow_pending", "flow_table", b"flow_table", "hello", b"hello", "ipcp_bootstrap", b"ipcp_bootstrap", "ipcp_connect", b"ipcp_connect", "ipcp_create", b"ipcp_create", "ipcp_destroy", b"ipcp_destroy", "ipcp_disconnect", b"ipcp_disconnect", "ipcp_enroll", b"ipcp_enroll", "ipcp_flow_alloc", b"ipcp_flow_alloc", "ipcp_flow_alloc_reply", b"ipcp_flow_alloc_reply", "ipcp_flow_alloc_resp", b"ipcp_flow_alloc_resp", "ipcp_flow_dealloc", b"ipcp_flow_dealloc", "ipcp_flow_join", b"ipcp_flow_join", "ipcp_flow_req", b"ipcp_flow_req", "ipcp_info", b"ipcp_info", "ipcp_layer", b"ipcp_layer", "ipcp_list", b"ipcp_list", "ipcp_query", b"ipcp_query", "ipcp_reg", b"ipcp_reg", "ipcp_state", b"ipcp_state", "ipcp_table", b"ipcp_table", "ipcp_unreg", b"ipcp_unreg", "name_create", b"name_create", "name_destroy", b"name_destroy", "name_list", b"name_list", "name_register", b"name_register", "name_table", b"name_table", "name_unregister", b"name_unregister", "pool_list", b"pool_list", "pool_table", b"pool_table", "segment_gone", b"segment_gone", "unbind_process", b"unbind_process", "unbind_program", b"unbind_program", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bind_process", b"bind_process", "bind_program", b"bind_program", "body", b"body", "bye", b"bye", "cancel", b"cancel", "flow_accept", b"flow_accept", "flow_alloc", b"flow_alloc", "flow_dealloc", b"flow_dealloc", "flow_done", b"flow_done", "flow_endpoint", b"flow_endpoint", "flow_join", b"flow_join", "flow_list", b"flow_list", "flow_pending", b"flow_pending", "flow_table", b"flow_table", "hello", b"hello", "ipcp_bootstrap", b"ipcp_bootstrap", "ipcp_connect", b"ipcp_connect", "ipcp_create", b"ipcp_create", "ipcp_destroy", b"ipcp_destroy", "ipcp_disconnect", b"ipcp_disconnect", "ipcp_enroll", b"ipcp_enroll", "ipcp_flow_alloc", b"ipcp_flow_alloc", "ipcp_flow_alloc_reply", b"ipcp_flow_alloc_reply", "ipcp_flow_alloc_resp", b"ipcp_flow_alloc_resp", "ipcp_flow_dealloc", b"ipcp_flow_dealloc", "ipcp_flow_event", b"ipcp_flow_event", "ipcp_flow_join", b"ipcp_flow_join", "ipcp_flow_req", b"ipcp_flow_req", "ipcp_info", b"ipcp_info", "ipcp_layer", b"ipcp_layer", "ipcp_list", b"ipcp_list", "ipcp_query", b"ipcp_query", "ipcp_reg", b"ipcp_reg", "ipcp_state", b"ipcp_state", "ipcp_table", b"ipcp_table", "ipcp_unreg", b"ipcp_unreg", "name_create", b"name_create", "name_destroy", b"name_destroy", "name_list", b"name_list", "name_register", b"name_register", "name_table", b"name_table", "name_unregister", b"name_unregister", "pool_list", b"pool_list", "pool_table", b"pool_table", "readout", b"readout", "readout_table", b"readout_table", "segment_gone", b"segment_gone", "unbind_process", b"unbind_process", "unbind_program", b"unbind_program", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bind_process", b"bind_process", "bind_program", b"bind_program", "body", b"body", "bye", b"bye", "cancel", b"cancel", "error", b"error", "flow_accept", b"flow_accept", "flow_alloc", b"flow_alloc", "flow_dealloc", b"flow_dealloc", "flow_done", b"flow_done", "flow_endpoint", b"flow_endpoint", "flow_join", b"flow_join", "flow_list", b"flow_list", "flow_pending", b"flow_pending", "flow_table", b"flow_table", "hello", b"hello", "id", b"id", "ipcp_bootstrap", b"ipcp_bootstrap", "ipcp_connect", b"ipcp_connect", "ipcp_create", b"ipcp_create", "ipcp_destroy", b"ipcp_destroy", "ipcp_disconnect", b"ipcp_disconnect", "ipcp_enroll", b"ipcp_enroll", "ipcp_flow_alloc", b"ipcp_flow_alloc", "ipcp_flow_alloc_reply", b"ipcp_flow_alloc_reply", "ipcp_flow_alloc_resp", b"ipcp_flow_alloc_resp", "ipcp_flow_dealloc", b"ipcp_flow_dealloc", "ipcp_flow_join", b"ipcp_flow_join", "ipcp_flow_req", b"ipcp_flow_req", "ipcp_info", b"ipcp_info", "ipcp_layer", b"ipcp_layer", "ipcp_list", b"ipcp_list", "ipcp_query", b"ipcp_query", "ipcp_reg", b"ipcp_reg", "ipcp_state", b"ipcp_state", "ipcp_table", b"ipcp_table", "ipcp_unreg", b"ipcp_unreg", "name_create", b"name_create", "name_destroy", b"name_destroy", "name_list", b"name_list", "name_register", b"name_register", "name_table", b"name_table", "name_unregister", b"name_unregister", "pool_list", b"pool_list", "pool_table", b"pool_table", "reply", b"reply", "segment_gone", b"segment_gone", "text", b"text", "unbind_process", b"unbind_process", "unbind_program", b"unbind_program", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bind_process", b"bind_process", "bind_program", b"bind_program", "body", b"body", "bye", b"bye", "cancel", b"cancel", "error", b"error", "flow_accept", b"flow_accept", "flow_alloc", b"flow_alloc", "flow_dealloc", b"flow_dealloc", "flow_done", b"flow_done", "flow_endpoint", b"flow_endpoint", "flow_join", b"flow_join", "flow_list", b"flow_list", "flow_pending", b"flow_pending", "flow_table", b"flow_table", "hello", b"hello", "id", b"id", "ipcp_bootstrap", b"ipcp_bootstrap", "ipcp_connect", b"ipcp_connect", "ipcp_create", b"ipcp_create", "ipcp_destroy", b"ipcp_destroy", "ipcp_disconnect", b"ipcp_disconnect", "ipcp_enroll", b"ipcp_enroll", "ipcp_flow_alloc", b"ipcp_flow_alloc", "ipcp_flow_alloc_reply", b"ipcp_flow_alloc_reply", "ipcp_flow_alloc_resp", b"ipcp_flow_alloc_resp", "ipcp_flow_dealloc", b"ipcp_flow_dealloc", "ipcp_flow_event", b"ipcp_flow_event", "ipcp_flow_join", b"ipcp_flow_join", "ipcp_flow_req", b"ipcp_flow_req", "ipcp_info", b"ipcp_info", "ipcp_layer", b"ipcp_layer", "ipcp_list", b"ipcp_list", "ipcp_query", b"ipcp_query", "ipcp_reg", b"ipcp_reg", "ipcp_state", b"ipcp_state", "ipcp_table", b"ipcp_table", "ipcp_unreg", b"ipcp_unreg", "name_create", b"name_create", "name_destroy", b"name_destroy", "name_list", b"name_list", "name_register", b"name_register", "name_table", b"name_table", "name_unregister", b"name_unregister", "pool_list", b"pool_list", "pool_table", b"pool_table", "readout", b"readout", "readout_table", b"readout_table", "reply", b"reply", "segment_gone", b"segment_gone", "text", b"text", "unbind_process", b"unbind_process", "unbind_program", b"unbind_program", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "welcome", "bye", "cancel", "flow_alloc", "flow_accept", "flow_join", "flow_dealloc", "flow_endpoint", "flow_pending", "flow_done", "segment_gone", "ipcp_create", "ipcp_destroy", "ipcp_list", "ipcp_table", "ipcp_bootstrap", "ipcp_enroll", "ipcp_connect", "ipcp_disconnect", "ipcp_info", "ipcp_layer", "bind_program", "unbind_program", "bind_process", "unbind_process", "name_create", "name_destroy", "name_register", "name_unregister", "name_list", "name_table", "flow_list", "flow_table", "pool_list", "pool_table", "ipcp_reg", "ipcp_unreg", "ipcp_query", "ipcp_flow_alloc", "ipcp_flow_join", "ipcp_flow_alloc_resp", "ipcp_flow_dealloc", "ipcp_flow_req", "ipcp_flow_alloc_reply", "ipcp_state"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "welcome", "bye", "cancel", "flow_alloc", "flow_accept", "flow_join", "flow_dealloc", "flow_endpoint", "flow_pending", "flow_done", "segment_gone", "ipcp_create", "ipcp_destroy", "ipcp_list", "ipcp_table", "ipcp_bootstrap", "ipcp_enroll", "ipcp_connect", "ipcp_disconnect", "ipcp_info", "ipcp_layer", "bind_program", "unbind_program", "bind_process", "unbind_process", "name_create", "name_destroy", "name_register", "name_unregister", "name_list", "name_table", "flow_list", "flow_table", "pool_list", "pool_table", "readout", "readout_table", "ipcp_reg", "ipcp_unreg", "ipcp_query", "ipcp_flow_alloc", "ipcp_flow_join", "ipcp_flow_alloc_resp", "ipcp_flow_dealloc", "ipcp_flow_req", "ipcp_flow_alloc_reply", "ipcp_state", "ipcp_flow_event"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -855,6 +871,7 @@ class IpcpInfo(_message.Message):
     LAYER_FIELD_NUMBER: _builtins.int
     HASH_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
     pid: _builtins.int
     name: _builtins.str
     type: Global___IpcpType.ValueType
@@ -863,6 +880,8 @@ class IpcpInfo(_message.Message):
     hash: Global___HashAlgo.ValueType
     state: _builtins.str
     """null init boot bootstrapped enrolled operational shutdown"""
+    progress: _builtins.str
+    """what is being tried again, and why: a line for people; empty when nothing is"""
     def __init__(
         self,
         *,
@@ -872,10 +891,11 @@ class IpcpInfo(_message.Message):
         layer: _builtins.str = ...,
         hash: Global___HashAlgo.ValueType = ...,
         state: _builtins.str = ...,
+        progress: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash", b"hash", "layer", b"layer", "name", b"name", "pid", b"pid", "state", b"state", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash", b"hash", "layer", b"layer", "name", b"name", "pid", b"pid", "progress", b"progress", "state", b"state", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1037,22 +1057,54 @@ class IpcpBootstrap(_message.Message):
 Global___IpcpBootstrap: _TypeAlias = IpcpBootstrap  # noqa: Y015
 
 @_typing.final
+class Retry(_message.Message):
+    """What fails is tried again, after pauses that grow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIMES_FIELD_NUMBER: _builtins.int
+    times: _builtins.int
+    """at most so many times again; 0: until it succeeds or is given up"""
+    def __init__(
+        self,
+        *,
+        times: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["times", b"times"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Retry: _TypeAlias = Retry  # noqa: Y015
+
+@_typing.final
 class IpcpEnroll(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PID_FIELD_NUMBER: _builtins.int
     DST_FIELD_NUMBER: _builtins.int
+    LAYER_FIELD_NUMBER: _builtins.int
+    RETRY_FIELD_NUMBER: _builtins.int
     pid: _builtins.int
     dst: _builtins.str
+    layer: _builtins.str
+    """the layer that it must be; empty: any"""
+    @_builtins.property
+    def retry(self) -> Global___Retry:
+        """to the IRMd only; absent: one attempt"""
+
     def __init__(
         self,
         *,
         pid: _builtins.int = ...,
         dst: _builtins.str = ...,
+        layer: _builtins.str = ...,
+        retry: Global___Retry | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retry", b"retry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dst", b"dst", "pid", b"pid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dst", b"dst", "layer", b"layer", "pid", b"pid", "retry", b"retry"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1088,12 +1140,19 @@ class IpcpConnect(_message.Message):
     DST_FIELD_NUMBER: _builtins.int
     COMPONENT_FIELD_NUMBER: _builtins.int
     QOS_FIELD_NUMBER: _builtins.int
+    RETRY_FIELD_NUMBER: _builtins.int
     pid: _builtins.int
     dst: _builtins.str
     component: _builtins.str
     """"Data Transfer" or "Management" """
     @_builtins.property
-    def qos(self) -> Global___QosSpec: ...
+    def qos(self) -> Global___QosSpec:
+        """its timeout is when a silent neighbour counts as gone"""
+
+    @_builtins.property
+    def retry(self) -> Global___Retry:
+        """to the IRMd only; absent: one attempt"""
+
     def __init__(
         self,
         *,
@@ -1101,10 +1160,11 @@ class IpcpConnect(_message.Message):
         dst: _builtins.str = ...,
         component: _builtins.str = ...,
         qos: Global___QosSpec | None = ...,
+        retry: Global___Retry | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["qos", b"qos"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["qos", b"qos", "retry", b"retry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["component", b"component", "dst", b"dst", "pid", b"pid", "qos", b"qos"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["component", b"component", "dst", b"dst", "pid", b"pid", "qos", b"qos", "retry", b"retry"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1777,6 +1837,59 @@ class PoolTable(_message.Message):
 Global___PoolTable: _TypeAlias = PoolTable  # noqa: Y015
 
 @_typing.final
+class Readout(_message.Message):
+    """What an IPCP has to show: "neighbours", "routes", "directory", "counters", "status"; which, its type decides."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PID_FIELD_NUMBER: _builtins.int
+    WHAT_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    pid: _builtins.int
+    what: _builtins.str
+    offset: _builtins.int
+    """paged: ask again from `next` until it is 0"""
+    def __init__(
+        self,
+        *,
+        pid: _builtins.int = ...,
+        what: _builtins.str = ...,
+        offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "pid", b"pid", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Readout: _TypeAlias = Readout  # noqa: Y015
+
+@_typing.final
+class ReadoutTable(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
+    next: _builtins.int
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """one JSON object each, all with the same keys in the same order"""
+
+    def __init__(
+        self,
+        *,
+        rows: _abc.Iterable[_builtins.str] | None = ...,
+        next: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next", b"next", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadoutTable: _TypeAlias = ReadoutTable  # noqa: Y015
+
+@_typing.final
 class IpcpReg(_message.Message):
     """---------------------------------------------------------------- IRMd <-> IPCP"""
 
@@ -2035,3 +2148,31 @@ class IpcpState(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___IpcpState: _TypeAlias = IpcpState  # noqa: Y015
+
+@_typing.final
+class IpcpFlowEvent(_message.Message):
+    """The process at the other end of a flow over this layer is told: DOWN and UP change the state of the flow,
+    PEER says that the other side has been silent for longer than the flow allows.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FD_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    fd: _builtins.int
+    """the IPCP's descriptor"""
+    events: _builtins.int
+    """DOWN 2, UP 4, PEER 32"""
+    def __init__(
+        self,
+        *,
+        fd: _builtins.int = ...,
+        events: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "fd", b"fd"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IpcpFlowEvent: _TypeAlias = IpcpFlowEvent  # noqa: Y015
