@@ -238,7 +238,7 @@ class FlowMemory:
         return int(lib.irm_written(self.segment, self.index, side))
 
     def dropped(self, side: int) -> int:
-        """Packets that the process at that side read and could not pass on."""
+        """Packets that the IPCP at that side had for this flow and could not put into it."""
         return int(lib.irm_dropped(self.segment, self.index, side))
 
     def refused(self, side: int) -> int:

@@ -103,6 +103,13 @@ class QoSSpec:
         """A copy with some fields changed, e.g. `QOS_DATA.replace(timeout=5000)`."""
         return QoSSpec(**{name: getattr(self, name) for name in _LIMITS} | fields)
 
+    @property
+    def cube(self) -> int:
+        """The QoS cube of a flow with this specification: 0 best effort, 1 video, 2 voice (spec wire-lower 9.2)."""
+        if self.delay <= 50 and self.bandwidth <= 100_000 and self.availability >= 5 and self.max_gap <= 50:
+            return 2
+        return int(self.delay <= 100 and self.availability >= 3 and self.max_gap <= 100)
+
     def to_proto(self) -> ProtoQosSpec:
         """As it travels in RPC messages."""
         from .rpc.messages_pb2 import QosSpec

@@ -4,6 +4,6 @@ Runs in the IPCP's process; the threads never need the GIL.
 """
 
 from .punt import Punt
-from .relay import PortStats, Relay
+from .relay import PortStats, Relay, flow_events
 
-__all__ = ["PortStats", "Punt", "Relay"]
+__all__ = ["PortStats", "Punt", "Relay", "flow_events"]

@@ -1,14 +1,17 @@
-"""Relay: the thread of an IPCP that moves packets between its flows (`src/relay.h`)."""
+"""Relay: the thread of an IPCP that moves packets: between its flows, its sockets and the control plane (`src/relay.h`)."""
 
 from __future__ import annotations
 
+import sys
 from typing import Any, NamedTuple
 
 from ouroboros.dataplane.resources import Resources
 from ouroboros.errors import error
+from ouroboros.qos import QoSSpec
 from ouroboros.rpc.messages_pb2 import Envelope, FlowEndpoint, SegmentGone, Welcome
 
 from ._ipcp import ffi, lib
+from .punt import Punt
 
 
 class PortStats(NamedTuple):
@@ -18,15 +21,21 @@ class PortStats(NamedTuple):
     """Packets taken from the process at the other end."""
     octets: int
     dropped: int
-    """Packets for which the other trust domain's pool had no block."""
+    """Packets that this flow did not take: no room, no block in its pool, or too large."""
     refused: int
     """Slots that made no sense."""
     queued: int
     """Packets waiting for the process at the other end."""
+    sent: int
+    """Packets put for the process at the other end."""
+    received_at: float
+    """When the last packet was taken, s of the monotonic clock; 0: never."""
+    sent_at: float
+    """When the last packet was put."""
 
 
 class Relay:
-    """Moves packets between pairs of flow ends. Methods are for the control plane; they return when it is done."""
+    """Moves packets between flow ends. Methods are for the control plane; they return when it is done."""
 
     def __init__(self) -> None:
         self.resources = Resources(ffi, lib, reserve=True)
@@ -46,7 +55,7 @@ class Relay:
     def add(self, endpoint: FlowEndpoint, fds: list[int]) -> None:
         """Attach to a flow end that the IRMd described, with the descriptors that came along (the caller's still).
 
-        It moves nothing until it is paired.
+        It moves nothing until it has a role. The QoS of the flow says which cube it belongs to.
         """
         resources = self.resources
         resources.take(endpoint.resources, fds)
@@ -65,10 +74,30 @@ class Relay:
             ),
             f"cannot attach to flow {endpoint.flow_id}",
         )
+        lib.relay_cube(self._relay, endpoint.fd, QoSSpec.from_proto(endpoint.qos).cube)
+
+    @property
+    def handle(self) -> Any:
+        """`struct relay *`, for the other parts of the data plane."""
+        return self._relay
 
     def pair(self, a: int, b: int) -> None:
         """Forward packets between two flow ends, by their descriptors, both ways."""
         self._check(lib.relay_pair(self._relay, a, b), f"cannot pair descriptors {a} and {b}")
+
+    def punt(self, fd: int, punt: Punt, component: int) -> None:
+        """Hand what the process at the other end writes to a component of the control plane."""
+        self._check(
+            lib.relay_punt(self._relay, fd, punt.handle, component), f"there is no flow with descriptor {fd}"
+        )
+
+    def events(self, punt: Punt, component: int) -> None:
+        """Hand flow events of every port (DOWN, UP, PEER; `flow_events` decodes them) to a component."""
+        lib.relay_events(self._relay, punt.handle, component)
+
+    def send(self, fd: int, packet: bytes) -> bool:
+        """Write a packet into a flow. False: there was no room for it, or no such flow."""
+        return int(lib.relay_send(self._relay, fd, packet, len(packet))) == 0
 
     def remove(self, fd: int) -> None:
         """Leave a flow; what its process had written is delivered first, as far as there is room."""
@@ -86,7 +115,16 @@ class Relay:
         """Counters of a flow end."""
         stats = ffi.new("struct port_stats *")
         self._check(lib.relay_stats(self._relay, fd, stats), f"there is no flow with descriptor {fd}")
-        return PortStats(stats.packets, stats.octets, stats.dropped, stats.refused, stats.queued)
+        return PortStats(
+            stats.packets,
+            stats.octets,
+            stats.dropped,
+            stats.refused,
+            stats.queued,
+            stats.sent,
+            stats.received_at / 1e9,
+            stats.sent_at / 1e9,
+        )
 
     def close(self) -> None:
         """Stop the thread and unmap everything. May be repeated."""
@@ -99,3 +137,8 @@ class Relay:
     def _check(result: Any, text: str) -> None:
         if result < 0:
             raise error(-result, text)
+
+
+def flow_events(packet: bytes) -> int:
+    """The mask of EVENT_* bits that `Relay.events` handed over."""
+    return int.from_bytes(packet, sys.byteorder)

@@ -13,7 +13,6 @@
 
 #include "map.h"
 
-#define BATCH 128u       /* packets of one port before the next one has its turn */
 #define FEW 64u          /* packets of a round that are worth another round at once */
 #define STREAM 100000    /* ns: FEW packets in less time are a stream, not a conversation */
 #define NAP_MOST 50000u  /* ns */
@@ -38,8 +37,7 @@ struct relay *relay_create(void)
         return relay;
 }
 
-/* The thread holds the lock for whole rounds; whoever wants it says so, and the thread lets go. */
-static void acquire(struct relay *relay)
+void relay_lock(struct relay *relay)
 {
         atomic_store(&relay->wanted, true);
         wait_ring_eventfd(relay->control);
@@ -47,154 +45,158 @@ static void acquire(struct relay *relay)
         atomic_store(&relay->wanted, false);
 }
 
-static void release(struct relay *relay)
+static void settle_ports(struct relay *relay)
 {
+        while (relay->unsettled != NULL) {
+                struct port *port = relay->unsettled;
+
+                relay->unsettled = port->next_unsettled;
+                port->unsettled = false;
+                port_settle(port, relay->now);
+        }
+}
+
+void relay_unlock(struct relay *relay)
+{
+        if (relay->unsettled != NULL) {
+                relay->now = wait_now();
+                settle_ports(relay);
+        }
         pthread_mutex_unlock(&relay->lock);
 }
 
-/* ---- telling the process at the other end of a port ---- */
-
-static void tell(struct port *port, _Atomic uint32_t *word, uint32_t wanted)
+struct port *relay_port(struct relay *relay, uint32_t fd)
 {
-        if (wanted & WAIT_FUTEX)
-                wait_wake(word);
-        if (wanted & WAIT_EVENT && port->peer != NULL)
-                events_raise(port->peer, port->peer_fd);
+        uint32_t bit = fd - FD_BASE;
+
+        return bit < EVENT_BITS ? relay->ports[bit] : NULL;
 }
 
-/* ---- moving ---- */
+/* ---- which ports are looked at ---- */
+
+/* It need not be told of room any more. What it waits for stays. */
+static void leave_waiters(struct port *port)
+{
+        struct port **at;
+
+        if (!port->waiting)
+                return;
+        port->waiting = false;
+        for (at = &port->waits_for->waiters; *at != port; at = &(*at)->next_waiter)
+                ;
+        *at = port->next_waiter;
+}
 
 static void activate(struct relay *relay, struct port *port)
 {
         port->idle = 0;
         if (port->active)
                 return;
+        leave_waiters(port);
         port->active = true;
-        port->next = relay->active;
-        relay->active = port;
+        port->next = relay->active[port->cube];
+        relay->active[port->cube] = port;
 }
 
-static uint32_t port_room(struct port *port)
+static void deactivate(struct relay *relay, struct port *port)
 {
-        return budget_room(&port->budget, &port->tx, port->pool);
+        struct port **at = &relay->active[port->cube];
+
+        while (*at != NULL && *at != port)
+                at = &(*at)->next;
+        if (*at != NULL)
+                *at = port->next;
+        port->active = false;
 }
 
-static void count(_Atomic uint64_t *counter)
+/* There is room at a port: those that sleep until then are looked at. */
+static void wake_waiters(struct relay *relay, struct port *port)
 {
-        atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
-}
+        while (port->waiters != NULL) {
+                struct port *waiter = port->waiters;
 
-enum verdict { MOVED, DROPPED };
-
-/* Between domains: the packet is copied, and the block given back to the pool it came from. */
-static enum verdict copy_across(struct port *from, struct port *to, uint64_t slot, const uint8_t *packet,
-                                uint32_t ahead)
-{
-        uint32_t length = SLOT_LENGTH(slot);
-        int64_t block = pool_alloc(to->pool, length);
-        int c;
-
-        if (block >= 0) {
-                c = pool_class_of(to->pool, (uint32_t)block);
-                memcpy(pool_block(to->pool, c, (uint32_t)block) + HEADROOM, packet, length);
-                pool_give(to->pool, (uint32_t)block, to->tx.owner);
-                CRASH(18);
-                ring_put(&to->tx, ahead, SLOT(block, HEADROOM, length));
-                budget_charge(&to->budget, &to->tx, ahead, to->pool, c);
+                port->waiters = waiter->next_waiter;
+                waiter->waiting = false;
+                activate(relay, waiter);
         }
-        if (!pool_free(from->pool, SLOT_BLOCK(slot), from->rx.owner))
-                count(&from->end->refused);
-        return block >= 0 ? MOVED : DROPPED;
-}
-
-/* Move one packet: `ahead` slots are put but not published yet. */
-static enum verdict move(struct port *from, struct port *to, uint64_t slot, uint32_t ahead)
-{
-        const uint8_t *packet = pool_packet(from->pool, slot);
-
-        if (packet == NULL) {
-                count(&from->end->refused);
-                return DROPPED;
-        }
-        if (from->pool != to->pool) {
-                if (copy_across(from, to, slot, packet, ahead) == MOVED)
-                        return MOVED;
-                count(&from->end->dropped);
-                return DROPPED;
-        }
-        if (!pool_transfer(from->pool, SLOT_BLOCK(slot), from->rx.owner, to->tx.owner)) {
-                count(&from->end->refused);
-                return DROPPED;
-        }
-        CRASH(14);
-        ring_put(&to->tx, ahead, slot);
-        budget_charge(&to->budget, &to->tx, ahead, to->pool, pool_class_of(to->pool, SLOT_BLOCK(slot)));
-        return MOVED;
-}
-
-/* Forward what fits, at most BATCH. Returns how many packets were taken. */
-static uint32_t forward(struct port *from, struct port *to)
-{
-        uint32_t ready = ring_ready(&from->rx);
-        uint32_t room, taken, moved = 0, wanted;
-
-        if (ready == 0)
-                return 0;
-        if (ready > BATCH)
-                ready = BATCH;
-        room = port_room(to);
-        for (taken = 0; taken < ready && moved < room && !budget_spent(&to->budget); taken++) {
-                uint64_t slot = ring_peek(&from->rx, taken);
-
-                if (taken + 8 < ready) {
-                        uint64_t soon = ring_peek(&from->rx, taken + 8);
-
-                        if (SLOT_BLOCK(soon) < from->pool->blocks)
-                                __builtin_prefetch(&from->pool->owner[SLOT_BLOCK(soon)], 1);
-                }
-                from->octets += SLOT_LENGTH(slot);
-                if (move(from, to, slot, moved) == MOVED)
-                        moved++;
-        }
-        if (taken == 0)
-                return 0;
-        from->packets += taken;
-        if (moved > 0) {
-                wanted = ring_publish(&to->tx, moved);
-                if (wanted)
-                        tell(to, &to->tx.shm->cons_wait, wanted);
-        }
-        wanted = ring_consume(&from->rx, taken);
-        if (wanted)
-                tell(from, &from->rx.shm->prod_wait, wanted);
-        return taken;
 }
 
 /* Whether the port has nothing to do until it is told. It asks to be told first, of packets and then of room. */
 static bool quiet(struct port *port)
 {
         ring_ask(&port->rx.shm->cons_wait, WAIT_EVENT);
-        if (ring_ready(&port->rx) == 0 || port->pair == NULL)
+        if (ring_ready(&port->rx) == 0 || port->serve == NULL)
                 return true;
-        ring_ask(&port->pair->tx.shm->prod_wait, WAIT_EVENT);
-        return port_room(port->pair) == 0;
+        if (port->waits_for == NULL)
+                return false;
+        ring_ask(&port->waits_for->tx.shm->prod_wait, WAIT_EVENT);
+        return !port_may_go_on(port);
 }
 
-/* One round over the active ports. Returns how many packets were moved. */
-static uint32_t round_active(struct relay *relay)
+static void sleep_port(struct port *port)
 {
-        struct port **at = &relay->active;
+        if (port->waits_for == NULL)
+                return;
+        port->waiting = true;
+        port->next_waiter = port->waits_for->waiters;
+        port->waits_for->waiters = port;
+}
+
+/* ---- serving ---- */
+
+static uint32_t serve(struct relay *relay, struct port *port)
+{
+        uint32_t taken;
+
+        if (port->serve == NULL || ring_ready(&port->rx) == 0)
+                return 0;
+        if (port->paused > relay->now) {
+                if (relay->wake == 0 || port->paused < relay->wake)
+                        relay->wake = port->paused;
+                return 0;
+        }
+        if (port->waits_for != NULL && !port_may_go_on(port))
+                return 0;
+        port->serve(relay, port, relay->now);
+        taken = port->taken;
+        settle_ports(relay);
+        return taken;
+}
+
+/* Those of a higher cube need not wait until everybody else has had his turn. */
+static uint32_t serve_above(struct relay *relay, uint32_t cube)
+{
+        uint32_t total = 0;
+
+        for (uint32_t above = CUBES - 1; above > cube; above--)
+                for (struct port *port = relay->active[above]; port != NULL; port = port->next)
+                        total += serve(relay, port);
+        return total;
+}
+
+/* Packets wait for a time, not for an event. */
+static bool is_paused(const struct relay *relay, struct port *port)
+{
+        return port->paused > relay->now && ring_ready(&port->rx) > 0;
+}
+
+static uint32_t serve_cube(struct relay *relay, uint32_t cube)
+{
+        struct port **at = &relay->active[cube];
         uint32_t total = 0;
 
         while (*at != NULL) {
                 struct port *port = *at;
-                uint32_t n = port->pair != NULL ? forward(port, port->pair) : 0;
+                uint32_t n = serve(relay, port);
 
                 total += n;
-                port->idle = n > 0 ? 0 : port->idle + 1;
+                if (n > 0 && cube < CUBES - 1)
+                        total += serve_above(relay, cube);
+                port->idle = n > 0 || is_paused(relay, port) ? 0 : port->idle + 1;
                 if (port->idle >= IDLE_LOOKS && quiet(port)) {
                         port->active = false;
                         *at = port->next;
+                        sleep_port(port);
                         continue;
                 }
                 at = &port->next;
@@ -202,7 +204,35 @@ static uint32_t round_active(struct relay *relay)
         return total;
 }
 
-/* Ports that were rung, for packets or for room: the port and its pair are looked at. */
+/* One round over the sockets and the active ports. Returns how many packets were handled. */
+static uint32_t round_active(struct relay *relay)
+{
+        uint32_t total = 0;
+
+        relay->wake = 0;
+        for (uint32_t cube = CUBES; cube-- > 0;)
+                total += serve_cube(relay, cube);
+        for (uint32_t s = 0; s < RELAY_SOURCES; s++)
+                if (relay->sources[s] != NULL) {
+                        total += relay->sources[s]->serve(relay, relay->sources[s], relay->now);
+                        settle_ports(relay);
+                }
+        return total;
+}
+
+/* What the IRMd says of a flow, for the control plane. */
+static void pass_events(struct relay *relay, struct port *port)
+{
+        uint32_t events;
+
+        if (relay->punt == NULL || atomic_load_explicit(&port->end->events, memory_order_relaxed) == 0)
+                return;
+        events = atomic_exchange(&port->end->events, 0);
+        if (events != 0 && !punt_push(relay->punt, relay->component, port->fd, &events, sizeof events))
+                atomic_fetch_or(&port->end->events, events); /* the next ring of the port tries again */
+}
+
+/* Ports that were rung, for packets, for room or for an event. */
 static bool collect(struct relay *relay)
 {
         bool any = false;
@@ -222,32 +252,64 @@ static bool collect(struct relay *relay)
                                         continue;
                                 any = true;
                                 activate(relay, port);
-                                if (port->pair != NULL)
-                                        activate(relay, port->pair);
+                                wake_waiters(relay, port);
+                                pass_events(relay, port);
                         }
                 }
         }
         return any;
 }
 
-/* For polling, which changes nothing: room as last seen, or the reader has moved since. */
-static bool may_have_room(const struct port *port)
+uint32_t relay_step(struct relay *relay, int64_t now)
 {
-        return (!budget_spent(&port->budget) && port->tx.at - port->tx.other < RING_SLOTS) ||
+        uint32_t total;
+
+        pthread_mutex_lock(&relay->lock);
+        relay->now = now;
+        collect(relay);
+        total = round_active(relay);
+        pthread_mutex_unlock(&relay->lock);
+        return total;
+}
+
+/* ---- looking for work without changing anything ---- */
+
+/* Room as last seen, or the reader has moved since. */
+static bool may_have_room(const struct port *port, uint32_t level)
+{
+        return (!budget_spent(&port->budget) && port_queued(port) < level) ||
                atomic_load_explicit(&port->tx.shm->tail, memory_order_relaxed) != port->tx.other;
+}
+
+static bool may_be_served(const struct port *port, int64_t now)
+{
+        return port->serve != NULL && port->paused <= now &&
+               atomic_load_explicit(&port->rx.shm->head, memory_order_relaxed) != port->rx.at &&
+               (port->waits_for == NULL || may_have_room(port->waits_for, port->level));
+}
+
+static nfds_t poll_list(const struct relay *relay, struct pollfd *fds)
+{
+        nfds_t n = 0;
+
+        for (uint32_t s = 0; s < RELAY_SOURCES; s++)
+                if (relay->sources[s] != NULL)
+                        fds[n++] = (struct pollfd){.fd = relay->sources[s]->fd, .events = POLLIN};
+        return n;
 }
 
 static bool rung(const void *arg)
 {
         const struct relay *relay = arg;
+        struct pollfd fds[RELAY_SOURCES];
+        nfds_t n;
 
         if (atomic_load_explicit(&relay->wanted, memory_order_relaxed))
                 return true;
-        for (const struct port *port = relay->active; port != NULL; port = port->next)
-                if (port->pair != NULL &&
-                    atomic_load_explicit(&port->rx.shm->head, memory_order_relaxed) != port->rx.at &&
-                    may_have_room(port->pair))
-                        return true;
+        for (uint32_t cube = 0; cube < CUBES; cube++)
+                for (const struct port *port = relay->active[cube]; port != NULL; port = port->next)
+                        if (may_be_served(port, relay->now))
+                                return true;
         for (uint32_t r = 0; r < RELAY_REGIONS; r++) {
                 if (relay->regions[r] == NULL)
                         continue;
@@ -255,17 +317,21 @@ static bool rung(const void *arg)
                         if (atomic_load_explicit(&relay->regions[r]->shm->pending[w], memory_order_relaxed))
                                 return true;
         }
-        return false;
+        n = poll_list(relay, fds);
+        return n > 0 && poll(fds, n, 0) > 0;
 }
 
 /* ---- sleeping ---- */
 
 static void sleep_until_rung(struct relay *relay)
 {
-        struct pollfd fds[RELAY_REGIONS + 1];
+        struct pollfd fds[1 + RELAY_SOURCES + RELAY_REGIONS];
+        struct timespec time, *limit = NULL;
         uint64_t count;
-        nfds_t n = 0;
+        nfds_t n, rings;
 
+        n = poll_list(relay, fds);
+        rings = n;
         fds[n++] = (struct pollfd){.fd = relay->control, .events = POLLIN};
         for (uint32_t r = 0; r < RELAY_REGIONS; r++)
                 if (relay->regions[r] != NULL) {
@@ -275,20 +341,35 @@ static void sleep_until_rung(struct relay *relay)
         atomic_thread_fence(memory_order_seq_cst); /* who rang before we asked is seen by the last look */
         if (rung(relay))
                 return;
+        if (relay->wake != 0) {
+                int64_t left = relay->wake - wait_now();
+
+                if (left <= 0)
+                        return;
+                time = (struct timespec){left / 1000000000, left % 1000000000};
+                limit = &time;
+        }
         pthread_mutex_unlock(&relay->lock);
-        if (poll(fds, n, -1) > 0)
-                for (nfds_t i = 0; i < n; i++)
+        if (ppoll(fds, n, limit, NULL) > 0)
+                for (nfds_t i = rings; i < n; i++)
                         if (fds[i].revents & POLLIN && read(fds[i].fd, &count, sizeof count) < 0)
                                 continue;
         pthread_mutex_lock(&relay->lock);
 }
 
-/* Before sleeping every port asks for the event, whatever it did a moment ago. */
-static void settle(struct relay *relay)
+/* Before sleeping every port asks for the event, whatever it did a moment ago. True: only paused ones are left. */
+static bool may_sleep(struct relay *relay)
 {
-        for (struct port *port = relay->active; port != NULL; port = port->next)
-                port->idle = IDLE_LOOKS;
+        for (uint32_t cube = 0; cube < CUBES; cube++)
+                for (struct port *port = relay->active[cube]; port != NULL; port = port->next)
+                        port->idle = IDLE_LOOKS;
+        relay->now = wait_now();
         round_active(relay);
+        for (uint32_t cube = 0; cube < CUBES; cube++)
+                for (struct port *port = relay->active[cube]; port != NULL; port = port->next)
+                        if (port->paused <= relay->now)
+                                return false;
+        return true;
 }
 
 /*
@@ -325,6 +406,7 @@ static void *run(void *arg)
                                 sched_yield();
                         pthread_mutex_lock(&relay->lock);
                 }
+                relay->now = wait_now();
                 any = collect(relay);
                 moved = round_active(relay);
                 stream += moved;
@@ -343,8 +425,7 @@ static void *run(void *arg)
                 }
                 if (wait_poll(&relay->poller, rung, relay))
                         continue;
-                settle(relay);
-                if (relay->active == NULL)
+                if (may_sleep(relay))
                         sleep_until_rung(relay);
         }
         pthread_mutex_unlock(&relay->lock);
@@ -372,6 +453,9 @@ void relay_destroy(struct relay *relay)
                 pthread_join(relay->thread, NULL);
         }
         for (uint32_t i = 0; i < relay->words * 64; i++)
+                if (relay->ports[i] != NULL && relay->ports[i]->gone != NULL)
+                        relay->ports[i]->gone(relay->ports[i]);
+        for (uint32_t i = 0; i < relay->words * 64; i++)
                 free(relay->ports[i]);
         close(relay->control);
         free(relay);
@@ -383,24 +467,24 @@ int relay_add_region(struct relay *relay, struct events *region)
 {
         int error = -ENOSPC;
 
-        acquire(relay);
+        relay_lock(relay);
         for (uint32_t r = 0; r < RELAY_REGIONS; r++)
                 if (relay->regions[r] == NULL) {
                         relay->regions[r] = region;
                         error = 0;
                         break;
                 }
-        release(relay);
+        relay_unlock(relay);
         return error;
 }
 
 void relay_remove_region(struct relay *relay, struct events *region)
 {
-        acquire(relay);
+        relay_lock(relay);
         for (uint32_t r = 0; r < RELAY_REGIONS; r++)
                 if (relay->regions[r] == region)
                         relay->regions[r] = NULL;
-        release(relay);
+        relay_unlock(relay);
 }
 
 int relay_add(struct relay *relay, struct pool *pool, struct segment *segment, struct events *own,
@@ -412,19 +496,11 @@ int relay_add(struct relay *relay, struct pool *pool, struct segment *segment, s
 
         if (bit >= EVENT_BITS || spec->index >= segment->flows || spec->side > 1)
                 return -EINVAL;
-        port = calloc(1, sizeof *port);
+        port = port_create(pool, segment, own, peer, spec);
         if (port == NULL)
                 return -ENOMEM;
-        port->shm = &segment->shm->flow[spec->index];
-        port->end = &port->shm->end[spec->side];
-        port->pool = pool;
-        port->own = own;
-        port->peer = peer;
-        port->fd = spec->fd;
-        port->peer_fd = spec->peer_fd;
-        ring_attach(&port->tx, port->shm, spec->side, spec->serial, true);
-        ring_attach(&port->rx, port->shm, 1 - spec->side, spec->serial, false);
-        acquire(relay);
+        port->unsettled_list = &relay->unsettled;
+        relay_lock(relay);
         if (relay->ports[bit] != NULL) {
                 free(port);
                 error = -EEXIST;
@@ -432,16 +508,93 @@ int relay_add(struct relay *relay, struct pool *pool, struct segment *segment, s
                 relay->ports[bit] = port;
                 if (relay->words < bit / 64 + 1)
                         relay->words = bit / 64 + 1;
+                pass_events(relay, port); /* what happened before we looked */
         }
-        release(relay);
+        relay_unlock(relay);
         return error;
 }
 
-static struct port *port_of(struct relay *relay, uint32_t fd)
+int relay_cube(struct relay *relay, uint32_t fd, uint32_t cube)
 {
-        uint32_t bit = fd - FD_BASE;
+        struct port *port;
 
-        return bit < EVENT_BITS ? relay->ports[bit] : NULL;
+        relay_lock(relay);
+        port = relay_port(relay, fd);
+        if (port != NULL && cube < CUBES && port->cube != cube) {
+                bool active = port->active;
+
+                if (active)
+                        deactivate(relay, port);
+                port->cube = cube;
+                if (active)
+                        activate(relay, port);
+        }
+        relay_unlock(relay);
+        return port == NULL ? -EBADF : cube < CUBES ? 0 : -EINVAL;
+}
+
+static void forget_role(struct port *port)
+{
+        if (port->gone != NULL)
+                port->gone(port);
+        leave_waiters(port);
+        port->waits_for = NULL;
+        port->paused = 0;
+        port->serve = NULL;
+        port->role = NULL;
+        port->gone = NULL;
+}
+
+void relay_role(struct relay *relay, struct port *port, port_serve *serve_it, void *role)
+{
+        forget_role(port);
+        port->serve = serve_it;
+        port->role = role;
+        activate(relay, port);
+}
+
+int relay_add_source(struct relay *relay, struct source *source)
+{
+        for (uint32_t s = 0; s < RELAY_SOURCES; s++)
+                if (relay->sources[s] == NULL) {
+                        relay->sources[s] = source;
+                        return 0;
+                }
+        return -ENOSPC;
+}
+
+void relay_remove_source(struct relay *relay, struct source *source)
+{
+        for (uint32_t s = 0; s < RELAY_SOURCES; s++)
+                if (relay->sources[s] == source)
+                        relay->sources[s] = NULL;
+}
+
+/* ---- roles: a pair, and the control plane ---- */
+
+static void forward(struct relay *relay, struct port *from, int64_t now)
+{
+        struct port *to = from->role;
+        struct packet packet;
+
+        (void)relay, (void)now;
+        for (uint32_t n = 0; n < PORT_BATCH; n++) {
+                if (port_room(to) == 0) {
+                        port_wait(from, to);
+                        return;
+                }
+                if (!port_take(from, &packet))
+                        return;
+                port_pass(from, &packet, to);
+        }
+}
+
+static void part(struct port *port)
+{
+        struct port *other = port->role;
+
+        other->gone = NULL; /* this is it */
+        forget_role(other);
 }
 
 int relay_pair(struct relay *relay, uint32_t a, uint32_t b)
@@ -449,66 +602,120 @@ int relay_pair(struct relay *relay, uint32_t a, uint32_t b)
         struct port *one, *other;
         int error = 0;
 
-        acquire(relay);
-        one = port_of(relay, a);
-        other = port_of(relay, b);
+        relay_lock(relay);
+        one = relay_port(relay, a);
+        other = relay_port(relay, b);
         if (one == NULL || other == NULL || one == other) {
                 error = -EBADF;
-        } else if (one->pair != NULL || other->pair != NULL) {
+        } else if (one->serve != NULL || other->serve != NULL) {
                 error = -EISCONN;
         } else {
-                one->pair = other;
-                other->pair = one;
-                activate(relay, one);
-                activate(relay, other);
+                relay_role(relay, one, forward, other);
+                relay_role(relay, other, forward, one);
+                one->gone = other->gone = part;
         }
-        release(relay);
+        relay_unlock(relay);
         return error;
 }
 
-static void deactivate(struct relay *relay, struct port *port)
-{
-        struct port **at = &relay->active;
+struct component {
+        struct punt *punt;
+        uint32_t number;
+};
 
-        while (*at != NULL && *at != port)
-                at = &(*at)->next;
-        if (*at != NULL)
-                *at = port->next;
+static void hand_over(struct relay *relay, struct port *port, int64_t now)
+{
+        const struct component *component = port->role;
+        struct packet packet;
+
+        (void)relay, (void)now;
+        for (uint32_t n = 0; n < PORT_BATCH && port_take(port, &packet); n++) {
+                if (punt_push(component->punt, component->number, port->fd, packet.data, packet.length))
+                        port_free(port, &packet);
+                else
+                        port_drop(port, &packet);
+        }
 }
 
-/* Packets that can no longer be delivered go back to the pool. One look: its process may write for ever. */
-static void drain(struct port *port)
+static void forget_component(struct port *port)
 {
-        uint32_t ready = ring_ready(&port->rx);
+        free(port->role);
+}
 
-        for (uint32_t i = 0; i < ready; i++) {
-                uint64_t slot = ring_peek(&port->rx, i);
+int relay_punt(struct relay *relay, uint32_t fd, struct punt *punt, uint32_t number)
+{
+        struct component *component = malloc(sizeof *component);
+        struct port *port;
 
-                if (pool_packet(port->pool, slot) != NULL)
-                        pool_free(port->pool, SLOT_BLOCK(slot), port->rx.owner);
+        if (component == NULL)
+                return -ENOMEM;
+        *component = (struct component){punt, number};
+        relay_lock(relay);
+        port = relay_port(relay, fd);
+        if (port != NULL) {
+                relay_role(relay, port, hand_over, component);
+                port->gone = forget_component;
         }
-        if (ready > 0)
-                ring_consume(&port->rx, ready);
+        relay_unlock(relay);
+        if (port == NULL)
+                free(component);
+        return port != NULL ? 0 : -EBADF;
+}
+
+void relay_events(struct relay *relay, struct punt *punt, uint32_t component)
+{
+        relay_lock(relay);
+        relay->punt = punt;
+        relay->component = component;
+        relay_unlock(relay);
+}
+
+int relay_send(struct relay *relay, uint32_t fd, const void *packet, uint32_t length)
+{
+        struct port *port;
+        int error = -EBADF;
+
+        relay_lock(relay);
+        port = relay_port(relay, fd);
+        if (port != NULL)
+                error = port_copy(port, packet, length) ? 0 : -EAGAIN;
+        relay_unlock(relay);
+        return error;
+}
+
+/* ---- leaving ---- */
+
+/* The port is about to go: nobody waits for it any longer. */
+static void let_go(struct relay *relay, struct port *port)
+{
+        wake_waiters(relay, port);
+        for (uint32_t cube = 0; cube < CUBES; cube++)
+                for (struct port *other = relay->active[cube]; other != NULL; other = other->next)
+                        if (other->waits_for == port)
+                                other->waits_for = NULL;
 }
 
 int relay_remove(struct relay *relay, uint32_t fd)
 {
         struct port *port;
 
-        acquire(relay);
-        port = port_of(relay, fd);
+        relay_lock(relay);
+        port = relay_port(relay, fd);
         if (port != NULL) {
                 /* What its process wrote before it left is still delivered, as far as there is room. */
-                for (uint32_t n = 0; n < RING_SLOTS && port->pair != NULL; n += BATCH)
-                        if (forward(port, port->pair) == 0)
+                relay->now = wait_now();
+                port->paused = 0;
+                for (uint32_t n = 0; n < RING_SLOTS; n += PORT_BATCH)
+                        if (serve(relay, port) == 0)
                                 break;
-                drain(port);
-                if (port->pair != NULL)
-                        port->pair->pair = NULL;
+                settle_ports(relay);
+                port_drain(port);
+                forget_role(port);
                 deactivate(relay, port);
+                let_go(relay, port);
                 relay->ports[fd - FD_BASE] = NULL;
         }
-        release(relay);
+        relay_unlock(relay);
         free(port);
         return port != NULL ? 0 : -EBADF;
 }
@@ -517,8 +724,8 @@ int relay_stats(struct relay *relay, uint32_t fd, struct port_stats *stats)
 {
         struct port *port;
 
-        acquire(relay);
-        port = port_of(relay, fd);
+        relay_lock(relay);
+        port = relay_port(relay, fd);
         if (port != NULL) {
                 uint64_t queued = port->tx.at - atomic_load(&port->tx.shm->tail);
 
@@ -528,8 +735,11 @@ int relay_stats(struct relay *relay, uint32_t fd, struct port_stats *stats)
                         .dropped = atomic_load(&port->end->dropped),
                         .refused = atomic_load(&port->end->refused),
                         .queued = queued > RING_SLOTS ? 0 : queued,
+                        .sent = port->sent,
+                        .received_at = port->received_at,
+                        .sent_at = port->sent_at,
                 };
         }
-        release(relay);
+        relay_unlock(relay);
         return port != NULL ? 0 : -EBADF;
 }

@@ -1,49 +1,45 @@
 /*
- * relay: the thread of an IPCP that moves packets between its flows.
+ * relay: the thread of an IPCP that moves packets: between its flows, its sockets, and the control plane.
  *
- * A port is the IPCP's end of a flow. Two ports are paired: what one end's process writes, the other end's process
- * reads. Nothing is lost: a packet that does not fit waits where it is, its writer feels the ring fill up, and no
- * other pair is delayed. Within a trust domain a packet moves by reference, its owner word going from ring to ring;
- * between domains it is copied.
+ * Every port has a role: what is done with the packets that its process writes. The one role that lives here is that
+ * of a pair: what one end's process writes, the other end's process reads, and nothing is lost: a packet that does
+ * not fit waits where it is, its writer feels the ring fill up, and no other port is delayed. Other roles (dt, eth,
+ * udp, broadcast) are files of their own.
  *
- * The thread looks at ports that had packets a moment ago without being told; a port that stays empty asks for the
- * event. With nothing to do it polls for a moment, then sleeps in poll(2) on the eventfds of its event regions (one
- * a trust domain).
+ * The thread serves ports by QoS cube, and looks at those of a higher cube again before it goes on to the next of a
+ * lower one. Ports that had packets a moment ago are looked at without being told; one that stays empty asks for the
+ * event. With nothing to do the thread polls for a moment, then sleeps in poll(2) on the eventfds of its event regions
+ * (one a trust domain) and on its sockets.
  */
 #ifndef OUROBOROS_RELAY_H
 #define OUROBOROS_RELAY_H
 
 #include <pthread.h>
 
-#include "flow.h"
+#include "port.h"
+#include "punt.h"
 
 #define RELAY_REGIONS 64
+#define RELAY_SOURCES 4
 
-struct port {
-        struct flow_shm *shm;
-        struct end_shm *end; /* dropped: no block in the other domain's pool, or larger than its blocks */
-        struct pool *pool;
-        struct events *own;  /* region that the process at the other end rings */
-        struct events *peer; /* its region */
-        struct ring rx;
-        struct ring tx;
-        struct budget budget; /* of tx */
-        struct port *pair;
-        uint32_t fd;
-        uint32_t peer_fd;
-        uint32_t idle; /* looks in a row that found nothing */
-        bool active;   /* on the list of those looked at without being told */
-        struct port *next;
-        uint64_t packets; /* taken from rx */
-        uint64_t octets;
+/* A socket. `serve` handles what waits in it, without blocking, and returns how many packets that was. */
+struct source {
+        int fd;
+        uint32_t (*serve)(struct relay *relay, struct source *source, int64_t now);
 };
 
 struct relay {
         pthread_mutex_t lock;
         struct port *ports[EVENT_BITS];
         struct events *regions[RELAY_REGIONS];
+        struct source *sources[RELAY_SOURCES];
         uint32_t words;
-        struct port *active;
+        struct port *active[CUBES];
+        struct port *unsettled;
+        struct punt *punt; /* who is told of flow events, or NULL */
+        uint32_t component;
+        int64_t now;  /* when the round began */
+        int64_t wake; /* when the next paused port is to be served, 0: none is */
         int control;
         _Atomic bool wanted; /* somebody waits for the lock */
         _Atomic bool stop;
@@ -57,16 +53,29 @@ struct relay *relay_create(void);
 void relay_destroy(struct relay *relay);
 int relay_start(struct relay *relay);
 
+/* One round without the thread, for tests, the simulator and the benchmark. Returns how many packets were taken. */
+uint32_t relay_step(struct relay *relay, int64_t now);
+
 /* Event regions of this process. -ENOSPC when there are too many. */
 int relay_add_region(struct relay *relay, struct events *region);
 void relay_remove_region(struct relay *relay, struct events *region);
 
 int relay_add(struct relay *relay, struct pool *pool, struct segment *segment, struct events *own,
               struct events *peer, const struct flow_spec *spec);
+int relay_cube(struct relay *relay, uint32_t fd, uint32_t cube);
 int relay_pair(struct relay *relay, uint32_t a, uint32_t b);
 
 /* Leave the flow. Its pair, if any, stays, alone. */
 int relay_remove(struct relay *relay, uint32_t fd);
+
+/* Packets of this port go to a component of the control plane. */
+int relay_punt(struct relay *relay, uint32_t fd, struct punt *punt, uint32_t component);
+
+/* Flow events of every port go to a component, as a mask of EVENT_* in four octets of this machine's order. */
+void relay_events(struct relay *relay, struct punt *punt, uint32_t component);
+
+/* Write a packet from the control plane. -EAGAIN: no room, counted; -EBADF. */
+int relay_send(struct relay *relay, uint32_t fd, const void *packet, uint32_t length);
 
 struct port_stats {
         uint64_t packets;
@@ -74,8 +83,25 @@ struct port_stats {
         uint64_t dropped;
         uint64_t refused;
         uint64_t queued; /* waiting for the process at the other end */
+        uint64_t sent;
+        int64_t received_at; /* ns, 0: never */
+        int64_t sent_at;
 };
 
 int relay_stats(struct relay *relay, uint32_t fd, struct port_stats *stats);
+
+/* ---- for the files with the other roles ---- */
+
+/* The thread holds the lock for whole rounds; whoever wants it says so, and the thread lets go. */
+void relay_lock(struct relay *relay);
+
+/* Settles what was put meanwhile. */
+void relay_unlock(struct relay *relay);
+
+/* With the lock held: */
+struct port *relay_port(struct relay *relay, uint32_t fd);
+void relay_role(struct relay *relay, struct port *port, port_serve *serve, void *role);
+int relay_add_source(struct relay *relay, struct source *source); /* -ENOSPC */
+void relay_remove_source(struct relay *relay, struct source *source);
 
 #endif

@@ -33,18 +33,9 @@ _COST: tuple[Weights, Weights, Weights] = (
 )
 
 
-def cube_of(qos: QoSSpec) -> int:
-    """The cube of a flow that was allocated with this specification (spec 1.4)."""
-    if qos.delay <= 50 and qos.bandwidth <= 100_000 and qos.availability >= 5 and qos.max_gap <= 50:
-        return VOICE
-    if qos.delay <= 100 and qos.availability >= 3 and qos.max_gap <= 100:
-        return VIDEO
-    return BEST_EFFORT
-
-
 def weights_of(link: QoSSpec) -> Weights:
     """What a link over a flow with this specification costs each cube."""
-    return _COST[cube_of(link)]
+    return _COST[link.cube]
 
 
 def best_of(links: Iterable[Weights]) -> Weights:

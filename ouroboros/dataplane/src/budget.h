@@ -39,17 +39,14 @@ static inline bool budget_spent(const struct budget *budget)
 }
 
 /*
- * Slots free in the ring, 0 as long as the budget is spent. Every look at the consumer's index settles: so while
- * something is spent, `settled` is not behind that index, and no class is overwritten before it is accounted for.
+ * Look where the consumer is: slots free in the ring, 0 as long as the budget is spent. Every look at the consumer's
+ * index settles: so while something is spent, `settled` is not behind that index, and no class is overwritten before
+ * it is accounted for.
  */
-static inline uint32_t budget_room(struct budget *budget, struct ring *ring, const struct pool *pool)
+static inline uint32_t budget_look(struct budget *budget, struct ring *ring, const struct pool *pool)
 {
-        uint64_t used = ring->at - ring->other;
-        uint32_t room;
+        uint32_t room = ring_room_now(ring);
 
-        if (!budget_spent(budget) && used < RING_SLOTS)
-                return RING_SLOTS - (uint32_t)used;
-        room = ring_room_now(ring);
         for (; budget->spent > 0 && budget->settled < ring->other; budget->settled++) {
                 uint32_t stride = pool->classes[budget->class_of[budget->settled & RING_MASK]].stride;
 
@@ -57,6 +54,16 @@ static inline uint32_t budget_room(struct budget *budget, struct ring *ring, con
                         budget->spent -= stride;
         }
         return budget_spent(budget) ? 0 : room;
+}
+
+/* The same, looking only when what was seen last does not do. */
+static inline uint32_t budget_room(struct budget *budget, struct ring *ring, const struct pool *pool)
+{
+        uint64_t used = ring->at - ring->other;
+
+        if (!budget_spent(budget) && used < RING_SLOTS)
+                return RING_SLOTS - (uint32_t)used;
+        return budget_look(budget, ring, pool);
 }
 
 #endif

@@ -22,7 +22,7 @@ void irm_end_signal(struct segment *segment, uint32_t index, uint32_t side, uint
 uint64_t irm_queued(const struct segment *segment, uint32_t index, uint32_t ring);
 uint64_t irm_written(const struct segment *segment, uint32_t index, uint32_t ring);
 
-/* Packets that the process at `side` read and could not pass on; and what it read that made no sense. */
+/* Packets that the IPCP at `side` had for this flow and could not put into it; what it read that made no sense. */
 uint64_t irm_dropped(const struct segment *segment, uint32_t index, uint32_t side);
 uint64_t irm_refused(const struct segment *segment, uint32_t index, uint32_t side);
 

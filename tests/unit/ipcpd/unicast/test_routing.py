@@ -17,7 +17,6 @@ from ipcpd.unicast.routing.weight import (
     VOICE,
     Weights,
     best_of,
-    cube_of,
     weights_of,
     worst_of,
 )
@@ -106,9 +105,9 @@ def test_the_larger_weight_counts_both_ways() -> None:
 
 
 def test_weights_follow_the_cube_of_the_link() -> None:
-    assert [cube_of(qos) for qos in (QOS_RAW, QOS_BEST_EFFORT, QOS_DATA)] == [BEST_EFFORT] * 3
-    assert (cube_of(QOS_VIDEO), cube_of(QOS_VOICE)) == (VIDEO, VOICE)
-    assert cube_of(QoSSpec(delay=50, availability=5, bandwidth=100_001, max_gap=50)) == VIDEO
+    assert [qos.cube for qos in (QOS_RAW, QOS_BEST_EFFORT, QOS_DATA)] == [BEST_EFFORT] * 3
+    assert (QOS_VIDEO.cube, QOS_VOICE.cube) == (VIDEO, VOICE)
+    assert QoSSpec(delay=50, availability=5, bandwidth=100_001, max_gap=50).cube == VIDEO
     for traffic in (BEST_EFFORT, VIDEO, VOICE):
         fitting = {BEST_EFFORT: QOS_RAW, VIDEO: QOS_VIDEO, VOICE: QOS_VOICE}[traffic]
         assert weights_of(fitting)[traffic] == 1

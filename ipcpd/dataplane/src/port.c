@@ -1,0 +1,242 @@
+#include "port.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct port *port_create(struct pool *pool, struct segment *segment, struct events *own, struct events *peer,
+                         const struct flow_spec *spec)
+{
+        struct port *port = calloc(1, sizeof *port);
+        size_t largest = pool_largest(pool);
+
+        if (port == NULL)
+                return NULL;
+        port->shm = &segment->shm->flow[spec->index];
+        port->end = &port->shm->end[spec->side];
+        port->pool = pool;
+        port->own = own;
+        port->peer = peer;
+        port->fd = spec->fd;
+        port->peer_fd = spec->peer_fd;
+        port->max_packet = (uint32_t)largest;
+        if (spec->max_packet > 0 && spec->max_packet < largest)
+                port->max_packet = (uint32_t)spec->max_packet;
+        ring_attach(&port->tx, port->shm, spec->side, spec->serial, true);
+        ring_attach(&port->rx, port->shm, 1 - spec->side, spec->serial, false);
+        return port;
+}
+
+static void count(_Atomic uint64_t *counter)
+{
+        atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+}
+
+static void unsettled(struct port *port)
+{
+        if (port->unsettled || port->unsettled_list == NULL)
+                return;
+        port->unsettled = true;
+        port->next_unsettled = *port->unsettled_list;
+        *port->unsettled_list = port;
+}
+
+/* ---- taking ---- */
+
+#define AHEAD 8u
+
+static void prefetch(const struct port *port, uint32_t at)
+{
+        uint64_t slot = ring_peek(&port->rx, at);
+
+        if (SLOT_BLOCK(slot) < port->pool->blocks) {
+                __builtin_prefetch(&port->pool->owner[SLOT_BLOCK(slot)], 1);
+                __builtin_prefetch(pool_packet(port->pool, slot), 1);
+        }
+}
+
+bool port_take(struct port *port, struct packet *packet)
+{
+        uint32_t ready = ring_ready(&port->rx);
+
+        while (port->taken < ready) {
+                uint64_t slot = ring_peek(&port->rx, port->taken);
+
+                if (port->taken + AHEAD < ready)
+                        prefetch(port, port->taken + AHEAD);
+                unsettled(port);
+                port->taken++;
+                packet->data = pool_packet(port->pool, slot);
+                if (packet->data == NULL) {
+                        count(&port->end->refused);
+                        continue;
+                }
+                packet->block = SLOT_BLOCK(slot);
+                packet->offset = SLOT_OFFSET(slot);
+                packet->length = SLOT_LENGTH(slot);
+                port->octets += packet->length;
+                return true;
+        }
+        return false;
+}
+
+void port_untake(struct port *port)
+{
+        port->octets -= SLOT_LENGTH(ring_peek(&port->rx, --port->taken));
+}
+
+void port_free(struct port *from, const struct packet *packet)
+{
+        if (!pool_free(from->pool, packet->block, from->rx.owner))
+                count(&from->end->refused);
+}
+
+void port_drop(struct port *from, const struct packet *packet)
+{
+        count(&from->end->dropped);
+        port_free(from, packet);
+}
+
+/* ---- putting ---- */
+
+uint32_t port_room(struct port *port)
+{
+        uint32_t room = budget_room(&port->budget, &port->tx, port->pool);
+
+        return room > port->put ? room - port->put : 0;
+}
+
+static void put(struct port *to, const struct packet *packet)
+{
+        unsettled(to);
+        ring_put(&to->tx, to->put, SLOT(packet->block, packet->offset, packet->length));
+        budget_charge(&to->budget, &to->tx, to->put, to->pool, pool_class_of(to->pool, packet->block));
+        to->put++;
+}
+
+uint8_t *port_reserve(struct port *to, uint32_t length, struct packet *packet)
+{
+        int64_t block = -1;
+
+        if (length <= to->max_packet && port_room(to) > 0)
+                block = pool_alloc(to->pool, length);
+        if (block < 0) {
+                count(&to->end->dropped);
+                return NULL;
+        }
+        *packet = (struct packet){
+                .data = pool_block(to->pool, pool_class_of(to->pool, (uint32_t)block), (uint32_t)block) + HEADROOM,
+                .length = length,
+                .offset = HEADROOM,
+                .block = (uint32_t)block,
+        };
+        return packet->data;
+}
+
+void port_put(struct port *to, const struct packet *packet)
+{
+        pool_give(to->pool, packet->block, to->tx.owner);
+        CRASH(18);
+        put(to, packet);
+}
+
+void port_cancel(struct port *to, const struct packet *packet)
+{
+        pool_free(to->pool, packet->block, to->pool->self);
+}
+
+bool port_copy(struct port *to, const void *data, uint32_t length)
+{
+        struct packet packet;
+
+        if (port_reserve(to, length, &packet) == NULL)
+                return false;
+        memcpy(packet.data, data, length);
+        port_put(to, &packet);
+        return true;
+}
+
+/* Between domains: the packet is copied, and the block given back to the pool it came from. */
+static bool copy_across(struct port *from, const struct packet *packet, struct port *to)
+{
+        bool done = port_copy(to, packet->data, packet->length);
+
+        port_free(from, packet);
+        return done;
+}
+
+bool port_pass(struct port *from, const struct packet *packet, struct port *to)
+{
+        if (from->pool != to->pool)
+                return copy_across(from, packet, to);
+        if (packet->length > to->max_packet || port_room(to) == 0) {
+                count(&to->end->dropped);
+                port_free(from, packet);
+                return false;
+        }
+        if (!pool_transfer(from->pool, packet->block, from->rx.owner, to->tx.owner)) {
+                count(&from->end->refused);
+                return false;
+        }
+        CRASH(14);
+        put(to, packet);
+        return true;
+}
+
+/* ---- what a turn ends with ---- */
+
+static void tell(struct port *port, _Atomic uint32_t *word, uint32_t wanted)
+{
+        if (wanted & WAIT_FUTEX)
+                wait_wake(word);
+        if (wanted & WAIT_EVENT && port->peer != NULL)
+                events_raise(port->peer, port->peer_fd);
+}
+
+void port_settle(struct port *port, int64_t now)
+{
+        uint32_t wanted;
+
+        if (port->put > 0) {
+                port->sent += port->put;
+                port->sent_at = now;
+                wanted = ring_publish(&port->tx, port->put);
+                port->put = 0;
+                if (wanted)
+                        tell(port, &port->tx.shm->cons_wait, wanted);
+                budget_look(&port->budget, &port->tx, port->pool);
+        }
+        if (port->taken > 0) {
+                port->packets += port->taken;
+                port->received_at = now;
+                wanted = ring_consume(&port->rx, port->taken);
+                port->taken = 0;
+                if (wanted)
+                        tell(port, &port->rx.shm->prod_wait, wanted);
+        }
+}
+
+bool port_may_go_on(struct port *port)
+{
+        struct port *on = port->waits_for;
+
+        if (on == NULL)
+                return true;
+        if (budget_look(&on->budget, &on->tx, on->pool) <= on->put || port_queued(on) >= port->level)
+                return false;
+        port->waits_for = NULL;
+        return true;
+}
+
+void port_drain(struct port *port)
+{
+        uint32_t ready = ring_ready(&port->rx);
+
+        for (uint32_t i = 0; i < ready; i++) {
+                uint64_t slot = ring_peek(&port->rx, i);
+
+                if (pool_packet(port->pool, slot) != NULL)
+                        pool_free(port->pool, SLOT_BLOCK(slot), port->rx.owner);
+        }
+        if (ready > 0)
+                ring_consume(&port->rx, ready);
+}

@@ -1,0 +1,153 @@
+/*
+ * port: an IPCP's end of a flow, as the packet thread sees it: one that it provides, or one that it uses itself.
+ *
+ * The thread takes packets from a port and does one thing with each: passes it on to another port, by reference within
+ * a trust domain and copied across, or frees it, having sent it or copied it out. What is taken and what is put
+ * is published once for all packets of a turn (port_settle), which is when the other processes are told.
+ * A block that was taken stays the receiving ring's until it is passed or freed: a kill in between leaks nothing.
+ *
+ * All functions are for the thread, or for whoever holds the relay's lock.
+ */
+#ifndef OUROBOROS_PORT_H
+#define OUROBOROS_PORT_H
+
+#include "flow.h"
+
+#define CUBES 3u        /* QoS cubes: 0 best effort, 1 video, 2 voice (wire-unicast 1.2) */
+#define PORT_BATCH 128u /* packets of one port before the next one has its turn */
+
+struct relay;
+struct port;
+
+/* Take at most PORT_BATCH packets from the port, and do something with each. */
+typedef void port_serve(struct relay *relay, struct port *port, int64_t now);
+
+struct port {
+        struct flow_shm *shm;
+        struct end_shm *end; /* dropped: no room or no block for a packet, or larger than the flow takes */
+        struct pool *pool;
+        struct events *own;  /* region that the process at the other end rings */
+        struct events *peer; /* its region */
+        struct ring rx;
+        struct ring tx;
+        struct budget budget; /* of tx */
+        uint32_t fd;
+        uint32_t peer_fd;
+        uint32_t cube;
+        uint32_t max_packet; /* octets that may be put */
+        uint32_t taken;      /* from rx, not consumed yet */
+        uint32_t put;        /* into tx, not published yet */
+
+        port_serve *serve;              /* NULL: packets wait */
+        void *role;                     /* what `serve` needs */
+        void (*gone)(struct port *port); /* the port is about to be removed */
+
+        bool active; /* on the list of those looked at without being told */
+        uint32_t idle; /* looks in a row that found nothing */
+        struct port *next;
+        bool unsettled; /* on the list of those to be settled */
+        struct port **unsettled_list;
+        struct port *next_unsettled;
+
+        struct port *waits_for; /* its packets wait until fewer than `level` are queued there */
+        uint32_t level;
+        bool waiting;           /* on the list of its waiters */
+        struct port *waiters;   /* ports that sleep until there is room here */
+        struct port *next_waiter;
+        int64_t paused; /* not served before, ns */
+
+        uint64_t packets; /* taken from rx */
+        uint64_t octets;
+        uint64_t sent;       /* packets put into tx */
+        int64_t received_at; /* ns */
+        int64_t sent_at;
+};
+
+/* A packet that was taken, or a block that was reserved. */
+struct packet {
+        uint8_t *data;
+        uint32_t length;
+        uint32_t offset; /* in its block */
+        uint32_t block;
+};
+
+/* Room for a header in front: the new start, or NULL when there is none. */
+static inline uint8_t *packet_push(struct packet *packet, uint32_t octets)
+{
+        if (packet->offset < octets)
+                return NULL;
+        packet->offset -= octets;
+        packet->length += octets;
+        packet->data -= octets;
+        return packet->data;
+}
+
+/* Take a header off; false: the packet is shorter. */
+static inline bool packet_pull(struct packet *packet, uint32_t octets)
+{
+        if (packet->length < octets)
+                return false;
+        packet->offset += octets;
+        packet->length -= octets;
+        packet->data += octets;
+        return true;
+}
+
+struct port *port_create(struct pool *pool, struct segment *segment, struct events *own, struct events *peer,
+                         const struct flow_spec *spec);
+
+/* The next packet that waits; slots that make no sense are refused and counted. False: none is left. */
+bool port_take(struct port *port, struct packet *packet);
+
+/* The one taken last stays for later. */
+void port_untake(struct port *port);
+
+/* Hand a packet on. It is gone from `from` in any case; false: dropped, and counted at `to`. */
+bool port_pass(struct port *from, const struct packet *packet, struct port *to);
+void port_free(struct port *from, const struct packet *packet);
+void port_drop(struct port *from, const struct packet *packet); /* counted at `from` */
+
+/* Packets that may be put now. */
+uint32_t port_room(struct port *port);
+
+/* Packets put that the other process has not read, as last seen (settling looks). */
+static inline uint32_t port_queued(const struct port *port)
+{
+        return (uint32_t)(port->tx.at - port->tx.other) + port->put;
+}
+
+/* A new block, to be filled and put or cancelled. NULL: no room or no block, counted as dropped. */
+uint8_t *port_reserve(struct port *to, uint32_t length, struct packet *packet);
+void port_put(struct port *to, const struct packet *packet);
+void port_cancel(struct port *to, const struct packet *packet);
+bool port_copy(struct port *to, const void *data, uint32_t length);
+
+/* The port is served again when fewer than `level` packets are queued at `on`. */
+static inline void port_wait_below(struct port *port, struct port *on, uint32_t level)
+{
+        port->waits_for = on;
+        port->level = level;
+}
+
+/* The port is served again when there is room at `on`. */
+static inline void port_wait(struct port *port, struct port *on)
+{
+        port_wait_below(port, on, RING_SLOTS);
+}
+
+/* Whether what it waits for has come; looks at the reader's index, as it is now. */
+bool port_may_go_on(struct port *port);
+
+/* The port is not served before `until`, ns. */
+static inline void port_pause(struct port *port, int64_t until)
+{
+        port->paused = until;
+}
+
+/* Publish what was taken and put, and tell the process at the other end. */
+void port_settle(struct port *port, int64_t now);
+
+/* Packets that can no longer be delivered go back to the pool. One look: its process may write for ever. */
+void port_drain(struct port *port);
+
+#endif
