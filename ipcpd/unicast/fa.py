@@ -1,0 +1,424 @@
+"""Flow allocator: requests, replies and congestion updates of the flows over the layer (paper 2.11, 5.3; wire-unicast 2).
+
+Runs in the unicast IPCP as a machine without I/O: calls, messages and timer expiries go in together with `now` (seconds,
+monotonic); events, packets to send and the next deadline come out. Events are to be carried out before packets are
+sent: an end can then receive before its peer knows of it.
+
+    IRMd           ──allocate, announced, respond, deallocate──►┌───────────────┐──take_events───► IRMd, directory, Dt
+    directory      ──resolved──────────────────────────────────►│ FlowAllocator │
+    data transfer  ──receive, unsent, congested────────────────►└───────────────┘──take_packets──► endpoint id 0
+
+    requester    (none) ─allocate─► RESOLVING ─resolved─► REQUESTED ─reply 0─► ALLOCATED
+    responder    (none) ─request──► ANNOUNCED ─announced─► OFFERED ─respond 0─► ALLOCATED
+
+Every other way out ends in (none), and says so: the requester's to the IRMd, the responder's to the requester, always with
+a reply. Nothing at this level is acknowledged or said twice, so every state but ALLOCATED has a limit of time. Where
+several members hold a name they are tried one after the other, each with an endpoint id of its own: what comes
+from one that was left behind is late, and cannot be taken for the answer of another.
+
+A name that is registered here and nowhere else leads back to this member: the two ends are then joined directly.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from random import Random, SystemRandom
+
+from ouroboros.errors import EAUTH, ENAME, ENOTALLOC, strerror
+from ouroboros.qos import QoSSpec
+
+from .fa_events import (
+    Announce,
+    Congestion,
+    Connected,
+    Event,
+    Failed,
+    Granted,
+    Joined,
+    Lost,
+    Opened,
+    Packet,
+    Resolve,
+)
+from .timers import Timer, Timers
+from .wire.address import to_text
+from .wire.fa import FlowReply, FlowRequest, FlowUpdate, Message
+
+LIMIT = 19.5
+"""Seconds until an allocation fails. The IRMd gives up after 20: so it hears from us why."""
+
+PATIENCE = 6.0
+"""Seconds until the next member that holds the name is tried: a program that has to be started may take 5."""
+
+OFFER_LIMIT = 20.0
+"""Seconds until a request is refused that the IRMd has not answered: its requester has given up."""
+
+MAX_OFFERS = 1024
+"""Requests that wait for the IRMd; one more is refused: it could be made up."""
+
+REPLY_PAUSE, REPLY_TRIES = 0.1, 7
+"""A reply for which there is no way at present is sent again after pauses that double, so often."""
+
+
+class Phase(Enum):
+    """Where a flow is."""
+
+    RESOLVING = "resolving"
+    REQUESTED = "requested"
+    ANNOUNCED = "announced"
+    OFFERED = "offered"
+    ALLOCATED = "allocated"
+
+
+@dataclass(slots=True)
+class Counters:
+    """For the read-outs.
+
+    unknown     replies and updates for an endpoint id that nobody has
+    late        replies for a flow that has its reply already
+    duplicates  requests that had come before
+    refused     flows that we refused, or that were refused to us
+    timeouts    flows that ended because nobody answered in time
+    unsent      messages for which there was no way
+    """
+
+    requests: int = 0
+    replies: int = 0
+    updates: int = 0
+    malformed: int = 0
+    unknown: int = 0
+    late: int = 0
+    duplicates: int = 0
+    refused: int = 0
+    timeouts: int = 0
+    unsent: int = 0
+    requests_sent: int = 0
+    replies_sent: int = 0
+    updates_sent: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Flow:
+    """One end of a flow. `fd` is 0 while it is ANNOUNCED; `address` and `peer_eid` are 0 while they are not known."""
+
+    phase: Phase
+    cube: int
+    fd: int = 0
+    eid: int = 0
+    address: int = 0
+    peer_eid: int = 0
+    key: bytes = b""
+    qos: QoSSpec = field(default_factory=QoSSpec)
+    data: bytes = b""
+    offer: int = 0
+    candidates: list[int] = field(default_factory=list)
+    reason: tuple[int, str] = (ENAME, "")
+    limit: Timer | None = None
+    patience: Timer | None = None
+
+
+class FlowAllocator:
+    """The machine of one member.
+
+    address  ours, in the layer
+    layer    its name, for what people read
+    random   for tests; otherwise the system's
+    """
+
+    def __init__(self, *, address: int, layer: str = "", random: Random | None = None) -> None:
+        self.address = address
+        self.layer = layer
+        self.counters = Counters()
+        self._random = random or SystemRandom()
+        self._timers = Timers()
+        self._flows: dict[int, Flow] = {}
+        self._by_eid: dict[int, Flow] = {}
+        self._offers: dict[int, Flow] = {}
+        self._arrived: dict[
+            tuple[int, int], Flow
+        ] = {}  # responder's flows by address and endpoint id of the requester
+        self._serial = 0
+        self._packets: list[Packet] = []
+        self._events: list[Event] = []
+
+    # ------------------------------------------------------------ what comes out
+
+    def take_packets(self) -> list[Packet]:
+        """What to send, in order; each is returned once. What could not be sent goes to `unsent`."""
+        packets, self._packets = self._packets, []
+        return packets
+
+    def take_events(self) -> list[Event]:
+        """What has to be done since the last call, in order, before packets are sent."""
+        events, self._events = self._events, []
+        return events
+
+    @property
+    def deadline(self) -> float | None:
+        """When `timer` has to be called next."""
+        return self._timers.deadline
+
+    def timer(self, now: float) -> None:
+        """Do what is due. May be called at any time."""
+        self._timers.run(now)
+
+    def __len__(self) -> int:
+        return len(self._flows)
+
+    def __iter__(self) -> Iterator[Flow]:
+        """The flows that have a descriptor, ascending."""
+        return (self._flows[fd] for fd in sorted(self._flows))
+
+    @property
+    def waiting(self) -> int:
+        """Requests of others that wait for the IRMd."""
+        return len(self._offers)
+
+    # ------------------------------------------------------------ requester
+
+    def allocate(self, fd: int, key: bytes, qos: QoSSpec, data: bytes, now: float) -> None:
+        """The IRMd asks for a flow, its end being `fd`. The outcome is an event: Granted or Failed."""
+        flow = Flow(Phase.RESOLVING, qos.cube, fd=fd, key=key, qos=qos, data=data)
+        flow.limit = self._timers.at(now + LIMIT, lambda now: self._expired(flow))
+        self._flows[fd] = flow
+        self._events.append(Resolve(key))
+
+    def resolved(self, key: bytes, addresses: Sequence[int], now: float) -> None:
+        """These members hold the name, the preferred one first; empty: nobody is known to."""
+        for flow in [f for f in self._flows.values() if f.phase is Phase.RESOLVING and f.key == key]:
+            flow.reason = (ENAME, f'nobody in layer "{self.layer}" has registered the name')
+            flow.candidates = list(addresses)
+            self._try_next(flow, now)
+
+    def _try_next(self, flow: Flow, now: float) -> None:
+        """Ask the next member that holds the name; without one the flow fails."""
+        self._by_eid.pop(flow.eid, None)
+        if flow.patience is not None:
+            flow.patience.cancel()
+        if not flow.candidates:
+            self._fail(flow, *flow.reason)
+            return
+        flow.phase, flow.address = Phase.REQUESTED, flow.candidates.pop(0)
+        flow.eid = self._new_eid(flow.fd)
+        self._by_eid[flow.eid] = flow
+        if flow.candidates:
+            flow.patience = self._timers.at(now + PATIENCE, lambda now: self._impatient(flow, now))
+        if flow.address != self.address:
+            self._events.append(Opened(flow.fd, flow.eid, flow.cube))
+        self.counters.requests_sent += 1
+        request = FlowRequest(self.address, flow.eid, flow.key, flow.qos, flow.data)
+        self._send(flow.address, request, now)
+
+    def _impatient(self, flow: Flow, now: float) -> None:
+        self.counters.timeouts += 1
+        flow.reason = (errno.ETIMEDOUT, f"no answer from {to_text(flow.address)}")
+        self._try_next(flow, now)
+
+    def _expired(self, flow: Flow) -> None:
+        self.counters.timeouts += 1
+        whom = f"member {to_text(flow.address)}" if flow.address else "the directory"
+        self._fail(flow, errno.ETIMEDOUT, f'no answer from {whom} of layer "{self.layer}" within {LIMIT:g} s')
+
+    def _fail(self, flow: Flow, number: int, text: str) -> None:
+        self._forget(flow)
+        self._events.append(Failed(flow.fd, number, text))
+
+    # ------------------------------------------------------------ responder
+
+    def announced(self, offer: int, fd: int, now: float) -> None:
+        """The IRMd has somebody who accepts; `fd` is our end. Next comes `respond`."""
+        flow = self._offers.get(offer)
+        if flow is None or flow.phase is not Phase.ANNOUNCED:
+            self._events.append(Lost(fd))  # it took too long
+            return
+        flow.phase, flow.fd, flow.eid = Phase.OFFERED, fd, self._new_eid(fd)
+        self._flows[fd] = flow
+
+    def declined(self, offer: int, number: int, now: float) -> None:
+        """The IRMd has nobody, or does not know the name: a positive errno."""
+        flow = self._offers.get(offer)
+        if flow is not None:
+            self._refuse(flow, number, now)
+
+    def respond(self, fd: int, response: int, data: bytes, now: float) -> bool:
+        """The local process has accepted (0) or refused (a positive errno). False: nothing waits for a response on `fd`."""
+        flow = self._flows.get(fd)
+        if flow is None or flow.phase is not Phase.OFFERED:
+            return False
+        if response:
+            self._refuse(flow, response, now)
+            return True
+        self._settle(flow)
+        flow.phase = Phase.ALLOCATED
+        self._by_eid[flow.eid] = flow
+        if flow.address != self.address:
+            self._events.append(Opened(fd, flow.eid, flow.cube))
+            self._events.append(Connected(fd, flow.peer_eid, flow.address))
+        self._reply(flow.address, FlowReply(flow.peer_eid, flow.eid, 0, data), now)
+        return True
+
+    def _refuse(self, flow: Flow, number: int, now: float) -> None:
+        self._forget(flow)
+        self.counters.refused += 1
+        self._reply(flow.address, FlowReply(flow.peer_eid, 0, -number), now)
+
+    def _reply(self, address: int, reply: FlowReply, now: float) -> None:
+        self.counters.replies_sent += 1
+        self._send(address, reply, now)
+
+    # ------------------------------------------------------------ either
+
+    def deallocate(self, fd: int, now: float) -> None:
+        """The local process, or the IRMd, gives the flow up. One that is unknown has been forgotten already."""
+        flow = self._flows.get(fd)
+        if flow is None:
+            return
+        if flow.phase is Phase.OFFERED:  # it ended before it answered
+            self._refuse(flow, errno.ECONNREFUSED, now)
+            return
+        self._forget(flow)
+        if flow.phase is Phase.ALLOCATED and flow.address == self.address:
+            other = self._by_eid.get(flow.peer_eid)
+            if other is not None:  # here we know, so the other end is told
+                self._forget(other)
+                self._events.append(Lost(other.fd))
+
+    def congested(self, fd: int, level: int, now: float) -> None:
+        """What arrives on a flow was marked: tell its sender."""
+        flow = self._flows.get(fd)
+        if flow is not None and flow.phase is Phase.ALLOCATED:
+            self.counters.updates_sent += 1
+            self._send(flow.address, FlowUpdate(flow.peer_eid, level), now)
+
+    def _new_eid(self, fd: int) -> int:
+        return self._random.getrandbits(32) << 32 | fd
+
+    def _settle(self, flow: Flow) -> None:
+        """No time runs for it any more."""
+        for timer in (flow.limit, flow.patience):
+            if timer is not None:
+                timer.cancel()
+        self._offers.pop(flow.offer, None)
+
+    def _forget(self, flow: Flow) -> None:
+        self._settle(flow)
+        self._by_eid.pop(flow.eid, None)
+        if self._flows.get(flow.fd) is flow:
+            del self._flows[flow.fd]
+        if self._arrived.get((flow.address, flow.peer_eid)) is flow:
+            del self._arrived[flow.address, flow.peer_eid]
+
+    # ------------------------------------------------------------ messages
+
+    def _send(self, address: int, message: Message, now: float) -> None:
+        if address == self.address:
+            self._take(message, now)
+        else:
+            self._packets.append(Packet(address, message))
+
+    def unsent(self, packet: Packet, now: float) -> None:
+        """There was no way to this member at present, or no room."""
+        self.counters.unsent += 1
+        message = packet.message
+        if isinstance(message, FlowRequest):
+            flow = self._by_eid.get(message.eid)
+            if flow is not None and flow.phase is Phase.REQUESTED:
+                flow.reason = (errno.EHOSTUNREACH, f"there is no way to member {to_text(packet.address)}")
+                self._try_next(flow, now)
+        elif isinstance(message, FlowReply):
+            pause = REPLY_PAUSE * 2 ** (packet.tries - 1)
+            again = Packet(packet.address, message, packet.tries + 1)
+            self._timers.at(now + pause, lambda now: self._reply_again(again, message))
+
+    def _reply_again(self, packet: Packet, reply: FlowReply) -> None:
+        flow = self._by_eid.get(reply.eid)
+        if reply.response == 0 and flow is None:
+            return  # deallocated meanwhile
+        if packet.tries <= REPLY_TRIES:
+            self._packets.append(packet)
+        elif flow is not None:  # its requester will never know
+            self._forget(flow)
+            self._events.append(Lost(flow.fd))
+
+    def malformed(self) -> None:
+        """A payload came in that could not be decoded."""
+        self.counters.malformed += 1
+
+    def receive(self, message: Message, now: float) -> None:
+        """A message has come in. What makes no sense is counted and dropped."""
+        if isinstance(message, FlowRequest) and message.source == self.address:
+            self.malformed()  # what we ask of ourselves never leaves
+        else:
+            self._take(message, now)
+
+    def _take(self, message: Message, now: float) -> None:
+        if isinstance(message, FlowRequest):
+            self._requested(message, now)
+        elif isinstance(message, FlowReply):
+            self._replied(message, now)
+        else:
+            self._updated(message)
+
+    def _requested(self, request: FlowRequest, now: float) -> None:
+        self.counters.requests += 1
+        whose = request.source, request.eid
+        if whose in self._arrived:
+            self.counters.duplicates += 1
+            return
+        if len(self._offers) >= MAX_OFFERS:
+            self.counters.refused += 1
+            self._reply(request.source, FlowReply(request.eid, 0, -errno.EAGAIN), now)
+            return
+        self._serial += 1
+        flow = Flow(Phase.ANNOUNCED, request.qos.cube, address=request.source, peer_eid=request.eid)
+        flow.offer = self._serial
+        flow.limit = self._timers.at(now + OFFER_LIMIT, lambda now: self._offer_expired(flow, now))
+        self._offers[flow.offer] = self._arrived[whose] = flow
+        self._events.append(Announce(flow.offer, request.name_hash, request.qos, request.data))
+
+    def _offer_expired(self, flow: Flow, now: float) -> None:
+        self.counters.timeouts += 1
+        self._refuse(flow, errno.ETIMEDOUT, now)
+        if flow.phase is Phase.OFFERED:
+            self._events.append(Lost(flow.fd))
+
+    def _replied(self, reply: FlowReply, now: float) -> None:
+        self.counters.replies += 1
+        flow = self._by_eid.get(reply.to)
+        here = flow is not None and flow.address == self.address
+        if flow is None or (here and not reply.response and reply.eid not in self._by_eid):
+            self.counters.unknown += 1
+            return
+        if flow.phase is not Phase.REQUESTED:
+            self.counters.late += 1
+            return
+        if reply.response:
+            self.counters.refused += 1
+            number = known_errno(reply.response)
+            flow.reason = (number, f"member {to_text(flow.address)} refused the flow: {strerror(number)}")
+            self._try_next(flow, now)
+            return
+        self._settle(flow)
+        flow.phase, flow.peer_eid = Phase.ALLOCATED, reply.eid
+        if here:
+            self._events.append(Joined(flow.fd, self._by_eid[reply.eid].fd))
+        else:
+            self._events.append(Connected(flow.fd, flow.peer_eid, flow.address))
+        self._events.append(Granted(flow.fd, reply.data))
+
+    def _updated(self, update: FlowUpdate) -> None:
+        self.counters.updates += 1
+        flow = self._by_eid.get(update.to)
+        if flow is None or flow.phase is not Phase.ALLOCATED:
+            self.counters.unknown += 1
+            return
+        self._events.append(Congestion(flow.fd, update.congestion))
+
+
+def known_errno(response: int) -> int:
+    """The errno that the response of a stranger means: other systems have other numbers, and some send positive ones."""
+    number = abs(response)
+    return number if number in errno.errorcode or ENOTALLOC <= number <= EAUTH else errno.ECONNREFUSED
