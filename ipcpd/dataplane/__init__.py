@@ -3,7 +3,8 @@
 Runs in the IPCP's process; the threads never need the GIL.
 """
 
+from .dt import Dt, DtCounters, FlowCounters
 from .punt import Punt
 from .relay import PortStats, Relay, flow_events
 
-__all__ = ["PortStats", "Punt", "Relay", "flow_events"]
+__all__ = ["Dt", "DtCounters", "FlowCounters", "PortStats", "Punt", "Relay", "flow_events"]

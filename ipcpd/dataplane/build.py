@@ -42,11 +42,53 @@ CDEF = """
     int relay_punt(struct relay *relay, uint32_t fd, struct punt *punt, uint32_t component);
     void relay_events(struct relay *relay, struct punt *punt, uint32_t component);
     void punt_counters(struct punt *punt, uint32_t component, uint64_t *passed, uint64_t *dropped);
+
+    /* dt */
+    #define CUBES ...
+    #define FIB_FDS ...
+    #define FIB_LISTS ...
+    enum fib_function { FIB_SIMPLE, FIB_ALTERNATE, FIB_MULTIPATH };
+    struct fib *fib_create(enum fib_function function, uint32_t count, const uint32_t *addresses, const uint32_t *list,
+                           uint32_t lists, const uint32_t *lengths, const uint32_t *fds);
+    void fib_destroy(struct fib *fib);
+    struct dt_counters {
+        uint64_t received, forwarded, delivered, punted, sent, malformed, expired, no_route, no_room, unknown;
+    };
+    struct dt_flow_counters {
+        uint64_t received, sent, dropped, no_route, marked, updates, limit, slot, level;
+    };
+    struct dt *dt_create(struct relay *relay, struct punt *punt, uint32_t address, uint32_t max_ttl, bool congestion);
+    void dt_destroy(struct dt *dt);
+    int dt_lower(struct dt *dt, uint32_t fd);
+    int dt_upper(struct dt *dt, uint32_t fd, uint64_t eid, uint32_t cube);
+    int dt_peer(struct dt *dt, uint32_t fd, uint64_t eid, uint32_t address);
+    int dt_down(struct dt *dt, uint32_t fd, bool down);
+    void dt_table(struct dt *dt, uint32_t cube, struct fib *fib);
+    int dt_send(struct dt *dt, uint32_t address, uint32_t cube, uint64_t eid, const void *payload, uint32_t length);
+    int dt_congestion(struct dt *dt, uint32_t fd, uint32_t level);
+    void dt_read(struct dt *dt, uint32_t cube, struct dt_counters *counters);
+    int dt_flow_read(struct dt *dt, uint32_t fd, struct dt_flow_counters *counters);
+    uint64_t dt_keepalives(struct dt *dt);
+
+    /* congestion, for tests */
+    struct congestion {
+        uint32_t exponent;
+        uint64_t slot, limit, increment, octets;
+        uint32_t packets, silence;
+        uint16_t level;
+        bool avoiding;
+        uint16_t seen;
+        uint32_t marked;
+    };
+    int64_t congestion_send(struct congestion *c, uint32_t length, int64_t now);
+    void congestion_update(struct congestion *c, uint16_t level);
+    bool congestion_receive(struct congestion *c, uint8_t mark);
 """
 
 INCLUDES = """
     #include "relay.h"
     #include "punt.h"
+    #include "dt.h"
 """
 
 # Loaded by path: at build time the package is not installed yet.
@@ -56,6 +98,8 @@ assert _spec is not None and _spec.loader is not None
 base = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(base)
 
-SOURCES = ("ipcpd/dataplane/src/port.c", "ipcpd/dataplane/src/relay.c", "ipcpd/dataplane/src/punt.c")
+SOURCES = tuple(
+    f"ipcpd/dataplane/src/{name}.c" for name in ("port", "relay", "punt", "fib", "congestion", "dt")
+)
 
 ffi = base.extension("ipcpd.dataplane._ipcp", cdef=CDEF, includes=INCLUDES, sources=SOURCES)

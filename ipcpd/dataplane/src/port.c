@@ -98,6 +98,11 @@ void port_drop(struct port *from, const struct packet *packet)
 
 /* ---- putting ---- */
 
+void port_refuse(struct port *to)
+{
+        count(&to->end->dropped);
+}
+
 uint32_t port_room(struct port *port)
 {
         uint32_t room = budget_room(&port->budget, &port->tx, port->pool);

@@ -107,6 +107,8 @@ bool port_pass(struct port *from, const struct packet *packet, struct port *to);
 void port_free(struct port *from, const struct packet *packet);
 void port_drop(struct port *from, const struct packet *packet); /* counted at `from` */
 
+void port_refuse(struct port *to); /* a packet for it was dropped before it came here: counted */
+
 /* Packets that may be put now. */
 uint32_t port_room(struct port *port);
 

@@ -553,6 +553,12 @@ void relay_role(struct relay *relay, struct port *port, port_serve *serve_it, vo
         activate(relay, port);
 }
 
+void relay_serve(struct relay *relay, struct port *port, port_serve *serve_it)
+{
+        port->serve = serve_it;
+        activate(relay, port);
+}
+
 int relay_add_source(struct relay *relay, struct source *source)
 {
         for (uint32_t s = 0; s < RELAY_SOURCES; s++)

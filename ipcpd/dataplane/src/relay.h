@@ -100,7 +100,8 @@ void relay_unlock(struct relay *relay);
 
 /* With the lock held: */
 struct port *relay_port(struct relay *relay, uint32_t fd);
-void relay_role(struct relay *relay, struct port *port, port_serve *serve, void *role);
+void relay_role(struct relay *relay, struct port *port, port_serve *serve, void *role); /* ends the role before */
+void relay_serve(struct relay *relay, struct port *port, port_serve *serve); /* the same role, served from now on */
 int relay_add_source(struct relay *relay, struct source *source); /* -ENOSPC */
 void relay_remove_source(struct relay *relay, struct source *source);
 

@@ -1,0 +1,166 @@
+"""Data transfer of a unicast IPCP as its control plane sees it (`src/dt.h`; paper 5.3; wire-unicast 1)."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from errno import EINVAL
+from typing import Any, NamedTuple
+
+from ouroboros.errors import error
+
+from ._ipcp import ffi, lib
+from .punt import Punt
+from .relay import Relay
+
+FLOW_ALLOCATOR = 0
+"""Component that gets packets to endpoint id 0."""
+DIRECTORY = 1
+"""Component that gets packets to endpoint id 1."""
+CONGESTION = 4
+"""Component that is to send congestion updates: gets (descriptor of the upper flow, level as two octets)."""
+HEADER = 15
+"""Octets of the header."""
+
+Entries = Mapping[int, Sequence[int]]
+"""For each destination address the descriptors of the lower flows that lead there."""
+
+
+class DtCounters(NamedTuple):
+    """Packets of one QoS cube. The last five were dropped, by reason."""
+
+    received: int
+    """From neighbours."""
+    forwarded: int
+    delivered: int
+    """To flows of the layer."""
+    punted: int
+    """To components of this IPCP."""
+    sent: int
+    """From flows of the layer, and from components."""
+    malformed: int
+    expired: int
+    """The TTL had run out."""
+    no_route: int
+    no_room: int
+    """The next flow, or the component, did not take it."""
+    unknown: int
+    """There is no such endpoint."""
+
+
+class FlowCounters(NamedTuple):
+    """A flow of the layer, in packets."""
+
+    received: int
+    sent: int
+    dropped: int
+    """Received, and not taken by the process."""
+    no_route: int
+    marked: int
+    """Received with a congestion mark."""
+    updates: int
+    """Congestion updates received."""
+    limit: int
+    """Octets that it may send in a time slot."""
+    slot: int
+    """The time slot, ns."""
+    level: int
+    """What the last congestion update said."""
+
+
+class Dt:
+    """Forwards between lower flows, and joins the flows of the layer to them.
+
+    `address` is that of this member, `max_ttl` what packets begin with; `congestion` switches multi-bit ECN on.
+    Close it after the relay.
+    """
+
+    def __init__(self, relay: Relay, punt: Punt, *, address: int, max_ttl: int, congestion: bool) -> None:
+        self._punt = punt  # the packet thread uses it
+        self._dt = lib.dt_create(relay.handle, punt.handle, address, max_ttl, congestion)
+        if self._dt == ffi.NULL:
+            raise MemoryError("no memory for data transfer")
+
+    def lower(self, fd: int) -> None:
+        """This flow leads to a neighbour."""
+        self._check(lib.dt_lower(self._dt, fd), fd)
+
+    def down(self, fd: int, down: bool) -> None:
+        """A lower flow is not to be used, or may be used again: the next packet goes by it, without new tables."""
+        self._check(lib.dt_down(self._dt, fd, down), fd)
+
+    def upper(
+        self, fd: int, *, eid: int, cube: int, peer_eid: int | None = None, peer_address: int = 0
+    ) -> None:
+        """This flow is one of the layer: packets to `eid`, whose low 32 bits are `fd`, are delivered to it.
+
+        Its own packets wait until the peer is known: give it here, or call `peer`.
+        """
+        self._check(lib.dt_upper(self._dt, fd, eid, cube), fd)
+        if peer_eid is not None:
+            self.peer(fd, peer_eid=peer_eid, peer_address=peer_address)
+
+    def peer(self, fd: int, *, peer_eid: int, peer_address: int) -> None:
+        """The other end of a flow of the layer is known."""
+        self._check(lib.dt_peer(self._dt, fd, peer_eid, peer_address), fd)
+
+    def table(self, cube: int, function: int, entries: Entries) -> None:
+        """Replace the forwarding table of a cube, atomically. `function` is a `pff.table.Function`."""
+        lists: dict[tuple[int, ...], int] = {}
+        numbers = array("I", (lists.setdefault(tuple(fds), len(lists)) for fds in entries.values()))
+        addresses = array("I", entries)
+        lengths = array("I", map(len, lists))
+        width = int(lib.FIB_FDS)
+        fds = array("I", (fd for hops in lists for fd in (*hops[:width], *(0,) * (width - len(hops)))))
+        fib = lib.fib_create(
+            function, len(addresses), _view(addresses), _view(numbers), len(lists), _view(lengths), _view(fds)
+        )
+        if fib == ffi.NULL:
+            raise error(ffi.errno, f"the forwarding table of cube {cube} makes no sense")
+        lib.dt_table(self._dt, cube, fib)
+
+    def send(self, dst: int, *, eid: int, payload: bytes, cube: int = 0) -> bool:
+        """Send a packet of a component. False: there is no route, or no room. Raises OSError to our own address."""
+        result = lib.dt_send(self._dt, dst, cube, eid, payload, len(payload))
+        if result == -EINVAL:
+            raise error(EINVAL, f"address {dst:#x} is our own, or there is no cube {cube}")
+        return bool(result == 0)
+
+    def congestion(self, fd: int, level: int) -> bool:
+        """A congestion update for a flow of the layer arrived. False: there is no such flow, or no such policy."""
+        return bool(lib.dt_congestion(self._dt, fd, level) == 0)
+
+    def counters(self) -> tuple[DtCounters, ...]:
+        """Counters by cube."""
+        counters = ffi.new("struct dt_counters *")
+        result = []
+        for cube in range(lib.CUBES):
+            lib.dt_read(self._dt, cube, counters)
+            result.append(DtCounters(*(getattr(counters, name) for name in DtCounters._fields)))
+        return tuple(result)
+
+    def flow_counters(self, fd: int) -> FlowCounters:
+        """Counters of a flow of the layer."""
+        counters = ffi.new("struct dt_flow_counters *")
+        self._check(lib.dt_flow_read(self._dt, fd, counters), fd)
+        return FlowCounters(*(getattr(counters, name) for name in FlowCounters._fields))
+
+    @property
+    def keepalives(self) -> int:
+        """Empty packets that neighbours sent."""
+        return int(lib.dt_keepalives(self._dt))
+
+    def close(self) -> None:
+        """Give everything back; the relay is closed already. May be repeated."""
+        if self._dt != ffi.NULL:
+            lib.dt_destroy(self._dt)
+            self._dt = ffi.NULL
+
+    @staticmethod
+    def _check(result: Any, fd: int) -> None:
+        if result < 0:
+            raise error(-result, f"there is no flow with descriptor {fd} that can be used so")
+
+
+def _view(numbers: array[int]) -> Any:
+    return ffi.from_buffer("uint32_t[]", numbers)
