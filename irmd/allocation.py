@@ -4,7 +4,9 @@ Calls and expiries go in together with `now`; actions come out, and `due` says w
 
     LOCAL_BOUND     somebody bound to the name is between two accepts: up to 1 s
     LOCAL_STARTING  the bound program was started and has not accepted yet: up to 5 s
-    QUERY           the layers have been asked whether they know the name: up to 200 ms
+    QUERY           all layers have been asked at once whether they know the name. The first in order that does
+                    wins. One that has not answered holds up those after it for `grace`, in which the prototype's
+                    would have to answer; after that only while no other knows the name, as long as its type needs.
     REQUESTED       a layer was asked for the flow: until the caller's deadline, or 20 s
     DONE            served, refused, or given up
 
@@ -14,7 +16,7 @@ A request that came from an IPCP (a flow for a local process) is the same machin
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
@@ -37,11 +39,14 @@ class Phase(Enum):
 
 @dataclass(slots=True, frozen=True)
 class Times:
-    """How long each phase may take, in seconds (design section 6, spec/cli-api.md 2.6)."""
+    """How long each phase may take, in seconds (design section 6, spec/cli-api.md 2.6).
+
+    `grace`: how long a layer that knows the name waits for those that are preferred, from the question on.
+    """
 
     bound: float = 1.0
     starting: float = 5.0
-    query: float = 0.2
+    grace: float = 0.2
     layer: float = 20.0
 
 
@@ -76,14 +81,16 @@ class Allocation(Generic[Layer]):
     """One flow being allocated.
 
     `bound`: a process that suits is bound to the name; `startable`: a program can be started for it;
-    `layers`: whom to ask, in order of preference; `deadline`: the caller's own, or None; `unknown`: the
+    `layers`: whom to ask, in order of preference, and `patience` how long each may think; `deadline`: the caller's own, or None; `unknown`: the
     refusal when there is nobody to ask.
     """
 
     __slots__ = (
         "_answers",
+        "_asked",
         "_deadline",
         "_layers",
+        "_patience",
         "_reason",
         "_startable",
         "_times",
@@ -100,6 +107,7 @@ class Allocation(Generic[Layer]):
         bound: bool,
         startable: bool,
         layers: Sequence[Layer],
+        patience: Callable[[Layer], float],
         deadline: float | None,
         unknown: Fail,
         times: Times,
@@ -109,6 +117,8 @@ class Allocation(Generic[Layer]):
         self.bound = bound
         self._startable = startable
         self._layers = tuple(layers)
+        self._patience = patience
+        self._asked = 0.0
         self._answers: dict[Layer, bool] = {}
         self._deadline = deadline
         self._reason = unknown
@@ -167,7 +177,7 @@ class Allocation(Generic[Layer]):
         if self.phase is not Phase.QUERY:
             return []
         self._answers[layer] = known
-        return self._choose(now, final=False)
+        return self._choose(now)
 
     def refused(self, error: int, text: str) -> list[object]:
         """The layer, or the far end, refused."""
@@ -198,7 +208,7 @@ class Allocation(Generic[Layer]):
             )
             return self._ask(now)
         if self.phase is Phase.QUERY:
-            return self._choose(now, final=True)
+            return self._choose(now)
         if self.phase is Phase.REQUESTED:
             return self._fail(
                 Fail(
@@ -223,18 +233,24 @@ class Allocation(Generic[Layer]):
     def _ask(self, now: float) -> list[object]:
         if not self._layers:
             return self._fail(self._reason)
-        self._enter(Phase.QUERY, now + self._times.query)
+        self._asked = now
+        self._enter(Phase.QUERY, now + self._patience(self._layers[0]))
         return [Ask(self._layers)]
 
-    def _choose(self, now: float, *, final: bool) -> list[object]:
-        """The first layer, in order, that knows the name; one that has not answered holds up those after it."""
+    def _choose(self, now: float) -> list[object]:
+        """The first layer, in order, that knows the name, unless one before it still has time to answer."""
+        found = any(self._answers.values())
         for layer in self._layers:
             known = self._answers.get(layer)
             if known:
                 self._enter(Phase.REQUESTED, now + self._times.layer)
                 return [AskForFlow(layer)]
-            if known is None and not final:
-                return []
+            if known is None:
+                patience = self._patience(layer)
+                limit = self._asked + (min(patience, self._times.grace) if found else patience)
+                if now < limit:
+                    self._until = limit
+                    return []
         return self._fail(self._reason)
 
     def _fail(self, reason: Fail) -> list[object]:

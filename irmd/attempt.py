@@ -1,7 +1,7 @@
 """The shell around one `Allocation`: its timer, its questions to IPCPs, its half-made flow.
 
-`AppAttempt` is a flow that a process of this system asked for, `Arrival` one that an IPCP announced for a
-name of this system. Whatever was made is taken back on every way out but success.
+`AppAttempt` is a flow that a process of this system asked for (for one that an IPCP announced see arrivals.py).
+Whatever was made is taken back on every way out but success.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from .acceptor import Acceptor
     from .broker import Broker
-    from .connection import Connection
     from .flow import Flow
     from .process import Process
     from .request import Request
@@ -81,7 +80,7 @@ class Attempt:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self.broker.leave(self)
+        self.broker.waiting.leave(self)
 
     def _wait(self) -> None:
         if self._timer is not None:
@@ -91,9 +90,9 @@ class Attempt:
         if due is None:
             return
         if self.machine.waits_locally:
-            self.broker.queue(self)
+            self.broker.waiting.enter(self)
         else:
-            self.broker.leave(self)
+            self.broker.waiting.leave(self)
         self._timer = self.broker.loop.call_at(due, self._expired)
 
     def _expired(self) -> None:
@@ -117,7 +116,7 @@ class Attempt:
 class AppAttempt(Attempt):
     """A flow that a process asked for: first from a local process, then over a layer."""
 
-    __slots__ = ("_flow", "_joining", "_qos", "_request")
+    __slots__ = ("_flow", "_header", "_joining", "_qos", "_request")
 
     def __init__(
         self,
@@ -134,6 +133,8 @@ class AppAttempt(Attempt):
         self._request = request
         self._qos = qos
         self._joining = joining
+        self._header = b""
+        """Of the handshake; a flow to a broadcast layer has none."""
         self._flow: Flow | None = broker.flows.create(Step.ALLOC)
         self._flow.name = name
         self._flow.qos = qos
@@ -151,13 +152,13 @@ class AppAttempt(Attempt):
 
     def fail(self, error: int, text: str) -> None:
         self._drop_flow()
-        self.broker.fail(self._request, error, text)
+        self.broker.requests.fail(self._request, error, text)
 
     def ask(self, layers: tuple[Ipcp, ...]) -> None:
         for ipcp in layers:
             envelope = Envelope()
             envelope.ipcp_query.hash = name_hash(ipcp.hash, self.name)
-            ipcp.session.request(envelope, partial(self._answered, ipcp), timeout=self.broker.times.query)
+            ipcp.session.request(envelope, partial(self._answered, ipcp), timeout=ipcp.query_time)
 
     def _answered(self, ipcp: Ipcp, reply: Envelope | None, _fds: list[int]) -> None:
         known = reply is not None and not reply.error and ipcp.operational
@@ -191,6 +192,8 @@ class AppAttempt(Attempt):
         self.broker.requested[flow] = self  # before it is sent: the answer may overtake its reply (trap 27)
         envelope = Envelope()
         body = envelope.ipcp_flow_join if self._joining else envelope.ipcp_flow_alloc
+        if not self._joining:
+            self._header = envelope.ipcp_flow_alloc.data = self.broker.oap.request()
         body.dst = name_hash(ipcp.hash, self.name)
         body.qos.CopyFrom(self._qos)
         body.uid = request.process.peer.uid
@@ -216,6 +219,14 @@ class AppAttempt(Attempt):
             text = reply.text or f'the flow to "{self.name}" was refused by the other side'
             self.run(self.machine.refused(reply.response, text))
             return
+        data = b""
+        if not self._joining:
+            try:
+                agreed = self.broker.oap.complete(self._header, reply.data, self.name, flow.layer)
+            except Refused as refused:
+                self.run(self.machine.refused(refused.errno, refused.text))
+                return
+            flow.extensions, data = agreed.extensions, agreed.data
         self.machine.served()
         self.stop()
         del self.broker.requested[flow]
@@ -223,7 +234,7 @@ class AppAttempt(Attempt):
         flow.step(Step.GRANT)
         flow.mpl_ms = reply.mpl_ms
         flow.max_packet = min(reply.max_packet or flow.max_packet, flow.max_packet)
-        self.broker.grant(self._request, flow, 0, reply.data)
+        self.broker.requests.grant(self._request, flow, 0, data)
 
     def gave_up(self) -> None:
         """The IPCP deallocated the flow before it answered."""
@@ -251,42 +262,3 @@ class AppAttempt(Attempt):
         elif not flow.ends:  # it never came to memory
             flow.step(Step.REFUSE)
             self.broker.flows.forget(flow)
-
-
-class Arrival(Attempt):
-    """A flow for a local process, announced by an IPCP (spec/irm-rpc.md 6.3)."""
-
-    __slots__ = ("_connection", "_envelope")
-
-    def __init__(
-        self,
-        broker: Broker,
-        entry: Name,
-        machine: Allocation[Ipcp],
-        connection: Connection,
-        envelope: Envelope,
-    ) -> None:
-        super().__init__(broker, entry.name, entry, machine)
-        self._connection = connection
-        self._envelope = envelope
-
-    def suits(self, process: Process) -> bool:
-        return process is not self._connection.process
-
-    def serve(self, acceptor: Acceptor) -> None:
-        self.machine.served()
-        self.stop()
-        self.broker.arrive(self._connection, self._envelope, self.name, acceptor)
-
-    def fail(self, error: int, text: str) -> None:
-        self._connection.session.refuse(self._envelope, error, text)
-
-    def give_up(self) -> None:
-        """The IPCP has ended."""
-        self.machine.cancel()
-        self.stop()
-
-    @property
-    def connection(self) -> Connection:
-        """The connection of the IPCP that announced it."""
-        return self._connection

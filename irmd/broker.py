@@ -1,6 +1,7 @@
 """Flow allocation, acceptance and deallocation (paper 2.11, 2.12.2; spec/irm-rpc.md 6).
 
-The shell around the registry, the allocation machines and shared memory. Everything happens inside the
+The shell around the registry, the allocation machines and shared memory: who asks and who accepts on this system
+(what IPCPs announce is in arrivals.py), and how flows end. Everything happens inside the
 reader callback of a connection: a flow between two local processes is made and answered without a task or a
 future in between.
 """
@@ -14,31 +15,27 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ouroboros.errors import EIPCP, ENAME
-from ouroboros.rpc.messages_pb2 import (
-    Envelope,
-    FlowAccept,
-    FlowAlloc,
-    FlowJoin,
-    QosSpec,
-    SegmentGone,
-)
+from ouroboros.errors import EIPCP
+from ouroboros.rpc.messages_pb2 import Envelope, FlowAlloc, QosSpec, SegmentGone
 
 from .acceptor import Acceptor
 from .allocation import Allocation, Fail, Times
-from .attempt import AppAttempt, Arrival, Attempt
+from .arrivals import Arrivals
+from .attempt import AppAttempt
 from .endpoints import Endpoints
 from .flow import Flow, FlowTable, State, Step
-from .ipcp import RESPONSE_TIME, Ipcp
+from .ipcp import Ipcp
 from .layers import broadcast, layers_for, nobody
-from .memory import FlowEvent, raise_pending
 from .refused import Refused
 from .registry import Name, ProgramBinding, Registry, check_name
 from .request import Request
+from .requests import Requests
+from .waiting import Waiting
 
 if TYPE_CHECKING:
     from .connection import Connection
     from .memory import Memory
+    from .oap.oap import Oap
     from .process import Process
     from .superserver import SuperServer
 
@@ -67,6 +64,7 @@ class Broker:
         max_flows: int,
         times: Times,
         trusts: Callable[[int], bool],
+        oap: Oap,
     ) -> None:
         self.loop = loop
         self.registry = registry
@@ -80,82 +78,10 @@ class Broker:
         self._ipcps = ipcps
         self._trusts = trusts
         self._system_pool = memory.pool(0, trusted=True)
-        self._waiting: dict[Name, dict[Attempt, None]] = {}
-        self.stopping = False
-
-    # ------------------------------------------------------------ requests
-
-    def _begin(
-        self, connection: Connection, envelope: Envelope, body: FlowAlloc | FlowAccept | FlowJoin
-    ) -> Request:
-        """Reserve a descriptor. An asynchronous request is answered with it at once."""
-        process = connection.process
-        if process is None:
-            raise Refused(errno.EPERM, "only a process that said Hello as an application has flows")
-        if self.stopping:
-            raise Refused(errno.ESHUTDOWN, "the IRMd is stopping")
-        fd = process.fds.take()
-        if fd is None:
-            raise Refused(
-                errno.EBADF,
-                f"{process} has all its flow descriptors in use; see descriptors in table [irmd] of the configuration",
-            )
-        timeout = body.timeout_ns / 1e9 if body.HasField("timeout_ns") else None
-        if body.asynchronous and not timeout:
-            timeout = None  # zero is how the API asks for an asynchronous allocation
-        request = Request(connection, process, envelope.id, fd, body.asynchronous, timeout)
-        if body.asynchronous:
-            process.pending[fd] = request
-            answer = Envelope()
-            answer.flow_pending.fd = fd
-            connection.session.reply(envelope, answer)
-        else:
-            connection.requests[envelope.id] = request
-        return request
-
-    def grant(self, request: Request, flow: Flow, side: int, data: bytes = b"") -> None:
-        """The request has its flow: tell the process, then raise ALLOC if it did not wait."""
-        request.settle()
-        session = request.connection.session
-        answer = Envelope()
-        if not request.asynchronous:
-            request.connection.requests.pop(request.id, None)
-            fds = self.endpoints.describe(flow, side, answer.flow_endpoint, data)
-            answer.id = request.id
-            answer.reply = True
-            session.send(answer, fds)
-            return
-        request.process.pending.pop(request.fd, None)
-        answer.flow_done.fd = request.fd
-        fds = self.endpoints.describe(flow, side, answer.flow_done.endpoint, data)
-        session.send(answer, fds)
-        if flow.memory is not None:
-            flow.memory.raise_event(side, FlowEvent.ALLOC)
-
-    def fail(self, request: Request, error: int, text: str) -> None:
-        """The request gets no flow. An asynchronous one keeps its descriptor until the process gives it back."""
-        request.settle()
-        session, process = request.connection.session, request.process
-        if not request.asynchronous:
-            request.connection.requests.pop(request.id, None)
-            process.fds.give_back(request.fd)
-            session.send(Envelope(id=request.id, reply=True, error=error, text=text))
-            return
-        answer = Envelope()
-        answer.flow_done.fd = request.fd
-        answer.flow_done.error = error
-        answer.flow_done.text = text
-        session.send(answer)
-        events = process.events.get(process.pool.id)
-        if events is not None:
-            raise_pending(events, request.fd)
-
-    def cancel(self, connection: Connection, number: int) -> None:
-        """The process gave up a request; one that was answered already has nothing to cancel."""
-        request = connection.requests.get(number)
-        if request is not None and request.undo is not None:
-            request.undo()
-            self.fail(request, errno.EINTR, "given up")
+        self.oap = oap
+        self.requests = Requests(self.endpoints)
+        self.waiting = Waiting()
+        self.arrivals = Arrivals(self)
 
     # ------------------------------------------------------------ alloc
 
@@ -163,7 +89,7 @@ class Broker:
         """A process asks for a flow to a name."""
         body = envelope.flow_alloc
         entry = self.registry.names.get(body.dst)
-        request = self._begin(connection, envelope, body)
+        request = self.requests.begin(connection, envelope, body)
         process = request.process
         if process.ipcp is None and not body.layer and entry is not None:
             acceptor = entry.pick(partial(self.may_be_direct, process))
@@ -175,7 +101,7 @@ class Broker:
                 check_name(body.dst)
             attempt = self._attempt(request, body, entry)
         except Refused as refused:
-            self.fail(request, refused.errno, refused.text)
+            self.requests.fail(request, refused.errno, refused.text)
             return
         attempt.run(attempt.machine.begin(self.loop.time()))
 
@@ -192,6 +118,7 @@ class Broker:
             bound=bound,
             startable=startable,
             layers=layers,
+            patience=lambda ipcp: ipcp.query_time,
             deadline=None if request.timeout is None else self.loop.time() + request.timeout,
             unknown=nobody(body.dst, body.layer, entry, layers),
             times=self.times,
@@ -217,7 +144,7 @@ class Broker:
                 flow, request.process, request.fd, acceptor.process, acceptor.request.fd, pool
             )
         except (OSError, MemoryError) as error:
-            self.fail(request, errno.ENOMEM, f"no shared memory for another flow: {error}")
+            self.requests.fail(request, errno.ENOMEM, f"no shared memory for another flow: {error}")
             return
         self.registry.end_accept(acceptor)
         flow.step(Step.GRANT)
@@ -226,29 +153,30 @@ class Broker:
         flow.qos.CopyFrom(qos)
         flow.mpl_ms = DIRECT_MPL_MS
         flow.max_packet = self.endpoints.max_packet(pool)
-        self.grant(acceptor.request, flow, 1)
-        self.grant(request, flow, 0)
+        self.requests.grant(acceptor.request, flow, 1)
+        self.requests.grant(request, flow, 0)
 
     # ------------------------------------------------------------ join
 
     def flow_join(self, connection: Connection, envelope: Envelope) -> None:
         """A process joins a broadcast layer (spec/irm-rpc.md 6.5)."""
         body = envelope.flow_join
-        request = self._begin(connection, envelope, body)
+        request = self.requests.begin(connection, envelope, body)
         try:
-            ipcp = broadcast(self._ipcps.values(), body.layer)
+            ipcp = broadcast(self._ipcps.values(), request.process, body.layer)
             machine = Allocation(
                 body.layer,
                 bound=False,
                 startable=False,
                 layers=[ipcp],
+                patience=lambda ipcp: ipcp.query_time,
                 deadline=None if request.timeout is None else self.loop.time() + request.timeout,
                 unknown=Fail(EIPCP, f'no layer "{body.layer}"'),
                 times=self.times,
             )
             attempt = AppAttempt(self, body.layer, None, machine, request, body.qos, joining=True)
         except Refused as refused:
-            self.fail(request, refused.errno, refused.text)
+            self.requests.fail(request, refused.errno, refused.text)
             return
         attempt.run(machine.begin_requested(self.loop.time()))
 
@@ -256,14 +184,14 @@ class Broker:
 
     def flow_accept(self, connection: Connection, envelope: Envelope) -> None:
         """A process waits for a flow to any name it is bound to; bound to none it waits until it is."""
-        request = self._begin(connection, envelope, envelope.flow_accept)
+        request = self.requests.begin(connection, envelope, envelope.flow_accept)
         try:
             acceptor = self._accepting(request)
         except Refused as refused:
-            self.fail(request, refused.errno, refused.text)
+            self.requests.fail(request, refused.errno, refused.text)
             return
         self.superserver.accepted(request.process)
-        if self._waiting and self._serve(acceptor):
+        if self.waiting and self.waiting.serve(acceptor):
             return
         if request.timeout is not None:
             request.timer = self.loop.call_later(request.timeout, self._accept_expired, request)
@@ -275,26 +203,26 @@ class Broker:
         request.undo = partial(self._give_up_accept, acceptor)
         return acceptor
 
-    def _serve(self, acceptor: Acceptor) -> bool:
-        """Serve the allocation that has waited longest for one of the names of an accept."""
-        for name in acceptor.process.names:
-            for attempt in self._waiting.get(name, ()):
-                if attempt.suits(acceptor.process):
-                    attempt.serve(acceptor)
-                    return True
-        return False
+    def accept_again(self, request: Request) -> None:
+        """An accept goes back to waiting."""
+        try:
+            acceptor = self._accepting(request)
+        except Refused as refused:
+            self.requests.fail(request, refused.errno, refused.text)
+            return
+        self.waiting.serve(acceptor)
 
     def bound(self, process: Process) -> None:
         """A process was bound to another name: its accepts may serve those who wait for that."""
         for acceptor in list(process.accepts):
             if acceptor in process.accepts:
-                self._serve(acceptor)
+                self.waiting.serve(acceptor)
 
     def _accept_expired(self, request: Request) -> None:
         request.timer = None
         if request.undo is not None:
             request.undo()
-            self.fail(request, errno.ETIMEDOUT, "no flow arrived in the time given")
+            self.requests.fail(request, errno.ETIMEDOUT, "no flow arrived in the time given")
 
     def _give_up_accept(self, acceptor: Acceptor) -> None:
         if acceptor in acceptor.process.accepts:
@@ -306,120 +234,17 @@ class Broker:
             flow.step(Step.REFUSE)
             self.flows.forget(flow)
 
-    # ------------------------------------------------------------ queue of those who wait
-
-    def queue(self, attempt: Attempt) -> None:
-        """An allocation waits for an accept of its name."""
-        if attempt.entry is not None:
-            self._waiting.setdefault(attempt.entry, {})[attempt] = None
-
-    def leave(self, attempt: Attempt) -> None:
-        """It does so no longer."""
-        if attempt.entry is None:
-            return
-        waiting = self._waiting.get(attempt.entry)
-        if waiting is not None:
-            waiting.pop(attempt, None)
-            if not waiting:
-                del self._waiting[attempt.entry]
-
     def recheck(self, entry: Name) -> None:
-        """Somebody was unbound from a name, or it was destroyed: those who wait for nobody go on."""
-        for attempt in list(self._waiting.get(entry, ())):
-            if not any(attempt.suits(process) for process in entry.processes):
-                attempt.run(attempt.machine.bound_gone(self.loop.time()))
+        """Somebody was unbound from a name, or it was destroyed."""
+        self.waiting.recheck(entry, self.loop.time())
 
     def start_failed(self, name: str, error: int, text: str) -> None:
         """A program that was started will not accept."""
         entry = self.registry.names.get(name)
-        if entry is None:
-            return
-        for attempt in list(self._waiting.get(entry, ())):
-            attempt.run(attempt.machine.start_failed(self.loop.time(), error, text))
+        if entry is not None:
+            self.waiting.start_failed(entry, self.loop.time(), error, text)
 
     # ------------------------------------------------------------ from IPCPs
-
-    def ipcp_flow_req(self, connection: Connection, envelope: Envelope) -> None:
-        """An IPCP announces a flow to a name of this system."""
-        ipcp, body = connection.ipcp, envelope.ipcp_flow_req
-        if ipcp is None or ipcp.process is None:
-            raise Refused(errno.EPERM, "only an IPCP announces flows")
-        if self.stopping:
-            raise Refused(errno.ESHUTDOWN, "the IRMd is stopping")
-        entry = self.registry.by_hash(ipcp.hash, body.hash)
-        if entry is None:
-            raise Refused(ENAME, f"no name of this system has the hash {body.hash.hex()}")
-        acceptor = entry.pick(lambda process: process is not ipcp.process)
-        if acceptor is not None:
-            self.arrive(connection, envelope, entry.name, acceptor)
-            return
-        machine: Allocation[Ipcp] = Allocation(
-            entry.name,
-            bound=any(process is not ipcp.process for process in entry.processes),
-            startable=entry.startable() is not None,
-            layers=(),
-            deadline=None,
-            unknown=Fail(ENAME, f'nothing is bound to "{entry.name}" at the other side'),
-            times=self.times,
-        )
-        arrival = Arrival(self, entry, machine, connection, envelope)
-        arrival.run(machine.begin(self.loop.time()))
-
-    def arrive(self, connection: Connection, envelope: Envelope, name: str, acceptor: Acceptor) -> None:
-        """Somebody accepts a flow that an IPCP announced: the IPCP gets its end, then the response; when it
-        has taken both, the accept is answered."""
-        ipcp, body, flow = connection.ipcp, envelope.ipcp_flow_req, acceptor.flow
-        assert ipcp is not None and ipcp.process is not None
-        provider, pool = ipcp.process, acceptor.process.pool
-        fd = provider.fds.take()
-        if fd is None:
-            connection.session.refuse(
-                envelope, errno.EBADF, f'IPCP "{ipcp.name}" has no flow descriptor left'
-            )
-            return
-        try:
-            self.endpoints.open(flow, acceptor.process, acceptor.request.fd, provider, fd, pool)
-        except (OSError, MemoryError) as error:
-            provider.fds.give_back(fd)
-            connection.session.refuse(envelope, errno.ENOMEM, f"no shared memory for another flow: {error}")
-            return
-        self.registry.end_accept(acceptor)
-        flow.name, flow.layer, flow.ipcp = name, ipcp.layer, ipcp
-        flow.qos = QosSpec()
-        flow.qos.CopyFrom(body.qos)
-        flow.mpl_ms = body.mpl_ms
-        largest = self.endpoints.max_packet(pool)
-        flow.max_packet = min(body.max_packet or largest, largest)
-        answer = Envelope()
-        fds = self.endpoints.describe(flow, 1, answer.flow_endpoint)
-        connection.session.reply(envelope, answer, fds)
-        response = Envelope()
-        response.ipcp_flow_alloc_resp.fd = fd
-        connection.session.request(
-            response, partial(self._responded, acceptor, body.data), timeout=RESPONSE_TIME
-        )
-
-    def _responded(self, acceptor: Acceptor, data: bytes, reply: Envelope | None, _fds: list[int]) -> None:
-        flow, request = acceptor.flow, acceptor.request
-        if request.done:
-            return  # given up meanwhile, which has closed our end
-        if reply is not None and not reply.error and flow.state is State.ACCEPT_PENDING:
-            flow.step(Step.GRANT)
-            self.grant(request, flow, 0, data)
-            return
-        # The requester has gone, or the IPCP: not the concern of a server, which goes on waiting.
-        log.debug("flow %d to %s ended before it was accepted", flow.id, flow.name)
-        self.endpoints.close(flow, 0, orderly=False)
-        self._again(request)
-
-    def _again(self, request: Request) -> None:
-        """An accept goes back to waiting."""
-        try:
-            acceptor = self._accepting(request)
-        except Refused as refused:
-            self.fail(request, refused.errno, refused.text)
-            return
-        self._serve(acceptor)
 
     def ipcp_flow_alloc_reply(self, connection: Connection, envelope: Envelope) -> None:
         """An IPCP tells the outcome of an allocation it was asked for."""
@@ -493,13 +318,7 @@ class Broker:
         process = connection.process
         assert process is not None
         process.gone = True
-        for request in [*connection.requests.values(), *process.pending.values()]:
-            if request is not None:
-                if request.undo is not None:
-                    request.undo()
-                request.settle()
-        connection.requests.clear()
-        process.pending.clear()
+        self.requests.abandon(connection)
         names = list(process.names)
         self.registry.depart(process)
         for name in names:
@@ -516,10 +335,7 @@ class Broker:
         for flow, attempt in list(self.requested.items()):
             if flow.ipcp is ipcp:
                 attempt.layer_gone(ipcp)
-        for waiting in list(self._waiting.values()):
-            for other in list(waiting):
-                if isinstance(other, Arrival) and other.connection is connection:
-                    other.give_up()
+        self.arrivals.gone(connection)
 
     def _announce(self, message: SegmentGone) -> None:
         """Tell every process that has mapped one of these objects to let go of it."""

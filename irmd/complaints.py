@@ -1,7 +1,7 @@
-"""Complaints about processes, in the log: as many as help, and no more than a hostile one could want.
+"""Complaints about processes and peers, in the log: as many as help, and no more than a hostile one could want.
 
-Runs on the IRMd's loop. Of each user at most BURST lines are written in PERIOD seconds; what was left out is counted,
-and told with the first line of the next period.
+Runs on the IRMd's loop. About one culprit at most BURST lines are written in PERIOD seconds; what was left out is
+counted, and told with the first line of the next period.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 BURST = 20
 PERIOD = 10.0
-_USERS = 1024  # beyond, the oldest is forgotten
+_CULPRITS = 1024  # beyond, the oldest is forgotten
 
 
 @dataclass(slots=True)
@@ -23,24 +23,24 @@ class _Window:
 
 
 class Complaints:
-    """Warnings caused by the processes of a user. `clock` tells seconds."""
+    """Warnings about culprits, e.g. "processes of uid 1000". `clock` tells seconds."""
 
     def __init__(self, log: logging.Logger, clock: Callable[[], float]) -> None:
         self._log = log
         self._clock = clock
-        self._windows: dict[int, _Window] = {}
+        self._windows: dict[str, _Window] = {}
 
-    def warn(self, uid: int, text: str, *args: object) -> None:
-        """Log a warning, unless this user has caused enough of them lately."""
+    def warn(self, about: str, text: str, *args: object) -> None:
+        """Log a warning, unless there were enough of them about the same culprit lately."""
         now = self._clock()
-        window = self._windows.get(uid)
+        window = self._windows.get(about)
         if window is None or now - window.since >= PERIOD:
             if window is not None and window.dropped:
-                self._log.warning("%d more complaints about processes of uid %d", window.dropped, uid)
-            self._windows.pop(uid, None)
-            while len(self._windows) >= _USERS:
+                self._log.warning("%d more complaints about %s", window.dropped, about)
+            self._windows.pop(about, None)
+            while len(self._windows) >= _CULPRITS:
                 del self._windows[next(iter(self._windows))]
-            window = self._windows[uid] = _Window(now)
+            window = self._windows[about] = _Window(now)
         if window.lines >= BURST:
             window.dropped += 1
             return

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from .allocation import Times
 from .broker import Broker
+from .complaints import Complaints
 from .config import Config
 from .configure import apply
 from .ipcps import Ipcps
 from .manager import Manager
 from .memory import Memory
 from .notify import notify
+from .oap.oap import Oap
 from .peer import managers_gid
 from .readout import Readout
 from .refused import Refused
@@ -64,6 +66,7 @@ class Irmd:
             max_flows=settings.flows,
             times=Times(),
             trusts=self._trusts,
+            oap=Oap(Complaints(logging.getLogger("irmd/oap"), loop.time)),
         )
         self._superserver = SuperServer(
             loop,
@@ -120,7 +123,7 @@ class Irmd:
         it knows; ours learn from their connection that the system has gone, and may outlive it.
         """
         notify("STOPPING=1")
-        self.broker.stopping = True
+        self.broker.requests.stopping = True
         self.ipcps.stopping = True
         self.server.stop_listening()
         grace = self._config.settings.grace

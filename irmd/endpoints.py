@@ -10,10 +10,11 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ouroboros.flow_event import FlowEvent
 from ouroboros.rpc.messages_pb2 import Envelope, FlowEndpoint, Resource, SegmentGone
 
 from .flow import End, Flow, FlowTable, State, Step
-from .memory import FlowEvent
+
 
 if TYPE_CHECKING:
     from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
@@ -156,6 +157,7 @@ class Endpoints:
             endpoint.qos.CopyFrom(flow.qos)
         endpoint.mpl_ms = flow.mpl_ms
         endpoint.max_packet = flow.max_packet
+        endpoint.extensions.extend(sorted(flow.extensions))
         if data:
             endpoint.data = data
         process = mine.process

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from ouroboros.flow_event import FlowEvent
+
 from .refused import Refused
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from .memory import Events, FlowMemory, Pool
     from .process import Process
 
+_TOLD = FlowEvent.DOWN | FlowEvent.UP | FlowEvent.PEER
 FIRST_FD = 64
 """The first flow descriptor of a process (paper 5.3: lower ones are for the components of an IPCP)."""
 
@@ -141,12 +144,22 @@ class Flow:
     down: bool = False
     ipcp: Ipcp | None = None
     """IPCP that provides it; None for a direct flow."""
+    extensions: frozenset[int] = frozenset()
+    """What the allocation handshake agreed on, by type."""
     confirming: bool = False
     """The IPCP has been told to forget its end, and has not answered yet."""
 
     def step(self, step: Step) -> None:
         """Take one step of the table. Raises IllegalTransition."""
         self.state = advance(self.state, step)
+
+    def tell(self, events: int) -> None:
+        """Its layer says what has become of it: whoever has side 0 learns it. Raises ValueError."""
+        if not events or events & ~_TOLD or events & FlowEvent.UP and events != FlowEvent.UP:
+            raise ValueError(f"{events:#x} is not DOWN, UP, or PEER of a flow")
+        assert self.memory is not None
+        self.down = events != FlowEvent.UP
+        self.memory.raise_event(0, FlowEvent(events))
 
 
 class FlowTable:

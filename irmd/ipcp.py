@@ -7,6 +7,7 @@ import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ouroboros.rpc.codec import close_fds
 from ouroboros.rpc.messages_pb2 import (
     ETH_DIX,
     ETH_LLC,
@@ -16,6 +17,7 @@ from ouroboros.rpc.messages_pb2 import (
     UDP4,
     UDP6,
     UNICAST,
+    Cancel,
     Envelope,
     IpcpInfo,
     IpcpType,
@@ -43,6 +45,18 @@ DISCONNECT_TIME = 0.5
 # The prototype gives these two 0.5 s and, when that passes on a busy system, is left with half a flow.
 RESPONSE_TIME = 5.0
 JOIN_TIME = 5.0
+READOUT_TIME = 5.0
+
+QUERY_TIME: dict[int, float] = {
+    LOCAL: 0.5,
+    UNICAST: 3.5,  # its directory asks one member after the other, for 3 s
+    ETH_LLC: 2.5,  # these wait 2 s for somebody on the link
+    ETH_DIX: 2.5,
+    UDP4: 2.5,  # resolvers are slow
+    UDP6: 2.5,
+    RAPTOR: 2.5,
+}
+"""Seconds that a layer may think about whether it knows a name; the prototype's IRMd waits 0.2 s for any."""
 
 _TYPE_WORDS: dict[int, str] = {
     int(number): name.lower().replace("_", "-") for name, number in IpcpType.items()
@@ -71,6 +85,15 @@ class Ipcp:
     state: str = "init"
     layer: str = ""
     hash: int = SHA3_256
+    joining: str | None = None
+    """The layer that it is enrolling in, empty when any will do; None when it is not."""
+    progress: str = ""
+    """What is being tried again, and why."""
+
+    @property
+    def query_time(self) -> float:
+        """Seconds that it may think about whether its layer knows a name."""
+        return QUERY_TIME.get(self.type, 0.5)
 
     @property
     def operational(self) -> bool:
@@ -86,12 +109,29 @@ class Ipcp:
             layer=self.layer,
             hash=self.hash,  # type: ignore[arg-type]
             state=self.state,
+            progress=self.progress,
         )
 
     async def ask(self, envelope: Envelope, what: str, timeout: float) -> Envelope:
-        """Ask the IPCP to do something. Raises Refused with its error, or when it does not answer in time."""
-        reply = await self.session.call(envelope, timeout=timeout)
+        """Ask the IPCP to do something. Raises Refused with its error, or when it does not answer in time.
+
+        When nobody waits for the answer any more, the IPCP is told to give up.
+        """
+        answer: asyncio.Future[Envelope | None] = asyncio.get_running_loop().create_future()
+
+        def answered(reply: Envelope | None, fds: list[int]) -> None:
+            close_fds(fds)
+            if not answer.done():
+                answer.set_result(reply)
+
+        number = self.session.request(envelope, answered, timeout=timeout)
+        try:
+            reply = await answer
+        except asyncio.CancelledError:
+            self.session.send(Envelope(cancel=Cancel(id=number)))
+            raise
         if reply is None:
+            self.session.send(Envelope(cancel=Cancel(id=number)))
             raise self.silent(what, timeout)
         if reply.error:
             raise Refused(reply.error, reply.text or f'IPCP "{self.name}" cannot {what}')

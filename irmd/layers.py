@@ -19,18 +19,31 @@ if TYPE_CHECKING:
 
 
 def layers_for(ipcps: Iterable[Ipcp], process: Process, layer: str) -> list[Ipcp]:
-    """The IPCPs to ask, in order of preference; never one that depends on the asking IPCP (paper 2.8:
-    the order between IPCPs is strict)."""
+    """The IPCPs to ask, in order of preference; for an IPCP, none that may not carry its flows."""
     found = [
         ipcp
         for ipcp in ipcps
         if ipcp.operational
         and ipcp.type in QUERY_ORDER
         and (not layer or ipcp.layer == layer)
-        and not (process.ipcp is not None and depends(ipcp, process.ipcp))
+        and may_carry(ipcp, process)
     ]
     found.sort(key=lambda ipcp: (QUERY_ORDER.index(ipcp.type), ipcp.pid))
     return found
+
+
+def may_carry(ipcp: Ipcp, process: Process) -> bool:
+    """Whether a flow of `process` may go over `ipcp`.
+
+    The order between IPCPs is strict (paper 2.8): an IPCP never uses its own layer, through whichever member, nor an
+    IPCP that has a flow over it. What happens on other systems is not known here.
+    """
+    user = process.ipcp
+    if user is None:
+        return True
+    if ipcp.type == user.type and ipcp.layer and ipcp.layer in (user.layer, user.joining):
+        return False
+    return not depends(ipcp, user)
 
 
 def depends(ipcp: Ipcp, on: Ipcp) -> bool:
@@ -52,11 +65,11 @@ def depends(ipcp: Ipcp, on: Ipcp) -> bool:
     return False
 
 
-def broadcast(ipcps: Iterable[Ipcp], layer: str) -> Ipcp:
-    """The member of a broadcast layer on this system. Raises Refused."""
+def broadcast(ipcps: Iterable[Ipcp], process: Process, layer: str) -> Ipcp:
+    """The member of a broadcast layer on this system that `process` may join it by. Raises Refused."""
     members = [ipcp for ipcp in ipcps if ipcp.operational and ipcp.layer == layer]
     for ipcp in members:
-        if ipcp.type == BROADCAST:
+        if ipcp.type == BROADCAST and may_carry(ipcp, process):
             return ipcp
     if members:
         raise Refused(

@@ -49,6 +49,12 @@ PATH_MAX = 4096  # octets of a path, as for the kernel
 _ACCEPT_BURST = 16
 _ACCEPT_PAUSE = 0.2  # s without accepting when descriptors have run out
 
+
+def culprit(peer: Peer) -> str:
+    """Whom complaints about a process are about."""
+    return f"processes of uid {peer.uid}"
+
+
 FlowHandler = Callable[[Connection, Envelope], None]
 
 
@@ -95,7 +101,8 @@ class Server:
             "flow_join": broker.flow_join,
             "cancel": self._cancel,
             "bye": lambda connection, envelope: None,  # the end of the connection follows
-            "ipcp_flow_req": broker.ipcp_flow_req,
+            "ipcp_flow_req": broker.arrivals.flow_req,
+            "ipcp_flow_event": broker.arrivals.flow_event,
             "ipcp_flow_alloc_reply": broker.ipcp_flow_alloc_reply,
             "ipcp_state": self._ipcp_state,
         }
@@ -135,7 +142,11 @@ class Server:
             count = self._per_uid.get(peer.uid, 0)
             if count >= self._settings.connections and peer.uid not in (0, self._uid):
                 self._complaints.warn(
-                    peer.uid, "uid %d has %d connections already, refused pid %d", peer.uid, count, peer.pid
+                    culprit(peer),
+                    "uid %d has %d connections already, refused pid %d",
+                    peer.uid,
+                    count,
+                    peer.pid,
                 )
                 sock.close()
                 return
@@ -173,7 +184,7 @@ class Server:
             return
         peer = connection.peer
         if reason:
-            self._complaints.warn(peer.uid, "closed the %s: %s", connection, reason)
+            self._complaints.warn(culprit(peer), "closed the %s: %s", connection, reason)
         self._per_uid[peer.uid] -= 1
         if not self._per_uid[peer.uid]:
             del self._per_uid[peer.uid]
@@ -246,7 +257,7 @@ class Server:
             del connection.requests[number]
             connection.session.refuse(Envelope(id=number), errno.EINTR, "given up")
             return
-        self.broker.cancel(connection, number)
+        self.broker.requests.cancel(connection, number)
 
     def _ipcp_state(self, connection: Connection, envelope: Envelope) -> None:
         if connection.ipcp is None:

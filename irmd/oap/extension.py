@@ -54,9 +54,14 @@ class Extensions:
         return next((item.value for item in self.items if item.type == kind), None)
 
 
+def is_data(data: bytes) -> bool:
+    """Whether a data field holds something else than extensions: it is for the application."""
+    return data[: _HEAD.size] != _HEAD.pack(MARKER, 1)
+
+
 def decode(data: bytes) -> Extensions | None:
     """The extensions in a data field; None when it holds none, as a prototype's. Raises MalformedPacket."""
-    if data[: _HEAD.size] != _HEAD.pack(MARKER, 1):
+    if is_data(data):
         return None
     if not _HEAD.size + 1 <= len(data) <= MAX_LENGTH:
         raise MalformedPacket(_WHAT, f"{len(data)} octets, {MAX_LENGTH} is the most")

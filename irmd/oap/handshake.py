@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 
-from ouroboros.errors import ECRYPT
+from ouroboros.errors import EAUTH
 from ouroboros.wire import MalformedPacket
 
 from . import extension
@@ -19,10 +19,10 @@ from .replay import ReplayGuard
 
 
 class ReplyRefused(OSError):
-    """The reply does not belong to the request; errno ECRYPT (-1008 to the application). The acceptor is not told."""
+    """The reply does not belong to the request; errno EAUTH. The acceptor is not told."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(ECRYPT, f"the reply to the flow request was refused: {reason}")
+        super().__init__(EAUTH, f"the reply to the flow request was refused: {reason}")
 
 
 def make_request(*, identity: bytes, now: int, offer: Extensions | None = None) -> bytes:

@@ -24,6 +24,7 @@ def make(
         bound=bound,
         startable=startable,
         layers=layers,
+        patience=lambda layer: 3.5 if layer == "slow" else 2.5,
         deadline=deadline,
         unknown=UNKNOWN,
         times=TIMES,
@@ -88,12 +89,43 @@ def test_the_first_layer_in_order_wins_however_late_it_answers() -> None:
     assert machine.phase is Phase.REQUESTED
 
 
-def test_a_layer_that_does_not_answer_holds_up_the_others_for_its_time_only() -> None:
+def test_a_layer_that_does_not_answer_holds_up_one_that_knows_for_a_grace_only() -> None:
     machine = make(layers=["a", "b"])
     machine.begin(0.0)
     machine.answered("b", True, 0.01)
     assert machine.due == pytest.approx(0.2)
     assert machine.expired(0.2) == [AskForFlow("b")]
+
+
+def test_after_the_grace_the_first_that_knows_wins_at_once() -> None:
+    machine = make(layers=["slow", "b", "c"])
+    machine.begin(1.0)
+    assert machine.answered("c", False, 1.1) == []
+    assert machine.answered("b", True, 1.3) == [AskForFlow("b")]
+
+
+def test_a_slow_layer_that_comes_later_delays_nobody() -> None:
+    machine = make(layers=["a", "slow"])
+    machine.begin(0.0)
+    assert machine.answered("a", True, 0.01) == [AskForFlow("a")]
+
+
+def test_while_nobody_knows_each_layer_has_its_own_time() -> None:
+    machine = make(layers=["slow", "b"])
+    machine.begin(10.0)
+    assert machine.due == pytest.approx(13.5)
+    assert machine.answered("b", False, 10.1) == []
+    assert machine.due == pytest.approx(13.5)
+    assert machine.answered("slow", True, 13.0) == [AskForFlow("slow")]
+
+
+def test_layers_that_say_nothing_do_not_know() -> None:
+    machine = make(layers=["b", "slow"])
+    machine.begin(0.0)
+    assert machine.due == pytest.approx(2.5)
+    assert machine.expired(2.5) == []
+    assert machine.due == pytest.approx(3.5)
+    assert machine.expired(3.5) == [UNKNOWN]
 
 
 def test_a_layer_gives_up_after_twenty_seconds() -> None:

@@ -1,4 +1,4 @@
-"""Complaints in the log are bounded for each user, and none is lost uncounted."""
+"""Complaints in the log are bounded for each culprit, and none is lost uncounted."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def test_a_flood_is_counted_not_written(caplog: pytest.LogCaptureFixture) -> Non
     complaints = Complaints(logging.getLogger("test/complaints"), lambda: now)
     with caplog.at_level(logging.WARNING, logger="test/complaints"):
         for number in range(BURST + 7):
-            complaints.warn(1000, "garbage %d", number)
-        complaints.warn(1001, "another user")
+            complaints.warn("processes of uid 1000", "garbage %d", number)
+        complaints.warn("processes of uid 1001", "another user")
         assert [r.getMessage() for r in caplog.records] == [f"garbage {n}" for n in range(BURST)] + [
             "another user"
         ]
         caplog.clear()
         now += PERIOD
-        complaints.warn(1000, "again")
+        complaints.warn("processes of uid 1000", "again")
         assert [r.getMessage() for r in caplog.records] == [
             "7 more complaints about processes of uid 1000",
             "again",

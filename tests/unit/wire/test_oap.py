@@ -14,7 +14,7 @@ from irmd.oap.algorithms import Cipher, Hash, request_hash, request_hash_length
 from irmd.oap.extension import Extensions, Item, Type
 from irmd.oap.handshake import ReplyRefused
 from irmd.oap.replay import Fault, Refused, ReplayGuard
-from ouroboros.errors import EAUTH, ECRYPT
+from ouroboros.errors import EAUTH
 from ouroboros.wire import MalformedPacket, UnsendablePacket
 
 MS = 1_000_000
@@ -132,7 +132,7 @@ def test_a_reply_belongs_to_one_request() -> None:
     handshake.check_reply(first, reply)
     with pytest.raises(ReplyRefused, match="id of another") as refused:
         handshake.check_reply(second, reply)
-    assert refused.value.errno == ECRYPT
+    assert refused.value.errno == EAUTH
     with pytest.raises(ReplyRefused, match="request hash"):
         handshake.check_reply(later, reply)
     with pytest.raises(MalformedPacket):

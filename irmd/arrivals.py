@@ -1,0 +1,176 @@
+"""Flows that IPCPs announce for names of this system (paper Fig. 6, step 3; spec/irm-rpc.md 6.3; wire-lower 5.5).
+
+The handshake header is checked before anybody is disturbed: what is refused never reaches a server, and the IPCP is
+told with which number. A server whose flow ends before it has it goes on waiting.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ouroboros.errors import ENAME
+from ouroboros.rpc.messages_pb2 import Envelope, QosSpec
+
+from .allocation import Allocation, Fail
+from .attempt import Attempt
+from .flow import State, Step
+from .ipcp import RESPONSE_TIME, Ipcp
+from .layers import may_carry
+from .refused import Refused
+
+if TYPE_CHECKING:
+    from .acceptor import Acceptor
+    from .broker import Broker
+    from .connection import Connection
+    from .oap.oap import Received
+    from .process import Process
+    from .registry import Name
+
+log = logging.getLogger("irmd/flow")
+
+
+class Arrival(Attempt):
+    """A flow for a local process, while somebody is looked for who accepts it."""
+
+    __slots__ = ("_envelope", "connection", "received")
+
+    def __init__(
+        self,
+        broker: Broker,
+        entry: Name,
+        machine: Allocation[Ipcp],
+        connection: Connection,
+        envelope: Envelope,
+        received: Received,
+    ) -> None:
+        super().__init__(broker, entry.name, entry, machine)
+        self.connection = connection
+        self.received = received
+        self._envelope = envelope
+
+    def suits(self, process: Process) -> bool:
+        ipcp = self.connection.ipcp
+        return ipcp is not None and may_carry(ipcp, process)
+
+    def serve(self, acceptor: Acceptor) -> None:
+        self.machine.served()
+        self.stop()
+        self.broker.arrivals.arrive(self.connection, self._envelope, self.name, acceptor, self.received)
+
+    def fail(self, error: int, text: str) -> None:
+        self.connection.session.refuse(self._envelope, error, text)
+
+    def give_up(self) -> None:
+        """The IPCP has ended."""
+        self.machine.cancel()
+        self.stop()
+
+
+class Arrivals:
+    """Brings what IPCPs announce to those who accept."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    def flow_req(self, connection: Connection, envelope: Envelope) -> None:
+        """An IPCP announces a flow to a name of this system."""
+        broker = self._broker
+        ipcp, body = connection.ipcp, envelope.ipcp_flow_req
+        if ipcp is None or ipcp.process is None:
+            raise Refused(errno.EPERM, "only an IPCP announces flows")
+        broker.requests.check_running()
+        entry = broker.registry.by_hash(ipcp.hash, body.hash)
+        if entry is None:
+            raise Refused(ENAME, f"no name of this system has the hash {body.hash.hex()}")
+        received = broker.oap.received(body.data, entry.name, ipcp.layer)
+        suits = partial(may_carry, ipcp)
+        acceptor = entry.pick(suits)
+        if acceptor is not None:
+            self.arrive(connection, envelope, entry.name, acceptor, received)
+            return
+        machine: Allocation[Ipcp] = Allocation(
+            entry.name,
+            bound=any(suits(process) for process in entry.processes),
+            startable=entry.startable() is not None,
+            layers=(),
+            patience=lambda ipcp: 0.0,
+            deadline=None,
+            unknown=Fail(ENAME, f'nothing is bound to "{entry.name}" at the other side'),
+            times=broker.times,
+        )
+        arrival = Arrival(broker, entry, machine, connection, envelope, received)
+        arrival.run(machine.begin(broker.loop.time()))
+
+    def arrive(
+        self, connection: Connection, envelope: Envelope, name: str, acceptor: Acceptor, received: Received
+    ) -> None:
+        """Somebody accepts a flow that an IPCP announced: the IPCP gets its end, then the response; when it
+        has taken both, the accept is answered."""
+        broker = self._broker
+        ipcp, body, flow = connection.ipcp, envelope.ipcp_flow_req, acceptor.flow
+        assert ipcp is not None and ipcp.process is not None
+        provider, pool = ipcp.process, acceptor.process.pool
+        fd = provider.fds.take()
+        if fd is None:
+            connection.session.refuse(
+                envelope, errno.EBADF, f'IPCP "{ipcp.name}" has no flow descriptor left'
+            )
+            return
+        try:
+            broker.endpoints.open(flow, acceptor.process, acceptor.request.fd, provider, fd, pool)
+        except (OSError, MemoryError) as error:
+            provider.fds.give_back(fd)
+            connection.session.refuse(envelope, errno.ENOMEM, f"no shared memory for another flow: {error}")
+            return
+        broker.registry.end_accept(acceptor)
+        flow.name, flow.layer, flow.ipcp = name, ipcp.layer, ipcp
+        flow.qos = QosSpec()
+        flow.qos.CopyFrom(body.qos)
+        flow.mpl_ms = body.mpl_ms
+        flow.extensions = received.extensions
+        largest = broker.endpoints.max_packet(pool)
+        flow.max_packet = min(body.max_packet or largest, largest)
+        answer = Envelope()
+        fds = broker.endpoints.describe(flow, 1, answer.flow_endpoint)
+        connection.session.reply(envelope, answer, fds)
+        response = Envelope()
+        response.ipcp_flow_alloc_resp.fd = fd
+        response.ipcp_flow_alloc_resp.data = broker.oap.reply(received)
+        connection.session.request(
+            response, partial(self._responded, acceptor, received.data), timeout=RESPONSE_TIME
+        )
+
+    def _responded(self, acceptor: Acceptor, data: bytes, reply: Envelope | None, _fds: list[int]) -> None:
+        broker, flow, request = self._broker, acceptor.flow, acceptor.request
+        if request.done:
+            return  # given up meanwhile, which has closed our end
+        if reply is not None and not reply.error and flow.state is State.ACCEPT_PENDING:
+            flow.step(Step.GRANT)
+            broker.requests.grant(request, flow, 0, data)
+            return
+        # The requester has gone, or the IPCP: not the concern of a server, which goes on waiting.
+        log.debug("flow %d to %s ended before it was accepted", flow.id, flow.name)
+        broker.endpoints.close(flow, 0, orderly=False)
+        broker.accept_again(request)
+
+    def flow_event(self, connection: Connection, envelope: Envelope) -> None:
+        """A layer says that the other end of a flow is down, up again, or silent: its user is told (wire-lower 6.4)."""
+        body, process = envelope.ipcp_flow_event, connection.process
+        if connection.ipcp is None or process is None:
+            raise Refused(errno.EPERM, "only an IPCP knows what becomes of flows over its layer")
+        flow = process.flows.get(body.fd)
+        if flow is None or flow.ipcp is not connection.ipcp or flow.state is not State.ALLOCATED:
+            return  # it ended meanwhile: nobody is there to be told
+        try:
+            flow.tell(body.events)
+        except ValueError as error:
+            raise Refused(errno.EINVAL, str(error)) from None
+
+    def gone(self, connection: Connection) -> None:
+        """The IPCP has ended: what it had announced is not wanted any more."""
+        for attempt in self._broker.waiting:
+            if isinstance(attempt, Arrival) and attempt.connection is connection:
+                attempt.give_up()

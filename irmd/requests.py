@@ -1,0 +1,121 @@
+"""The requests of processes for flows: begun with a descriptor, ended with a flow, an error, or by being given up.
+
+A synchronous request is answered once. An asynchronous one is answered at once with its descriptor and ends with a
+FlowDone notification (paper 4.1: a time-out of zero).
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from ouroboros.flow_event import FlowEvent
+from ouroboros.rpc.messages_pb2 import Envelope, FlowAccept, FlowAlloc, FlowJoin
+
+from .memory import raise_pending
+from .refused import Refused
+from .request import Request
+
+if TYPE_CHECKING:
+    from .connection import Connection
+    from .endpoints import Endpoints
+    from .flow import Flow
+
+
+class Requests:
+    """Begins and ends requests; what they ask for is the business of others."""
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self._endpoints = endpoints
+        self.stopping = False
+        """Nothing new is begun."""
+
+    def begin(
+        self, connection: Connection, envelope: Envelope, body: FlowAlloc | FlowAccept | FlowJoin
+    ) -> Request:
+        """Reserve a descriptor. An asynchronous request is answered with it at once. Raises Refused."""
+        process = connection.process
+        if process is None:
+            raise Refused(errno.EPERM, "only a process that said Hello as an application has flows")
+        self.check_running()
+        fd = process.fds.take()
+        if fd is None:
+            raise Refused(
+                errno.EBADF,
+                f"{process} has all its flow descriptors in use; see descriptors in table [irmd] of the configuration",
+            )
+        timeout = body.timeout_ns / 1e9 if body.HasField("timeout_ns") else None
+        if body.asynchronous and not timeout:
+            timeout = None  # zero is how the API asks for an asynchronous allocation
+        request = Request(connection, process, envelope.id, fd, body.asynchronous, timeout)
+        if body.asynchronous:
+            process.pending[fd] = request
+            answer = Envelope()
+            answer.flow_pending.fd = fd
+            connection.session.reply(envelope, answer)
+        else:
+            connection.requests[envelope.id] = request
+        return request
+
+    def check_running(self) -> None:
+        """Raises Refused when the IRMd is stopping (trap 21)."""
+        if self.stopping:
+            raise Refused(errno.ESHUTDOWN, "the IRMd is stopping")
+
+    def grant(self, request: Request, flow: Flow, side: int, data: bytes = b"") -> None:
+        """The request has its flow: tell the process, then raise ALLOC if it did not wait."""
+        request.settle()
+        session = request.connection.session
+        answer = Envelope()
+        if not request.asynchronous:
+            request.connection.requests.pop(request.id, None)
+            fds = self._endpoints.describe(flow, side, answer.flow_endpoint, data)
+            answer.id = request.id
+            answer.reply = True
+            session.send(answer, fds)
+            return
+        request.process.pending.pop(request.fd, None)
+        answer.flow_done.fd = request.fd
+        fds = self._endpoints.describe(flow, side, answer.flow_done.endpoint, data)
+        session.send(answer, fds)
+        if flow.memory is not None:
+            flow.memory.raise_event(side, FlowEvent.ALLOC)
+
+    def fail(self, request: Request, error: int, text: str) -> None:
+        """The request gets no flow. An asynchronous one keeps its descriptor until the process gives it back."""
+        request.settle()
+        session, process = request.connection.session, request.process
+        if not request.asynchronous:
+            request.connection.requests.pop(request.id, None)
+            process.fds.give_back(request.fd)
+            session.send(Envelope(id=request.id, reply=True, error=error, text=text))
+            return
+        answer = Envelope()
+        answer.flow_done.fd = request.fd
+        answer.flow_done.error = error
+        answer.flow_done.text = text
+        session.send(answer)
+        events = process.events.get(process.pool.id)
+        if events is not None:
+            raise_pending(events, request.fd)
+
+    def cancel(self, connection: Connection, number: int) -> None:
+        """The process gave up a request; one that was answered already has nothing to cancel."""
+        request = connection.requests.get(number)
+        if isinstance(request, Request) and request.undo is not None:
+            request.undo()
+            self.fail(request, errno.EINTR, "given up")
+
+    @staticmethod
+    def abandon(connection: Connection) -> None:
+        """The process has gone: nothing it had asked for is needed any more."""
+        process = connection.process
+        pending = [] if process is None else list(process.pending.values())
+        for request in [*connection.requests.values(), *pending]:
+            if isinstance(request, Request):
+                if request.undo is not None:
+                    request.undo()
+                request.settle()
+        connection.requests.clear()
+        if process is not None:
+            process.pending.clear()
