@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ouroboros import ipcp_options as options
+from ouroboros.ipcp_types import COMPONENT_WORDS, COMPONENTS
+from ouroboros.qos import CUBES, UINT32_MAX
 from ouroboros.rpc.messages_pb2 import ROUND_ROBIN, SPILLOVER, IpcpType
 
 from .manager import check_program
@@ -21,11 +23,12 @@ from .registry import SecurityPaths, check_name
 from .settings import LIMITS, Applications, Settings
 
 _TYPES = {name.lower().replace("_", "-"): number for name, number in IpcpType.items()}
-_ENROLLED = ("unicast", "broadcast")
+_COMPONENTS = {kind.word: names for kind, names in COMPONENTS.items()}
+_CONN_KEYS = ("dst", "component", "qos", "timeout")
 _LB = {"spill": SPILLOVER, "spillover": SPILLOVER, "round-robin": ROUND_ROBIN}
 _FILES = tuple(f"{side}_{what}_file" for side in ("server", "client") for what in ("enc", "crt", "key"))
 _NAME_KEYS = ("prog", "args", "lb", *_FILES)
-_IPCP_KEYS = ("bootstrap", "enrol", "enroll", "autobind", "reg", "conn")
+_IPCP_KEYS = ("bootstrap", "enrol", "enroll", "layer", "autobind", "reg", "conn", "retry")
 _SPELLINGS = {
     "addr_size": "addr",
     "eid_size": "eid",
@@ -52,17 +55,29 @@ class NameEntry:
 
 
 @dataclass(slots=True, frozen=True)
+class ConnectEntry:
+    """An element of `conn`. `timeout_ms`: when a silent neighbour counts as gone; None: as by default."""
+
+    dst: str
+    components: tuple[str, ...]
+    qos: str = "raw"
+    timeout_ms: int | None = None
+
+
+@dataclass(slots=True, frozen=True)
 class IpcpEntry:
-    """A `[TYPE.I]` table."""
+    """A `[TYPE.I]` table. `retry`: how often what fails is tried again; 0: for ever, None: not at all."""
 
     name: str
     type: int
     bootstrap: str
     enroll: str
+    layer: str
     options: dict[str, str]
     autobind: bool
     register: tuple[str, ...]
-    connect: tuple[str, ...]
+    connect: tuple[ConnectEntry, ...]
+    retry: int | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -256,13 +271,18 @@ def _ipcp(where: str, word: str, name: str, keys: dict[str, Any]) -> IpcpEntry:
     enroll = _value(where, keys, "enroll" if "enroll" in keys else "enrol", str, "")
     bootstrap = _value(where, keys, "bootstrap", str, "")
     autobind = _value(where, keys, "autobind", bool, False)
-    register, connect = _strings(where, keys, "reg"), _strings(where, keys, "conn")
-    for other in (enroll, bootstrap, *register, *connect):
+    layer = _value(where, keys, "layer", str, "")
+    register, retry = _strings(where, keys, "reg"), _retry(where, keys)
+    for key, wanted in (("enrol", enroll), ("autobind", autobind), ("conn", keys.get("conn"))):
+        if wanted and word not in _COMPONENTS:
+            raise ConfigError(f"{where}: key {key} is for unicast and broadcast IPCPs only")
+    connect = _connections(where, word, keys)
+    for other in (enroll, bootstrap, layer, *register, *(one.dst for one in connect)):
         if other:
             _check_name(where, other)
-    for key, wanted in (("enrol", enroll), ("autobind", autobind), ("conn", connect)):
-        if wanted and word not in _ENROLLED:
-            raise ConfigError(f"{where}: key {key} is for unicast and broadcast IPCPs only")
+    for key, wanted in (("layer", layer), ("retry", retry is not None)):
+        if wanted and not enroll:
+            raise ConfigError(f"{where}: {key} needs enrol")
     if connect and not enroll:
         raise ConfigError(f"{where}: conn needs enrol")
     if register and not (enroll or bootstrap):
@@ -275,7 +295,54 @@ def _ipcp(where: str, word: str, name: str, keys: dict[str, Any]) -> IpcpEntry:
             given = {key: options.check_value(key, value) for key, value in given.items()}
     except options.OptionError as error:
         raise ConfigError(f"{where}: {error}") from None
-    return IpcpEntry(name, _TYPES[word], bootstrap, enroll, given, autobind, register, connect)
+    return IpcpEntry(name, _TYPES[word], bootstrap, enroll, layer, given, autobind, register, connect, retry)
+
+
+def _retry(where: str, keys: dict[str, Any]) -> int | None:
+    """`true` is for ever, a number so many times again."""
+    value = keys.get("retry", False)
+    if type(value) is bool:
+        return 0 if value else None
+    if type(value) is not int or not 1 <= value <= options.MAX_RETRIES:
+        raise ConfigError(
+            f"{where}: retry must be true (for ever), false, or a number from 1 to {options.MAX_RETRIES}"
+        )
+    return value
+
+
+def _connections(where: str, word: str, keys: dict[str, Any]) -> tuple[ConnectEntry, ...]:
+    """The elements of `conn`: names, or tables that say more than the name."""
+    found: list[ConnectEntry] = []
+    for element in _value(where, keys, "conn", list, []):
+        if type(element) is str:
+            element = {"dst": element}
+        if type(element) is not dict:
+            raise ConfigError(
+                f"{where}: an element of conn must be a name, or a table with {', '.join(_CONN_KEYS)}"
+            )
+        _only(f"{where} conn", element, _CONN_KEYS)
+        dst = _value(f"{where} conn", element, "dst", str, None)
+        found.append(ConnectEntry(dst, *_adjacency(f"{where} conn {dst}", word, element)))
+    return tuple(found)
+
+
+def _adjacency(where: str, word: str, keys: dict[str, Any]) -> tuple[tuple[str, ...], str, int | None]:
+    component = _value(where, keys, "component", str, "")
+    components = _COMPONENTS[word]
+    if component:
+        if COMPONENT_WORDS.get(component) not in components:
+            legal = ", ".join(key for key, name in COMPONENT_WORDS.items() if name in components)
+            raise ConfigError(f'{where}: component = "{component}" is not one of {legal}')
+        components = (COMPONENT_WORDS[component],)
+    qos = _value(where, keys, "qos", str, "raw")
+    if qos not in CUBES:
+        raise ConfigError(f'{where}: qos = "{qos}" is not one of {", ".join(CUBES)}')
+    timeout = keys.get("timeout")
+    if timeout is not None:
+        timeout = _value(where, keys, "timeout", int, None)
+        if not 0 <= timeout <= UINT32_MAX:
+            raise ConfigError(f"{where}: timeout = {timeout} is not between 0 (never) and {UINT32_MAX} ms")
+    return components, qos, timeout
 
 
 def _text(where: str, key: str, value: object) -> str:

@@ -1,37 +1,50 @@
 """Carries out what the configuration file says, in its order (spec/irm-rpc.md 8).
 
-For an IPCP: create; bootstrap or enroll; bind; register; connect. The first failure ends it all.
+For an IPCP: create; bootstrap or enroll; bind; register; connect. The first failure ends it all, unless the IPCP is to
+try again: then it is created in its turn, and the rest goes on in the background.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+from collections.abc import Callable, Coroutine
+from typing import Any
 
+from ouroboros.ipcp_types import DT_COMP
+from ouroboros.qos import QOS_RAW, cube
 from ouroboros.rpc.messages_pb2 import (
-    BROADCAST,
     SPILLOVER,
     Envelope,
     IpcpConfig,
     IpcpConnect,
+    IpcpEnroll,
     NameInfo,
     NameSecPaths,
+    Retry,
 )
 
 from .config import Config, IpcpEntry, NameEntry
+from .ipcp import Ipcp
 from .ipcps import Ipcps
 from .manager import Manager
+from .refused import Refused
 from .registry import SecurityPaths
 
-COMPONENTS = ("Management", "Data Transfer")
+log = logging.getLogger("irmd")
+
+Later = Callable[[Coroutine[Any, Any, None]], None]
+"""Takes what goes on in the background."""
 
 
-async def apply(config: Config, manager: Manager, ipcps: Ipcps) -> None:
+async def apply(config: Config, manager: Manager, ipcps: Ipcps, later: Later) -> None:
     """Make everything that the file asks for. Raises Refused."""
     for entry in config.entries:
         if isinstance(entry, NameEntry):
             _name(entry, manager)
         else:
-            await _ipcp(entry, manager, ipcps)
+            await _ipcp(entry, manager, ipcps, later)
 
 
 def _name(entry: NameEntry, manager: Manager) -> None:
@@ -53,10 +66,29 @@ def _paths(paths: SecurityPaths) -> NameSecPaths:
     return NameSecPaths(enc=paths.enc, crt=paths.crt, key=paths.key)
 
 
-async def _ipcp(entry: IpcpEntry, manager: Manager, ipcps: Ipcps) -> None:
+async def _ipcp(entry: IpcpEntry, manager: Manager, ipcps: Ipcps, later: Later) -> None:
     ipcp = await ipcps.create(entry.name, entry.type)
+    work = _join(entry, ipcp, manager, ipcps)
+    if entry.retry is None:
+        await work
+    else:
+        later(_persist(work, ipcp, ipcps))
+
+
+async def _persist(work: Coroutine[Any, Any, None], ipcp: Ipcp, ipcps: Ipcps) -> None:
+    """What may take long does not hold up the rest of the file; when it fails for good, its IPCP goes."""
+    try:
+        await work
+    except Refused as refused:
+        log.error("configuration: IPCP %s: %s", ipcp.name, refused.text)
+        with contextlib.suppress(Refused):
+            await ipcps.destroy(ipcp.pid)
+
+
+async def _join(entry: IpcpEntry, ipcp: Ipcp, manager: Manager, ipcps: Ipcps) -> None:
+    retry = None if entry.retry is None else Retry(times=entry.retry)
     if entry.enroll:
-        await ipcps.enroll(ipcp.pid, entry.enroll)
+        await ipcps.enroll(IpcpEnroll(pid=ipcp.pid, dst=entry.enroll, layer=entry.layer, retry=retry))
     elif entry.bootstrap:
         envelope = Envelope()
         envelope.ipcp_bootstrap.pid = ipcp.pid
@@ -71,7 +103,14 @@ async def _ipcp(entry: IpcpEntry, manager: Manager, ipcps: Ipcps) -> None:
     for name in entry.register:
         manager.create_name(NameInfo(name=name, lb=SPILLOVER))
         await ipcps.register(name, ipcp.pid)
-    for dst in entry.connect:
-        # A broadcast IPCP has no management component.
-        for component in COMPONENTS[1:] if ipcp.type == BROADCAST else COMPONENTS:
-            await ipcps.connect(IpcpConnect(pid=ipcp.pid, dst=dst, component=component))
+    for connection in entry.connect:
+        for component in connection.components:
+            # Routing has no use for a quality: management is raw (spec cli-api 1.3).
+            qos = cube(connection.qos) if component == DT_COMP else QOS_RAW
+            if connection.timeout_ms is not None:
+                qos = qos.replace(timeout=connection.timeout_ms)
+            await ipcps.connect(
+                IpcpConnect(
+                    pid=ipcp.pid, dst=connection.dst, component=component, qos=qos.to_proto(), retry=retry
+                )
+            )

@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from asyncio import Task
+
     from ouroboros.rpc.aio_session import Session
+    from ouroboros.rpc.messages_pb2 import Envelope
 
     from .ipcp import Ipcp
     from .peer import Peer
@@ -26,8 +29,8 @@ class Connection:
     kind: int | None = None
     process: Process | None = None
     ipcp: Ipcp | None = None
-    requests: dict[int, Request | None] = field(default_factory=dict)
-    """Requests that are not answered yet; None for those of management."""
+    requests: dict[int, Request | Task[Envelope] | None] = field(default_factory=dict)
+    """Requests that are not answered yet. Those of management: the work that can be given up, or None."""
 
     def __str__(self) -> str:
         return f"connection of pid {self.peer.pid} (uid {self.peer.uid})"

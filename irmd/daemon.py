@@ -7,6 +7,7 @@ import logging
 import os
 import pwd
 import signal
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from .allocation import Times
@@ -46,6 +47,8 @@ class Irmd:
         self._config = config
         settings = config.settings
         self._managers = managers_gid()
+        self._configuring: set[asyncio.Task[None]] = set()
+        """What goes on in the background: IPCPs that try again."""
         self.memory = Memory(config.pool)
         self.registry = Registry()
         self.server = Server(
@@ -105,11 +108,16 @@ class Irmd:
 
     async def _configure(self) -> bool:
         try:
-            await apply(self._config, self.manager, self.ipcps)
+            await apply(self._config, self.manager, self.ipcps, self._later)
         except Refused as refused:
             log.error("configuration: %s", refused.text)
             return False
         return True
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._configuring.add(task)
+        task.add_done_callback(self._configuring.discard)
 
     def _signalled(self, stop: asyncio.Future[int], number: int) -> None:
         log.info("IRMd shutting down...")
@@ -123,6 +131,8 @@ class Irmd:
         it knows; ours learn from their connection that the system has gone, and may outlive it.
         """
         notify("STOPPING=1")
+        for task in list(self._configuring):
+            task.cancel()
         self.broker.requests.stopping = True
         self.ipcps.stopping = True
         self.server.stop_listening()

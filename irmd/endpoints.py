@@ -15,7 +15,6 @@ from ouroboros.rpc.messages_pb2 import Envelope, FlowEndpoint, Resource, Segment
 
 from .flow import End, Flow, FlowTable, State, Step
 
-
 if TYPE_CHECKING:
     from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 

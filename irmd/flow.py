@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .memory import Events, FlowMemory, Pool
     from .process import Process
 
-_TOLD = FlowEvent.DOWN | FlowEvent.UP | FlowEvent.PEER
+_TOLD = int(FlowEvent.DOWN | FlowEvent.UP | FlowEvent.PEER)
 FIRST_FD = 64
 """The first flow descriptor of a process (paper 5.3: lower ones are for the components of an IPCP)."""
 

@@ -12,22 +12,27 @@ import errno
 import logging
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
-from ouroboros.errors import EIPCP, EIPCPTYPE
+from ouroboros.errors import EIPCP, EIPCPSTATE, EIPCPTYPE
 from ouroboros.rpc.messages_pb2 import (
     BROADCAST,
     UNICAST,
     Envelope,
     IpcpConnect,
     IpcpDisconnect,
+    IpcpEnroll,
     IpcpType,
+    Retry,
 )
+from ouroboros.rpc.messages_pb2 import Readout as ReadoutRequest
 
 from . import ipcp as times
+from .allocation import gone
 from .ipcp import Ipcp, type_word
 from .refused import Refused
 from .registry import Name, Registry, check_name, name_hash
+from .retry import Failure, persist
 from .spawn import Spawner
 
 log = logging.getLogger("irmd/ipcp")
@@ -164,16 +169,51 @@ class Ipcps:
         self._joined(ipcp, reply)
         return ipcp
 
-    async def enroll(self, pid: int, dst: str) -> Ipcp:
-        """Make an IPCP a member of the layer of `dst`."""
-        ipcp = self.find(pid)
-        check_name(dst)
-        envelope = Envelope()
-        envelope.ipcp_enroll.pid = pid
-        envelope.ipcp_enroll.dst = dst
-        reply = await ipcp.ask(envelope, f"enroll with {dst}", times.ENROLL_TIME)
+    async def enroll(self, body: IpcpEnroll) -> Ipcp:
+        """Make an IPCP a member of the layer of `dst`; again and again when that is asked for."""
+        ipcp = self.find(body.pid)
+        check_name(body.dst)
+        if body.layer:
+            check_name(body.layer)
+        if ipcp.joining is not None:
+            raise Refused(EIPCPSTATE, f'IPCP "{ipcp.name}" is enrolling already; see `irm ipcp list`')
+        request = IpcpEnroll(pid=body.pid, dst=body.dst, layer=body.layer)
+        what = f"enroll with {body.dst}"
+        ipcp.joining = body.layer
+        try:
+            reply = await self._persist(
+                ipcp,
+                what,
+                lambda: ipcp.ask(Envelope(ipcp_enroll=request), what, times.ENROLL_TIME),
+                body.retry if body.HasField("retry") else None,
+            )
+        finally:
+            ipcp.joining = None
         self._joined(ipcp, reply)
         return ipcp
+
+    async def _persist(
+        self, ipcp: Ipcp, what: str, work: Callable[[], Awaitable[Envelope]], retry: Retry | None
+    ) -> Envelope:
+        """Try again as `retry` says, as long as the IPCP lives, and show in the lists how that goes."""
+
+        def failed(failure: Failure) -> None:
+            ipcp.progress = (
+                f"attempt {failure.attempt} to {what} failed, the next is in {failure.pause:.1f} s: "
+                f"{failure.refused.text}"
+            )
+            log.warning("IPCP %s: %s", ipcp.name, ipcp.progress)
+
+        async def sleep(seconds: float) -> None:
+            await asyncio.wait([ipcp.ended], timeout=seconds)
+            if ipcp.ended.done():
+                fail = gone(ipcp.name)
+                raise Refused(fail.errno, fail.text)
+
+        try:
+            return await persist(work, None if retry is None else retry.times, sleep=sleep, failed=failed)
+        finally:
+            ipcp.progress = ""
 
     @staticmethod
     def _joined(ipcp: Ipcp, reply: Envelope) -> None:
@@ -191,11 +231,24 @@ class Ipcps:
                 EIPCPTYPE, f'IPCP "{ipcp.name}" is of type {type_word(ipcp.type)}, which has no connections'
             )
         if isinstance(body, IpcpConnect):
-            await ipcp.ask(Envelope(ipcp_connect=body), f"connect to {body.dst}", times.CONNECT_TIME)
+            request = IpcpConnect(pid=body.pid, dst=body.dst, component=body.component, qos=body.qos)
+            what = f"connect {body.component} to {body.dst}"
+            await self._persist(
+                ipcp,
+                what,
+                lambda: ipcp.ask(Envelope(ipcp_connect=request), what, times.CONNECT_TIME),
+                body.retry if body.HasField("retry") else None,
+            )
         else:
             await ipcp.ask(
                 Envelope(ipcp_disconnect=body), f"disconnect from {body.dst}", times.DISCONNECT_TIME
             )
+
+    async def readout(self, body: ReadoutRequest) -> Envelope:
+        """What an IPCP has to show, one page of it."""
+        ipcp = self.find(body.pid)
+        reply = await ipcp.ask(Envelope(readout=body), f"show its {body.what}", times.READOUT_TIME)
+        return Envelope(readout_table=reply.readout_table)
 
     # ------------------------------------------------------------ directory
 

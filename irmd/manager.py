@@ -28,6 +28,9 @@ log = logging.getLogger("irmd/manage")
 ARGS_MAX = 16 * 1024
 """Octets of arguments of a bound program."""
 
+GIVEN_UP = frozenset({"ipcp_enroll", "ipcp_connect", "readout"})
+"""Requests that end when nobody waits for them any more; others are carried out to their end."""
+
 Answer = Envelope | Coroutine[Any, Any, Envelope]
 
 
@@ -66,6 +69,7 @@ class Manager:
             "name_list": lambda envelope, peer: readout.names(envelope),
             "flow_list": lambda envelope, peer: readout.flows(envelope),
             "pool_list": lambda envelope, peer: readout.pools(envelope),
+            "readout": lambda envelope, peer: self._ipcps.readout(envelope.readout),
         }
 
     # ------------------------------------------------------------ IPCPs
@@ -82,8 +86,7 @@ class Manager:
         return _info(await self._ipcps.bootstrap(envelope))
 
     async def _ipcp_enroll(self, envelope: Envelope) -> Envelope:
-        body = envelope.ipcp_enroll
-        return _info(await self._ipcps.enroll(body.pid, body.dst))
+        return _info(await self._ipcps.enroll(envelope.ipcp_enroll))
 
     async def _ipcp_connect(self, envelope: Envelope) -> Envelope:
         if envelope.WhichOneof("body") == "ipcp_connect":

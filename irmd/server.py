@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import inspect
 import logging
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ouroboros.rpc.aio_session import CHANNEL_QUEUE, SEND_QUEUE, Session
@@ -27,7 +27,7 @@ from .connection import Connection
 from .flow import FIRST_FD, Numbers
 from .ipcp import Ipcp, type_word
 from .ipcps import Ipcps
-from .manager import Answer, Manager
+from .manager import GIVEN_UP, Manager
 from .peer import GROUP, Peer, peer_of, peer_pidfd, start_time, trusted
 from .process import Process
 from .refused import Refused
@@ -88,7 +88,7 @@ class Server:
         self._connections: dict[Session, Connection] = {}
         self._per_uid: dict[int, int] = {}
         self._ghosts: dict[int, Process | None] = {}  # by pidfd: session over, process still running
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Envelope]] = set()
         self._flow_handlers: dict[str, FlowHandler] = {}
 
     def wire(self, broker: Broker, ipcps: Ipcps, manager: Manager, superserver: SuperServer) -> None:
@@ -188,6 +188,9 @@ class Server:
         self._per_uid[peer.uid] -= 1
         if not self._per_uid[peer.uid]:
             del self._per_uid[peer.uid]
+        for work in list(connection.requests.values()):
+            if isinstance(work, asyncio.Task):
+                work.cancel()
         if connection.process is not None:
             self.broker.process_gone(connection)
         if connection.pidfd >= 0:
@@ -253,11 +256,14 @@ class Server:
 
     def _cancel(self, connection: Connection, envelope: Envelope) -> None:
         number = envelope.cancel.id
-        if connection.requests.get(number, self) is None:  # management: the work goes on, nobody waits
+        found = connection.requests.get(number, self)
+        if isinstance(found, asyncio.Task):
+            found.cancel()  # which answers
+        elif found is None:  # management: the work goes on, nobody waits
             del connection.requests[number]
             connection.session.refuse(Envelope(id=number), errno.EINTR, "given up")
-            return
-        self.broker.requests.cancel(connection, number)
+        else:
+            self.broker.requests.cancel(connection, number)
 
     def _ipcp_state(self, connection: Connection, envelope: Envelope) -> None:
         if connection.ipcp is None:
@@ -352,16 +358,18 @@ class Server:
         if isinstance(answer, Envelope):
             connection.session.reply(envelope, answer)
             return
-        connection.requests[envelope.id] = None
-        task = self._loop.create_task(self._finish(connection, envelope, answer))
+        task = self._loop.create_task(answer)
+        connection.requests[envelope.id] = task if body in GIVEN_UP else None
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._finish, connection, envelope))
 
-    async def _finish(self, connection: Connection, envelope: Envelope, answer: Answer) -> None:
+    def _finish(self, connection: Connection, envelope: Envelope, task: asyncio.Task[Envelope]) -> None:
+        self._tasks.discard(task)
         try:
-            assert inspect.iscoroutine(answer)
-            reply: Envelope = await answer
+            reply = task.result()
             reply.id, reply.reply = envelope.id, True
+        except asyncio.CancelledError:
+            reply = Envelope(id=envelope.id, reply=True, error=errno.EINTR, text="given up")
         except Refused as refused:
             reply = Envelope(id=envelope.id, reply=True, error=refused.errno, text=refused.text)
         except Exception as error:
@@ -372,8 +380,7 @@ class Server:
                 error=errno.EIO,
                 text=f"the IRMd failed on this request: {type(error).__name__}",
             )
-        if envelope.id in connection.requests:
-            del connection.requests[envelope.id]
+        if connection.requests.pop(envelope.id, connection) is not connection:
             connection.session.send(reply)
 
     # ------------------------------------------------------------ stop

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from errno import EACCES, EINVAL, ENOENT, ESRCH
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import (
     EIPCP,
@@ -26,15 +26,15 @@ from .errors import (
     IrmNameError,
     OuroborosError,
 )
-from .ipcp_types import IpcpType, LoadBalancePolicy
+from .ipcp_types import COMPONENT_WORDS, COMPONENTS, IpcpType, LoadBalancePolicy
 from .readout import IpcpInfo
 
 if TYPE_CHECKING:
     from .ipcp_config import IpcpConfig
     from .name_info import NameInfo, NameSecPaths
-    from .qos import QoSSpec
 
 from . import irm
+from .qos import QOS_RAW, QoSSpec
 
 __all__ = [
     "IrmError",
@@ -54,6 +54,7 @@ __all__ = [
     "find_program",
     "list_ipcps",
     "list_names",
+    "readout_ipcp",
     "reg_name",
     "show_name",
     "unbind_ipcp",
@@ -64,18 +65,7 @@ __all__ = [
 
 MAX_PATTERNS = 128
 
-_COMPONENTS = {
-    "dt": irm.DT_COMP,
-    "mgmt": irm.MGMT_COMP,
-    irm.DT_COMP: irm.DT_COMP,
-    irm.MGMT_COMP: irm.MGMT_COMP,
-}
-
-# What each IPCP type can connect, in the order in which it is connected.
-_TYPE_COMPONENTS = {
-    IpcpType.UNICAST: (irm.MGMT_COMP, irm.DT_COMP),
-    IpcpType.BROADCAST: (irm.DT_COMP,),
-}
+_COMPONENTS = COMPONENT_WORDS | {name: name for name in COMPONENT_WORDS.values()}
 
 
 # ---------------------------------------------------------------- IPCPs
@@ -139,7 +129,7 @@ def bootstrap_ipcp(
                     f"Types do not match: IPCP {ipcp.name} is of type {ipcp.type.word}, "
                     f"the configuration is for {config.ipcp_type.word}.",
                 )
-            if autobind and ipcp.type in _TYPE_COMPONENTS:
+            if autobind and ipcp.type in COMPONENTS:
                 _bind_pid(ipcp.pid, (ipcp.name, config.layer_name), undo)
             done.append(irm.bootstrap_ipcp(ipcp.pid, config))
         undo.pop_all()
@@ -154,7 +144,7 @@ def autoboot(name: str, ipcp_type: IpcpType, layer: str, conf: IpcpConfig | None
         conf = IpcpConfig(ipcp_type, layer)
     elif not conf.layer_name:
         conf.layer_name = layer
-    bootstrap_ipcp(name, conf, ipcp_type in _TYPE_COMPONENTS, create=ipcp_type)
+    bootstrap_ipcp(name, conf, ipcp_type in COMPONENTS, create=ipcp_type)
 
 
 def enroll_ipcp(
@@ -165,12 +155,14 @@ def enroll_ipcp(
     layer: str | None = None,
     ipcp_type: IpcpType | None = None,
     create: bool = False,
+    retry: int | None = None,
 ) -> IpcpInfo:
     """Enrol the IPCP `name` with a member that accepts flows for `dst`; returns it with the layer it learned.
 
     `dst` defaults to the layer's name (anycast). When `layer` is given, the layer that was learned must be that one.
     With `create` an IPCP of type `ipcp_type` (default: unicast) is made when there is none. `autobind` binds it,
-    after the enrolment, to its own name and to the layer's. Raises IpcpEnrollError, or what a step raises.
+    after the enrolment, to its own name and to the layer's. `retry` is how often it is tried again, 0 for ever.
+    Raises IpcpEnrollError, or what a step raises.
     """
     dst = dst or layer
     if not dst:
@@ -185,13 +177,13 @@ def enroll_ipcp(
             ipcp = _create(name, ipcp_type if ipcp_type is not None else IpcpType.UNICAST, undo)
         else:
             raise IpcpEnrollError(EIPCP, f"No IPCPs matching {name} found.")
-        if ipcp.type not in _TYPE_COMPONENTS:
+        if ipcp.type not in COMPONENTS:
             raise IpcpEnrollError(
                 EIPCPTYPE,
                 f"IPCP {ipcp.name} is of type {ipcp.type.word}, which is bootstrapped, never enrolled.",
             )
         try:
-            enrolled = irm.enroll_ipcp(ipcp.pid, dst)
+            enrolled = irm.enroll_ipcp(ipcp.pid, dst, layer=layer, retry=retry)
         except IpcpEnrollError as exc:
             raise IpcpEnrollError(
                 exc.errno or EIPCP, f"Failed to enroll IPCP {ipcp.name} with {dst}: {exc}"
@@ -207,16 +199,28 @@ def enroll_ipcp(
     return enrolled
 
 
-def connect_ipcp(name: str, dst: str, comp: str = "*", qos: QoSSpec | None = None) -> None:
+def connect_ipcp(
+    name: str,
+    dst: str,
+    comp: str = "*",
+    qos: QoSSpec | None = None,
+    *,
+    timeout: int | None = None,
+    retry: int | None = None,
+) -> None:
     """Connect the IPCP `name` with the member `dst`.
 
     `comp` is "dt", "mgmt", or "*": all components that an IPCP of that type has, management first. `qos` is for data
-    transfer; None is raw, and management always is. Raises IpcpConnectError.
+    transfer; None is raw, and management always is. `timeout` is when a silent neighbour counts as gone, in ms (0: never;
+    None: as `qos` says); `retry` how often it is tried again, 0 for ever. Raises IpcpConnectError.
     """
     for ipcp in _matching(name, IpcpConnectError):
         with ExitStack() as undo:
             for component in _components(ipcp, comp):
-                irm.connect_ipcp(ipcp.pid, component, dst, qos if component == irm.DT_COMP else None)
+                chosen = qos or QOS_RAW if component == irm.DT_COMP else QOS_RAW
+                if timeout is not None:
+                    chosen = chosen.replace(timeout=timeout)
+                irm.connect_ipcp(ipcp.pid, component, dst, chosen, retry=retry)
                 undo.callback(_try, irm.disconnect_ipcp, ipcp.pid, component, dst)
             undo.pop_all()
 
@@ -235,6 +239,17 @@ def disconnect_ipcp(name: str, dst: str, comp: str = "*") -> None:
                 failure = failure or exc
         if failure is not None:
             raise failure
+
+
+def readout_ipcp(name: str, what: str) -> list[dict[str, Any]]:
+    """What the IPCPs of that name have to show (see `irm.readout_ipcp`). Raises IrmError, also when there is none.
+
+    Where several fit, each row begins with the name of its IPCP.
+    """
+    ipcps = _matching(name, IrmError)
+    if len(ipcps) == 1:
+        return irm.readout_ipcp(ipcps[0].pid, what)
+    return [{"ipcp": ipcp.name, **row} for ipcp in ipcps for row in irm.readout_ipcp(ipcp.pid, what)]
 
 
 # ---------------------------------------------------------------- bindings
@@ -438,7 +453,7 @@ def _try(action: Callable[..., object], *arguments: object) -> None:
 
 
 def _components(ipcp: IpcpInfo, comp: str) -> tuple[str, ...]:
-    available = _TYPE_COMPONENTS.get(ipcp.type)
+    available = COMPONENTS.get(ipcp.type)
     if available is None:
         raise IpcpConnectError(
             EIPCPTYPE,

@@ -16,6 +16,7 @@ TYPE_ALIASES = {"udp": "udp4"}  # the paper's word
 HASHES = ("SHA3_224", "SHA3_256", "SHA3_384", "SHA3_512")
 MAX_NAME = 255  # octets, of any name
 MAX_DEVICE = 255  # characters
+MAX_RETRIES = 1000000
 
 
 class OptionError(ValueError):

@@ -1,4 +1,5 @@
-"""Closed sets that several modules need: types of IPCPs, hashes, load-balance policies (spec cli-api 4.6, 5.1).
+"""Closed sets that several modules need: types of IPCPs and their components, hashes, load-balance policies (spec
+cli-api 4.6, 5.1).
 
 A library module of tools and applications, kept apart from `ipcp_config` because every list needs these and no list
 needs those. The numbers are those of the RPC messages.
@@ -32,6 +33,19 @@ class IpcpType(IntEnum):
     def from_word(cls, word: str) -> IpcpType:
         """From the word of the tools; "udp", the paper's, is UDP4. Raises OptionError, a ValueError."""
         return cls[ipcp_options.type_word(word).upper().replace("-", "_")]
+
+
+DT_COMP = "Data Transfer"
+MGMT_COMP = "Management"
+
+COMPONENTS: dict[IpcpType, tuple[str, ...]] = {
+    IpcpType.UNICAST: (MGMT_COMP, DT_COMP),
+    IpcpType.BROADCAST: (DT_COMP,),
+}
+"""What each IPCP type that enrols can connect, in the order in which it is connected."""
+
+COMPONENT_WORDS = {"dt": DT_COMP, "mgmt": MGMT_COMP}
+"""Components by the words that people use."""
 
 
 class DirectoryHashAlgo(IntEnum):

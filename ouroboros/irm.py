@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import (
     BindError,
@@ -26,7 +26,7 @@ from .errors import (
     IrmNameError,
     OuroborosError,
 )
-from .ipcp_types import DirectoryHashAlgo, IpcpType, LoadBalancePolicy
+from .ipcp_types import DT_COMP, MGMT_COMP, DirectoryHashAlgo, IpcpType, LoadBalancePolicy
 from .qos import QOS_RAW, QoSSpec
 from .readout import FlowEnd, FlowInfo, IpcpInfo, PoolClass, PoolHolder, PoolInfo
 from .rpc import messages_pb2 as pb
@@ -108,6 +108,7 @@ __all__ = [
     "list_ipcps",
     "list_names",
     "list_pools",
+    "readout_ipcp",
     "reg_name",
     "show_name",
     "unbind_process",
@@ -118,8 +119,6 @@ __all__ = [
 NameError = IrmNameError  # noqa: A001 - the binding's name for it
 
 BIND_AUTO = 1
-DT_COMP = "Data Transfer"
-MGMT_COMP = "Management"
 
 if not TYPE_CHECKING:
 
@@ -205,19 +204,27 @@ def bootstrap_ipcp(pid: int, conf: IpcpConfig) -> IpcpInfo:
     return _ipcp_info(_call(IpcpBootstrapError, ipcp_bootstrap=request).ipcp_info)
 
 
-def enroll_ipcp(pid: int, dst: str) -> IpcpInfo:
-    """Enrol an IPCP in the layer of a member that accepts flows for the name `dst`. Raises IpcpEnrollError."""
-    request = pb.IpcpEnroll(pid=pid, dst=dst)
+def enroll_ipcp(pid: int, dst: str, *, layer: str | None = None, retry: int | None = None) -> IpcpInfo:
+    """Enrol an IPCP in the layer of a member that accepts flows for the name `dst`.
+
+    With `layer`, that layer and no other. `retry` is how often the IRMd tries again, after pauses that grow: 0 is until
+    it succeeds or the call is interrupted, None not at all. Raises IpcpEnrollError.
+    """
+    request = pb.IpcpEnroll(pid=pid, dst=dst, layer=layer or "", retry=_retry(retry))
     return _ipcp_info(_call(IpcpEnrollError, ipcp_enroll=request).ipcp_info)
 
 
-def connect_ipcp(pid: int, component: str, dst: str, qos: QoSSpec | None = None) -> None:
+def connect_ipcp(
+    pid: int, component: str, dst: str, qos: QoSSpec | None = None, *, retry: int | None = None
+) -> None:
     """Connect a component, DT_COMP or MGMT_COMP, with that of the member `dst`; None is raw. Raises IpcpConnectError.
 
+    The timeout of `qos` is when a neighbour that is silent counts as gone; `retry` is as for `enroll_ipcp`.
     `component` and `dst` may come in either order: the C header and its implementation disagree.
     """
     component, dst = _component_first(component, dst)
-    request = pb.IpcpConnect(pid=pid, dst=dst, component=component, qos=(qos or QOS_RAW).to_proto())
+    qos = qos or QOS_RAW
+    request = pb.IpcpConnect(pid=pid, dst=dst, component=component, qos=qos.to_proto(), retry=_retry(retry))
     _call(IpcpConnectError, ipcp_connect=request)
 
 
@@ -340,12 +347,36 @@ def list_pools() -> list[PoolInfo]:
             return found
 
 
+def readout_ipcp(pid: int, what: str) -> list[dict[str, Any]]:
+    """What an IPCP has to show: "neighbours", "routes", "directory", "counters" or "status". Raises IrmError."""
+    import json
+
+    found: list[dict[str, Any]] = []
+    offset = 0
+    while True:
+        table = _call(IrmError, readout=pb.Readout(pid=pid, what=what, offset=offset)).readout_table
+        found.extend(map(json.loads, table.rows))
+        offset = _next_page(offset, table.next)
+        if not offset:
+            return found
+
+
 # ---------------------------------------------------------------- inside
+
+
+def _retry(times: int | None) -> pb.Retry | None:
+    return None if times is None else pb.Retry(times=times)
 
 
 def _ipcp_info(proto: pb.IpcpInfo) -> IpcpInfo:
     return IpcpInfo(
-        proto.pid, proto.name, IpcpType(proto.type), proto.layer, DirectoryHashAlgo(proto.hash), proto.state
+        proto.pid,
+        proto.name,
+        IpcpType(proto.type),
+        proto.layer,
+        DirectoryHashAlgo(proto.hash),
+        proto.state,
+        proto.progress,
     )
 
 

@@ -14,7 +14,10 @@ from .qos import QOS_RAW, QoSSpec
 
 
 class IpcpInfo(NamedTuple):
-    """An IPCP. `layer` is empty before it has been bootstrapped or enrolled."""
+    """An IPCP. `layer` is empty before it has been bootstrapped or enrolled.
+
+    `progress` says, in a line for people, what is being tried again and why; it is empty when nothing is.
+    """
 
     pid: int
     name: str
@@ -22,6 +25,7 @@ class IpcpInfo(NamedTuple):
     layer: str = ""
     hash: DirectoryHashAlgo = DirectoryHashAlgo.SHA3_256
     state: str = ""
+    progress: str = ""
 
 
 class FlowEnd(NamedTuple):

@@ -726,6 +726,7 @@ class FlowEndpoint(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
+    EXTENSIONS_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.int
     """system-wide (paper 2.7: FID)"""
     fd: _builtins.int
@@ -756,6 +757,10 @@ class FlowEndpoint(_message.Message):
     def qos(self) -> Global___QosSpec: ...
     @_builtins.property
     def resources(self) -> _containers.RepeatedCompositeFieldContainer[Global___Resource]: ...
+    @_builtins.property
+    def extensions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """what both ends agreed on in the allocation handshake, by type"""
+
     def __init__(
         self,
         *,
@@ -774,10 +779,11 @@ class FlowEndpoint(_message.Message):
         data: _builtins.bytes = ...,
         resources: _abc.Iterable[Global___Resource] | None = ...,
         events: _builtins.int = ...,
+        extensions: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["qos", b"qos"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "events", b"events", "fd", b"fd", "flow_id", b"flow_id", "index", b"index", "max_packet", b"max_packet", "mpl_ms", b"mpl_ms", "peer_events", b"peer_events", "peer_fd", b"peer_fd", "pool", b"pool", "qos", b"qos", "resources", b"resources", "segment", b"segment", "serial", b"serial", "side", b"side"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "events", b"events", "extensions", b"extensions", "fd", b"fd", "flow_id", b"flow_id", "index", b"index", "max_packet", b"max_packet", "mpl_ms", b"mpl_ms", "peer_events", b"peer_events", "peer_fd", b"peer_fd", "pool", b"pool", "qos", b"qos", "resources", b"resources", "segment", b"segment", "serial", b"serial", "side", b"side"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,79 @@
+"""Trying again what failed, after pauses that grow (spec traps 2.6): enrolments and connections.
+
+Pure but for the pause, which the caller gives. A pause has jitter, so that those who failed together (a power cut, say) do
+not come back together. What cannot become right by waiting is not tried again.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ouroboros.errors import EIPCPSTATE, EIPCPTYPE
+
+from .refused import Refused
+
+FIRST = 0.5  # s
+MOST = 30.0
+
+FATAL = frozenset(
+    {
+        errno.EACCES,
+        errno.ECANCELED,
+        errno.EEXIST,
+        errno.EINVAL,
+        errno.ENAMETOOLONG,
+        errno.ENOTSUP,
+        errno.EPERM,
+        errno.EPROTO,
+        errno.ESHUTDOWN,
+        EIPCPSTATE,
+        EIPCPTYPE,
+    }
+)
+"""Refusals that another attempt cannot change: the request is wrong, or the layer is another."""
+
+Result = TypeVar("Result")
+
+
+@dataclass(slots=True, frozen=True)
+class Failure:
+    """One attempt that failed, and what follows."""
+
+    attempt: int
+    pause: float
+    refused: Refused
+
+
+def pause(attempt: int, share: float) -> float:
+    """Seconds to wait after this attempt, the first being 1: half of it fixed, `share` (0 to 1) of the other half."""
+    whole = min(MOST, FIRST * 2.0 ** min(attempt - 1, 16))
+    return whole * (1 + share) / 2
+
+
+async def persist(
+    work: Callable[[], Awaitable[Result]],
+    times: int | None,
+    *,
+    sleep: Callable[[float], Awaitable[None]],
+    failed: Callable[[Failure], None],
+    share: Callable[[], float] = random.random,
+) -> Result:
+    """Do `work`; when it is Refused try again, `times` times at most (0: for ever; None: not at all).
+
+    Raises the last Refused, and what `sleep` raises.
+    """
+    attempt = 1
+    while True:
+        try:
+            return await work()
+        except Refused as refused:
+            if times is None or (times and attempt > times) or refused.errno in FATAL:
+                raise
+            failure = Failure(attempt, pause(attempt, share()), refused)
+        failed(failure)
+        await sleep(failure.pause)
+        attempt += 1
