@@ -39,7 +39,7 @@ CDEF = """
     int punt_quota(struct punt *punt, uint32_t component, uint32_t octets);
     bool punt_push(struct punt *punt, uint32_t component, uint32_t fd, const void *packet, uint32_t length);
     int64_t punt_pop(struct punt *punt, void *packet, uint32_t size, uint32_t *component, uint32_t *fd);
-    int relay_punt(struct relay *relay, uint32_t fd, struct punt *punt, uint32_t component);
+    int relay_punt(struct relay *relay, uint32_t fd, struct punt *punt, uint32_t component, bool once);
     void relay_events(struct relay *relay, struct punt *punt, uint32_t component);
     void punt_counters(struct punt *punt, uint32_t component, uint64_t *passed, uint64_t *dropped);
 

@@ -85,10 +85,14 @@ class Relay:
         """Forward packets between two flow ends, by their descriptors, both ways."""
         self._check(lib.relay_pair(self._relay, a, b), f"cannot pair descriptors {a} and {b}")
 
-    def punt(self, fd: int, punt: Punt, component: int) -> None:
-        """Hand what the process at the other end writes to a component of the control plane."""
+    def punt(self, fd: int, punt: Punt, component: int, *, once: bool = False) -> None:
+        """Hand what the process at the other end writes to a component of the control plane.
+
+        once  only the next packet that is not empty; those behind it wait for the next role
+        """
         self._check(
-            lib.relay_punt(self._relay, fd, punt.handle, component), f"there is no flow with descriptor {fd}"
+            lib.relay_punt(self._relay, fd, punt.handle, component, once),
+            f"there is no flow with descriptor {fd}",
         )
 
     def events(self, punt: Punt, component: int) -> None:

@@ -220,7 +220,10 @@ static uint32_t round_active(struct relay *relay)
         return total;
 }
 
-/* What the IRMd says of a flow, for the control plane. */
+/*
+ * What the IRMd says of a flow, for the control plane: after what was written before it. DOWN and UP say how it is now,
+ * however often it has changed.
+ */
 static void pass_events(struct relay *relay, struct port *port)
 {
         uint32_t events;
@@ -228,6 +231,13 @@ static void pass_events(struct relay *relay, struct port *port)
         if (relay->punt == NULL || atomic_load_explicit(&port->end->events, memory_order_relaxed) == 0)
                 return;
         events = atomic_exchange(&port->end->events, 0);
+        for (uint32_t n = 0; n < RING_SLOTS; n += PORT_BATCH)
+                if (serve(relay, port) == 0)
+                        break;
+        if (events & (EVENT_DOWN | EVENT_UP)) {
+                events &= ~(EVENT_DOWN | EVENT_UP);
+                events |= atomic_load(&port->end->state) ? EVENT_DOWN : EVENT_UP;
+        }
         if (events != 0 && !punt_push(relay->punt, relay->component, port->fd, &events, sizeof events))
                 atomic_fetch_or(&port->end->events, events); /* the next ring of the port tries again */
 }
@@ -627,6 +637,7 @@ int relay_pair(struct relay *relay, uint32_t a, uint32_t b)
 struct component {
         struct punt *punt;
         uint32_t number;
+        bool once;
 };
 
 static void hand_over(struct relay *relay, struct port *port, int64_t now)
@@ -636,10 +647,16 @@ static void hand_over(struct relay *relay, struct port *port, int64_t now)
 
         (void)relay, (void)now;
         for (uint32_t n = 0; n < PORT_BATCH && port_take(port, &packet); n++) {
+                bool empty = packet.length == 0;
+
                 if (punt_push(component->punt, component->number, port->fd, packet.data, packet.length))
                         port_free(port, &packet);
                 else
                         port_drop(port, &packet);
+                if (component->once && !empty) {
+                        port->serve = NULL; /* what is behind it waits for whoever is next */
+                        return;
+                }
         }
 }
 
@@ -648,14 +665,14 @@ static void forget_component(struct port *port)
         free(port->role);
 }
 
-int relay_punt(struct relay *relay, uint32_t fd, struct punt *punt, uint32_t number)
+int relay_punt(struct relay *relay, uint32_t fd, struct punt *punt, uint32_t number, bool once)
 {
         struct component *component = malloc(sizeof *component);
         struct port *port;
 
         if (component == NULL)
                 return -ENOMEM;
-        *component = (struct component){punt, number};
+        *component = (struct component){punt, number, once};
         relay_lock(relay);
         port = relay_port(relay, fd);
         if (port != NULL) {

@@ -68,8 +68,8 @@ int relay_pair(struct relay *relay, uint32_t a, uint32_t b);
 /* Leave the flow. Its pair, if any, stays, alone. */
 int relay_remove(struct relay *relay, uint32_t fd);
 
-/* Packets of this port go to a component of the control plane. */
-int relay_punt(struct relay *relay, uint32_t fd, struct punt *punt, uint32_t component);
+/* Packets of this port go to a component of the control plane. `once`: only the next one that is not empty. */
+int relay_punt(struct relay *relay, uint32_t fd, struct punt *punt, uint32_t component, bool once);
 
 /* Flow events of every port go to a component, as a mask of EVENT_* in four octets of this machine's order. */
 void relay_events(struct relay *relay, struct punt *punt, uint32_t component);

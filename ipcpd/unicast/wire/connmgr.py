@@ -3,6 +3,10 @@
 Used by the control plane of unicast and broadcast IPCPs and by `ocap`; pure functions. A record says which component the flow
 is for and which protocol that component speaks. One record is one packet, of at most 127 octets, because the prototype
 reads into 128.
+
+What we add (fields that a prototype skips, and that are absent unless set): why a connection is refused; and of a
+broadcast IPCP, which has no address, an id of its own, that of its tree, and the keep-alive time-out that it offers or
+grants.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from ouroboros.wire import MalformedPacket, UnsendablePacket, must, text
 from . import connmgr_pb2, proto
 from .address import MAX_ADDRESS
 
+MAX_REASON = 90  # octets: a refusal has nothing else in it
 MAX_RECORD = 127  # octets, sent
 _MAX_READ = 128  # octets, read
 _WHAT = "connection record"
@@ -32,7 +37,8 @@ class Syntax(IntEnum):
 class Record:
     """A component: its name, its protocol, and the address of its IPCP in the layer (0: none).
 
-    `syntax` is a plain number: a stranger may send any.
+    `syntax` is a plain number: a stranger may send any. Of broadcast IPCPs of ours: `member` and `tree` (0: not said),
+    and `timeout`, ms, of keep-alives (0: none). `reason` comes with a refusal.
     """
 
     component: str = ""
@@ -40,11 +46,20 @@ class Record:
     version: int = 0
     syntax: int = Syntax.PROTOBUF
     address: int = 0
+    reason: str = ""
+    member: int = 0
+    tree: int = 0
+    timeout: int = 0
 
 
 UNKNOWN = Record()  # the answer to who asks for a component that is not there
 ENROLMENT = Record("Enrollment", "OEP", 1)
 BROADCAST = Record("Data Transfer")  # of a broadcast IPCP
+
+
+def refusal(reason: str) -> Record:
+    """The same answer, with the reason; a text that is too long is cut."""
+    return Record(reason=reason.encode(errors="replace")[:MAX_REASON].decode(errors="ignore"))
 
 
 def management(address: int) -> Record:
@@ -68,6 +83,10 @@ def decode(packet: bytes) -> Record:
         message.pref_version,
         message.pref_syntax,
         message.address,
+        text(message.reason, _WHAT, "the reason"),
+        message.member,
+        message.tree,
+        message.timeout,
     )
 
 
@@ -82,7 +101,19 @@ def encode(record: Record) -> bytes:
         pref_syntax=proto.fits(record.syntax, 32, what, "the syntax", signed=True),
         address=record.address,
     )
+    _add_ours(message, record, what)
     return proto.serialize(message, what, most=MAX_RECORD)
+
+
+def _add_ours(message: connmgr_pb2.Record, record: Record, what: str) -> None:
+    if record.reason:
+        message.reason = _octets(record.reason, what)
+    if record.member:
+        message.member = proto.fits(record.member, 64, what, "the id")
+    if record.tree:
+        message.tree = proto.fits(record.tree, 64, what, "the id of the tree")
+    if record.timeout:
+        message.timeout = proto.fits(record.timeout, 32, what, "the time-out")
 
 
 def _octets(name: str, what: str) -> bytes:

@@ -3,6 +3,7 @@
 isort:skip_file
 What the connection managers of two IPCPs exchange on a new flow (paper 5.3, wire-lower 7.1).
 Strings are declared as bytes, which is the same on the wire: what a stranger sends need not be UTF-8.
+Fields from 100 up are ours: a prototype skips them.
 """
 
 from collections import abc as _abc
@@ -32,11 +33,19 @@ class Record(_message.Message):
     SUPP_SYNTAX_FIELD_NUMBER: _builtins.int
     SYNTAX_SPEC_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MEMBER_FIELD_NUMBER: _builtins.int
+    TREE_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
     comp_name: _builtins.bytes
     protocol: _builtins.bytes
     pref_version: _builtins.int
     pref_syntax: _builtins.int
     address: _builtins.int
+    reason: _builtins.bytes
+    member: _builtins.int
+    tree: _builtins.int
+    timeout: _builtins.int
     @_builtins.property
     def supp_version(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -54,10 +63,14 @@ class Record(_message.Message):
         supp_syntax: _abc.Iterable[_builtins.int] | None = ...,
         syntax_spec: Global___Syntax | None = ...,
         address: _builtins.int | None = ...,
+        reason: _builtins.bytes | None = ...,
+        member: _builtins.int | None = ...,
+        tree: _builtins.int | None = ...,
+        timeout: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "comp_name", b"comp_name", "pref_syntax", b"pref_syntax", "pref_version", b"pref_version", "protocol", b"protocol", "syntax_spec", b"syntax_spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "comp_name", b"comp_name", "member", b"member", "pref_syntax", b"pref_syntax", "pref_version", b"pref_version", "protocol", b"protocol", "reason", b"reason", "syntax_spec", b"syntax_spec", "timeout", b"timeout", "tree", b"tree"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "comp_name", b"comp_name", "pref_syntax", b"pref_syntax", "pref_version", b"pref_version", "protocol", b"protocol", "supp_syntax", b"supp_syntax", "supp_version", b"supp_version", "syntax_spec", b"syntax_spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "comp_name", b"comp_name", "member", b"member", "pref_syntax", b"pref_syntax", "pref_version", b"pref_version", "protocol", b"protocol", "reason", b"reason", "supp_syntax", b"supp_syntax", "supp_version", b"supp_version", "syntax_spec", b"syntax_spec", "timeout", b"timeout", "tree", b"tree"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,8 +4,8 @@ Used by the control plane of unicast and broadcast IPCPs and by `ocap`; pure fun
 newcomer's request, the member's response, the newcomer's acknowledgement. Nothing in a message says which it is: that
 follows from the order.
 
-What we add (fields that a prototype skips, and that are absent unless set): the layer that the newcomer means to join, the
-reason of a refusal on either side, and the largest packet of the layer.
+What we add (fields that a prototype skips, and that are absent unless set): the layer that the newcomer means to join and
+the address that it would like, the reason of a refusal on either side, and the largest packet of the layer.
 """
 
 from __future__ import annotations
@@ -84,10 +84,12 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Newcomer to member: 8 random octets, and the layer that it means to join, if it has been told one."""
+    """Newcomer to member: 8 random octets, the layer that it means to join, if it has been told one, and the address
+    that it drew (0: not said)."""
 
     id: bytes
     layer: str = ""
+    address: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,9 @@ class Acknowledgement:
 def decode_request(packet: bytes) -> Request:
     """A newcomer's request. Raises MalformedPacket; the prototype does not answer one with another length of id."""
     message = proto.parse(enrol_pb2.Request, packet, _WHAT, most=MAX_MESSAGE)
-    return Request(_id(message.id), _text(message.layer, "the layer", MAX_NAME))
+    if message.address and not legal_address(message.address):
+        raise MalformedPacket(_WHAT, f"nobody can have the address {message.address:#x}")
+    return Request(_id(message.id), _text(message.layer, "the layer", MAX_NAME), message.address)
 
 
 def encode_request(request: Request) -> bytes:
@@ -123,6 +127,9 @@ def encode_request(request: Request) -> bytes:
     message = enrol_pb2.Request(id=_sound_id(request.id, what))
     if request.layer:
         message.layer = _octets(request.layer, what, MAX_NAME)
+    if request.address:
+        must(legal_address(request.address), what, f"nobody can have the address {request.address:#x}")
+        message.address = request.address
     return proto.serialize(message, what, most=MAX_MESSAGE)
 
 

@@ -82,7 +82,15 @@ records = st.builds(
     st.integers(-9, 9),
     st.integers(-9, 9),
     st.integers(0, UINT32_MAX),
-).filter(lambda record: len((record.component + record.protocol).encode()) < 80)
+).filter(lambda record: len((record.component + record.protocol).encode()) < 80) | st.builds(
+    connmgr.Record,
+    st.text(max_size=4),
+    address=addresses,
+    reason=st.text(max_size=8),
+    member=st.integers(0, UINT64_MAX),
+    tree=st.integers(0, UINT64_MAX),
+    timeout=st.integers(0, UINT32_MAX),
+)
 
 contacts = st.builds(dht.Contact, hashes, addresses)
 cookies = st.integers(1, UINT64_MAX)
@@ -114,7 +122,7 @@ configurations = st.one_of(
     ),
     st.builds(enrol.Configuration, names, st.just(IpcpType.BROADCAST), st.just(DirectoryHashAlgo.SHA3_256)),
 )
-requests = st.builds(enrol.Request, ids, words)
+requests = st.builds(enrol.Request, ids, words, st.just(0) | addresses)
 clock = (st.integers(-(1 << 63), (1 << 63) - 1), st.integers(0, 999_999_999))
 responses = st.one_of(
     st.builds(enrol.Response, ids, *clock, configurations),

@@ -1,0 +1,514 @@
+"""Connection manager: connections between components of two IPCPs, each over an N-1 flow of its own (paper 2.8, Fig. 15).
+
+The shell around the machines of `handshake`, on the loop of the IPCP. What a user has connected stays connected: when the flow is
+lost, or its neighbour stays silent, we who initiated it try again, after pauses that grow, until the user disconnects.
+An adjacency that was accepted is the other side's business; when it is silent and the same neighbour connects anew, the new
+connection takes its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ipcpd.unicast.wire.connmgr import Record
+from ouroboros.flow_event import FlowEvent
+from ouroboros.qos import QoSSpec
+from ouroboros.rpc.messages_pb2 import QosSpec
+from ouroboros.wire import MalformedPacket
+
+from .handshake import Initiator, Responder, printable
+from .ipcp import Ipcp, Refusal
+from .lower import Lower, LowerFlows
+
+log = logging.getLogger("ipcpd/connmgr")
+
+MOST_RESPONDING = 1024
+"""Accepted flows that may wait for the first record at the same time."""
+
+GIVE_UP = 3600.0
+"""Seconds after which an accepted connection whose neighbour stays silent is released."""
+
+ATTEMPT_TIME = 20.0
+"""Seconds that an attempt to connect again may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Pauses between attempts to connect again, seconds: the first, doubled each time, up to the longest."""
+
+    first: float = 0.5
+    most: float = 30.0
+
+    def after(self, attempt: int) -> float:
+        """The pause before the attempt with this number, from 0 up."""
+        return min(self.first * 2.0 ** min(attempt, 32), self.most)
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """A connection of one of our components. `peer` is the name that it was made to, "" when the other side made it."""
+
+    lower: Lower
+    component: str
+    peer_address: int
+    initiator: bool
+    peer: str
+    record: Record
+    """What the other side said of itself."""
+    since: float = 0.0
+    """Monotonic time at which it was made, seconds."""
+    lost: bool = False
+
+
+@dataclass(slots=True)
+class Counters:
+    """What became of handshakes."""
+
+    accepted: int = 0
+    initiated: int = 0
+    refused: int = 0
+    """By us, or by the other side."""
+    silent: int = 0
+    """Flows on which nothing was said in time."""
+    malformed: int = 0
+    lost: int = 0
+    crowded: int = 0
+    """Flows that came while too many others had said nothing yet."""
+
+
+def _admit(_theirs: Record) -> str:
+    return ""
+
+
+def _own(own: Record, _theirs: Record) -> Record:
+    return own
+
+
+@dataclass(slots=True, eq=False)
+class _Component:
+    record: Record
+    on_connection: Callable[[Connection], None]
+    on_lost: Callable[[Connection], None] | None
+    admit: Callable[[Record], str] = _admit
+    answer: Callable[[Record, Record], Record] = _own
+
+
+@dataclass(slots=True, eq=False)
+class _Wanted:
+    """A connection that the user asked for, and has not taken back."""
+
+    dst: str
+    component: str
+    qos: QosSpec
+    connection: Connection | None = None
+    made: bool = False
+    """It was there once: it is tried again until the user takes it back."""
+    task: asyncio.Task[None] | None = None
+    attempts: int = 0
+    trouble: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class _Responding:
+    lower: Lower
+    machine: Responder
+    timer: asyncio.TimerHandle | None = field(default=None)
+
+
+def _nobody(_connection: Connection) -> None:
+    """Nobody wants to know."""
+
+
+def _nobody_at_all(_connection: Connection, _event: FlowEvent) -> None:
+    """Nobody wants to know."""
+
+
+class ConnectionManager:
+    """The connections of an IPCP.
+
+    `on_lost(connection)` is called once for each that was handed to a component and is there no longer; its flow has been
+    released, or is about to be. `on_state(connection, event)`: DOWN or PEER, the neighbour cannot be reached at present; UP, it
+    can again.
+    """
+
+    def __init__(self, ipcp: Ipcp, lowers: LowerFlows, *, backoff: Backoff | None = None) -> None:
+        self.counters = Counters()
+        self.on_lost: Callable[[Connection], None] = _nobody
+        self.on_state: Callable[[Connection, FlowEvent], None] = _nobody_at_all
+        self.connections: dict[int, Connection] = {}
+        """By the descriptor of the flow."""
+        self._ipcp = ipcp
+        self._loop = ipcp.loop
+        self._lowers = lowers
+        self._backoff = backoff or Backoff()
+        self._components: dict[str, _Component] = {}
+        self._wanted: dict[tuple[str, str, int], _Wanted] = {}
+        self._responding: dict[int, _Responding] = {}
+        self._abandon: dict[int, asyncio.TimerHandle] = {}
+        self._closed = False
+
+    # ------------------------------------------------------------ components
+
+    def component(
+        self,
+        record: Record,
+        on_connection: Callable[[Connection], None],
+        *,
+        on_lost: Callable[[Connection], None] | None = None,
+        admit: Callable[[Record], str] = _admit,
+        answer: Callable[[Record, Record], Record] = _own,
+    ) -> None:
+        """Have a component that others can connect to, and that can be connected.
+
+        on_connection  gets each connection when it is there; its flow has no listener and no role yet, and what comes
+                       waits. It may raise Refusal: then the flow is released, and whoever connected gets the reason
+        on_lost        is told instead of that of the manager
+        admit          may refuse who connects, with a reason ("": welcome)
+        answer         what is answered, from our record and theirs
+        """
+        self._components[record.component] = _Component(record, on_connection, on_lost, admit, answer)
+
+    def serve(self) -> None:
+        """Accept flows, from now on."""
+        self._lowers.accept(self._accepted)
+
+    # ------------------------------------------------------------ what a user asks for
+
+    async def connect(self, dst: str, component: str, qos: QosSpec, *, timeout: float) -> Connection:
+        """Connect a component to that of `dst`, and keep it connected. Raises Refusal."""
+        if component not in self._components:
+            raise Refusal(
+                errno.ENOTSUP,
+                f'IPCP "{self._ipcp.name}" has no component "{component}" to connect; '
+                f"it has {', '.join(sorted(self._components)) or 'none'}",
+            )
+        wanted = self._want(dst, component, qos)
+        try:
+            return await self._fulfil(wanted, timeout)
+        except BaseException:
+            if self._is_wanted(wanted):
+                if wanted.made:
+                    self._try_again(wanted)
+                else:
+                    del self._wanted[dst, component, _cube(qos)]
+            raise
+
+    def _want(self, dst: str, component: str, qos: QosSpec) -> _Wanted:
+        key = (dst, component, _cube(qos))
+        wanted = self._wanted.get(key)
+        if wanted is None:
+            wanted = self._wanted[key] = _Wanted(dst, component, QosSpec())
+        elif wanted.connection is not None and wanted.connection.lower.usable:
+            raise Refusal(
+                errno.EEXIST,
+                f'IPCP "{self._ipcp.name}" is connected to "{dst}" already ({component}); disconnect it first',
+            )
+        elif wanted.connection is None and wanted.task is None:
+            raise Refusal(errno.EALREADY, f'connecting to "{dst}" is under way')
+        self._stop_trying(wanted)
+        wanted.qos.CopyFrom(qos)
+        return wanted
+
+    def _is_wanted(self, wanted: _Wanted) -> bool:
+        return any(one is wanted for one in self._wanted.values())
+
+    def disconnect(self, dst: str, component: str) -> None:
+        """Take back what `connect` was asked for, whatever its QoS. Raises Refusal when there is no such thing."""
+        found = [key for key in self._wanted if key[:2] == (dst, component)]
+        if not found:
+            raise Refusal(
+                errno.ENOENT,
+                f'IPCP "{self._ipcp.name}" is not connected to "{dst}" ({component}) by its own doing',
+            )
+        for key in found:
+            wanted = self._wanted.pop(key)
+            self._stop_trying(wanted)
+            if wanted.connection is not None:
+                self.drop(wanted.connection)
+
+    def drop(self, connection: Connection) -> None:
+        """Release a connection, whoever made it. One that is wanted is made again."""
+        if connection.lost:
+            return
+        self._lowers.release(connection.lower.fd)
+        self._gone(connection)
+
+    def withdraw(self, connection: Connection) -> None:
+        """Release a connection that turned out not to be wanted: it is not made again."""
+        for key, wanted in list(self._wanted.items()):
+            if wanted.connection is connection:
+                self._stop_trying(wanted)
+                del self._wanted[key]
+        self.drop(connection)
+
+    def trying(self) -> list[tuple[str, str, int, str]]:
+        """What is being connected again: name, component, attempts so far, and why the last one failed."""
+        return [
+            (wanted.dst, wanted.component, wanted.attempts, wanted.trouble)
+            for wanted in self._wanted.values()
+            if wanted.task is not None
+        ]
+
+    # ------------------------------------------------------------ initiating
+
+    async def establish(self, dst: str, own: Record, qos: QosSpec, *, timeout: float) -> Connection:
+        """A connection of this once, for whoever asks: `connections` does not have it, and nobody is told of its end.
+
+        Its flow has no listener; what comes on it waits. Raises Refusal, and then the flow is released.
+        """
+        lower = await self._lowers.allocate(dst, qos, timeout=timeout)
+        try:
+            self._check_there(lower)
+            theirs = await self._introduce(lower, Initiator(own, dst, self._loop.time()))
+            self._check_there(lower)
+        except OSError as error:
+            self._lowers.release(lower.fd)
+            raise Refusal(error.errno or errno.EIO, f'the flow to "{dst}" failed: {error}') from error
+        except BaseException:
+            self._lowers.release(lower.fd)
+            raise
+        self.counters.initiated += 1
+        return Connection(lower, own.component, theirs.address, True, dst, theirs, self._loop.time())
+
+    def _check_there(self, lower: Lower) -> None:
+        """A flow may go while we wait for our turn on the loop."""
+        if self._lowers.flows.get(lower.fd) is not lower:
+            raise Refusal(errno.ECONNRESET, f'"{lower.dst}" ended the flow at once')
+
+    async def _introduce(self, lower: Lower, machine: Initiator) -> Record:
+        answered: asyncio.Future[Record] = self._loop.create_future()
+
+        def receive(packet: bytes) -> None:
+            if answered.done():
+                return
+            try:
+                answered.set_result(machine.receive(packet))
+            except Refusal as refusal:
+                self.counters.refused += 1
+                answered.set_exception(refusal)
+
+        def event(event: FlowEvent) -> None:
+            if event is FlowEvent.DEALLOC and not answered.done():
+                answered.set_exception(
+                    Refusal(errno.ECONNRESET, f'"{machine.dst}" ended the flow without a word')
+                )
+
+        self._lowers.listen(lower.fd, receive, once=True)
+        self._lowers.watch(lower.fd, event)
+        if not self._lowers.send(lower.fd, machine.begin()):
+            raise Refusal(errno.EAGAIN, f'there is no room in the flow to "{machine.dst}"')
+        try:
+            async with asyncio.timeout_at(machine.deadline):
+                return await answered
+        except TimeoutError:
+            self.counters.silent += 1
+            raise machine.expired() from None
+
+    async def _fulfil(self, wanted: _Wanted, timeout: float) -> Connection:
+        component = self._components[wanted.component]
+        made = await self.establish(wanted.dst, component.record, wanted.qos, timeout=timeout)
+        if not self._is_wanted(wanted):
+            self._lowers.release(made.lower.fd)
+            raise Refusal(errno.ECANCELED, f'"{wanted.dst}" was disconnected while it was being connected')
+        before, wanted.connection = wanted.connection, None
+        if before is not None:
+            self.drop(before)
+        self._add(made)
+        wanted.connection, wanted.made = made, True
+        if made.lost:
+            wanted.connection = None
+            raise Refusal(errno.ECONNABORTED, f'the connection to "{wanted.dst}" was lost at once')
+        return made
+
+    # ------------------------------------------------------------ keeping connected
+
+    def _try_again(self, wanted: _Wanted) -> None:
+        if wanted.task is None and not self._closed:
+            wanted.attempts = 0
+            wanted.task = self._loop.create_task(self._retry(wanted))
+
+    @staticmethod
+    def _stop_trying(wanted: _Wanted) -> None:
+        task, wanted.task = wanted.task, None
+        wanted.trouble = ""
+        if task is not None:
+            task.cancel()
+
+    async def _retry(self, wanted: _Wanted) -> None:
+        while True:
+            await asyncio.sleep(self._backoff.after(wanted.attempts))
+            wanted.attempts += 1
+            try:
+                await self._fulfil(wanted, ATTEMPT_TIME)
+            except Refusal as refusal:
+                if not self._is_wanted(wanted):
+                    return
+                wanted.trouble = str(refusal)
+                log.info("cannot connect %s to %s again: %s", wanted.component, wanted.dst, refusal)
+            else:
+                log.info("%s is connected to %s again", wanted.component, wanted.dst)
+                wanted.task = None
+                wanted.trouble = ""
+                return
+
+    # ------------------------------------------------------------ responding
+
+    def _accepted(self, lower: Lower) -> None:
+        if len(self._responding) >= MOST_RESPONDING:
+            self.counters.crowded += 1
+            self._lowers.release(lower.fd)
+            return
+        machine = Responder(self._records(), self._admitted, self._answer, self._loop.time())
+        waiting = _Responding(lower, machine)
+        self._responding[lower.fd] = waiting
+        waiting.timer = self._loop.call_at(machine.deadline, self._expired, waiting)
+        self._lowers.watch(lower.fd, lambda event: self._deserted(waiting, event))
+        self._lowers.listen(lower.fd, lambda packet: self._respond(waiting, packet), once=True)
+
+    def _records(self) -> dict[str, Record]:
+        return {name: component.record for name, component in self._components.items()}
+
+    def _admitted(self, theirs: Record) -> str:
+        return self._components[theirs.component].admit(theirs)
+
+    def _answer(self, own: Record, theirs: Record) -> Record:
+        return self._components[own.component].answer(own, theirs)
+
+    def _respond(self, waiting: _Responding, packet: bytes) -> None:
+        lower = waiting.lower
+        self._settled(waiting)
+        try:
+            answer = waiting.machine.receive(packet)
+        except MalformedPacket as error:
+            self.counters.malformed += 1
+            log.info("a flow that was accepted is not for us: %s", error)
+            self._lowers.release(lower.fd)
+            return
+        sent = self._lowers.send(lower.fd, answer.packet)
+        if answer.component is None or not sent:
+            self.counters.refused += 1
+            log.info("refused a connection: %s", answer.reason or "there is no room for the answer")
+            self._lowers.release(lower.fd)
+            return
+        self.counters.accepted += 1
+        theirs = answer.theirs
+        self._supersede(answer.component, theirs.address, _cube(lower.qos))
+        now = self._loop.time()
+        try:
+            self._add(Connection(lower, answer.component, theirs.address, False, "", theirs, now))
+        except Refusal as refusal:
+            log.info("refused a connection: %s", refusal)
+
+    def _supersede(self, component: str, address: int, cube: int) -> None:
+        """A neighbour that connects anew has given up the connection that we find silent."""
+        for old in list(self.connections.values()):
+            same = (old.component, old.peer_address, _cube(old.lower.qos)) == (component, address, cube)
+            if address and same and not old.initiator and not old.lower.usable:
+                self.drop(old)
+
+    def _settled(self, waiting: _Responding) -> None:
+        self._responding.pop(waiting.lower.fd, None)
+        if waiting.timer is not None:
+            waiting.timer.cancel()
+
+    def _expired(self, waiting: _Responding) -> None:
+        self.counters.silent += 1
+        self._settled(waiting)
+        self._lowers.release(waiting.lower.fd)
+
+    def _deserted(self, waiting: _Responding, event: FlowEvent) -> None:
+        if event is FlowEvent.DEALLOC:
+            self._settled(waiting)
+
+    # ------------------------------------------------------------ connections that are there
+
+    def _add(self, connection: Connection) -> None:
+        fd = connection.lower.fd
+        self.connections[fd] = connection
+        self._lowers.listen(fd, None)
+        self._lowers.watch(fd, lambda event: self._happened(connection, event))
+        log.info(
+            "%s is connected %s",
+            connection.component,
+            f"to {connection.peer}" if connection.initiator else f"from {_whom(connection)}",
+        )
+        try:
+            self._components[connection.component].on_connection(connection)
+        except Exception as error:
+            self.counters.refused += 1
+            connection.lost = True  # of which nobody is told: it was never there
+            self.connections.pop(fd, None)
+            self._lowers.release(fd)
+            if isinstance(error, Refusal):
+                raise
+            log.exception("cannot use a connection")
+            raise Refusal(errno.EIO, f"cannot use the connection: {error}") from error
+
+    def _happened(self, connection: Connection, event: FlowEvent) -> None:
+        if event is FlowEvent.DEALLOC:
+            self._gone(connection)
+            return
+        wanted = self._wanting(connection)
+        if event is FlowEvent.UP:
+            if wanted is not None:
+                self._stop_trying(wanted)
+            self._keep(connection)
+        elif event is FlowEvent.PEER:
+            if wanted is not None:  # perhaps it has started anew, and does not know this flow
+                self._try_again(wanted)
+            elif not connection.initiator:
+                self._keep(connection)
+                fd = connection.lower.fd
+                self._abandon[fd] = self._loop.call_later(GIVE_UP, self.drop, connection)
+        self.on_state(connection, event)
+
+    def _keep(self, connection: Connection) -> None:
+        timer = self._abandon.pop(connection.lower.fd, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _wanting(self, connection: Connection) -> _Wanted | None:
+        for wanted in self._wanted.values():
+            if wanted.connection is connection:
+                return wanted
+        return None
+
+    def _gone(self, connection: Connection) -> None:
+        """The flow of a connection has been released, or is about to be."""
+        if connection.lost:
+            return
+        connection.lost = True
+        self.counters.lost += 1
+        self._keep(connection)
+        self.connections.pop(connection.lower.fd, None)
+        log.info("%s has lost %s", connection.component, connection.peer or _whom(connection))
+        wanted = self._wanting(connection)
+        if wanted is not None:
+            wanted.connection = None
+            self._try_again(wanted)
+        (self._components[connection.component].on_lost or self.on_lost)(connection)
+
+    def close(self) -> None:
+        """The IPCP ends."""
+        self._closed = True
+        for wanted in self._wanted.values():
+            self._stop_trying(wanted)
+        for waiting in list(self._responding.values()):
+            self._settled(waiting)
+        for timer in self._abandon.values():
+            timer.cancel()
+        self._abandon.clear()
+
+
+def _cube(qos: QosSpec) -> int:
+    return QoSSpec.from_proto(qos).cube
+
+
+def _whom(connection: Connection) -> str:
+    if connection.peer_address:
+        return f"address {connection.peer_address:#010x}"
+    return printable(connection.record.protocol) or "a neighbour"

@@ -1,0 +1,389 @@
+"""Enrolment: a member hands the configuration of its layer to a newcomer, which starts with it (paper 2.12.4, 5.3; wire-lower 8).
+
+Two machines without I/O, a newcomer and a member's side of one enrolment, and the shell that gives each a flow. Any number of
+newcomers are served at once. Who is refused hears why, and so does the member when the newcomer does not like what it gets:
+a layer, a type or a hash that it did not mean, a policy that it does not know. Between two of ours the newcomer proposes the
+address that it drew, and draws another when the member knows that somebody has it; a prototype neither proposes nor looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ipcpd.unicast.wire import enrol
+from ipcpd.unicast.wire.connmgr import ENROLMENT
+from ipcpd.unicast.wire.enrol import Acknowledgement, Configuration, Request, Response
+from ouroboros.flow_event import FlowEvent
+from ouroboros.ipcp_types import DirectoryHashAlgo, IpcpType
+from ouroboros.qos import QOS_RAW
+from ouroboros.wire import MalformedPacket
+
+from .connmgr import Connection, ConnectionManager
+from .handshake import PATIENCE, printable
+from .ipcp import Ipcp, Refusal
+from .lower import LowerFlows
+
+log = logging.getLogger("ipcpd/enrol")
+
+SERVE_TIME = 30.0
+"""Seconds that a newcomer may take to ask, and again to start and say so."""
+
+MOST_SERVED = 1024
+"""Newcomers that are served at once."""
+
+PROMISED_TIME = 60.0
+"""Seconds for which an address stays promised to the newcomer who asked for it."""
+
+MOST_DRAWS = 16
+"""Addresses that a newcomer proposes before it gives up."""
+
+CLOCKS_APART = 0.02
+"""Seconds by which the clocks of two members may differ before somebody is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a newcomer means to join: the type, and what else it was told (None, "": anything)."""
+
+    ipcp_type: IpcpType
+    layer: str = ""
+    hash: DirectoryHashAlgo | None = None
+
+    def differs(self, conf: Configuration) -> str:
+        """Why this layer is not the one; "" when it is."""
+        if conf.ipcp_type is not self.ipcp_type:
+            return f'"{printable(conf.layer)}" is a layer of type {conf.ipcp_type.word}, not {self.ipcp_type.word}'
+        if self.layer and conf.layer != self.layer:
+            return f'it is a member of layer "{printable(conf.layer)}", not of "{self.layer}"'
+        if self.hash is not None and conf.hash is not self.hash:
+            return f'layer "{conf.layer}" names by {conf.hash.name}, not by {self.hash.name}'
+        return ""
+
+
+@dataclass(slots=True)
+class Newcomer:
+    """The newcomer's side: `begin`, then `receive` until there is a configuration, then `finish`.
+
+    draw  a new address to propose; None: there are no addresses
+    wall  the clock on the wall, s, for the warning that clocks differ
+    """
+
+    wanted: Wanted
+    now: float
+    draw: Callable[[], int] | None = None
+    wall: Callable[[], float] = time.time
+    configuration: Configuration | None = field(default=None, init=False)
+    address: int = field(default=0, init=False)
+    deadline: float = field(default=0.0, init=False)
+    skew: float = field(default=0.0, init=False)
+    _id: bytes = field(default=b"", init=False)
+    _draws: int = field(default=0, init=False)
+    _asked: float = field(default=0.0, init=False)
+    _asked_wall: float = field(default=0.0, init=False)
+
+    def begin(self, now: float) -> bytes:
+        """The request to send."""
+        self._id = secrets.token_bytes(enrol.ID_LENGTH)
+        if self.draw is not None:
+            self.address = self.draw()
+            self._draws += 1
+        self._asked, self._asked_wall, self.deadline = now, self.wall(), now + PATIENCE
+        return enrol.encode_request(Request(self._id, self.wanted.layer, self.address))
+
+    def receive(self, packet: bytes, now: float) -> bytes | None:
+        """The member's answer: None when `configuration` is there, else the next request to send. Raises Refusal."""
+        try:
+            response = enrol.decode_response(packet)
+        except MalformedPacket as error:
+            raise Refusal(
+                errno.EPROTO, f"the member's configuration cannot be used: {error.reason}"
+            ) from None
+        if response.id != self._id:
+            raise Refusal(errno.EPROTO, "the member answered somebody else's request")
+        if response.result:
+            return self._refused(response, now)
+        conf = response.configuration
+        assert conf is not None  # the codec sees to it
+        reason = self.wanted.differs(conf)
+        if reason:
+            raise Refusal(errno.EINVAL, reason)
+        told = response.seconds + response.nanoseconds / 1e9
+        self.skew = max(0.0, abs(told - self._asked_wall) - (now - self._asked))
+        self.configuration = conf
+        return None
+
+    def _refused(self, response: Response, now: float) -> bytes:
+        if response.result == -errno.EADDRINUSE and self.draw is not None and self._draws < MOST_DRAWS:
+            return self.begin(now)
+        reason = printable(response.reason) or f"it gives no reason (result {response.result})"
+        raise Refusal(errno.EACCES if response.result > -1 else min(-response.result, 4095), reason)
+
+    def finish(self, result: int = 0, reason: str = "") -> bytes:
+        """The acknowledgement: 0, or a negative errno and why the newcomer does not join after all."""
+        return enrol.encode_acknowledgement(Acknowledgement(self._id, result, shorten(reason)))
+
+    def expired(self) -> Refusal:
+        """What to say when the deadline has passed."""
+        return Refusal(errno.ETIMEDOUT, f"the member did not send its configuration within {PATIENCE:g} s")
+
+
+@dataclass(slots=True)
+class Promises:
+    """Addresses that newcomers were told are free, and that routing does not know yet."""
+
+    until: dict[int, float] = field(default_factory=dict)
+
+    def taken(self, address: int, now: float) -> bool:
+        """Whether somebody was promised the address a short while ago."""
+        for old in [old for old, until in self.until.items() if until <= now]:
+            del self.until[old]
+        return address in self.until
+
+    def promise(self, address: int, now: float) -> None:
+        """Keep an address for a newcomer."""
+        self.until[address] = now + PROMISED_TIME
+
+
+@dataclass(slots=True)
+class Member:
+    """The member's side of one enrolment: `receive` what the newcomer sends.
+
+    configuration  what it gets
+    taken          whether a member has this address
+    """
+
+    configuration: Callable[[], Configuration]
+    taken: Callable[[int], bool]
+    promises: Promises
+    now: float
+    wall: Callable[[], int] = time.time_ns
+    deadline: float = field(init=False)
+    address: int = field(default=0, init=False)
+    outcome: str | None = field(default=None, init=False)
+    """None: under way. "": the newcomer is a member. Else: why it is not."""
+    _id: bytes = field(default=b"", init=False)
+    _offered: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self.deadline = self.now + SERVE_TIME
+
+    def receive(self, packet: bytes, now: float) -> bytes | None:
+        """The answer to send, if any. Raises MalformedPacket; then nothing is said, as with a prototype."""
+        if self._offered:
+            self._acknowledged(enrol.decode_acknowledgement(packet))
+            return None
+        request = enrol.decode_request(packet)
+        self.deadline = now + SERVE_TIME
+        conf = self.configuration()
+        if request.layer and request.layer != conf.layer:
+            reason = f'this is a member of layer "{conf.layer}", not of "{printable(request.layer)}"'
+            self.outcome = reason
+            return self._response(request, None, -errno.EINVAL, reason)
+        if request.address:
+            if self.taken(request.address) or self.promises.taken(request.address, now):
+                reason = f"the address {request.address:#010x} is taken"
+                return self._response(request, None, -errno.EADDRINUSE, reason)  # it may propose another
+            self.promises.promise(request.address, now)
+            self.address = request.address
+        self._offered = True
+        self._id = request.id
+        return self._response(request, conf, 0, "")
+
+    def _response(self, request: Request, conf: Configuration | None, result: int, reason: str) -> bytes:
+        seconds, nanoseconds = divmod(self.wall(), 1_000_000_000)
+        return enrol.encode_response(
+            Response(request.id, seconds, nanoseconds, conf, result, shorten(reason))
+        )
+
+    def _acknowledged(self, acknowledgement: Acknowledgement) -> None:
+        if acknowledgement.result:
+            self.outcome = printable(acknowledgement.reason) or f"result {acknowledgement.result}"
+            self.promises.until.pop(self.address, None)
+        else:
+            self.outcome = ""
+
+
+def shorten(reason: str) -> str:
+    """A reason that fits into a message."""
+    return reason.encode(errors="replace")[: enrol.MAX_REASON].decode(errors="ignore")
+
+
+@dataclass(slots=True)
+class Counters:
+    """Of enrolments that this member served."""
+
+    enrolled: int = 0
+    refused: int = 0
+    """By us, or by the newcomer who did not like what it got."""
+    malformed: int = 0
+    deserted: int = 0
+    """The newcomer went, or took too long."""
+    crowded: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Serving:
+    connection: Connection
+    machine: Member
+    timer: asyncio.TimerHandle | None = field(default=None)
+
+
+@dataclass(slots=True, eq=False)
+class Joining:
+    """An enrolment that has brought a configuration: start with it, then say `done` or `failed`, once."""
+
+    configuration: Configuration
+    address: int
+    """The address that the member knows nobody has; 0: there are none."""
+    _lowers: LowerFlows
+    _fd: int
+    _machine: Newcomer
+
+    def done(self) -> None:
+        """We are a member."""
+        self._finish(self._machine.finish())
+
+    def failed(self, reason: str) -> None:
+        """We could not start with this configuration: the member hears why."""
+        self._finish(self._machine.finish(-errno.ECANCELED, reason))
+
+    def _finish(self, packet: bytes) -> None:
+        self._lowers.send(self._fd, packet)
+        self._lowers.release(self._fd)
+
+
+class Enrolment:
+    """The enrolment component of an IPCP: `join` once, then `serve` others."""
+
+    def __init__(self, ipcp: Ipcp, lowers: LowerFlows, connections: ConnectionManager) -> None:
+        self.counters = Counters()
+        self._ipcp = ipcp
+        self._loop = ipcp.loop
+        self._lowers = lowers
+        self._connections = connections
+        self._serving: dict[int, _Serving] = {}
+        self._promises = Promises()
+        self._configuration: Callable[[], Configuration] | None = None
+        self._taken: Callable[[int], bool] = lambda _address: False
+
+    # ------------------------------------------------------------ the newcomer
+
+    async def join(
+        self, dst: str, wanted: Wanted, *, timeout: float, draw: Callable[[], int] | None = None
+    ) -> Joining:
+        """Ask the member at `dst` for its configuration. Raises Refusal, and then nothing is left."""
+        qos = QOS_RAW.to_proto()
+        connection = await self._connections.establish(dst, ENROLMENT, qos, timeout=timeout)
+        fd = connection.lower.fd
+        machine = Newcomer(wanted, self._loop.time(), draw)
+        try:
+            configuration = await self._ask(connection, machine)
+        except Refusal as refusal:
+            if refusal.errno not in (errno.ETIMEDOUT, errno.ECONNRESET):
+                self._lowers.send(fd, machine.finish(-refusal.errno, str(refusal)))
+            self._lowers.release(fd)
+            raise Refusal(refusal.errno, f'cannot enroll with "{dst}": {refusal}') from None
+        except BaseException:
+            self._lowers.release(fd)
+            raise
+        if machine.skew > CLOCKS_APART:
+            log.warning('the clock of "%s" differs from ours by %.3f s', dst, machine.skew)
+        return Joining(configuration, machine.address, self._lowers, fd, machine)
+
+    async def _ask(self, connection: Connection, machine: Newcomer) -> Configuration:
+        answers: asyncio.Queue[bytes | None] = asyncio.Queue()
+        fd = connection.lower.fd
+        self._lowers.watch(fd, lambda event: answers.put_nowait(None) if event is FlowEvent.DEALLOC else None)
+        self._lowers.listen(fd, answers.put_nowait)
+        request: bytes | None = machine.begin(self._loop.time())
+        while request is not None:
+            if not self._lowers.send(fd, request):
+                raise Refusal(errno.EAGAIN, "there is no room in the flow for the request")
+            try:
+                async with asyncio.timeout_at(machine.deadline):
+                    answer = await answers.get()
+            except TimeoutError:
+                raise machine.expired() from None
+            if answer is None:
+                raise Refusal(errno.ECONNRESET, "the member ended the flow")
+            request = machine.receive(answer, self._loop.time())
+        assert machine.configuration is not None
+        return machine.configuration
+
+    # ------------------------------------------------------------ the member
+
+    def serve(
+        self, configuration: Callable[[], Configuration], taken: Callable[[int], bool] | None = None
+    ) -> None:
+        """Enroll others from now on: they get `configuration()`, and no address that is `taken`."""
+        self._configuration = configuration
+        if taken is not None:
+            self._taken = taken
+        self._connections.component(ENROLMENT, self._arrived, on_lost=self._lost)
+
+    def _arrived(self, connection: Connection) -> None:
+        assert self._configuration is not None
+        if len(self._serving) >= MOST_SERVED:
+            self.counters.crowded += 1
+            raise Refusal(errno.EAGAIN, f"{MOST_SERVED} others are enrolling")
+        machine = Member(self._configuration, self._taken, self._promises, self._loop.time())
+        serving = _Serving(connection, machine)
+        self._serving[connection.lower.fd] = serving
+        serving.timer = self._loop.call_at(machine.deadline, self._expired, serving)
+        self._lowers.listen(connection.lower.fd, lambda packet: self._receive(serving, packet))
+
+    def _receive(self, serving: _Serving, packet: bytes) -> None:
+        machine = serving.machine
+        try:
+            answer = machine.receive(packet, self._loop.time())
+        except MalformedPacket as error:
+            self.counters.malformed += 1
+            log.info("an enrolment went wrong: %s", error)
+            self._end(serving)
+            return
+        if answer is not None:
+            self._lowers.send(serving.connection.lower.fd, answer)
+        if machine.outcome is None:
+            return
+        if machine.outcome:
+            self.counters.refused += 1
+            log.warning("a newcomer was not enrolled: %s", machine.outcome)
+        else:
+            self.counters.enrolled += 1
+            log.info("a newcomer was enrolled")
+        self._end(serving)
+
+    def _expired(self, serving: _Serving) -> None:
+        now = self._loop.time()
+        if now < serving.machine.deadline:  # it has asked meanwhile
+            serving.timer = self._loop.call_at(serving.machine.deadline, self._expired, serving)
+            return
+        self._connections.drop(serving.connection)
+
+    def _end(self, serving: _Serving) -> None:
+        self._forget(serving)
+        self._connections.drop(serving.connection)
+
+    def _lost(self, connection: Connection) -> None:
+        serving = self._serving.get(connection.lower.fd)
+        if serving is not None and serving.connection is connection:
+            self.counters.deserted += 1
+            self._forget(serving)
+
+    def _forget(self, serving: _Serving) -> None:
+        del self._serving[serving.connection.lower.fd]
+        if serving.timer is not None:
+            serving.timer.cancel()
+
+    def close(self) -> None:
+        """The IPCP ends."""
+        for serving in self._serving.values():
+            if serving.timer is not None:
+                serving.timer.cancel()
+        self._serving.clear()

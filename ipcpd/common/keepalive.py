@@ -1,0 +1,127 @@
+"""Keep-alive: notices that a neighbour on an N-1 flow has gone silent, and that it is back (paper 2.9; wire-lower 6.4).
+
+Runs in unicast and broadcast IPCPs as a machine without I/O: the counters of a flow and `now` (seconds, monotonic) go in; what to
+do and the next deadline come out. One deadline for all flows, and none when no flow has a time-out.
+
+A flow with time-out T gets an empty packet when nothing was sent for T/4. A neighbour is silent when nothing has come for T. We go
+on sending empty packets then, which a prototype does not: if both sides stopped, neither would ever hear of the other again.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+SEND_PARTS = 4
+"""An empty packet is due when nothing was sent for this part of the time-out."""
+
+LOOK_PARTS = 8
+"""While a neighbour is silent, it is looked for this often within one time-out."""
+
+
+class Traffic(NamedTuple):
+    """Of a flow: packets that came, and when a packet last came and was sent, seconds (0: never)."""
+
+    received: int
+    received_at: float
+    sent_at: float
+
+
+class Act(Enum):
+    """What is to be done for a flow."""
+
+    SEND = "send an empty packet"
+    SILENT = "the neighbour is silent"
+    BACK = "the neighbour is back"
+
+
+@dataclass(slots=True)
+class _Watch:
+    timeout: float
+    heard: float
+    sent: float
+    received: int
+    serial: int
+    looked: float = 0.0
+    silent: bool = False
+
+    @property
+    def due(self) -> float:
+        look = self.looked + self.timeout / LOOK_PARTS if self.silent else self.heard + self.timeout
+        return min(self.sent + self.timeout / SEND_PARTS, look)
+
+
+class KeepAlive:
+    """The machine. `traffic(fd)` tells the counters of a flow that is being watched."""
+
+    def __init__(self, traffic: Callable[[int], Traffic]) -> None:
+        self._traffic = traffic
+        self._watched: dict[int, _Watch] = {}
+        self._heap: list[tuple[float, int, int]] = []  # due, serial, fd
+        self._serial = 0
+
+    def watch(self, fd: int, timeout: float, now: float) -> None:
+        """Watch a flow with this time-out, seconds; 0: do not."""
+        self._watched.pop(fd, None)
+        if timeout <= 0:
+            return
+        self._serial += 1
+        watch = _Watch(timeout, now, now, self._traffic(fd).received, self._serial)
+        self._watched[fd] = watch
+        self._push(fd, watch)
+
+    def forget(self, fd: int) -> None:
+        """The flow has gone; one that is not watched does nothing."""
+        self._watched.pop(fd, None)
+
+    def silent(self, fd: int) -> bool:
+        """Whether the neighbour is silent, as last seen."""
+        watch = self._watched.get(fd)
+        return watch is not None and watch.silent
+
+    @property
+    def deadline(self) -> float | None:
+        """When `timer` has to be called next; None: no flow has a time-out."""
+        heap = self._heap
+        while heap and not self._current(heap[0]):
+            heapq.heappop(heap)
+        return heap[0][0] if heap else None
+
+    def timer(self, now: float) -> list[tuple[int, Act]]:
+        """What is to be done now, by flow."""
+        acts: list[tuple[int, Act]] = []
+        looked: list[tuple[int, _Watch]] = []
+        while (due := self.deadline) is not None and due <= now:
+            _, _, fd = heapq.heappop(self._heap)
+            watch = self._watched[fd]
+            acts += [(fd, act) for act in self._look(watch, self._traffic(fd), now)]
+            looked.append((fd, watch))
+        for fd, watch in looked:
+            self._push(fd, watch)
+        return acts
+
+    def _look(self, watch: _Watch, traffic: Traffic, now: float) -> list[Act]:
+        acts = []
+        if traffic.received != watch.received:
+            watch.received = traffic.received
+            watch.heard = max(watch.heard, min(traffic.received_at, now))
+        silent = now - watch.heard >= watch.timeout
+        if silent != watch.silent:
+            watch.silent = silent
+            acts.append(Act.SILENT if silent else Act.BACK)
+        watch.looked = now
+        watch.sent = max(watch.sent, min(traffic.sent_at, now))
+        if now - watch.sent >= watch.timeout / SEND_PARTS:
+            acts.append(Act.SEND)
+            watch.sent = now  # also if there is no room for it: then there is enough under way
+        return acts
+
+    def _current(self, entry: tuple[float, int, int]) -> bool:
+        watch = self._watched.get(entry[2])
+        return watch is not None and watch.serial == entry[1]
+
+    def _push(self, fd: int, watch: _Watch) -> None:
+        heapq.heappush(self._heap, (watch.due, watch.serial, fd))

@@ -1,0 +1,354 @@
+"""N-1 flows: what a unicast or broadcast IPCP asks of the layers below it (paper 2.8; wire-lower 6.4).
+
+A shell on the loop of the IPCP: it asks the IRMd over the IPCP's own channel, attaches flows to the relay, hands packets that are
+for the control plane to whoever listens, and keeps the flows alive. Whatever fails gives back what it had got: a flow that is
+granted after its asker has given up is deallocated.
+
+Descriptors are used again at once, but packets of the old flow may still be on their way from the packet thread to us: so a
+flow is deallocated only when the last of them has passed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ipcpd.dataplane import Punt, Relay
+from ipcpd.dataplane.relay import flow_events
+from ouroboros.flow_event import FlowEvent
+from ouroboros.rpc.codec import close_fds
+from ouroboros.rpc.messages_pb2 import Envelope, QosSpec
+
+from .ipcp import Ipcp, Refusal
+from .keepalive import Act, KeepAlive, Traffic
+
+log = logging.getLogger("ipcpd/lower")
+
+RAW_COMPONENT = 2
+"""Packets of connections that the control plane reads, at the Punt."""
+EVENT_COMPONENT = 3
+RAW_QUOTA = 1 << 18
+EVENT_QUOTA = 1 << 16
+
+ACCEPT_PAUSE = 0.1
+ACCEPT_PAUSE_MOST = 10.0
+"""Seconds to wait after an accept that failed, doubled each time, up to the second."""
+
+Handler = Callable[[bytes], None]
+
+
+@dataclass(slots=True, eq=False)
+class Lower:
+    """An N-1 flow of this IPCP. `dst` is what it was allocated to, "" when it was accepted; `max_packet` is in octets."""
+
+    fd: int
+    dst: str
+    qos: QosSpec
+    mpl_ms: int
+    max_packet: int
+    down: bool = False
+    """The layer below says that it is."""
+    silent: bool = False
+    """Nothing has come for longer than its time-out."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether packets may get through."""
+        return not (self.down or self.silent)
+
+
+@dataclass(slots=True)
+class Counters:
+    """What was dropped here."""
+
+    strays: int = 0
+    """Packets that nobody listens for."""
+    failures: int = 0
+    """Packets that a listener could not handle: defects of ours."""
+
+
+@dataclass(slots=True)
+class _Closing:
+    """A flow that is given back when so many packets have been handed over."""
+
+    fd: int
+    after: int
+
+
+def _nothing(_fd: int, _event: FlowEvent) -> None:
+    """Nobody wants to know."""
+
+
+@dataclass(slots=True)
+class _Accepting:
+    on_flow: Callable[[Lower], None]
+    pause: float = ACCEPT_PAUSE
+    timer: asyncio.TimerHandle | None = field(default=None)
+
+
+class LowerFlows:
+    """All N-1 flows of an IPCP, by descriptor.
+
+    `on_event(fd, event)` is told of DOWN, PEER (silent for too long), UP (usable again), and DEALLOC: the other end, or the
+    IPCP that provides the flow, is gone for good; the flow is released when it returns. A flow may have a `watch` of its own,
+    which is told after that.
+    """
+
+    def __init__(self, ipcp: Ipcp, relay: Relay, punt: Punt) -> None:
+        self.flows: dict[int, Lower] = {}
+        self.counters = Counters()
+        self.on_event: Callable[[int, FlowEvent], None] = _nothing
+        self._ipcp = ipcp
+        self._loop = ipcp.loop
+        self._relay = relay
+        self._punt = punt
+        self._handlers: dict[int, Handler] = {}
+        self._watches: dict[int, Callable[[FlowEvent], None]] = {}
+        self._closing: deque[_Closing] = deque()
+        self._handed = 0
+        """Packets and events that have been handed over."""
+        self._keepalive = KeepAlive(self._traffic)
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
+        self._accepting: _Accepting | None = None
+        self._closed = False
+        punt.component(RAW_COMPONENT, RAW_QUOTA, self._packet)
+        punt.component(EVENT_COMPONENT, EVENT_QUOTA, self._event)
+        relay.events(punt, EVENT_COMPONENT)
+
+    # ------------------------------------------------------------ flows come
+
+    async def allocate(self, dst: str, qos: QosSpec, *, timeout: float) -> Lower:
+        """A flow to `dst` over any layer that knows the name. Raises Refusal; cancelling gives the request up."""
+        envelope = Envelope()
+        body = envelope.flow_alloc
+        body.dst = dst
+        body.qos.CopyFrom(qos)
+        body.timeout_ns = max(1, round(timeout * 1e9))
+        granted: asyncio.Future[Lower] = self._loop.create_future()
+
+        def answered(reply: Envelope | None, fds: list[int]) -> None:
+            try:
+                lower = self._attach(reply, fds, dst)
+            except (Refusal, OSError, ValueError) as error:
+                if not granted.done():
+                    granted.set_exception(error)
+                return
+            if granted.done():  # cancelled
+                self.release(lower.fd)
+            else:
+                granted.set_result(lower)
+
+        number = self._ipcp.session.request(envelope, answered, timeout=None)
+        try:
+            return await granted
+        except asyncio.CancelledError:
+            if granted.done() and not granted.cancelled() and granted.exception() is None:
+                self.release(granted.result().fd)
+            else:
+                self._ipcp.session.send(_cancel(number))
+            raise
+        except (OSError, ValueError) as error:
+            number = getattr(error, "errno", None) or errno.EIO
+            raise Refusal(number, f'cannot use the flow to "{dst}": {error}') from error
+
+    def accept(self, on_flow: Callable[[Lower], None]) -> None:
+        """Accept every flow for a name that this IPCP is bound to: one accept is outstanding at all times."""
+        started = self._accepting is not None
+        self._accepting = _Accepting(on_flow)
+        if not started:
+            self._accept()
+
+    def _accept(self) -> None:
+        if self._closed or self._accepting is None:
+            return
+        self._accepting.timer = None
+        envelope = Envelope()
+        envelope.flow_accept.SetInParent()
+        self._ipcp.session.request(envelope, self._accepted, timeout=None)
+
+    def _accepted(self, reply: Envelope | None, fds: list[int]) -> None:
+        accepting = self._accepting
+        if self._closed or accepting is None or reply is None:
+            close_fds(fds)
+            return  # the IRMd has gone, and with it this process
+        try:
+            lower = self._attach(reply, fds, "")
+        except (Refusal, OSError, ValueError) as error:
+            log.warning("cannot accept a flow (next try in %g s): %s", accepting.pause, error)
+            accepting.timer = self._loop.call_later(accepting.pause, self._accept)
+            accepting.pause = min(2 * accepting.pause, ACCEPT_PAUSE_MOST)
+            return
+        accepting.pause = ACCEPT_PAUSE
+        self._accept()  # before anything else: somebody may be waiting
+        accepting.on_flow(lower)
+
+    def _attach(self, reply: Envelope | None, fds: list[int], dst: str) -> Lower:
+        """The flow in the IRMd's answer. Raises Refusal, OSError or ValueError; then the flow has been given back."""
+        try:
+            if reply is None:
+                raise Refusal(errno.ECONNRESET, "the IRMd has gone")
+            if reply.error:
+                raise Refusal(reply.error, reply.text)
+            endpoint = reply.flow_endpoint
+            try:
+                self._relay.add(endpoint, fds)
+            except (OSError, ValueError):
+                self._dealloc(endpoint.fd)
+                raise
+        finally:
+            close_fds(fds)
+        qos = QosSpec()
+        qos.CopyFrom(endpoint.qos)
+        lower = Lower(endpoint.fd, dst, qos, endpoint.mpl_ms, endpoint.max_packet)
+        self.flows[lower.fd] = lower
+        self.keep_alive(lower.fd, qos.timeout)
+        return lower
+
+    # ------------------------------------------------------------ packets
+
+    def listen(self, fd: int, handler: Handler | None, *, once: bool = False) -> None:
+        """Give the packets of a flow to `handler`; the empty ones are keep-alives, and are not for it.
+
+        once  only the next one: those behind it wait until the flow is listened to again, or gets another role
+        None  nobody listens any more
+        """
+        if handler is None:
+            self._handlers.pop(fd, None)
+            return
+        self._handlers[fd] = handler
+        self._relay.punt(fd, self._punt, RAW_COMPONENT, once=once)
+
+    def send(self, fd: int, packet: bytes) -> bool:
+        """Send a packet; False: there was no room for it, or there is no such flow."""
+        return self._relay.send(fd, packet)
+
+    def _packet(self, fd: int, packet: bytes) -> None:
+        self._handed += 1
+        handler = self._handlers.get(fd)
+        if handler is None:
+            self.counters.strays += 1
+        elif packet:
+            try:
+                handler(packet)
+            except Exception:  # one packet must not stop those behind it
+                self.counters.failures += 1
+                log.exception("cannot handle a packet of %d octets from flow %d", len(packet), fd)
+        self._settle()
+
+    # ------------------------------------------------------------ events and keep-alives
+
+    def watch(self, fd: int, on_event: Callable[[FlowEvent], None]) -> None:
+        """Be told of the events of one flow."""
+        self._watches[fd] = on_event
+
+    def keep_alive(self, fd: int, timeout_ms: int) -> None:
+        """Find out when the neighbour has been silent for so long; 0: do not. To begin with the QoS of the flow says."""
+        self._keepalive.watch(fd, timeout_ms / 1000, self._loop.time())
+        self._reschedule()
+
+    def _event(self, fd: int, packet: bytes) -> None:
+        self._handed += 1
+        lower = self.flows.get(fd)
+        if lower is not None:
+            self._happened(lower, flow_events(packet))
+        self._settle()
+
+    def _happened(self, lower: Lower, events: int) -> None:
+        """What the IRMd says: DOWN or UP, as it is now; PEER when the layer below is who noticed the silence."""
+        if events & FlowEvent.DEALLOC:
+            lower.down = True
+            self._tell(lower, FlowEvent.DEALLOC)
+            self.release(lower.fd)
+        elif events & FlowEvent.UP:
+            self._become(lower, FlowEvent.UP, down=False, silent=lower.silent)
+        elif events & (FlowEvent.DOWN | FlowEvent.PEER):
+            event = FlowEvent.PEER if events & FlowEvent.PEER else FlowEvent.DOWN
+            self._become(lower, event, down=True, silent=lower.silent)
+
+    def _become(self, lower: Lower, event: FlowEvent, *, down: bool, silent: bool) -> None:
+        usable, changed = lower.usable, (down, silent) != (lower.down, lower.silent)
+        lower.down, lower.silent = down, silent
+        if changed and (event is not FlowEvent.UP or (lower.usable and not usable)):
+            self._tell(lower, event)
+
+    def _tell(self, lower: Lower, event: FlowEvent) -> None:
+        self.on_event(lower.fd, event)
+        watch = self._watches.get(lower.fd)
+        if watch is not None and self.flows.get(lower.fd) is lower:
+            watch(event)
+
+    def _traffic(self, fd: int) -> Traffic:
+        stats = self._relay.stats(fd)
+        return Traffic(stats.packets, stats.received_at, stats.sent_at)
+
+    def _keep(self) -> None:
+        self._timer = None
+        # A timer may fire a tick before its time; the machine wants to see it passed.
+        for fd, act in self._keepalive.timer(max(self._loop.time(), self._timer_due)):
+            lower = self.flows.get(fd)
+            if lower is None:
+                continue
+            if act is Act.SEND:
+                self._relay.send(fd, b"")
+            elif act is Act.SILENT:
+                self._become(lower, FlowEvent.PEER, down=lower.down, silent=True)
+            else:
+                self._become(lower, FlowEvent.UP, down=lower.down, silent=False)
+        self._reschedule()
+
+    def _reschedule(self) -> None:
+        due = self._keepalive.deadline
+        if self._timer is not None:
+            if due == self._timer_due:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if due is not None and not self._closed:
+            self._timer_due = due
+            self._timer = self._loop.call_at(due, self._keep)
+
+    # ------------------------------------------------------------ flows go
+
+    def release(self, fd: int) -> None:
+        """Deallocate a flow; one that is unknown has been released already."""
+        if self.flows.pop(fd, None) is None:
+            return
+        self._handlers.pop(fd, None)
+        self._watches.pop(fd, None)
+        self._keepalive.forget(fd)
+        self._reschedule()
+        try:
+            self._relay.remove(fd)
+        except OSError as error:
+            log.error("cannot leave flow %d: %s", fd, error)
+        passed = self._punt.counters(RAW_COMPONENT).passed + self._punt.counters(EVENT_COMPONENT).passed
+        self._closing.append(_Closing(fd, passed))
+        self._settle()
+
+    def _settle(self) -> None:
+        while self._closing and self._closing[0].after <= self._handed:
+            self._dealloc(self._closing.popleft().fd)
+
+    def _dealloc(self, fd: int) -> None:
+        envelope = Envelope()
+        envelope.flow_dealloc.fd = fd
+        self._ipcp.session.send(envelope)
+
+    def close(self) -> None:
+        """The IPCP ends: no more timers and accepts. The IRMd closes what is open."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._accepting is not None and self._accepting.timer is not None:
+            self._accepting.timer.cancel()
+
+
+def _cancel(number: int) -> Envelope:
+    envelope = Envelope()
+    envelope.cancel.id = number
+    return envelope

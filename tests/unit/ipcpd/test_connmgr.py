@@ -1,0 +1,499 @@
+"""N-1 flows and the connections over them: in good order, out of order, lost, silent, and with strangers."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from ipcpd.common.connmgr import MOST_RESPONDING, Backoff, Connection
+from ipcpd.common.ipcp import Refusal
+from ipcpd.common.lower import Lower
+from ipcpd.unicast.wire import connmgr as wire
+from ipcpd.unicast.wire.connmgr import Record, Syntax
+from ouroboros.flow_event import FlowEvent
+from ouroboros.qos import QOS_VOICE
+from ouroboros.rpc.messages_pb2 import Envelope
+from tests.unit.ipcpd.world import FakeIpcp, World, make_world, raw
+
+MANAGEMENT = "Management"
+
+
+class Member:
+    """An IPCP with a component that keeps what happens."""
+
+    def __init__(self, world: World, name: str, address: int, **options: Any) -> None:
+        self.ipcp: FakeIpcp = world.ipcp(name, **options)
+        self.made: list[Connection] = []
+        self.lost: list[Connection] = []
+        self.states: list[FlowEvent] = []
+        self.heard: list[bytes] = []
+        connections = self.ipcp.connections
+        connections.on_lost = self.lost.append
+        connections.on_state = lambda connection, event: self.states.append(event)
+        connections.component(wire.management(address), self._on_connection)
+        connections.serve()
+        world.pass_time(0)
+
+    def _on_connection(self, connection: Connection) -> None:
+        self.made.append(connection)
+        self.ipcp.lowers.listen(connection.lower.fd, self.heard.append)
+
+    async def connect(self, dst: str, *, timeout_ms: int = 0) -> Connection:
+        return await self.ipcp.connections.connect(dst, MANAGEMENT, raw(timeout_ms), timeout=5.0)
+
+
+def refusal(world: World, work: Any) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        world.run(work)
+    return caught.value
+
+
+def test_both_sides_get_a_connection(world: World) -> None:
+    a, b = Member(world, "a", 1), Member(world, "b", 2)
+    connection = world.run(a.connect("b"))
+    assert (connection.peer_address, connection.initiator, connection.peer) == (2, True, "b")
+    (theirs,) = b.made
+    assert (theirs.peer_address, theirs.initiator, theirs.peer) == (1, False, "")
+    assert a.made == [connection] and connection.record.protocol == "LSP"
+    a.ipcp.lowers.send(connection.lower.fd, b"hello")
+    a.ipcp.lowers.send(connection.lower.fd, b"")
+    b.ipcp.lowers.send(theirs.lower.fd, b"good day")
+    world.pass_time(0.1)
+    assert b.heard == [b"hello"] and a.heard == [b"good day"]
+    assert a.ipcp.lowers.counters.strays == b.ipcp.lowers.counters.strays == 0
+
+
+def test_what_follows_the_record_at_once_is_not_lost(world: World) -> None:
+    """The neighbour may speak as soon as it has our record: what is behind it waits for the component."""
+    a, b = Member(world, "a", 1), Member(world, "b", 2)
+
+    async def impatient() -> None:
+        lower = await a.ipcp.lowers.allocate("b", raw(), timeout=1.0)
+        for packet in (wire.encode(wire.management(1)), b"one", b"", b"two"):
+            a.ipcp.lowers.send(lower.fd, packet)
+
+    world.run(impatient())
+    world.pass_time(0.1)
+    assert b.heard == [b"one", b"two"]
+
+
+def test_disconnecting_ends_it_on_both_sides(world: World) -> None:
+    a, b = Member(world, "a", 1), Member(world, "b", 2)
+    connection = world.run(a.connect("b"))
+    a.ipcp.connections.disconnect("b", MANAGEMENT)
+    world.pass_time(60)
+    assert a.lost == [connection] and b.lost == b.made and len(a.made) == 1
+    assert not world.open and not a.ipcp.relay.ends and not b.ipcp.relay.ends
+    with pytest.raises(Refusal) as caught:
+        a.ipcp.connections.disconnect("b", MANAGEMENT)
+    assert caught.value.errno == errno.ENOENT
+    with pytest.raises(Refusal):
+        b.ipcp.connections.disconnect("a", MANAGEMENT)
+
+
+def test_one_connection_for_each_cube(world: World) -> None:
+    a, b = Member(world, "a", 1), Member(world, "b", 2)
+    world.run(a.connect("b"))
+    twice = refusal(world, a.connect("b"))
+    assert twice.errno == errno.EEXIST and "already" in str(twice)
+    voice = QOS_VOICE.replace(in_order=0, timeout=0).to_proto()
+    world.run(a.ipcp.connections.connect("b", MANAGEMENT, voice, timeout=1.0))
+    assert len(b.made) == 2
+    a.ipcp.connections.disconnect("b", MANAGEMENT)
+    world.pass_time(1)
+    assert not world.open
+
+
+def test_connecting_twice_at_the_same_time(world: World) -> None:
+    a, b = Member(world, "a", 1), Member(world, "b", 2)
+
+    async def both() -> list[Any]:
+        return await asyncio.gather(a.connect("b"), a.connect("b"), return_exceptions=True)
+
+    one, two = world.run(both())
+    assert isinstance(one, Connection) and isinstance(two, Refusal) and two.errno == errno.EALREADY
+    assert len(b.made) == 1
+
+
+@pytest.mark.parametrize(
+    ("record", "text"),
+    [
+        (Record(MANAGEMENT, "XYZ", 1, 0, 1), 'protocol "XYZ"'),
+        (Record(MANAGEMENT, "LSP", 2, 0, 1), "version 2 of LSP"),
+        (Record(MANAGEMENT, "LSP", 1, Syntax.FIXED, 1), "syntax 2"),
+        (wire.UNKNOWN, f'no component "{MANAGEMENT}"'),
+        (wire.refusal("go \x1b[31maway"), "refuses: go \N{REPLACEMENT CHARACTER}[31maway"),
+    ],
+)
+def test_the_initiator_checks_what_it_gets(world: World, record: Record, text: str) -> None:
+    a = Member(world, "a", 1)
+    strange = world.ipcp("strange")
+    strange.lowers.accept(
+        lambda lower: strange.lowers.listen(
+            lower.fd, lambda packet: None if strange.lowers.send(lower.fd, wire.encode(record)) else None
+        )
+    )
+    world.pass_time(0)
+    assert text in str(refusal(world, a.connect("strange")))
+    world.pass_time(0.1)
+    assert not a.made and not a.lost and not world.open.keys() & {(a.ipcp, fd) for fd in range(64, 100)}
+    world.pass_time(100)
+    assert world.allocations == 1, "what never was is not tried again"
+
+
+def test_an_unknown_component_gets_the_empty_record(world: World) -> None:
+    a, b = Member(world, "a", 1), Member(world, "b", 2)
+    a.ipcp.connections.component(Record("Nonsense", "x", 1), a.made.append)
+    refused = refusal(world, a.ipcp.connections.connect("b", "Nonsense", raw(), timeout=1.0))
+    assert 'no component "Nonsense"' in str(refused)
+    world.pass_time(0.1)
+    assert not world.open and b.ipcp.connections.counters.refused == 1
+    unknown = refusal(world, a.ipcp.connections.connect("b", "Other", raw(), timeout=1.0))
+    assert unknown.errno == errno.ENOTSUP and "it has Management, Nonsense" in str(unknown)
+
+
+def test_a_mismatch_is_answered_with_our_record(world: World) -> None:
+    """So that a prototype, which does not understand reasons, finds out."""
+    a, b = Member(world, "a", 1), Member(world, "b", 2)
+
+    async def ask() -> bytes:
+        lower = await a.ipcp.lowers.allocate("b", raw(), timeout=1.0)
+        answer: asyncio.Future[bytes] = world.loop.create_future()
+        a.ipcp.lowers.listen(lower.fd, answer.set_result)
+        a.ipcp.lowers.send(lower.fd, wire.encode(Record(MANAGEMENT, "LSP", 7, 0, 9)))
+        return await answer
+
+    assert wire.decode(world.run(ask())) == wire.management(2)
+    world.pass_time(0.1)
+    assert not world.open and not b.made
+
+
+def test_a_neighbour_may_be_refused_with_a_reason(world: World) -> None:
+    a, b = Member(world, "a", 1), Member(world, "b", 2)
+    b.ipcp.connections.component(
+        wire.management(2), b.made.append, admit=lambda theirs: "not you" if theirs.address == 1 else ""
+    )
+    refused = refusal(world, a.connect("b"))
+    assert refused.errno == errno.ECONNREFUSED and '"b" refuses: not you' in str(refused)
+    c = Member(world, "c", 3)
+    world.run(c.connect("b"))
+    assert not a.made and len(b.made) == 1
+
+
+@pytest.mark.parametrize("initiates", [True, False])
+def test_a_component_may_refuse_what_it_gets(world: World, initiates: bool) -> None:
+    a, b = Member(world, "a", 1), Member(world, "b", 2)
+
+    def refuse(_connection: Connection) -> None:
+        raise Refusal(errno.ELOOP, "that would be a loop")
+
+    (a if initiates else b).ipcp.connections.component(wire.management(1), refuse)
+    if initiates:
+        assert refusal(world, a.connect("b")).errno == errno.ELOOP
+    else:
+        assert refusal(world, a.connect("b")).errno == errno.ECONNRESET
+    world.pass_time(0.4)
+    assert not a.lost if initiates else not b.lost
+    assert not world.open
+    a.ipcp.connections.close()
+
+
+def test_nobody_says_anything(world: World) -> None:
+    a, b = Member(world, "a", 1), Member(world, "b", 2)
+    mute = world.ipcp("mute")
+    mute.lowers.accept(lambda lower: None)
+    world.pass_time(0)
+    before = world.loop.time()
+    refused = refusal(world, a.connect("mute"))
+    assert refused.errno == errno.ETIMEDOUT and world.loop.time() == before + 1.0
+    lower = world.run(mute.lowers.allocate("b", raw(), timeout=1.0))
+    world.pass_time(0.99)
+    assert (mute, lower.fd) in world.open and lower.usable
+    world.pass_time(0.02)
+    assert not world.open and b.ipcp.connections.counters.silent == 1
+    assert not a.ipcp.relay.ends and not b.ipcp.relay.ends
+
+
+def test_keep_alives_are_not_records(world: World) -> None:
+    a, b = Member(world, "a", 1), Member(world, "b", 2)
+
+    async def hesitant() -> None:
+        lower = await a.ipcp.lowers.allocate("b", raw(), timeout=1.0)
+        a.ipcp.lowers.send(lower.fd, b"")
+        await asyncio.sleep(0.5)
+        a.ipcp.lowers.send(lower.fd, wire.encode(wire.management(1)))
+
+    world.run(hesitant())
+    world.pass_time(1)
+    assert len(b.made) == 1
+
+
+def test_refused_and_unanswered_allocations(world: World) -> None:
+    a = Member(world, "a", 1)
+    assert refusal(world, a.connect("nowhere")).errno == 1007
+    world.silent.add("b")
+    before = world.loop.time()
+    assert refusal(world, a.connect("b")).errno == errno.ETIMEDOUT
+    assert world.loop.time() == before + 5.0 and not world.open
+
+
+def test_a_flow_that_cannot_be_attached_is_given_back(world: World) -> None:
+    a, b = Member(world, "a", 1), Member(world, "b", 2)
+    a.ipcp.relay.refuse = OSError(errno.ENOSPC, "too many trust domains")
+    assert refusal(world, a.connect("b")).errno == errno.ENOSPC
+    world.pass_time(2)
+    assert not world.open
+    a.ipcp.relay.refuse = None
+    b.ipcp.relay.refuse = OSError(errno.ENOSPC, "too many trust domains")
+    assert refusal(world, a.connect("b")).errno == errno.ECONNRESET
+    b.ipcp.relay.refuse = None
+    world.pass_time(20)
+    world.run(a.connect("b"))
+
+
+def test_giving_up_while_the_flow_is_being_allocated(world: World) -> None:
+    """What is granted afterwards is deallocated."""
+    a, _b = Member(world, "a", 1), Member(world, "b", 2)
+    world.delay = 1.0
+
+    async def hasty() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await a.connect("b")
+
+    world.run(hasty())
+    assert len(world.cancelled) == 1
+    world.pass_time(3)
+    assert not world.open and not a.ipcp.relay.ends
+    world.delay = 0.0
+    world.run(a.connect("b"))
+
+
+def test_giving_up_while_waiting_for_the_record(world: World) -> None:
+    a = Member(world, "a", 1)
+    world.ipcp("mute").lowers.accept(lambda lower: None)
+    world.pass_time(0)
+
+    async def hasty() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await a.connect("mute")
+
+    world.run(hasty())
+    assert not a.ipcp.relay.ends
+
+
+# ---------------------------------------------------------------- what is lost
+
+
+def test_a_neighbour_that_dies_is_taken_back_when_it_returns(world: World) -> None:
+    a, b = Member(world, "a", 1, backoff=Backoff(1.0, 8.0)), Member(world, "b", 2)
+    first = world.run(a.connect("b"))
+    world.dies(b.ipcp)
+    world.pass_time(0.1)
+    assert a.lost == [first] and first.lost
+    world.pass_time(20)
+    attempts = world.allocations - 1
+    assert attempts == 4, "after 1, 2, 4 and 8 seconds"
+    ((dst, component, tries, trouble),) = a.ipcp.connections.trying()
+    assert (dst, component, tries) == ("b", MANAGEMENT, 4) and 'nobody knows "b"' in trouble
+    again = Member(world, "b", 3)
+    world.pass_time(8)
+    assert [one.peer_address for one in a.made] == [2, 3] and len(again.made) == 1
+    assert not a.ipcp.connections.trying()
+    world.dies(again.ipcp)
+    world.pass_time(0.5)
+    a.ipcp.connections.disconnect("b", MANAGEMENT)
+    before = world.allocations
+    world.pass_time(100)
+    assert world.allocations == before, "a user who disconnects means it"
+
+
+def test_the_side_that_accepted_does_not_try(world: World) -> None:
+    a, b = Member(world, "a", 1), Member(world, "b", 2)
+    world.run(a.connect("b"))
+    world.dies(a.ipcp)
+    world.pass_time(100)
+    assert b.lost == b.made and world.allocations == 1 and not world.open
+
+
+def test_disconnecting_while_connecting_again(world: World) -> None:
+    a, b = Member(world, "a", 1), Member(world, "b", 2)
+    world.run(a.connect("b"))
+    world.dies(b.ipcp)
+    Member(world, "b", 2)
+    world.delay = 5.0
+    world.pass_time(2)
+    a.ipcp.connections.disconnect("b", MANAGEMENT)
+    world.pass_time(30)
+    assert not world.open and len(a.made) == 1
+
+
+def test_a_user_who_connects_while_we_try(world: World) -> None:
+    a, b = Member(world, "a", 1, backoff=Backoff(50.0, 50.0)), Member(world, "b", 2)
+    world.run(a.connect("b"))
+    world.dies(b.ipcp)
+    world.pass_time(0.1)
+    assert refusal(world, a.connect("b")).errno == 1007
+    assert a.ipcp.connections.trying(), "it goes on as before"
+    Member(world, "b", 2)
+    world.run(a.connect("b"))
+    assert len(a.made) == 2 and not a.ipcp.connections.trying()
+
+
+def test_down_and_up(world: World) -> None:
+    """The layer below sees its link: nothing is lost, nothing is tried."""
+    a, _b = Member(world, "a", 1), Member(world, "b", 2)
+    connection = world.run(a.connect("b"))
+    fd = connection.lower.fd
+    for event in (FlowEvent.DOWN, FlowEvent.DOWN, FlowEvent.UP, FlowEvent.UP):
+        a.ipcp.relay.raise_events(fd, event)
+        world.pass_time(10)
+    assert a.states == [FlowEvent.DOWN, FlowEvent.UP] and not a.lost
+    assert world.allocations == 1 and connection.lower.usable
+
+
+def silence(connection: Connection, world: World, ipcp: FakeIpcp, cut: bool) -> None:
+    end = world.end(ipcp, connection.lower.fd)
+    assert end.peer is not None
+    end.cut = end.peer.cut = cut
+
+
+def test_a_silent_neighbour_that_returns(world: World) -> None:
+    a, b = Member(world, "a", 1, backoff=Backoff(100.0, 100.0)), Member(world, "b", 2)
+    connection = world.run(a.connect("b", timeout_ms=1000))
+    world.pass_time(10)
+    assert not a.states and not b.states, "keep-alives keep it alive"
+    silence(connection, world, a.ipcp, True)
+    world.pass_time(1.3)
+    assert a.states == b.states == [FlowEvent.PEER]
+    world.pass_time(20)
+    silence(connection, world, a.ipcp, False)
+    world.pass_time(1)
+    assert a.states == b.states == [FlowEvent.PEER, FlowEvent.UP]
+    assert not a.ipcp.connections.trying() and not a.lost and not b.lost
+    world.pass_time(200)
+    assert len(a.made) == 1
+
+
+def test_a_silent_neighbour_is_connected_anew(world: World) -> None:
+    """It may have started again on a layer that does not say so: a new connection takes the place of the old."""
+    a, b = Member(world, "a", 1, backoff=Backoff(1.0, 1.0)), Member(world, "b", 2)
+    connection = world.run(a.connect("b", timeout_ms=1000))
+    silence(connection, world, a.ipcp, True)
+    world.pass_time(1.3)
+    assert a.states == [FlowEvent.PEER]
+    world.pass_time(2)
+    assert a.lost == [connection] and len(a.made) == 2
+    assert len(b.lost) == 1 and len(b.made) == 2, "the accepted one that is silent is superseded"
+    assert len(world.open) == 2
+    world.pass_time(100)
+    assert len(a.made) == 2
+
+
+def test_an_accepted_connection_that_stays_silent_is_given_up_in_the_end(world: World) -> None:
+    a, b = Member(world, "a", 1), Member(world, "b", 2)
+    connection = world.run(a.connect("b", timeout_ms=1000))
+    silence(connection, world, a.ipcp, True)
+    a.ipcp.close()
+    world.pass_time(3000)
+    assert not b.lost
+    world.pass_time(700)
+    assert b.lost == b.made
+
+
+# ---------------------------------------------------------------- descriptors, crowds, strangers
+
+
+def test_packets_of_an_old_flow_do_not_reach_the_next_with_its_descriptor(world: World) -> None:
+    a, b = Member(world, "a", 1), Member(world, "b", 2)
+    connection = world.run(a.connect("b"))
+    fd = b.made[0].lower.fd
+    for i in range(5):
+        a.ipcp.lowers.send(connection.lower.fd, b"old %d" % i)
+    b.ipcp.connections.drop(b.made[0])  # while they are on their way to Python
+    assert (b.ipcp, fd) in world.open, "not given back before they have passed"
+    world.pass_time(0.1)
+    assert (b.ipcp, fd) not in world.open
+    assert b.heard == [] and b.ipcp.lowers.counters.strays == 5
+
+
+def test_a_crowd(world: World) -> None:
+    """As many as can be answered; those who only come and say nothing do not keep others out for long."""
+    b = Member(world, "b", 2)
+    crowd = world.ipcp("crowd")
+
+    async def come() -> None:
+        flows = [crowd.lowers.allocate("b", raw(), timeout=1.0) for _ in range(MOST_RESPONDING + 10)]
+        await asyncio.gather(*flows)
+
+    world.run(come())
+    assert b.ipcp.connections.counters.crowded == 10
+    world.pass_time(1.1)
+    a = Member(world, "a", 1)
+    world.run(a.connect("b"))
+    assert b.ipcp.connections.counters.silent == MOST_RESPONDING
+    assert len(world.open) == 2
+
+
+def test_accepting_goes_on_after_a_failure(world: World) -> None:
+    b = Member(world, "b", 2)
+    (accept,) = world._accepts
+    world._accepts.clear()
+    accept.on_reply(Envelope(error=errno.EBADF, text="none left"), [])
+    world.pass_time(1)
+    a = Member(world, "a", 1)
+    world.run(a.connect("b"))
+    assert len(b.made) == 1
+
+
+noise = st.one_of(
+    st.binary(max_size=300),
+    st.just(b"\n\x00" * 2000),
+    st.tuples(
+        st.sampled_from([wire.management(1), wire.data_transfer(7), wire.ENROLMENT, wire.UNKNOWN]),
+        st.integers(0, 40),
+        st.integers(0, 255),
+    ).map(lambda t: bytes(c ^ t[2] if i == t[1] else c for i, c in enumerate(wire.encode(t[0])))),
+    st.integers(0, 40).map(lambda n: wire.encode(wire.management(1))[:n]),
+)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(packets=st.lists(noise, max_size=4))
+@example(packets=[wire.encode(wire.management(0xFFFFFFFF)), b"x"])
+def test_any_octets_on_any_flow(packets: list[bytes]) -> None:
+    """Counted and dropped; the connection of others is not disturbed and nothing is leaked."""
+    with make_world() as world:
+        a, b = Member(world, "a", 1), Member(world, "b", 2)
+        connection = world.run(a.connect("b"))
+        stranger = world.ipcp("stranger")
+        answers: list[bytes] = []
+
+        def accepted(lower: Lower) -> None:
+            stranger.lowers.listen(lower.fd, answers.append)
+            for packet in packets:
+                stranger.lowers.send(lower.fd, packet)
+
+        async def both_ways() -> None:
+            accepted(await stranger.lowers.allocate("b", raw(), timeout=1.0))
+            stranger.lowers.accept(accepted)
+            try:
+                await a.connect("stranger")
+            except Refusal:
+                pass
+
+        world.run(both_ways())
+        world.pass_time(2)
+        a.ipcp.lowers.send(connection.lower.fd, b"still here")
+        world.pass_time(0.1)
+        assert b"still here" in b.heard
+        for member in (a, b):
+            assert member.ipcp.lowers.counters.failures == 0
+            assert len(member.ipcp.relay.ends) == len(member.ipcp.connections.connections)
+            assert len(member.made) == len(member.lost) + len(member.ipcp.connections.connections)
