@@ -13,6 +13,8 @@ from .ipcp import Ipcp
 
 TYPES: dict[str, tuple[str, str]] = {
     "local": ("ipcpd.local.local", "LocalIpcp"),
+    "eth-dix": ("ipcpd.eth.eth", "EthDixIpcp"),
+    "eth-llc": ("ipcpd.eth.eth", "EthLlcIpcp"),
 }
 """Module and class by the word people use for the type."""
 

@@ -83,12 +83,33 @@ CDEF = """
     int64_t congestion_send(struct congestion *c, uint32_t length, int64_t now);
     void congestion_update(struct congestion *c, uint16_t level);
     bool congestion_receive(struct congestion *c, uint8_t mark);
+
+    /* eth */
+    enum eth_framing { ETH_DIX, ETH_LLC };
+    struct eth;
+    struct eth_counters {
+        uint64_t received;
+        uint64_t delivered;
+        uint64_t management;
+        uint64_t sent;
+        uint64_t full;
+        uint64_t dropped[...];
+    };
+    struct eth *eth_create(struct relay *relay, struct punt *punt, uint32_t component, enum eth_framing framing,
+                           uint16_t ethertype, int receiver, const int *senders);
+    void eth_destroy(struct eth *eth);
+    int eth_device(struct eth *eth, const uint8_t *mac, uint32_t max_packet);
+    int eth_open(struct eth *eth, uint32_t fd, uint32_t endpoint, const uint8_t *peer);
+    int eth_connect(struct eth *eth, uint32_t fd, uint32_t peer_endpoint, const uint8_t *peer);
+    void eth_count(struct eth *eth, struct eth_counters *counters);
+    int eth_filter(int fd, enum eth_framing framing, uint32_t index, const uint8_t *mac);
 """
 
 INCLUDES = """
     #include "relay.h"
     #include "punt.h"
     #include "dt.h"
+    #include "eth.h"
 """
 
 # Loaded by path: at build time the package is not installed yet.
@@ -99,7 +120,7 @@ base = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(base)
 
 SOURCES = tuple(
-    f"ipcpd/dataplane/src/{name}.c" for name in ("port", "relay", "punt", "fib", "congestion", "dt")
+    f"ipcpd/dataplane/src/{name}.c" for name in ("port", "relay", "punt", "fib", "congestion", "dt", "eth")
 )
 
 ffi = base.extension("ipcpd.dataplane._ipcp", cdef=CDEF, includes=INCLUDES, sources=SOURCES)

@@ -1,1 +1,1 @@
-"""The ethernet IPCPs: eth-dix and eth-llc (paper 5.4)."""
+"""The ethernet IPCPs: layers on a link, in two framings (paper 5.4)."""

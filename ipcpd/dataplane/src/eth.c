@@ -1,0 +1,519 @@
+#define _GNU_SOURCE
+#include "eth.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define DIX_HEADER 18u
+#define LLC_HEADER 17u
+#define LLC_COUNTED 3u /* octets of the header that its length field counts */
+#define LLC_MOST 1500u
+#define LLC_MANAGEMENT 1u
+#define LLC_FIRST 2u
+#define LLC_LAST 63u
+#define LLC_INFORMATION 0x03u
+#define HEADER_MOST DIX_HEADER
+
+#define ROUNDS 2u       /* batches that are received at one look */
+#define SLACK 64u       /* octets behind a frame: one that is longer than it may be is seen to be */
+#define STAGE (1u << 18) /* octets of room for frames that come in: they should stay in the cache */
+#define PAUSE_LEAST 50000 /* ns until a full device is tried again */
+#define PAUSE_MOST 1000000
+
+struct eth_flow {
+        struct eth *eth;
+        struct port *port;
+        uint32_t endpoint;
+        uint32_t peer_endpoint; /* 0: not known yet */
+        uint8_t peer[ETH_ALEN];
+        uint8_t header[HEADER_MOST];
+};
+
+struct eth {
+        struct source source;
+        struct relay *relay;
+        struct punt *punt;
+        uint32_t component;
+        enum eth_framing framing;
+        uint16_t ethertype;
+        uint32_t header; /* octets */
+        uint8_t mac[ETH_ALEN];
+        uint32_t max_packet;
+        int senders[CUBES];
+        int64_t pause[CUBES];
+        struct eth_counters counters;
+        struct eth_flow *flows[ETH_ENDPOINTS];
+
+        /* sending */
+        struct packet packets[ETH_BATCH];
+        uint32_t marks[ETH_BATCH]; /* what the port had taken before the packet */
+        uint8_t headers[ETH_BATCH][HEADER_MOST];
+        struct iovec parts[ETH_BATCH][2];
+        struct mmsghdr out[ETH_BATCH];
+
+        /* receiving */
+        uint8_t *stage;
+        uint32_t stride;
+        uint32_t batch;
+        struct iovec room[ETH_BATCH];
+        struct mmsghdr in[ETH_BATCH];
+};
+
+static const uint8_t everybody[ETH_ALEN] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+
+static void put16(uint8_t *at, uint32_t value)
+{
+        at[0] = (uint8_t)(value >> 8);
+        at[1] = (uint8_t)value;
+}
+
+static uint32_t get16(const uint8_t *at)
+{
+        return (uint32_t)at[0] << 8 | at[1];
+}
+
+/* SAPs stand in reverse bit order, in this header only. */
+static uint8_t reversed(uint32_t sap)
+{
+        uint32_t out = 0;
+
+        for (uint32_t bit = 0; bit < 8; bit++)
+                out |= (sap >> bit & 1u) << (7 - bit);
+        return (uint8_t)out;
+}
+
+/* ---- sending ---- */
+
+static void write_template(struct eth_flow *flow)
+{
+        const struct eth *eth = flow->eth;
+        uint8_t *header = flow->header;
+
+        memcpy(header, flow->peer, ETH_ALEN);
+        memcpy(header + 6, eth->mac, ETH_ALEN);
+        if (eth->framing == ETH_DIX) {
+                put16(header + 12, eth->ethertype);
+                put16(header + 14, flow->peer_endpoint);
+        } else {
+                header[14] = reversed(flow->peer_endpoint);
+                header[15] = reversed(flow->endpoint);
+                header[16] = LLC_INFORMATION;
+        }
+}
+
+static void prepare(struct eth *eth, const struct eth_flow *flow, uint32_t i)
+{
+        const struct packet *packet = &eth->packets[i];
+
+        memcpy(eth->headers[i], flow->header, HEADER_MOST);
+        if (eth->framing == ETH_DIX)
+                put16(eth->headers[i] + 16, packet->length);
+        else
+                put16(eth->headers[i] + 12, packet->length + LLC_COUNTED);
+        eth->parts[i][1] = (struct iovec){packet->data, packet->length};
+}
+
+/* Take what fits into a batch. A packet that is too large is dropped when it is the first. */
+static uint32_t gather(struct eth *eth, const struct eth_flow *flow, struct port *port)
+{
+        uint32_t n = 0;
+
+        while (n < ETH_BATCH) {
+                eth->marks[n] = port->taken;
+                if (!port_take(port, &eth->packets[n]))
+                        break;
+                if (eth->packets[n].length > eth->max_packet) {
+                        if (n > 0) { /* those before it may have to wait, and nothing can be kept behind them */
+                                port_untake(port);
+                                break;
+                        }
+                        eth->counters.dropped[ETH_DROP_OVERSIZE]++;
+                        port_drop(port, &eth->packets[n]);
+                        continue;
+                }
+                prepare(eth, flow, n++);
+        }
+        return n;
+}
+
+/* Packets from `first` on stay in the flow for later. */
+static void keep(struct eth *eth, struct port *port, uint32_t first, uint32_t n)
+{
+        for (uint32_t i = first; i < n; i++)
+                port->octets -= eth->packets[i].length;
+        port->taken = eth->marks[first];
+}
+
+/* The device did not take the packet `i`. True: it has no room now, and the rest waits. */
+static bool refused(struct eth *eth, struct port *port, uint32_t i, int error)
+{
+        switch (error) {
+        case EAGAIN:
+        case ENOBUFS:
+        case ENOMEM:
+        case EINTR:
+                return true;
+        case EMSGSIZE:
+                eth->counters.dropped[ETH_DROP_OVERSIZE]++;
+                break;
+        default:
+                eth->counters.dropped[ETH_DROP_DEVICE]++;
+        }
+        port_drop(port, &eth->packets[i]);
+        return false;
+}
+
+static void wait_for_device(struct eth *eth, struct port *port, int64_t now)
+{
+        int64_t *pause = &eth->pause[port->cube];
+
+        *pause = *pause == 0 ? PAUSE_LEAST : *pause < PAUSE_MOST / 2 ? *pause * 2 : PAUSE_MOST;
+        eth->counters.full++;
+        port_pause(port, now + *pause);
+}
+
+/* True: all of them have gone somewhere. */
+static bool send_batch(struct eth *eth, struct port *port, uint32_t n, int64_t now)
+{
+        uint32_t done = 0;
+
+        while (done < n) {
+                int sent = sendmmsg(eth->senders[port->cube], eth->out + done, n - done, MSG_DONTWAIT);
+
+                if (sent < 0) {
+                        if (!refused(eth, port, done, errno)) {
+                                done++;
+                                continue;
+                        }
+                        keep(eth, port, done, n);
+                        wait_for_device(eth, port, now);
+                        return false;
+                }
+                eth->pause[port->cube] = 0;
+                eth->counters.sent += (uint32_t)sent;
+                for (uint32_t end = done + (uint32_t)sent; done < end; done++)
+                        port_free(port, &eth->packets[done]);
+        }
+        return true;
+}
+
+static void serve_flow(struct relay *relay, struct port *port, int64_t now)
+{
+        const struct eth_flow *flow = port->role;
+        struct eth *eth = flow->eth;
+        uint32_t n;
+
+        (void)relay;
+        for (uint32_t total = 0; total < PORT_BATCH; total += n) {
+                n = gather(eth, flow, port);
+                if (n == 0 || !send_batch(eth, port, n, now))
+                        return;
+        }
+}
+
+/* ---- receiving ---- */
+
+static void drop(struct eth *eth, enum eth_drop reason)
+{
+        eth->counters.dropped[reason]++;
+}
+
+static void deliver(struct eth *eth, const struct eth_flow *flow, const uint8_t *frame, uint32_t length)
+{
+        if (memcmp(frame, everybody, ETH_ALEN) == 0)
+                drop(eth, ETH_DROP_FOREIGN);
+        else if (memcmp(frame + 6, flow->peer, ETH_ALEN) != 0)
+                drop(eth, ETH_DROP_SOURCE);
+        else if (port_copy(flow->port, frame + eth->header, length))
+                eth->counters.delivered++;
+        else
+                drop(eth, ETH_DROP_FULL);
+}
+
+/* The frame without its padding. */
+static void manage(struct eth *eth, const uint8_t *frame, uint32_t length)
+{
+        if (punt_push(eth->punt, eth->component, 0, frame, eth->header + length))
+                eth->counters.management++;
+        else
+                drop(eth, ETH_DROP_MANAGEMENT);
+}
+
+static void receive_dix(struct eth *eth, const uint8_t *frame, uint32_t size)
+{
+        uint32_t endpoint = get16(frame + 14), length = get16(frame + 16);
+
+        if (get16(frame + 12) != eth->ethertype)
+                drop(eth, ETH_DROP_SHORT);
+        else if (length > size - DIX_HEADER)
+                drop(eth, ETH_DROP_LENGTH);
+        else if (endpoint == 0)
+                manage(eth, frame, length);
+        else if (endpoint >= ETH_ENDPOINTS || eth->flows[endpoint] == NULL)
+                drop(eth, ETH_DROP_ENDPOINT);
+        else
+                deliver(eth, eth->flows[endpoint], frame, length);
+}
+
+static void receive_llc(struct eth *eth, const uint8_t *frame, uint32_t size)
+{
+        uint32_t length = get16(frame + 12), dsap = reversed(frame[14]), ssap = reversed(frame[15]);
+        const struct eth_flow *flow;
+
+        if (frame[16] != LLC_INFORMATION || length > LLC_MOST) {
+                drop(eth, ETH_DROP_SHORT);
+                return;
+        }
+        if (length < LLC_COUNTED || length - LLC_COUNTED > size - LLC_HEADER) {
+                drop(eth, ETH_DROP_LENGTH);
+                return;
+        }
+        length -= LLC_COUNTED;
+        flow = eth->flows[dsap];
+        if (dsap == LLC_MANAGEMENT && ssap == LLC_MANAGEMENT)
+                manage(eth, frame, length);
+        else if (flow == NULL)
+                drop(eth, ETH_DROP_ENDPOINT);
+        else if (ssap < LLC_FIRST || (flow->peer_endpoint != 0 && ssap != flow->peer_endpoint))
+                drop(eth, ETH_DROP_SOURCE);
+        else
+                deliver(eth, flow, frame, length);
+}
+
+static void receive(struct eth *eth, const uint8_t *frame, uint32_t size, bool cut)
+{
+        eth->counters.received++;
+        if (size < eth->header)
+                drop(eth, ETH_DROP_SHORT);
+        else if (cut)
+                drop(eth, ETH_DROP_LENGTH);
+        else if (memcmp(frame, eth->mac, ETH_ALEN) != 0 && memcmp(frame, everybody, ETH_ALEN) != 0)
+                drop(eth, ETH_DROP_FOREIGN);
+        else if (frame[6] & 1)
+                drop(eth, ETH_DROP_SOURCE); /* a group cannot have sent it */
+        else if (eth->framing == ETH_DIX)
+                receive_dix(eth, frame, size);
+        else
+                receive_llc(eth, frame, size);
+}
+
+static uint32_t serve_socket(struct relay *relay, struct source *source, int64_t now)
+{
+        struct eth *eth = (struct eth *)((char *)source - offsetof(struct eth, source));
+        uint32_t total = 0;
+
+        (void)relay, (void)now;
+        for (uint32_t round = 0; round < ROUNDS; round++) {
+                int n = recvmmsg(source->fd, eth->in, eth->batch, MSG_DONTWAIT, NULL);
+
+                if (n <= 0)
+                        break; /* nothing, or an error of the device, which the control plane hears of */
+                for (int i = 0; i < n; i++)
+                        receive(eth, eth->room[i].iov_base, eth->in[i].msg_len,
+                                eth->in[i].msg_hdr.msg_flags & MSG_TRUNC);
+                total += (uint32_t)n;
+                if ((uint32_t)n < eth->batch)
+                        break;
+        }
+        return total;
+}
+
+/* ---- control ---- */
+
+struct eth *eth_create(struct relay *relay, struct punt *punt, uint32_t component, enum eth_framing framing,
+                       uint16_t ethertype, int receiver, const int senders[CUBES])
+{
+        struct eth *eth = calloc(1, sizeof *eth);
+        int error;
+
+        if (eth == NULL)
+                return NULL;
+        eth->source = (struct source){.fd = receiver, .serve = serve_socket};
+        eth->relay = relay;
+        eth->punt = punt;
+        eth->component = component;
+        eth->framing = framing;
+        eth->ethertype = ethertype;
+        eth->header = framing == ETH_DIX ? DIX_HEADER : LLC_HEADER;
+        memcpy(eth->senders, senders, sizeof eth->senders);
+        for (uint32_t i = 0; i < ETH_BATCH; i++) {
+                eth->parts[i][0] = (struct iovec){eth->headers[i], eth->header};
+                eth->out[i].msg_hdr = (struct msghdr){.msg_iov = eth->parts[i], .msg_iovlen = 2};
+                eth->in[i].msg_hdr = (struct msghdr){.msg_iov = &eth->room[i], .msg_iovlen = 1};
+        }
+        relay_lock(relay);
+        error = relay_add_source(relay, &eth->source);
+        relay_unlock(relay);
+        if (error == 0)
+                return eth;
+        free(eth);
+        errno = -error;
+        return NULL;
+}
+
+void eth_destroy(struct eth *eth)
+{
+        relay_lock(eth->relay);
+        relay_remove_source(eth->relay, &eth->source);
+        for (uint32_t i = 0; i < ETH_ENDPOINTS; i++)
+                if (eth->flows[i] != NULL)
+                        relay_role(eth->relay, eth->flows[i]->port, NULL, NULL);
+        relay_unlock(eth->relay);
+        free(eth->stage);
+        free(eth);
+}
+
+int eth_device(struct eth *eth, const uint8_t mac[ETH_ALEN], uint32_t max_packet)
+{
+        uint32_t stride = (max_packet + HEADER_MOST + SLACK + CACHE_LINE - 1) & ~(CACHE_LINE - 1u);
+        uint8_t *stage = aligned_alloc(CACHE_LINE, (size_t)stride * ETH_BATCH);
+
+        if (stage == NULL)
+                return -ENOMEM;
+        relay_lock(eth->relay);
+        memcpy(eth->mac, mac, ETH_ALEN);
+        eth->max_packet = max_packet;
+        free(eth->stage);
+        eth->stage = stage;
+        eth->stride = stride;
+        eth->batch = STAGE / stride < ETH_BATCH ? STAGE / stride : ETH_BATCH;
+        if (eth->batch == 0)
+                eth->batch = 1;
+        for (uint32_t i = 0; i < ETH_BATCH; i++)
+                eth->room[i] = (struct iovec){stage + (size_t)i * stride, stride};
+        for (uint32_t i = 0; i < ETH_ENDPOINTS; i++)
+                if (eth->flows[i] != NULL)
+                        write_template(eth->flows[i]);
+        relay_unlock(eth->relay);
+        return 0;
+}
+
+static void forget_flow(struct port *port)
+{
+        struct eth_flow *flow = port->role;
+
+        flow->eth->flows[flow->endpoint] = NULL;
+        free(flow);
+}
+
+static bool legal(const struct eth *eth, uint32_t endpoint)
+{
+        if (eth->framing == ETH_DIX)
+                return endpoint > 0 && endpoint < ETH_ENDPOINTS;
+        return endpoint >= LLC_FIRST && endpoint <= LLC_LAST;
+}
+
+int eth_open(struct eth *eth, uint32_t fd, uint32_t endpoint, const uint8_t peer[ETH_ALEN])
+{
+        struct eth_flow *flow;
+        struct port *port;
+        int error = 0;
+
+        if (!legal(eth, endpoint))
+                return -EINVAL;
+        flow = calloc(1, sizeof *flow);
+        if (flow == NULL)
+                return -ENOMEM;
+        flow->eth = eth;
+        flow->endpoint = endpoint;
+        memcpy(flow->peer, peer, ETH_ALEN);
+        relay_lock(eth->relay);
+        port = relay_port(eth->relay, fd);
+        if (port == NULL) {
+                error = -EBADF;
+        } else if (eth->flows[endpoint] != NULL && eth->flows[endpoint]->port == port && port->serve == NULL) {
+                memcpy(eth->flows[endpoint]->peer, peer, ETH_ALEN); /* another machine is asked now */
+                relay_unlock(eth->relay);
+                free(flow);
+                return 0;
+        } else if (eth->flows[endpoint] != NULL || port->role != NULL) {
+                error = -EADDRINUSE;
+        } else {
+                flow->port = port;
+                eth->flows[endpoint] = flow;
+                relay_role(eth->relay, port, NULL, flow);
+                port->gone = forget_flow;
+        }
+        relay_unlock(eth->relay);
+        if (error < 0)
+                free(flow);
+        return error;
+}
+
+int eth_connect(struct eth *eth, uint32_t fd, uint32_t peer_endpoint, const uint8_t peer[ETH_ALEN])
+{
+        struct eth_flow *flow;
+        struct port *port;
+        int error = 0;
+
+        if (!legal(eth, peer_endpoint))
+                return -EINVAL;
+        relay_lock(eth->relay);
+        port = relay_port(eth->relay, fd);
+        if (port == NULL || port->role == NULL || port->gone != forget_flow) {
+                error = -EBADF;
+        } else {
+                flow = port->role;
+                flow->peer_endpoint = peer_endpoint;
+                memcpy(flow->peer, peer, ETH_ALEN);
+                write_template(flow);
+                port->gone = NULL; /* it stays what it is */
+                relay_role(eth->relay, port, serve_flow, flow);
+                port->gone = forget_flow;
+        }
+        relay_unlock(eth->relay);
+        return error;
+}
+
+void eth_count(struct eth *eth, struct eth_counters *counters)
+{
+        relay_lock(eth->relay);
+        *counters = eth->counters;
+        relay_unlock(eth->relay);
+}
+
+/* ---- what the kernel lets through ---- */
+
+#define LOAD(width, at) BPF_STMT(BPF_LD | (width) | BPF_ABS, (uint32_t)(at))
+#define AND(mask) BPF_STMT(BPF_ALU | BPF_AND | BPF_K, mask)
+#define FILTER_OF_LLC 16 /* the first instruction that looks at LLC */
+#define MUST_BE(value) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 1, 0), BPF_STMT(BPF_RET | BPF_K, 0)
+
+int eth_filter(int fd, enum eth_framing framing, uint32_t index, const uint8_t mac[ETH_ALEN])
+{
+        uint32_t high = get16(mac) << 16 | get16(mac + 2), low = get16(mac + 4);
+        struct sock_filter code[] = {
+                /* A socket of a device gets what a VLAN device, or another one, above it receives as well. */
+                LOAD(BPF_W, SKF_AD_OFF + SKF_AD_IFINDEX),
+                MUST_BE(index),
+                LOAD(BPF_W, SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT),
+                MUST_BE(0),
+                LOAD(BPF_W, 0),
+                BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, high, 0, 2),
+                LOAD(BPF_H, 4),
+                BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, low, 6, 0),
+                LOAD(BPF_W, 0),
+                MUST_BE(0xffffffffu),
+                LOAD(BPF_H, 4),
+                BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0xffffu, 1, 0),
+                BPF_STMT(BPF_RET | BPF_K, 0),
+                /* LLC: unnumbered information between SAPs that one of us can have */
+                LOAD(BPF_B, 16),
+                MUST_BE(LLC_INFORMATION),
+                LOAD(BPF_H, 14),
+                AND(0x0303),
+                MUST_BE(0),
+                BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+        };
+        struct sock_fprog program = {.len = sizeof code / sizeof code[0], .filter = code};
+
+        if (framing == ETH_DIX) {
+                code[FILTER_OF_LLC] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, UINT32_MAX);
+                program.len = FILTER_OF_LLC + 1;
+        }
+        return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0 ? -errno : 0;
+}

@@ -1,0 +1,67 @@
+/*
+ * eth: packets of flows to and from an Ethernet device (paper 5.4; spec wire-lower 1.2, 2.1).
+ *
+ * What processes write into flows gets a header and goes out in batches (sendmmsg), over one socket for each QoS cube, so
+ * that voice never waits for room behind data. Frames come in in batches (recvmmsg), are checked, and copied once into
+ * a block of the flow they are for; those of the management protocol go to the control plane. What is not for us, or
+ * not what it says, is dropped and counted by reason. A flow whose process does not read loses packets; nobody else does.
+ *
+ * The header is never written into the block of a packet: its process may still reach that memory, and what it would
+ * make of a raw frame's addresses is not for it to decide.
+ */
+#ifndef OUROBOROS_ETH_H
+#define OUROBOROS_ETH_H
+
+#include "relay.h"
+
+#define ETH_ALEN 6u
+#define ETH_ENDPOINTS 4096u
+#define ETH_BATCH 64u
+
+enum eth_framing { ETH_DIX, ETH_LLC };
+
+enum eth_drop {
+        ETH_DROP_SHORT,      /* shorter than the headers, or not of this kind at all */
+        ETH_DROP_LENGTH,     /* its length says more than there is, or is out of range */
+        ETH_DROP_FOREIGN,    /* for another machine, or a packet of a flow sent to all */
+        ETH_DROP_ENDPOINT,   /* no flow has the endpoint */
+        ETH_DROP_SOURCE,     /* not from the other end of the flow */
+        ETH_DROP_FULL,       /* the process does not read, or its pool is empty */
+        ETH_DROP_MANAGEMENT, /* the control plane has too much to do */
+        ETH_DROP_OVERSIZE,   /* to be sent, and larger than the device takes */
+        ETH_DROP_DEVICE,     /* to be sent, and the device is down or gone */
+        ETH_DROPS,
+};
+
+struct eth_counters {
+        uint64_t received; /* frames, all of them */
+        uint64_t delivered;
+        uint64_t management; /* handed to the control plane */
+        uint64_t sent;
+        uint64_t full; /* times that the device had no room; nothing is lost */
+        uint64_t dropped[ETH_DROPS];
+};
+
+struct eth;
+
+/* `receiver`, and `senders` one for each cube, stay the caller's and outlive it. -errno in errno when NULL. */
+struct eth *eth_create(struct relay *relay, struct punt *punt, uint32_t component, enum eth_framing framing,
+                       uint16_t ethertype, int receiver, const int senders[CUBES]);
+void eth_destroy(struct eth *eth);
+
+/* The device is this now. `max_packet`: the most octets that a frame carries. -ENOMEM. */
+int eth_device(struct eth *eth, const uint8_t mac[ETH_ALEN], uint32_t max_packet);
+
+/*
+ * A port becomes the flow with this endpoint. It receives what comes from `peer`; what its process writes waits until
+ * eth_connect says which endpoint the other end has. -EBADF, -EADDRINUSE, -EINVAL, -ENOMEM.
+ */
+int eth_open(struct eth *eth, uint32_t fd, uint32_t endpoint, const uint8_t peer[ETH_ALEN]);
+int eth_connect(struct eth *eth, uint32_t fd, uint32_t peer_endpoint, const uint8_t peer[ETH_ALEN]);
+
+void eth_count(struct eth *eth, struct eth_counters *counters);
+
+/* Let through only frames to this machine or to all, of this device, without a VLAN tag. -errno. */
+int eth_filter(int fd, enum eth_framing framing, uint32_t index, const uint8_t mac[ETH_ALEN]);
+
+#endif

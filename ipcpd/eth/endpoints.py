@@ -1,0 +1,89 @@
+"""Endpoints: which endpoint ids, or SAPs, the flows of an IPCP have (paper 5.4; wire-lower 0.4, 1.2, 2.1).
+
+Runs in the ethernet IPCPs as a machine without I/O: `now` goes in. All IPCPs on one device (and with one ethertype) get
+each other's frames, and nothing in a frame says for whom of them it is but the endpoint. So an IPCP claims endpoints in
+blocks, as many as it needs, and `claim` says whether a block was still to be had.
+
+An endpoint that was given back rests before it is used again, and the one that has rested longest comes first: the
+other end of a flow is not told of its end, and may send on for a while (trap 29).
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import deque
+from collections.abc import Callable
+
+REST = 1.0
+"""Seconds before an endpoint is used again: ten times the lifetime of a packet."""
+
+ENOUGH = 8
+"""Endpoints that are ready before another block is claimed: with fewer, ids would be used again too soon."""
+
+
+class Endpoints:
+    """The endpoints of one IPCP.
+
+    every  all that there are
+    block  how many are claimed at a time
+    claim  takes the number of a block (from 0 up), and says whether it is ours
+    rng    chooses where to begin: after a restart the ids of flows that others still have are not used first
+    """
+
+    def __init__(
+        self, every: range, block: int, claim: Callable[[int], bool], rng: random.Random | None = None
+    ) -> None:
+        self._every = every
+        self._block = block
+        self._claim = claim
+        rng = rng or random.Random()
+        blocks = list(range((len(every) + block - 1) // block))
+        rng.shuffle(blocks)
+        # The first block is what a prototype uses first: the last resort.
+        self._unclaimed = deque(sorted(blocks, key=lambda number: number == 0))
+        self._rng = rng
+        self._free: list[tuple[float, int, int]] = []  # a heap: from when on, then in order
+        self._order = 0
+        self._used: set[int] = set()
+
+    @property
+    def used(self) -> int:
+        """How many flows have one."""
+        return len(self._used)
+
+    def take(self, now: float) -> int | None:
+        """An endpoint for a new flow; None when there is none."""
+        if len(self._free) < ENOUGH or self._free[0][0] > now:
+            self._claim_more()
+        if not self._free or self._free[0][0] > now:
+            return None
+        endpoint = heapq.heappop(self._free)[2]
+        self._used.add(endpoint)
+        return endpoint
+
+    def give_back(self, endpoint: int, now: float, rest: float = REST) -> None:
+        """A flow has ended. One that was not taken is none of ours."""
+        if endpoint in self._used:
+            self._used.remove(endpoint)
+            self._push(now + rest, endpoint)
+
+    def _push(self, when: float, endpoint: int) -> None:
+        self._order += 1
+        heapq.heappush(self._free, (when, self._order, endpoint))
+
+    def _claim_more(self) -> None:
+        claimed = 0
+        # Blocks of others are asked for again: their owners may have ended meanwhile.
+        for _ in range(len(self._unclaimed)):
+            number = self._unclaimed.popleft()
+            if not self._claim(number):
+                self._unclaimed.append(number)
+                continue
+            ids = list(self._every[number * self._block : (number + 1) * self._block])
+            at = self._rng.randrange(len(ids))
+            for endpoint in ids[at:] + ids[:at]:
+                self._push(float("-inf"), endpoint)
+            claimed += len(ids)
+            if claimed >= ENOUGH:
+                return

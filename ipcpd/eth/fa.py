@@ -1,0 +1,392 @@
+"""Flow allocator of the ethernet IPCPs: one request, one reply (paper 5.4; wire-lower 0.4, 1.5, 2.3).
+
+Runs in the ethernet IPCPs as a machine without I/O: calls, messages and timer expiries go in together with `now`
+(seconds); messages to send, events and the next deadline come out. A flow is known by the descriptor of our end of it.
+
+    our process asks     request ──► QUEUED ──► SENT ──► allocated, or refused
+    another machine asks received ──► Announce ──► announced ──► responded
+
+Nothing is retransmitted: a prototype takes a second copy for a replay, refuses it, and keeps an endpoint for ever. A second
+copy that the network makes is ignored here. A prototype handles one request at a time, and twenty at once end it; so only a
+few are under way to one machine, and one that nobody answers makes room for the next after a while. Where several
+machines have the name, the next is asked when one refuses or is silent for long.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from ouroboros.errors import ENAME
+from ouroboros.qos import QoSSpec
+
+from .endpoints import Endpoints
+from .wire.messages import FlowReply, FlowRequest
+
+WINDOW = 4
+"""Requests under way to one machine."""
+
+SILENCE = 0.5
+"""Seconds after which an unanswered request no longer keeps others waiting: nobody may be accepting."""
+
+FALLBACK = 4.0
+"""Seconds after which the next machine that has the name is asked: a program may have to be started first."""
+
+LATE = 30.0
+"""Seconds that the endpoint of an unanswered request rests: its answer may still come."""
+
+REPLAY = 20.0
+"""Seconds for which a request is remembered: the handshake's header is good for so long."""
+
+MAX_ARRIVALS = 1024
+"""Requests of others that wait for a process of ours."""
+
+MAX_REMEMBERED = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Event: our end `fd` has this endpoint, and receives from the machine `peer`."""
+
+    fd: int
+    endpoint: int
+    peer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Event: the other end of `fd` is known; what is written there can be sent."""
+
+    fd: int
+    endpoint: int
+    peer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Allocated:
+    """Event: the flow that was asked for is there; `data` is the handshake's header."""
+
+    fd: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Event: there will be no flow on `fd`, which is forgotten."""
+
+    fd: int
+    errno: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Event: another machine wants a flow to one of our names. Answer with `announced` or `turned_down`."""
+
+    ticket: int
+    name: bytes
+    qos: QoSSpec
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Event: the machine `holder` does not do what one that has the name should."""
+
+    name: bytes
+    holder: bytes
+
+
+Event = Open | Connect | Allocated | Refused | Announce | Doubt
+
+
+class NoEndpoint(Exception):
+    """All endpoints are used."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """For the read-out."""
+
+    requests: int = 0
+    replies: int = 0
+    arrivals: int = 0
+    unregistered: int = 0
+    """Requests for names that are not registered here."""
+    repeated: int = 0
+    """Requests that came twice."""
+    crowded: int = 0
+    """Requests dropped because too many wait."""
+    strange: int = 0
+    """Replies that nobody waits for."""
+
+
+@dataclass(slots=True)
+class _Request:
+    """A flow that a process of ours asked for, until it is answered."""
+
+    fd: int
+    endpoint: int
+    name: bytes
+    qos: QoSSpec
+    data: bytes
+    holders: deque[bytes]  # the first is being asked
+    sent: float | None = None
+
+    @property
+    def peer(self) -> bytes:
+        return self.holders[0]
+
+
+@dataclass(slots=True)
+class _Arrival:
+    """A flow that another machine asked for, until it is answered."""
+
+    peer: bytes
+    peer_endpoint: int
+    endpoint: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One that is allocated."""
+
+    endpoint: int
+    peer: bytes
+    peer_endpoint: int
+
+
+@dataclass(slots=True)
+class _Lane:
+    """What is under way to one machine."""
+
+    queue: deque[_Request] = field(default_factory=deque)
+    sent: dict[int, float] = field(default_factory=dict)  # by endpoint
+
+    def busy(self, now: float) -> int:
+        return sum(now - when < SILENCE for when in self.sent.values())
+
+
+class FlowAllocator:
+    """The flow allocator of one IPCP. `registered` are the names that others can ask for; it may change any time."""
+
+    def __init__(self, endpoints: Endpoints, registered: set[bytes]) -> None:
+        self.endpoints = endpoints
+        self.flows: dict[int, Flow] = {}
+        self.counters = Counters()
+        self._registered = registered
+        self._requests: dict[int, _Request] = {}  # by descriptor
+        self._waiting: dict[int, _Request] = {}  # by endpoint
+        self._lanes: dict[bytes, _Lane] = {}
+        self._announced: dict[int, _Arrival] = {}  # by ticket
+        self._accepting: dict[int, _Arrival] = {}  # by descriptor
+        self._seen: dict[tuple[bytes, int, bytes], float] = {}
+        self._messages: list[tuple[bytes, FlowRequest | FlowReply]] = []
+        self._events: list[Event] = []
+        self._ticket = 0
+
+    # ------------------------------------------------------------ what comes out
+
+    def take_messages(self) -> list[tuple[bytes, FlowRequest | FlowReply]]:
+        """Messages to send, with their destinations."""
+        messages, self._messages = self._messages, []
+        return messages
+
+    def take_events(self) -> list[Event]:
+        """What has happened, in order."""
+        events, self._events = self._events, []
+        return events
+
+    @property
+    def deadline(self) -> float | None:
+        """When to call `expired`."""
+        times = [sent + SILENCE for lane in self._lanes.values() if lane.queue for sent in lane.sent.values()]
+        times += [
+            request.sent + FALLBACK
+            for request in self._requests.values()
+            if request.sent is not None and len(request.holders) > 1
+        ]
+        return min(times, default=None)
+
+    @property
+    def pending(self) -> int:
+        """Flows that are being allocated, in either direction."""
+        return len(self._requests) + len(self._announced) + len(self._accepting)
+
+    # ------------------------------------------------------------ our processes ask
+
+    def request(
+        self, fd: int, name: bytes, qos: QoSSpec, data: bytes, holders: tuple[bytes, ...], now: float
+    ) -> None:
+        """Ask the first of `holders` for a flow, later the others. Raises NoEndpoint."""
+        endpoint = self.endpoints.take(now)
+        if endpoint is None:
+            raise NoEndpoint
+        request = _Request(fd, endpoint, name, qos, data, deque(holders))
+        self._requests[fd] = self._waiting[endpoint] = request
+        self._events.append(Open(fd, endpoint, request.peer))
+        self._enqueue(request, now)
+
+    def _enqueue(self, request: _Request, now: float) -> None:
+        self._lanes.setdefault(request.peer, _Lane()).queue.append(request)
+        self._launch(request.peer, now)
+
+    def _launch(self, peer: bytes, now: float) -> None:
+        lane = self._lanes.get(peer)
+        if lane is None:
+            return
+        while lane.queue and lane.busy(now) < WINDOW:
+            request = lane.queue.popleft()
+            request.sent = lane.sent[request.endpoint] = now
+            self.counters.requests += 1
+            message = FlowRequest(request.endpoint, request.name, request.qos, request.data)
+            self._messages.append((peer, message))
+        if not lane.queue and not lane.sent:
+            del self._lanes[peer]
+
+    def _leave_lane(self, request: _Request, now: float) -> None:
+        lane = self._lanes[request.peer]
+        if request.sent is None:
+            lane.queue.remove(request)
+        else:
+            lane.sent.pop(request.endpoint)
+        request.sent = None
+        self._launch(request.peer, now)
+
+    def _forget(self, request: _Request, now: float) -> None:
+        self._leave_lane(request, now)
+        del self._requests[request.fd]
+        del self._waiting[request.endpoint]
+
+    def _reply(self, reply: FlowReply, source: bytes, now: float) -> None:
+        request = self._waiting.get(reply.to)
+        if request is None or request.sent is None or request.peer != source:
+            self.counters.strange += 1  # too late, for another IPCP on this device, or made up
+            return
+        self.counters.replies += 1
+        if reply.response:
+            self._refused(request, reply.response, now)
+            return
+        self._forget(request, now)
+        self.flows[request.fd] = Flow(request.endpoint, source, reply.endpoint)
+        self._events.append(Connect(request.fd, reply.endpoint, source))
+        self._events.append(Allocated(request.fd, reply.data))
+
+    def _refused(self, request: _Request, response: int, now: float) -> None:
+        if len(request.holders) > 1:
+            self._ask_next(request, now)
+            return
+        self._forget(request, now)
+        self.endpoints.give_back(request.endpoint, now)
+        number = -response if response < 0 else errno.ECONNREFUSED
+        if number == ENAME:
+            self._events.append(Doubt(request.name, request.peer))
+        self._events.append(Refused(request.fd, number, f"refused by {request.peer.hex(':')}"))
+
+    def _ask_next(self, request: _Request, now: float) -> None:
+        self._events.append(Doubt(request.name, request.peer))
+        self._leave_lane(request, now)
+        request.holders.popleft()
+        self._events.append(Open(request.fd, request.endpoint, request.peer))
+        self._enqueue(request, now)
+
+    def expired(self, now: float) -> None:
+        """`deadline` has passed."""
+        for request in list(self._requests.values()):
+            if request.sent is not None and len(request.holders) > 1 and request.sent + FALLBACK <= now:
+                self._ask_next(request, now)
+        for peer in list(self._lanes):
+            self._launch(peer, now)
+
+    # ------------------------------------------------------------ others ask
+
+    def received(self, message: FlowRequest | FlowReply, source: bytes, now: float) -> None:
+        """A message came in."""
+        if isinstance(message, FlowReply):
+            self._reply(message, source, now)
+            return
+        if message.name_hash not in self._registered:
+            self.counters.unregistered += 1  # another IPCP on this device may have it: silence
+            return
+        if self._is_repeated(message, source, now):
+            self.counters.repeated += 1
+            return
+        if len(self._announced) + len(self._accepting) >= MAX_ARRIVALS:
+            self.counters.crowded += 1
+            return
+        self.counters.arrivals += 1
+        self._ticket += 1
+        self._announced[self._ticket] = _Arrival(source, message.endpoint)
+        self._events.append(Announce(self._ticket, message.name_hash, message.qos, message.data))
+
+    def _is_repeated(self, message: FlowRequest, source: bytes, now: float) -> bool:
+        while self._seen:
+            oldest = next(iter(self._seen))
+            if now - self._seen[oldest] < REPLAY and len(self._seen) < MAX_REMEMBERED:
+                break
+            del self._seen[oldest]
+        digest = blake2b(message.name_hash + message.data, digest_size=16).digest()
+        key = (source, message.endpoint, digest)
+        if key in self._seen:
+            return True
+        self._seen[key] = now
+        return False
+
+    def announced(self, ticket: int, fd: int, now: float) -> None:
+        """The IRMd has a process for it, and `fd` is our end. Raises NoEndpoint: then the request is refused."""
+        arrival = self._announced.pop(ticket)
+        endpoint = self.endpoints.take(now)
+        if endpoint is None:
+            self._messages.append((arrival.peer, FlowReply(0, arrival.peer_endpoint, -errno.ENOSPC)))
+            raise NoEndpoint
+        arrival.endpoint = endpoint
+        self._accepting[fd] = arrival
+        self._events.append(Open(fd, endpoint, arrival.peer))
+
+    def turned_down(self, ticket: int, number: int, now: float) -> None:
+        """The IRMd has nobody for it."""
+        arrival = self._announced.pop(ticket)
+        # A refusal has an endpoint too, as those of a prototype have.
+        arrival.endpoint = self.endpoints.take(now) or 0
+        self._refuse(arrival, number, now)
+
+    def responded(self, fd: int, number: int, data: bytes, now: float) -> bool:
+        """The process accepts (0), or an errno. False: nothing waits for a response on `fd`."""
+        arrival = self._accepting.pop(fd, None)
+        if arrival is None:
+            return False
+        if number:
+            self._refuse(arrival, number, now)
+            return True
+        self.flows[fd] = Flow(arrival.endpoint, arrival.peer, arrival.peer_endpoint)
+        self._events.append(Connect(fd, arrival.peer_endpoint, arrival.peer))
+        self._messages.append((arrival.peer, FlowReply(arrival.endpoint, arrival.peer_endpoint, 0, data)))
+        return True
+
+    def _refuse(self, arrival: _Arrival, number: int, now: float) -> None:
+        self._messages.append(
+            (arrival.peer, FlowReply(arrival.endpoint, arrival.peer_endpoint, -abs(number)))
+        )
+        self.endpoints.give_back(arrival.endpoint, now)
+
+    # ------------------------------------------------------------ the end
+
+    def deallocate(self, fd: int, now: float) -> None:
+        """Our end is gone, whatever it was; nobody is told (there is no message for it)."""
+        flow = self.flows.pop(fd, None)
+        if flow is not None:
+            self.endpoints.give_back(flow.endpoint, now)
+            return
+        request = self._requests.get(fd)
+        if request is not None:
+            asked = request.sent is not None
+            if asked and len(request.holders) == 1:
+                self._events.append(Doubt(request.name, request.peer))
+            self._forget(request, now)
+            self.endpoints.give_back(request.endpoint, now, LATE)
+            return
+        arrival = self._accepting.pop(fd, None)
+        if arrival is not None:  # the process went before it had accepted
+            self._refuse(arrival, errno.ECONNREFUSED, now)
