@@ -90,7 +90,7 @@ class Directory:
     def deadline(self) -> float | None:
         """When to call `expired`."""
         return min(
-            (min(question.until, *question.again) for question in self._questions.values()), default=None
+            (min((question.until, *question.again)) for question in self._questions.values()), default=None
         )
 
     def holders(self, name: bytes, now: float) -> tuple[bytes, ...]:

@@ -1,0 +1,375 @@
+"""The flow allocator of the ethernet IPCPs, with a fake clock: every order of events, and what a prototype must not get."""
+
+from __future__ import annotations
+
+import errno
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ipcpd.eth import fa
+from ipcpd.eth.endpoints import Endpoints
+from ipcpd.eth.fa import (
+    FALLBACK,
+    LATE,
+    REPLAY,
+    SILENCE,
+    WINDOW,
+    Allocated,
+    Announce,
+    Connect,
+    Doubt,
+    FlowAllocator,
+    NoEndpoint,
+    Open,
+    Refused,
+)
+from ipcpd.eth.framing import DixFraming, Framing, LlcFraming
+from ipcpd.eth.wire.messages import FlowReply, FlowRequest, Message
+from ouroboros.errors import ENAME
+from ouroboros.qos import QOS_RAW, QOS_VOICE
+
+NAME = b"n" * 32
+A, B = b"\2\0\0\0\0\1", b"\2\0\0\0\0\2"
+DIX, LLC = DixFraming(0xA000), LlcFraming()
+
+
+def allocator(framing: Framing = DIX, seed: int = 1) -> FlowAllocator:
+    endpoints = Endpoints(framing.endpoints, framing.block, lambda _: True, Random(seed))
+    return FlowAllocator(endpoints, {NAME})
+
+
+def ask(it: FlowAllocator, fd: int = 64, *holders: bytes, now: float = 0.0) -> int:
+    """Our process asks for a flow; its endpoint."""
+    it.request(fd, NAME, QOS_VOICE, b"oap", holders or (A,), now)
+    event = it.take_events()[-1]
+    assert isinstance(event, Open) and event.fd == fd
+    return event.endpoint
+
+
+def arrive(it: FlowAllocator, endpoint: int = 70, data: bytes = b"oap", now: float = 0.0) -> int:
+    """Another machine asks for a flow; the ticket."""
+    it.received(FlowRequest(endpoint, NAME, QOS_VOICE, data), A, now)
+    event = it.take_events()[-1]
+    assert event == Announce(event.ticket, NAME, QOS_VOICE, data)  # type: ignore[union-attr]
+    return event.ticket  # type: ignore[union-attr]
+
+
+# ---------------------------------------------------------------- our processes ask
+
+
+def test_a_request_its_reply_and_a_flow() -> None:
+    it = allocator()
+    endpoint = ask(it)
+    assert it.take_messages() == [(A, FlowRequest(endpoint, NAME, QOS_VOICE, b"oap"))]
+    it.received(FlowReply(77, endpoint, 0, b"answer"), A, 0.1)
+    assert it.take_events() == [Connect(64, 77, A), Allocated(64, b"answer")]
+    assert it.flows[64].peer_endpoint == 77
+    assert it.deadline is None and it.pending == 0
+
+
+def test_it_can_receive_before_the_request_leaves() -> None:
+    it = allocator()
+    it.request(64, NAME, QOS_RAW, b"", (A,), 0.0)
+    assert isinstance(it.take_events()[0], Open)
+
+
+def test_a_refusal_reaches_who_asked_and_the_endpoint_rests() -> None:
+    it = allocator()
+    endpoint = ask(it)
+    it.received(FlowReply(0, endpoint, -ENAME), A, 0.1)
+    doubt, refused = it.take_events()
+    assert doubt == Doubt(NAME, A)
+    assert isinstance(refused, Refused) and (refused.fd, refused.errno) == (64, ENAME)
+    assert it.endpoints.used == 0
+    assert "02:00:00:00:00:01" in refused.text
+
+
+@pytest.mark.parametrize("response", [5, 2**31 - 1])
+def test_a_response_that_nobody_should_send_is_a_refusal(response: int) -> None:
+    it = allocator()
+    it.received(FlowReply(70, ask(it), response, b"junk"), A, 0.1)
+    event = it.take_events()[-1]
+    assert isinstance(event, Refused) and event.errno == errno.ECONNREFUSED
+
+
+def test_replies_that_nobody_waits_for_change_nothing() -> None:
+    it = allocator()
+    endpoint = ask(it)
+    it.take_messages()
+    it.received(FlowReply(77, endpoint, 0), B, 0.1)  # not who was asked
+    it.received(FlowReply(77, endpoint ^ 1, 0), A, 0.1)
+    assert it.take_events() == []
+    it.received(FlowReply(77, endpoint, 0), A, 0.1)
+    it.take_events()
+    it.received(FlowReply(78, endpoint, 0), A, 0.2)  # a second one
+    it.received(FlowReply(78, endpoint, -1009), A, 0.2)
+    assert it.take_events() == []
+    assert it.flows[64].peer_endpoint == 77
+    assert it.counters.strange == 4
+
+
+def test_one_that_is_given_up_is_forgotten_and_its_late_reply_too() -> None:
+    it = allocator(LLC)
+    endpoint = ask(it)
+    it.deallocate(64, 20.0)
+    assert it.take_events() == [Doubt(NAME, A)]
+    it.received(FlowReply(5, endpoint, 0), A, 20.1)
+    assert it.take_events() == []
+    # Its endpoint is not that of another request while the reply may come.
+    seen = set()
+    while True:
+        try:
+            seen.add(ask(it, 100 + len(seen), now=20.0 + LATE - 1))
+        except NoEndpoint:
+            break
+    assert endpoint not in seen and len(seen) == 61
+    assert ask(it, 99, now=20.0 + LATE) == endpoint
+
+
+def test_no_endpoint_left() -> None:
+    it = allocator(LLC)
+    for fd in range(62):
+        it.request(fd, NAME, QOS_RAW, b"", (A,), 0.0)
+    with pytest.raises(NoEndpoint):
+        it.request(62, NAME, QOS_RAW, b"", (A,), 0.0)
+    assert it.pending == 62
+
+
+# ---------------------------------------------------------------- many at once
+
+
+def test_only_a_few_are_under_way_to_one_machine() -> None:
+    it = allocator()
+    endpoints = [ask(it, 64 + n) for n in range(20)]
+    assert len(it.take_messages()) == WINDOW
+    for done, endpoint in enumerate(endpoints):
+        it.received(FlowReply(100 + done, endpoint, 0), A, 0.1)
+        assert len(it.take_messages()) == (1 if done + WINDOW < 20 else 0)
+    assert len(it.flows) == 20
+
+
+def test_other_machines_do_not_wait() -> None:
+    it = allocator()
+    for n in range(20):
+        ask(it, 64 + n, A)
+    it.take_messages()
+    ask(it, 99, B)
+    assert [to for to, _ in it.take_messages()] == [B]
+
+
+def test_requests_that_nobody_answers_do_not_hold_up_the_others_for_ever() -> None:
+    it = allocator()
+    for n in range(10):
+        ask(it, 64 + n)
+    assert len(it.take_messages()) == 4
+    assert it.deadline == SILENCE
+    it.expired(SILENCE)
+    assert len(it.take_messages()) == 4
+    assert it.deadline is not None and SILENCE <= it.deadline <= 2 * SILENCE
+
+
+def test_one_that_waits_in_the_queue_can_be_given_up() -> None:
+    it = allocator()
+    endpoints = [ask(it, 64 + n) for n in range(8)]
+    it.take_messages()
+    for n in range(WINDOW, 8):
+        it.deallocate(64 + n, 0.1)
+    assert it.take_events() == [], "nobody was asked, so nobody is in doubt"
+    for endpoint in endpoints[:WINDOW]:
+        it.received(FlowReply(99, endpoint, 0), A, 0.2)
+    assert it.take_messages() == []
+    assert it.deadline is None
+
+
+def test_a_thousand_at_once_against_one_of_ours() -> None:
+    """Both machines, back to back: all of them come up, and nothing is left."""
+    client, server = allocator(seed=1), allocator(seed=2)
+    for fd in range(64, 1064):
+        client.request(fd, NAME, QOS_RAW, fd.to_bytes(4, "big"), (B,), 0.0)
+    now, most = 0.0, 0
+    while client.pending:
+        now += 0.001
+        messages = client.take_messages()
+        most = max(most, len(messages))
+        for _, message in messages:
+            server.received(message, A, now)
+        for event in server.take_events():
+            if isinstance(event, Announce):
+                fd = 64 + len(server.flows)
+                server.announced(event.ticket, fd, now)
+                assert server.responded(fd, 0, event.data, now)
+        for _, message in server.take_messages():
+            client.received(message, B, now)
+    assert len(client.flows) == len(server.flows) == 1000
+    assert most <= WINDOW
+    ends = {(flow.endpoint, flow.peer_endpoint) for flow in client.flows.values()}
+    assert ends == {(flow.peer_endpoint, flow.endpoint) for flow in server.flows.values()}
+    assert client.deadline is None and not client._lanes
+
+
+# ---------------------------------------------------------------- anycast
+
+
+def test_the_next_machine_is_asked_when_one_refuses() -> None:
+    it = allocator()
+    endpoint = ask(it, 64, A, B)
+    it.take_messages()
+    it.received(FlowReply(70, endpoint, -1007), A, 0.1)
+    assert it.take_events() == [Doubt(NAME, A), Open(64, endpoint, B)]
+    assert [to for to, _ in it.take_messages()] == [B]
+    it.received(FlowReply(70, endpoint, 0), A, 0.2)  # too late
+    assert it.take_events() == []
+    it.received(FlowReply(71, endpoint, 0), B, 0.2)
+    assert it.take_events() == [Connect(64, 71, B), Allocated(64, b"")]
+
+
+def test_the_next_machine_is_asked_when_one_is_silent_for_long() -> None:
+    it = allocator()
+    ask(it, 64, A, B)
+    it.take_messages()
+    assert it.deadline == FALLBACK
+    it.expired(FALLBACK)
+    assert [to for to, _ in it.take_messages()] == [B]
+    it.expired(3 * FALLBACK)
+    assert it.take_messages() == [], "the last one is waited for until the flow is given up"
+    assert it.deadline is None
+
+
+# ---------------------------------------------------------------- others ask
+
+
+def test_another_machine_gets_a_flow() -> None:
+    it = allocator()
+    ticket = arrive(it)
+    it.announced(ticket, 64, 0.1)
+    (opened,) = it.take_events()
+    assert isinstance(opened, Open) and opened.peer == A
+    assert it.take_messages() == []
+    assert it.responded(64, 0, b"answer", 0.2)
+    assert it.take_events() == [Connect(64, 70, A)]
+    assert it.take_messages() == [(A, FlowReply(opened.endpoint, 70, 0, b"answer"))]
+    assert not it.responded(64, 0, b"", 0.3)
+
+
+@pytest.mark.parametrize("framing", [DIX, LLC])
+def test_a_refusal_is_one_that_a_prototype_survives(framing: Framing) -> None:
+    it = allocator(framing)
+    it.turned_down(arrive(it, 60), ENAME, 0.1)
+    ((to, message),) = it.take_messages()
+    assert to == A and isinstance(message, FlowReply)
+    assert message.response == -ENAME and message.data == b""
+    assert message.endpoint in framing.endpoints
+    assert framing.encode(A, B, message)
+    assert it.endpoints.used == 0 and it.pending == 0
+
+
+def test_a_process_that_refuses_or_goes_before_it_has_accepted() -> None:
+    it = allocator()
+    it.announced(arrive(it, 70), 64, 0.1)
+    assert it.responded(64, errno.EPERM, b"data", 0.2)
+    it.announced(arrive(it, 71), 65, 0.1)
+    it.deallocate(65, 0.2)
+    assert [message.response for _, message in it.take_messages()] == [  # type: ignore[union-attr]
+        -errno.EPERM,
+        -errno.ECONNREFUSED,
+    ]
+    assert it.endpoints.used == 0
+
+
+def test_a_name_that_is_not_registered_here_may_be_at_another_ipcp_of_the_device() -> None:
+    it = allocator()
+    it.received(FlowRequest(70, b"x" * 32), A, 0.0)
+    assert it.take_events() == [] and it.take_messages() == []
+    assert it.counters.unregistered == 1
+
+
+def test_a_request_that_the_network_copied_is_answered_once() -> None:
+    it = allocator()
+    arrive(it)
+    it.received(FlowRequest(70, NAME, QOS_VOICE, b"oap"), A, 1.0)
+    assert it.take_events() == [] and it.counters.repeated == 1
+    arrive(it, data=b"another header")
+    arrive(it, 71)
+    arrive(it, now=REPLAY + 1)
+
+
+def test_too_many_at_once_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fa, "MAX_ARRIVALS", 3)
+    monkeypatch.setattr(fa, "MAX_REMEMBERED", 5)
+    it = allocator()
+    for endpoint in range(100, 110):
+        it.received(FlowRequest(endpoint, NAME), A, 0.0)
+    assert len(it.take_events()) == 3 and it.counters.crowded == 7
+    assert len(it._seen) <= 5
+
+
+def test_without_an_endpoint_a_request_is_refused() -> None:
+    it = allocator(LLC)
+    ticket = arrive(it, 60)
+    for fd in range(62):
+        it.request(fd, NAME, QOS_RAW, b"", (B,), 0.0)
+    it.take_messages()
+    with pytest.raises(NoEndpoint):
+        it.announced(ticket, 99, 0.1)
+    assert it.take_messages() == [(A, FlowReply(0, 60, -errno.ENOSPC))]
+
+
+# ---------------------------------------------------------------- anything at all
+
+_messages = st.one_of(
+    st.builds(
+        FlowRequest,
+        st.integers(1, 4095),
+        st.sampled_from([NAME, b"x" * 32]),
+        st.just(QOS_RAW),
+        st.binary(max_size=3),
+    ),
+    st.builds(
+        FlowReply,
+        st.integers(1, 4095),
+        st.integers(60, 4095),
+        st.sampled_from([0, -1007, 7]),
+        st.binary(max_size=3),
+    ),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(64, 70), _messages, st.floats(0, 3)), max_size=60))
+def test_whatever_happens_it_sends_only_what_may_be_sent_and_loses_no_endpoint(
+    steps: list[tuple[int, int, Message, float]],
+) -> None:
+    it, now = allocator(), 0.0
+    tickets: list[int] = []
+    asked: set[int] = set()
+    for step, fd, message, wait in steps:
+        now += wait
+        if step == 0 and fd not in asked:
+            it.request(fd, NAME, QOS_RAW, b"x", (A, B), now)
+            asked.add(fd)
+        elif step == 1:
+            it.received(message, A, now)  # type: ignore[arg-type]
+        elif step == 2 and (pending := list(it._waiting)):
+            it.received(FlowReply(99, pending[fd % len(pending)], -(fd & 1)), (A, B)[fd & 1], now)
+        elif step == 3 and tickets:
+            it.announced(tickets.pop(), fd + 100 * len(steps) + int(now * 1e6), now)
+        elif step == 4 and it._accepting:
+            it.responded(next(iter(it._accepting)), fd & 1, b"", now)
+        elif step == 5:
+            it.deallocate(fd, now)
+            asked.discard(fd)
+        elif it.deadline is not None and it.deadline <= now:
+            it.expired(now)
+        for event in it.take_events():
+            if isinstance(event, Announce):
+                tickets.append(event.ticket)
+            elif isinstance(event, Refused):
+                asked.discard(event.fd)
+        for to, out in it.take_messages():
+            assert DIX.encode(to, B, out)
+    held = len(it.flows) + len(it._requests) + len(it._accepting)
+    assert it.endpoints.used == held
+    assert set(it._waiting) == {request.endpoint for request in it._requests.values()}
