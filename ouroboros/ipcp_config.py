@@ -102,12 +102,13 @@ class DirConfig:
 
 @dataclass(slots=True)
 class UnicastConfig:
-    """A unicast layer."""
+    """A unicast layer. `max_packet` is the largest packet it takes, octets; 0: what its first lower flow can carry."""
 
     dt: DtConfig = field(default_factory=DtConfig)
     dir: DirConfig = field(default_factory=DirConfig)
     addr_auth: AddressAuthPolicy = AddressAuthPolicy.FLAT
     cong_avoid: CongestionAvoidPolicy = CongestionAvoidPolicy.MB_ECN
+    max_packet: int = 0
 
 
 @dataclass(slots=True)
@@ -227,6 +228,7 @@ _PATHS = {
     "ls_t_recalc": ("unicast", "dt", "routing", "ls", "t_recalc"),
     "ls_t_update": ("unicast", "dt", "routing", "ls", "t_update"),
     "ls_t_timeo": ("unicast", "dt", "routing", "ls", "t_timeo"),
+    "max_packet": ("unicast", "max_packet"),
 }
 
 # The words of enumerations on the command line, where they are not the member's name.
@@ -254,4 +256,6 @@ def _to_text(key: str, value: object) -> str:
         for word, member in _WORDS[key].items():
             if member == value:
                 return word
+    if key == "max_packet" and not value:
+        return ""
     return f"0x{value:04X}" if key == "ethertype" and isinstance(value, int) else str(value)

@@ -145,6 +145,7 @@ _ALL = (
     Option("ls_t_recalc", "unicast", "4", _number(1, 86400), _SECONDS.format(1, 86400)),
     Option("ls_t_update", "unicast", "15", _number(1, 86400), _SECONDS.format(1, 86400)),
     Option("ls_t_timeo", "unicast", "60", _number(1, 86400), _SECONDS.format(1, 86400)),
+    Option("max_packet", "unicast", None, _number(64, 65535), "a number of octets from 64 to 65535"),
 )
 OPTIONS: dict[str, Option] = {option.key: option for option in _ALL}
 

@@ -224,7 +224,7 @@ class FlowAllocator:
 
     def _fail(self, flow: Flow, number: int, text: str) -> None:
         self._forget(flow)
-        self._events.append(Failed(flow.fd, number, text))
+        self._events.append(Failed(flow.fd, flow.key, number, text))
 
     # ------------------------------------------------------------ responder
 

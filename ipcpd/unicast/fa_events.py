@@ -58,6 +58,7 @@ class Failed:
     """Tell the IRMd: the flow it asked for is not to be had. Its end is forgotten."""
 
     fd: int
+    key: bytes
     errno: int
     text: str
 

@@ -1,0 +1,49 @@
+"""Address authority, policy `flat random`: every member draws its own address (paper 5.3; wire-unicast 6).
+
+Runs in the unicast IPCP when it becomes a member; pure. 32 bits from the operating system, never 0. A prototype draws once and
+hopes. A newcomer of ours tells the member that enrols it what it has drawn, and a member of ours refuses an address that it
+has met in the link-state database; then the newcomer draws another. A neighbour that says it has our own address is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+from random import Random, SystemRandom
+
+from .link_state import LinkState
+from .lsdb import State
+from .wire.address import MAX_ADDRESS, legal_address, to_text
+
+TRIES = 8
+"""Addresses that a newcomer draws before it gives up; that even one is taken happens once in 65,536 members squared."""
+
+
+def draw(*, taken: Container[int] = (), random: Random | None = None) -> int:
+    """An address that is not taken, as far as is known. Raises OverflowError when no free one can be found."""
+    source = random or SystemRandom()
+    for _ in range(64):
+        address = source.getrandbits(MAX_ADDRESS.bit_length())
+        if legal_address(address) and address not in taken:
+            return address
+    raise OverflowError("there is no address left in the layer, or the source of random numbers is broken")
+
+
+def in_use(link_state: LinkState) -> Callable[[int], bool]:
+    """Whether an address is one of a member that is known: ours, or one that a live link leads to or from."""
+
+    def taken(address: int) -> bool:
+        if address == link_state.address:
+            return True
+        entries = (entry for entry in link_state.lsdb if entry.state is State.LIVE)
+        return any(address in (entry.source, entry.target) for entry in entries)
+
+    return taken
+
+
+def objection(address: int, own: int) -> str:
+    """Why a neighbour cannot have this address; "" when it can."""
+    if not legal_address(address):
+        return f"{address:#x} is not the address of a member"
+    if address == own:
+        return f"address {to_text(address)} is ours"
+    return ""

@@ -1,0 +1,174 @@
+"""Adjacencies: the connections to neighbours, as routing and data transfer see them (paper 2.6, 5.3; wire-unicast 4.4, 7.3).
+
+Runs in the unicast IPCP, on its loop, between the connection manager and the machines. A connection of component `Management`
+carries link-state messages; one of `Data Transfer` carries packets, and is a link that routing announces. One whose neighbour is
+silent, or whose layer is down, is not used: packets take an alternative at once, where the policy has one, and routes move.
+When it is back, it is used again, and the neighbour gets the whole database: it may have missed much.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Protocol
+
+from ipcpd.common.connmgr import Connection
+from ipcpd.common.lower import LowerFlows
+from ouroboros.flow_event import FlowEvent
+from ouroboros.qos import QoSSpec
+from ouroboros.wire import MalformedPacket
+
+from .address import objection
+from .link_state import LinkState
+from .wire import link_state as wire
+from .wire.connmgr import Record
+from .wire.dt import HEADER_LENGTH
+
+log = logging.getLogger("ipcpd/unicast")
+
+MANAGEMENT = "Management"
+DATA_TRANSFER = "Data Transfer"
+
+RESEND = 1.0
+"""Seconds after which a neighbour gets the database again when there was no room for a message to it."""
+
+_encode = lru_cache(maxsize=1024)(wire.encode)  # a message is sent to many: the same octets every time
+
+
+class LowerDt(Protocol):
+    """What data transfer has to know of a lower flow."""
+
+    def lower(self, fd: int) -> None: ...
+
+    def down(self, fd: int, down: bool) -> None: ...
+
+
+class Adjacencies:
+    """`clock()` is the time, seconds; `changed()` is called when a machine may want something done; `withdraw` takes a
+    connection back that cannot be used; `most()` is the largest packet of the layer."""
+
+    def __init__(
+        self,
+        link_state: LinkState,
+        dt: LowerDt,
+        lowers: LowerFlows,
+        *,
+        clock: Callable[[], float],
+        changed: Callable[[], None],
+        withdraw: Callable[[Connection], None],
+        most: Callable[[], int],
+    ) -> None:
+        self.connections: dict[int, Connection] = {}
+        self.unsent = 0
+        """Link-state messages for which there was no room."""
+        self._link_state = link_state
+        self._dt = dt
+        self._lowers = lowers
+        self._clock = clock
+        self._changed = changed
+        self._withdraw = withdraw
+        self._most = most
+        self._resend: dict[int, float] = {}
+
+    # ------------------------------------------------------------ connections
+
+    def admit(self, theirs: Record) -> str:
+        """Why a neighbour cannot connect; "" when it can."""
+        return objection(theirs.address, self._link_state.address)
+
+    def connected(self, connection: Connection) -> None:
+        """The connection manager has a new connection of one of the two components."""
+        reason = self.admit(connection.record)
+        if reason:
+            log.error("the connection to %s is not used: %s", connection.peer or "a neighbour", reason)
+            self._withdraw(connection)
+            return
+        fd, now = connection.lower.fd, self._clock()
+        self.connections[fd] = connection
+        if connection.component == MANAGEMENT:
+            self._lowers.listen(fd, lambda packet: self._receive(fd, packet))
+            self._link_state.mgmt_added(connection.peer_address, fd, now)
+        else:
+            self._check_size(connection)
+            self._dt.lower(fd)
+            self._link_state.dt_added(
+                connection.peer_address, fd, QoSSpec.from_proto(connection.lower.qos), now
+            )
+            if not connection.lower.usable:
+                self.happened(connection, FlowEvent.DOWN)
+        self._changed()
+
+    def _check_size(self, connection: Connection) -> None:
+        most, fits = self._most(), connection.lower.max_packet - HEADER_LENGTH
+        if 0 < fits < most:
+            log.warning(
+                "the flow to %s takes packets of %d octets; the layer has packets of up to %d, which are dropped there: "
+                "give the layer a smaller max_packet at bootstrap",
+                connection.peer or f"address {connection.peer_address:#010x}",
+                fits,
+                most,
+            )
+
+    def lost(self, connection: Connection) -> None:
+        """A connection is there no longer."""
+        fd = connection.lower.fd
+        if self.connections.get(fd) is not connection:
+            return
+        del self.connections[fd]
+        self._resend.pop(fd, None)
+        if connection.component == MANAGEMENT:
+            self._link_state.mgmt_removed(fd)
+        else:
+            self._link_state.dt_removed(fd, self._clock())
+        self._changed()
+
+    def happened(self, connection: Connection, event: FlowEvent) -> None:
+        """The neighbour cannot be reached over a connection (DOWN, PEER), or can again (UP)."""
+        fd, now = connection.lower.fd, self._clock()
+        if self.connections.get(fd) is not connection:
+            return
+        up = event is FlowEvent.UP
+        if connection.component == MANAGEMENT:
+            if up:
+                self._link_state.mgmt_added(connection.peer_address, fd, now)
+        elif up:
+            self._dt.down(fd, False)
+            self._link_state.dt_up(fd, now)
+        else:
+            self._dt.down(fd, True)
+            self._link_state.dt_down(fd, now)
+        self._changed()
+
+    # ------------------------------------------------------------ link-state messages
+
+    def _receive(self, fd: int, packet: bytes) -> None:
+        try:
+            message = wire.decode(packet)
+        except MalformedPacket:
+            self._link_state.malformed()
+        else:
+            self._link_state.receive(fd, message, self._clock())
+        self._changed()
+
+    def pump(self, now: float) -> bool:
+        """Send what the link-state machine wants sent; whether there was anything."""
+        packets = self._link_state.take_packets()
+        for fd, message in packets:
+            if not self._lowers.send(fd, _encode(message)):
+                self.unsent += 1
+                self._resend.setdefault(fd, now + RESEND)
+        return bool(packets)
+
+    @property
+    def deadline(self) -> float | None:
+        """When `timer` has to be called next."""
+        return min(self._resend.values(), default=None)
+
+    def timer(self, now: float) -> None:
+        """Do what is due."""
+        for fd in [fd for fd, due in self._resend.items() if due <= now]:
+            del self._resend[fd]
+            connection = self.connections.get(fd)
+            if connection is not None and connection.lower.usable:
+                self._link_state.mgmt_added(connection.peer_address, fd, now)

@@ -1,0 +1,81 @@
+"""Configuration of a unicast layer: from the options of bootstrap, and as the machines want it (paper 5.3; wire-unicast 7.4).
+
+Used by the unicast IPCP; pure. It goes round the layer in the form of the enrolment message: bootstrap makes it from options, a
+newcomer gets it from a member, and hands on what it got, with its own address as the directory's first contact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ouroboros import ipcp_config
+from ouroboros.ipcp_types import DirectoryHashAlgo, IpcpType
+from ouroboros.wire import HASH_LENGTHS
+
+from .wire.dt import HEADER_LENGTH
+from .wire.enrol import Configuration, DhtConfig, LinkStateConfig, UnicastConfig
+
+
+@dataclass(frozen=True, slots=True)
+class LayerConfig:
+    """A unicast layer. `peer` is the address of the member that enrolled us; 0: we made the layer."""
+
+    layer: str
+    hash: DirectoryHashAlgo
+    unicast: UnicastConfig
+
+    @classmethod
+    def from_options(cls, layer: str, options: dict[str, str]) -> LayerConfig:
+        """From the options of bootstrap, which have been checked."""
+        whole = ipcp_config.IpcpConfig.from_options(IpcpType.UNICAST, layer, options)
+        given = whole.unicast
+        assert given is not None
+        ls, dht = given.dt.routing.ls, given.dir.dht
+        unicast = UnicastConfig(
+            dht=DhtConfig(0, dht.alpha, dht.k, dht.t_expire, dht.t_refresh, dht.t_replicate),
+            link_state=LinkStateConfig(ls.pol, ls.t_recalc, ls.t_update, ls.t_timeo),
+            max_ttl=given.dt.max_ttl,
+            addr_auth=given.addr_auth,
+            cong_avoid=given.cong_avoid,
+            max_packet=given.max_packet,
+        )
+        return cls(layer, whole.dir_hash_algo, unicast)
+
+    @classmethod
+    def from_enrolment(cls, configuration: Configuration) -> LayerConfig:
+        """From what a member sent."""
+        assert configuration.unicast is not None  # the codec sees to it
+        return cls(configuration.layer, configuration.hash, configuration.unicast)
+
+    def to_enrolment(self, address: int, max_packet: int) -> Configuration:
+        """For a newcomer: `address` is ours, `max_packet` what is known by now, octets (0: nothing)."""
+        dht = replace(self.unicast.dht, peer=address)
+        unicast = replace(self.unicast, dht=dht, max_packet=max_packet)
+        return Configuration(self.layer, IpcpType.UNICAST, self.hash, unicast)
+
+    @property
+    def key_length(self) -> int:
+        """Octets of a name's hash."""
+        return HASH_LENGTHS[self.hash]
+
+    @property
+    def peer(self) -> int:
+        """The directory's first contact."""
+        return self.unicast.dht.peer
+
+    @property
+    def link_state(self) -> ipcp_config.LinkStateConfig:
+        """For the link-state machine."""
+        ls = self.unicast.link_state
+        return ipcp_config.LinkStateConfig(ls.policy, ls.t_recalc, ls.t_update, ls.t_timeo)
+
+    @property
+    def dht(self) -> ipcp_config.DhtConfig:
+        """For the directory's machine."""
+        dht = self.unicast.dht
+        return ipcp_config.DhtConfig(dht.alpha, dht.k, dht.t_expire, dht.t_refresh, dht.t_replicate)
+
+
+def most_over(max_packet: int) -> int:
+    """The largest packet of the layer, octets, that a lower flow with this largest packet can carry."""
+    return max(0, max_packet - HEADER_LENGTH)

@@ -1,0 +1,153 @@
+"""The directory as the IRMd and the flow allocator use it: the glue around the machine in `dht` (paper 2.12.1, 5.3; wire-unicast 5).
+
+Runs in the unicast IPCP, on its loop. The IRMd asks whether a name is known and then for a flow to it, so what a look-up has found
+is kept for a few seconds: the flow allocator does not look it up again. A name that is registered here is known without a
+look-up, and leads here when nobody else holds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ouroboros.wire import MalformedPacket
+
+from .dht import Answer, Dht
+from .wire import dht as wire
+from .wire.address import DIRECTORY
+
+KEPT = 3.0
+"""Seconds for which what was found is taken for true."""
+
+MOST_KEPT = 1024
+"""Names of which that is done."""
+
+Send = Callable[[int, int, bytes], bool]
+"""Sends (address, endpoint id, payload); False: there was no way."""
+
+
+@dataclass(slots=True)
+class _Found:
+    addresses: tuple[int, ...]
+    until: float
+
+
+class Directory:
+    """`resolved(key, addresses)` is told of what the flow allocator asked; `distances()` is the way to each member."""
+
+    def __init__(
+        self,
+        dht: Dht,
+        *,
+        key_length: int,
+        resolved: Callable[[bytes, tuple[int, ...]], None],
+        distances: Callable[[], Mapping[int, int]],
+    ) -> None:
+        self.dht = dht
+        self.registered: set[bytes] = set()
+        self._key_length = key_length
+        self._resolved = resolved
+        self._distances = distances
+        self._found: OrderedDict[bytes, _Found] = OrderedDict()
+        self._resolving: set[bytes] = set()
+        self._asking: dict[bytes, list[asyncio.Future[bool]]] = {}
+
+    # ------------------------------------------------------------ the IRMd
+
+    def register(self, key: bytes, now: float) -> None:
+        """Make a name known in the layer."""
+        self.dht.register(key, now)
+        self.registered.add(key)
+
+    def unregister(self, key: bytes, now: float) -> bool:
+        """Take a name back; False: it was not registered."""
+        if key not in self.registered:
+            return False
+        self.registered.discard(key)
+        self.dht.unregister(key, now)
+        return True
+
+    def knows(self, key: bytes, now: float) -> bool:
+        """Whether a name can be reached, as far as is known without asking."""
+        return key in self.registered or self._kept(key, now) is not None
+
+    def query(self, key: bytes, now: float) -> asyncio.Future[bool]:
+        """Whether a name can be reached, after asking."""
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._asking.setdefault(key, []).append(answer)
+        self.dht.query(key, now)
+        return answer
+
+    # ------------------------------------------------------------ the flow allocator
+
+    def resolve(self, key: bytes, now: float) -> None:
+        """Find the members that hold a name; the answer goes to `resolved`, perhaps before this returns."""
+        kept = self._kept(key, now)
+        if kept is not None:
+            self._resolved(key, self._sorted(key, kept))
+        else:
+            self._resolving.add(key)
+            self.dht.query(key, now)
+
+    def forget(self, key: bytes) -> None:
+        """What was found for a name did not lead to a flow: look it up again next time."""
+        self._found.pop(key, None)
+
+    def _sorted(self, key: bytes, addresses: tuple[int, ...]) -> tuple[int, ...]:
+        """The nearest member first; we ourselves last: the IRMd has tried the processes of this system already."""
+        if len(addresses) > 1:
+            distances = self._distances()
+            farthest = max(distances.values(), default=0) + 1
+            addresses = tuple(sorted(addresses, key=lambda address: distances.get(address, farthest)))
+        return (*addresses, self.dht.own.address) if key in self.registered else addresses
+
+    def _kept(self, key: bytes, now: float) -> tuple[int, ...] | None:
+        found = self._found.get(key)
+        return found.addresses if found is not None and now < found.until else None
+
+    # ------------------------------------------------------------ the layer
+
+    def reachable(self, addresses: Mapping[int, object], now: float) -> None:
+        """Routing can reach these members, and no others."""
+        self._found.clear()
+        self.dht.reachable(addresses, now)
+
+    def receive(self, payload: bytes, now: float) -> None:
+        """A packet for the directory has come in."""
+        try:
+            message = wire.decode(payload, key_length=self._key_length)
+        except MalformedPacket:
+            self.dht.malformed()
+        else:
+            self.dht.receive(message, now)
+
+    def pump(self, send: Send, now: float) -> bool:
+        """Carry out what the machine wants; whether there was anything."""
+        packets, events = self.dht.take_packets(), self.dht.take_events()
+        for address, message in packets:
+            if not send(address, DIRECTORY, wire.encode(message)):
+                self.dht.unroutable(address, now)
+        for event in events:
+            if isinstance(event, Answer):
+                self._answered(event, now)
+        return bool(packets or events)
+
+    def _answered(self, answer: Answer, now: float) -> None:
+        if answer.addresses:
+            self._found[answer.key] = _Found(answer.addresses, now + KEPT)
+            self._found.move_to_end(answer.key)
+            if len(self._found) > MOST_KEPT:
+                self._found.popitem(last=False)
+        for waiting in self._asking.pop(answer.key, ()):
+            if not waiting.done():
+                waiting.set_result(bool(answer.addresses))
+        if answer.key in self._resolving:
+            self._resolving.discard(answer.key)
+            self._resolved(answer.key, self._sorted(answer.key, answer.addresses))
+
+    def close(self, now: float) -> None:
+        """The IPCP ends: everybody who asked is answered."""
+        self.dht.close()
+        self.pump(lambda _address, _eid, _payload: False, now)

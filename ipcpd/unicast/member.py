@@ -1,0 +1,352 @@
+"""A member of a unicast layer: its components, wired together (paper Fig. 15, 5.3; design section 4).
+
+Runs in the unicast IPCP, on its loop. The machines have no I/O; here what comes in goes to the right one, what they want is done
+in the order that matters (forwarding tables, then ends of flows, then packets), and one timer wakes whoever is due. What
+arrives is handled at once, what follows from it in the next turn of the loop: a burst of messages is answered as one.
+
+    management flows ──► adjacency ──► LinkState ──tables──► Dt (C)
+    Dt, endpoint id 0 ─────────────► FlowAllocator ──ends of flows──► Dt, IRMd
+    Dt, endpoint id 1 ──► directory ──► Dht
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import Protocol
+
+from ipcpd.common.connmgr import Connection, ConnectionManager
+from ipcpd.common.ipcp import Ipcp
+from ipcpd.common.lower import LowerFlows
+from ipcpd.dataplane import Dt, Punt
+from ipcpd.dataplane.dt import CONGESTION
+from ouroboros.errors import ENAME
+from ouroboros.rpc.messages_pb2 import FlowEndpoint
+from ouroboros.wire import MalformedPacket
+
+from .adjacency import Adjacencies
+from .configuration import LayerConfig, most_over
+from .dht import Dht
+from .directory import Directory
+from .fa import FlowAllocator
+from .fa_events import (
+    Announce,
+    Congestion,
+    Connected,
+    Event,
+    Failed,
+    Granted,
+    Joined,
+    Lost,
+    Opened,
+    Resolve,
+)
+from .link_state import LinkState
+from .routing.shortest_path import distances
+from .wire import fa as fa_wire
+from .wire.address import DIRECTORY, FLOW_ALLOCATOR
+from .wire.connmgr import data_transfer, management
+
+log = logging.getLogger("ipcpd/unicast")
+
+MPL_MS = 100
+"""Maximum packet lifetime of the layer, ms."""
+
+QUOTAS = {FLOW_ALLOCATOR: 1 << 20, DIRECTORY: 1 << 18, CONGESTION: 1 << 16}
+"""Octets of packets for each component that may wait for Python."""
+
+FIXED = 61
+"""Octets of a flow allocator's message before hash and data."""
+
+_ROUNDS = 64  # of machines that want something because another did; then the loop has its turn
+
+
+class FlowEnds(Protocol):
+    """What a member needs of the relay: the ends of the flows that it provides."""
+
+    def add(self, endpoint: FlowEndpoint, fds: list[int]) -> None: ...
+
+    def pair(self, a: int, b: int) -> None: ...
+
+    def remove(self, fd: int) -> None: ...
+
+
+class Member:
+    """address  ours, in the layer; `now` is the time of the loop, seconds"""
+
+    def __init__(
+        self,
+        ipcp: Ipcp,
+        config: LayerConfig,
+        address: int,
+        *,
+        relay: FlowEnds,
+        punt: Punt,
+        dt: Dt,
+        lowers: LowerFlows,
+        connections: ConnectionManager,
+    ) -> None:
+        now = ipcp.loop.time()
+        self.ipcp = ipcp
+        self.config = config
+        self.address = address
+        self.dt = dt
+        self.connections = connections
+        self.since = time.time()
+        self.congestion_malformed = 0
+        self._relay = relay
+        self._lowers = lowers
+        self._loop = ipcp.loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
+        self._kicked: asyncio.Handle | None = None
+        self._closed = False
+        self._most = config.unicast.max_packet
+        self._distances: tuple[int, Mapping[int, int]] = (-1, {})
+        self.link_state = LinkState(address=address, config=config.link_state, now=now)
+        self.fa = FlowAllocator(address=address, layer=config.layer)
+        dht = Dht(
+            address=address,
+            key_length=config.key_length,
+            config=config.dht,
+            peer=config.peer,
+            now=now,
+            epoch=time.time() - now,
+        )
+        self.directory = Directory(
+            dht,
+            key_length=config.key_length,
+            resolved=lambda key, members: self.fa.resolved(key, members, self.now),
+            distances=self.distances,
+        )
+        self.adjacencies = Adjacencies(
+            self.link_state,
+            dt,
+            lowers,
+            clock=ipcp.loop.time,
+            changed=self.kick,
+            withdraw=connections.withdraw,
+            most=lambda: self.max_packet,
+        )
+        self._register(punt)
+        self.kick()
+
+    def _register(self, punt: Punt) -> None:
+        punt.component(FLOW_ALLOCATOR, QUOTAS[FLOW_ALLOCATOR], self._fa_packet)
+        punt.component(DIRECTORY, QUOTAS[DIRECTORY], self._directory_packet)
+        punt.component(CONGESTION, QUOTAS[CONGESTION], self._congested)
+        connections, adjacencies = self.connections, self.adjacencies
+        for record in (management(self.address), data_transfer(self.address)):
+            connections.component(record, adjacencies.connected, admit=adjacencies.admit)
+        connections.on_lost = adjacencies.lost
+        connections.on_state = adjacencies.happened
+
+    @property
+    def now(self) -> float:
+        """The time of the loop, seconds."""
+        return self._loop.time()
+
+    @property
+    def max_packet(self) -> int:
+        """The largest packet of the layer, octets: as configured, else what its first lower flow can carry; 0: not known yet."""
+        if not self._most:
+            for lower in self._lowers.flows.values():
+                self._most = most_over(lower.max_packet)
+                break
+        return self._most
+
+    @property
+    def max_data(self) -> int:
+        """Octets of data that a request for a flow, or its reply, can carry."""
+        return fa_wire.MAX_MESSAGE - FIXED - self.config.key_length
+
+    def distances(self) -> Mapping[int, int]:
+        """The distance of each member that can be reached, best effort."""
+        computed, found = self._distances
+        if computed != self.link_state.counters.computations:
+            view = self.link_state.lsdb.graph.views()[0]
+            here = view.index.get(self.address)
+            found = {} if here is None else dict(zip(view.addresses, distances(view, here), strict=True))
+            self._distances = (self.link_state.counters.computations, found)
+        return found
+
+    # ------------------------------------------------------------ packets for the components
+
+    def _fa_packet(self, _fd: int, payload: bytes) -> None:
+        try:
+            message = fa_wire.decode(payload, hash_length=self.config.key_length)
+        except MalformedPacket:
+            self.fa.malformed()
+        else:
+            self.fa.receive(message, self.now)
+            self.kick()
+
+    def _directory_packet(self, _fd: int, payload: bytes) -> None:
+        self.directory.receive(payload, self.now)
+        self.kick()
+
+    def _congested(self, fd: int, packet: bytes) -> None:
+        if len(packet) != 2:
+            self.congestion_malformed += 1
+            return
+        self.fa.congested(fd, int.from_bytes(packet, "little"), self.now)
+        self.kick()
+
+    # ------------------------------------------------------------ the turn of the machines
+
+    def kick(self) -> None:
+        """A machine may want something: see to it in the next turn of the loop."""
+        if self._kicked is None and not self._closed:
+            self._kicked = self._loop.call_soon(self.pump)
+
+    def pump(self) -> None:
+        """Do what the machines want, until they want nothing more."""
+        if self._kicked is not None:
+            self._kicked.cancel()
+            self._kicked = None
+        if self._closed:
+            return
+        for _ in range(_ROUNDS):
+            if not self._round(self.now):
+                break
+        else:
+            self.kick()
+        self._arm()
+
+    def _round(self, now: float) -> bool:
+        if self.link_state.deadline <= now:
+            self.link_state.timer(now)
+        busy = False
+        for tables in self.link_state.take_events():
+            for cube, table in enumerate(tables.tables):
+                self.dt.table(cube, table.function, table.entries)
+            self.directory.reachable(tables.tables[0].entries, now)
+            busy = True
+        busy |= self.adjacencies.pump(now)
+        for event in self.fa.take_events():
+            self._carry_out(event, now)
+            busy = True
+        for packet in self.fa.take_packets():
+            if not self._send(packet.address, FLOW_ALLOCATOR, fa_wire.encode(packet.message)):
+                self.fa.unsent(packet, now)
+            busy = True
+        return self.directory.pump(self._send, now) or busy
+
+    def _send(self, address: int, eid: int, payload: bytes) -> bool:
+        return self.dt.send(address, eid=eid, payload=payload)
+
+    def _arm(self) -> None:
+        machines = (self.link_state, self.adjacencies, self.fa, self.directory.dht)
+        due = min(deadline for machine in machines if (deadline := machine.deadline) is not None)
+        if self._timer is not None:
+            if self._timer_due == due:
+                return
+            self._timer.cancel()
+        self._timer_due = due
+        self._timer = self._loop.call_at(due, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        # A timer may fire a tick before its time; the machines want to see it passed.
+        now = max(self.now, self._timer_due)
+        self.directory.dht.epoch = time.time() - self.now  # the clock on the wall may have been set
+        for machine in (self.link_state, self.adjacencies, self.fa, self.directory.dht):
+            machine.timer(now)
+        self.pump()
+
+    # ------------------------------------------------------------ flows
+
+    def _carry_out(self, event: Event, now: float) -> None:
+        """Do what the flow allocator wants done."""
+        try:
+            self._carry(event, now)
+        except OSError as failure:  # only an end of a flow can fail, and then the flow has
+            fd = getattr(event, "fd", getattr(event, "one", 0))
+            log.error("flow %d cannot be used: %s", fd, failure)
+            self.fa.deallocate(fd, now)
+            self.forget_end(fd)
+            self.ipcp.deallocated(fd)
+
+    def _carry(self, event: Event, now: float) -> None:
+        match event:
+            case Resolve(key):
+                self.directory.resolve(key, now)
+            case Opened(fd, eid, cube):
+                self.dt.upper(fd, eid=eid, cube=cube)
+            case Connected(fd, peer_eid, address):
+                self.dt.peer(fd, peer_eid=peer_eid, peer_address=address)
+            case Joined(one, other):
+                self._relay.pair(one, other)
+            case Granted(fd, data):
+                self.ipcp.allocated(fd, 0, mpl_ms=MPL_MS, max_packet=self.max_packet, data=data)
+            case Failed(fd, key, number, text):
+                self.directory.forget(key)
+                self.forget_end(fd)
+                self.ipcp.allocated(fd, number, text)
+            case Announce(offer, key, _, _) if key not in self.directory.registered:
+                self.fa.declined(
+                    offer, ENAME, now
+                )  # it was, perhaps: the asker has an old answer of the directory
+            case Announce(offer, key, qos, data):
+                self.ipcp.announce(
+                    key,
+                    qos.to_proto(),
+                    mpl_ms=MPL_MS,
+                    max_packet=self.max_packet,
+                    data=data,
+                    done=partial(self._announced, offer),
+                )
+            case Lost(fd):
+                self.forget_end(fd)
+                self.ipcp.deallocated(fd)
+            case Congestion(fd, level):
+                self.dt.congestion(fd, level)
+
+    def _announced(
+        self, offer: int, endpoint: FlowEndpoint | None, fds: list[int], error: int, _text: str
+    ) -> None:
+        """The IRMd found a process that accepts, or nobody."""
+        if self._closed:
+            return
+        now = self.now
+        if endpoint is None:
+            self.fa.declined(offer, error, now)
+        else:
+            try:
+                self._relay.add(endpoint, fds)
+            except OSError as failure:
+                log.error("cannot serve a flow: %s", failure)
+                self.ipcp.deallocated(endpoint.fd)
+                self.fa.declined(offer, failure.errno or errno.EIO, now)
+            else:
+                self.fa.announced(offer, endpoint.fd, now)
+        self.kick()
+
+    def forget_end(self, fd: int) -> None:
+        """Leave a flow that this IPCP provides."""
+        try:
+            self._relay.remove(fd)
+        except OSError as failure:
+            log.debug("cannot leave flow %d: %s", fd, failure)
+
+    # ------------------------------------------------------------ connections
+
+    def silent(self) -> list[Connection]:
+        """Connections whose neighbour cannot be reached at present."""
+        return [c for c in self.adjacencies.connections.values() if not c.lower.usable]
+
+    # ------------------------------------------------------------ the end
+
+    def close(self) -> None:
+        """The IPCP ends: whoever waits for an answer gets one."""
+        if self._closed:
+            return
+        self._closed = True
+        for handle in (self._timer, self._kicked):
+            if handle is not None:
+                handle.cancel()
+        self.directory.close(self.now)

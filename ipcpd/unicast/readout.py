@@ -1,0 +1,198 @@
+"""What a unicast IPCP has to show: the rows of its read-outs (paper 5.3; wire-unicast 10).
+
+Runs in the unicast IPCP, on its loop; only reads. A row is what json can write, with the same keys in every row of a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+from ipcpd.common.connmgr import Connection
+from ipcpd.common.ipcp import Row
+
+from .adjacency import DATA_TRANSFER
+from .lsdb import State
+from .member import Member
+from .routing.weight import CUBES
+from .wire.address import to_text
+
+_CUBES = ("best effort", "video", "voice")
+
+
+def neighbours(member: Member) -> list[Row]:
+    """Connections with neighbours, by address, and those that are being made again."""
+    rows = [_neighbour(member, connection) for connection in member.adjacencies.connections.values()]
+    rows.sort(key=lambda row: (str(row["address"]), str(row["component"]), str(row["fd"])))
+    for name, component, attempts, trouble in member.connections.trying():
+        rows.append(
+            _row(name=name, component=component, state="connecting", attempts=attempts, trouble=trouble)
+        )
+    return rows
+
+
+def _row(**known: object) -> Row:
+    row: Row = dict.fromkeys(
+        (
+            "name",
+            "address",
+            "component",
+            "state",
+            "fd",
+            "qos",
+            "timeout_ms",
+            "max_packet",
+            "since",
+            "attempts",
+            "trouble",
+        )
+    )
+    return row | known
+
+
+def _neighbour(member: Member, connection: Connection) -> Row:
+    lower = connection.lower
+    cube = next((flow.weights for fd, flow in member.link_state.dt_flows.items() if fd == lower.fd), None)
+    return _row(
+        name=connection.peer or None,
+        address=to_text(connection.peer_address),
+        component="dt" if connection.component == DATA_TRANSFER else "mgmt",
+        state="up" if lower.usable else "down" if lower.down else "silent",
+        fd=lower.fd,
+        qos=list(cube) if cube else None,
+        timeout_ms=lower.qos.timeout,
+        max_packet=lower.max_packet,
+        since=round(member.now - connection.since, 3),
+    )
+
+
+def routes(member: Member) -> list[Row]:
+    """For each member that can be reached, the flows that lead there, cube by cube."""
+    tables = member.link_state.tables
+    hops = {fd: flow.address for fd, flow in member.link_state.dt_flows.items()}
+    found = sorted({address for table in tables for address in table.entries})
+    far = member.distances()
+    return [
+        {
+            "address": to_text(address),
+            "distance": far.get(address),
+            "cube": _CUBES[cube],
+            "next": [to_text(hops[fd]) for fd in table.entries.get(address, ()) if fd in hops],
+            "fds": list(table.entries.get(address, ())),
+        }
+        for address in found
+        for cube, table in enumerate(tables[:CUBES])
+    ]
+
+
+def links(member: Member) -> list[Row]:
+    """The link-state database."""
+    return [
+        {
+            "from": to_text(entry.source),
+            "to": to_text(entry.target),
+            "sequence": entry.sequence,
+            "state": entry.state.value,
+            "weights": list(entry.weights) if entry.weights else None,
+            "age": round(member.now - entry.updated, 3),
+        }
+        for entry in member.link_state.lsdb
+        if entry.state is not State.AGED
+    ]
+
+
+def directory(member: Member) -> list[Row]:
+    """Names that are registered here, and what is kept for other members."""
+    dht = member.directory.dht
+    rows: list[Row] = [
+        {
+            "hash": key.hex(),
+            "address": to_text(member.address),
+            "kept": "own",
+            "copies": copies,
+            "expires": None,
+        }
+        for key, copies in sorted(dht.names.items())
+    ]
+    for key, address, value in sorted(dht.values, key=lambda entry: entry[:2]):
+        rows.append(
+            {
+                "hash": key.hex(),
+                "address": to_text(address),
+                "kept": "for others",
+                "copies": None,
+                "expires": value.expires,
+            }
+        )
+    return rows
+
+
+def contacts(member: Member) -> list[Row]:
+    """Members that the directory knows."""
+    known = member.directory.dht.contacts.nearest(member.directory.dht.own.id, 1 << 16)
+    return [{"address": to_text(contact.address), "id": contact.id.hex()} for contact in known]
+
+
+def counters(member: Member) -> list[Row]:
+    """Everything that is counted, one counter a row."""
+    rows: list[Row] = []
+
+    def count(component: str, of: str, values: dict[str, object]) -> None:
+        rows.extend(
+            {"component": component, "of": of, "counter": name, "value": value}
+            for name, value in values.items()
+        )
+
+    for cube, packets in enumerate(member.dt.counters()):
+        count("data transfer", _CUBES[cube], packets._asdict())
+    count("data transfer", "", {"keepalives": member.dt.keepalives})
+    for flow in member.fa:
+        try:
+            count("data transfer", f"flow {flow.fd}", member.dt.flow_counters(flow.fd)._asdict())
+        except OSError:
+            continue  # it is not allocated yet, or does not leave this member
+    count("flow allocator", "", asdict(member.fa.counters))
+    count("flow allocator", "", {"congestion_malformed": member.congestion_malformed})
+    count("link state", "", asdict(member.link_state.counters) | {"unsent": member.adjacencies.unsent})
+    count("directory", "", asdict(member.directory.dht.counters))
+    count("connections", "", asdict(member.connections.counters))
+    return rows
+
+
+def status(member: Member) -> list[Row]:
+    """What this member is, and how it is doing: one row."""
+    unicast = member.config.unicast
+    dht = member.directory.dht
+    return [
+        {
+            "layer": member.config.layer,
+            "address": to_text(member.address),
+            "since": int(member.since),
+            "hash": member.config.hash.name,
+            "routing": unicast.link_state.policy.name.lower(),
+            "congestion": unicast.cong_avoid.name.lower(),
+            "ttl": unicast.max_ttl,
+            "max_packet": member.max_packet or None,
+            "neighbours": len({flow.address for flow in member.link_state.dt_flows.values() if flow.up}),
+            "unreachable": len(member.silent()),
+            "members": len(member.link_state.tables[0].entries) + 1,
+            "links": sum(entry.state is State.LIVE for entry in member.link_state.lsdb),
+            "contacts": len(dht.contacts),
+            "names": len(member.directory.registered),
+            "values": dht.values.count,
+            "flows": len(member.fa),
+            "waiting": member.fa.waiting,
+        }
+    ]
+
+
+READOUTS: dict[str, Callable[[Member], list[Row]]] = {
+    "neighbours": neighbours,
+    "routes": routes,
+    "links": links,
+    "directory": directory,
+    "contacts": contacts,
+    "counters": counters,
+    "status": status,
+}
+"""What there is to see, by the word that asks for it."""

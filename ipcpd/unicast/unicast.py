@@ -1,0 +1,232 @@
+"""The unicast IPCP: a layer of its own over the layers below (paper 2.11, 2.12, 5.3).
+
+Runs in the process of the IPCP, on its loop: the primitives that the IRMd asks for. What they do is in `member`, which exists from
+the moment that the IPCP is a member of a layer; connections and enrolment, which a broadcast IPCP has too, are in
+`ipcpd.common`. Packets never come through here: the relay's thread moves them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from typing import ClassVar
+
+from ipcpd.common.connmgr import ConnectionManager
+from ipcpd.common.enrol import Enrolment, Joining, Wanted
+from ipcpd.common.ipcp import Ipcp, Refusal, Result, Row
+from ipcpd.common.lower import LowerFlows
+from ipcpd.dataplane import Dt, Punt, Relay
+from ouroboros.errors import ENOTALLOC
+from ouroboros.ipcp_config import CongestionAvoidPolicy
+from ouroboros.ipcp_types import IpcpType
+from ouroboros.qos import QOS_RAW, QoSSpec
+from ouroboros.rpc.messages_pb2 import (
+    Envelope,
+    HashAlgo,
+    IpcpConfig,
+    IpcpFlowAlloc,
+    IpcpFlowAllocResp,
+    QosSpec,
+)
+
+from .address import draw, in_use
+from .adjacency import MANAGEMENT
+from .configuration import LayerConfig
+from .member import Member
+from .readout import READOUTS
+
+ENROL_TIME = 15.0
+CONNECT_TIME = 15.0
+"""Seconds until we say why it did not work; the IRMd waits for 20."""
+
+
+class UnicastIpcp(Ipcp):
+    """A member of a unicast layer. `fd` is a descriptor of this IPCP throughout."""
+
+    kind: ClassVar[str] = "unicast"
+
+    def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(name, loop)
+        self._relay = Relay()
+        self._punt = Punt()
+        self._dt: Dt | None = None
+        self._lowers = LowerFlows(self, self._relay, self._punt)
+        self._connections = ConnectionManager(self, self._lowers)
+        self._enrolment = Enrolment(self, self._lowers, self._connections)
+        self._member: Member | None = None
+
+    @property
+    def member(self) -> Member:
+        """What there is once the IPCP is a member; primitives that need it are refused before."""
+        assert self._member is not None
+        return self._member
+
+    # ------------------------------------------------------------ life
+
+    def attach(self, welcome: Envelope, fds: list[int]) -> None:
+        self._relay.attach(welcome.welcome, fds)
+        self._relay.start()
+        self._punt.run(self.loop)
+
+    def segments_gone(self, envelope: Envelope) -> None:
+        self._relay.gone(envelope.segment_gone)
+
+    def bootstrap(self, config: IpcpConfig, values: dict[str, str]) -> Result:
+        self._become(LayerConfig.from_options(config.layer, values), draw())
+        return None
+
+    def enroll(self, dst: str, layer: str) -> Result:
+        return self._enroll(dst, layer)
+
+    async def _enroll(self, dst: str, layer: str) -> None:
+        wanted = Wanted(IpcpType.UNICAST, layer)
+        joining = await self._enrolment.join(dst, wanted, timeout=ENROL_TIME, draw=draw)
+        self._start_with(joining)
+
+    def _start_with(self, joining: Joining) -> None:
+        try:
+            self._become(LayerConfig.from_enrolment(joining.configuration), joining.address or draw())
+        except Exception as error:
+            joining.failed(str(error))
+            raise
+        joining.done()
+
+    def _become(self, config: LayerConfig, address: int) -> None:
+        """Start all components, then let others come."""
+        unicast = config.unicast
+        congestion = unicast.cong_avoid is CongestionAvoidPolicy.MB_ECN
+        self._dt = Dt(
+            self._relay, self._punt, address=address, max_ttl=unicast.max_ttl, congestion=congestion
+        )
+        self.layer, self.hash = config.layer, HashAlgo.Value(config.hash.name)
+        member = self._member = Member(
+            self,
+            config,
+            address,
+            relay=self._relay,
+            punt=self._punt,
+            dt=self._dt,
+            lowers=self._lowers,
+            connections=self._connections,
+        )
+        self._enrolment.serve(
+            lambda: config.to_enrolment(address, member.max_packet), in_use(member.link_state)
+        )
+        self._connections.serve()
+
+    def close(self) -> None:
+        if self._member is not None:
+            self._member.close()
+        self._enrolment.close()
+        self._connections.close()
+        self._lowers.close()
+        self.loop.remove_reader(self._punt.fileno())
+        self._relay.close()
+        if self._dt is not None:
+            self._dt.close()
+        self._punt.close()
+
+    # ------------------------------------------------------------ directory
+
+    def reg(self, digest: bytes) -> Result:
+        self._check(digest)
+        self.member.directory.register(digest, self.loop.time())
+        self.member.kick()
+        return None
+
+    def unreg(self, digest: bytes) -> Result:
+        if not self.member.directory.unregister(digest, self.loop.time()):
+            raise Refusal(errno.ENOENT, f'that name is not registered with IPCP "{self.name}"')
+        self.member.kick()
+        return None
+
+    def query(self, digest: bytes) -> Result:
+        self._check(digest)
+        if self.member.directory.knows(digest, self.loop.time()):
+            return None
+        return self._query(digest)
+
+    async def _query(self, digest: bytes) -> None:
+        answer = self.member.directory.query(digest, self.loop.time())
+        self.member.kick()
+        if not await answer:
+            raise Refusal(
+                errno.ENOENT, f'{digest.hex()[:8]} is not registered anywhere in layer "{self.layer}"'
+            )
+
+    def _check(self, digest: bytes) -> None:
+        length = self.member.config.key_length
+        if len(digest) != length:
+            raise Refusal(
+                errno.EINVAL, f'a hash of {len(digest)} octets; layer "{self.layer}" has hashes of {length}'
+            )
+
+    # ------------------------------------------------------------ flows
+
+    def flow_alloc(self, request: IpcpFlowAlloc, fds: list[int]) -> Result:
+        fd = request.endpoint.fd
+        self._relay.add(request.endpoint, fds)  # first: the memory that came along comes only once
+        try:
+            self._check(request.dst)
+            self._check_data(request.data)
+        except Refusal:
+            self.member.forget_end(fd)
+            raise
+        qos = QoSSpec.from_proto(request.qos)
+        self.member.fa.allocate(fd, request.dst, qos, request.data, self.loop.time())
+        self.member.kick()
+        return None
+
+    def flow_alloc_resp(self, response: IpcpFlowAllocResp) -> Result:
+        self._check_data(response.data)
+        now = self.loop.time()
+        if not self.member.fa.respond(response.fd, response.response, response.data, now):
+            raise Refusal(ENOTALLOC, f"no flow waits for a response on descriptor {response.fd}")
+        if response.response:
+            self.member.forget_end(response.fd)
+        # The end has to be connected before the process hears of it, and writes.
+        self.member.pump()
+        return None
+
+    def _check_data(self, data: bytes) -> None:
+        most = self.member.max_data
+        if len(data) > most:
+            raise Refusal(
+                errno.EMSGSIZE, f"{len(data)} octets of allocation data; {most} is the most over this layer"
+            )
+
+    def flow_dealloc(self, fd: int) -> Result:
+        if self._member is not None:
+            self._member.fa.deallocate(fd, self.loop.time())
+            self._member.forget_end(fd)
+            self._member.kick()
+        return None
+
+    # ------------------------------------------------------------ connections
+
+    def connect(self, dst: str, component: str, qos: QosSpec) -> Result:
+        return self._connect(dst, component, qos)
+
+    async def _connect(self, dst: str, component: str, qos: QosSpec) -> None:
+        asked = QoSSpec.from_proto(qos)
+        if component == MANAGEMENT:
+            asked = QOS_RAW.replace(timeout=asked.timeout)
+        else:
+            # In order, or checked, would be the doing of both ends' libraries; a prototype does not survive it (spec 7.3).
+            asked = asked.replace(in_order=0, ber=max(1, asked.ber))
+        await self._connections.connect(dst, component, asked.to_proto(), timeout=CONNECT_TIME)
+
+    def disconnect(self, dst: str, component: str) -> Result:
+        self._connections.disconnect(dst, component)
+        return None
+
+    # ------------------------------------------------------------ read-outs
+
+    def readout(self, what: str) -> list[Row]:
+        rows = READOUTS.get(what)
+        if rows is None:
+            raise Refusal(
+                errno.EINVAL,
+                f'an IPCP of type unicast has no read-out "{what}"; it has {", ".join(READOUTS)}',
+            )
+        return rows(self.member)
