@@ -19,6 +19,7 @@ def check(layer: Layer) -> None:
     databases_are_equal_and_true(layer)
     packets_arrive_without_loops(layer)
     names_are_found(layer)
+    no_block_is_lost(layer)
 
 
 def databases_are_equal_and_true(layer: Layer) -> None:
@@ -92,3 +93,10 @@ def names_are_found(layer: Layer, *, most: int = 30) -> None:
                 raise Violated(f"member {member.address:#x} finds {name!r} where it is not: {found - others}")
             if others and not found:
                 raise Violated(f"member {member.address:#x} does not find {name!r}")
+
+
+def no_block_is_lost(layer: Layer) -> None:
+    """Every block of the packet pool is free once every member has ended."""
+    lost = layer.pool.lost()
+    if lost:
+        raise Violated(f"{lost} blocks of the packet pool are lost")

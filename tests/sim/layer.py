@@ -11,6 +11,7 @@ from ouroboros.qos import QOS_RAW, QoSSpec
 from ouroboros.testing import FakeClock, FakeLink, FakeNetwork, Impairment
 
 from .member import Member, Packet, Port
+from .plane import Pool
 
 PEER_TIMEOUT = 5.0
 """Seconds of silence after which a neighbour is given up."""
@@ -54,6 +55,7 @@ class Layer:
     dht_config: DhtConfig
     impairment: Impairment = field(default_factory=Impairment)
     clock: FakeClock = field(default_factory=FakeClock)
+    pool: Pool = field(default_factory=Pool)
     network: FakeNetwork[Packet] = field(init=False)
     members: dict[int, Member] = field(default_factory=dict)
     links: list[Link] = field(default_factory=list)
@@ -76,6 +78,7 @@ class Layer:
         address = address or self._random.randrange(1, 1 << 32)
         member = Member(
             self.clock,
+            self.pool,
             address,
             peer,
             self.ls_config,

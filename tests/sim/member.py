@@ -1,4 +1,4 @@
-"""One member of a simulated layer: the protocol machines of a unicast IPCP, and a forwarder that does what the C does.
+"""One member of a simulated layer: the protocol machines of a unicast IPCP, and the C that forwards its packets.
 
 The part of the daemon is played here: packets and messages are carried between the machines and the links, and each
 machine is told the time when it wants to. Everything on a link is octets, as on a real one.
@@ -20,10 +20,13 @@ from ouroboros.ipcp_config import DhtConfig, LinkStateConfig
 from ouroboros.qos import QoSSpec
 from ouroboros.testing import FakeClock, FakeEnd, Timer
 
+from .plane import Plane, Pool
 from .prototype import Prototype
 
 KEY_LENGTH = 32
 MAX_TTL = 60
+MGMT = 1 << 20
+"""The descriptor of the management flow beside a data transfer flow is so much greater: the C never sees it."""
 
 # A message is sent to many: the same octets every time.
 _encode_lsm = lru_cache(maxsize=4096)(link_state_wire.encode)
@@ -32,11 +35,9 @@ _decode_lsm = lru_cache(maxsize=4096)(link_state_wire.decode)
 
 @dataclass(frozen=True, slots=True)
 class DtPacket:
-    """A packet of a data transfer flow."""
+    """A packet of a data transfer flow, header and all."""
 
-    destination: int
-    ttl: int
-    payload: bytes
+    octets: bytes
 
 
 Packet = bytes | DtPacket
@@ -54,19 +55,11 @@ class Port:
 
 
 @dataclass(slots=True)
-class Stats:
-    """Packets that a forwarder dropped."""
-
-    expired: int = 0
-    no_route: int = 0
-    sent: int = 0
-
-
-@dataclass(slots=True)
 class Member:
     """A member of the layer."""
 
     clock: FakeClock
+    pool: Pool
     address: int
     peer: int
     ls_config: LinkStateConfig
@@ -76,19 +69,19 @@ class Member:
     alive: bool = True
     link_state: LinkState | Prototype = field(init=False)
     dht: Dht = field(init=False)
+    plane: Plane = field(init=False)
     tables: tuple[Table, ...] = field(init=False)
     ports: dict[int, Port] = field(default_factory=dict)  # by either descriptor
     answers: dict[bytes, tuple[int, ...]] = field(default_factory=dict)
-    stats: Stats = field(default_factory=Stats)
     _timer: Timer | None = None
-    _turn: int = 0
-    _next_fd: int = 64
 
     def __post_init__(self) -> None:
         now = self.clock.now
         machine = Prototype if self.prototype else LinkState
         self.link_state = machine(address=self.address, config=self.ls_config, now=now)
+        self.plane = self.pool.plane(address=self.address, max_ttl=MAX_TTL, deliver=self._deliver)
         self.tables = self.link_state.tables
+        self.plane.load(self.tables)
         self.dht = Dht(
             address=self.address,
             key_length=KEY_LENGTH,
@@ -104,8 +97,8 @@ class Member:
 
     def plug(self, end: FakeEnd[Packet], neighbour: int, qos: QoSSpec) -> Port:
         """A link to a neighbour is there: first its management flow, then the one for data transfer (spec 4.4)."""
-        port = Port(end, neighbour, self._next_fd, self._next_fd + 1)
-        self._next_fd += 2
+        fd = self.plane.plug()
+        port = Port(end, neighbour, fd, fd + MGMT)
         self.ports[port.dt] = self.ports[port.mgmt] = port
         end.on_packet = self._arrived(port)
         self.link_state.mgmt_added(neighbour, port.mgmt, self.clock.now)
@@ -117,6 +110,7 @@ class Member:
         """A link is gone for good."""
         assert isinstance(self.link_state, LinkState), "links of prototypes are left alone"
         del self.ports[port.dt], self.ports[port.mgmt]
+        self.plane.unplug(port.dt)
         self.link_state.dt_removed(port.dt, self.clock.now)
         self.link_state.mgmt_removed(port.mgmt)
         self.pump()
@@ -127,6 +121,7 @@ class Member:
             return
         assert isinstance(self.link_state, LinkState), "links of prototypes are left alone"
         now = self.clock.now
+        self.plane.down(port.dt, not up)
         if up:
             self.link_state.mgmt_added(port.neighbour, port.mgmt, now)
             self.link_state.dt_up(port.dt, now)
@@ -137,6 +132,7 @@ class Member:
     def kill(self) -> None:
         """The process ends without a word."""
         self.alive = False
+        self.plane.close()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -152,13 +148,17 @@ class Member:
             for event in self.link_state.take_events():
                 assert isinstance(event, TablesChanged)
                 self.tables, busy = event.tables, True
+                self.plane.load(event.tables)
                 self.dht.reachable(event.tables[0].entries, self.clock.now)
             for address, content in self.dht.take_packets():
-                self._forward(DtPacket(address, MAX_TTL, dht_wire.encode(content)), first=True)
+                if not self.plane.send(address, dht_wire.encode(content)):
+                    self.dht.unroutable(address, self.clock.now)
                 busy = True
             for happened in self.dht.take_events():
                 if isinstance(happened, Answer):
                     self.answers[happened.key] = happened.addresses
+            for fd, octets in self.plane.take_packets():
+                self.ports[fd].end.send(DtPacket(octets))
         self._arm()
 
     def _arm(self) -> None:
@@ -183,29 +183,14 @@ class Member:
             if isinstance(packet, bytes):
                 self.link_state.receive(port.mgmt, _decode_lsm(packet), self.clock.now)
                 self.pump()
-            elif packet.destination == self.address:
-                self.dht.receive(dht_wire.decode(packet.payload, key_length=KEY_LENGTH), self.clock.now)
+            elif port.dt in self.ports:
+                self.plane.arrive(port.dt, packet.octets, self.clock.now)
                 self.pump()
-            else:
-                self._forward(packet)
 
         return arrived
 
-    def _forward(self, packet: DtPacket, *, first: bool = False) -> None:
-        ttl = packet.ttl if first else packet.ttl - 1
-        if not ttl:
-            self.stats.expired += 1
-            return
-        self._turn += 1
-        fd = self.tables[0].next_hop(packet.destination, turn=self._turn)
-        port = self.ports.get(fd) if fd is not None else None
-        if port is None:
-            self.stats.no_route += 1
-            if first:
-                self.dht.unroutable(packet.destination, self.clock.now)
-            return
-        self.stats.sent += 1
-        port.end.send(DtPacket(packet.destination, ttl, packet.payload))
+    def _deliver(self, packet: bytes) -> None:
+        self.dht.receive(dht_wire.decode(packet, key_length=KEY_LENGTH), self.clock.now)
 
     # ------------------------------------------------------------ what the IRMd asks
 

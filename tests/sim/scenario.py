@@ -77,6 +77,12 @@ class Scenario:
 
     def run(self) -> Report:
         """Raises invariants.Violated."""
+        try:
+            return self._run()
+        finally:
+            self.layer.pool.close()
+
+    def _run(self) -> Report:
         self._grow()
         self._disturb()
         self._settle()

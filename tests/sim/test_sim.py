@@ -9,7 +9,7 @@ import pytest
 from .invariants import Violated
 from .scenario import Scenario
 
-QUICK = 40
+QUICK = 100
 SEEDS = int(os.environ.get("SIM_SEEDS", QUICK))
 LARGE = 100
 

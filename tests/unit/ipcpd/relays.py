@@ -27,6 +27,8 @@ class Relay:
         self.pools: dict[int, object] = {}
         self.regions: dict[int, object] = {}
         self.events: dict[int, Events] = {}
+        self.segments: dict[int, object] = {}
+        self.peers: dict[int, object] = {}
         self.fd = 64
         self.flows: dict[int, FlowMemory] = {}
         self.ends: list[End] = []
@@ -47,9 +49,11 @@ class Relay:
         theirs = next(process.fds)
         flow.open(own, fd, process.events, theirs)
         spec = {"fd": fd, "index": flow.index, "side": 0, "peer_fd": theirs, "serial": flow.serial}
-        segment = lib.segment_map(flow.segment_fd)
-        peer = lib.events_map(*process.events.fds)
-        pool = process.of.id
+        if flow.segment_id not in self.segments:
+            self.segments[flow.segment_id] = lib.segment_map(flow.segment_fd)
+        if process.events.id not in self.peers:
+            self.peers[process.events.id] = lib.events_map(*process.events.fds)
+        segment, peer, pool = self.segments[flow.segment_id], self.peers[process.events.id], process.of.id
         args = self.pools[pool], segment, self.regions[pool], peer, ffi.new("struct flow_spec *", spec)
         assert lib.relay_add(self.relay, *args) == 0
         assert is_error(lib.relay_add(self.relay, *args), 17), "EEXIST"
@@ -87,8 +91,10 @@ class Relay:
         for flow in self.flows.values():
             flow.release()
         self.memory.reclaim(self.token)
-        for region in self.regions.values():
+        for region in (*self.regions.values(), *self.peers.values()):
             lib.events_unmap(region)
+        for segment in self.segments.values():
+            lib.segment_unmap(segment)
         for pool in self.pools.values():
             lib.pool_unmap(pool)
         for events in self.events.values():
