@@ -1,4 +1,4 @@
-"""Seeded runs of whole layers. `SIM_SEEDS=100` runs more of them than every change has to pass, and a large layer as well."""
+"""Seeded runs of whole layers. `SIM_SEEDS=200` runs more of them than every change has to pass, and a large layer as well."""
 
 from __future__ import annotations
 
