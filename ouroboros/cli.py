@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 from . import irm
 from .qos import QOS_RAW, QoSSpec
+from .selection import is_pattern, matches, matching, patterns, registrars
 
 __all__ = [
     "IrmError",
@@ -63,8 +64,6 @@ __all__ = [
     "unreg_name",
 ]
 
-MAX_PATTERNS = 128
-
 _COMPONENTS = COMPONENT_WORDS | {name: name for name in COMPONENT_WORDS.values()}
 
 
@@ -78,7 +77,7 @@ def create_ipcp(name: str, ipcp_type: IpcpType) -> int:
 
 def destroy_ipcp(name: str) -> None:
     """Destroy all IPCPs of that name. Raises IpcpCreateError, also when there is none."""
-    for ipcp in _matching(name, IpcpCreateError):
+    for ipcp in matching(irm.list_ipcps(), name, IpcpCreateError):
         irm.destroy_ipcp(ipcp.pid)
 
 
@@ -111,7 +110,7 @@ def bootstrap_ipcp(
     ipcps = list_ipcps(name)
     with ExitStack() as undo:
         if not ipcps:
-            if create is None or _is_pattern(name):
+            if create is None or is_pattern(name):
                 raise IpcpBootstrapError(EIPCP, f"No IPCPs matching {name} found; give a type to create one.")
             ipcps = [_create(name, create, undo)]
         for ipcp in ipcps:
@@ -173,7 +172,7 @@ def enroll_ipcp(
     with ExitStack() as undo:
         if ipcps:
             ipcp = ipcps[0]
-        elif create and not _is_pattern(name):
+        elif create and not is_pattern(name):
             ipcp = _create(name, ipcp_type if ipcp_type is not None else IpcpType.UNICAST, undo)
         else:
             raise IpcpEnrollError(EIPCP, f"No IPCPs matching {name} found.")
@@ -214,7 +213,7 @@ def connect_ipcp(
     transfer; None is raw, and management always is. `timeout` is when a silent neighbour counts as gone, in ms (0: never;
     None: as `qos` says); `retry` how often it is tried again, 0 for ever. Raises IpcpConnectError.
     """
-    for ipcp in _matching(name, IpcpConnectError):
+    for ipcp in matching(irm.list_ipcps(), name, IpcpConnectError):
         with ExitStack() as undo:
             for component in _components(ipcp, comp):
                 chosen = qos or QOS_RAW if component == irm.DT_COMP else QOS_RAW
@@ -230,7 +229,7 @@ def disconnect_ipcp(name: str, dst: str, comp: str = "*") -> None:
 
     Raises IpcpConnectError.
     """
-    for ipcp in _matching(name, IpcpConnectError):
+    for ipcp in matching(irm.list_ipcps(), name, IpcpConnectError):
         failure: OuroborosError | None = None
         for component in reversed(_components(ipcp, comp)):
             try:
@@ -246,7 +245,7 @@ def readout_ipcp(name: str, what: str) -> list[dict[str, Any]]:
 
     Where several fit, each row begins with the name of its IPCP.
     """
-    ipcps = _matching(name, IrmError)
+    ipcps = matching(irm.list_ipcps(), name, IrmError)
     if len(ipcps) == 1:
         return irm.readout_ipcp(ipcps[0].pid, what)
     return [{"ipcp": ipcp.name, **row} for ipcp in ipcps for row in irm.readout_ipcp(ipcp.pid, what)]
@@ -313,14 +312,14 @@ def unbind_process(pid: int, name: str | None = None) -> None:
 def bind_ipcp(ipcp: str, name: str) -> None:
     """Bind an IPCP, given by its own name, to a name. Raises BindError, also when there is no such IPCP."""
     with ExitStack() as undo:
-        for info in _matching(ipcp, BindError):
+        for info in matching(irm.list_ipcps(), ipcp, BindError):
             _bind_pid(info.pid, (name,), undo)
         undo.pop_all()
 
 
 def unbind_ipcp(ipcp: str, name: str | None = None) -> None:
     """Unbind an IPCP from a name, or from all (None). Raises BindError."""
-    for info in _matching(ipcp, BindError):
+    for info in matching(irm.list_ipcps(), ipcp, BindError):
         irm.unbind_process(info.pid, name)
 
 
@@ -367,7 +366,9 @@ def reg_name(
 
     A name that does not exist is made, with spillover. Raises `irm.NameError`, also when a pattern fits no IPCP.
     """
-    targets = _registrars(name, _patterns(ipcp, ipcps, "IPCPs"), _patterns(layer, layers, "layers"))
+    targets = registrars(
+        irm.list_ipcps(), name, patterns(ipcp, ipcps, "IPCPs"), patterns(layer, layers, "layers")
+    )
     with ExitStack() as undo:
         if not any(info.name == name for info in irm.list_names()):
             create_name(name, LoadBalancePolicy.SPILLOVER)
@@ -390,7 +391,9 @@ def unreg_name(
     layers: Iterable[str] | None = None,
 ) -> None:
     """Undo `reg_name`. Raises `irm.NameError`, also when the name is not registered with any of these IPCPs."""
-    targets = _registrars(name, _patterns(ipcp, ipcps, "IPCPs"), _patterns(layer, layers, "layers"))
+    targets = registrars(
+        irm.list_ipcps(), name, patterns(ipcp, ipcps, "IPCPs"), patterns(layer, layers, "layers")
+    )
     registered = {registration.pid for registration in irm.show_name(name).registrations}
     found = [target for target in targets if target.pid in registered]
     if not found:
@@ -402,28 +405,6 @@ def unreg_name(
 
 
 # ---------------------------------------------------------------- inside
-
-
-def matches(text: str, pattern: str) -> bool:
-    """Whether a stored name fits what was typed: the same, or by shell-style wildcards."""
-    if text == pattern:
-        return True
-    if not _is_pattern(pattern):
-        return False
-    from fnmatch import fnmatchcase
-
-    return fnmatchcase(text, pattern)
-
-
-def _is_pattern(text: str) -> bool:
-    return any(character in text for character in "*?[")
-
-
-def _matching(name: str, failure: type[IrmError]) -> list[IpcpInfo]:
-    found = list_ipcps(name)
-    if not found:
-        raise failure(EIPCP, f"No IPCPs matching {name} found.")
-    return found
 
 
 def _create(name: str, ipcp_type: IpcpType, undo: ExitStack) -> IpcpInfo:
@@ -474,32 +455,3 @@ def _components(ipcp: IpcpInfo, comp: str) -> tuple[str, ...]:
 def _check_process(pid: int) -> None:
     if pid <= 0 or not os.path.isdir(f"/proc/{pid}"):
         raise BindError(ESRCH, f'"{pid}" is not a valid process id.')
-
-
-def _patterns(one: str | None, several: Iterable[str] | None, what: str) -> list[str]:
-    patterns = ([one] if one is not None else []) + list(several or ())
-    if len(patterns) > MAX_PATTERNS:
-        raise IrmNameError(
-            EINVAL, f"Too many {what} specified: {len(patterns)}, and {MAX_PATTERNS} are possible."
-        )
-    return patterns
-
-
-def _registrars(name: str, ipcps: list[str], layers: list[str]) -> list[IpcpInfo]:
-    """The IPCPs that patterns of IPCP and of layer names select. Each pattern must select one."""
-    if not ipcps and not layers:
-        raise IrmNameError(EINVAL, f"Where {name} is to be registered is missing: give a layer or an IPCP.")
-    known = irm.list_ipcps()
-    found: dict[int, IpcpInfo] = {}
-    for what, patterns in (("IPCP", ipcps), ("layer", layers)):
-        for pattern in patterns:
-            fitting = [
-                info for info in known if matches(info.name if what == "IPCP" else info.layer, pattern)
-            ]
-            if what == "layer":
-                fitting = [info for info in fitting if info.layer]
-            if not fitting:
-                known_as = "IPCPs matching" if what == "IPCP" else "IPCPs in a layer matching"
-                raise IrmNameError(EIPCP, f"No {known_as} {pattern} found.")
-            found.update((info.pid, info) for info in fitting)
-    return list(found.values())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
 FAILURE = 1
@@ -24,6 +24,30 @@ def table(columns: Sequence[tuple[str, int]], rows: Iterable[Sequence[object]]) 
     lines = [bar, _row(widths, [title for title, _ in columns]), bar]
     lines += [_row(widths, row) for row in rows]
     return "\n".join([*lines, bar])
+
+
+def rows_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Records under the names of their fields, each column as wide as its values."""
+    titles = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [[_cell(row.get(title)) for title in titles] for row in rows]
+    columns = [
+        (title, max(len(title), *(len(printable(row[at])) for row in cells)))
+        for at, title in enumerate(titles)
+    ]
+    return table(columns, cells)
+
+
+def _cell(value: object) -> str:
+    """A value that came as JSON, in a cell."""
+    if value is None or value == []:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return " ".join(map(_cell, value))
+    if isinstance(value, dict):
+        return " ".join(f"{key}={_cell(entry)}" for key, entry in value.items())
+    return str(value)
 
 
 def _row(widths: Sequence[int], values: Sequence[object]) -> str:

@@ -287,6 +287,7 @@ class Ipcp:
         body = envelope.readout
         reply = Envelope()
         table = reply.readout_table
+        table.SetInParent()
         octets = 0
         for at, row in enumerate(self.readout(body.what)[body.offset :], body.offset):
             text = json.dumps(row)

@@ -1,12 +1,14 @@
-"""irm ipcp: create, destroy, bootstrap, enroll, connect, disconnect, list (paper 5.7; spec cli-api 1.3)."""
+"""irm ipcp: create, destroy, bootstrap, enroll, connect, disconnect, list, and what an IPCP has to show (paper 5.7; spec
+cli-api 1.3)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ouroboros import ipcp_options
 
-from ..text import print_json, table, warn
+from ..text import print_json, printable, rows_table, table, warn
 from .words import Arguments, Command, Group, Key
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 _AUTOBIND = ("unicast", "broadcast")  # IPCPs that are applications themselves
 _COMPONENTS = ("dt", "mgmt")
+_FOREVER = "forever"
+_MAX_TIMEOUT = 0xFFFFFFFF  # ms
 _COLUMNS = (("pid", 7), ("name", 20), ("type", 10), ("layer", 20))
 
 
@@ -88,10 +92,48 @@ def _enroll(arguments: Arguments) -> int:
         ipcp_options.check_name("Layer", layer)
     if dst is not None:
         ipcp_options.check_name("Destination", dst)
+    retry = _retry(arguments)
     from ouroboros import cli
 
-    cli.enroll_ipcp(name, dst, arguments.flag("autobind"), layer=layer, ipcp_type=ipcp_type, create=True)
+    cli.enroll_ipcp(
+        name,
+        dst,
+        arguments.flag("autobind"),
+        layer=layer,
+        ipcp_type=ipcp_type,
+        create=True,
+        retry=retry,
+    )
     return 0
+
+
+def _is_retry(word: str) -> bool:
+    return word == _FOREVER or word.isascii() and word.isdigit()
+
+
+def _retry(arguments: Arguments) -> int | None:
+    """How often it is to be tried again: 0 for ever, None not at all."""
+    if not arguments.flag("retry"):
+        return None
+    word = arguments.one("retry")
+    if word is None or word == _FOREVER:
+        return 0
+    if not 1 <= int(word[:20]) <= ipcp_options.MAX_RETRIES:
+        raise ipcp_options.OptionError(
+            f'"retry {word}" must be "forever" or a number from 1 to {ipcp_options.MAX_RETRIES}.'
+        )
+    return int(word)
+
+
+def _timeout(arguments: Arguments) -> int | None:
+    word = arguments.one("timeout")
+    if word is None:
+        return None
+    if not (word.isascii() and word.isdigit() and int(word[:20]) <= _MAX_TIMEOUT):
+        raise ipcp_options.OptionError(
+            f'Unknown parameter for timeout: "{word}"; it must be milliseconds up to {_MAX_TIMEOUT}, or 0 for never.'
+        )
+    return int(word)
 
 
 def _component(arguments: Arguments) -> str:
@@ -105,6 +147,7 @@ def _connect(arguments: Arguments) -> int:
     name, component = _name(arguments), _component(arguments)
     dst = ipcp_options.check_name("Destination", arguments.needed("dst"))
     qos: QoSSpec | None = None
+    timeout, retry = _timeout(arguments), _retry(arguments)
     word = arguments.one("qos")
     if word is not None:
         from ouroboros.qos import cube
@@ -112,7 +155,7 @@ def _connect(arguments: Arguments) -> int:
         qos = cube(word)
     from ouroboros import cli
 
-    cli.connect_ipcp(name, dst, component, qos)
+    cli.connect_ipcp(name, dst, component, qos, timeout=timeout, retry=retry)
     return 0
 
 
@@ -139,6 +182,7 @@ def _list(arguments: Arguments) -> int:
                 "layer": ipcp.layer or None,
                 "hash": ipcp.hash.name if ipcp.layer else None,
                 "state": ipcp.state,
+                "progress": ipcp.progress or None,
             }
             for ipcp in ipcps
         ]
@@ -146,9 +190,31 @@ def _list(arguments: Arguments) -> int:
     elif ipcps:
         rows = [(ipcp.pid, ipcp.name, ipcp.type.word, ipcp.layer or "Not enrolled.") for ipcp in ipcps]
         print(table(_COLUMNS, rows), end="\n\n")
+        for ipcp in ipcps:
+            if ipcp.progress:
+                print(f"{printable(ipcp.name)}: {printable(ipcp.progress)}")
     else:
         print("No IPCPs match." if arguments.values else "No IPCPs in system.", end="\n\n")
     return 0
+
+
+def _readout(what: str) -> Callable[[Arguments], int]:
+    """The command that shows what IPCPs have to show."""
+
+    def show(arguments: Arguments) -> int:
+        name = _name(arguments)
+        from ouroboros import cli
+
+        rows = cli.readout_ipcp(name, what)
+        if arguments.json:
+            print_json({what: rows})
+        elif rows:
+            print(rows_table(rows), end="\n\n")
+        else:
+            print(f"No {what}.", end="\n\n")
+        return 0
+
+    return show
 
 
 def _types() -> str:
@@ -174,9 +240,21 @@ def _options() -> str:
     return "\n".join(lines)
 
 
+def _retry_details() -> str:
+    return "retry: what fails is tried again, so often or until it succeeds, after pauses that grow; Ctrl-C ends it"
+
+
 _NAME = Key("name", "name", required=True)
 _DST = Key("dst", "name", required=True)
 _COMPONENT = Key("component", "dt|mgmt")
+_RETRY = Key("retry", "times|forever", takes=_is_retry)
+_READOUTS = (
+    ("neighbours", "the neighbours that an IPCP has flows to"),
+    ("routes", "where packets for each address go, by QoS cube"),
+    ("directory", "which names the layer knows, as far as this IPCP does"),
+    ("counters", "packets: received, sent, forwarded, dropped, and why"),
+    ("status", "address, policies, state of the IPCP's components"),
+)
 
 GROUP = Group(
     "ipcp",
@@ -219,13 +297,26 @@ GROUP = Group(
                 Key("dst", "name"),
                 Key("type", "unicast|broadcast"),
                 Key("autobind"),
+                _RETRY,
             ),
+            details=_retry_details,
         ),
         Command(
             "connect",
             "connect an IPCP with another member (default: all components that it has)",
             _connect,
-            keys=(_NAME, _DST, _COMPONENT, Key("qos", "raw|best|voice|video|data")),
+            keys=(
+                _NAME,
+                _DST,
+                _COMPONENT,
+                Key("qos", "raw|best|voice|video|data"),
+                Key("timeout", "ms"),
+                _RETRY,
+            ),
+            details=lambda: (
+                "qos is for data transfer. A neighbour that has been silent for timeout counts as gone; 0 is never.\n"
+                + _retry_details()
+            ),
         ),
         Command(
             "disconnect",
@@ -239,6 +330,11 @@ GROUP = Group(
             _list,
             keys=(Key("name", "name"), Key("type", "type"), Key("layer", "layer")),
             json=True,
+        ),
+        # After the words of old, so that what abbreviated those still does.
+        *(
+            Command(word, f"show {text}", _readout(word), keys=(_NAME,), json=True)
+            for word, text in _READOUTS
         ),
     ),
 )

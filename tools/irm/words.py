@@ -29,7 +29,8 @@ class HelpWanted(Exception):
 class Key(NamedTuple):
     """A word that introduces a value, or, without a `value`, a flag.
 
-    `alias`: another spelling of that key. `option`: one of many, which the usage does not list one by one.
+    `alias`: another spelling of that key. `option`: one of many, which the usage does not list one by one. `takes`:
+    the value may be left out; it is there when the next word is one that this accepts.
     """
 
     word: str
@@ -38,6 +39,7 @@ class Key(NamedTuple):
     repeats: bool = False
     alias: str = ""
     option: bool = False
+    takes: Callable[[str], bool] | None = None
 
 
 class Arguments(NamedTuple):
@@ -119,7 +121,8 @@ def usage(path: str, command: Command) -> str:
     for key in command.keys:
         if key.alias or key.option:
             continue
-        text = f"{key.word} <{key.value}>" if key.value else key.word
+        value = f"[<{key.value}>]" if key.takes else f"<{key.value}>"
+        text = f"{key.word} {value}" if key.value else key.word
         parts.append((text if key.required else f"[{text}]") + ("..." if key.repeats else ""))
     if any(key.option for key in command.keys):
         parts.append("[<option> <value>]...")
@@ -158,7 +161,7 @@ def parse(path: str, command: Command, words: Sequence[str], after: Sequence[str
             operands.append(word)
             continue
         key = _key(path, command, word)
-        if key.value:
+        if key.value and not (key.takes and not (position < len(words) and key.takes(words[position]))):
             if position == len(words):
                 raise UsageError(f'"{word}" needs a value: {key.word} <{key.value}>. Try "{path} {HELP}".')
             values.setdefault(key.alias or key.word, []).append(words[position])

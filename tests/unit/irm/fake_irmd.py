@@ -7,6 +7,7 @@ asked, in order, without the lists.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import socket
 import threading
@@ -33,6 +34,7 @@ from ouroboros.rpc.messages_pb2 import (
     PoolInfo,
     PoolTable,
     QosSpec,
+    ReadoutTable,
     Registration,
     Welcome,
 )
@@ -56,6 +58,7 @@ class FakeIrmd:
         self.names: dict[str, NameInfo] = {}
         self.flows: list[FlowInfo] = []
         self.pools: list[PoolInfo] = []
+        self.shown: dict[tuple[str, str], list[dict[str, object]]] = {}
         self.requests: list[Envelope] = []
         self.refuse: dict[str, tuple[int, str]] = {}
         self.learned_layer = "learned"
@@ -243,6 +246,11 @@ class FakeIrmd:
         info.registrations.extend(kept)
 
     # ------------------------------------------------------------ read-outs
+
+    def _readout(self, request: Envelope) -> Envelope:
+        body = request.readout
+        rows, following = page(self.shown.get((self._ipcp(body.pid).name, body.what), []), body.offset)
+        return Envelope(readout_table=ReadoutTable(rows=map(json.dumps, rows), next=following))
 
     def _flow_list(self, request: Envelope) -> Envelope:
         rows, following = page(self.flows, request.flow_list.offset)

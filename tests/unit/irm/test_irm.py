@@ -67,6 +67,7 @@ def test_ipcp_list(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
                 "layer": "local",
                 "hash": "SHA3_256",
                 "state": "operational",
+                "progress": None,
             },
             {
                 "pid": 1002,
@@ -75,6 +76,7 @@ def test_ipcp_list(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
                 "layer": None,
                 "hash": None,
                 "state": "boot",
+                "progress": None,
             },
         ]
     }
@@ -251,6 +253,59 @@ def test_connect(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
         ran = irm(f"ipcp {line}")
         assert ran.code == 1 and text in ran.err, line
     assert len(irmd.requests) == 4
+
+
+def test_retry(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
+    for number, (words, times) in enumerate([("retry 5", 5), ("retry forever", 0), ("retry", 0), ("", None)]):
+        assert irm(f"ipcp enrol name u{number} {words} layer learned").code == 0
+        body = irmd.requests[-1].ipcp_enroll
+        assert (body.retry.times if body.HasField("retry") else None) == times
+        assert (body.dst, body.layer) == ("learned", "learned")
+    assert irm("ipcp connect name u0 dst v component mgmt timeout 500 retry").code == 0
+    body = irmd.requests[-1].ipcp_connect
+    assert body.HasField("retry") and body.retry.times == 0 and body.qos.timeout == 500
+    assert irm("ipcp connect name u0 dst v component dt timeout 0 qos voice").code == 0
+    body = irmd.requests[-1].ipcp_connect
+    assert not body.HasField("retry") and (body.qos.timeout, body.qos.delay) == (0, 50)
+    irmd.requests.clear()
+    for line, text in (
+        ("enrol name x layer y retry 0", '"retry 0" must be "forever" or a number'),
+        ("enrol name x layer y retry 99999999999999999999999999", "from 1 to 1000000"),
+        ("connect name u0 dst v timeout soon", 'Unknown parameter for timeout: "soon"'),
+        ("connect name u0 dst v timeout 4294967296", "milliseconds up to 4294967295"),
+    ):
+        ran = irm(f"ipcp {line}")
+        assert ran.code == 1 and text in ran.err, line
+    assert not irmd.requests
+
+
+def test_what_is_tried_again_is_shown(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
+    pid = irmd.add_ipcp("u", "UNICAST")
+    irmd.ipcps[pid].progress = "attempt 2 to enroll with net failed"
+    lines = irm("ipcp list").out.splitlines()
+    assert "Not enrolled." in lines[3] and lines[-1] == "u: attempt 2 to enroll with net failed"
+    (record,) = json.loads(irm("ipcp list --json").out)["ipcps"]
+    assert record["progress"] == "attempt 2 to enroll with net failed"
+
+
+def test_readouts(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
+    irmd.add_ipcp("u", "UNICAST", "net")
+    rows: list[dict[str, object]] = [
+        {"dst": f"u{n}", "components": ["dt", "mgmt"], "up": n != 2, "address": None, "qos": {"delay": n}}
+        for n in range(5)
+    ]
+    irmd.shown["u", "neighbours"] = rows
+    assert json.loads(irm("ipcp neighbours name u --json").out) == {"neighbours": rows}
+    lines = irm("ipcp neigh name u").out.splitlines()
+    assert lines[1] == "| dst | components |  up | address |     qos |"
+    assert lines[5] == "|  u2 |    dt mgmt |  no |       - | delay=2 |"
+    for what in ("routes", "directory", "counters", "status"):
+        assert irm(f"ipcp {what} name u").out == f"No {what}.\n\n"
+    irmd.add_ipcp("v", "UNICAST", "net")
+    assert json.loads(irm("ipcp neighbours name * --json").out)["neighbours"][0]["ipcp"] == "u"
+    assert "No IPCPs matching x found." in irm("ipcp routes name x").err
+    irmd.refuse["readout"] = PERMISSION
+    assert irm("ipcp routes name u").code == 1
 
 
 def test_bind_and_unbind(irmd: FakeIrmd, irm, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -57,6 +57,9 @@ def run(*words: str) -> tuple[int, str, str]:
         ("n l", "name list"),
         ("n s", "name show"),
         ("name ha x", "name hash"),
+        ("ipcp neigh name x", "ipcp neighbours"),
+        ("ipcp dir name x", "ipcp directory"),
+        ("ipcp cou name x", "ipcp counters"),
         ("register name x layer y", "register"),
         ("reg n x l y", "register"),
         ("unreg name x layer y", "unregister"),
@@ -96,6 +99,18 @@ def test_an_empty_word_is_the_first() -> None:
 )
 def test_keys_of_bootstrap(typed: str, key: str) -> None:
     assert read(f"ipcp bootstrap {typed} v n x l y")[1].one(key) == "v"
+
+
+def test_a_value_that_may_be_left_out() -> None:
+    for line, value in (
+        ("ipcp enrol name x retry layer y", None),
+        ("ipcp enrol name x layer y retry", None),
+        ("ipcp enrol name x retry 3 layer y", "3"),
+        ("ipcp enrol name x r forever layer y", "forever"),
+    ):
+        arguments = read(line)[1]
+        assert arguments.flag("retry") and arguments.one("retry") == value
+        assert arguments.one("layer") == "y"
 
 
 def test_flags() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from irmd.config import Config, ConfigError, IpcpEntry, NameEntry, parse, read
+from irmd.config import Config, ConfigError, ConnectEntry, IpcpEntry, NameEntry, parse, read
 from irmd.settings import Applications
 from ouroboros.rpc.messages_pb2 import LOCAL, ROUND_ROBIN, SPILLOVER, NameList
 
@@ -41,6 +41,18 @@ MISTAKES = {
     "[unicast.u]\nbootstrap = 'x'\nconn = ['y']": "conn needs enrol",
     "[unicast.u]\nbootstrap = 'x'\nmax_ttl = 0": "Unknown parameter for ttl",
     "[eth-dix.e]\nbootstrap = 'x'": "needs the option dev",
+    "[unicast.u]\nbootstrap = 'x'\nretry = true": "retry needs enrol",
+    "[unicast.u]\nbootstrap = 'x'\nlayer = 'y'": "layer needs enrol",
+    "[unicast.u]\nenrol = 'x'\nretry = 0": "retry must be true (for ever), false, or a number from 1",
+    "[unicast.u]\nenrol = 'x'\nretry = 'often'": "retry must be true",
+    "[unicast.u]\nenrol = 'x'\nconn = [1]": "an element of conn must be a name, or a table with dst, component",
+    "[unicast.u]\nenrol = 'x'\nconn = [{qos = 'raw'}]": "dst must be a string",
+    "[unicast.u]\nenrol = 'x'\nconn = [{dst = 'y', qos = 'gold'}]": 'conn y: qos = "gold" is not one of raw',
+    "[unicast.u]\nenrol = 'x'\nconn = [{dst = 'y', time = 5}]": "conn: key time is unknown",
+    "[unicast.u]\nenrol = 'x'\nconn = [{dst = 'y', timeout = -1}]": "timeout = -1 is not between 0",
+    "[unicast.u]\nenrol = 'x'\nconn = [{dst = 'y', component = 'x'}]": "is not one of dt, mgmt",
+    "[broadcast.b]\nenrol = 'x'\nconn = [{dst = 'y', component = 'mgmt'}]": "is not one of dt",
+    "[local.l]\nconn = ['x']": "key conn is for unicast and broadcast IPCPs only",
     "[local.l]\n[unicast.l]": "[unicast.l]: there is another IPCP with that name",
     f"[name.{'x' * 256}]": "longer than 255 octets",
 }
@@ -74,12 +86,18 @@ def test_what_a_file_can_say() -> None:
         [unicast.u]
         enrol = "other"
         autobind = true
-        conn = ["other"]
+        layer = "net"
+        conn = ["other", { dst = "third", component = "dt", qos = "voice", timeout = 500 }]
+        retry = true
         routing = "link-state"
+        [broadcast.b]
+        enrol = "bc"
+        conn = ["bc"]
+        retry = 7
         """)
     )
     assert config.settings.applications is Applications.MANAGERS
-    local, first, second, ether, unicast = config.entries
+    local, first, second, ether, unicast, broadcast = config.entries
     assert isinstance(local, IpcpEntry) and local.type == LOCAL and local.options == {"hash": "SHA3_512"}
     assert local.register == ("a", "b")
     assert isinstance(first, NameEntry) and first.name == "a.b" and first.lb == ROUND_ROBIN
@@ -87,6 +105,13 @@ def test_what_a_file_can_say() -> None:
     assert isinstance(second, NameEntry) and second.lb == SPILLOVER
     assert isinstance(ether, IpcpEntry) and ether.options["ethertype"] == "0xA001"
     assert isinstance(unicast, IpcpEntry) and unicast.autobind and unicast.enroll == "other"
+    assert (unicast.layer, unicast.retry) == ("net", 0)
+    assert unicast.connect == (
+        ConnectEntry("other", ("Management", "Data Transfer")),
+        ConnectEntry("third", ("Data Transfer",), "voice", 500),
+    )
+    assert isinstance(broadcast, IpcpEntry) and broadcast.retry == 7
+    assert broadcast.connect == (ConnectEntry("bc", ("Data Transfer",)),)
 
 
 def test_the_example_says_the_defaults() -> None:
