@@ -1,7 +1,7 @@
 """The directory as the IRMd and the flow allocator use it: the glue around the machine in `dht` (paper 2.12.1, 5.3; wire-unicast 5).
 
 Runs in the unicast IPCP, on its loop. The IRMd asks whether a name is known and then for a flow to it, so what a look-up has found
-is kept for a few seconds: the flow allocator does not look it up again. A name that is registered here is known without a
+is kept for a second: the flow allocator does not look it up again. A name that is registered here is known without a
 look-up, and leads here when nobody else holds it.
 """
 
@@ -18,7 +18,7 @@ from .dht import Answer, Dht
 from .wire import dht as wire
 from .wire.address import DIRECTORY
 
-KEPT = 3.0
+KEPT = 1.0
 """Seconds for which what was found is taken for true."""
 
 MOST_KEPT = 1024

@@ -12,8 +12,9 @@ every `t_update`. A link that goes is withdrawn at once towards members of ours;
 dies after `t_timeo` without news. A member that hears of a link of its own that it did not announce, or of a greater number
 than it used (it was here before, and came back), says at once how things are, with a number above that.
 
-Tables are computed at once when the graph changes; while changes go on the pause between computations doubles, up to
-`t_recalc`. Loss of an own link never waits.
+Tables are computed at once when the graph changes; while changes go on the pause between computations doubles, up to what
+the size of the database calls for, at most `t_recalc`: a small layer that is being built needs its routes, and computes them in
+no time. Loss of an own link never waits.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ MAX_OWN = 4096
 
 FIRST_HOLD = 0.05
 """Pause after a computation of tables, seconds, before it doubles."""
+
+HOLD_PER_LINK = 0.002
+"""Longest pause after a computation, seconds, for each link in the database."""
 
 SYNC_BURST = 256
 SYNC_INTERVAL = 0.02
@@ -345,6 +349,8 @@ class LinkState:
         self._next_sync = now + SYNC_INTERVAL if unfinished else None
 
     def _compute(self, now: float) -> None:
+        size = HOLD_PER_LINK * len(self.lsdb)
+        self._hold.longest = min(float(self.config.t_recalc), max(FIRST_HOLD, size))
         self._hold.done(now)
         self.counters.computations += 1
         policy = POLICIES[self.config.pol]
