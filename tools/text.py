@@ -14,6 +14,7 @@ FAILURE = 1
 USAGE = 2
 INTERRUPTED = 130
 
+_WIDE = 8  # columns
 _COLOURS = {"red": "31", "yellow": "33", "bold": "1", "dim": "2"}
 
 
@@ -27,8 +28,10 @@ def table(columns: Sequence[tuple[str, int]], rows: Iterable[Sequence[object]]) 
 
 
 def rows_table(rows: Sequence[Mapping[str, object]]) -> str:
-    """Records under the names of their fields, each column as wide as its values."""
+    """Records under the names of their fields, each column as wide as its values; a wide one alone goes down the page."""
     titles = list(dict.fromkeys(key for row in rows for key in row))
+    if len(rows) == 1 and len(titles) > _WIDE:
+        return rows_table([{"": title, "value": rows[0][title]} for title in titles])
     cells = [[_cell(row.get(title)) for title in titles] for row in rows]
     columns = [
         (title, max(len(title), *(len(printable(row[at])) for row in cells)))
@@ -92,6 +95,13 @@ def fail(text: str, code: int = FAILURE) -> int:
     sys.stdout.flush()
     print(coloured(printable(" ".join(text.split())), "red", sys.stderr), file=sys.stderr)
     return code
+
+
+def end_by_interrupt() -> None:
+    """Let a termination signal end the program as Ctrl-C does, so that what is half-made is taken back."""
+    import signal
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def guarded(body: Callable[[], int]) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ouroboros import ipcp_options
 
-from ..text import print_json, printable, rows_table, table, warn
+from ..text import end_by_interrupt, print_json, printable, rows_table, table, warn
 from .words import Arguments, Command, Group, Key
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def _bootstrap(arguments: Arguments) -> int:
 
     from ouroboros import cli
 
+    end_by_interrupt()
     cli.bootstrap_ipcp(name, configuration, autobind, create=ipcp_type)
     return 0
 
@@ -95,6 +96,7 @@ def _enroll(arguments: Arguments) -> int:
     retry = _retry(arguments)
     from ouroboros import cli
 
+    end_by_interrupt()
     cli.enroll_ipcp(
         name,
         dst,
@@ -155,6 +157,7 @@ def _connect(arguments: Arguments) -> int:
         qos = cube(word)
     from ouroboros import cli
 
+    end_by_interrupt()
     cli.connect_ipcp(name, dst, component, qos, timeout=timeout, retry=retry)
     return 0
 

@@ -301,6 +301,8 @@ def test_readouts(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
     assert lines[5] == "|  u2 |    dt mgmt |  no |       - | delay=2 |"
     for what in ("routes", "directory", "counters", "status"):
         assert irm(f"ipcp {what} name u").out == f"No {what}.\n\n"
+    irmd.shown["u", "status"] = [{f"key{n}": n for n in range(9)}]
+    assert irm("ipcp status name u").out.splitlines()[3] == "| key0 |     0 |"
     irmd.add_ipcp("v", "UNICAST", "net")
     assert json.loads(irm("ipcp neighbours name * --json").out)["neighbours"][0]["ipcp"] == "u"
     assert "No IPCPs matching x found." in irm("ipcp routes name x").err

@@ -1,0 +1,125 @@
+"""The IRMd's end of the handshake: what is offered and granted, what is refused and what the log says of it."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from irmd.complaints import BURST, Complaints
+from irmd.oap import handshake
+from irmd.oap.extension import Extensions, Item, encode
+from irmd.oap.header import Header
+from irmd.oap.header import encode as encode_header
+from irmd.oap.oap import Oap
+from irmd.refused import Refused
+from ouroboros.errors import EAUTH, ECRYPT
+
+NOW = 1_795_334_382_869_341_919
+BOTH = Extensions((Item(1), Item(2)))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> int:
+        return self.now
+
+
+def oap(offer: Extensions | None = None, *supported: int, clock: Clock | None = None) -> Oap:
+    numbers = iter(range(1000))
+    return Oap(
+        Complaints(logging.getLogger("test/oap"), lambda: 0.0),
+        supported=frozenset(supported),
+        offer=offer,
+        clock=clock or Clock(),
+        random=lambda length: next(numbers).to_bytes(length, "big"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("offer", "supported", "on"),
+    [(BOTH, (1,), {1}), (BOTH, (), set()), (None, (1, 2), set()), (BOTH, (1, 2, 3), {1, 2})],
+)
+def test_extensions_are_on_when_both_want_them(
+    offer: Extensions | None, supported: tuple[int, ...], on: set[int]
+) -> None:
+    ours, theirs = oap(offer), oap(None, *supported)
+    request = ours.request()
+    received = theirs.received(request, "n", "l")
+    agreed = ours.complete(request, theirs.reply(received), "n", "l")
+    assert received.extensions == agreed.extensions == on
+    assert (received.data, agreed.data) == (b"", b"")
+
+
+def test_a_prototype_sees_what_it_knows() -> None:
+    """Plain request and reply of wire-lower 5.3: 36 and 84 octets, no data."""
+    request = oap().request()
+    assert len(request) == 36 and request[24:] == bytes(12)
+    reply = oap().reply(oap().received(request, "n", "l"))
+    assert len(reply) == 84 and reply[:16] == request[:16] and reply[24:36] == bytes(12)
+
+
+def test_an_offer_with_a_mistake_is_no_offer() -> None:
+    theirs = oap(None, 1)
+    request = encode_header(Header(b"m" * 16, NOW, data=encode(BOTH)[:-1]))
+    received = theirs.received(request, "n", "l")
+    assert received.granted is None and received.data == b""
+
+
+def test_what_is_granted_beyond_the_offer_is_refused() -> None:
+    ours = oap(Extensions((Item(1),)))
+    request = ours.request()
+    reply = handshake.make_reply(request, now=NOW, granted=BOTH)
+    with pytest.raises(Refused) as refused:
+        ours.complete(request, reply, "n", "l")
+    assert refused.value.errno == EAUTH and "not offered" in refused.value.text
+
+
+def test_data_of_the_application_both_ways() -> None:
+    ours = oap()
+    request = encode_header(Header(b"d" * 16, NOW, data=b"hello"))
+    received = ours.received(request, "n", "l")
+    assert received.data == b"hello"
+    answer = handshake.decode_reply(ours.reply(received), digest=handshake.decode_request(request).digest)
+    reply = encode_header(Header(answer.id, NOW, data=b"you too", request_hash=answer.request_hash))
+    assert ours.complete(request, reply, "n", "l").data == b"you too"
+
+
+def test_time_is_checked_when_the_request_comes() -> None:
+    clock = Clock()
+    theirs = oap(clock=clock)
+    request = oap().request()
+    clock.now += 20_000_000_000
+    theirs.received(request, "n", "l")
+    clock.now += 1_000_000
+    with pytest.raises(Refused) as refused:
+        theirs.received(oap().request(), "n", "l")
+    assert refused.value.errno == EAUTH and "too old" in refused.value.text
+
+
+@pytest.mark.parametrize(
+    ("header", "number"),
+    [
+        (Header(b"k" * 16, NOW, kex=b"a key"), ECRYPT),
+        (Header(b"c" * 16, NOW, certificate=b"who", signature=b"me"), EAUTH),
+    ],
+)
+def test_what_this_version_cannot_do(header: Header, number: int) -> None:
+    with pytest.raises(Refused) as refused:
+        oap().received(encode_header(header), "n", "l")
+    assert refused.value.errno == number and "\n" not in refused.value.text
+
+
+def test_the_log_has_the_reason_but_no_flood_of_it(caplog: pytest.LogCaptureFixture) -> None:
+    one = oap()
+    with caplog.at_level(logging.WARNING, logger="test/oap"):
+        for _ in range(BURST + 5):
+            with pytest.raises(Refused):
+                one.received(b"garbage", "n", "ether")
+        assert len(caplog.records) == BURST
+        assert "refused a flow to" in caplog.records[0].getMessage()
+        with pytest.raises(Refused):
+            one.complete(one.request(), b"garbage", "n", "ether")
+        assert "is not good" in caplog.records[-1].getMessage()  # another culprit
