@@ -70,6 +70,14 @@ CDEF = """
     int dt_flow_read(struct dt *dt, uint32_t fd, struct dt_flow_counters *counters);
     uint64_t dt_keepalives(struct dt *dt);
 
+    /* broadcast */
+    #define BROADCAST_MOST ...
+    struct broadcast_counters { uint64_t received, keepalives, too_large, sent, dropped; };
+    struct broadcast *broadcast_create(struct relay *relay);
+    void broadcast_destroy(struct broadcast *broadcast);
+    int broadcast_add(struct broadcast *broadcast, uint32_t fd);
+    void broadcast_read(struct broadcast *broadcast, struct broadcast_counters *counters);
+
     /* congestion, for tests */
     struct congestion {
         uint32_t exponent;
@@ -110,6 +118,7 @@ INCLUDES = """
     #include "punt.h"
     #include "dt.h"
     #include "eth.h"
+    #include "broadcast.h"
 """
 
 # Loaded by path: at build time the package is not installed yet.
@@ -120,7 +129,8 @@ base = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(base)
 
 SOURCES = tuple(
-    f"ipcpd/dataplane/src/{name}.c" for name in ("port", "relay", "punt", "fib", "congestion", "dt", "eth")
+    f"ipcpd/dataplane/src/{name}.c"
+    for name in ("port", "relay", "punt", "fib", "congestion", "dt", "eth", "broadcast")
 )
 
 ffi = base.extension("ipcpd.dataplane._ipcp", cdef=CDEF, includes=INCLUDES, sources=SOURCES)

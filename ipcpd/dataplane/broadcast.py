@@ -1,0 +1,54 @@
+"""The packet transfer of a broadcast IPCP as its control plane sees it (`src/broadcast.h`; paper 2.13; wire-lower 4B)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ouroboros.errors import error
+
+from ._ipcp import ffi, lib
+from .relay import Relay
+
+MOST = int(lib.BROADCAST_MOST)
+"""Octets of the largest packet."""
+
+
+class BroadcastCounters(NamedTuple):
+    """Packets of all members."""
+
+    received: int
+    keepalives: int
+    """Of which empty: these go no further."""
+    too_large: int
+    """Of which dropped because of their length."""
+    sent: int
+    """Copies, over all members."""
+    dropped: int
+    """Copies that a member did not take."""
+
+
+class FanOut:
+    """What comes from one member goes to all others. Close it after the relay."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._broadcast = lib.broadcast_create(relay.handle)
+        if self._broadcast == ffi.NULL:
+            raise MemoryError("no memory for a broadcast layer")
+
+    def add(self, fd: int) -> None:
+        """This flow is a member, until it is removed from the relay or gets another role."""
+        result = lib.broadcast_add(self._broadcast, fd)
+        if result < 0:
+            raise error(-result, f"flow {fd} cannot be a member")
+
+    def counters(self) -> BroadcastCounters:
+        """What became of packets."""
+        read = ffi.new("struct broadcast_counters *")
+        lib.broadcast_read(self._broadcast, read)
+        return BroadcastCounters(read.received, read.keepalives, read.too_large, read.sent, read.dropped)
+
+    def close(self) -> None:
+        """Give the memory back. May be repeated."""
+        if self._broadcast != ffi.NULL:
+            lib.broadcast_destroy(self._broadcast)
+            self._broadcast = ffi.NULL
