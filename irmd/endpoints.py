@@ -203,7 +203,7 @@ class Endpoints:
         if not other.open:
             self._finish(flow)
             return
-        if orderly:
+        if orderly or other.process.ipcp is not None:  # an IPCP has to know that this flow does not come back
             memory.raise_event(1 - side, FlowEvent.DEALLOC)
         if side == 0 and flow.ipcp is not None:
             flow.confirming = True

@@ -14,15 +14,18 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ipcpd.unicast.wire.connmgr import Record
+from ipcpd.unicast.wire.connmgr import ENROLMENT, Record
 from ouroboros.flow_event import FlowEvent
 from ouroboros.qos import QoSSpec
 from ouroboros.rpc.messages_pb2 import QosSpec
 from ouroboros.wire import MalformedPacket
 
-from .handshake import Initiator, Responder, printable
+from .connection import Backoff, Connection, Counters
+from .handshake import Initiator, Responder
 from .ipcp import Ipcp, Refusal
 from .lower import Lower, LowerFlows
+
+__all__ = ["Backoff", "Connection", "ConnectionManager", "Counters"]
 
 log = logging.getLogger("ipcpd/connmgr")
 
@@ -34,50 +37,6 @@ GIVE_UP = 3600.0
 
 ATTEMPT_TIME = 20.0
 """Seconds that an attempt to connect again may take."""
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """Pauses between attempts to connect again, seconds: the first, doubled each time, up to the longest."""
-
-    first: float = 0.5
-    most: float = 30.0
-
-    def after(self, attempt: int) -> float:
-        """The pause before the attempt with this number, from 0 up."""
-        return min(self.first * 2.0 ** min(attempt, 32), self.most)
-
-
-@dataclass(slots=True, eq=False)
-class Connection:
-    """A connection of one of our components. `peer` is the name that it was made to, "" when the other side made it."""
-
-    lower: Lower
-    component: str
-    peer_address: int
-    initiator: bool
-    peer: str
-    record: Record
-    """What the other side said of itself."""
-    since: float = 0.0
-    """Monotonic time at which it was made, seconds."""
-    lost: bool = False
-
-
-@dataclass(slots=True)
-class Counters:
-    """What became of handshakes."""
-
-    accepted: int = 0
-    initiated: int = 0
-    refused: int = 0
-    """By us, or by the other side."""
-    silent: int = 0
-    """Flows on which nothing was said in time."""
-    malformed: int = 0
-    lost: int = 0
-    crowded: int = 0
-    """Flows that came while too many others had said nothing yet."""
 
 
 def _admit(_theirs: Record) -> str:
@@ -93,6 +52,7 @@ class _Component:
     record: Record
     on_connection: Callable[[Connection], None]
     on_lost: Callable[[Connection], None] | None
+    offer: Callable[[QosSpec], tuple[Record, QosSpec]]
     admit: Callable[[Record], str] = _admit
     answer: Callable[[Record, Record], Record] = _own
 
@@ -159,6 +119,7 @@ class ConnectionManager:
         on_connection: Callable[[Connection], None],
         *,
         on_lost: Callable[[Connection], None] | None = None,
+        offer: Callable[[QosSpec], tuple[Record, QosSpec]] | None = None,
         admit: Callable[[Record], str] = _admit,
         answer: Callable[[Record, Record], Record] = _own,
     ) -> None:
@@ -167,10 +128,12 @@ class ConnectionManager:
         on_connection  gets each connection when it is there; its flow has no listener and no role yet, and what comes
                        waits. It may raise Refusal: then the flow is released, and whoever connected gets the reason
         on_lost        is told instead of that of the manager
+        offer          what we say of ourselves, and the QoS of the flow, given the QoS that the user asked for
         admit          may refuse who connects, with a reason ("": welcome)
         answer         what is answered, from our record and theirs
         """
-        self._components[record.component] = _Component(record, on_connection, on_lost, admit, answer)
+        offer = offer or (lambda qos: (record, qos))
+        self._components[record.component] = _Component(record, on_connection, on_lost, offer, admit, answer)
 
     def serve(self) -> None:
         """Accept flows, from now on."""
@@ -310,7 +273,8 @@ class ConnectionManager:
 
     async def _fulfil(self, wanted: _Wanted, timeout: float) -> Connection:
         component = self._components[wanted.component]
-        made = await self.establish(wanted.dst, component.record, wanted.qos, timeout=timeout)
+        record, qos = component.offer(wanted.qos)
+        made = await self.establish(wanted.dst, record, qos, timeout=timeout)
         if not self._is_wanted(wanted):
             self._lowers.release(made.lower.fd)
             raise Refusal(errno.ECANCELED, f'"{wanted.dst}" was disconnected while it was being connected')
@@ -318,10 +282,9 @@ class ConnectionManager:
         if before is not None:
             self.drop(before)
         self._add(made)
-        wanted.connection, wanted.made = made, True
         if made.lost:
-            wanted.connection = None
-            raise Refusal(errno.ECONNABORTED, f'the connection to "{wanted.dst}" was lost at once')
+            raise Refusal(errno.ECONNABORTED, f'the connection to "{wanted.dst}" was given up at once')
+        wanted.connection, wanted.made = made, True
         return made
 
     # ------------------------------------------------------------ keeping connected
@@ -431,7 +394,8 @@ class ConnectionManager:
         self.connections[fd] = connection
         self._lowers.listen(fd, None)
         self._lowers.watch(fd, lambda event: self._happened(connection, event))
-        log.info(
+        log.log(
+            _level(connection),
             "%s is connected %s",
             connection.component,
             f"to {connection.peer}" if connection.initiator else f"from {_whom(connection)}",
@@ -485,7 +449,12 @@ class ConnectionManager:
         self.counters.lost += 1
         self._keep(connection)
         self.connections.pop(connection.lower.fd, None)
-        log.info("%s has lost %s", connection.component, connection.peer or _whom(connection))
+        log.log(
+            _level(connection),
+            "%s is not connected to %s any more",
+            connection.component,
+            connection.peer or _whom(connection),
+        )
         wanted = self._wanting(connection)
         if wanted is not None:
             wanted.connection = None
@@ -511,4 +480,9 @@ def _cube(qos: QosSpec) -> int:
 def _whom(connection: Connection) -> str:
     if connection.peer_address:
         return f"address {connection.peer_address:#010x}"
-    return printable(connection.record.protocol) or "a neighbour"
+    return "a neighbour"
+
+
+def _level(connection: Connection) -> int:
+    """Enrolments come and go, and say what became of them themselves."""
+    return logging.DEBUG if connection.component == ENROLMENT.component else logging.INFO

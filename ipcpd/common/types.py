@@ -15,6 +15,7 @@ TYPES: dict[str, tuple[str, str]] = {
     "local": ("ipcpd.local.local", "LocalIpcp"),
     "eth-dix": ("ipcpd.eth.eth", "EthDixIpcp"),
     "eth-llc": ("ipcpd.eth.eth", "EthLlcIpcp"),
+    "broadcast": ("ipcpd.broadcast.broadcast", "BroadcastIpcp"),
     "unicast": ("ipcpd.unicast.unicast", "UnicastIpcp"),
 }
 """Module and class by the word people use for the type."""

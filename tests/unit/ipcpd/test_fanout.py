@@ -94,7 +94,7 @@ def test_everybody_else_gets_everything(layer: Layer, uids: tuple[int, ...]) -> 
 def test_a_member_alone(layer: Layer) -> None:
     """Nobody hears it; nothing is kept for later."""
     a = layer.member()
-    for i in range(3000):
+    for _ in range(3000):
         while is_error(a.write(b"x"), EAGAIN):
             os.sched_yield()
     while layer.counters()["received"] < 3000:

@@ -10,6 +10,7 @@ import pytest
 
 from irmd.memory import Memory, Pool
 from ouroboros.dataplane._dataplane import lib as app_lib
+from ouroboros.flow_event import FlowEvent
 from tests.unit.dataplane.shm import (
     EFLOWDOWN,
     PKT,
@@ -295,3 +296,64 @@ def test_an_idle_relay_sleeps(memory: Memory, relay: Relay) -> None:
 def test_builds_agree() -> None:
     """The data plane that IPCPs have is that of everybody."""
     assert lib.LAYOUT_VERSION == app_lib.LAYOUT_VERSION
+
+
+class Plane:
+    """What the control plane gets of a relay."""
+
+    def __init__(self, relay: Relay) -> None:
+        self.punt = lib.punt_create(1 << 20)
+        for component in (2, 3):
+            assert lib.punt_quota(self.punt, component, 1 << 18) == 0
+        lib.relay_events(relay.relay, self.punt, 3)
+        self._buffer = ffi.new("char[]", 1 << 17)
+        self._numbers = ffi.new("uint32_t[2]")
+
+    def take(self) -> tuple[int, bytes]:
+        """The next (component, packet)."""
+        numbers = self._numbers
+        while (n := lib.punt_pop(self.punt, self._buffer, 1 << 17, numbers, numbers + 1)) < 0:
+            assert is_error(n, EAGAIN)
+            os.sched_yield()
+        return numbers[0], bytes(ffi.buffer(self._buffer, n))
+
+
+@pytest.fixture
+def plane(relay: Relay) -> Iterator[Plane]:
+    plane = Plane(relay)
+    yield plane
+    lib.relay_events(relay.relay, ffi.NULL, 0)
+    for fd in list(relay.flows):
+        if not is_error(lib.relay_remove(relay.relay, fd), 9):
+            relay.flows[fd].close_side(0)
+    lib.punt_destroy(plane.punt)
+
+
+def test_the_control_plane_takes_one_packet_and_leaves_the_rest(
+    memory: Memory, relay: Relay, plane: Plane
+) -> None:
+    """What is behind a connection record is for whatever the flow is used for then."""
+    (fd, a), (other, b) = relay.flow(Process(memory)), relay.flow(Process(memory))
+    assert lib.relay_punt(relay.relay, fd, plane.punt, 2, True) == 0
+    for data in (b"", b"record", b"", b"one", b"two"):
+        assert a.write(data) == len(data)
+    assert [plane.take(), plane.take()] == [(2, b""), (2, b"record")]
+    assert lib.relay_punt(relay.relay, fd, plane.punt, 2, True) == 0
+    assert [plane.take(), plane.take()] == [(2, b""), (2, b"one")]
+    assert lib.relay_pair(relay.relay, fd, other) == 0
+    assert read(b) == b"two"
+
+
+def test_events_come_after_what_was_written_before(memory: Memory, relay: Relay, plane: Plane) -> None:
+    """Somebody who says good-bye and leaves has said good-bye."""
+    for count in (1, 10, 500):
+        fd, a = relay.flow(Process(memory))
+        assert lib.relay_punt(relay.relay, fd, plane.punt, 2, False) == 0
+        relay.flows[fd].raise_event(0, FlowEvent.DOWN)
+        assert plane.take() == (3, b"\x02\0\0\0")
+        relay.flows[fd].raise_event(0, FlowEvent.UP)
+        assert plane.take() == (3, b"\x04\0\0\0")
+        assert a.writev([b"%d" % i for i in range(count)]) == count
+        relay.flows[fd].raise_event(0, FlowEvent.DEALLOC | FlowEvent.DOWN)
+        assert [plane.take() for _ in range(count)] == [(2, b"%d" % i) for i in range(count)]
+        assert plane.take() == (3, b"\x12\0\0\0")

@@ -1,0 +1,262 @@
+"""The broadcast IPCP: a stateless broadcast layer over the layers below (paper 2.13, 5.6.1; wire-lower 4B).
+
+Runs in the process of the IPCP, on its loop: joins, adjacencies, enrolment. Packets never come through here: the relay's thread
+copies what comes from one member to all others.
+
+A prototype as neighbour stands still when it gets a keep-alive on an adjacency that it accepted, so we ask the layer below for
+flows without. Between two of ours the side that connects offers keep-alives in its connection record, and the other grants
+them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import logging
+from dataclasses import asdict, replace
+from typing import ClassVar
+
+from ipcpd.common.connmgr import Connection, ConnectionManager
+from ipcpd.common.enrol import Enrolment, Wanted
+from ipcpd.common.ipcp import Ipcp, Refusal, Result, Row
+from ipcpd.common.lower import LowerFlows
+from ipcpd.dataplane import Punt, Relay
+from ipcpd.dataplane.broadcast import MOST, FanOut
+from ipcpd.unicast.wire.connmgr import BROADCAST, Record
+from ipcpd.unicast.wire.enrol import Configuration
+from ouroboros.errors import ENAME
+from ouroboros.ipcp_types import DirectoryHashAlgo, IpcpType
+from ouroboros.rpc.messages_pb2 import SHA3_256, Envelope, IpcpConfig, IpcpFlowJoin, QosSpec
+
+from .tree import Tree, Verdict
+
+log = logging.getLogger("ipcpd/broadcast")
+
+MPL_MS = 100
+"""Maximum packet lifetime of the layer, ms."""
+
+ENROL_TIME = 15.0
+CONNECT_TIME = 15.0
+"""Seconds until we say why it did not work; the IRMd waits for 20."""
+
+READOUTS = ("neighbours", "counters", "status")
+
+
+class BroadcastIpcp(Ipcp):
+    """A member of a broadcast layer. `fd` is a descriptor of this IPCP throughout."""
+
+    kind: ClassVar[str] = "broadcast"
+
+    def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(name, loop)
+        self._relay = Relay()
+        self._punt = Punt()
+        self._fan_out = FanOut(self._relay)
+        self._lowers = LowerFlows(self, self._relay, self._punt)
+        self._connections = ConnectionManager(self, self._lowers)
+        self._enrolment = Enrolment(self, self._lowers, self._connections)
+        self._tree = Tree()
+        self._adjacencies: dict[int, Connection] = {}
+        self._joined: set[int] = set()
+
+    # ------------------------------------------------------------ life
+
+    def attach(self, welcome: Envelope, fds: list[int]) -> None:
+        self._relay.attach(welcome.welcome, fds)
+        self._relay.start()
+        self._punt.run(self.loop)
+
+    def segments_gone(self, envelope: Envelope) -> None:
+        self._relay.gone(envelope.segment_gone)
+
+    def bootstrap(self, config: IpcpConfig, values: dict[str, str]) -> Result:
+        if values.get("hash", "SHA3_256") != "SHA3_256":
+            raise Refusal(errno.EINVAL, f"a broadcast layer has hash SHA3_256, not {values['hash']}")
+        self._become(config.layer)
+        return None
+
+    def enroll(self, dst: str, layer: str) -> Result:
+        return self._enroll(dst, layer)
+
+    async def _enroll(self, dst: str, layer: str) -> None:
+        wanted = Wanted(IpcpType.BROADCAST, layer, DirectoryHashAlgo.SHA3_256)
+        joining = await self._enrolment.join(dst, wanted, timeout=ENROL_TIME)
+        self._become(joining.configuration.layer)
+        joining.done()
+
+    def _become(self, layer: str) -> None:
+        """Let others come."""
+        self.layer, self.hash = layer, SHA3_256
+        configuration = Configuration(layer, IpcpType.BROADCAST)
+        self._enrolment.serve(lambda: configuration)
+        self._connections.component(
+            BROADCAST,
+            self._connected,
+            on_lost=self._lost,
+            offer=self._offer,
+            admit=self._tree.objection,
+            answer=self._grant,
+        )
+        self._connections.serve()
+
+    def close(self) -> None:
+        self._enrolment.close()
+        self._connections.close()
+        self._lowers.close()
+        self.loop.remove_reader(self._punt.fileno())
+        self._relay.close()
+        self._fan_out.close()
+        self._punt.close()
+
+    # ------------------------------------------------------------ applications
+
+    def query(self, digest: bytes) -> Result:
+        if digest != self._digest():
+            raise Refusal(errno.ENOENT, f"{digest.hex()[:8]} is not this broadcast layer")
+        return None
+
+    def flow_join(self, request: IpcpFlowJoin, fds: list[int]) -> Result:
+        fd = request.endpoint.fd
+        self._relay.add(request.endpoint, fds)  # first: the memory that came along comes only once
+        try:
+            if request.dst != self._digest():
+                raise Refusal(ENAME, f'a broadcast layer is joined by its name, which is "{self.layer}" here')
+            self._fan_out.add(fd)
+        except BaseException:
+            self._relay.remove(fd)
+            raise
+        self._joined.add(fd)
+        largest = request.endpoint.max_packet
+        self.allocated(fd, 0, mpl_ms=MPL_MS, max_packet=min(largest, MOST) if largest else MOST)
+        return None
+
+    def flow_dealloc(self, fd: int) -> Result:
+        if fd in self._joined:
+            self._joined.remove(fd)
+            self._relay.remove(fd)
+        return None
+
+    def _digest(self) -> bytes:
+        return hashlib.sha3_256(self.layer.encode()).digest()
+
+    # ------------------------------------------------------------ adjacencies
+
+    def connect(self, dst: str, component: str, qos: QosSpec) -> Result:
+        return self._connect(dst, component or BROADCAST.component, qos)
+
+    async def _connect(self, dst: str, component: str, qos: QosSpec) -> None:
+        if component != BROADCAST.component:
+            raise Refusal(
+                errno.ENOTSUP,
+                f'a broadcast IPCP has no component "{component}"; connect {BROADCAST.component} (dt)',
+            )
+        await self._connections.connect(dst, component, qos, timeout=CONNECT_TIME)
+
+    def disconnect(self, dst: str, component: str) -> Result:
+        self._connections.disconnect(dst, component or BROADCAST.component)
+        return None
+
+    def _offer(self, asked: QosSpec) -> tuple[Record, QosSpec]:
+        """What we say when we connect, and a QoS without keep-alives, and without what a raw adjacency cannot have."""
+        qos = QosSpec()
+        qos.CopyFrom(asked)
+        qos.timeout, qos.in_order, qos.ber = 0, 0, max(1, asked.ber)
+        return self._record(asked.timeout), qos
+
+    def _grant(self, _own: Record, theirs: Record) -> Record:
+        return self._record(theirs.timeout if theirs.member else 0)
+
+    def _record(self, timeout: int) -> Record:
+        return replace(BROADCAST, member=self._tree.member, tree=self._tree.id, timeout=timeout)
+
+    def _connected(self, connection: Connection) -> None:
+        """The connection manager has a new adjacency. Raises Refusal when it must not be."""
+        fd, theirs = connection.lower.fd, connection.record
+        verdict, old = self._tree.verdict(theirs, initiator=connection.initiator)
+        if verdict is Verdict.REFUSE:
+            raise Refusal(errno.EEXIST, "that IPCP is a neighbour already")
+        if verdict is Verdict.REPLACE:
+            self._connections.withdraw(self._adjacencies[old])
+        else:
+            reason = self._tree.objection(theirs)
+            if reason:
+                raise Refusal(errno.ELOOP, reason)
+        self._fan_out.add(fd)
+        self._adjacencies[fd] = connection
+        self._tree.add(fd, theirs, initiator=connection.initiator)
+        if theirs.timeout:
+            self._lowers.keep_alive(fd, theirs.timeout)
+
+    def _lost(self, connection: Connection) -> None:
+        fd = connection.lower.fd
+        if self._adjacencies.get(fd) is connection:
+            del self._adjacencies[fd]
+            self._tree.remove(fd)
+
+    # ------------------------------------------------------------ read-outs
+
+    def readout(self, what: str) -> list[Row]:
+        if what == "neighbours":
+            return self._neighbours()
+        if what == "counters":
+            return self._counters()
+        if what == "status":
+            return self._status()
+        raise Refusal(
+            errno.EINVAL, f'an IPCP of type broadcast has no read-out "{what}"; it has {", ".join(READOUTS)}'
+        )
+
+    def _neighbours(self) -> list[Row]:
+        rows = [self._neighbour(connection) for connection in self._adjacencies.values()]
+        for name, _component, attempts, trouble in self._connections.trying():
+            rows.append(_row(name=name, state="connecting", attempts=attempts, trouble=trouble))
+        return rows
+
+    def _neighbour(self, connection: Connection) -> Row:
+        lower, theirs = connection.lower, connection.record
+        stats = self._relay.stats(lower.fd)
+        return _row(
+            name=connection.peer or None,
+            member=f"{theirs.member:016x}" if theirs.member else None,
+            state="up" if lower.usable else "down" if lower.down else "silent",
+            fd=lower.fd,
+            timeout_ms=theirs.timeout or lower.qos.timeout,
+            max_packet=lower.max_packet,
+            since=round(self.loop.time() - connection.since, 3),
+            received=stats.packets,
+            sent=stats.sent,
+            dropped=stats.dropped,
+        )
+
+    def _counters(self) -> list[Row]:
+        components: dict[str, dict[str, object]] = {
+            "data transfer": self._fan_out.counters()._asdict(),
+            "connections": asdict(self._connections.counters),
+            "enrolment": asdict(self._enrolment.counters),
+            "lower flows": asdict(self._lowers.counters),
+        }
+        return [
+            {"component": component, "of": "", "counter": name, "value": value}
+            for component, values in components.items()
+            for name, value in values.items()
+        ]
+
+    def _status(self) -> list[Row]:
+        return [
+            {
+                "layer": self.layer,
+                "member": f"{self._tree.member:016x}",
+                "tree": f"{self._tree.id:016x}" if self._tree.id else None,
+                "max_packet": MOST,
+                "neighbours": len(self._adjacencies),
+                "unreachable": sum(not one.lower.usable for one in self._adjacencies.values()),
+                "joined": len(self._joined),
+            }
+        ]
+
+
+def _row(**known: object) -> Row:
+    keys = ("name", "member", "component", "state", "fd", "timeout_ms", "max_packet", "since")
+    row: Row = dict.fromkeys((*keys, "received", "sent", "dropped", "attempts", "trouble"))
+    return row | {"component": "dt"} | known

@@ -1,0 +1,94 @@
+"""Tree: what a member of a broadcast layer knows of its shape (paper 2.13).
+
+Runs in the broadcast IPCP, on its loop; no I/O. The layer adds no header to packets, so its adjacencies must not close a loop.
+Every member of ours has a random id, and a tree has the id of one of its members. Who connects tells both, in fields that
+a prototype does not look at. Two members with the same tree are joined already, and another adjacency is refused. A member
+that is alone has no tree, and gets that of its first neighbour; one that loses the neighbour from whom it has the id takes its
+own.
+
+That is all that can be known without asking around: when two trees are joined, or a tree loses the member whose id it has,
+those further away keep the old id until they connect anew; and nothing is known of prototypes.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from enum import Enum
+
+from ipcpd.unicast.wire.connmgr import Record
+
+
+class Verdict(Enum):
+    """What to do with a new adjacency to a neighbour with whom there is one already."""
+
+    FIRST = "there is none yet"
+    REPLACE = "it takes the place of the one that there is"
+    REFUSE = "the one that there is stays"
+
+
+@dataclass(slots=True)
+class Neighbour:
+    """An adjacency. `member` is the id of the neighbour, 0 for a prototype."""
+
+    member: int
+    initiator: bool
+    """Whether the adjacency is of our making."""
+
+
+@dataclass(slots=True)
+class Tree:
+    """The adjacencies of one member, by descriptor."""
+
+    member: int = field(default_factory=lambda: secrets.randbits(64) | 1)
+    id: int = 0
+    """0: alone."""
+    neighbours: dict[int, Neighbour] = field(default_factory=dict)
+    _uplink: int | None = None
+    """The adjacency over which the id came, which is not our own."""
+
+    def objection(self, theirs: Record) -> str:
+        """Why a neighbour that says this must not be connected; "" when it may."""
+        if not theirs.member:
+            return ""
+        if theirs.member == self.member:
+            return "that is this IPCP itself"
+        if self.id and theirs.tree == self.id:
+            return "it would close a loop: the layer joins the two already"
+        return ""
+
+    def verdict(self, theirs: Record, *, initiator: bool) -> tuple[Verdict, int]:
+        """What to do with a new adjacency of our (`initiator`) or their making, and the descriptor of the old one.
+
+        Of two that crossed both sides keep the one made by the smaller id; a neighbour that connects anew has lost the old.
+        """
+        for fd, neighbour in self.neighbours.items():
+            if not theirs.member or neighbour.member != theirs.member:
+                continue
+            if neighbour.initiator == initiator:
+                return (Verdict.REFUSE if initiator else Verdict.REPLACE), fd
+            ours_stays = self.member < theirs.member
+            return (Verdict.REPLACE if initiator == ours_stays else Verdict.REFUSE), fd
+        return Verdict.FIRST, -1
+
+    def add(self, fd: int, theirs: Record, *, initiator: bool) -> None:
+        """There is a new adjacency."""
+        first, second = (self.id, theirs.tree) if initiator else (theirs.tree, self.id)
+        responder = theirs.member if initiator else self.member
+        self.neighbours[fd] = Neighbour(theirs.member, initiator)
+        if not theirs.member:
+            self.id = self.id or self.member
+            return
+        joined = second or first or responder
+        if joined != self.id:
+            self.id = joined
+            self._uplink = None if joined == self.member else fd
+
+    def remove(self, fd: int) -> None:
+        """An adjacency is there no longer."""
+        if self.neighbours.pop(fd, None) is None:
+            return
+        if not self.neighbours:
+            self.id, self._uplink = 0, None
+        elif self._uplink == fd:
+            self.id, self._uplink = self.member, None
