@@ -26,7 +26,7 @@ help: ## show this list
 	@echo "VENV=path puts the virtual environment elsewhere (now $(VENV)); PYTHON=path chooses the interpreter;"
 	@echo "ARGS='...' goes to pytest and to the benchmark, e.g.  make test ARGS='tests/unit -x'"
 
-demo: $(VENV)/.built ## start a system, and show programs talking over flows (no root needed)
+demo: $(VENV)/.built $(VENV)/.extra-lab ## start a system, and show programs talking over flows (no root needed)
 	@$(PYTHON_OF_VENV) demo/demo.py $(ARGS)
 
 test: $(VENV)/.built $(VENV)/.extra-dev $(VENV)/.extra-bench ## run all tests
@@ -35,7 +35,7 @@ test: $(VENV)/.built $(VENV)/.extra-dev $(VENV)/.extra-bench ## run all tests
 fuzz: $(VENV)/.built $(VENV)/.extra-dev ## the fuzz tests, with a hundred times as many examples
 	@$(PYTHON_OF_VENV) -m pytest tests/fuzz tests/unit/wire tests/unit/tools/test_ocap.py --hypothesis-profile=long $(ARGS)
 
-bench: $(VENV)/.built $(VENV)/.extra-bench ## measure, against what one would use instead (ARGS='--json --quick')
+bench: $(VENV)/.built $(VENV)/.extra-bench $(VENV)/.extra-lab ## measure, against what one would use instead (ARGS='--json --quick')
 	@$(PYTHON_OF_VENV) -m tests.bench $(ARGS)
 
 lint: $(VENV)/.built $(VENV)/.extra-dev ## check format, style, types and C warnings; change nothing

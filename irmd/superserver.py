@@ -175,8 +175,9 @@ class SuperServer:
         group: int | None = None
         groups: list[int] | None = None
         home = os.path.expanduser("~")
-        if os.geteuid() == 0:
-            # As whoever bound it: a program bound by a member of the group must not run as root.
+        if os.geteuid() == 0 and (binding.uid, binding.gid) != (0, os.getegid()):
+            # As whoever bound it: a program bound by a member of the group must not run as root. Root itself stays as it
+            # is, because in a user namespace there is nobody else, and not even root may choose its groups.
             user, group, groups = binding.uid, binding.gid, []
             try:
                 entry = pwd.getpwuid(binding.uid)

@@ -1,0 +1,326 @@
+"""Wire: makes the links of a lab, and cuts and heals them. The only module that needs pyroute2.
+
+Run by the holder of the lab, which is in the right user namespace and has a descriptor of each network namespace. A
+cut is done at both ends and is of one of two kinds:
+
+carrier   the device of the first end is set down: that end sees its device go, the other one loses its carrier.
+silent    packets vanish, and neither end can see it. What leaves a device is dropped by a queue that swallows everything
+          (`blackhole`, or `netem` where there is none), because some kernels have no filter; what arrives is dropped by a
+          filter that needs no privileges outside of the lab (classic BPF), because a sender may go past the queue. One
+          of the two is enough, and on a loopback link, where the others' packets pass too, only the filter can do it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import os
+import socket
+import struct
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from . import namespaces
+from .description import Description, LinkKind, LinkSpec
+
+_ROOT = 0xFFFFFFFF
+_INGRESS, _EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
+_PREFERENCE = 100  # of the first loopback link's filter
+
+
+class WireError(OSError):
+    """A link could not be made, cut or healed; the text names the link, the reason and what is missing."""
+
+
+class Wires:
+    """The links of one lab. `network` has a descriptor of a network namespace for each system."""
+
+    def __init__(self, description: Description, network: Mapping[str, int], home: int) -> None:
+        self.links = {link.name: link for link in description.links}
+        self.network = network
+        self.home = home
+        self.cuts: dict[str, str] = {}
+        """What is cut now, and how: "carrier" or "silent"."""
+
+    @contextlib.contextmanager
+    def inside(self, system: str) -> Iterator[Any]:
+        """Netlink in the network namespace of a system."""
+        namespaces.setns(self.network[system], namespaces.NEWNET)
+        try:
+            with IPRoute() as netlink:
+                yield netlink
+        finally:
+            namespaces.setns(self.home, namespaces.NEWNET)
+
+    # ---------------------------------------------------------------- making
+
+    def start_loopback(self, system: str) -> None:
+        """Bring up the loopback device of a system."""
+        with self.inside(system) as netlink:
+            netlink.link("set", index=_index(netlink, "lo"), state="up")
+
+    def make(self, name: str) -> None:
+        """Make one link, up and with its addresses. Raises WireError."""
+        link = self.links[name]
+        try:
+            if link.kind is LinkKind.VETH:
+                self._make_veth(link)
+            for end in (0, 1):
+                self._set_up(link, end)
+        except NetlinkError as error:
+            raise WireError(error.code, f"link {name}: {_reason(error)}") from None
+
+    def _make_veth(self, link: LinkSpec) -> None:
+        one, other = link.ends
+        mtu = {} if link.mtu is None else {"mtu": link.mtu}
+        peer = {"ifname": other.device, "net_ns_fd": self.network[other.system], **mtu}
+        with self.inside(one.system) as netlink:
+            try:
+                netlink.link("add", ifname=one.device, kind="veth", peer=peer, **mtu)
+            except NetlinkError as error:
+                if error.code == errno.EOPNOTSUPP:
+                    raise WireError(
+                        error.code,
+                        f"link {link.name}: this kernel has no veth devices (`modprobe veth`, CONFIG_VETH)",
+                    ) from None
+                raise
+        if link.vlan is not None:
+            for index, end in enumerate(link.ends):
+                with self.inside(end.system) as netlink:
+                    self._make_vlan(netlink, link, link.vlan, end.device, link.interface(index))
+
+    def _make_vlan(self, netlink: Any, link: LinkSpec, vlan: int, device: str, interface: str) -> None:
+        try:
+            netlink.link("add", ifname=interface, kind="vlan", link=_index(netlink, device), vlan_id=vlan)
+        except NetlinkError as error:
+            if error.code != errno.EOPNOTSUPP:
+                raise
+            raise WireError(
+                error.code,
+                f"link {link.name}: this kernel has no VLAN devices (`modprobe 8021q`, CONFIG_VLAN_8021Q)",
+            ) from None
+
+    def _set_up(self, link: LinkSpec, end: int) -> None:
+        """Bring up the devices of one end, and give them the addresses that they lack."""
+        with self.inside(link.ends[end].system) as netlink:
+            for device in dict.fromkeys((link.ends[end].device, link.interface(end))):
+                netlink.link("set", index=_index(netlink, device), state="up")
+            if link.addresses and not _is_loopback(link, end):
+                address = link.addresses[end]
+                prefix = address.network.prefixlen
+                if link.kind is LinkKind.LOOPBACK:
+                    prefix = address.max_prefixlen
+                # Without nodad an IPv6 address would be unusable for a second.
+                flags = {"flags": 0x02} if address.version == 6 else {}
+                netlink.addr(
+                    "replace",
+                    index=_index(netlink, link.interface(end)),
+                    address=str(address.ip),
+                    prefixlen=prefix,
+                    **flags,
+                )
+
+    # ---------------------------------------------------------------- cutting
+
+    def cut(self, name: str, *, silent: bool) -> str:
+        """Cut a link, in the other way if it is cut already; says how that was done. Raises WireError."""
+        link = self.links[name]
+        self.heal(name)
+        try:
+            means = self._cut_silently(link) if silent else self._take_carrier(link)
+        except BaseException:
+            self._mend(link)
+            raise
+        self.cuts[name] = "silent" if silent else "carrier"
+        return means
+
+    def heal(self, name: str) -> None:
+        """Undo a cut; nothing happens to a link that is whole."""
+        if self.cuts.pop(name, None) is not None:
+            self._mend(self.links[name])
+
+    def _take_carrier(self, link: LinkSpec) -> str:
+        if link.kind is LinkKind.LOOPBACK:
+            raise WireError(
+                errno.EOPNOTSUPP,
+                f"link {link.name} is the loopback device, which has no carrier; cut it with --silent",
+            )
+        with self.inside(link.ends[0].system) as netlink:
+            netlink.link("set", index=_index(netlink, link.ends[0].device), state="down")
+        return f"{link.ends[0]} is down, {link.ends[1]} has no carrier"
+
+    def _cut_silently(self, link: LinkSpec) -> str:
+        if link.kind is LinkKind.LOOPBACK:
+            return self._filter_loopback(link)
+        means: list[set[str]] = []
+        for end in link.ends:
+            with self.inside(end.system) as netlink:
+                index = _index(netlink, end.device)
+                means.append({*_drop_leaving(netlink, index), *_drop_arriving(netlink, index)})
+        both = means[0] & means[1]
+        if not both:
+            raise WireError(
+                errno.EOPNOTSUPP,
+                f"link {link.name}: this kernel has no means to drop packets: neither the queues blackhole and netem "
+                "(CONFIG_NET_SCHED, CONFIG_NET_SCH_NETEM) nor the filter (CONFIG_NET_SCH_INGRESS and CONFIG_NET_CLS_BPF); "
+                "it can be cut by its carrier only",
+            )
+        return f"packets are dropped by {' and '.join(sorted(both))}"
+
+    def _filter_loopback(self, link: LinkSpec) -> str:
+        with self.inside(link.ends[0].system) as netlink:
+            index = _index(netlink, "lo")
+            try:
+                with _ignoring(errno.EEXIST):
+                    netlink.tc("add", "clsact", index=index)
+                add_filter(
+                    index, _EGRESS, self._preference(link), between(*(str(one.ip) for one in link.addresses))
+                )
+            except OSError as error:
+                raise _no_filter(link, error) from None
+            except NetlinkError as error:
+                raise _no_filter(link, error) from None
+        return "packets between the two addresses are dropped by a filter"
+
+    def _preference(self, link: LinkSpec) -> int:
+        return _PREFERENCE + list(self.links).index(link.name)
+
+    def _mend(self, link: LinkSpec) -> None:
+        ends = link.ends if link.kind is LinkKind.VETH else link.ends[:1]
+        for end in ends:
+            with self.inside(end.system) as netlink:
+                index = _index(netlink, end.device)
+                if link.kind is LinkKind.LOOPBACK:
+                    with _ignoring(errno.ENOENT, errno.EINVAL):
+                        netlink.tc(
+                            "del-filter", "bpf", index=index, parent=_EGRESS, prio=self._preference(link)
+                        )
+                    continue
+                with _ignoring(errno.ENOENT, errno.EINVAL):
+                    netlink.tc("del", index=index, parent=_ROOT)
+                with _ignoring(errno.ENOENT, errno.EINVAL):
+                    netlink.tc("del", "clsact", index=index)
+        if link.kind is LinkKind.VETH:
+            for number in (0, 1):
+                self._set_up(link, number)
+
+
+def _drop_leaving(netlink: Any, index: int) -> Iterator[str]:
+    """A queue that takes packets and forgets them; its sender sees nothing but success."""
+    for kind, options in (("blackhole", {}), ("netem", {"loss": 100})):
+        try:
+            netlink.tc("add", kind, index=index, parent=_ROOT, **options)
+        except NetlinkError:
+            continue
+        yield f"a queue ({kind})"
+        return
+
+
+def _drop_arriving(netlink: Any, index: int) -> Iterator[str]:
+    with contextlib.suppress(NetlinkError, OSError):
+        netlink.tc("add", "clsact", index=index)
+        add_filter(index, _INGRESS, _PREFERENCE, everything())
+        yield "a filter"
+
+
+def _is_loopback(link: LinkSpec, end: int) -> bool:
+    """Whether this address is there without anybody giving it to the device."""
+    address = link.addresses[end].ip
+    return link.kind is LinkKind.LOOPBACK and address.is_loopback
+
+
+def _index(netlink: Any, device: str) -> int:
+    found = netlink.link_lookup(ifname=device)
+    if not found:
+        raise WireError(errno.ENODEV, f"the device {device} is gone")
+    return int(found[0])
+
+
+@contextlib.contextmanager
+def _ignoring(*numbers: int) -> Iterator[None]:
+    try:
+        yield
+    except NetlinkError as error:
+        if error.code not in numbers:
+            raise
+
+
+def _reason(error: NetlinkError) -> str:
+    return os.strerror(error.code) if error.code else str(error)
+
+
+def _no_filter(link: LinkSpec, error: OSError | NetlinkError) -> WireError:
+    return WireError(
+        errno.EOPNOTSUPP,
+        f"link {link.name}: this kernel cannot filter packets on the loopback device "
+        f"(CONFIG_NET_SCH_INGRESS and CONFIG_NET_CLS_BPF): {error}",
+    )
+
+
+# ---------------------------------------------------------------- the filter
+#
+# A program of classic BPF that decides by itself ("direct action"): 2 drops, -1 leaves it to the next. pyroute2 knows
+# only filters by descriptor, for which one needs privileges outside of a user namespace: so the message is made here.
+
+Program = list[tuple[int, int, int, int]]
+_LOAD_WORD, _LOAD_HALF, _JUMP_EQUAL, _RETURN = 0x20, 0x28, 0x15, 0x06
+_DROP, _NEXT = 2, 0xFFFFFFFF
+
+
+def everything() -> Program:
+    """Drops all packets."""
+    return [(_RETURN, 0, 0, _DROP)]
+
+
+def between(one: str, other: str) -> Program:
+    """Drops IP packets from one of two addresses to the other, in both directions."""
+    addresses = [ipaddress.ip_address(text) for text in (one, other)]
+    version6 = addresses[0].version == 6
+    ethertype, source = (0x86DD, 14 + 8) if version6 else (0x0800, 14 + 12)
+    words = [struct.unpack(f">{len(address.packed) // 4}I", address.packed) for address in addresses]
+    program: Program = [(_LOAD_HALF, 0, 0, 12), (_JUMP_EQUAL, 0, 1, ethertype)]
+    # Each direction is a chain of comparisons; one that fails jumps behind the chain, two at a time at most 8 words.
+    tests: list[Program] = []
+    for first, second in ((words[0], words[1]), (words[1], words[0])):
+        compared = [*first, *second]
+        chain: Program = []
+        for number, word in enumerate(compared):
+            left = 2 * (len(compared) - number - 1) + 1  # to behind the chain, over its return
+            chain += [(_LOAD_WORD, 0, 0, source + 4 * number), (_JUMP_EQUAL, 0, left, word)]
+        tests.append([*chain, (_RETURN, 0, 0, _DROP)])
+    size = sum(len(chain) for chain in tests)
+    program[1] = (_JUMP_EQUAL, 0, size, ethertype)
+    return [*program, *tests[0], *tests[1], (_RETURN, 0, 0, _NEXT)]
+
+
+def add_filter(index: int, parent: int, preference: int, program: Program) -> None:
+    """Attach a program to the ingress or egress side of a device in this network namespace. Raises OSError."""
+    operations = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+    options = b"".join(
+        (
+            _attribute(4, struct.pack("=H", len(program))),  # TCA_BPF_OPS_LEN
+            _attribute(5, operations),  # TCA_BPF_OPS
+            _attribute(8, struct.pack("=I", 1)),  # TCA_BPF_FLAGS: direct action
+        )
+    )
+    info = preference << 16 | socket.htons(0x0003)  # ETH_P_ALL
+    body = struct.pack("=BxxxiIII", socket.AF_UNSPEC, index, 0, parent, info)
+    body += _attribute(1, b"bpf\0") + _attribute(2, options)  # TCA_KIND, TCA_OPTIONS
+    # RTM_NEWTFILTER; request, acknowledge, create, exclusive
+    request = struct.pack("=IHHII", 16 + len(body), 44, 0x01 | 0x04 | 0x400 | 0x200, 1, 0) + body
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
+        netlink.bind((0, 0))
+        netlink.send(request)
+        reply = netlink.recv(65536)
+    (number,) = struct.unpack_from("=i", reply, 16)
+    if number != 0:
+        raise OSError(-number, os.strerror(-number))
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    padding = -len(value) % 4
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(padding)
