@@ -33,7 +33,7 @@ test: $(VENV)/.built $(VENV)/.extra-dev $(VENV)/.extra-bench ## run all tests
 	@$(PYTHON_OF_VENV) -m pytest $(ARGS)
 
 fuzz: $(VENV)/.built $(VENV)/.extra-dev ## the fuzz tests, with a hundred times as many examples
-	@$(PYTHON_OF_VENV) -m pytest tests/fuzz tests/unit/wire tests/unit/tools/test_ocap.py --hypothesis-profile=long $(ARGS)
+	@$(PYTHON_OF_VENV) -m pytest tests/fuzz tests/unit/wire tests/unit/ipcpd/unicast tests/unit/tools/test_ocap.py --hypothesis-profile=long $(ARGS)
 
 bench: $(VENV)/.built $(VENV)/.extra-bench $(VENV)/.extra-lab ## measure, against what one would use instead (ARGS='--json --quick')
 	@$(PYTHON_OF_VENV) -m tests.bench $(ARGS)

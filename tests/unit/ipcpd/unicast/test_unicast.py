@@ -1,0 +1,600 @@
+"""The unicast IPCP as a whole, in a network of Python: life, directory, flows, neighbours, and octets of strangers."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from ipcpd.unicast.wire import dht as dht_wire
+from ipcpd.unicast.wire import fa as fa_wire
+from ipcpd.unicast.wire import link_state as ls_wire
+from ipcpd.unicast.wire.dht import Contact, FindValue, Store
+from ipcpd.unicast.wire.fa import FlowReply, FlowRequest, FlowUpdate
+from ouroboros.errors import EIPCPSTATE, ENAME, ENOTALLOC
+from ouroboros.flow_event import FlowEvent
+from ouroboros.ipcp_config import LinkStatePolicy
+from ouroboros.qos import QOS_DATA, QOS_VIDEO, QOS_VOICE, QoSSpec
+from ouroboros.rpc.messages_pb2 import SHA3_512, Envelope
+from tests.unit.ipcpd.unicast.network import DT, MGMT, App, Network, Node, make_network
+
+NAME, OTHER = bytes(range(32)), bytes(32)
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    with make_network() as made:
+        yield made
+
+
+def outcome(app: App) -> tuple[int, str]:
+    assert app.outcome is not None
+    body = app.outcome.ipcp_flow_alloc_reply
+    return body.response, body.text
+
+
+def talk(network: Network, client: App, server: App) -> None:
+    """Packets pass in both directions."""
+    before = len(client.heard), len(server.heard)
+    client.write(b"ping")
+    network.settle()
+    server.write(b"pong")
+    network.settle()
+    assert (client.heard[before[0] :], server.heard[before[1] :]) == ([b"pong"], [b"ping"])
+
+
+def serving(node: Node, key: bytes = NAME) -> list[App]:
+    """Register a name that accepts everybody; the flows that came."""
+    flows: list[App] = []
+
+    def serve(app: App) -> int:
+        flows.append(app)
+        return 0
+
+    node.register(key, serve)
+    return flows
+
+
+# ---------------------------------------------------------------- life
+
+
+def test_nothing_goes_before_it_is_a_member(network: Network) -> None:
+    node = network.node("a")
+    for body in (
+        {"ipcp_reg": {"hash": NAME}},
+        {"ipcp_flow_alloc": {"dst": NAME}},
+        {"ipcp_connect": {"dst": "b", "component": DT}},
+        {"readout": {"what": "status"}},
+    ):
+        assert node.ask(**body).error == EIPCPSTATE
+    node.request(ipcp_flow_dealloc={"fd": 64})
+
+
+def test_bootstrap_takes_every_option(network: Network) -> None:
+    node = network.bootstrap(
+        "a",
+        hash="SHA3_512",
+        ttl="9",
+        routing="lfa",
+        congestion="none",
+        dht_alpha="2",
+        dht_k="5",
+        dht_t_expire="600",
+        dht_t_refresh="10",
+        dht_t_replicate="20",
+        ls_t_recalc="1",
+        ls_t_update="2",
+        ls_t_timeo="8",
+        max_packet="1200",
+    )
+    member = node.member
+    assert node.ipcp.hash == SHA3_512 and member.config.key_length == 64
+    assert (node.dt.max_ttl, node.dt.policy) == (9, False)
+    assert member.link_state.config.pol is LinkStatePolicy.LFA
+    ls, dht = member.config.link_state, member.config.dht
+    assert (ls.t_recalc, ls.t_update, ls.t_timeo) == (1, 2, 8)
+    assert (dht.alpha, dht.k, dht.t_expire, dht.t_refresh, dht.t_replicate) == (2, 5, 600, 10, 20)
+    assert member.max_packet == 1200
+
+
+def test_a_newcomer_gets_the_whole_configuration(network: Network) -> None:
+    a = network.bootstrap(
+        "a", hash="SHA3_512", ttl="9", routing="ecmp", congestion="none", dht_k="5", ls_t_timeo="33"
+    )
+    b = network.enroll("b", "a")
+    assert b.ipcp.layer == "unicast" and b.ipcp.hash == SHA3_512
+    ours, theirs = a.member.config, b.member.config
+    assert theirs.peer == a.member.address and not ours.peer
+    assert (theirs.unicast.link_state, theirs.unicast.max_ttl) == (ours.unicast.link_state, 9)
+    assert theirs.dht == ours.dht and theirs.unicast.cong_avoid is ours.unicast.cong_avoid
+    c = network.enroll("c", "b")  # and hands it on
+    assert c.member.config.peer == b.member.address and c.member.config.link_state == ours.link_state
+    assert len({node.member.address for node in (a, b, c)}) == 3
+    assert not a.member.adjacencies.connections  # an enrolment makes no adjacency
+
+
+def test_enrolment_into_the_wrong_layer_leaves_nothing(network: Network) -> None:
+    network.bootstrap("a")
+    node = network.node("b")
+    answer = node.ask(ipcp_enroll={"dst": "a", "layer": "another"})
+    assert answer.error == errno.EINVAL and "another" in answer.text
+    network.settle()
+    assert not network.open and node.ipcp._member is None
+    node.ok(ipcp_enroll={"dst": "a", "layer": "unicast"})  # and it can still join another
+
+
+def test_an_address_that_is_taken_is_drawn_again(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = network.line(2)
+    network.settle()
+    drawn = iter([a.member.address, b.member.address, 77])
+    monkeypatch.setattr("ipcpd.unicast.unicast.draw", lambda: next(drawn))
+    assert network.enroll("c", "a").member.address == 77
+
+
+def test_the_end_answers_everybody(network: Network) -> None:
+    a, b = network.line(2)
+    network.settle()
+    a.dt.refuse = {b.member.address}
+    number = a.request(ipcp_query={"hash": NAME})
+    network.pass_time(0)
+    a.ipcp.stop()
+    network.pass_time(0.01)
+    assert a.session.answers[number].error
+    assert a.dt.closed and a.punt.closed
+    a.ipcp.stop()  # once more does nothing
+
+
+# ---------------------------------------------------------------- names and flows
+
+
+def test_a_flow_through_the_layer(network: Network) -> None:
+    a, b, c = network.line(3)
+    flows = serving(c)
+    client = network.allocate(a, NAME)
+    assert outcome(client) == (0, "")
+    body = client.outcome.ipcp_flow_alloc_reply  # type: ignore[union-attr]
+    assert (body.mpl_ms, body.max_packet, body.data) == (100, 1400 - 15, b"answer")
+    talk(network, client, flows[0])
+    assert b.dt.counts["forwarded"] >= 2
+    a.deallocate(client)
+    c.deallocate(flows[0])
+    assert not len(a.member.fa) and not len(c.member.fa)
+    assert set(a.relay.ends) == set(a.member.adjacencies.connections)
+
+
+def test_data_that_overtakes_the_reply_is_delivered(network: Network) -> None:
+    """The acceptor writes at once: its packet is right behind the reply, which Python still has to handle."""
+    a, b = network.line(2)
+
+    def serve(app: App) -> int:
+        network.loop.call_later(0.001, app.write, b"welcome")
+        return 0
+
+    b.register(NAME, serve)
+    client = network.allocate(a, NAME)
+    network.settle()
+    assert client.heard == [b"welcome"]
+
+
+def test_the_irmd_is_told_what_arrived(network: Network) -> None:
+    a, b = network.line(2)
+    seen: list[Envelope] = []
+    serving(b)
+    announced = b.announced
+    b.announced = lambda envelope, reply: (seen.append(envelope), announced(envelope, reply))[1]  # type: ignore[method-assign]
+    network.allocate(a, NAME, QOS_VOICE)
+    body = seen[0].ipcp_flow_req
+    assert (body.hash, body.mpl_ms, body.max_packet, body.data) == (NAME, 100, 1385, b"request")
+    assert QoSSpec.from_proto(body.qos) == QOS_VOICE
+    (upper,) = b.dt.uppers.values()
+    assert upper.cube == 2
+
+
+@pytest.mark.parametrize("where", ["here", "there"])
+def test_a_name_that_nobody_accepts_for_is_refused_at_once(network: Network, where: str) -> None:
+    a, b = network.line(2)
+    (a if where == "here" else b).register(NAME, None)
+    started = network.loop.time()
+    client = network.allocate(a, NAME)
+    assert outcome(client)[0] == ENAME and client.gone
+    assert network.loop.time() - started < 1  # of the clock that passes when nothing happens
+    assert not len(a.member.fa) and not b.member.fa.waiting
+
+
+def test_an_unknown_name(network: Network) -> None:
+    a, _ = network.line(2)
+    assert a.ask(ipcp_query={"hash": NAME}).error == errno.ENOENT
+    assert outcome(network.allocate(a, NAME))[0] == ENAME
+
+
+def test_a_query_finds_what_is_registered_anywhere(network: Network) -> None:
+    a, _, c = network.line(3)
+    serving(c)
+    for node in (a, c):
+        node.ok(ipcp_query={"hash": NAME})
+    c.ok(ipcp_unreg={"hash": NAME})
+    assert c.ask(ipcp_unreg={"hash": NAME}).error == errno.ENOENT
+    network.settle()
+    network.settle()
+    for node in (a, c):
+        assert node.ask(ipcp_query={"hash": NAME}).error == errno.ENOENT
+
+
+def test_what_a_query_found_is_not_looked_up_again_for_the_flow(network: Network) -> None:
+    a, b = network.line(2)
+    serving(b)
+    a.ok(ipcp_query={"hash": NAME})
+    before = a.member.directory.dht.counters.lookups
+    assert outcome(network.allocate(a, NAME))[0] == 0
+    assert a.member.directory.dht.counters.lookups == before
+
+
+def test_a_name_that_was_taken_back_is_refused_by_who_had_it(network: Network) -> None:
+    """The directory may still say that it is there."""
+    a, b = network.line(2)
+    flows = serving(b)
+    a.ok(ipcp_query={"hash": NAME})
+    b.ok(ipcp_unreg={"hash": NAME})
+    assert outcome(network.allocate(a, NAME))[0] == ENAME and not flows
+
+
+def test_a_flow_between_two_processes_of_one_member(network: Network) -> None:
+    a = network.bootstrap("a")
+    flows = serving(a)
+    client = network.allocate(a, NAME)
+    assert outcome(client)[0] == 0
+    talk(network, client, flows[0])
+    a.deallocate(client)
+    network.pass_time(0.01)
+    assert flows[0].gone and not a.relay.ends
+
+
+def test_anycast_tries_the_nearest_and_then_the_next(network: Network) -> None:
+    a, b, c = network.line(3)
+    near, far = serving(b), serving(c)
+    network.settle()
+    assert outcome(network.allocate(a, NAME))[0] == 0 and (len(near), len(far)) == (1, 0)
+    b.servers[NAME] = None  # nobody accepts there any more
+    network.pass_time(2)
+    assert outcome(network.allocate(a, NAME))[0] == 0 and (len(near), len(far)) == (1, 1)
+
+
+def test_who_gives_up_leaves_nothing(network: Network) -> None:
+    a, b = network.line(2)
+    late: list[App] = []
+
+    def slow(app: App) -> int:
+        late.append(app)
+        return -1  # does not answer yet
+
+    b.register(NAME, slow)
+    client = network.request(a, NAME)
+    network.settle()
+    assert len(late) == 1 and client.outcome is None
+    a.deallocate(client)
+    assert not len(a.member.fa)
+    b.ok(ipcp_flow_alloc_resp={"fd": late[0].fd, "data": b""})
+    network.settle()
+    assert a.member.fa.counters.unknown == 1  # the reply came too late
+    b.deallocate(late[0])
+    assert not len(b.member.fa)
+
+
+def test_both_sides_of_a_request_that_is_never_answered_are_cleaned_up(network: Network) -> None:
+    a, b = network.line(2)
+    late: list[App] = []
+    b.register(NAME, lambda app: late.append(app) or -1)  # type: ignore[func-returns-value]
+    client = network.allocate(a, NAME)
+    assert outcome(client)[0] == errno.ETIMEDOUT
+    network.pass_time(2)
+    assert late[0].gone and not len(a.member.fa) and not len(b.member.fa) and not b.member.fa.waiting
+    answer = b.ask(ipcp_flow_alloc_resp={"fd": late[0].fd, "data": b""})
+    assert answer.error == ENOTALLOC
+
+
+def test_a_server_that_ends_before_it_answers(network: Network) -> None:
+    a, b = network.line(2)
+    late: list[App] = []
+    b.register(NAME, lambda app: late.append(app) or -1)  # type: ignore[func-returns-value]
+    client = network.request(a, NAME)
+    network.settle()
+    b.deallocate(late[0])
+    network.settle()
+    assert outcome(client)[0] == errno.ECONNREFUSED
+
+
+def test_requests_that_do_not_fit_are_refused(network: Network) -> None:
+    a = network.bootstrap("a")
+    for key, data, number in ((NAME[:31], b"", errno.EINVAL), (NAME, bytes(1956), errno.EMSGSIZE)):
+        app = a.app()
+        answer = a.ask(ipcp_flow_alloc={"endpoint": {"fd": app.fd}, "dst": key, "data": data})
+        assert answer.error == number and not a.relay.ends
+        a._gone(app)
+    assert a.ask(ipcp_reg={"hash": b"short"}).error == errno.EINVAL
+    assert a.ask(ipcp_query={"hash": b"short"}).error == errno.EINVAL
+
+
+def test_an_end_that_cannot_be_used_fails_that_flow_only(network: Network) -> None:
+    a, b = network.line(2)
+    flows = serving(b)
+    b.relay.refuse = OSError(errno.ENOMEM, "no memory")
+    assert outcome(network.allocate(a, NAME))[0] == errno.ENOMEM
+    b.relay.refuse = None
+    assert outcome(network.allocate(a, NAME))[0] == 0
+    assert len(flows) == 2
+
+
+# ---------------------------------------------------------------- congestion
+
+
+def test_updates_reach_the_sender(network: Network) -> None:
+    a, b = network.line(2)
+    flows = serving(b)
+    client = network.allocate(a, NAME)
+    b.dt.mark(flows[0].fd, 35)
+    network.settle()
+    assert a.dt.uppers[client.fd].levels == [35]
+    b.deallocate(flows[0])
+    b.dt.mark(flows[0].fd, 40)  # no update for a flow that is gone
+    b.punt.push(4, flows[0].fd, b"odd")
+    network.settle()
+    assert a.dt.uppers[client.fd].levels == [35] and b.member.congestion_malformed == 1
+
+
+# ---------------------------------------------------------------- neighbours
+
+
+def test_connections_carry_what_they_are_for(network: Network) -> None:
+    _, b = network.line(2)
+    kinds = {c.component: QoSSpec.from_proto(c.lower.qos) for c in b.member.adjacencies.connections.values()}
+    assert set(kinds) == {MGMT, DT}
+
+
+@pytest.mark.parametrize("qos", [QOS_VOICE, QOS_VIDEO, QOS_DATA])
+def test_data_transfer_is_never_in_order_and_management_always_raw(network: Network, qos: QoSSpec) -> None:
+    network.bootstrap("a")
+    b = network.enroll("b", "a")
+    network.connect(b, "a", qos=qos.replace(timeout=700))
+    for connection in b.member.adjacencies.connections.values():
+        asked = QoSSpec.from_proto(connection.lower.qos)
+        assert (asked.in_order, asked.timeout) == (0, 700) and asked.ber
+        assert asked.cube == (qos.cube if connection.component == DT else 0)
+
+
+def test_a_neighbour_with_our_address_is_not_taken(network: Network) -> None:
+    a = network.bootstrap("a")
+    b = network.enroll("b", "a")
+    b.member.link_state.address = a.member.address  # as a prototype may draw it
+    for component in b.connections._components.values():
+        object.__setattr__(component.record, "address", a.member.address)
+    answer = b.ask(ipcp_connect={"dst": "a", "component": MGMT})
+    assert answer.error and "address" in answer.text
+    network.settle()
+    assert not a.member.adjacencies.connections and not network.open
+
+
+def links(node: Node) -> list[Any]:
+    return [c for c in node.member.adjacencies.connections.values() if c.component == DT]
+
+
+def both(network: Network, node: Node, *, cut: bool) -> None:
+    """Packets of all flows of a node vanish, in both directions, and nobody gets a new one; or all is well again."""
+    network.silent = set(network.names) if cut else set()
+    for (owner, _), end in network.open.items():
+        if owner is node and end.peer is not None and end.fd not in node.apps:  # type: ignore[comparison-overlap]
+            end.cut = end.peer.cut = cut
+
+
+def test_a_silent_neighbour_is_noticed_and_taken_back(network: Network) -> None:
+    network.bootstrap("a")
+    b = network.enroll("b", "a")
+    a = network.ipcps[0]
+    assert isinstance(a, Node)
+    network.connect(b, "a", qos=QoSSpec(timeout=1000))
+    flows = serving(a)
+    client = network.allocate(b, NAME)
+    talk(network, client, flows[0])
+    both(network, b, cut=True)
+    network.pass_time(3)
+    for node in (a, b):
+        assert not node.member.link_state.tables[0].entries and len(node.member.silent()) == 2
+        assert not any(node.dt.lowers[link.lower.fd] for link in links(node))
+        (status,) = node.ipcp.readout("status")
+        assert (status["members"], status["neighbours"], status["unreachable"]) == (1, 0, 2)
+    both(network, b, cut=False)
+    network.pass_time(40)
+    for node in (a, b):
+        assert len(node.member.link_state.tables[0].entries) == 1 and not node.member.silent()
+    talk(network, client, flows[0])
+
+
+def test_alternates_are_told_before_routes_move(network: Network) -> None:
+    a, b = network.line(2, routing="lfa")
+    (link,) = links(b)
+    b.relay.raise_events(link.lower.fd, FlowEvent.DOWN)
+    network.pass_time(0)
+    network.pass_time(0)
+    assert b.dt.lowers[link.lower.fd] is False
+    b.relay.raise_events(link.lower.fd, FlowEvent.UP)
+    network.pass_time(2)  # a link may come up so often, and not more
+    assert b.dt.lowers[link.lower.fd] is True and b.member.link_state.tables[0].entries
+    assert a.member.link_state.tables[0].entries
+
+
+def test_a_neighbour_that_dies_is_forgotten(network: Network) -> None:
+    a, b, c = network.line(3)
+    network.settle()
+    network.dies(b)  # type: ignore[arg-type]
+    network.settle()
+    for node in (a, c):
+        assert not node.member.adjacencies.connections and not node.member.link_state.tables[0].entries
+        assert not node.relay.ends
+
+
+def test_disconnect_is_felt_by_both(network: Network) -> None:
+    a, b = network.line(2)
+    network.settle()
+    for component in (DT, MGMT):
+        b.ok(ipcp_disconnect={"dst": "a", "component": component})
+    assert b.ask(ipcp_disconnect={"dst": "a", "component": DT}).error == errno.ENOENT
+    network.settle()
+    for node in (a, b):
+        assert not node.member.adjacencies.connections and not node.member.link_state.tables[0].entries
+    assert not network.open
+    network.connect(b, "a")
+    network.settle()
+    assert a.member.link_state.tables[0].entries
+
+
+def test_a_database_that_did_not_fit_is_sent_again(network: Network) -> None:
+    a, b = network.line(2)
+    network.settle()
+    send = a.relay.send
+    a.relay.send = lambda fd, packet: False  # type: ignore[method-assign]
+    c = network.enroll("c", "b")
+    network.connect(c, "b")
+    network.pass_time(16)  # a says again what its links are
+    assert a.member.adjacencies.unsent
+    a.relay.send = send  # type: ignore[method-assign]
+    network.pass_time(2)
+    assert (
+        a.member.link_state.lsdb.live() == b.member.link_state.lsdb.live() == c.member.link_state.lsdb.live()
+    )
+
+
+# ---------------------------------------------------------------- the largest packet
+
+
+def test_the_layer_carries_what_its_first_lower_flow_can(network: Network) -> None:
+    a = network.bootstrap("a")
+    assert a.member.max_packet == 0  # there is none yet
+    b = network.enroll("b", "a")
+    assert a.member.max_packet == b.member.max_packet == 1400 - 15
+    assert b.member.config.unicast.max_packet == 1385  # it came with the configuration
+
+
+def test_a_lower_flow_that_carries_less_is_said(network: Network, caplog: pytest.LogCaptureFixture) -> None:
+    network.bootstrap("a", max_packet="2000")
+    b = network.enroll("b", "a")
+    assert b.member.max_packet == 2000
+    with caplog.at_level("WARNING"):
+        network.connect(b, "a")
+    assert "takes packets of 1385 octets" in caplog.text
+
+
+# ---------------------------------------------------------------- read-outs
+
+
+def test_every_read_out(network: Network) -> None:
+    a, b, c = network.line(3)
+    serving(c)
+    network.allocate(a, NAME)
+    network.settle()
+    for what in ("neighbours", "routes", "links", "directory", "contacts", "counters", "status"):
+        for node in (a, b, c):
+            answer = node.ok(readout={"what": what})
+            assert answer.readout_table.rows, what
+            assert len({tuple(row) for row in node.ipcp.readout(what)}) == 1, "every row has the same keys"
+    refused = a.ask(readout={"what": "weather"})
+    assert refused.error == errno.EINVAL and "status" in refused.text
+
+
+# ---------------------------------------------------------------- octets of strangers
+
+
+class Besieged:
+    """Two members with a flow between them, and what a stranger can reach: every component of the first."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.a, self.b = network.line(2)
+        self.server = serving(self.b)
+        self.other = serving(self.a, OTHER)
+        self.client = network.allocate(self.a, NAME)
+        network.settle()
+        (self.mgmt,) = [fd for fd, c in self.a.member.adjacencies.connections.items() if c.component == MGMT]
+        (self.dt,) = [fd for fd, c in self.a.member.adjacencies.connections.items() if c.component == DT]
+
+    def valid(self) -> list[bytes]:
+        """What a stranger could have heard, to be bent."""
+        a, b = self.a.member, self.b.member
+        (flow,) = [flow for flow in a.fa if flow.fd == self.client.fd]
+        contact = Contact(bytes(31) + b"\1", b.address)
+        packets = [
+            fa_wire.encode(FlowRequest(b.address, 1 << 40 | 64, OTHER, data=b"oap")),
+            fa_wire.encode(FlowReply(flow.eid, 1 << 40 | 64, 0, b"oap")),
+            fa_wire.encode(FlowUpdate(flow.eid, 7)),
+            dht_wire.encode(Store(contact, NAME, dht_wire.value_of(b.address), 1 << 31)),
+            dht_wire.encode(FindValue(contact, 77, NAME)),
+        ]
+        return packets + [ls_wire.encode(entry.message()) for entry in a.link_state.lsdb]
+
+    def attack(self, port: str, octets: bytes) -> None:
+        if port in ("fa", "dht"):
+            self.a.punt.push({"fa": 0, "dht": 1}[port], self.dt, octets)
+        else:
+            fd = self.mgmt if port == "mgmt" else self.dt
+            end = self.network.end(self.a, fd)  # type: ignore[arg-type]
+            end.waiting.append(octets)
+            self.a.relay.pump(end)
+        self.network.pass_time(0.02)
+
+    def handled(self) -> int:
+        member = self.a.member
+        fa, ls, dht = member.fa.counters, member.link_state.counters, member.directory.dht.counters
+        lowers = self.a.lowers.counters
+        assert not lowers.failures, "a handler raised"
+        counts = sum(self.a.dt.counts.values()) + self.a.dt.keepalives
+        return fa.malformed + fa.requests + fa.replies + fa.updates + ls.received + dht.received + counts
+
+    def check(self) -> None:
+        """The flow that was there is there, and another can be had."""
+        talk(self.network, self.client, self.server[0])
+        another = self.network.allocate(self.a, NAME)
+        assert outcome(another)[0] == 0
+        talk(self.network, another, self.server[-1])
+
+
+def bend(octets: bytes, seed: int) -> bytes:
+    """Cut, lengthened, or with bits flipped."""
+    random = Random(seed)
+    bent = bytearray(octets)
+    for _ in range(random.randint(0, 3)):
+        if bent:
+            bent[random.randrange(len(bent))] ^= 1 << random.randrange(8)
+    if random.random() < 0.3:
+        del bent[random.randrange(len(bent) + 1) :]
+    if random.random() < 0.2:
+        bent += random.randbytes(random.randint(1, 40))
+    return bytes(bent)
+
+
+PORTS = st.sampled_from(["fa", "dht", "mgmt", "dt"])
+ATTACKS = st.lists(
+    st.tuples(
+        PORTS, st.one_of(st.binary(max_size=150), st.tuples(st.integers(0, 9), st.integers(0, 1 << 32)))
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+@given(ATTACKS)
+@example([("mgmt", bytes(24)), ("fa", bytes(61)), ("dht", b"\x08\x05"), ("dt", bytes(15))])
+@settings(suppress_health_check=[HealthCheck.too_slow])
+def test_no_octets_disturb_anything(attacks: list[tuple[str, Any]]) -> None:
+    with make_network() as network:
+        besieged = Besieged(network)
+        for port, what in attacks:
+            before = besieged.handled()
+            if isinstance(what, tuple):
+                valid = besieged.valid()
+                what = bend(valid[what[0] % len(valid)], what[1])
+            besieged.attack(port, what)
+            assert besieged.handled() > before or not what, "nothing vanishes uncounted"
+        besieged.check()
