@@ -19,13 +19,16 @@ if TYPE_CHECKING:
 
 
 def layers_for(ipcps: Iterable[Ipcp], process: Process, layer: str) -> list[Ipcp]:
-    """The IPCPs to ask, in order of preference; for an IPCP, none that may not carry its flows."""
+    """The IPCPs to ask, in order of preference; for an IPCP, none that may not carry its flows.
+
+    `layer` is the name of the only layer to ask, or of one IPCP of it: a system may have several members of a layer.
+    """
     found = [
         ipcp
         for ipcp in ipcps
         if ipcp.operational
         and ipcp.type in QUERY_ORDER
-        and (not layer or ipcp.layer == layer)
+        and (not layer or layer in (ipcp.layer, ipcp.name))
         and may_carry(ipcp, process)
     ]
     found.sort(key=lambda ipcp: (QUERY_ORDER.index(ipcp.type), ipcp.pid))
@@ -67,7 +70,7 @@ def depends(ipcp: Ipcp, on: Ipcp) -> bool:
 
 def broadcast(ipcps: Iterable[Ipcp], process: Process, layer: str) -> Ipcp:
     """The member of a broadcast layer on this system that `process` may join it by. Raises Refused."""
-    members = [ipcp for ipcp in ipcps if ipcp.operational and ipcp.layer == layer]
+    members = [ipcp for ipcp in ipcps if ipcp.operational and layer in (ipcp.layer, ipcp.name)]
     for ipcp in members:
         if ipcp.type == BROADCAST and may_carry(ipcp, process):
             return ipcp

@@ -55,7 +55,7 @@ class Flow(Packets):
         qos    what is asked for; None is QOS_RAW
         timeo  seconds; None: until the request is answered, refused or the layer gives up; <= 0: asynchronous,
                returns None at once
-        layer  allocate over this layer only; None: the IRMd chooses
+        layer  allocate over this layer only, or through the IPCP of this name; None: the IRMd chooses
         Raises FlowException with errno ENAME when nobody knows the name, FlowTimeout, IrmdError without an IRMd,
         FlowAllocatedException when this object has a flow already.
         """

@@ -8,6 +8,7 @@
 #define SILENCE 32u /* packets without an update: it is over */
 #define FEW 8u      /* packets that a slot should hold at least */
 #define MANY 64u    /* and at most */
+#define LEVEL_MOST 8191u  /* more than everything cannot be taken off the limit */
 #define DELAY_MOST 1000000000ll
 
 static void begin(struct congestion *c, int64_t now)
@@ -88,7 +89,7 @@ int64_t congestion_send(struct congestion *c, uint32_t length, int64_t now)
 
 void congestion_update(struct congestion *c, uint16_t level)
 {
-        c->level = level;
+        c->level = level < LEVEL_MOST ? level : LEVEL_MOST;
         c->silence = 0;
         c->avoiding = true;
 }

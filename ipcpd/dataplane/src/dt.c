@@ -68,7 +68,7 @@ static struct port *next_hop(struct dt *dt, uint32_t cube, uint32_t address)
 
 static uint8_t mark(const struct dt *dt, const struct port *out)
 {
-        return dt->congestion ? (uint8_t)(port_queued(out) >> 4) : 0;
+        return dt->congestion ? (uint8_t)(port_standing(out) >> 4) : 0;
 }
 
 /* ---- packets from a neighbour ---- */

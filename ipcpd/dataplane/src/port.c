@@ -197,18 +197,39 @@ static void tell(struct port *port, _Atomic uint32_t *word, uint32_t wanted)
                 events_raise(port->peer, port->peer_fd);
 }
 
+#define WINDOW 1000000 /* ns: longer than a process that reads in bursts sleeps in between */
+
+/*
+ * Readers and writers here move packets by the hundred, so a queue may be long for an instant where nothing is
+ * congested. What counts is the part of it that does not go away.
+ */
+static void watch_queue(struct port *port, int64_t now)
+{
+        uint32_t queued;
+
+        budget_look(&port->budget, &port->tx, port->pool);
+        queued = (uint32_t)(port->tx.at - port->tx.other);
+        if (queued < port->least)
+                port->least = queued;
+        if (now - port->window < WINDOW)
+                return;
+        port->standing = now - port->window < 2 * WINDOW ? port->least : 0; /* silence is no queue */
+        port->least = queued;
+        port->window = now;
+}
+
 void port_settle(struct port *port, int64_t now)
 {
         uint32_t wanted;
 
         if (port->put > 0) {
+                watch_queue(port, now);
                 port->sent += port->put;
                 port->sent_at = now;
                 wanted = ring_publish(&port->tx, port->put);
                 port->put = 0;
                 if (wanted)
                         tell(port, &port->tx.shm->cons_wait, wanted);
-                budget_look(&port->budget, &port->tx, port->pool);
         }
         if (port->taken > 0) {
                 port->packets += port->taken;

@@ -56,6 +56,10 @@ struct port {
         struct port *next_waiter;
         int64_t paused; /* not served before, ns */
 
+        uint32_t standing; /* packets that were queued in tx throughout the last window */
+        uint32_t least;    /* in this window so far */
+        int64_t window;    /* when it began, ns */
+
         uint64_t packets; /* taken from rx */
         uint64_t octets;
         uint64_t sent;       /* packets put into tx */
@@ -116,6 +120,12 @@ uint32_t port_room(struct port *port);
 static inline uint32_t port_queued(const struct port *port)
 {
         return (uint32_t)(port->tx.at - port->tx.other) + port->put;
+}
+
+/* How long a queue a packet put now joins. What came in one burst and will be gone with the next look is none. */
+static inline uint32_t port_standing(const struct port *port)
+{
+        return port->standing;
 }
 
 /* A new block, to be filled and put or cancelled. NULL: no room or no block, counted as dropped. */

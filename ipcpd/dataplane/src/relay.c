@@ -150,11 +150,8 @@ static uint32_t serve(struct relay *relay, struct port *port)
 
         if (port->serve == NULL || ring_ready(&port->rx) == 0)
                 return 0;
-        if (port->paused > relay->now) {
-                if (relay->wake == 0 || port->paused < relay->wake)
-                        relay->wake = port->paused;
+        if (port->paused > relay->now)
                 return 0;
-        }
         if (port->waits_for != NULL && !port_may_go_on(port))
                 return 0;
         port->serve(relay, port, relay->now);
@@ -209,7 +206,6 @@ static uint32_t round_active(struct relay *relay)
 {
         uint32_t total = 0;
 
-        relay->wake = 0;
         for (uint32_t cube = CUBES; cube-- > 0;)
                 total += serve_cube(relay, cube);
         for (uint32_t s = 0; s < RELAY_SOURCES; s++)
@@ -367,7 +363,10 @@ static void sleep_until_rung(struct relay *relay)
         pthread_mutex_lock(&relay->lock);
 }
 
-/* Before sleeping every port asks for the event, whatever it did a moment ago. True: only paused ones are left. */
+/*
+ * Before sleeping every port asks for the event, whatever it did a moment ago. True: only paused ones are left, and
+ * `wake` is when the first of them goes on.
+ */
 static bool may_sleep(struct relay *relay)
 {
         for (uint32_t cube = 0; cube < CUBES; cube++)
@@ -375,10 +374,14 @@ static bool may_sleep(struct relay *relay)
                         port->idle = IDLE_LOOKS;
         relay->now = wait_now();
         round_active(relay);
+        relay->wake = 0;
         for (uint32_t cube = 0; cube < CUBES; cube++)
-                for (struct port *port = relay->active[cube]; port != NULL; port = port->next)
+                for (struct port *port = relay->active[cube]; port != NULL; port = port->next) {
                         if (port->paused <= relay->now)
                                 return false;
+                        if (relay->wake == 0 || port->paused < relay->wake)
+                                relay->wake = port->paused;
+                }
         return true;
 }
 

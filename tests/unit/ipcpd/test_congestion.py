@@ -116,3 +116,13 @@ def test_marks_cannot_overflow() -> None:
     for _ in range(100_000):
         lib.congestion_receive(state, 255)
     assert state.seen <= 255 * 32
+
+
+def test_no_update_turns_a_limit_round() -> None:
+    state = ffi.new("struct congestion *")
+    now = 1 << 40
+    for _ in range(200):
+        lib.congestion_update(state, 0xFFFF)
+        lib.congestion_send(state, 1000, now)
+        now += 1 << 25
+        assert state.limit < 1 << 30

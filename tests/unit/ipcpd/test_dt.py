@@ -386,11 +386,23 @@ def test_marks_of_the_queue_are_added_and_reported(memory: Memory) -> None:
     layer = Layer(memory, congestion=True)
     (right_fd, right), (_, left), (fd, user) = layer.lower(), layer.lower(), layer.upper()
     layer.routes({FAR: (right_fd,)})
-    left.writev([dt_packet(FAR, ecn=1)] * 64)
-    layer.step()
+    for _ in range(4):
+        for _ in range(64):
+            left.write(dt_packet(FAR, ecn=1))
+        layer.step()
+        layer.now += 1_000_000
+    assert [wire.decode(data).ecn for data in right.drain()][-1] == 1 | 64 >> 4, (
+        "what stood for a millisecond"
+    )
     left.write(dt_packet(FAR, ecn=1))
     layer.step()
-    assert [wire.decode(data).ecn for data in right.drain()][-1] == 1 | 64 >> 4
+    assert [wire.decode(data).ecn for data in right.drain()] == [1 | 128 >> 4], "until it is seen to be gone"
+    layer.now += 1_000_000
+    for _ in range(2):
+        left.write(dt_packet(FAR))
+        layer.step()
+        layer.now += 1_000_000
+    assert [wire.decode(data).ecn for data in right.drain()][-1] == 0
     left.write(dt_packet(ME, b"x", eid=EID | fd, ecn=4))
     layer.step()
     assert user.drain() == [b"x"]
@@ -415,6 +427,21 @@ def test_a_flow_that_is_throttled_waits_and_another_does_not(memory: Memory) -> 
     layer.now += 1 << 25
     layer.step(5)
     assert len(right.drain()) > 0
+    layer.close()
+
+
+def test_a_flow_that_is_throttled_goes_on_by_itself(memory: Memory) -> None:
+    """Nothing else wakes the thread."""
+    layer = Layer(memory, congestion=True)
+    (right_fd, right), (_, user) = layer.lower(), layer.upper()
+    layer.routes({FAR: (right_fd,)})
+    layer.relay.start()
+    wrote = got = 0
+    while got < 500:
+        while wrote < 500 and not is_error(user.write(bytes(1400)), EAGAIN):
+            wrote += 1
+        right.sleep()
+        got += len(right.drain())
     layer.close()
 
 
