@@ -111,6 +111,48 @@ CDEF = """
     int eth_connect(struct eth *eth, uint32_t fd, uint32_t peer_endpoint, const uint8_t *peer);
     void eth_count(struct eth *eth, struct eth_counters *counters);
     int eth_filter(int fd, enum eth_framing framing, uint32_t index, const uint8_t *mac);
+
+    /* udp */
+    #define UDP_EIDS ...
+    #define UDP_MESSAGE ...
+    struct udp_address { uint8_t ip[16]; uint32_t scope; uint16_t port; uint16_t version; };
+    struct udp_counters {
+        uint64_t received;
+        uint64_t received_octets;
+        uint64_t sent;
+        uint64_t sent_octets;
+        uint64_t management;
+        uint64_t management_lost;
+        uint64_t management_long;
+        uint64_t short_header;
+        uint64_t unknown;
+        uint64_t stranger;
+        uint64_t too_long;
+        uint64_t no_room;
+        uint64_t send_too_long;
+        uint64_t message_size;
+        uint64_t unreachable;
+        uint64_t refused;
+        uint64_t failed;
+        uint64_t full;
+    };
+    struct udp_flow_counters {
+        uint64_t received;
+        uint64_t received_octets;
+        uint64_t sent;
+        uint64_t sent_octets;
+        uint64_t dropped;
+    };
+    struct udp *udp_create(struct relay *relay, int socket, uint32_t max_packet, bool offload, struct punt *punt,
+                           uint32_t component);
+    void udp_destroy(struct udp *udp);
+    struct mmsghdr { ...; };
+    typedef int udp_sender(int socket, struct mmsghdr *messages, unsigned int count, int flags);
+    void udp_send_with(struct udp *udp, udp_sender *sender);
+    int udp_open(struct udp *udp, uint32_t eid, uint32_t fd, const struct udp_address *peer);
+    int udp_connect(struct udp *udp, uint32_t eid, uint32_t peer_eid);
+    void udp_read(struct udp *udp, struct udp_counters *counters);
+    int udp_flow_read(struct udp *udp, uint32_t eid, struct udp_flow_counters *counters);
 """
 
 INCLUDES = """
@@ -119,6 +161,7 @@ INCLUDES = """
     #include "dt.h"
     #include "eth.h"
     #include "broadcast.h"
+    #include "udp.h"
 """
 
 # Loaded by path: at build time the package is not installed yet.
@@ -130,7 +173,7 @@ _spec.loader.exec_module(base)
 
 SOURCES = tuple(
     f"ipcpd/dataplane/src/{name}.c"
-    for name in ("port", "relay", "punt", "fib", "congestion", "dt", "eth", "broadcast")
+    for name in ("port", "relay", "punt", "fib", "congestion", "dt", "eth", "broadcast", "udp")
 )
 
 ffi = base.extension("ipcpd.dataplane._ipcp", cdef=CDEF, includes=INCLUDES, sources=SOURCES)

@@ -1,0 +1,93 @@
+"""Udp: the socket of a UDP IPCP and its flows, served by the relay's thread (`src/udp.h`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from struct import Struct
+from typing import Any
+
+from ouroboros.errors import error
+
+from ._ipcp import ffi, lib
+from .punt import Punt
+from .relay import Relay
+
+_ADDRESS = Struct("=16sIHH")  # struct udp_address
+
+Peer = tuple[bytes, int, int]
+"""IP address (4 or 16 octets), port, scope."""
+
+
+class Udp:
+    """Flows over one UDP socket, which stays the caller's and must outlive this object.
+
+    Management datagrams go to `on_management(peer, datagram)`, from the dispatch of `punt`. `offload` is off where the
+    kernel shall see every datagram by itself.
+    """
+
+    def __init__(
+        self,
+        relay: Relay,
+        punt: Punt,
+        *,
+        component: int,
+        quota: int,
+        socket: int,
+        max_packet: int,
+        on_management: Callable[[Peer, bytes], None],
+        offload: bool = True,
+    ) -> None:
+        def handed_over(_fd: int, record: bytes) -> None:
+            ip, scope, port, version = _ADDRESS.unpack_from(record)
+            on_management((ip[:4] if version == 4 else ip, port, scope), record[_ADDRESS.size :])
+
+        punt.component(component, quota, handed_over)
+        self._udp = lib.udp_create(relay.handle, socket, max_packet, offload, punt.handle, component)
+        if self._udp == ffi.NULL:
+            raise MemoryError("no memory for the flows over UDP")
+
+    @property
+    def handle(self) -> Any:
+        """`struct udp *`."""
+        return self._udp
+
+    def open(self, eid: int, fd: int, peer: Peer) -> None:
+        """The flow end `fd` of the relay gets what `peer` sends to `eid`; it ends with `Relay.remove(fd)`.
+
+        What its process writes waits for `connect`.
+        """
+        address = ffi.new("struct udp_address *")
+        ip, port, scope = peer
+        ffi.buffer(address)[:] = _ADDRESS.pack(ip, scope, port, 4 if len(ip) == 4 else 6)
+        _check(lib.udp_open(self._udp, eid, fd, address), f"cannot open endpoint {eid} for descriptor {fd}")
+
+    def connect(self, eid: int, peer_eid: int) -> None:
+        """What the process of the flow at `eid` writes goes to `peer_eid` of its peer."""
+        _check(lib.udp_connect(self._udp, eid, peer_eid), f"cannot connect endpoint {eid} to {peer_eid}")
+
+    def counters(self) -> dict[str, int]:
+        """Packets of the layer at this member, and what was dropped for which reason (`struct udp_counters`)."""
+        counters = ffi.new("struct udp_counters *")
+        lib.udp_read(self._udp, counters)
+        return _fields(counters)
+
+    def flow_counters(self, eid: int) -> dict[str, int]:
+        """The same for one flow (`struct udp_flow_counters`)."""
+        counters = ffi.new("struct udp_flow_counters *")
+        _check(lib.udp_flow_read(self._udp, eid, counters), f"there is no flow at endpoint {eid}")
+        return _fields(counters)
+
+    def close(self) -> None:
+        """Let go of the socket. May be repeated; the relay and the punt are still there."""
+        if self._udp != ffi.NULL:
+            lib.udp_destroy(self._udp)
+            self._udp = ffi.NULL
+
+
+def _fields(struct: Any) -> dict[str, int]:
+    return {name: int(getattr(struct, name)) for name, _ in ffi.typeof(struct).item.fields}
+
+
+def _check(result: int, text: str) -> None:
+    if result < 0:
+        raise error(-result, text)
