@@ -16,6 +16,8 @@ TYPES: dict[str, tuple[str, str]] = {
     "eth-dix": ("ipcpd.eth.eth", "EthDixIpcp"),
     "eth-llc": ("ipcpd.eth.eth", "EthLlcIpcp"),
     "broadcast": ("ipcpd.broadcast.broadcast", "BroadcastIpcp"),
+    "udp4": ("ipcpd.udp.udp", "Udp4Ipcp"),
+    "udp6": ("ipcpd.udp.udp", "Udp6Ipcp"),
     "unicast": ("ipcpd.unicast.unicast", "UnicastIpcp"),
 }
 """Module and class by the word people use for the type."""

@@ -54,7 +54,7 @@ class Udp:
     def open(self, eid: int, fd: int, peer: Peer) -> None:
         """The flow end `fd` of the relay gets what `peer` sends to `eid`; it ends with `Relay.remove(fd)`.
 
-        What its process writes waits for `connect`.
+        What its process writes waits for `connect`. Again with another peer: the first did not answer.
         """
         address = ffi.new("struct udp_address *")
         ip, port, scope = peer

@@ -28,15 +28,23 @@ class Endpoints:
     every  all that there are
     block  how many are claimed at a time
     claim  takes the number of a block (from 0 up), and says whether it is ours
+    rest   seconds before one is used again
     rng    chooses where to begin: after a restart the ids of flows that others still have are not used first
     """
 
     def __init__(
-        self, every: range, block: int, claim: Callable[[int], bool], rng: random.Random | None = None
+        self,
+        every: range,
+        block: int,
+        claim: Callable[[int], bool],
+        rng: random.Random | None = None,
+        *,
+        rest: float = REST,
     ) -> None:
         self._every = every
         self._block = block
         self._claim = claim
+        self._rest = rest
         rng = rng or random.Random()
         blocks = list(range((len(every) + block - 1) // block))
         rng.shuffle(blocks)
@@ -62,11 +70,11 @@ class Endpoints:
         self._used.add(endpoint)
         return endpoint
 
-    def give_back(self, endpoint: int, now: float, rest: float = REST) -> None:
-        """A flow has ended. One that was not taken is none of ours."""
+    def give_back(self, endpoint: int, now: float, rest: float = 0.0) -> None:
+        """A flow has ended; the endpoint rests for `rest` at least. One that was not taken is none of ours."""
         if endpoint in self._used:
             self._used.remove(endpoint)
-            self._push(now + rest, endpoint)
+            self._push(now + max(rest, self._rest), endpoint)
 
     def _push(self, when: float, endpoint: int) -> None:
         self._order += 1

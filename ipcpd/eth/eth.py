@@ -393,6 +393,8 @@ class EthIpcp(Ipcp):
             case fa.Refused(fd, number, text):
                 self._drop_port(fd)
                 self.allocated(fd, number, text)
+            case fa.Stale(fd):
+                self._give_up(fd)
             case fa.Doubt(name, holder):
                 self._directory.forget(name, holder)
             case fa.Announce(ticket, name, qos, data):

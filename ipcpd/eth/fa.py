@@ -1,6 +1,6 @@
-"""Flow allocator of the ethernet IPCPs: one request, one reply (paper 5.4; wire-lower 0.4, 1.5, 2.3).
+"""Flow allocator of the ethernet and UDP IPCPs: one request, one reply (paper 5.4; wire-lower 0.4, 1.5, 2.3, 3.3).
 
-Runs in the ethernet IPCPs as a machine without I/O: calls, messages and timer expiries go in together with `now`
+Runs in these IPCPs as a machine without I/O: calls, messages and timer expiries go in together with `now`
 (seconds); messages to send, events and the next deadline come out. A flow is known by the descriptor of our end of it.
 
     our process asks     request ──► QUEUED ──► SENT ──► allocated, or refused
@@ -10,12 +10,16 @@ Nothing is retransmitted: a prototype takes a second copy for a replay, refuses 
 copy that the network makes is ignored here. A prototype handles one request at a time, and twenty at once end it; so only a
 few are under way to one machine, and one that nobody answers makes room for the next after a while. Where several
 machines have the name, the next is asked when one refuses or is silent for long.
+
+Nobody is told of the end of a flow. But an endpoint has one flow: when another machine has a new one at the endpoint of an
+old one, the old one has ended, and what is still sent there would get into the new one.
 """
 
 from __future__ import annotations
 
 import errno
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -99,7 +103,14 @@ class Doubt:
     holder: bytes
 
 
-Event = Open | Connect | Allocated | Refused | Announce | Doubt
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """Event: the other end of the flow `fd` has a new flow at its endpoint: this one is gone, and forgotten here."""
+
+    fd: int
+
+
+Event = Open | Connect | Allocated | Refused | Announce | Doubt | Stale
 
 
 class NoEndpoint(Exception):
@@ -121,6 +132,8 @@ class Counters:
     """Requests dropped because too many wait."""
     strange: int = 0
     """Replies that nobody waits for."""
+    stale: int = 0
+    """Flows whose other end had gone unnoticed."""
 
 
 @dataclass(slots=True)
@@ -169,14 +182,34 @@ class _Lane:
         return sum(now - when < SILENCE for when in self.sent.values())
 
 
-class FlowAllocator:
-    """The flow allocator of one IPCP. `registered` are the names that others can ask for; it may change any time."""
+def colons(peer: bytes) -> str:
+    """A MAC address as people write it."""
+    return peer.hex(":")
 
-    def __init__(self, endpoints: Endpoints, registered: set[bytes]) -> None:
+
+class FlowAllocator:
+    """The flow allocator of one IPCP.
+
+    registered  the names that others can ask for; it may change any time
+    show        a machine's address, for people
+    alone       nobody else at this address can have the name: a request for one that is not registered is refused
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        registered: set[bytes],
+        *,
+        show: Callable[[bytes], str] = colons,
+        alone: bool = False,
+    ) -> None:
         self.endpoints = endpoints
         self.flows: dict[int, Flow] = {}
         self.counters = Counters()
         self._registered = registered
+        self._show = show
+        self._alone = alone
+        self._ends: dict[tuple[bytes, int], int] = {}  # descriptor by the other end
         self._requests: dict[int, _Request] = {}  # by descriptor
         self._waiting: dict[int, _Request] = {}  # by endpoint
         self._lanes: dict[bytes, _Lane] = {}
@@ -267,23 +300,29 @@ class FlowAllocator:
             return
         self.counters.replies += 1
         if reply.response:
-            self._refused(request, reply.response, now)
+            number = -reply.response if reply.response < 0 else errno.ECONNREFUSED
+            self._refused(request, number, f"refused by {self._show(source)}", now)
             return
         self._forget(request, now)
-        self.flows[request.fd] = Flow(request.endpoint, source, reply.endpoint)
+        self._established(request.fd, Flow(request.endpoint, source, reply.endpoint), now)
         self._events.append(Connect(request.fd, reply.endpoint, source))
         self._events.append(Allocated(request.fd, reply.data))
 
-    def _refused(self, request: _Request, response: int, now: float) -> None:
+    def unsent(self, message: FlowRequest, peer: bytes, number: int, text: str, now: float) -> None:
+        """The request could not be sent to this machine."""
+        request = self._waiting.get(message.endpoint)
+        if request is not None and request.sent is not None and request.peer == peer:
+            self._refused(request, number, text, now)
+
+    def _refused(self, request: _Request, number: int, text: str, now: float) -> None:
         if len(request.holders) > 1:
             self._ask_next(request, now)
             return
         self._forget(request, now)
         self.endpoints.give_back(request.endpoint, now)
-        number = -response if response < 0 else errno.ECONNREFUSED
         if number == ENAME:
             self._events.append(Doubt(request.name, request.peer))
-        self._events.append(Refused(request.fd, number, f"refused by {request.peer.hex(':')}"))
+        self._events.append(Refused(request.fd, number, text))
 
     def _ask_next(self, request: _Request, now: float) -> None:
         self._events.append(Doubt(request.name, request.peer))
@@ -308,8 +347,10 @@ class FlowAllocator:
             self._reply(message, source, now)
             return
         if message.name_hash not in self._registered:
-            self.counters.unregistered += 1  # another IPCP on this device may have it: silence
-            return
+            self.counters.unregistered += 1
+            if self._alone and not self._is_repeated(message, source, now):
+                self._refuse(_Arrival(source, message.endpoint), ENAME, now)
+            return  # else another IPCP on this device may have it: silence
         if self._is_repeated(message, source, now):
             self.counters.repeated += 1
             return
@@ -360,10 +401,25 @@ class FlowAllocator:
         if number:
             self._refuse(arrival, number, now)
             return True
-        self.flows[fd] = Flow(arrival.endpoint, arrival.peer, arrival.peer_endpoint)
+        self._established(fd, Flow(arrival.endpoint, arrival.peer, arrival.peer_endpoint), now)
         self._events.append(Connect(fd, arrival.peer_endpoint, arrival.peer))
         self._messages.append((arrival.peer, FlowReply(arrival.endpoint, arrival.peer_endpoint, 0, data)))
         return True
+
+    def _established(self, fd: int, flow: Flow, now: float) -> None:
+        other_end = (flow.peer, flow.peer_endpoint)
+        old = self._ends.get(other_end)
+        if old is not None:
+            self.counters.stale += 1
+            self._end(old, now)
+            self._events.append(Stale(old))
+        self.flows[fd] = flow
+        self._ends[other_end] = fd
+
+    def _end(self, fd: int, now: float) -> None:
+        flow = self.flows.pop(fd)
+        del self._ends[flow.peer, flow.peer_endpoint]
+        self.endpoints.give_back(flow.endpoint, now)
 
     def _refuse(self, arrival: _Arrival, number: int, now: float) -> None:
         self._messages.append(
@@ -375,9 +431,8 @@ class FlowAllocator:
 
     def deallocate(self, fd: int, now: float) -> None:
         """Our end is gone, whatever it was; nobody is told (there is no message for it)."""
-        flow = self.flows.pop(fd, None)
-        if flow is not None:
-            self.endpoints.give_back(flow.endpoint, now)
+        if fd in self.flows:
+            self._end(fd, now)
             return
         request = self._requests.get(fd)
         if request is not None:

@@ -25,6 +25,7 @@ MAX_SDU_6 = 8948  # the same, udp6
 
 _EID = Struct(">I")
 _MESSAGE = Struct(">IIIiQIIIIIBBB")
+MESSAGE_LENGTH = _MESSAGE.size  # octets of a management datagram before its hash and data
 
 
 class Code(IntEnum):

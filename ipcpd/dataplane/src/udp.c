@@ -518,9 +518,11 @@ int udp_open(struct udp *udp, uint32_t eid, uint32_t fd, const struct udp_addres
         port = relay_port(udp->relay, fd);
         if (port == NULL)
                 error = -EBADF;
-        else if (udp->flow[eid] != NULL || port->serve != NULL)
+        else if (udp->flow[eid] != NULL ? udp->flow[eid]->port != port : port->serve != NULL)
                 error = -EADDRINUSE;
         if (error == 0) {
+                if (udp->flow[eid] != NULL)
+                        relay_role(udp->relay, port, NULL, NULL); /* forgets it */
                 flow->port = port;
                 udp->flow[eid] = flow;
                 relay_role(udp->relay, port, serve_port, flow);

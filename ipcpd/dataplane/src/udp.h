@@ -70,7 +70,10 @@ struct mmsghdr;
 typedef int udp_sender(int socket, struct mmsghdr *messages, unsigned int count, int flags);
 void udp_send_with(struct udp *udp, udp_sender *sender);
 
-/* The port of the flow end `fd` gets what `peer` sends to `eid`. -EINVAL, -EADDRINUSE, -EBADF, -ENOMEM. */
+/*
+ * The port of the flow end `fd` gets what `peer` sends to `eid`; again with another peer: the first did not answer.
+ * -EINVAL, -EADDRINUSE, -EBADF, -ENOMEM.
+ */
 int udp_open(struct udp *udp, uint32_t eid, uint32_t fd, const struct udp_address *peer);
 
 /* What the port's process writes goes to this endpoint of the peer. The flow ends with its port (relay_remove). */

@@ -1,0 +1,232 @@
+"""Resolver: the directory of a UDP layer, which is that of the internet (paper 5.7; wire-lower 3.4).
+
+A name's key is the MD5 of the name in hexadecimal. Asked are, in this order: the hosts file; the layer's DNS server, or, if it
+has none, the system's resolver. Runs on the loop of a UDP IPCP and never holds it up: the system's resolver blocks, so each
+question to it has a thread of its own, a few at a time.
+
+An answer is kept for as long as it says, at most FRESH, so that a machine that moves is found again. When nobody answers,
+what was known before still does for STALE. Lines of the hosts file are never kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from .address import is_of_one_machine
+from .ddns import DnsError, DnsServer, NoSuchName
+from .hosts import HostsFile
+
+log = logging.getLogger("ipcpd/udp")
+
+FRESH = 300.0
+"""Seconds that an answer is kept, at most."""
+
+UNDATED = 60.0
+"""Seconds that an answer of the system's resolver is kept: it does not say how long it is good."""
+
+ABSENT = 2.0
+"""Seconds that "no such name" is kept, at most: whoever starts a server should not have to wait."""
+
+STALE = 3600.0
+"""Seconds that an old answer does while nobody gives a new one."""
+
+DOUBT = 60.0
+"""Seconds that an address which did not answer comes after others of the same name."""
+
+MAX_KEPT = 4096
+MAX_QUESTIONS = 64
+MAX_THREADS = 8
+
+Lookup = Callable[[str, socket.AddressFamily], list[bytes]]
+"""A resolver that blocks: addresses of a host name. Raises OSError when nobody can say."""
+
+
+class Source(Enum):
+    """Who knows a name."""
+
+    HOSTS = "hosts"
+    SYSTEM = "system"
+    DNS = "dns"
+
+
+class Unresolved(Exception):
+    """Nobody knows the name, or nobody can be asked; the text says which."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """What is known of a name."""
+
+    ips: tuple[bytes, ...]
+    source: Source
+    learnt: float
+    until: float
+    """When to ask again."""
+
+
+def system_lookup(host: str, family: socket.AddressFamily) -> list[bytes]:
+    """The system's resolver. Blocks."""
+    try:
+        found = socket.getaddrinfo(host, None, family, socket.SOCK_DGRAM)
+    except socket.gaierror as error:
+        if error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)):
+            return []
+        raise
+    return [socket.inet_pton(family, str(info[4][0]).partition("%")[0]) for info in found]
+
+
+class Resolver:
+    """Finds the machines that have a name; `family` is that of the layer."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        family: socket.AddressFamily,
+        hosts: HostsFile,
+        server: DnsServer | None = None,
+        system: Lookup = system_lookup,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self._loop = loop
+        self._family = family
+        self._octets = 4 if family is socket.AF_INET else 16
+        self._hosts = hosts
+        self._server = server
+        self._system = system
+        self._clock = clock or loop.time
+        self._kept: dict[bytes, Entry] = {}
+        self._questions: dict[bytes, asyncio.Task[tuple[bytes, ...]]] = {}
+        self._doubted: dict[tuple[bytes, bytes], float] = {}
+        self._threads = asyncio.Semaphore(MAX_THREADS)
+
+    # ------------------------------------------------------------ questions
+
+    def known(self, digest: bytes) -> tuple[bytes, ...] | None:
+        """The IP addresses of a name, best first, if that needs no question; () if there is none."""
+        now = self._clock()
+        ips = self._hosts.addresses(digest.hex(), self._octets)
+        if ips:
+            self._keep(digest, Entry(ips, Source.HOSTS, now, now))
+            return self._ordered(digest, ips)
+        entry = self._kept.get(digest)
+        if entry is None or entry.until <= now:
+            return None
+        return self._ordered(digest, entry.ips)
+
+    async def resolve(self, digest: bytes) -> tuple[bytes, ...]:
+        """The IP addresses of a name, best first. Raises Unresolved.
+
+        A question goes on when the asker is cancelled, and its answer is there the next time.
+        """
+        ips = self.known(digest)
+        if ips is None:
+            question = self._questions.get(digest)
+            if question is None:
+                if len(self._questions) >= MAX_QUESTIONS:
+                    raise Unresolved(f"{MAX_QUESTIONS} names are being asked for already")
+                question = self._loop.create_task(self._question(digest))
+                self._questions[digest] = question
+                question.add_done_callback(lambda done: self._answered(digest, done))
+            ips = self._ordered(digest, await asyncio.shield(question))
+        if not ips:
+            raise Unresolved(f"no host has the name {digest.hex()}")
+        return ips
+
+    def doubt(self, digest: bytes, ip: bytes) -> None:
+        """The machine did not answer, or does not have the name: ask again, and try it last."""
+        entry = self._kept.get(digest)
+        if entry is not None:
+            entry.until = min(entry.until, self._clock())
+        self._doubted.pop((digest, ip), None)
+        self._doubted[digest, ip] = self._clock() + DOUBT
+        if len(self._doubted) > MAX_KEPT:
+            del self._doubted[next(iter(self._doubted))]
+
+    def entries(self) -> list[tuple[bytes, Entry]]:
+        """Names that have been found."""
+        return [(digest, entry) for digest, entry in self._kept.items() if entry.ips]
+
+    def close(self) -> None:
+        """Ask nobody any more."""
+        for question in list(self._questions.values()):
+            question.cancel()
+
+    # ------------------------------------------------------------ answers
+
+    def _ordered(self, digest: bytes, ips: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        now = self._clock()
+        return tuple(sorted(ips, key=lambda ip: self._doubted.get((digest, ip), 0.0) > now))
+
+    def _keep(self, digest: bytes, entry: Entry) -> None:
+        self._kept.pop(digest, None)  # the newest comes last
+        self._kept[digest] = entry
+        if len(self._kept) > MAX_KEPT:
+            del self._kept[next(iter(self._kept))]
+
+    def _answered(self, digest: bytes, question: asyncio.Task[tuple[bytes, ...]]) -> None:
+        del self._questions[digest]
+        if not question.cancelled() and question.exception() is not None:
+            log.debug("%s: %s", digest.hex(), question.exception())
+
+    async def _question(self, digest: bytes) -> tuple[bytes, ...]:
+        before = self._kept.get(digest)
+        source = Source.SYSTEM if self._server is None else Source.DNS
+        try:
+            ips, good = await self._ask(digest.hex())
+        except NoSuchName as absent:
+            ips, good = (), min(float(absent.ttl), ABSENT)
+        except (OSError, DnsError) as error:
+            now = self._clock()
+            if before is not None and before.ips and now - before.learnt < STALE:
+                before.until = now + ABSENT
+                log.warning("%s: %s; using what was known before", digest.hex(), error)
+                return before.ips
+            raise Unresolved(str(error)) from None
+        now = self._clock()
+        ips = tuple(ip for ip in dict.fromkeys(ips) if len(ip) == self._octets and is_of_one_machine(ip))
+        if not ips:
+            good = min(good, ABSENT)
+        self._keep(digest, Entry(ips, source, now, now + min(good, FRESH)))
+        return ips
+
+    async def _ask(self, key: str) -> tuple[tuple[bytes, ...], float]:
+        """Addresses, and for how many seconds they are good."""
+        if self._server is not None:
+            found, ttl = await self._server.lookup(key)
+            return found, float(ttl)
+        async with self._threads:
+            ips = tuple(await self._in_thread(key))
+        return ips, UNDATED if ips else ABSENT
+
+    async def _in_thread(self, key: str) -> list[bytes]:
+        # Not the loop's executor: at the end of the process that would wait for those who are still asking.
+        answer: asyncio.Future[list[bytes]] = self._loop.create_future()
+
+        def settle(ips: list[bytes] | None, error: OSError | None) -> None:
+            if answer.done():
+                return
+            if error is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(ips or [])
+
+        def ask() -> None:
+            ips, failure = None, None
+            try:
+                ips = self._system(key, self._family)
+            except OSError as error:
+                failure = error
+            try:
+                self._loop.call_soon_threadsafe(settle, ips, failure)
+            except RuntimeError:
+                pass  # the loop has ended
+
+        threading.Thread(target=ask, name=f"resolve-{key[:8]}", daemon=True).start()
+        return await answer

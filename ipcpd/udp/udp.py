@@ -1,0 +1,483 @@
+"""The UDP IPCPs, udp4 and udp6: a layer over IP (paper 5.7, 5.10; wire-lower 0 and 3).
+
+The shell around the machines: it connects the flow allocator, which is that of the ethernet types, and the resolver to the
+socket, to the clock and to the IRMd. Runs in the process of the IPCP, on its loop; packets of flows pass it by, in C
+(`dataplane/src/udp.h`).
+
+Only names that are registered with the IPCP can be reached from outside (a prototype does not look): which services of a
+system are open to a network is said by registering them there. A request for another name is refused, which a
+prototype that asks takes as it takes any refusal, and need not wait 20 s for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+from collections import deque
+from dataclasses import asdict
+from functools import partial
+from typing import ClassVar
+
+from ipcpd.common.ipcp import Ipcp, Refusal, Result, Row
+from ipcpd.dataplane import Punt, Relay
+from ipcpd.dataplane.udp import Peer, Udp
+from ipcpd.eth import fa
+from ipcpd.eth.endpoints import Endpoints
+from ipcpd.eth.fa import FlowAllocator, NoEndpoint
+from ipcpd.eth.wire import messages
+from ouroboros.errors import ENAME, ENOTALLOC
+from ouroboros.qos import QoSSpec
+from ouroboros.rpc.messages_pb2 import (
+    MD5,
+    Envelope,
+    FlowEndpoint,
+    IpcpConfig,
+    IpcpFlowAlloc,
+    IpcpFlowAllocResp,
+)
+from ouroboros.wire import FIRST_EID, MAX_EID, MalformedPacket, UnsendablePacket
+
+from . import port, wire
+from .address import Address, is_link_local
+from .ddns import DnsError, DnsServer
+from .hosts import HostsFile, default_path
+from .resolver import Resolver, Unresolved
+
+log = logging.getLogger("ipcpd/udp")
+
+MPL_MS = 5000
+"""Maximum packet lifetime of the layer, ms (wire-lower 0.3)."""
+
+MANAGEMENT = 0
+"""Component at the punt that gets management datagrams, and how many octets of them may wait."""
+MANAGEMENT_QUOTA = 512 << 10
+PUNT_OCTETS = 1 << 20
+
+EIDS = range(FIRST_EID, MAX_EID + 1)
+REQUEST_ROOM = wire.MAX_MESSAGE - wire.MESSAGE_LENGTH - wire.HASH_LENGTH
+REPLY_ROOM = wire.MAX_MESSAGE - wire.MESSAGE_LENGTH
+MAX_WAITING = 1024
+"""Management datagrams that wait for the socket to take them."""
+
+
+class UdpIpcp(Ipcp):
+    """What the two types share. `ip` and `port` of the layer are those of its socket."""
+
+    max_packet: ClassVar[int]
+
+    def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(name, loop)
+        self.hash = MD5
+        self._relay = Relay()
+        self._registered: set[bytes] = set()
+        self._ports: set[int] = set()
+        """Flow ends that the relay has."""
+        self._resolving: dict[int, IpcpFlowAlloc] = {}
+        """Requests whose name is being looked up, by descriptor."""
+        endpoints = Endpoints(EIDS, len(EIDS), lambda _: True, rest=MPL_MS / 1000)
+        self._fa = FlowAllocator(
+            endpoints, self._registered, show=lambda peer: str(Address.unpack(peer)), alone=True
+        )
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiting: deque[tuple[Address, messages.FlowRequest | messages.FlowReply]] = deque()
+        self._malformed = 0
+        self._unsent = 0
+        self._punt: Punt | None = None
+        self._udp: Udp | None = None
+        self._socket: socket.socket | None = None
+        self._address = Address(b"", 0)
+        self._resolver: Resolver | None = None
+        self._server: DnsServer | None = None
+
+    # ------------------------------------------------------------ life
+
+    def attach(self, welcome: Envelope, fds: list[int]) -> None:
+        self._relay.attach(welcome.welcome, fds)
+        self._relay.start()
+
+    def segments_gone(self, envelope: Envelope) -> None:
+        self._relay.gone(envelope.segment_gone)
+
+    def bootstrap(self, config: IpcpConfig, values: dict[str, str]) -> Result:
+        try:
+            self._socket, self._address = port.take(values["ip"], int(values["port"]))
+        except port.PortError as failure:
+            raise Refusal(failure.errno or errno.EIO, str(failure.strerror)) from None
+        try:
+            dns = values.get("dns")
+            if dns and any(Address.of(dns, 0).ip):
+                self._server = DnsServer(dns, self._address.host)
+            self._punt = punt = Punt(PUNT_OCTETS)
+            self._udp = Udp(
+                self._relay,
+                punt,
+                component=MANAGEMENT,
+                quota=MANAGEMENT_QUOTA,
+                socket=self._socket.fileno(),
+                max_packet=self.max_packet,
+                on_management=self._received,
+            )
+        except BaseException:
+            self._let_go()
+            raise
+        self._resolver = Resolver(
+            self.loop, family=self._address.family, hosts=HostsFile(default_path()), server=self._server
+        )
+        punt.run(self.loop)
+        log.info("member of layer %s at %s", config.layer, self._address)
+        return None
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._resolver is not None:
+            self._resolver.close()
+        if self._server is not None:
+            self._server.farewell()
+        self._let_go()
+        self._relay.close()
+
+    def _let_go(self) -> None:
+        if self._udp is not None:
+            self._udp.close()
+            self._udp = None
+        if self._punt is not None:
+            self.loop.remove_reader(self._punt.fileno())
+            self._punt.close()
+            self._punt = None
+        if self._socket is not None:
+            self.loop.remove_writer(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+
+    @property
+    def _up(self) -> tuple[Udp, Resolver]:
+        """Data plane and resolver, which a member has."""
+        assert self._udp is not None and self._resolver is not None
+        return self._udp, self._resolver
+
+    # ------------------------------------------------------------ directory
+
+    def reg(self, digest: bytes) -> Result:
+        self._registered.add(digest)
+        return None if self._server is None else self._register(self._server, digest)
+
+    async def _register(self, server: DnsServer, digest: bytes) -> None:
+        try:
+            await server.register(digest.hex())
+        except DnsError as failure:
+            self._registered.discard(digest)
+            raise Refusal(errno.EIO, f"cannot register the name: {failure}") from None
+
+    def unreg(self, digest: bytes) -> Result:
+        if digest not in self._registered:
+            raise Refusal(errno.ENOENT, f'that name is not registered with IPCP "{self.name}"')
+        self._registered.remove(digest)
+        return None if self._server is None else self._unregister(self._server, digest)
+
+    async def _unregister(self, server: DnsServer, digest: bytes) -> None:
+        try:
+            await server.unregister(digest.hex())
+        except DnsError as failure:
+            raise Refusal(errno.EIO, f"the name is not registered here any more, but: {failure}") from None
+
+    def query(self, digest: bytes) -> Result:
+        _, resolver = self._up
+        if resolver.known(digest):
+            return None
+        return self._resolve(resolver, digest)
+
+    async def _resolve(self, resolver: Resolver, digest: bytes) -> None:
+        try:
+            await resolver.resolve(digest)
+        except Unresolved as failure:
+            raise Refusal(errno.ENOENT, str(failure)) from None
+
+    # ------------------------------------------------------------ flows that our processes ask for
+
+    def flow_alloc(self, request: IpcpFlowAlloc, fds: list[int]) -> Result:
+        fd = request.endpoint.fd
+        _, resolver = self._up
+        self._relay.add(request.endpoint, fds)  # first: the memory that came along comes only once
+        self._ports.add(fd)
+        try:
+            if len(request.data) > REQUEST_ROOM:
+                raise Refusal(
+                    errno.EMSGSIZE,
+                    f"the request for a flow has {len(request.data)} octets, and {REQUEST_ROOM} fit a datagram",
+                )
+            ips = resolver.known(request.dst)
+            if not ips:
+                self._resolving[fd] = request
+                return self._resolve_and_ask(resolver, fd, request)
+            self._ask(fd, request, ips)
+        except BaseException:
+            self._drop_port(fd)
+            raise
+        return None
+
+    async def _resolve_and_ask(self, resolver: Resolver, fd: int, request: IpcpFlowAlloc) -> None:
+        try:
+            ips = await resolver.resolve(request.dst)
+        except Unresolved as failure:
+            if self._resolving.get(fd) is request:
+                self._drop_port(fd)
+            raise Refusal(ENAME, f'no host of layer "{self.layer}" has the name: {failure}') from None
+        if self._resolving.get(fd) is not request or self._udp is None:
+            raise Refusal(errno.EINTR, "given up")
+        try:
+            self._ask(fd, request, ips)
+        except BaseException:
+            self._drop_port(fd)
+            raise
+
+    def _ask(self, fd: int, request: IpcpFlowAlloc, ips: tuple[bytes, ...]) -> None:
+        self._resolving.pop(fd, None)
+        hosts = tuple(self._member(ip).packed for ip in ips)
+        try:
+            self._fa.request(
+                fd, request.dst, QoSSpec.from_proto(request.qos), request.data, hosts, self.loop.time()
+            )
+        except NoEndpoint:
+            raise Refusal(errno.ENOSPC, self._no_endpoint()) from None
+        self._pump()
+
+    def _member(self, ip: bytes) -> Address:
+        """The socket address of another member: all of a layer have one port."""
+        return Address(ip, self._address.port, self._address.scope if is_link_local(ip) else 0)
+
+    def _no_endpoint(self) -> str:
+        return (
+            f'IPCP "{self.name}" has no endpoint left: {self._fa.endpoints.used} of {len(EIDS)} are in use, the '
+            "others were so a moment ago"
+        )
+
+    def flow_dealloc(self, fd: int) -> Result:
+        self._drop_port(fd)
+        self._fa.deallocate(fd, self.loop.time())
+        self._pump()
+        return None
+
+    def _drop_port(self, fd: int) -> None:
+        self._resolving.pop(fd, None)
+        if fd in self._ports:
+            self._ports.remove(fd)
+            self._relay.remove(fd)
+
+    # ------------------------------------------------------------ flows that others ask for
+
+    def _announced(
+        self, ticket: int, endpoint: FlowEndpoint | None, fds: list[int], error: int, text: str
+    ) -> None:
+        """The IRMd found a process that accepts, or nobody."""
+        now = self.loop.time()
+        if self._udp is None:
+            return  # ending
+        if endpoint is None:
+            log.debug("turned down a flow: %s", text)
+            self._fa.turned_down(ticket, error, now)
+            self._pump()
+            return
+        try:
+            self._relay.add(endpoint, fds)
+            self._ports.add(endpoint.fd)
+            self._fa.announced(ticket, endpoint.fd, now)
+        except NoEndpoint:
+            log.error("%s", self._no_endpoint())
+            self._give_up(endpoint.fd)
+        except OSError as failure:
+            log.error("cannot attach to a flow: %s", failure)
+            self._fa.turned_down(ticket, failure.errno or errno.EIO, now)
+            self._give_up(endpoint.fd)
+        self._pump()
+
+    def _give_up(self, fd: int) -> None:
+        self._drop_port(fd)
+        self.deallocated(fd)
+
+    def flow_alloc_resp(self, response: IpcpFlowAllocResp) -> Result:
+        number = response.response
+        if not number and len(response.data) > REPLY_ROOM:
+            number = errno.EMSGSIZE
+        if not self._fa.responded(response.fd, number, response.data, self.loop.time()):
+            raise Refusal(ENOTALLOC, f"no flow waits for a response on descriptor {response.fd}")
+        self._pump()
+        if number:
+            self._drop_port(response.fd)
+        if number and not response.response:
+            raise Refusal(
+                number, f"the reply has {len(response.data)} octets, and {REPLY_ROOM} fit a datagram"
+            )
+        return None
+
+    # ------------------------------------------------------------ datagrams
+
+    def _received(self, peer: Peer, datagram: bytes) -> None:
+        """A management datagram."""
+        try:
+            message = wire.decode(datagram)
+        except MalformedPacket as fault:
+            self._malformed += 1
+            log.debug("%s", fault)
+            return
+        source, now = Address(*peer).packed, self.loop.time()
+        match message:
+            case wire.FlowRequest(requester, name, qos, data):
+                self._fa.received(messages.FlowRequest(requester, name, qos, data), source, now)
+            case wire.FlowReply(requester, acceptor, response, data):
+                self._fa.received(messages.FlowReply(acceptor, requester, response, data), source, now)
+        self._pump()
+
+    def _send(self, to: Address, message: messages.FlowRequest | messages.FlowReply) -> bool:
+        """False: the socket is full."""
+        assert self._socket is not None
+        try:
+            self._socket.sendto(_encode(message), to.sockaddr)
+        except BlockingIOError:
+            return False
+        except UnsendablePacket as fault:
+            log.error("%s", fault)
+        except OSError as failure:
+            self._unsent += 1
+            number = failure.errno or errno.EIO
+            text = f"{to} cannot be reached: {os.strerror(number)}"
+            log.debug("%s", text)
+            if isinstance(message, messages.FlowRequest):
+                self._fa.unsent(message, to.packed, number, text, self.loop.time())
+        return True
+
+    def _send_waiting(self) -> None:
+        assert self._socket is not None
+        while self._waiting and self._send(*self._waiting[0]):
+            self._waiting.popleft()
+        if not self._waiting:
+            self.loop.remove_writer(self._socket.fileno())
+        self._pump()
+
+    def _pump(self) -> None:
+        """Carry out what the machine has said, and wait for its next deadline."""
+        if self._udp is None or self._socket is None:
+            return
+        while True:
+            for event in self._fa.take_events():
+                self._carry_out(event)
+            sending = self._fa.take_messages()
+            for peer, message in sending:
+                self._queue_or_send(Address.unpack(peer), message)
+            if not sending:
+                break
+        self._schedule()
+
+    def _queue_or_send(self, to: Address, message: messages.FlowRequest | messages.FlowReply) -> None:
+        assert self._socket is not None
+        if not self._waiting and self._send(to, message):
+            return
+        if len(self._waiting) >= MAX_WAITING:
+            self._unsent += 1
+            return
+        self._waiting.append((to, message))
+        self.loop.add_writer(self._socket.fileno(), self._send_waiting)
+
+    def _carry_out(self, event: fa.Event) -> None:
+        udp, resolver = self._up
+        match event:
+            case fa.Open(fd, endpoint, peer):
+                udp.open(endpoint, fd, Address.unpack(peer))
+            case fa.Connect(fd, endpoint, peer):
+                udp.connect(self._fa.flows[fd].endpoint, endpoint)
+            case fa.Allocated(fd, data):
+                self.allocated(fd, 0, mpl_ms=MPL_MS, max_packet=self.max_packet, data=data)
+            case fa.Refused(fd, number, text):
+                self._drop_port(fd)
+                self.allocated(fd, number, text)
+            case fa.Stale(fd):
+                self._give_up(fd)
+            case fa.Doubt(name, holder):
+                resolver.doubt(name, Address.unpack(holder).ip)
+            case fa.Announce(ticket, name, qos, data):
+                self.announce(
+                    name,
+                    qos.to_proto(),
+                    mpl_ms=MPL_MS,
+                    max_packet=self.max_packet,
+                    data=data,
+                    done=partial(self._announced, ticket),
+                )
+
+    def _schedule(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self._fa.deadline
+        if due is not None:
+            self._timer = self.loop.call_at(due, self._expired, due)
+
+    def _expired(self, due: float) -> None:
+        self._timer = None
+        self._fa.expired(max(due, self.loop.time()))  # a timer may fire a tick before its time
+        self._pump()
+
+    # ------------------------------------------------------------ read-outs
+
+    def readout(self, what: str) -> list[Row]:
+        udp, resolver = self._up
+        now = self.loop.time()
+        match what:
+            case "status":
+                return [self._status()]
+            case "neighbours":
+                return [
+                    {
+                        "name": name.hex(),
+                        "machine": str(self._member(ip)),
+                        "heard": round(now - entry.learnt, 3),
+                        "source": entry.source.value,
+                    }
+                    for name, entry in resolver.entries()
+                    for ip in entry.ips
+                ]
+            case "directory":
+                return [{"name": name.hex()} for name in sorted(self._registered)]
+            case "counters":
+                counters = udp.counters()
+                counters |= {f"flow_{key}": count for key, count in asdict(self._fa.counters).items()}
+                counters |= {"malformed": self._malformed, "unsent": self._unsent}
+                return [{"counter": key, "value": count} for key, count in counters.items()]
+        return super().readout(what)
+
+    def _status(self) -> Row:
+        return {
+            "address": str(self._address),
+            "state": "up",
+            "dns": self._server.server if self._server is not None else "",
+            "hosts": str(default_path()),
+            "max_packet": self.max_packet,
+            "flows": len(self._fa.flows),
+            "pending": self._fa.pending,
+            "endpoints": len(EIDS),
+        }
+
+
+def _encode(message: messages.FlowRequest | messages.FlowReply) -> bytes:
+    """As wire-lower 3.3 says: the requester's endpoint id keeps its place in the reply."""
+    if isinstance(message, messages.FlowRequest):
+        return wire.encode(wire.FlowRequest(message.endpoint, message.name_hash, message.qos, message.data))
+    return wire.encode(wire.FlowReply(message.to, message.endpoint, message.response, message.data))
+
+
+class Udp4Ipcp(UdpIpcp):
+    """UDP over IPv4."""
+
+    kind: ClassVar[str] = "udp4"
+    max_packet = wire.MAX_SDU_4
+
+
+class Udp6Ipcp(UdpIpcp):
+    """UDP over IPv6."""
+
+    kind: ClassVar[str] = "udp6"
+    max_packet = wire.MAX_SDU_6
