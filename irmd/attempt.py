@@ -217,7 +217,7 @@ class AppAttempt(Attempt):
         if reply.response:
             self.broker.provider_closed(flow)
             text = reply.text or f'the flow to "{self.name}" was refused by the other side'
-            self.run(self.machine.refused(reply.response, text))
+            self.run(self.machine.refused(abs(reply.response), text))
             return
         data = b""
         if not self._joining:

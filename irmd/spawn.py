@@ -51,7 +51,8 @@ class Spawner:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             os.set_inheritable(theirs.fileno(), True)
-            command = [sys.executable, "-m", "ipcpd.common.parent", str(theirs.fileno())]
+            # -P: whatever lies in the directory that the IRMd was started in is not part of it.
+            command = [sys.executable, "-P", "-m", "ipcpd.common.parent", str(theirs.fileno())]
             if self._stdout:
                 command.append("--stdout")
             try:
