@@ -89,6 +89,12 @@ def test_what_fails_leaves_nothing(system: System) -> None:
         assert (ipcps(system), names(system)) == before, words
 
 
+def test_what_lies_in_the_working_directory_is_not_imported(make_system: MakeSystem, tmp_path: Path) -> None:
+    for module in ("ipcpd", "logging", "socket"):
+        (tmp_path / f"{module}.py").write_text("raise SystemExit('imported what is none of ours')\n")
+    make_system(cwd=tmp_path).local_layer()
+
+
 def test_a_configuration_that_says_it_in_the_wrong_order(make_system: MakeSystem, tmp_path: Path) -> None:
     """uni3 comes before what it needs: it tries again, and the rest of the file is not held up."""
     config = tmp_path / "irmd.conf"

@@ -10,6 +10,7 @@ from .words import Arguments, Command, Group
 if TYPE_CHECKING:
     from ouroboros.readout import FlowInfo
 
+_BEFORE = ("alloc-pending", "accept-pending")  # states in which it is not decided who carries the flow
 _COLUMNS = (
     ("flow", 7),
     ("state", 15),
@@ -51,7 +52,7 @@ def _row(flow: FlowInfo) -> tuple[object, ...]:
         flow.flow_id,
         "down" if flow.down else flow.state,
         flow.name,
-        flow.layer or "(direct)",
+        flow.layer or ("" if flow.state in _BEFORE else "(direct)"),
         " ".join(f"{end.pid}/{end.fd}" for end in flow.ends),
         " ".join(str(end.queued) for end in flow.ends),
         sum(end.dropped + end.refused for end in flow.ends),
