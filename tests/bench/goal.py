@@ -32,9 +32,9 @@ class Sense(Enum):
 
 @dataclass(slots=True, frozen=True)
 class Goal:
-    """A row of ours, and the limit for its value or, if `ratio`, for its quotient by SEQPACKET's row.
+    """A row of ours, and the limit for its value or, if there is another subject, for its quotient by that one's row.
 
-    SOCK_SEQPACKET has no call that moves several packets, so a burst is compared with its single calls.
+    A burst is compared with single calls where the other has no call that moves several packets, as SOCK_SEQPACKET.
     """
 
     path: str
@@ -43,7 +43,7 @@ class Goal:
     mode: Mode
     sense: Sense
     limit: float
-    ratio: bool
+    against: str | None = None
 
     @property
     def key(self) -> Key:
@@ -53,23 +53,28 @@ class Goal:
     @property
     def text(self) -> str:
         """The condition, as the table shows it."""
-        return f"{self.sense.value} {round(self.limit, 3):g}{'x' if self.ratio else ''}"
+        return f"{self.sense.value} {round(self.limit, 3):g}{f'x {self.against}' if self.against else ''}"
 
 
 GOALS: tuple[Goal, ...] = (
-    Goal("direct", What.RTT_P50, 64, Mode.SINGLE, Sense.AT_MOST, 1 / 6, True),
-    Goal("direct", What.PPS, 64, Mode.SINGLE, Sense.AT_LEAST, 4, True),
-    Goal("direct", What.PPS, 64, Mode.BURST, Sense.AT_LEAST, 10, True),
-    Goal("local", What.RTT_P50, 64, Mode.SINGLE, Sense.AT_MOST, 1, True),
-    Goal("local", What.PPS, 64, Mode.SINGLE, Sense.AT_LEAST, 3, True),
-    Goal("system", What.ALLOC_RATE, 0, Mode.SINGLE, Sense.AT_LEAST, 1000, False),
-    Goal("system", What.ALLOC_RATE_LOCAL, 0, Mode.SINGLE, Sense.AT_LEAST, 1000, False),
-    Goal("system", What.LIST_MS, 0, Mode.SINGLE, Sense.AT_MOST, 120, False),
-    Goal("system", What.CREATE_MS, 0, Mode.SINGLE, Sense.AT_MOST, 150, False),
-    Goal("system", What.CREATE_TOOL_MS, 0, Mode.SINGLE, Sense.AT_MOST, 150, False),
-    Goal("system", What.IDLE_CPU, 0, Mode.SINGLE, Sense.BELOW, 1, False),
-    Goal("system", What.PRIVATE_MIB, 0, Mode.SINGLE, Sense.AT_MOST, 12, False),
-    Goal("system", What.PRIVATE_MIB_MAX, 0, Mode.SINGLE, Sense.AT_MOST, 12, False),
+    Goal("direct", What.RTT_P50, 64, Mode.SINGLE, Sense.AT_MOST, 1 / 6, PEER),
+    Goal("direct", What.PPS, 64, Mode.SINGLE, Sense.AT_LEAST, 4, PEER),
+    Goal("direct", What.PPS, 64, Mode.BURST, Sense.AT_LEAST, 10, PEER),
+    Goal("local", What.RTT_P50, 64, Mode.SINGLE, Sense.AT_MOST, 1, PEER),
+    Goal("local", What.PPS, 64, Mode.SINGLE, Sense.AT_LEAST, 3, PEER),
+    Goal("forward", What.PPS, 64, Mode.BURST, Sense.AT_LEAST, 5e6),
+    Goal("routes", What.ROUTES_MS, 0, Mode.SINGLE, Sense.BELOW, 100),
+    Goal("routes", What.ROUTES_LFA_MS, 0, Mode.SINGLE, Sense.BELOW, 100),
+    Goal("routes", What.ROUTES_ECMP_MS, 0, Mode.SINGLE, Sense.BELOW, 100),
+    Goal("routes", What.STALL_MS, 0, Mode.SINGLE, Sense.AT_MOST, 3, "beside"),
+    Goal("system", What.ALLOC_RATE, 0, Mode.SINGLE, Sense.AT_LEAST, 1000),
+    Goal("system", What.ALLOC_RATE_LOCAL, 0, Mode.SINGLE, Sense.AT_LEAST, 1000),
+    Goal("system", What.LIST_MS, 0, Mode.SINGLE, Sense.AT_MOST, 120),
+    Goal("system", What.CREATE_MS, 0, Mode.SINGLE, Sense.AT_MOST, 150),
+    Goal("system", What.CREATE_TOOL_MS, 0, Mode.SINGLE, Sense.AT_MOST, 150),
+    Goal("system", What.IDLE_CPU, 0, Mode.SINGLE, Sense.BELOW, 1),
+    Goal("system", What.PRIVATE_MIB, 0, Mode.SINGLE, Sense.AT_MOST, 12),
+    Goal("system", What.PRIVATE_MIB_MAX, 0, Mode.SINGLE, Sense.AT_MOST, 12),
 )
 
 
@@ -104,8 +109,8 @@ def judge(rows: Mapping[Key, Row], goals: Iterable[Goal] = GOALS) -> dict[Key, V
     """The verdict on each goal that the rows can answer, by the key of its row."""
     verdicts: dict[Key, Verdict] = {}
     for goal in goals:
-        if goal.ratio:
-            figure = ratio(rows, goal.key, PEER)
+        if goal.against:
+            figure = ratio(rows, goal.key, goal.against)
         else:
             found = rows.get(goal.key)
             figure = found.value if found else None

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import FrameType
 
-from tests.bench import machine, plan, report, upkeep
+from tests.bench import forwarding, machine, plan, report, upkeep
 from tests.bench.pair import Pair
 from tests.bench.path import PATHS, World
 from tests.bench.process import PeerError
@@ -20,7 +20,7 @@ from tests.bench.row import Row, What, to_json
 from tests.bench.subjects import SUBJECTS
 
 QUIET = 0.15  # cores that others may use before the figures are in doubt
-OTHER_PATHS = ("system", "floor")
+OTHER_PATHS = ("forward", "routes", "system", "floor")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -109,10 +109,16 @@ class Bench:
     def rows(self) -> list[Row]:
         """All that is asked for."""
         effort = upkeep.QUICK if self.quick else upkeep.FULL
+        ours = not self.subjects or "ouroboros" in self.subjects
         rows = self.transfers()
+        load = forwarding.QUICK if self.quick else forwarding.FULL
+        if self.selected("forward") and ours:
+            rows += forwarding.forward_rows(load, self.wanted, self.show, self.fail)
+        if self.selected("routes") and ours:
+            rows += forwarding.route_rows(load, self.wanted, self.show, self.fail)
         if self.selected("floor") and (not self.subjects or "floor" in self.subjects):
             rows += upkeep.floor_rows(effort, self.wanted, self.show, self.fail)
-        if self.selected("system") and (not self.subjects or "ouroboros" in self.subjects):
+        if self.selected("system") and ours:
             rows += upkeep.system_rows(effort, self.wanted, self.show, self.fail)
         return rows
 

@@ -1,6 +1,7 @@
-"""Manager: commands of a peer that uses the library for other things than packets: creating IPCPs, allocating flows.
+"""Manager: commands of a peer that does other things than packets between two processes: creating IPCPs, allocating
+flows, being the forwarder of `forwarder`.
 
-Runs in a peer process with the run directory of the private system in its environment.
+Runs in a peer process with the run directory of the private system in its environment, where there is one.
 """
 
 from __future__ import annotations
@@ -53,5 +54,10 @@ def handle(command: dict[str, Any]) -> dict[str, Any]:
             return allocate(**command)
         case "accept":
             return accept(**command)
+        case "forward" | "routes" | "stall" as do:
+            from tests.bench import forwarder  # brings all of a unicast IPCP along
+
+            result: dict[str, Any] = getattr(forwarder, do)(**command)
+            return result
         case other:
             raise ValueError(f"unknown command {other!r}")

@@ -24,6 +24,7 @@ class What(StrEnum):
     PPS = "pps"
     GBPS = "gbps"
     CPU = "cpu_per_mpkt"
+    VOICE_P99 = "voice_p99"
     FUTEX_WAKE = "futex_wake"
     ALLOC_RATE = "flow_alloc_rate"
     ALLOC_RATE_LOCAL = "flow_alloc_rate_local"
@@ -33,6 +34,12 @@ class What(StrEnum):
     IDLE_CPU = "idle_cpu_percent"
     PRIVATE_MIB = "ipcp_private_mib"
     PRIVATE_MIB_MAX = "ipcp_private_mib_max"
+    ROUTES_MS = "routes_ms"
+    ROUTES_LFA_MS = "routes_lfa_ms"
+    ROUTES_ECMP_MS = "routes_ecmp_ms"
+    STALL_MS = "stall_ms"
+    ENROL_MS = "enrol_ms"
+    ROUTES_TO_ALL_MS = "routes_to_all_ms"
 
 
 UNITS: dict[What, str] = {
@@ -41,6 +48,7 @@ UNITS: dict[What, str] = {
     What.PPS: "packet/s",
     What.GBPS: "Gbit/s",
     What.CPU: "s",
+    What.VOICE_P99: "us",
     What.FUTEX_WAKE: "us",
     What.ALLOC_RATE: "flow/s",
     What.ALLOC_RATE_LOCAL: "flow/s",
@@ -50,6 +58,12 @@ UNITS: dict[What, str] = {
     What.IDLE_CPU: "%",
     What.PRIVATE_MIB: "MiB",
     What.PRIVATE_MIB_MAX: "MiB",
+    What.ROUTES_MS: "ms",
+    What.ROUTES_LFA_MS: "ms",
+    What.ROUTES_ECMP_MS: "ms",
+    What.STALL_MS: "ms",
+    What.ENROL_MS: "ms",
+    What.ROUTES_TO_ALL_MS: "ms",
 }
 
 # The figures of one-way and round-trip transfers, in the order of the report; the others are figures of a system.
