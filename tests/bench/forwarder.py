@@ -18,6 +18,7 @@ from itertools import cycle
 from time import monotonic_ns, perf_counter_ns, sleep
 from typing import Any, NoReturn
 
+from ipcpd.dataplane._ipcp import lib
 from ipcpd.dataplane.dt import HEADER, Dt
 from ipcpd.dataplane.punt import Punt
 from ipcpd.unicast.pff.table import Function, Table
@@ -28,7 +29,7 @@ from tests.bench.process import die_with_parent
 from tests.bench.quantile import percentile
 from tests.sim.routes import random_graph
 from tests.unit.dataplane.shm import End, Process
-from tests.unit.ipcpd.relays import CONFIG, Relay, lib
+from tests.unit.ipcpd.relays import CONFIG, Relay
 
 ME = 0x01020304
 ADDRESSES = 65536

@@ -51,9 +51,13 @@ class Goal:
         return (self.path, self.what, self.size, self.mode, OURS)
 
     @property
+    def _unit(self) -> str:
+        return "" if not self.against else "x" if self.against == PEER else f"x {self.against}"
+
+    @property
     def text(self) -> str:
         """The condition, as the table shows it."""
-        return f"{self.sense.value} {round(self.limit, 3):g}{f'x {self.against}' if self.against else ''}"
+        return f"{self.sense.value} {round(self.limit, 3):g}{self._unit}"
 
 
 GOALS: tuple[Goal, ...] = (

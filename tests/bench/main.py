@@ -6,14 +6,15 @@ import argparse
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
 
 from tests.bench import forwarding, machine, plan, report, upkeep
 from tests.bench.pair import Pair
-from tests.bench.path import PATHS, World
+from tests.bench.path import Path, World
+from tests.bench.paths import PATHS, find
 from tests.bench.process import PeerError
 from tests.bench.progress import Progress
 from tests.bench.row import Row, What, to_json
@@ -30,14 +31,23 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     p.add_argument("--quick", action="store_true", help="under a minute instead of some minutes; noisier")
+    p.add_argument("--path", action="append", type=_path, metavar="P", default=[],
+                   help=f"only this path, may be repeated: {', '.join([*PATHS, *OTHER_PATHS])}; "
+                        "chain-N has N forwarders")  # fmt: skip
     for name, choices in (
-        ("path", [*PATHS, *OTHER_PATHS]),
         ("what", [w.value for w in What]),
         ("subject", list(SUBJECTS)),
     ):
         p.add_argument(f"--{name}", action="append", choices=choices, metavar=name[0].upper(), default=[],
                        help=f"only this {name}, may be repeated: {', '.join(choices)}")  # fmt: skip
     return p
+
+
+def _path(word: str) -> str:
+    if word not in OTHER_PATHS and not find(word):
+        known = ", ".join([*PATHS, *OTHER_PATHS])
+        raise argparse.ArgumentTypeError(f"there is no path {word!r}, but {known}, and chain-N")
+    return word
 
 
 @dataclass(slots=True)
@@ -50,6 +60,7 @@ class Bench:
     quick: bool
     show: Callable[[str], None]
     notes: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
     failed: bool = False
 
     def wanted(self, what: What) -> bool:
@@ -65,18 +76,29 @@ class Bench:
         self.failed = True
         self.notes.append(f"FAILED {text}")
 
-    def _lane(self, subject: str, paths: Sequence[str], world: World) -> plan.Lane | None:
+    def leave_out(self, name: str, reason: str) -> None:
+        """A path or a subject that cannot be had here."""
+        self.left_out.append(name)
+        self.notes.append(f"{name} left out: {reason}")
+
+    def _lane(self, subject: str, paths: Sequence[Path], world: World) -> plan.Lane | None:
         kind = SUBJECTS[subject]
-        if reason := kind.missing():
-            self.notes.append(f"{subject} left out: {reason}")
-            return None
-        over_path = subject == "ouroboros"
 
         def start(stack: ExitStack) -> Pair:
-            wiring = PATHS[paths[0]].wire(world) if over_path else kind.provide(stack)
+            wiring = paths[0].wire(world) if subject == "ouroboros" else kind.provide(stack)
+            if kind.linked:
+                server, client = world.link.ends
+                wiring = replace(wiring, server_enter=server.enter, client_enter=client.enter)
             return Pair(subject, wiring, stack)
 
-        lane = plan.Lane(subject, tuple(paths), start, kind.burst)
+        lane = plan.Lane(
+            subject,
+            {path.name: path.sizes for path in paths},
+            start,
+            kind.burst,
+            kind.one_way,
+            any(path.paced for path in paths),
+        )
         self.show(f"starting {lane.title}")
         try:
             _ = lane.pair
@@ -87,22 +109,32 @@ class Bench:
         world.stack.callback(lane.close)
         return lane
 
+    def _groups(self, paths: Sequence[Path]) -> Iterator[tuple[str, list[Path]]]:
+        """Each subject with the paths beside which it stands: a flow is another one on each, a socket is the same."""
+        for subject, kind in SUBJECTS.items():
+            beside = [p for p in paths if subject in p.rivals]
+            if (self.subjects and subject not in self.subjects) or not (beside or subject == "ouroboros"):
+                continue
+            if reason := kind.missing():
+                self.leave_out(subject, reason)
+            elif subject == "ouroboros":
+                yield from ((subject, [path]) for path in paths)
+            else:
+                yield subject, beside
+
     def transfers(self) -> list[Row]:
         """Round trips and one way, over all paths."""
-        paths = [p for p in PATHS if self.selected(p)]
-        todo = plan.tasks(self.wanted)
-        if not paths or not todo:
+        paths = [found for name in self.paths or PATHS if (found := find(name))]
+        for path in list(paths):
+            if reason := path.missing():
+                self.leave_out(path.name, reason)
+                paths.remove(path)
+        todo = plan.tasks(self.wanted, sorted({size for path in paths for size in path.sizes}))
+        if not todo:
             return []
         with ExitStack() as stack:
             world = World(stack)
-            lanes = []
-            for subject in SUBJECTS:
-                if self.subjects and subject not in self.subjects:
-                    continue
-                # A flow is another one on each path; a socket is the same beside each.
-                for group in [[p] for p in paths] if subject == "ouroboros" else [paths]:
-                    if lane := self._lane(subject, group, world):
-                        lanes.append(lane)
+            lanes = [lane for group in self._groups(paths) if (lane := self._lane(*group, world))]
             plan.run(lanes, todo, plan.QUICK if self.quick else plan.FULL, self.show, self.fail)
             return plan.by_path(lanes, self.wanted)
 
@@ -142,6 +174,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted: no figures", file=sys.stderr)
         return 130
     progress.clear()
+    if bench.left_out:
+        bench.notes.append(f"left out: {len(bench.left_out)} ({', '.join(bench.left_out)})")
     facts["others_cores"] = others.cores()
     if facts["others_cores"] > QUIET:
         bench.notes.append(

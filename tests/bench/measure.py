@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import repeat
-from time import monotonic_ns, process_time
+from time import monotonic_ns, process_time, sleep
 from typing import Any
 
 from tests.bench.quantile import percentile
@@ -16,6 +16,7 @@ from tests.bench.subjects.subject import Calls
 from tests.bench.subjects.udp import SILENCE
 
 WARM = 100  # round trips before the first that counts
+SILENT = (BlockingIOError, TimeoutError)  # what a receive call raises when nothing came for SILENCE
 
 
 def burst_of(size: int) -> int:
@@ -24,16 +25,16 @@ def burst_of(size: int) -> int:
 
 
 def echo(calls: Calls, size: int, count: int) -> dict[str, Any]:
-    """Answer `count` packets, and those that warm up, with one of the same size."""
+    """Answer `count` packets with one of the same size each."""
     recv, room, send, payload = calls.recv, calls.room, calls.send, bytes(size)
-    for _ in repeat(None, count + WARM):
+    for _ in repeat(None, count):
         recv(room)
         send(payload)
     return {}
 
 
 def ping(calls: Calls, size: int, count: int) -> dict[str, Any]:
-    """`count` round trips: 50th and 99th percentile in µs."""
+    """`count` round trips after WARM others: 50th and 99th percentile in µs."""
     recv, room, send, payload = calls.recv, calls.room, calls.send, bytes(size)
     for _ in repeat(None, WARM):
         send(payload)
@@ -48,6 +49,20 @@ def ping(calls: Calls, size: int, count: int) -> dict[str, Any]:
         note(now - last)
         last = now
     samples.sort()
+    return {"p50": percentile(samples, 50) / 1e3, "p99": percentile(samples, 99) / 1e3}
+
+
+def pace(calls: Calls, size: int, count: int, seconds: float) -> dict[str, Any]:
+    """The same with a pause before each, as people ping: everybody on the way has gone to sleep."""
+    recv, room, send, payload = calls.recv, calls.room, calls.send, bytes(size)
+    samples: list[int] = []
+    for _ in repeat(None, count + 1):
+        sleep(seconds)
+        began = monotonic_ns()
+        send(payload)
+        recv(room)
+        samples.append(monotonic_ns() - began)
+    samples = sorted(samples[1:])
     return {"p50": percentile(samples, 50) / 1e3, "p99": percentile(samples, 99) / 1e3}
 
 
@@ -69,32 +84,32 @@ def _flood_burst(calls: Calls, size: int, count: int) -> None:
         left -= writev(batch[:left])
 
 
-def _flood_windowed(calls: Calls, size: int, count: int) -> None:
+def _flood_windowed(calls: Calls, size: int, count: int, burst: bool) -> None:
     """Send in steps of half a window; before a third step is on its way, the receiver must have counted one."""
-    send, recv, room, payload = calls.send, calls.recv, calls.room, bytes(size)
+    recv, room = calls.recv, calls.room
     step = calls.window // 2
+    send_some = _flood_burst if burst else _flood_single
     unheard = 0
     try:
         for sent in range(0, count, step):
             if unheard == 2:
                 recv(room)
                 unheard -= 1
-            for _ in repeat(None, min(step, count - sent)):
-                send(payload)
+            send_some(calls, size, min(step, count - sent))
             unheard += 1
         for _ in repeat(None, unheard):
             recv(room)
-    except BlockingIOError:
-        pass  # Silence: a packet was lost. The receiver notices the same, and counts what it got.
+    except SILENT:
+        pass  # A packet was lost. The receiver notices the same, and counts what it got.
 
 
 def flood(calls: Calls, size: int, count: int, burst: bool) -> dict[str, Any]:
     """Send `count` packets one way; says when the first call began."""
     spent, began = process_time(), monotonic_ns()
-    if burst:
+    if calls.window:
+        _flood_windowed(calls, size, count, burst)
+    elif burst:
         _flood_burst(calls, size, count)
-    elif calls.window:
-        _flood_windowed(calls, size, count)
     else:
         _flood_single(calls, size, count)
     return {"began": began, "cpu": process_time() - spent}
@@ -117,18 +132,25 @@ def _sink_burst(calls: Calls, size: int, count: int) -> int:
     return count
 
 
-def _sink_windowed(calls: Calls, count: int) -> int:
+def _sink_windowed(calls: Calls, size: int, count: int, burst: bool) -> int:
     """Receive until all came or nothing comes any more; tell the sender after each half window."""
-    recv, room = calls.recv, calls.room
+    recv, room, readv = calls.recv, calls.room, calls.readv
     step = calls.window // 2
+    most = burst_of(size)
     got = 0
     try:
         while got < count:
-            for _ in repeat(None, min(step, count - got)):
-                recv(room)
-                got += 1
+            least = min(got + step, count)
+            if burst:
+                assert readv is not None, "the subject has no burst calls"
+                while got < least:
+                    got += readv(min(most, least - got))
+            else:
+                for _ in repeat(None, least - got):
+                    recv(room)
+                    got += 1
             calls.send(b"+")
-    except BlockingIOError:
+    except SILENT:
         pass  # SILENCE has passed without a packet
     return got
 
@@ -137,10 +159,10 @@ def sink(calls: Calls, size: int, count: int, burst: bool, armed: Callable[[], N
     """Receive up to `count` packets; how many came, and when the last did. Says `armed` just before it begins."""
     spent = process_time()
     armed()
-    if burst:
+    if calls.window:
+        got = _sink_windowed(calls, size, count, burst)
+    elif burst:
         got = _sink_burst(calls, size, count)
-    elif calls.window:
-        got = _sink_windowed(calls, count)
     else:
         got = _sink_single(calls, count)
     ended = monotonic_ns()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.bench.cpu import spent_by
+from tests.bench.measure import WARM
 from tests.bench.process import Process
 from tests.bench.subjects.subject import Wiring
 
@@ -25,7 +26,14 @@ class Pair:
     def __init__(self, subject: str, wiring: Wiring, stack: ExitStack) -> None:
         self._helpers = wiring.helpers
         self._server = stack.enter_context(
-            Process(subject, "server", wiring.server, fds=wiring.server_fds, env=wiring.server_env)
+            Process(
+                subject,
+                "server",
+                wiring.server,
+                fds=wiring.server_fds,
+                env=wiring.server_env,
+                enter=wiring.server_enter,
+            )
         )
         hello = self._server.expect("hello")
         if wiring.on_hello:
@@ -37,6 +45,7 @@ class Pair:
                 wiring.client | {"hello": hello},
                 fds=wiring.client_fds,
                 env=wiring.client_env,
+                enter=wiring.client_enter,
             )
         )
         self._client.expect("ready")
@@ -53,7 +62,15 @@ class Pair:
     def round_trips(self, size: int, count: int) -> tuple[float, float]:
         """50th and 99th percentile of `count` round trips, in µs."""
         _, answer = self._both(
-            {"do": "echo", "size": size, "count": count}, {"do": "ping", "size": size, "count": count}
+            {"do": "echo", "size": size, "count": count + WARM}, {"do": "ping", "size": size, "count": count}
+        )
+        return answer["p50"], answer["p99"]
+
+    def paced(self, size: int, count: int, seconds: float) -> tuple[float, float]:
+        """The same with a pause before each."""
+        _, answer = self._both(
+            {"do": "echo", "size": size, "count": count + 1},
+            {"do": "pace", "size": size, "count": count, "seconds": seconds},
         )
         return answer["p50"], answer["p99"]
 

@@ -40,6 +40,8 @@ def transfer(end: Endpoint, command: Command) -> dict[str, Any]:
             return measure.echo(calls, size, count)
         case "ping":
             return measure.ping(end.calls(size), size, count)
+        case "pace":
+            return measure.pace(end.calls(size), size, count, command["seconds"])
         case "sink":
             return measure.sink(end.calls(size), size, count, burst, lambda: say(armed=True))
         case "flood":

@@ -13,8 +13,11 @@ from tests.bench.process import PeerError
 from tests.bench.quantile import median
 from tests.bench.row import Mode, Row, What, row
 
-SIZES = (64, 1500, 65000)
 RTT = frozenset({What.RTT_P50, What.RTT_P99})
+PACED = frozenset({What.PACED_P50, What.PACED_P99})
+PACED_SIZE = 64  # what ping sends
+PACED_SHARE = 2  # pings take so much longer than other measures, and still give few samples
+PACE = 0.01  # seconds between two pings, as of `ping -i 0.01`
 ONE_WAY = frozenset({What.PPS, What.GBPS, What.CPU})
 
 
@@ -36,35 +39,49 @@ FULL = Effort(rounds=7, seconds=0.5)
 
 @dataclass(slots=True, frozen=True)
 class Task:
-    """One measure: round trips, or one way in a mode."""
+    """One measure: round trips, back to back or with pauses, or one way in a mode."""
 
     one_way: bool
     size: int
     mode: Mode
+    paced: bool = False
+
+    @property
+    def gives(self) -> frozenset[What]:
+        """The figures that come of it."""
+        return ONE_WAY if self.one_way else PACED if self.paced else RTT
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        way = f"one way, {self.mode}" if self.one_way else "pings" if self.paced else "round trips"
+        return f"{self.size} bytes, {way}"
 
 
-def tasks(wanted: Callable[[What], bool]) -> list[Task]:
+def tasks(wanted: Callable[[What], bool], sizes: Iterable[int]) -> list[Task]:
     """The measures that give the wanted rows, in the order in which a round makes them."""
     found: list[Task] = []
-    for size in SIZES:
-        if any(map(wanted, RTT)):
-            found.append(Task(False, size, Mode.SINGLE))
-        if any(map(wanted, ONE_WAY)):
-            found += [Task(True, size, mode) for mode in Mode]
-    return found
+    for size in sizes:
+        found.append(Task(False, size, Mode.SINGLE))
+        if size == PACED_SIZE:
+            found.append(Task(False, size, Mode.SINGLE, paced=True))
+        found += [Task(True, size, mode) for mode in Mode]
+    return [task for task in found if any(map(wanted, task.gives))]
 
 
 @dataclass(slots=True)
 class Lane:
-    """A pair of peers that takes part in the rounds, and for which paths its figures stand.
+    """A pair of peers that takes part in the rounds, and for which paths, with which sizes, its figures stand.
 
     What does not go over a path (sockets, the floor) is measured once and stands beside each path.
     """
 
     subject: str
-    paths: tuple[str, ...]
+    paths: Mapping[str, tuple[int, ...]]
     start: Callable[[ExitStack], Pair]  # makes the pair, and makes it again after a failure
     burst: bool
+    one_way: bool = True
+    paced: bool = True
     counts: dict[Task, int] = field(default_factory=dict)
     values: dict[tuple[What, int, Mode], list[float]] = field(default_factory=dict)
     failed: set[Task] = field(default_factory=set)
@@ -85,12 +102,16 @@ class Lane:
 
     def can(self, task: Task) -> bool:
         """Whether there is such a measure for this subject, and it has not failed before."""
-        return task not in self.failed and (self.burst or task.mode is Mode.SINGLE)
+        if task in self.failed or all(task.size not in sizes for sizes in self.paths.values()):
+            return False
+        if task.one_way:
+            return self.one_way and (self.burst or task.mode is Mode.SINGLE)
+        return self.paced or not task.paced
 
     def drop(self, task: Task) -> None:
         """Give up a measure that failed, with what it gave so far. The peers are in an unknown state: end them."""
         self.failed.add(task)
-        for what in ONE_WAY if task.one_way else RTT:
+        for what in task.gives:
             self.values.pop((what, task.size, task.mode), None)
         self.close()
 
@@ -104,7 +125,10 @@ class Lane:
 
     def calibrate(self, task: Task, effort: Effort) -> None:
         """Find out how many operations take the wanted time; it also warms everything up."""
-        if task.one_way:
+        if task.paced:
+            self.pair.paced(task.size, 1, PACE)
+            self.counts[task] = effort.count(PACED_SHARE / PACE, 20, 1000)
+        elif task.one_way:
             step = burst_of(task.size)
             rate = self.pair.one_way(task.size, 20 * step, task.mode is Mode.BURST).pps
             rate = self.pair.one_way(
@@ -124,6 +148,10 @@ class Lane:
             self._note(What.PPS, task, result.pps)
             self._note(What.GBPS, task, result.pps * task.size * 8 / 1e9)
             self._note(What.CPU, task, result.cpu_per_mpkt)
+        elif task.paced:
+            p50, p99 = self.pair.paced(task.size, count, PACE)
+            self._note(What.PACED_P50, task, p50)
+            self._note(What.PACED_P99, task, p99)
         else:
             p50, p99 = self.pair.round_trips(task.size, count)
             self._note(What.RTT_P50, task, p50)
@@ -133,9 +161,9 @@ class Lane:
         """The medians over the rounds."""
         return [
             row(path, what, size, mode, self.subject, median(values))
-            for path in self.paths
+            for path, sizes in self.paths.items()
             for (what, size, mode), values in self.values.items()
-            if wanted(what)
+            if wanted(what) and size in sizes
         ]
 
 
@@ -151,12 +179,11 @@ def run(
     for turn in range(effort.rounds + 1):
         title = f"round {turn} of {effort.rounds}" if turn else "warming up"
         for task in todo:
-            way = f"one way, {task.mode}" if task.one_way else "round trips"
             # Every other round the other way about, so that no subject always follows the same one.
             for lane in lanes if turn % 2 else reversed(lanes):
                 if not lane.can(task):
                     continue
-                show(f"{title}: {task.size} bytes, {way}: {lane.title}")
+                show(f"{title}: {task.title}: {lane.title}")
                 try:
                     if turn == 0:
                         lane.calibrate(task, effort)
@@ -164,7 +191,7 @@ def run(
                         lane.run(task)
                 except (PeerError, OSError, SubprocessError) as e:
                     lane.drop(task)
-                    fail(f"{lane.title}, {task.size} bytes, {way}: {e}")
+                    fail(f"{lane.title}, {task.title}: {e}")
 
 
 def by_path(lanes: Iterable[Lane], wanted: Callable[[What], bool]) -> list[Row]:

@@ -9,7 +9,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -30,6 +30,17 @@ def die_with_parent() -> None:
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
+def born(enter: Callable[[], None] | None) -> Callable[[], None]:
+    """What a child does between fork and exec, with `enter` to a namespace if it is to live in one."""
+
+    def begin() -> None:
+        if enter:
+            enter()
+        die_with_parent()
+
+    return begin
+
+
 class Process:
     """A running `tests.bench.peer`; leaving it as a context manager ends it."""
 
@@ -41,6 +52,7 @@ class Process:
         *,
         fds: tuple[int, ...] = (),
         env: Mapping[str, str] | None = None,
+        enter: Callable[[], None] | None = None,
     ) -> None:
         self.title = f"{subject} {role}"
         self._child = subprocess.Popen(
@@ -50,7 +62,7 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=fds,
-            preexec_fn=die_with_parent,
+            preexec_fn=born(enter),
         )
         self._buffer = b""
 

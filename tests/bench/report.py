@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tests.bench.goal import OURS, PEER, Verdict, judge, ratio, table_of
+from tests.bench.paths import find
 from tests.bench.row import TRANSFER, UNITS, Key, Mode, Row
 
-SUBJECTS = (OURS, "seqpacket", "udp", "pipe", "zmq", "floor")
+SUBJECTS = (OURS, "seqpacket", "udp", "pipe", "zmq", "floor", "veth", "ping", "udp_floor", "udp_gso")
+RATIOS = (PEER, "floor")  # of paths that say nothing else
 
 
 def figure(value: float) -> str:
@@ -44,10 +46,14 @@ def _times(value: float | None) -> str:
 
 
 def _path_table(path: str, rows: Mapping[Key, Row], verdicts: Mapping[Key, Verdict]) -> list[str]:
-    """One line per measure, one column per subject, and our ratios to SEQPACKET and to the floor."""
+    """One line per measure, one column per subject, and our ratios to those that the path is compared with."""
     mine = [r for r in rows.values() if r.path == path]
     subjects = [s for s in SUBJECTS if any(r.subject == s for r in mine)]
-    lines: list[list[str]] = [["what", "unit", "size", "mode", *subjects, f"/{PEER}", "/floor", "goal"]]
+    known = find(path)
+    ratios = known.ratios if known else RATIOS
+    lines: list[list[str]] = [
+        ["what", "unit", "size", "mode", *subjects, *(f"/{other}" for other in ratios), "goal"]
+    ]
     for what in TRANSFER:
         for size in sorted({r.size for r in mine}):
             for mode in Mode:
@@ -58,18 +64,17 @@ def _path_table(path: str, rows: Mapping[Key, Row], verdicts: Mapping[Key, Verdi
                 lines.append(
                     [what, UNITS[what], str(size), mode]
                     + ["-" if c is None else figure(c.value) for c in cells]
-                    + [
-                        _times(ratio(rows, key, PEER)),
-                        _times(ratio(rows, key, "floor")),
-                        mark(verdicts.get(key)),
-                    ]
+                    + [_times(ratio(rows, key, other)) for other in ratios]
+                    + [mark(verdicts.get(key))]
                 )
     return align(lines, 2)
 
 
 def _plain_table(rows: Iterable[Row], verdicts: Mapping[Key, Verdict]) -> list[str]:
     lines = [["what", "unit", "value", "goal"]]
-    lines += [[r.what, r.unit, figure(r.value), mark(verdicts.get(r.key))] for r in rows]
+    for r in rows:
+        name = r.what if r.subject in (OURS, "floor") else f"{r.what} ({r.subject})"
+        lines.append([name, r.unit, figure(r.value), mark(verdicts.get(r.key))])
     return align(lines, 2)
 
 
@@ -81,7 +86,9 @@ def table(machine: Mapping[str, Any], rows: Sequence[Row], notes: Sequence[str] 
     transfer = [r for r in rows if r.what in TRANSFER]
     for path in dict.fromkeys(r.path for r in transfer):
         # A line that only has a path's name could be mistaken for the end of the table before it.
-        out += [f"== {path}: medians over rounds; bursts are compared with SEQPACKET's single calls"]
+        out += [
+            f"== {path}: medians over rounds; a burst is compared with single calls of what has no bursts"
+        ]
         out += _path_table(path, {r.key: r for r in transfer}, verdicts) + [""]
     rest = [r for r in rows if r.what not in TRANSFER]
     for path in dict.fromkeys(r.path for r in rest):

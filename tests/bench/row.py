@@ -21,6 +21,8 @@ class What(StrEnum):
 
     RTT_P50 = "rtt_p50"
     RTT_P99 = "rtt_p99"
+    PACED_P50 = "paced_p50"
+    PACED_P99 = "paced_p99"
     PPS = "pps"
     GBPS = "gbps"
     CPU = "cpu_per_mpkt"
@@ -45,6 +47,8 @@ class What(StrEnum):
 UNITS: dict[What, str] = {
     What.RTT_P50: "us",
     What.RTT_P99: "us",
+    What.PACED_P50: "us",
+    What.PACED_P99: "us",
     What.PPS: "packet/s",
     What.GBPS: "Gbit/s",
     What.CPU: "s",
@@ -67,7 +71,15 @@ UNITS: dict[What, str] = {
 }
 
 # The figures of one-way and round-trip transfers, in the order of the report; the others are figures of a system.
-TRANSFER = (What.RTT_P50, What.RTT_P99, What.PPS, What.GBPS, What.CPU)
+TRANSFER = (
+    What.RTT_P50,
+    What.RTT_P99,
+    What.PACED_P50,
+    What.PACED_P99,
+    What.PPS,
+    What.GBPS,
+    What.CPU,
+)
 
 Key = tuple[str, What, int, Mode, str]
 

@@ -9,12 +9,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tests.bench.cpu import descendants
-from tests.bench.process import ROOT, PeerError, Process, die_with_parent
+from tests.bench.process import ROOT, PeerError, Process, born
 
 START = 20.0  # seconds the IRMd may take until it answers
 STOP = 15.0  # seconds it may take to stop before it is killed
@@ -38,7 +39,8 @@ def tools_package() -> str:
 class PrivateSystem:
     """A running system; leaving it as a context manager stops it and removes its run directory."""
 
-    def __init__(self) -> None:
+    def __init__(self, enter: Callable[[], None] | None = None) -> None:
+        self.enter = enter  # what lets a process live in its namespace, if it has one
         self.rundir = tempfile.mkdtemp(prefix="bench-ouroboros-")
         self.env = {"OUROBOROS_RUNDIR": self.rundir}
         self.irm_command = program("irm", f"{tools_package()}.irm.main")
@@ -53,7 +55,7 @@ class PrivateSystem:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                preexec_fn=die_with_parent,
+                preexec_fn=born(enter),
             )
         try:
             self._await_start()
@@ -106,10 +108,14 @@ class PrivateSystem:
             )
         return done.stdout
 
+    def bootstrap(self, kind: str, name: str, *options: str) -> None:
+        """A layer of that name, and its first IPCP of the same name."""
+        self.irm("ipcp", "bootstrap", "type", kind, "name", name, "layer", name, *options)
+
     def local_layer(self, name: str) -> None:
         """Have a local layer of that name."""
         if name not in self._layers:
-            self.irm("ipcp", "bootstrap", "type", "local", "name", name, "layer", name)
+            self.bootstrap("local", name)
             self._layers.add(name)
 
     def register(self, name: str, layer: str) -> None:

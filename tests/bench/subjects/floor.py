@@ -1,26 +1,18 @@
-"""The floor: a bare ring between two processes, driven from Python through cffi (floor.c).
-
-Compiled on first use into .build/bench, under a name that changes with the source and the interpreter.
-"""
+"""The floor: a bare ring between two processes, driven from Python through cffi (floor.c)."""
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import importlib.util
 import os
-import sys
-import sysconfig
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from struct import Struct
 from typing import Any
 
+from tests.bench.subjects import compiled
 from tests.bench.subjects.subject import Calls, Endpoint, Subject, Wiring
 
 SOURCE = Path(__file__).with_name("floor.c")
-CACHE = Path(__file__).resolve().parents[3] / ".build" / "bench"
 BURST_ROOM = 64  # packets of one floor_get_many()
 MAX_SIZE = 65536
 INTERFACE = """
@@ -33,38 +25,11 @@ int floor_get_many(char * data, uint32_t n);
 void floor_sleep(int64_t * ns, uint32_t n);
 void floor_wake(uint32_t n, int64_t pause_ns);
 """
-PROTOTYPES = "#include <stdint.h>" + INTERFACE
 
 
 def build() -> Any:
-    """The compiled module; compiles it when there is none for this source and interpreter."""
-    source = SOURCE.read_text(encoding="utf-8")
-    suffix = str(sysconfig.get_config_var("EXT_SUFFIX"))
-    digest = hashlib.sha256((source + INTERFACE + sys.version).encode()).hexdigest()[:12]
-    name = f"floor_{digest}"
-    target = CACHE / f"{name}{suffix}"
-    if not target.exists():
-        _compile(name, target)
-    spec = importlib.util.spec_from_file_location(name, target)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{target} is not a Python extension: remove it, it is made again")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def _compile(name: str, target: Path) -> None:
-    from cffi import FFI
-
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with open(CACHE / "lock", "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # both peers, or two runs, may come here at once
-        if target.exists():
-            return
-        ffi = FFI()
-        ffi.cdef(INTERFACE)
-        ffi.set_source(name, PROTOTYPES, sources=[str(SOURCE)], extra_compile_args=["-O2", "-std=gnu11"])
-        ffi.compile(tmpdir=str(CACHE), target=target.name)
+    """The compiled module."""
+    return compiled.build(SOURCE, INTERFACE)
 
 
 class FloorEnd(Endpoint):

@@ -11,23 +11,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.bench.subjects.subject import Calls, Endpoint, Subject
+from tests.bench.subjects.udp import SILENCE
 
 SMALL = 2048  # read()'s default room
 PATIENCE = 10.0  # seconds an allocation may take before the benchmark gives up
 
 
-def reach(name: str, layer: str | None) -> Any:
+def reach(name: str, layer: str | None, qos: Mapping[str, int] | None = None) -> Any:
     """A flow to `name`, as soon as there is a server.
 
     The server may be bound by its pid but not have called the library yet, and then the IRMd does not know it.
     """
-    from ouroboros import flow_alloc
+    from ouroboros import QoSSpec, flow_alloc
     from ouroboros.errors import ENAME
 
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            return flow_alloc(name, timeo=PATIENCE, layer=layer)
+            return flow_alloc(name, QoSSpec(**qos) if qos else None, timeo=PATIENCE, layer=layer)
         except OSError as e:
             if e.errno != ENAME or time.monotonic() > deadline:
                 raise
@@ -37,8 +38,11 @@ def reach(name: str, layer: str | None) -> Any:
 class FlowEnd(Endpoint):
     """One end of a flow."""
 
-    def __init__(self, flow: Any) -> None:
+    def __init__(self, flow: Any, window: int) -> None:
         self._flow = flow
+        self._window = window
+        if window:
+            flow.rcv_timeout = SILENCE
         self._room = bytearray(1 << 16)  # larger than any packet here: an exact fit would read an end mark
 
     def calls(self, size: int) -> Calls:
@@ -52,6 +56,7 @@ class FlowEnd(Endpoint):
             SMALL if small else self._room,
             writev=flow.writev,
             readv=lambda n: len(readv(n)),
+            window=self._window,
         )
 
     def close(self) -> None:
@@ -65,16 +70,20 @@ class Ouroboros(Subject):
     name = "ouroboros"
     burst = True
 
+    def __init__(self) -> None:
+        self._window = 0
+
     def listen(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """The benchmark binds this process to the name."""
+        self._window = args.get("window", 0)
         return {"pid": os.getpid()}
 
     def accept(self) -> Endpoint:
         """The flow that the client allocates."""
         from ouroboros import flow_accept
 
-        return FlowEnd(flow_accept(timeo=PATIENCE))
+        return FlowEnd(flow_accept(timeo=PATIENCE), self._window)
 
     def connect(self, args: Mapping[str, Any], hello: Mapping[str, Any]) -> Endpoint:
         """Allocate a flow to the server's name, over the path's layer."""
-        return FlowEnd(reach(args["name"], args["layer"]))
+        return FlowEnd(reach(args["name"], args["layer"], args.get("qos")), args.get("window", 0))

@@ -59,6 +59,8 @@ class Wiring:
     on_hello: Callable[[Mapping[str, Any]], None] | None = (
         None  # between the server's `listen` and the client's start
     )
+    server_enter: Callable[[], None] | None = None  # in the process, before it begins: into a namespace
+    client_enter: Callable[[], None] | None = None
     helpers: Callable[[], list[int]] | None = None  # pids of processes in between, whose CPU time counts
 
 
@@ -67,6 +69,8 @@ class Subject(ABC):
 
     name: ClassVar[str]
     burst: ClassVar[bool] = False  # has calls that move many packets
+    one_way: ClassVar[bool] = True  # can send without being answered
+    linked: ClassVar[bool] = False  # its processes live at the two ends of a virtual cable
 
     @classmethod
     def missing(cls) -> str | None:

@@ -49,13 +49,18 @@ class UdpEnd(Endpoint):
 def make() -> socket.socket:
     """A UDP socket on a free port of the loopback, with large buffers."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    enlarge(sock)
+    sock.bind(("127.0.0.1", 0))
+    return sock
+
+
+def enlarge(sock: socket.socket) -> None:
+    """Large buffers, beyond the limits if we may."""
     for force, plain in ((SO_SNDBUFFORCE, socket.SO_SNDBUF), (SO_RCVBUFFORCE, socket.SO_RCVBUF)):
         try:
             sock.setsockopt(socket.SOL_SOCKET, force, BUFFER)
         except PermissionError:
             sock.setsockopt(socket.SOL_SOCKET, plain, BUFFER)
-    sock.bind(("127.0.0.1", 0))
-    return sock
 
 
 class Udp(Subject):

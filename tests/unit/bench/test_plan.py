@@ -9,7 +9,7 @@ import pytest
 
 from tests.bench.measure import burst_of
 from tests.bench.pair import OneWay, Pair
-from tests.bench.plan import SIZES, Effort, Lane, by_path, run, tasks
+from tests.bench.plan import Effort, Lane, by_path, run, tasks
 from tests.bench.process import PeerError
 from tests.bench.row import Mode, What
 
@@ -35,6 +35,10 @@ class FakePair:
             raise PeerError("gone")
         return 10.0, 20.0
 
+    def paced(self, size: int, count: int, seconds: float) -> tuple[float, float]:
+        self.log.append(self.name)
+        return 40.0, 80.0
+
     def one_way(self, size: int, count: int, burst: bool) -> OneWay:
         self.log.append(self.name)
         if burst:
@@ -42,8 +46,11 @@ class FakePair:
         return OneWay(self.pps, 1.5)
 
 
+SIZES = (64, 1500, 65000)
+
+
 def lane(pair: FakePair, paths: tuple[str, ...] = ("direct",), burst: bool = True) -> Lane:
-    return Lane(pair.name, paths, pair.start, burst)
+    return Lane(pair.name, dict.fromkeys(paths, SIZES), pair.start, burst)
 
 
 def ignore(text: str) -> None:
@@ -55,16 +62,16 @@ def everything(what: What) -> bool:
 
 
 def test_tasks_follow_what_is_wanted() -> None:
-    assert not tasks(lambda what: what is What.LIST_MS)
-    only = tasks(lambda what: what is What.RTT_P99)
+    assert not tasks(lambda what: what is What.LIST_MS, SIZES)
+    only = tasks(lambda what: what is What.RTT_P99, SIZES)
     assert [(t.one_way, t.size, t.mode) for t in only] == [(False, s, Mode.SINGLE) for s in SIZES]
-    assert len(tasks(everything)) == 3 * len(SIZES)
+    assert len(tasks(everything, SIZES)) == 3 * len(SIZES) + 1
 
 
 def test_subjects_take_turns_within_a_round() -> None:
     log: list[str] = []
     lanes = [lane(FakePair(log, n)) for n in "abc"]
-    run(lanes, tasks(lambda what: what is What.RTT_P50)[:1], Effort(3, 0.1), ignore, ignore)
+    run(lanes, tasks(lambda what: what is What.RTT_P50, SIZES)[:1], Effort(3, 0.1), ignore, ignore)
     assert "".join(log) == "cba" + "abc" + "cba" + "abc"
 
 
@@ -72,7 +79,7 @@ def test_rows_are_medians_and_stand_beside_every_path() -> None:
     log: list[str] = []
     shared = lane(FakePair(log, "seqpacket", pps=1e6), ("direct", "local"), burst=False)
     ours = lane(FakePair(log, "ouroboros", pps=4e6), ("local",))
-    run([ours, shared], tasks(everything), Effort(3, 0.1), ignore, pytest.fail)
+    run([ours, shared], tasks(everything, SIZES), Effort(3, 0.1), ignore, pytest.fail)
     rows = by_path([ours, shared], everything)
     values = {(r.path, r.subject, r.what, r.mode): r.value for r in rows if r.size == 1500}
     assert values["direct", "seqpacket", What.PPS, Mode.SINGLE] == 1e6
@@ -89,7 +96,13 @@ def test_a_measure_that_fails_is_reported_once_and_the_others_go_on() -> None:
     failures: list[str] = []
     pair = FakePair(log, "bad", breaks=True)
     bad, good = lane(pair), lane(FakePair(log, "good"))
-    run([bad, good], tasks(everything)[:2], Effort(2, 0.1), ignore, failures.append)
+    run(
+        [bad, good],
+        [t for t in tasks(everything, SIZES) if not t.paced][:2],
+        Effort(2, 0.1),
+        ignore,
+        failures.append,
+    )
     assert len(failures) == 1 and "bad" in failures[0] and "gone" in failures[0]
     assert {r.what for r in bad.rows(everything)} == {What.PPS, What.GBPS, What.CPU}
     assert (pair.starts, pair.ends) == (2, 1)  # its peers were ended after the failure, and started again

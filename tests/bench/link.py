@@ -1,0 +1,109 @@
+"""Link: two network namespaces with a virtual cable between them, for systems that talk Ethernet.
+
+A namespace lives as long as the process that holds it; both end with the benchmark, however that ends.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+
+from tests.bench.process import ROOT, PeerError, die_with_parent
+
+DEVICE = "wire"
+ADDRESSES = ("10.11.12.1", "10.11.12.2")
+
+NEWNET = 0x40000000
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+# Runs in the first namespace, with the pid of the process that holds the other.
+CABLE = f"""
+import sys
+from pyroute2 import IPRoute
+from tests.bench.link import join
+other = int(sys.argv[1])
+def up(netlink, address):
+    for name in ("lo", "{DEVICE}"):
+        netlink.link("set", index=netlink.link_lookup(ifname=name)[0], state="up")
+    netlink.addr("add", index=netlink.link_lookup(ifname="{DEVICE}")[0], address=address, prefixlen=24)
+with IPRoute() as netlink:
+    netlink.link("add", ifname="{DEVICE}", kind="veth", peer={{"ifname": "{DEVICE}", "net_ns_pid": other}})
+    up(netlink, "{ADDRESSES[0]}")
+join(other)
+with IPRoute() as netlink:
+    up(netlink, "{ADDRESSES[1]}")
+"""
+
+
+def _check(result: int) -> None:
+    if result:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def join(pid: int) -> None:
+    """Live in the network namespace of a process from now on."""
+    with open(f"/proc/{pid}/ns/net", "rb") as file:
+        _check(_libc.setns(file.fileno(), NEWNET))
+
+
+def leave() -> None:
+    """Live in a network namespace of our own from now on."""
+    _check(_libc.unshare(NEWNET))
+
+
+def _hold() -> None:
+    die_with_parent()
+    leave()
+
+
+class Namespace:
+    """A network namespace. `enter` is for a child of ours, between fork and exec."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._holder = subprocess.Popen(
+            [sys.executable, "-c", "print('ready', flush=True); input()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            preexec_fn=_hold,
+        )
+        stack.callback(self._end)
+        assert self._holder.stdout is not None
+        self._holder.stdout.readline()
+        self.pid = self._holder.pid
+
+    def enter(self) -> None:
+        """Let the calling process live here."""
+        join(self.pid)
+
+    def _end(self) -> None:
+        self._holder.kill()
+        self._holder.communicate()
+
+
+class Link:
+    """Two namespaces, each with a device `DEVICE`, and addresses of IPv4 for those that want them."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.ends = (Namespace(stack), Namespace(stack))
+        done = subprocess.run(
+            [sys.executable, "-c", CABLE, str(self.ends[1].pid)],
+            cwd=ROOT,
+            preexec_fn=self.ends[0].enter,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise PeerError(f"no virtual cable can be made: {done.stderr.strip().splitlines()[-1]}")
+
+
+def missing() -> str | None:
+    """Why there can be no link here, or None."""
+    try:
+        subprocess.run(["true"], preexec_fn=leave)
+    except subprocess.SubprocessError:
+        return "a network namespace needs CAP_SYS_ADMIN (run it as root)"
+    return None

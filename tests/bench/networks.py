@@ -1,0 +1,93 @@
+"""Networks: paths of several IPCPs, on one system or on two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tests.bench import link
+from tests.bench.path import WINDOW, Path, World, bound, patiently
+from tests.bench.subjects.subject import Wiring
+from tests.bench.system import PrivateSystem
+
+RECALC = ("ls_t_recalc", "1")  # seconds between two looks at the graph
+
+
+def line(system: PrivateSystem, layer: str, below: str, count: int, *options: str) -> list[str]:
+    """Members of a unicast layer on one system, over `below`, each connected to the one before: their names."""
+    names = [f"{layer}.{number}" for number in range(count)]
+    system.irm("ipcp", "bootstrap", "type", "unicast", "name", names[0], "layer", layer, "autobind", *options)
+    system.irm("name", "register", names[0], "layer", below)
+    for before, name in zip(names, names[1:], strict=False):
+        join(system, name, layer, before)
+        system.irm("name", "register", name, "layer", below)
+    return names
+
+
+def join(system: PrivateSystem, name: str, layer: str, member: str) -> None:
+    """A new member of a unicast layer, enrolled by and connected to another."""
+    patiently(lambda: system.irm("ipcp", "enroll", "name", name, "layer", layer, "dst", member, "autobind"))
+    patiently(lambda: system.irm("ipcp", "connect", "name", name, "dst", member))
+
+
+class Chain(Path):
+    """Members of a unicast layer on one system, in a line over a local layer; packets go from the first to the last."""
+
+    def __init__(self, name: str, forwarders: int) -> None:
+        super().__init__(name, rivals=("udp",), ratios=("udp",))
+        self.forwarders = forwarders
+
+    def build(self, world: World, options: Sequence[str] = RECALC) -> PrivateSystem:
+        """The layers, and a name that the last member knows."""
+        system = world.new_system()
+        system.local_layer("below")
+        names = line(system, self.name, "below", self.forwarders + 2, *options)
+        system.irm("name", "register", f"bench.{self.name}", "ipcp", names[-1])
+        return system
+
+    def wire(self, world: World) -> Wiring:
+        """The client's flows leave by the first member, which has the lowest pid."""
+        system = world.once(self.name, lambda: self.build(world))
+        return bound(system, system, f"bench.{self.name}", self.name, window=WINDOW)
+
+
+class Ethernet(Path):
+    """Two systems on an ethernet link; with `unicast`, in a unicast layer over it."""
+
+    def __init__(self, name: str, *, unicast: bool) -> None:
+        super().__init__(name, rivals=("veth", "ping", "udp"), ratios=("veth", "ping"))
+        self.unicast = unicast
+
+    def missing(self) -> str | None:
+        """Needs namespaces."""
+        return link.missing()
+
+    def build(self, world: World) -> tuple[PrivateSystem, PrivateSystem]:
+        """Server and client."""
+        systems = [world.new_system(end.enter) for end in world.link.ends]
+        for system in systems:
+            system.bootstrap(
+                "eth-dix", "eth", "dev", link.DEVICE, "ethertype", "A001" if self.unicast else "A000"
+            )
+        server, client = systems
+        if self.unicast:
+            between(server, client, self.name, "eth")
+        register(server, f"bench.{self.name}", self.name if self.unicast else "eth")
+        return server, client
+
+    def wire(self, world: World) -> Wiring:
+        """The server at one end, the client at the other."""
+        server, client = world.once(self.name, lambda: self.build(world))
+        layer = self.name if self.unicast else "eth"
+        return bound(server, client, f"bench.{self.name}", layer, window=WINDOW)
+
+
+def between(server: PrivateSystem, client: PrivateSystem, layer: str, below: str) -> None:
+    """A unicast layer with a member on each of two systems."""
+    server.irm("ipcp", "bootstrap", "type", "unicast", "name", "uni.s", "layer", layer, "autobind", *RECALC)
+    server.irm("name", "register", "uni.s", "layer", below)
+    join(client, "uni.c", layer, "uni.s")
+
+
+def register(system: PrivateSystem, name: str, layer: str) -> None:
+    """Make a name known in a layer."""
+    system.irm("name", "register", name, "layer", layer)

@@ -1,0 +1,38 @@
+"""Paths: all that there are, by name."""
+
+from __future__ import annotations
+
+import re
+
+from tests.bench.networks import Chain, Ethernet
+from tests.bench.path import Direct, Local, Path
+
+ONE_SYSTEM = {
+    "sizes": (64, 1500, 65000),
+    "rivals": ("seqpacket", "udp", "pipe", "zmq", "floor"),
+    "ratios": ("seqpacket", "floor"),
+    "paced": False,
+}
+_CHAIN = re.compile(r"chain-([1-9][0-9]?)")
+
+PATHS: dict[str, Path] = {
+    p.name: p
+    for p in (
+        Direct("direct", **ONE_SYSTEM),  # type: ignore[arg-type]
+        Local("local", **ONE_SYSTEM),  # type: ignore[arg-type]
+        Chain("unicast/local", 0),
+        Ethernet("unicast/eth-dix", unicast=True),
+        Ethernet("eth-dix", unicast=False),
+        Chain("chain-3", 3),
+    )
+}
+"""Those that are measured when none is asked for."""
+
+
+def find(name: str) -> Path | None:
+    """A path by its name; there is a chain of any length up to 99 forwarders."""
+    if found := PATHS.get(name):
+        return found
+    if match := _CHAIN.fullmatch(name):
+        return Chain(name, int(match[1]))
+    return None
