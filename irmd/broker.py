@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ouroboros.errors import EIPCP
+from ouroboros.qos import UINT32_MAX, QoSSpec
 from ouroboros.rpc.messages_pb2 import Envelope, FlowAlloc, QosSpec, SegmentGone
 
 from .acceptor import Acceptor
@@ -43,6 +44,8 @@ log = logging.getLogger("irmd/flow")
 
 DIRECT_MPL_MS = 1
 """Maximum packet lifetime of a direct flow (spec/irm-rpc.md 6.1)."""
+JOINED = QoSSpec(loss=UINT32_MAX, ber=UINT32_MAX, timeout=0).to_proto()
+"""QoS of a flow to a broadcast layer (spec/wire-lower.md 9.1)."""
 MAX_LINGER_S = 3600
 
 
@@ -159,7 +162,8 @@ class Broker:
     # ------------------------------------------------------------ join
 
     def flow_join(self, connection: Connection, envelope: Envelope) -> None:
-        """A process joins a broadcast layer (spec/irm-rpc.md 6.5)."""
+        """A process joins a broadcast layer (spec/irm-rpc.md 6.5). There is nobody at the other end who could keep the
+        QoS of such a flow: it has none (spec/wire-lower.md 4B.1)."""
         body = envelope.flow_join
         request = self.requests.begin(connection, envelope, body)
         try:
@@ -174,7 +178,7 @@ class Broker:
                 unknown=Fail(EIPCP, f'no layer "{body.layer}"'),
                 times=self.times,
             )
-            attempt = AppAttempt(self, body.layer, None, machine, request, body.qos, joining=True)
+            attempt = AppAttempt(self, body.layer, None, machine, request, JOINED, joining=True)
         except Refused as refused:
             self.requests.fail(request, refused.errno, refused.text)
             return

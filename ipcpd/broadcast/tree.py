@@ -53,6 +53,8 @@ class Tree:
             return ""
         if theirs.member == self.member:
             return "that is this IPCP itself"
+        if any(one.member == theirs.member and not one.initiator for one in self.neighbours.values()):
+            return ""  # it has lost the adjacency that we think there is, or wants another instead
         if self.id and theirs.tree == self.id:
             return "it would close a loop: the layer joins the two already"
         return ""
@@ -60,13 +62,13 @@ class Tree:
     def verdict(self, theirs: Record, *, initiator: bool) -> tuple[Verdict, int]:
         """What to do with a new adjacency of our (`initiator`) or their making, and the descriptor of the old one.
 
-        Of two that crossed both sides keep the one made by the smaller id; a neighbour that connects anew has lost the old.
+        Of two that crossed both sides keep the one made by the smaller id; of two made by the same side, the new one.
         """
         for fd, neighbour in self.neighbours.items():
             if not theirs.member or neighbour.member != theirs.member:
                 continue
             if neighbour.initiator == initiator:
-                return (Verdict.REFUSE if initiator else Verdict.REPLACE), fd
+                return Verdict.REPLACE, fd
             ours_stays = self.member < theirs.member
             return (Verdict.REPLACE if initiator == ours_stays else Verdict.REFUSE), fd
         return Verdict.FIRST, -1

@@ -108,13 +108,13 @@ class KeepAlive:
         if traffic.received != watch.received:
             watch.received = traffic.received
             watch.heard = max(watch.heard, min(traffic.received_at, now))
-        silent = now - watch.heard >= watch.timeout
+        silent = now >= watch.heard + watch.timeout  # as `due` has it, to the last bit: or we would come back at once
         if silent != watch.silent:
             watch.silent = silent
             acts.append(Act.SILENT if silent else Act.BACK)
         watch.looked = now
         watch.sent = max(watch.sent, min(traffic.sent_at, now))
-        if now - watch.sent >= watch.timeout / SEND_PARTS:
+        if now >= watch.sent + watch.timeout / SEND_PARTS:
             acts.append(Act.SEND)
             watch.sent = now  # also if there is no room for it: then there is enough under way
         return acts

@@ -54,7 +54,8 @@ def test_every_program_has_a_main(program: str, target: str) -> None:
 
 
 def test_every_program_of_the_issue_is_there() -> None:
-    assert set(facts()["scripts"]) == {"irmd", "irm", "oping", "oecho", "ocbr", "operf", "ocap", "olab"}
+    programs = {"irmd", "irm", "oping", "oecho", "obc", "ocbr", "operf", "ocap", "olab"}
+    assert set(facts()["scripts"]) == programs
 
 
 # ---------------------------------------------------------------- scripts/bootstrap on a machine that lacks something

@@ -355,6 +355,7 @@ class World:
         for owner, fd in list(self.open):
             if owner is ipcp:
                 self.close(ipcp, fd)
+        ipcp.relay.ends.clear()
 
 
 @contextmanager
