@@ -52,7 +52,7 @@ class _Component:
     record: Record
     on_connection: Callable[[Connection], None]
     on_lost: Callable[[Connection], None] | None
-    offer: Callable[[QosSpec], tuple[Record, QosSpec]]
+    offer: Callable[[QosSpec], tuple[Record, QosSpec]] | None
     admit: Callable[[Record], str] = _admit
     answer: Callable[[Record, Record], Record] = _own
 
@@ -132,7 +132,6 @@ class ConnectionManager:
         admit          may refuse who connects, with a reason ("": welcome)
         answer         what is answered, from our record and theirs
         """
-        offer = offer or (lambda qos: (record, qos))
         self._components[record.component] = _Component(record, on_connection, on_lost, offer, admit, answer)
 
     def serve(self) -> None:
@@ -273,7 +272,7 @@ class ConnectionManager:
 
     async def _fulfil(self, wanted: _Wanted, timeout: float) -> Connection:
         component = self._components[wanted.component]
-        record, qos = component.offer(wanted.qos)
+        record, qos = component.offer(wanted.qos) if component.offer else (component.record, wanted.qos)
         made = await self.establish(wanted.dst, record, qos, timeout=timeout)
         if not self._is_wanted(wanted):
             self._lowers.release(made.lower.fd)

@@ -108,7 +108,9 @@ class KeepAlive:
         if traffic.received != watch.received:
             watch.received = traffic.received
             watch.heard = max(watch.heard, min(traffic.received_at, now))
-        silent = now >= watch.heard + watch.timeout  # as `due` has it, to the last bit: or we would come back at once
+        silent = (
+            now >= watch.heard + watch.timeout
+        )  # as `due` has it, to the last bit: or we would come back at once
         if silent != watch.silent:
             watch.silent = silent
             acts.append(Act.SILENT if silent else Act.BACK)

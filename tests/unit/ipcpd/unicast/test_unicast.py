@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -371,7 +372,7 @@ def test_a_neighbour_with_our_address_is_not_taken(network: Network) -> None:
     b = network.enroll("b", "a")
     b.member.link_state.address = a.member.address  # as a prototype may draw it
     for component in b.connections._components.values():
-        object.__setattr__(component.record, "address", a.member.address)
+        component.record = replace(component.record, address=a.member.address)
     answer = b.ask(ipcp_connect={"dst": "a", "component": MGMT})
     assert answer.error and "address" in answer.text
     network.settle()
