@@ -10,6 +10,7 @@ from dataclasses import asdict
 
 from ipcpd.common.connmgr import Connection
 from ipcpd.common.ipcp import Row
+from ouroboros.ipcp_config import CongestionAvoidPolicy, LinkStatePolicy
 
 from .adjacency import DATA_TRANSFER
 from .lsdb import State
@@ -18,6 +19,9 @@ from .routing.weight import CUBES
 from .wire.address import to_text
 
 _CUBES = ("best effort", "video", "voice")
+# As the options of bootstrap call them.
+_ROUTING = {LinkStatePolicy.SIMPLE: "link_state", LinkStatePolicy.LFA: "lfa", LinkStatePolicy.ECMP: "ecmp"}
+_CONGESTION = {CongestionAvoidPolicy.NONE: "none", CongestionAvoidPolicy.MB_ECN: "mb-ecn"}
 
 
 def neighbours(member: Member) -> list[Row]:
@@ -169,8 +173,8 @@ def status(member: Member) -> list[Row]:
             "address": to_text(member.address),
             "since": int(member.since),
             "hash": member.config.hash.name,
-            "routing": unicast.link_state.policy.name.lower(),
-            "congestion": unicast.cong_avoid.name.lower(),
+            "routing": _ROUTING[unicast.link_state.policy],
+            "congestion": _CONGESTION[unicast.cong_avoid],
             "ttl": unicast.max_ttl,
             "max_packet": member.max_packet or None,
             "neighbours": len({flow.address for flow in member.link_state.dt_flows.values() if flow.up}),

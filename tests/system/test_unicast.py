@@ -171,9 +171,7 @@ def test_anycast_goes_on_to_the_next_member(layer: Layer) -> None:
 def test_every_policy_reaches_every_member(make_system: MakeSystem, routing: str) -> None:
     layer = Layer(make_system(), routing=routing, congestion="none", hash="SHA3_512", dht_k="2")
     layer.line(3)
-    assert {row["routing"] for name in layer.members for row in layer.readout(name, "status")} == {
-        "simple" if routing == "link_state" else routing
-    }
+    assert {row["routing"] for name in layer.members for row in layer.readout(name, "status")} == {routing}
     for row in layer.readout("uni3", "status"):
         assert (row["hash"], row["congestion"]) == ("SHA3_512", "none")
     layer.serve("server", "uni3")
