@@ -110,6 +110,12 @@ uint32_t port_room(struct port *port)
         return room > port->put ? room - port->put : 0;
 }
 
+uint32_t port_queued_now(struct port *port)
+{
+        budget_look(&port->budget, &port->tx, port->pool);
+        return port_queued(port);
+}
+
 static void put(struct port *to, const struct packet *packet)
 {
         unsettled(to);

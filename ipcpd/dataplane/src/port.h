@@ -128,6 +128,9 @@ static inline uint32_t port_standing(const struct port *port)
         return port->standing;
 }
 
+/* The same, as it is now: it looks at the reader's index. */
+uint32_t port_queued_now(struct port *port);
+
 /* A new block, to be filled and put or cancelled. NULL: no room or no block, counted as dropped. */
 uint8_t *port_reserve(struct port *to, uint32_t length, struct packet *packet);
 void port_put(struct port *to, const struct packet *packet);

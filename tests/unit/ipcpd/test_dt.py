@@ -346,6 +346,27 @@ def test_a_sender_waits_for_the_lower_flow_and_loses_nothing(layer: Layer) -> No
     assert layer.counters.no_room == 0
 
 
+def test_a_queue_that_was_full_and_is_read_takes_packets_again(layer: Layer) -> None:
+    (right_fd, right), (_, left) = layer.lower(), layer.lower()
+    layer.routes({FAR: (right_fd,)})
+    left.writev([dt_packet(FAR, b"bulk", eid=EID)] * 900)
+    layer.step(50)
+    assert layer.counters.no_room > 0
+    right.drain()
+    left.write(dt_packet(FAR, b"one", eid=EID))  # what was seen last of the queue is that it was full
+    layer.step(2)
+    assert [wire.decode(data).payload for data in right.drain()] == [b"one"]
+
+
+def test_bulk_leaves_room_for_components(layer: Layer) -> None:
+    (right_fd, right), (_, left) = layer.lower(), layer.lower()
+    layer.routes({FAR: (right_fd,)})
+    left.writev([dt_packet(FAR, b"bulk", eid=EID)] * 900)
+    left.write(dt_packet(FAR, b"request"))
+    layer.step(50)
+    assert wire.decode(right.drain()[-1]).payload == b"request"
+
+
 def test_bulk_leaves_room_for_voice(layer: Layer) -> None:
     (right_fd, right), (_, bulk), (_, voice), (_, left) = (
         layer.lower(),
