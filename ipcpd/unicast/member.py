@@ -99,7 +99,8 @@ class Member:
         self.since = time.time()
         self.congestion_malformed = 0
         self._relay = relay
-        self._lowers = lowers
+        self.lowers = lowers
+        self.punt = punt
         self._loop = ipcp.loop
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
@@ -132,10 +133,11 @@ class Member:
             withdraw=connections.withdraw,
             most=lambda: self.max_packet,
         )
-        self._register(punt)
+        self._register()
         self.kick()
 
-    def _register(self, punt: Punt) -> None:
+    def _register(self) -> None:
+        punt = self.punt
         punt.component(FLOW_ALLOCATOR, QUOTAS[FLOW_ALLOCATOR], self._fa_packet)
         punt.component(DIRECTORY, QUOTAS[DIRECTORY], self._directory_packet)
         punt.component(CONGESTION, QUOTAS[CONGESTION], self._congested)
@@ -154,7 +156,7 @@ class Member:
     def max_packet(self) -> int:
         """The largest packet of the layer, octets: as configured, else what its first lower flow can carry; 0: not known yet."""
         if not self._most:
-            for lower in self._lowers.flows.values():
+            for lower in self.lowers.flows.values():
                 self._most = most_over(lower.max_packet)
                 break
         return self._most

@@ -10,14 +10,24 @@ from dataclasses import asdict
 
 from ipcpd.common.connmgr import Connection
 from ipcpd.common.ipcp import Row
+from ipcpd.common.lower import EVENT_COMPONENT, RAW_COMPONENT
+from ipcpd.dataplane.dt import CONGESTION
 from ouroboros.ipcp_config import CongestionAvoidPolicy, LinkStatePolicy
+from ouroboros.qos import QoSSpec
 
 from .adjacency import DATA_TRANSFER
 from .lsdb import State
 from .member import Member
 from .routing.weight import CUBES
-from .wire.address import to_text
+from .wire.address import DIRECTORY, FLOW_ALLOCATOR, to_text
 
+_COMPONENTS = {
+    FLOW_ALLOCATOR: "flow allocator",
+    DIRECTORY: "directory",
+    RAW_COMPONENT: "connections",
+    EVENT_COMPONENT: "events of flows",
+    CONGESTION: "congestion updates",
+}
 _CUBES = ("best effort", "video", "voice")
 # As the options of bootstrap call them.
 _ROUTING = {LinkStatePolicy.SIMPLE: "link_state", LinkStatePolicy.LFA: "lfa", LinkStatePolicy.ECMP: "ecmp"}
@@ -43,7 +53,8 @@ def _row(**known: object) -> Row:
             "component",
             "state",
             "fd",
-            "qos",
+            "cube",
+            "weights",
             "timeout_ms",
             "max_packet",
             "since",
@@ -56,14 +67,15 @@ def _row(**known: object) -> Row:
 
 def _neighbour(member: Member, connection: Connection) -> Row:
     lower = connection.lower
-    cube = next((flow.weights for fd, flow in member.link_state.dt_flows.items() if fd == lower.fd), None)
+    link = member.link_state.dt_flows.get(lower.fd)
     return _row(
         name=connection.peer or None,
         address=to_text(connection.peer_address),
         component="dt" if connection.component == DATA_TRANSFER else "mgmt",
         state="up" if lower.usable else "down" if lower.down else "silent",
         fd=lower.fd,
-        qos=list(cube) if cube else None,
+        cube=_CUBES[QoSSpec.from_proto(lower.qos).cube],
+        weights=list(link.weights) if link else None,
         timeout_ms=lower.qos.timeout,
         max_packet=lower.max_packet,
         since=round(member.now - connection.since, 3),
@@ -160,6 +172,9 @@ def counters(member: Member) -> list[Row]:
     count("link state", "", asdict(member.link_state.counters) | {"unsent": member.adjacencies.unsent})
     count("directory", "", asdict(member.directory.dht.counters))
     count("connections", "", asdict(member.connections.counters))
+    count("connections", "", asdict(member.lowers.counters))
+    for number, name in _COMPONENTS.items():
+        count("punt", name, member.punt.counters(number)._asdict())
     return rows
 
 

@@ -39,12 +39,12 @@ class Layer:
         self.members: list[str] = []
         system.local_layer()
 
-    def line(self, count: int) -> Layer:
+    def line(self, count: int, *, connect: str = "") -> Layer:
         for _ in range(count):
-            self.add(*self.members[-1:])
+            self.add(*self.members[-1:], connect=connect)
         return self
 
-    def add(self, *neighbours: str) -> str:
+    def add(self, *neighbours: str, connect: str = "") -> str:
         """A new member, connected with these; the first one enrols it."""
         irm, name = self.system.irm, f"uni{len(self.members) + 1}"
         if not self.members:
@@ -54,7 +54,7 @@ class Layer:
         irm(f"name register {name} layer local")
         self.members.append(name)
         for neighbour in neighbours:
-            irm(f"ipcp connect name {name} dst {neighbour}")
+            irm(f"ipcp connect name {name} dst {neighbour} {connect}")
         return name
 
     def readout(self, name: str, what: str) -> list[dict[str, Any]]:
@@ -258,10 +258,10 @@ def test_wrong_options_create_nothing(system: System) -> None:
 # ---------------------------------------------------------------- members and links that go
 
 
-def ring(layer: Layer) -> None:
+def ring(layer: Layer, *, connect: str = "") -> None:
     """Four members in a ring: 1 - 2 - 3 - 4 - 1."""
-    layer.line(3)
-    layer.add("uni3", "uni1")
+    layer.line(3, connect=connect)
+    layer.add("uni3", "uni1", connect=connect)
 
 
 def until(layer: Layer, name: str, **wanted: object) -> None:
@@ -304,6 +304,39 @@ def test_a_flow_survives_the_loss_of_a_member(make_system: MakeSystem) -> None:
         client.stop(signal.SIGINT)
     received = client.output.count(" bytes from ")
     assert received >= 290, client.output
+
+
+def test_a_silent_member_is_gone_round_and_taken_back(layer: Layer) -> None:
+    """It is stopped: its flows are there, and nothing comes. So it is with a link that swallows packets."""
+    ring(layer, connect="timeout 400")
+    layer.serve("server", "uni3")
+    silent = layer.pid("uni2")
+    with layer.system.spawn("oping", "-n", "server", "--layer", "unicast", "-i", "10") as client:
+        client.expect("seq=20 ")
+        os.kill(silent, signal.SIGSTOP)
+        try:
+            until(layer, "uni1", neighbours=1, unreachable=2)
+            client.expect(" bytes from ")  # of those that went by uni2 none comes back now
+            client.expect(" bytes from ")
+        finally:
+            os.kill(silent, signal.SIGCONT)
+        until(layer, "uni1", neighbours=2, members=4, unreachable=0)
+        client.stop(signal.SIGINT)
+    layer.pings("server", 20)
+
+
+def test_the_layer_below_is_killed_and_made_again(layer: Layer) -> None:
+    """What was connected is connected again, without a command, when the names are known again."""
+    layer.line(2)
+    layer.serve("server", "uni2")
+    layer.pings("server")
+    os.kill(layer.pid("local"), signal.SIGKILL)
+    for name in layer.members:
+        until(layer, name, neighbours=0)
+    layer.system.local_layer()
+    layer.system.irm("name register uni1 layer local")
+    until(layer, "uni1", neighbours=1, members=2)
+    layer.pings("server")
 
 
 def test_a_member_comes_back(layer: Layer) -> None:

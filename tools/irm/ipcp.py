@@ -254,7 +254,9 @@ _RETRY = Key("retry", "times|forever", takes=_is_retry)
 _READOUTS = (
     ("neighbours", "the neighbours that an IPCP has flows to"),
     ("routes", "where packets for each address go, by QoS cube"),
+    ("links", "which links between members the layer knows"),
     ("directory", "which names the layer knows, as far as this IPCP does"),
+    ("contacts", "which members the directory knows"),
     ("counters", "packets: received, sent, forwarded, dropped, and why"),
     ("status", "address, policies, state of the IPCP's components"),
 )
