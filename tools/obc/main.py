@@ -79,15 +79,16 @@ def _listen(options: Options) -> int:
     chatty = not (options.json or options.quiet)
     if chatty:
         print("Starting a reader.")
-    with _join(options) as flow:
-        if chatty:
-            print("New flow.")
-        if options.timeout is not None:
-            flow.rcv_timeout = options.timeout
-        try:
+    flow = _join(options)
+    try:
+        with flow:
+            if chatty:
+                print("New flow.")
+            if options.timeout is not None:
+                flow.rcv_timeout = options.timeout
             return _read(flow, options)
-        except KeyboardInterrupt:
-            return 0 if options.count is None else 1
+    except KeyboardInterrupt:
+        return 0 if options.count is None else 1
 
 
 def _read(flow: "Flow", options: Options) -> int:
