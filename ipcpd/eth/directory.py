@@ -119,12 +119,20 @@ class Directory:
                 raise TooManyQuestions
             question = _Question(now + PATIENCE, deque(now + wait for wait in AGAIN))
             self._questions[name] = question
-            self._asked.pop(name, None)
-            self._asked[name] = now  # at the end: the first is the one asked for longest ago
-            self._ask(name)
+            self.ask(name, now)
         self._ticket += 1
         question.tickets.append(self._ticket)
         return self._ticket
+
+    def ask(self, name: bytes, now: float) -> None:
+        """Put the question (again), though nobody waits for the answer: who holds the name is in doubt."""
+        self._asked.pop(name, None)
+        self._asked[name] = now  # at the end: the first is the one asked for longest ago
+        self._messages.append((mac.BROADCAST, NameQuery(name)))
+
+    def heard(self, name: bytes, holder: bytes) -> float:
+        """When that machine last said that it has the name."""
+        return self._holders.get(name, {}).get(holder, float("-inf"))
 
     def forget(self, name: bytes, holder: bytes) -> None:
         """That machine did not do what it should have: others are used first, if there are others."""
@@ -163,12 +171,9 @@ class Directory:
             elif question.again and question.again[0] <= now:
                 while question.again and question.again[0] <= now:
                     question.again.popleft()
-                self._ask(name)
+                self._messages.append((mac.BROADCAST, NameQuery(name)))
 
     # ------------------------------------------------------------ steps
-
-    def _ask(self, name: bytes) -> None:
-        self._messages.append((mac.BROADCAST, NameQuery(name)))
 
     def _learn(self, name: bytes, source: bytes, asked: float, now: float) -> None:
         """Those that answered the last question come in the order of their answers, the others after them."""

@@ -126,7 +126,9 @@ class EthIpcp(Ipcp):
             raise
         self._claims = Claims(name, framing.protocol)
         self._fa = FlowAllocator(
-            Endpoints(framing.endpoints, framing.block, self._claims), self._directory.registered
+            Endpoints(framing.endpoints, framing.block, self._claims),
+            self._directory.registered,
+            heard=self._directory.heard,
         )
         self._down = not state.running
         if self._down:
@@ -397,6 +399,8 @@ class EthIpcp(Ipcp):
                 self._give_up(fd)
             case fa.Doubt(name, holder):
                 self._directory.forget(name, holder)
+            case fa.Ask(name):
+                self._directory.ask(name, self.loop.time())
             case fa.Announce(ticket, name, qos, data):
                 self.announce(
                     name,

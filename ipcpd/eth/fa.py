@@ -11,6 +11,10 @@ copy that the network makes is ignored here. A prototype handles one request at 
 few are under way to one machine, and one that nobody answers makes room for the next after a while. Where several
 machines have the name, the next is asked when one refuses or is silent for long.
 
+A prototype is silent about names that it does not have, or no longer, and on Ethernet so are we, for another IPCP on the
+same device may have them. So while a request is unanswered the name is asked for again: a machine that does not answer that
+either, for longer than a prototype ever is too busy to, does not have it.
+
 Nobody is told of the end of a flow. But an endpoint has one flow: when another machine has a new one at the endpoint of an
 old one, the old one has ended, and what is still sent there would get into the new one.
 """
@@ -30,13 +34,20 @@ from .endpoints import Endpoints
 from .wire.messages import FlowReply, FlowRequest
 
 WINDOW = 4
-"""Requests under way to one machine."""
+"""Requests under way to one machine that answers."""
+
+MOST = 12
+"""Requests under way to one machine, whatever it does."""
 
 SILENCE = 0.5
 """Seconds after which an unanswered request no longer keeps others waiting: nobody may be accepting."""
 
+DOUBTS = (1.0, 2.0, 3.0)
+"""Seconds after a request without a reply at which the name is asked for again."""
+
 FALLBACK = 4.0
-"""Seconds after which the next machine that has the name is asked: a program may have to be started first."""
+"""Seconds after which the next machine that has the name is asked, for a program may have to be started first; and after
+which one that has not answered for the name is given up."""
 
 LATE = 30.0
 """Seconds that the endpoint of an unanswered request rests: its answer may still come."""
@@ -104,13 +115,20 @@ class Doubt:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """Event: ask who has the name, whatever is known; `heard` tells of answers."""
+
+    name: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Stale:
     """Event: the other end of the flow `fd` has a new flow at its endpoint: this one is gone, and forgotten here."""
 
     fd: int
 
 
-Event = Open | Connect | Allocated | Refused | Announce | Doubt | Stale
+Event = Open | Connect | Allocated | Refused | Announce | Doubt | Ask | Stale
 
 
 class NoEndpoint(Exception):
@@ -147,6 +165,8 @@ class _Request:
     data: bytes
     holders: deque[bytes]  # the first is being asked
     sent: float | None = None
+    agenda: deque[float] = field(default_factory=deque)
+    """When to doubt, at last to give up."""
 
     @property
     def peer(self) -> bytes:
@@ -177,9 +197,17 @@ class _Lane:
 
     queue: deque[_Request] = field(default_factory=deque)
     sent: dict[int, float] = field(default_factory=dict)  # by endpoint
+    due: float | None = None
+    """When more may be sent, if anything waits."""
 
-    def busy(self, now: float) -> int:
-        return sum(now - when < SILENCE for when in self.sent.values())
+    def may_send(self, now: float) -> bool:
+        young = sum(now - when < SILENCE for when in self.sent.values())
+        return young < WINDOW and sum(now - when < FALLBACK for when in self.sent.values()) < MOST
+
+    def next_change(self, now: float) -> float | None:
+        """When more may be sent, if nothing happens before."""
+        ages = (when + wait for when in self.sent.values() for wait in (SILENCE, FALLBACK))
+        return min((at for at in ages if at > now), default=None)
 
 
 def colons(peer: bytes) -> str:
@@ -193,6 +221,7 @@ class FlowAllocator:
     registered  the names that others can ask for; it may change any time
     show        a machine's address, for people
     alone       nobody else at this address can have the name: a request for one that is not registered is refused
+    heard       when a machine last said that it has a name; None: they are not asked
     """
 
     def __init__(
@@ -202,6 +231,7 @@ class FlowAllocator:
         *,
         show: Callable[[bytes], str] = colons,
         alone: bool = False,
+        heard: Callable[[bytes, bytes], float] | None = None,
     ) -> None:
         self.endpoints = endpoints
         self.flows: dict[int, Flow] = {}
@@ -209,6 +239,7 @@ class FlowAllocator:
         self._registered = registered
         self._show = show
         self._alone = alone
+        self._heard = heard
         self._ends: dict[tuple[bytes, int], int] = {}  # descriptor by the other end
         self._requests: dict[int, _Request] = {}  # by descriptor
         self._waiting: dict[int, _Request] = {}  # by endpoint
@@ -235,12 +266,8 @@ class FlowAllocator:
     @property
     def deadline(self) -> float | None:
         """When to call `expired`."""
-        times = [sent + SILENCE for lane in self._lanes.values() if lane.queue for sent in lane.sent.values()]
-        times += [
-            request.sent + FALLBACK
-            for request in self._requests.values()
-            if request.sent is not None and len(request.holders) > 1
-        ]
+        times = [lane.due for lane in self._lanes.values() if lane.due is not None]
+        times += [request.agenda[0] for request in self._requests.values() if request.agenda]
         return min(times, default=None)
 
     @property
@@ -270,12 +297,17 @@ class FlowAllocator:
         lane = self._lanes.get(peer)
         if lane is None:
             return
-        while lane.queue and lane.busy(now) < WINDOW:
+        while lane.queue and lane.may_send(now):
             request = lane.queue.popleft()
             request.sent = lane.sent[request.endpoint] = now
+            if self._heard is not None:
+                request.agenda.extend(now + wait for wait in DOUBTS)
+            if self._heard is not None or len(request.holders) > 1:
+                request.agenda.append(now + FALLBACK)
             self.counters.requests += 1
             message = FlowRequest(request.endpoint, request.name, request.qos, request.data)
             self._messages.append((peer, message))
+        lane.due = lane.next_change(now) if lane.queue else None
         if not lane.queue and not lane.sent:
             del self._lanes[peer]
 
@@ -286,6 +318,7 @@ class FlowAllocator:
         else:
             lane.sent.pop(request.endpoint)
         request.sent = None
+        request.agenda.clear()
         self._launch(request.peer, now)
 
     def _forget(self, request: _Request, now: float) -> None:
@@ -314,12 +347,12 @@ class FlowAllocator:
         if request is not None and request.sent is not None and request.peer == peer:
             self._refused(request, number, text, now)
 
-    def _refused(self, request: _Request, number: int, text: str, now: float) -> None:
+    def _refused(self, request: _Request, number: int, text: str, now: float, rest: float = 0.0) -> None:
         if len(request.holders) > 1:
             self._ask_next(request, now)
             return
         self._forget(request, now)
-        self.endpoints.give_back(request.endpoint, now)
+        self.endpoints.give_back(request.endpoint, now, rest)
         if number == ENAME:
             self._events.append(Doubt(request.name, request.peer))
         self._events.append(Refused(request.fd, number, text))
@@ -334,10 +367,27 @@ class FlowAllocator:
     def expired(self, now: float) -> None:
         """`deadline` has passed."""
         for request in list(self._requests.values()):
-            if request.sent is not None and len(request.holders) > 1 and request.sent + FALLBACK <= now:
-                self._ask_next(request, now)
+            if request.agenda and request.agenda[0] <= now:
+                self._unanswered(request, now)
         for peer in list(self._lanes):
             self._launch(peer, now)
+
+    def _unanswered(self, request: _Request, now: float) -> None:
+        assert request.sent is not None
+        while request.agenda and request.agenda[0] <= now:
+            request.agenda.popleft()
+        alive = self._heard is None or self._heard(request.name, request.peer) >= request.sent
+        if not request.agenda and len(request.holders) > 1:
+            self._ask_next(request, now)
+        elif alive:
+            request.agenda.clear()  # it waits for its process: so do we, until the flow is given up
+            if len(request.holders) > 1:
+                request.agenda.append(request.sent + FALLBACK)
+        elif request.agenda:
+            self._events.append(Ask(request.name))
+        else:
+            text = f"{self._show(request.peer)} had registered the name, and answers for it no longer"
+            self._refused(request, ENAME, text, now, LATE)
 
     # ------------------------------------------------------------ others ask
 

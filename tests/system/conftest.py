@@ -150,11 +150,15 @@ class System:
     """One Ouroboros system: an IRMd on a run directory of its own.
 
     `rundir` and `env` are for programs that are started by hand; `irmd` is the running daemon (a `Program`, so its log
-    can be waited for).
+    can be waited for). `prefix` goes before every command, e.g. one that enters a namespace and executes the rest.
     """
 
     def __init__(
-        self, *irmd_args: str, env: Mapping[str, str] | None = None, cwd: str | Path | None = None
+        self,
+        *irmd_args: str,
+        env: Mapping[str, str] | None = None,
+        cwd: str | Path | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         # Directly under /tmp: the path of a UNIX socket has at most 107 bytes, those of pytest are longer.
         self.base = Path(tempfile.mkdtemp(prefix="ouro-", dir="/tmp"))
@@ -167,6 +171,7 @@ class System:
             "OUROBOROS_RUNDIR": str(self.rundir),
         }
         self.irmd_args = irmd_args
+        self.prefix = list(prefix)
         self.cwd = cwd
         self.programs: list[Program] = []
         self.irmd = self.start()
@@ -178,7 +183,7 @@ class System:
         address = str(self.base / "notify")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
             ready.bind(address)
-            argv = [installed("irmd"), "--stdout", *self.irmd_args]
+            argv = [*self.prefix, installed("irmd"), "--stdout", *self.irmd_args]
             self.irmd = Program(argv, env={**self.env, "NOTIFY_SOCKET": address}, cwd=self.cwd)
             pidfd = os.pidfd_open(self.irmd.pid)
             try:
@@ -233,7 +238,7 @@ class System:
 
     def run(self, program: str, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run one of our programs to its end. With `check`, anything but exit code 0 fails the test."""
-        argv = [installed(program), *args]
+        argv = [*self.prefix, installed(program), *args]
         result = subprocess.run(
             argv, env=self.env, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=PATIENCE
         )
@@ -263,7 +268,7 @@ class System:
         return self._spawn([sys.executable, str(script), *args])
 
     def _spawn(self, argv: Sequence[str]) -> Program:
-        program = Program(argv, env=self.env)
+        program = Program([*self.prefix, *argv], env=self.env)
         self.programs.append(program)
         return program
 
@@ -314,8 +319,13 @@ def make_system(clean_world: None) -> Iterator[MakeSystem]:
     """Make systems: `make_system("--config", path, env={...})`. All are stopped, and checked, at the end."""
     systems: list[System] = []
 
-    def make(*irmd_args: str, env: Mapping[str, str] | None = None, cwd: str | Path | None = None) -> System:
-        system = System(*irmd_args, env=env, cwd=cwd)
+    def make(
+        *irmd_args: str,
+        env: Mapping[str, str] | None = None,
+        cwd: str | Path | None = None,
+        prefix: Sequence[str] = (),
+    ) -> System:
+        system = System(*irmd_args, env=env, cwd=cwd, prefix=prefix)
         systems.append(system)
         return system
 

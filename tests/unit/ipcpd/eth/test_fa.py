@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 from random import Random
 
 import pytest
@@ -12,13 +13,16 @@ from hypothesis import strategies as st
 from ipcpd.eth import fa
 from ipcpd.eth.endpoints import Endpoints
 from ipcpd.eth.fa import (
+    DOUBTS,
     FALLBACK,
     LATE,
+    MOST,
     REPLAY,
     SILENCE,
     WINDOW,
     Allocated,
     Announce,
+    Ask,
     Connect,
     Doubt,
     FlowAllocator,
@@ -38,7 +42,17 @@ DIX, LLC = DixFraming(0xA000), LlcFraming()
 
 def allocator(framing: Framing = DIX, seed: int = 1) -> FlowAllocator:
     endpoints = Endpoints(framing.endpoints, framing.block, lambda _: True, Random(seed))
-    return FlowAllocator(endpoints, {NAME})
+    return FlowAllocator(endpoints, {NAME}, heard=lambda name, peer: HEARD.get(peer, float("-inf")))
+
+
+HEARD: dict[bytes, float] = {}
+"""When machines said that they have the name."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_was_heard() -> Iterator[None]:
+    yield
+    HEARD.clear()
 
 
 def ask(it: FlowAllocator, fd: int = 64, *holders: bytes, now: float = 0.0) -> int:
@@ -161,14 +175,27 @@ def test_other_machines_do_not_wait() -> None:
 
 
 def test_requests_that_nobody_answers_do_not_hold_up_the_others_for_ever() -> None:
+    """But never are there so many under way that a prototype breaks."""
     it = allocator()
-    for n in range(10):
+    for n in range(40):
         ask(it, 64 + n)
-    assert len(it.take_messages()) == 4
-    assert it.deadline == SILENCE
-    it.expired(SILENCE)
-    assert len(it.take_messages()) == 4
-    assert it.deadline is not None and SILENCE <= it.deadline <= 2 * SILENCE
+    asked, wakes = {0.0: len(it.take_messages())}, 0
+    while (due := it.deadline) is not None and due < 9.0:
+        it.expired(due)
+        wakes += 1
+        if sent := len(it.take_messages()):
+            asked[due] = sent
+    assert asked == {
+        0.0: WINDOW,
+        SILENCE: WINDOW,
+        2 * SILENCE: MOST - 2 * WINDOW,
+        FALLBACK: WINDOW,
+        FALLBACK + SILENCE: WINDOW,
+        FALLBACK + 2 * SILENCE: MOST - 2 * WINDOW,
+        2 * FALLBACK: WINDOW,
+        2 * FALLBACK + SILENCE: WINDOW,
+    }
+    assert wakes < 200, "a deadline that does not move would be a loop"
 
 
 def test_one_that_waits_in_the_queue_can_be_given_up() -> None:
@@ -177,11 +204,11 @@ def test_one_that_waits_in_the_queue_can_be_given_up() -> None:
     it.take_messages()
     for n in range(WINDOW, 8):
         it.deallocate(64 + n, 0.1)
-    assert it.take_events() == [], "nobody was asked, so nobody is in doubt"
+    assert it.take_events() == []
     for endpoint in endpoints[:WINDOW]:
         it.received(FlowReply(99, endpoint, 0), A, 0.2)
     assert it.take_messages() == []
-    assert it.deadline is None
+    assert it.deadline is None and it.pending == 0
 
 
 def test_a_thousand_at_once_against_one_of_ours() -> None:
@@ -226,16 +253,48 @@ def test_the_next_machine_is_asked_when_one_refuses() -> None:
     assert it.take_events() == [Connect(64, 71, B), Allocated(64, b"")]
 
 
+def until(it: FlowAllocator, when: float) -> list[tuple[float, object]]:
+    """Let its deadlines pass: what happened when, and questions that were put."""
+    seen: list[tuple[float, object]] = []
+    while (due := it.deadline) is not None and due <= when:
+        it.expired(due)
+        seen += [(due, event) for event in it.take_events()]
+    return seen
+
+
 def test_the_next_machine_is_asked_when_one_is_silent_for_long() -> None:
     it = allocator()
-    ask(it, 64, A, B)
+    endpoint = ask(it, 64, A, B)
     it.take_messages()
-    assert it.deadline == FALLBACK
-    it.expired(FALLBACK)
+    seen = until(it, FALLBACK)
+    asked = [(wait, Ask(NAME)) for wait in DOUBTS]
+    assert seen == [*asked, (FALLBACK, Doubt(NAME, A)), (FALLBACK, Open(64, endpoint, B))]
     assert [to for to, _ in it.take_messages()] == [B]
-    it.expired(3 * FALLBACK)
-    assert it.take_messages() == [], "the last one is waited for until the flow is given up"
-    assert it.deadline is None
+
+
+def test_one_that_answers_for_the_name_is_waited_for() -> None:
+    it = allocator()
+    ask(it)
+    assert until(it, 1.0) == [(1.0, Ask(NAME))]
+    HEARD[A] = 1.001
+    assert until(it, 100.0) == []
+    assert it.deadline is None and it.pending == 1
+
+
+def test_one_that_answers_for_the_name_but_never_the_request_makes_way_for_another() -> None:
+    it = allocator()
+    endpoint = ask(it, 64, A, B)
+    HEARD[A] = 0.5
+    assert until(it, 100.0)[:2] == [(FALLBACK, Doubt(NAME, A)), (FALLBACK, Open(64, endpoint, B))]
+
+
+def test_one_that_answers_nothing_any_more_is_given_up_before_the_irmd_does() -> None:
+    it = allocator()
+    ask(it)
+    HEARD[A], HEARD[B] = -0.1, 1.001
+    (when, event) = until(it, 100.0)[-1]
+    assert when == FALLBACK and isinstance(event, Refused) and event.errno == ENAME
+    assert it.pending == it.endpoints.used == 0
 
 
 # ---------------------------------------------------------------- others ask
