@@ -143,6 +143,10 @@ class Directory:
         elif not holders:
             self._holders.pop(name, None)
 
+    def forget_all(self) -> None:
+        """The link was cut: what is at its other end may be another network by now."""
+        self._holders.clear()
+
     def received(self, message: NameQuery | NameReply, source: bytes, now: float) -> None:
         """A message came in."""
         name = message.name_hash

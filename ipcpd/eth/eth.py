@@ -193,6 +193,7 @@ class EthIpcp(Ipcp):
         if now.running == self._down:
             self._down = not now.running
             log.info("%s is %s", device.name, "down" if self._down else "up")
+            self._directory.forget_all()
             for fd in self._fa.flows:
                 self.flow_event(fd, FlowEvent.DOWN if self._down else FlowEvent.UP)
 
@@ -423,6 +424,9 @@ class EthIpcp(Ipcp):
 
     def _expired(self, due: float) -> None:
         self._timer = None
+        if self._punt is None:
+            return
+        self._punt.dispatch()  # on a machine that is busy the answer may be there, and nobody has looked yet
         now = max(due, self.loop.time())  # a timer may fire a tick before its time
         self._directory.expired(now)
         self._fa.expired(now)

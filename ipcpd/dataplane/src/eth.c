@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <linux/filter.h>
+#include <linux/if_packet.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -482,6 +483,7 @@ void eth_count(struct eth *eth, struct eth_counters *counters)
 #define AND(mask) BPF_STMT(BPF_ALU | BPF_AND | BPF_K, mask)
 #define FILTER_OF_LLC 16 /* the first instruction that looks at LLC */
 #define MUST_BE(value) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 1, 0), BPF_STMT(BPF_RET | BPF_K, 0)
+#define MUST_NOT_BE(value) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1), BPF_STMT(BPF_RET | BPF_K, 0)
 
 int eth_filter(int fd, enum eth_framing framing, uint32_t index, const uint8_t mac[ETH_ALEN])
 {
@@ -490,8 +492,9 @@ int eth_filter(int fd, enum eth_framing framing, uint32_t index, const uint8_t m
                 /* A socket of a device gets what a VLAN device, or another one, above it receives as well. */
                 LOAD(BPF_W, SKF_AD_OFF + SKF_AD_IFINDEX),
                 MUST_BE(index),
-                LOAD(BPF_W, SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT),
-                MUST_BE(0),
+                /* The kernel takes the tag off a frame for a VLAN that has no device, and marks it so. */
+                LOAD(BPF_W, SKF_AD_OFF + SKF_AD_PKTTYPE),
+                MUST_NOT_BE(PACKET_OTHERHOST),
                 LOAD(BPF_W, 0),
                 BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, high, 0, 2),
                 LOAD(BPF_H, 4),

@@ -61,7 +61,7 @@ int eth_connect(struct eth *eth, uint32_t fd, uint32_t peer_endpoint, const uint
 
 void eth_count(struct eth *eth, struct eth_counters *counters);
 
-/* Let through only frames to this machine or to all, of this device, without a VLAN tag. -errno. */
+/* Let through only frames to this machine or to all, of this device, not of a VLAN. -errno. */
 int eth_filter(int fd, enum eth_framing framing, uint32_t index, const uint8_t mac[ETH_ALEN]);
 
 #endif

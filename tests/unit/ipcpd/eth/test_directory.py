@@ -167,3 +167,11 @@ def test_what_was_asked_long_ago_is_forgotten() -> None:
         it.query(number.to_bytes(32, "big"), float(number))
         run(it, number + 0.9)
     assert len(it._asked) <= STALE + 1
+
+
+def test_a_link_that_was_cut_may_lead_elsewhere() -> None:
+    it = Directory()
+    known(it, A, B)
+    it.forget_all()
+    assert it.query(NAME, 0.1) is not True
+    assert it.entries(0.1) == []
