@@ -94,6 +94,11 @@ def parser() -> argparse.ArgumentParser:
     log = command("log", "Show what the IRMd and the IPCPs of a system have logged.")
     log.add_argument("system", metavar="SYSTEM")
 
+    graph = command("graph", "Draw systems, layers and adjacencies as SVG, from what there is now.")
+    graph.add_argument("-o", "--output", metavar="FILE", type=Path, help="default: standard output")
+    graph.add_argument("--title", help="what to write above it (default: the name of the lab)")
+    graph.add_argument("--json", action="store_true", help="print what would be drawn as JSON")
+
     down = command("down", "Tear a lab down, or remove what was left of one.", lab=False)
     down.add_argument("name", metavar="NAME", nargs="?", help="which lab, when there are several")
     down.add_argument("--lab", dest="name", default=argparse.SUPPRESS, metavar="NAME", help="the same")
@@ -379,6 +384,26 @@ def _log(options: argparse.Namespace) -> int:
     return 0
 
 
+def _graph(options: argparse.Namespace) -> int:
+    from .picture import draw
+    from .survey import survey
+
+    with _lab(options) as lab:
+        found = survey(lab)
+    if options.json:
+        print_json(found.facts())
+        return 0
+    text = draw(found, title=options.title or lab.description.name)
+    if options.output is None:
+        print(text)
+        return 0
+    try:
+        options.output.write_text(text)
+    except OSError as error:
+        return fail(f"olab: cannot write {options.output}: {error.strerror}")
+    return 0
+
+
 _COMMANDS = {
     "up": _up,
     "down": _down,
@@ -389,4 +414,5 @@ _COMMANDS = {
     "status": _status,
     "list": _list,
     "log": _log,
+    "graph": _graph,
 }
