@@ -346,3 +346,17 @@ def make_system(clean_world: None) -> Iterator[MakeSystem]:
 def system(make_system: MakeSystem) -> System:
     """One running system, without any layer."""
     return make_system()
+
+
+@pytest.fixture(scope="session")
+def namespaces() -> None:
+    """Skip where the kernel, or whoever runs us, gives no namespaces."""
+    probe = """
+import os
+from ouroboros_tools.olab import namespaces as n
+n.unshare(n.NEWPID | n.NEWNS | n.NEWNET | (n.NEWUSER if os.geteuid() else 0))
+"""
+    result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+    if result.returncode != 0:
+        reason = result.stderr.strip().rpartition("\n")[2]
+        pytest.skip(f"this machine gives no namespaces (process, mount, network): {reason}")

@@ -352,7 +352,7 @@ def await_end(holder: Holder) -> None:
 
 def clear_stale(place: Place) -> None:
     """Remove what a lab of this name has left that nobody holds any more; one that runs is left alone."""
-    if not place.path.exists():
+    if not place.log.exists():
         return
     try:
         holder, _ = place.read()

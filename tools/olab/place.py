@@ -148,8 +148,8 @@ class Place:
 
 
 def places() -> list[Place]:
-    """All labs of this user, running or left behind."""
+    """All labs of this user, running or left behind. Whatever else lies there is not ours to list, or to remove."""
     try:
-        return [Place(path) for path in sorted(folder().iterdir()) if path.is_dir()]
+        return [Place(path) for path in sorted(folder().iterdir()) if (path / LOG).exists()]
     except OSError:
         return []

@@ -8,6 +8,7 @@ What the far end says is kept too, because on a link that is cut the two may dis
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -146,25 +147,16 @@ def survey(lab: Lab) -> Survey:
 
 
 def _ask(system: LabSystem) -> Answers | None:
-    listing = _irm(system, "ipcp list", "ipcps")
-    if listing is None:
-        return None
-    answers = Answers(ipcps=listing, flows=_irm(system, "flow list", "flows") or [], neighbours={}, status={})
-    for ipcp in listing:
-        # Not every type has every read-out.
-        answers.neighbours[ipcp["pid"]] = (
-            _irm(system, f"ipcp neighbours name {ipcp['name']}", "neighbours") or []
-        )
-        answers.status[ipcp["pid"]] = (_irm(system, f"ipcp status name {ipcp['name']}", "status") or [{}])[0]
-    return answers
-
-
-def _irm(system: LabSystem, words: str, key: str) -> list[Row] | None:
-    result = system.irm(words, "--json", check=False)
+    result = system.run(sys.executable, "-P", "-m", "ouroboros_tools.olab.interview", check=False)
     if result.returncode != 0:
         return None
-    rows: list[Row] = json.loads(result.stdout)[key]
-    return rows
+    said = json.loads(result.stdout)
+    return Answers(
+        ipcps=said["ipcps"],
+        flows=said["flows"],
+        neighbours={int(pid): rows for pid, rows in said["neighbours"].items()},
+        status={int(pid): rows[0] if rows else {} for pid, rows in said["status"].items()},
+    )
 
 
 # ---------------------------------------------------------------- putting it together

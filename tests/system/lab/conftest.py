@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import textwrap
@@ -89,20 +88,6 @@ class LabOfTest(Lab):
             assert "asyncio(EE)" not in logs[name], f"a callback failed in system {name}:\n{logs[name]}"
         assert self.holder is None or not self.holder.alive(), "the holder of the lab still runs"
         assert not self.place.path.exists(), f"left behind: {sorted(self.place.path.rglob('*'))}"
-
-
-@pytest.fixture(scope="session")
-def namespaces() -> None:
-    """Skip where the kernel, or whoever runs us, gives no namespaces."""
-    probe = """
-import os
-from ouroboros_tools.olab import namespaces as n
-n.unshare(n.NEWPID | n.NEWNS | n.NEWNET | (n.NEWUSER if os.geteuid() else 0))
-"""
-    result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
-    if result.returncode != 0:
-        reason = result.stderr.strip().rpartition("\n")[2]
-        pytest.skip(f"this machine gives no namespaces (process, mount, network): {reason}")
 
 
 @pytest.fixture
