@@ -23,12 +23,6 @@ SERVER = """
                 flow.write(packet)
 """
 
-READOUT = """
-    import json, sys
-    from ouroboros import cli
-    print(json.dumps(cli.readout_ipcp(sys.argv[1], sys.argv[2])))
-"""
-
 
 class Layer:
     """A unicast layer on one system: `line` makes members that are connected one behind the other."""
@@ -58,9 +52,7 @@ class Layer:
         return name
 
     def readout(self, name: str, what: str) -> list[dict[str, Any]]:
-        program = self.system.python(READOUT, name, what)
-        assert program.wait() == 0, program.output
-        rows: list[dict[str, Any]] = json.loads(program.output)
+        rows: list[dict[str, Any]] = self.system.json(f"ipcp {what} name {name}")[what]
         return rows
 
     def counter(self, name: str, component: str, counter: str, of: str = "") -> int:
@@ -435,7 +427,7 @@ def test_the_server_is_killed_and_the_members_live_on(layer: Layer) -> None:
         with layer.system.spawn("oping", "-n", "server", "--layer", "unicast", "-i", "10") as client:
             client.expect("seq=5 ")
             server.kill()
+            until(layer, "uni2", flows=0)
             client.stop(signal.SIGINT)
     layer.serve("server2", "uni2")
     layer.pings("server2")
-    until(layer, "uni2", flows=0)
