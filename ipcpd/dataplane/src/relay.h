@@ -99,6 +99,7 @@ void relay_lock(struct relay *relay);
 void relay_unlock(struct relay *relay);
 
 /* With the lock held: */
+void relay_forget_role(struct port *port);
 struct port *relay_port(struct relay *relay, uint32_t fd);
 void relay_role(struct relay *relay, struct port *port, port_serve *serve, void *role); /* ends the role before */
 void relay_serve(struct relay *relay, struct port *port, port_serve *serve); /* the same role, served from now on */

@@ -1,0 +1,106 @@
+/* The two roles that need nothing but ports and the punt queue. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "relay.h"
+
+/* ---- a pair ---- */
+
+static void forward(struct relay *relay, struct port *from, int64_t now)
+{
+        struct port *to = from->role;
+        struct packet packet;
+
+        (void)relay, (void)now;
+        for (uint32_t n = 0; n < PORT_BATCH; n++) {
+                if (port_room(to) == 0) {
+                        port_wait(from, to);
+                        return;
+                }
+                if (!port_take(from, &packet))
+                        return;
+                port_pass(from, &packet, to);
+        }
+}
+
+static void part(struct port *port)
+{
+        struct port *other = port->role;
+
+        other->gone = NULL; /* this is it */
+        relay_forget_role(other);
+}
+
+int relay_pair(struct relay *relay, uint32_t a, uint32_t b)
+{
+        struct port *one, *other;
+        int error = 0;
+
+        relay_lock(relay);
+        one = relay_port(relay, a);
+        other = relay_port(relay, b);
+        if (one == NULL || other == NULL || one == other) {
+                error = -EBADF;
+        } else if (one->serve != NULL || other->serve != NULL) {
+                error = -EISCONN;
+        } else {
+                relay_role(relay, one, forward, other);
+                relay_role(relay, other, forward, one);
+                one->gone = other->gone = part;
+        }
+        relay_unlock(relay);
+        return error;
+}
+
+/* ---- a component of the control plane ---- */
+
+struct component {
+        struct punt *punt;
+        uint32_t number;
+        bool once;
+};
+
+static void hand_over(struct relay *relay, struct port *port, int64_t now)
+{
+        const struct component *component = port->role;
+        struct packet packet;
+
+        (void)relay, (void)now;
+        for (uint32_t n = 0; n < PORT_BATCH && port_take(port, &packet); n++) {
+                bool empty = packet.length == 0;
+
+                if (punt_push(component->punt, component->number, port->fd, packet.data, packet.length))
+                        port_free(port, &packet);
+                else
+                        port_drop(port, &packet);
+                if (component->once && !empty) {
+                        port->serve = NULL; /* what is behind it waits for whoever is next */
+                        return;
+                }
+        }
+}
+
+static void forget_component(struct port *port)
+{
+        free(port->role);
+}
+
+int relay_punt(struct relay *relay, uint32_t fd, struct punt *punt, uint32_t number, bool once)
+{
+        struct component *component = malloc(sizeof *component);
+        struct port *port;
+
+        if (component == NULL)
+                return -ENOMEM;
+        *component = (struct component){punt, number, once};
+        relay_lock(relay);
+        port = relay_port(relay, fd);
+        if (port != NULL) {
+                relay_role(relay, port, hand_over, component);
+                port->gone = forget_component;
+        }
+        relay_unlock(relay);
+        if (port == NULL)
+                free(component);
+        return port != NULL ? 0 : -EBADF;
+}

@@ -1,0 +1,218 @@
+#include "round.h"
+
+void round_settle(struct relay *relay)
+{
+        while (relay->unsettled != NULL) {
+                struct port *port = relay->unsettled;
+
+                relay->unsettled = port->next_unsettled;
+                port->unsettled = false;
+                port_settle(port, relay->now);
+        }
+}
+
+/* ---- which ports are looked at ---- */
+
+/* It need not be told of room any more. What it waits for stays. */
+void round_leave_waiters(struct port *port)
+{
+        struct port **at;
+
+        if (!port->waiting)
+                return;
+        port->waiting = false;
+        for (at = &port->waits_for->waiters; *at != port; at = &(*at)->next_waiter)
+                ;
+        *at = port->next_waiter;
+}
+
+void round_activate(struct relay *relay, struct port *port)
+{
+        port->idle = 0;
+        if (port->active)
+                return;
+        round_leave_waiters(port);
+        port->active = true;
+        port->next = relay->active[port->cube];
+        relay->active[port->cube] = port;
+}
+
+void round_deactivate(struct relay *relay, struct port *port)
+{
+        struct port **at = &relay->active[port->cube];
+
+        while (*at != NULL && *at != port)
+                at = &(*at)->next;
+        if (*at != NULL)
+                *at = port->next;
+        port->active = false;
+}
+
+/* There is room at a port: those that sleep until then are looked at. */
+void round_wake_waiters(struct relay *relay, struct port *port)
+{
+        while (port->waiters != NULL) {
+                struct port *waiter = port->waiters;
+
+                port->waiters = waiter->next_waiter;
+                waiter->waiting = false;
+                round_activate(relay, waiter);
+        }
+}
+
+/* Whether the port has nothing to do until it is told. It asks to be told first, of packets and then of room. */
+static bool quiet(struct port *port)
+{
+        ring_ask(&port->rx.shm->cons_wait, WAIT_EVENT);
+        if (ring_ready(&port->rx) == 0 || port->serve == NULL)
+                return true;
+        if (port->waits_for == NULL)
+                return false;
+        ring_ask(&port->waits_for->tx.shm->prod_wait, WAIT_EVENT);
+        return !port_may_go_on(port);
+}
+
+static void sleep_port(struct port *port)
+{
+        if (port->waits_for == NULL)
+                return;
+        port->waiting = true;
+        port->next_waiter = port->waits_for->waiters;
+        port->waits_for->waiters = port;
+}
+
+/* ---- serving ---- */
+
+uint32_t round_serve(struct relay *relay, struct port *port)
+{
+        uint32_t taken;
+
+        if (port->serve == NULL || ring_ready(&port->rx) == 0)
+                return 0;
+        if (port->paused > relay->now)
+                return 0;
+        if (port->waits_for != NULL && !port_may_go_on(port))
+                return 0;
+        port->serve(relay, port, relay->now);
+        taken = port->taken;
+        round_settle(relay);
+        return taken;
+}
+
+/* Those of a higher cube need not wait until everybody else has had his turn. */
+static uint32_t serve_above(struct relay *relay, uint32_t cube)
+{
+        uint32_t total = 0;
+
+        for (uint32_t above = CUBES - 1; above > cube; above--)
+                for (struct port *port = relay->active[above]; port != NULL; port = port->next)
+                        total += round_serve(relay, port);
+        return total;
+}
+
+/* Packets wait for a time, not for an event. */
+static bool is_paused(const struct relay *relay, struct port *port)
+{
+        return port->paused > relay->now && ring_ready(&port->rx) > 0;
+}
+
+static uint32_t serve_cube(struct relay *relay, uint32_t cube)
+{
+        struct port **at = &relay->active[cube];
+        uint32_t total = 0;
+
+        while (*at != NULL) {
+                struct port *port = *at;
+                uint32_t n = round_serve(relay, port);
+
+                total += n;
+                if (n > 0 && cube < CUBES - 1)
+                        total += serve_above(relay, cube);
+                port->idle = n > 0 || is_paused(relay, port) ? 0 : port->idle + 1;
+                if (port->idle >= ROUND_IDLE_LOOKS && quiet(port)) {
+                        port->active = false;
+                        *at = port->next;
+                        sleep_port(port);
+                        continue;
+                }
+                at = &port->next;
+        }
+        return total;
+}
+
+/* One round over the sockets and the active ports. Returns how many packets were handled. */
+uint32_t round_run(struct relay *relay)
+{
+        uint32_t total = 0;
+
+        for (uint32_t cube = CUBES; cube-- > 0;)
+                total += serve_cube(relay, cube);
+        for (uint32_t s = 0; s < RELAY_SOURCES; s++)
+                if (relay->sources[s] != NULL) {
+                        total += relay->sources[s]->serve(relay, relay->sources[s], relay->now);
+                        round_settle(relay);
+                }
+        return total;
+}
+
+/*
+ * What the IRMd says of a flow, for the control plane: after what was written before it. DOWN and UP say how it is now,
+ * however often it has changed.
+ */
+void round_pass_events(struct relay *relay, struct port *port)
+{
+        uint32_t events;
+
+        if (relay->punt == NULL || atomic_load_explicit(&port->end->events, memory_order_relaxed) == 0)
+                return;
+        events = atomic_exchange(&port->end->events, 0);
+        for (uint32_t n = 0; n < RING_SLOTS; n += PORT_BATCH)
+                if (round_serve(relay, port) == 0)
+                        break;
+        if (events & (EVENT_DOWN | EVENT_UP)) {
+                events &= ~(EVENT_DOWN | EVENT_UP);
+                events |= atomic_load(&port->end->state) ? EVENT_DOWN : EVENT_UP;
+        }
+        if (events != 0 && !punt_push(relay->punt, relay->component, port->fd, &events, sizeof events))
+                atomic_fetch_or(&port->end->events, events); /* the next ring of the port tries again */
+}
+
+/* Ports that were rung, for packets, for room or for an event. */
+bool round_collect(struct relay *relay)
+{
+        bool any = false;
+
+        for (uint32_t r = 0; r < RELAY_REGIONS; r++) {
+                struct events *region = relay->regions[r];
+
+                if (region == NULL)
+                        continue;
+                for (uint32_t w = 0; w < relay->words; w++) {
+                        uint64_t bits = events_take(region, w, UINT64_MAX);
+
+                        for (; bits != 0; bits &= bits - 1) {
+                                struct port *port = relay->ports[w * 64 + (uint32_t)__builtin_ctzll(bits)];
+
+                                if (port == NULL || port->own != region)
+                                        continue;
+                                any = true;
+                                round_activate(relay, port);
+                                round_wake_waiters(relay, port);
+                                round_pass_events(relay, port);
+                        }
+                }
+        }
+        return any;
+}
+
+uint32_t relay_step(struct relay *relay, int64_t now)
+{
+        uint32_t total;
+
+        pthread_mutex_lock(&relay->lock);
+        relay->now = now;
+        round_collect(relay);
+        total = round_run(relay);
+        pthread_mutex_unlock(&relay->lock);
+        return total;
+}

@@ -1,0 +1,196 @@
+#define _GNU_SOURCE
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "round.h"
+
+#define FEW 64u          /* packets of a round that are worth another round at once */
+#define STREAM 100000    /* ns: FEW packets in less time are a stream, not a conversation */
+#define NAP_MOST 50000u  /* ns */
+#define NAP_LEAST 5000u
+#define NAP_PACKETS 256u /* as many should wait after a nap: a quarter of the ring */
+
+/* ---- looking for work without changing anything ---- */
+
+/* Room as last seen, or the reader has moved since. */
+static bool may_have_room(const struct port *port, uint32_t level)
+{
+        return (!budget_spent(&port->budget) && port_queued(port) < level) ||
+               atomic_load_explicit(&port->tx.shm->tail, memory_order_relaxed) != port->tx.other;
+}
+
+static bool may_be_served(const struct port *port, int64_t now)
+{
+        return port->serve != NULL && port->paused <= now &&
+               atomic_load_explicit(&port->rx.shm->head, memory_order_relaxed) != port->rx.at &&
+               (port->waits_for == NULL || may_have_room(port->waits_for, port->level));
+}
+
+static nfds_t poll_list(const struct relay *relay, struct pollfd *fds)
+{
+        nfds_t n = 0;
+
+        for (uint32_t s = 0; s < RELAY_SOURCES; s++)
+                if (relay->sources[s] != NULL)
+                        fds[n++] = (struct pollfd){.fd = relay->sources[s]->fd, .events = POLLIN};
+        return n;
+}
+
+static bool rung(const void *arg)
+{
+        const struct relay *relay = arg;
+        struct pollfd fds[RELAY_SOURCES];
+        nfds_t n;
+
+        if (atomic_load_explicit(&relay->wanted, memory_order_relaxed))
+                return true;
+        for (uint32_t cube = 0; cube < CUBES; cube++)
+                for (const struct port *port = relay->active[cube]; port != NULL; port = port->next)
+                        if (may_be_served(port, relay->now))
+                                return true;
+        for (uint32_t r = 0; r < RELAY_REGIONS; r++) {
+                if (relay->regions[r] == NULL)
+                        continue;
+                for (uint32_t w = 0; w < relay->words; w++)
+                        if (atomic_load_explicit(&relay->regions[r]->shm->pending[w], memory_order_relaxed))
+                                return true;
+        }
+        n = poll_list(relay, fds);
+        return n > 0 && poll(fds, n, 0) > 0;
+}
+
+/* ---- sleeping ---- */
+
+static void sleep_until_rung(struct relay *relay)
+{
+        struct pollfd fds[1 + RELAY_SOURCES + RELAY_REGIONS];
+        struct timespec time, *limit = NULL;
+        uint64_t count;
+        nfds_t n, rings;
+
+        n = poll_list(relay, fds);
+        rings = n;
+        fds[n++] = (struct pollfd){.fd = relay->control, .events = POLLIN};
+        for (uint32_t r = 0; r < RELAY_REGIONS; r++)
+                if (relay->regions[r] != NULL) {
+                        atomic_fetch_or(&relay->regions[r]->shm->sleepers, SLEEP_EVENTFD);
+                        fds[n++] = (struct pollfd){.fd = relay->regions[r]->eventfd, .events = POLLIN};
+                }
+        atomic_thread_fence(memory_order_seq_cst); /* who rang before we asked is seen by the last look */
+        if (rung(relay))
+                return;
+        if (relay->wake != 0) {
+                int64_t left = relay->wake - wait_now();
+
+                if (left <= 0)
+                        return;
+                time = (struct timespec){left / 1000000000, left % 1000000000};
+                limit = &time;
+        }
+        pthread_mutex_unlock(&relay->lock);
+        if (ppoll(fds, n, limit, NULL) > 0)
+                for (nfds_t i = rings; i < n; i++)
+                        if (fds[i].revents & POLLIN && read(fds[i].fd, &count, sizeof count) < 0)
+                                continue;
+        pthread_mutex_lock(&relay->lock);
+}
+
+/*
+ * Before sleeping every port asks for the event, whatever it did a moment ago. True: only paused ones are left, and
+ * `wake` is when the first of them goes on.
+ */
+static bool may_sleep(struct relay *relay)
+{
+        for (uint32_t cube = 0; cube < CUBES; cube++)
+                for (struct port *port = relay->active[cube]; port != NULL; port = port->next)
+                        port->idle = ROUND_IDLE_LOOKS;
+        relay->now = wait_now();
+        round_run(relay);
+        relay->wake = 0;
+        for (uint32_t cube = 0; cube < CUBES; cube++)
+                for (struct port *port = relay->active[cube]; port != NULL; port = port->next) {
+                        if (port->paused <= relay->now)
+                                return false;
+                        if (relay->wake == 0 || port->paused < relay->wake)
+                                relay->wake = port->paused;
+                }
+        return true;
+}
+
+/*
+ * Packets stream in, a few at each look. Looking on would take a core from those who write and read them, and being
+ * woken would cost the writer a system call for every few: so leave the cores to them for as long as it takes a
+ * quarter of a ring to come together. Where packets come one by one, as in a conversation, latency counts instead.
+ */
+static void nap(struct relay *relay, uint32_t packets)
+{
+        struct timespec time = {0, relay->nap};
+
+        if (packets > NAP_PACKETS && relay->nap > NAP_LEAST)
+                relay->nap -= relay->nap / 4;
+        else if (packets < NAP_PACKETS && relay->nap < NAP_MOST)
+                relay->nap += relay->nap / 4;
+        pthread_mutex_unlock(&relay->lock);
+        nanosleep(&time, NULL);
+        pthread_mutex_lock(&relay->lock);
+}
+
+static void *run(void *arg)
+{
+        struct relay *relay = arg;
+        uint32_t moved, stream = 0; /* packets since `since` */
+        int64_t since = wait_now();
+        bool any;
+
+        prctl(PR_SET_TIMERSLACK, 1000ul);
+        pthread_mutex_lock(&relay->lock);
+        while (!atomic_load(&relay->stop)) {
+                if (atomic_load_explicit(&relay->wanted, memory_order_relaxed)) {
+                        pthread_mutex_unlock(&relay->lock);
+                        while (atomic_load(&relay->wanted) && !atomic_load(&relay->stop))
+                                sched_yield();
+                        pthread_mutex_lock(&relay->lock);
+                }
+                relay->now = wait_now();
+                any = round_collect(relay);
+                moved = round_run(relay);
+                stream += moved;
+                if (moved >= FEW)
+                        continue;
+                if (stream >= FEW) {
+                        if (wait_now() - since < STREAM)
+                                nap(relay, stream);
+                        since = wait_now();
+                        stream = 0;
+                        continue;
+                }
+                if (any || moved > 0) {
+                        sched_yield(); /* whoever gets these may wait for our core */
+                        continue;
+                }
+                if (wait_poll(&relay->poller, rung, relay))
+                        continue;
+                if (may_sleep(relay))
+                        sleep_until_rung(relay);
+        }
+        pthread_mutex_unlock(&relay->lock);
+        return NULL;
+}
+
+int relay_start(struct relay *relay)
+{
+        sigset_t all, before;
+        int error;
+
+        relay->nap = NAP_LEAST;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        error = pthread_create(&relay->thread, NULL, run, relay);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        relay->running = error == 0;
+        return -error;
+}
