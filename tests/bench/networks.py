@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from hashlib import md5
+from pathlib import Path as File
 
 from tests.bench import link
 from tests.bench.path import WINDOW, Path, World, bound, patiently
-from tests.bench.subjects.subject import Wiring
+from tests.bench.subjects.subject import Wiring, scratch
 from tests.bench.system import PrivateSystem
 
+SERVER_IP, CLIENT_IP = "127.0.0.1", "127.0.0.2"
 RECALC = ("ls_t_recalc", "1")  # seconds between two looks at the graph
 
 
@@ -70,7 +74,7 @@ class Ethernet(Path):
             )
         server, client = systems
         if self.unicast:
-            between(server, client, self.name, "eth")
+            between(server, client, self.name, "eth", "member")
         register(server, f"bench.{self.name}", self.name if self.unicast else "eth")
         return server, client
 
@@ -81,13 +85,53 @@ class Ethernet(Path):
         return bound(server, client, f"bench.{self.name}", layer, window=WINDOW)
 
 
-def between(server: PrivateSystem, client: PrivateSystem, layer: str, below: str) -> None:
-    """A unicast layer with a member on each of two systems."""
-    server.irm("ipcp", "bootstrap", "type", "unicast", "name", "uni.s", "layer", layer, "autobind", *RECALC)
-    server.irm("name", "register", "uni.s", "layer", below)
-    join(client, "uni.c", layer, "uni.s")
+def between(server: PrivateSystem, client: PrivateSystem, layer: str, below: str, member: str) -> None:
+    """A unicast layer with a member on each of two systems; that on the server is known below as `member`."""
+    server.irm("ipcp", "bootstrap", "type", "unicast", "name", member, "layer", layer, "autobind", *RECALC)
+    register(server, member, below)
+    join(client, "newcomer", layer, member)
 
 
 def register(system: PrivateSystem, name: str, layer: str) -> None:
     """Make a name known in a layer."""
     system.irm("name", "register", name, "layer", layer)
+
+
+class Udp(Path):
+    """Two systems that reach each other over UDP on the loopback device; with `unicast`, in a unicast layer over it.
+
+    Names are in a hosts file that both share.
+    """
+
+    def __init__(self, name: str, *, port: int, unicast: bool) -> None:
+        super().__init__(name, rivals=("udp", "udp_floor", "udp_gso"), ratios=("udp", "udp_floor", "udp_gso"))
+        self.port = port
+        self.unicast = unicast
+
+    def build(self, world: World) -> tuple[PrivateSystem, PrivateSystem]:
+        """Server and client."""
+        name, member = f"bench.{self.name}", f"member.{self.name}"
+        known = hosts(world.stack, {word: SERVER_IP for word in (name, member)})
+        systems = []
+        for ip in (SERVER_IP, CLIENT_IP):
+            system = world.new_system(env={"OUROBOROS_HOSTS": known})
+            system.bootstrap("udp4", "udp", "ip", ip, "port", str(self.port))
+            systems.append(system)
+        server, client = systems
+        if self.unicast:
+            between(server, client, self.name, "udp", member)
+        register(server, name, self.name if self.unicast else "udp")
+        return server, client
+
+    def wire(self, world: World) -> Wiring:
+        """The server at one end, the client at the other."""
+        server, client = world.once(self.name, lambda: self.build(world))
+        layer = self.name if self.unicast else "udp"
+        return bound(server, client, f"bench.{self.name}", layer, window=WINDOW)
+
+
+def hosts(stack: ExitStack, names: Mapping[str, str]) -> str:
+    """A hosts file that gives the addresses of names, for as long as `stack` lasts."""
+    path = File(scratch(stack), "hosts")
+    path.write_text("".join(f"{ip} {md5(name.encode()).hexdigest()}\n" for name, ip in names.items()))
+    return str(path)

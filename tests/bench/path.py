@@ -47,9 +47,11 @@ class World:
         """A virtual cable between two namespaces."""
         return self.once("link", lambda: Link(self.stack))
 
-    def new_system(self, enter: Callable[[], None] | None = None) -> PrivateSystem:
-        """A system, in a namespace perhaps."""
-        return self.stack.enter_context(PrivateSystem(enter))
+    def new_system(
+        self, enter: Callable[[], None] | None = None, env: Mapping[str, str] | None = None
+    ) -> PrivateSystem:
+        """A system, in a namespace and with an environment of its own perhaps."""
+        return self.stack.enter_context(PrivateSystem(enter, env or {}))
 
 
 class Path(ABC):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.bench.networks import Chain, Ethernet
+from tests.bench.networks import Chain, Ethernet, Udp
 from tests.bench.path import Direct, Local, Path
 
 ONE_SYSTEM = {
@@ -23,6 +23,8 @@ PATHS: dict[str, Path] = {
         Chain("unicast/local", 0),
         Ethernet("unicast/eth-dix", unicast=True),
         Ethernet("eth-dix", unicast=False),
+        Udp("unicast/udp4", port=13435, unicast=True),
+        Udp("udp4", port=13436, unicast=False),
         Chain("chain-3", 3),
     )
 }

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -39,10 +39,10 @@ def tools_package() -> str:
 class PrivateSystem:
     """A running system; leaving it as a context manager stops it and removes its run directory."""
 
-    def __init__(self, enter: Callable[[], None] | None = None) -> None:
+    def __init__(self, enter: Callable[[], None] | None = None, env: Mapping[str, str] | None = None) -> None:
         self.enter = enter  # what lets a process live in its namespace, if it has one
         self.rundir = tempfile.mkdtemp(prefix="bench-ouroboros-")
-        self.env = {"OUROBOROS_RUNDIR": self.rundir}
+        self.env = {**(env or {}), "OUROBOROS_RUNDIR": self.rundir}
         self.irm_command = program("irm", f"{tools_package()}.irm.main")
         self._log = Path(self.rundir + ".log")
         self._layers: set[str] = set()
