@@ -66,6 +66,16 @@ GOALS: tuple[Goal, ...] = (
     Goal("direct", What.PPS, 64, Mode.BURST, Sense.AT_LEAST, 10, PEER),
     Goal("local", What.RTT_P50, 64, Mode.SINGLE, Sense.AT_MOST, 1, PEER),
     Goal("local", What.PPS, 64, Mode.SINGLE, Sense.AT_LEAST, 3, PEER),
+    *(
+        Goal(path, What.PPS, size, Mode.BURST, Sense.AT_LEAST, 0.6, floor)
+        for path, floors in (("eth-dix", ("veth",)), ("udp4", ("udp_floor", "udp_gso")))
+        for floor in floors
+        for size in (64, 1400)
+    ),
+    Goal("unicast/local", What.RTT_P50, 64, Mode.SINGLE, Sense.AT_MOST, 1.5, "udp"),
+    Goal("unicast/eth-dix", What.PACED_P50, 64, Mode.SINGLE, Sense.AT_MOST, 1.8, "ping"),
+    Goal("enrol-50", What.ENROL_MS, 0, Mode.SINGLE, Sense.BELOW, 1000),
+    Goal("voice", What.VOICE_P99, 64, Mode.SINGLE, Sense.AT_MOST, 0.5, "raw"),
     Goal("forward", What.PPS, 64, Mode.BURST, Sense.AT_LEAST, 5e6),
     Goal("routes", What.ROUTES_MS, 0, Mode.SINGLE, Sense.BELOW, 100),
     Goal("routes", What.ROUTES_LFA_MS, 0, Mode.SINGLE, Sense.BELOW, 100),
@@ -109,9 +119,9 @@ def ratio(rows: Mapping[Key, Row], key: Key, against: str) -> float | None:
     return ours.value / theirs.value
 
 
-def judge(rows: Mapping[Key, Row], goals: Iterable[Goal] = GOALS) -> dict[Key, Verdict]:
-    """The verdict on each goal that the rows can answer, by the key of its row."""
-    verdicts: dict[Key, Verdict] = {}
+def judge(rows: Mapping[Key, Row], goals: Iterable[Goal] = GOALS) -> dict[Key, list[Verdict]]:
+    """The verdicts on the goals that the rows can answer, by the key of the row that they are about."""
+    verdicts: dict[Key, list[Verdict]] = {}
     for goal in goals:
         if goal.against:
             figure = ratio(rows, goal.key, goal.against)
@@ -119,5 +129,7 @@ def judge(rows: Mapping[Key, Row], goals: Iterable[Goal] = GOALS) -> dict[Key, V
             found = rows.get(goal.key)
             figure = found.value if found else None
         if figure is not None:
-            verdicts[goal.key] = Verdict(goal, figure, goal.sense.holds(figure, goal.limit))
+            verdicts.setdefault(goal.key, []).append(
+                Verdict(goal, figure, goal.sense.holds(figure, goal.limit))
+            )
     return verdicts

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from types import FrameType
 
-from tests.bench import forwarding, machine, plan, report, upkeep
+from tests.bench import enrolment, forwarding, machine, plan, report, upkeep, voice
 from tests.bench.pair import Pair
 from tests.bench.path import Path, World
 from tests.bench.paths import PATHS, find
@@ -21,7 +21,7 @@ from tests.bench.row import Row, What, to_json
 from tests.bench.subjects import SUBJECTS
 
 QUIET = 0.15  # cores that others may use before the figures are in doubt
-OTHER_PATHS = ("forward", "routes", "system", "floor")
+OTHER_PATHS = ("voice", "enrol-50", "forward", "routes", "system", "floor")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -143,6 +143,10 @@ class Bench:
         effort = upkeep.QUICK if self.quick else upkeep.FULL
         ours = not self.subjects or "ouroboros" in self.subjects
         rows = self.transfers()
+        if self.selected("voice") and ours:
+            rows += voice.rows(voice.QUICK if self.quick else voice.FULL, self.wanted, self.show, self.fail)
+        if self.selected("enrol-50") and ours:
+            rows += enrolment.rows(3 if self.quick else 10, self.wanted, self.show, self.fail)
         load = forwarding.QUICK if self.quick else forwarding.FULL
         if self.selected("forward") and ours:
             rows += forwarding.forward_rows(load, self.wanted, self.show, self.fail)

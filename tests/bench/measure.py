@@ -7,9 +7,10 @@ processes of one machine. Processor time is that of the process itself (user and
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import repeat
 from time import monotonic_ns, process_time, sleep
-from typing import Any
+from typing import Any, NoReturn
 
 from tests.bench.quantile import percentile
 from tests.bench.subjects.subject import Calls
@@ -113,6 +114,20 @@ def flood(calls: Calls, size: int, count: int, burst: bool) -> dict[str, Any]:
     else:
         _flood_single(calls, size, count)
     return {"began": began, "cpu": process_time() - spent}
+
+
+def soak(calls: Calls, size: int) -> NoReturn:
+    """Send in bursts, until we are ended."""
+    while True:
+        _flood_burst(calls, size, 1 << 20)
+
+
+def drain(calls: Calls, size: int) -> NoReturn:
+    """Receive in bursts, until we are ended."""
+    assert calls.readv is not None, "the subject has no burst calls"
+    while True:
+        with suppress(*SILENT):
+            calls.readv(burst_of(size))
 
 
 def _sink_single(calls: Calls, count: int) -> int:

@@ -36,15 +36,16 @@ def join(system: PrivateSystem, name: str, layer: str, member: str) -> None:
 class Chain(Path):
     """Members of a unicast layer on one system, in a line over a local layer; packets go from the first to the last."""
 
-    def __init__(self, name: str, forwarders: int) -> None:
+    def __init__(self, name: str, forwarders: int, options: Sequence[str] = RECALC) -> None:
         super().__init__(name, rivals=("udp",), ratios=("udp",))
         self.forwarders = forwarders
+        self.options = options
 
-    def build(self, world: World, options: Sequence[str] = RECALC) -> PrivateSystem:
+    def build(self, world: World) -> PrivateSystem:
         """The layers, and a name that the last member knows."""
         system = world.new_system()
         system.local_layer("below")
-        names = line(system, self.name, "below", self.forwarders + 2, *options)
+        names = line(system, self.name, "below", self.forwarders + 2, *self.options)
         system.irm("name", "register", f"bench.{self.name}", "ipcp", names[-1])
         return system
 

@@ -86,6 +86,13 @@ class Pair:
             return OneWay(0.0, 0.0)
         return OneWay(packets / (got["ended"] - sent["began"]) * 1e9, cpu / packets * 1e6)
 
+    def flood_for_ever(self, size: int) -> None:
+        """From now on the client sends as fast as it can, and the server reads, until the peers are ended."""
+        self._server.ask(do="drain", size=size, count=0)
+        self._server.expect("armed")
+        self._client.ask(do="soak", size=size, count=0)
+        self._client.expect("armed")
+
     def futex_wakes(self, count: int, pause_ns: int) -> list[int]:
         """`count` latencies from the wake call to the sleeper's running, in ns; only the floor has them."""
         got, _ = self._both(

@@ -46,6 +46,12 @@ def transfer(end: Endpoint, command: Command) -> dict[str, Any]:
             return measure.sink(end.calls(size), size, count, burst, lambda: say(armed=True))
         case "flood":
             return measure.flood(end.calls(size), size, count, burst)
+        case "drain":
+            say(armed=True)
+            return measure.drain(end.calls(size), size)
+        case "soak":
+            say(armed=True)
+            return measure.soak(end.calls(size), size)
         case "sleep":
             say(armed=True)
             return {"samples": end.sleep(count)}  # type: ignore[attr-defined]  # the floor's only

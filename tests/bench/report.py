@@ -34,18 +34,16 @@ def align(lines: Sequence[Sequence[str]], left: int) -> list[str]:
     ]  # fmt: skip
 
 
-def mark(verdict: Verdict | None) -> str:
-    """The goal of a row and whether it is reached."""
-    if verdict is None:
-        return ""
-    return f"{verdict.goal.text} {'reached' if verdict.reached else 'MISSED'}"
+def mark(verdicts: Sequence[Verdict]) -> str:
+    """The goals of a row and whether they are reached."""
+    return ", ".join(f"{v.goal.text} {'reached' if v.reached else 'MISSED'}" for v in verdicts)
 
 
 def _times(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}x"
 
 
-def _path_table(path: str, rows: Mapping[Key, Row], verdicts: Mapping[Key, Verdict]) -> list[str]:
+def _path_table(path: str, rows: Mapping[Key, Row], verdicts: Mapping[Key, Sequence[Verdict]]) -> list[str]:
     """One line per measure, one column per subject, and our ratios to those that the path is compared with."""
     mine = [r for r in rows.values() if r.path == path]
     subjects = [s for s in SUBJECTS if any(r.subject == s for r in mine)]
@@ -65,16 +63,16 @@ def _path_table(path: str, rows: Mapping[Key, Row], verdicts: Mapping[Key, Verdi
                     [what, UNITS[what], str(size), mode]
                     + ["-" if c is None else figure(c.value) for c in cells]
                     + [_times(ratio(rows, key, other)) for other in ratios]
-                    + [mark(verdicts.get(key))]
+                    + [mark(verdicts.get(key, ()))]
                 )
     return align(lines, 2)
 
 
-def _plain_table(rows: Iterable[Row], verdicts: Mapping[Key, Verdict]) -> list[str]:
+def _plain_table(rows: Iterable[Row], verdicts: Mapping[Key, Sequence[Verdict]]) -> list[str]:
     lines = [["what", "unit", "value", "goal"]]
     for r in rows:
         name = r.what if r.subject in (OURS, "floor") else f"{r.what} ({r.subject})"
-        lines.append([name, r.unit, figure(r.value), mark(verdicts.get(r.key))])
+        lines.append([name, r.unit, figure(r.value), mark(verdicts.get(r.key, ()))])
     return align(lines, 2)
 
 
@@ -95,6 +93,6 @@ def table(machine: Mapping[str, Any], rows: Sequence[Row], notes: Sequence[str] 
         out += [f"== {path}"] + _plain_table([r for r in rest if r.path == path], verdicts) + [""]
     out += [f"note: {n}" for n in notes]
     if verdicts:
-        reached = sum(v.reached for v in verdicts.values())
-        out.append(f"goals reached: {reached} of {len(verdicts)} measured")
+        judged = [verdict for of_row in verdicts.values() for verdict in of_row]
+        out.append(f"goals reached: {sum(v.reached for v in judged)} of {len(judged)} measured")
     return "\n".join(out)

@@ -26,6 +26,7 @@ class What(StrEnum):
     PPS = "pps"
     GBPS = "gbps"
     CPU = "cpu_per_mpkt"
+    VOICE_P50 = "voice_p50"
     VOICE_P99 = "voice_p99"
     FUTEX_WAKE = "futex_wake"
     ALLOC_RATE = "flow_alloc_rate"
@@ -52,6 +53,7 @@ UNITS: dict[What, str] = {
     What.PPS: "packet/s",
     What.GBPS: "Gbit/s",
     What.CPU: "s",
+    What.VOICE_P50: "us",
     What.VOICE_P99: "us",
     What.FUTEX_WAKE: "us",
     What.ALLOC_RATE: "flow/s",

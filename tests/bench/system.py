@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tests.bench.cpu import descendants
 from tests.bench.process import ROOT, PeerError, Process, born
@@ -107,6 +108,11 @@ class PrivateSystem:
                 f"irm {' '.join(words)}: exit code {done.returncode}: {said[-1] if said else 'no message'}"
             )
         return done.stdout
+
+    def read(self, *words: str) -> list[dict[str, Any]]:
+        """What `irm` lists."""
+        found: list[dict[str, Any]] = json.loads(self.irm(*words, "--json"))
+        return found
 
     def bootstrap(self, kind: str, name: str, *options: str) -> None:
         """A layer of that name, and its first IPCP of the same name."""

@@ -63,7 +63,7 @@ def test_verdicts_name_figure_and_outcome() -> None:
         row("system", What.LIST_MS, 0, Mode.SINGLE, "ouroboros", 120),
         row("system", What.IDLE_CPU, 0, Mode.SINGLE, "ouroboros", 1),
     ]
-    verdicts = {(k[1], k[3]): v for k, v in judge(table_of(rows)).items()}
+    verdicts = {(k[1], k[3]): v for k, (v,) in judge(table_of(rows)).items()}
     assert {k: v.reached for k, v in verdicts.items()} == {
         (What.PPS, Mode.SINGLE): False,
         (What.PPS, Mode.BURST): True,
@@ -73,8 +73,17 @@ def test_verdicts_name_figure_and_outcome() -> None:
     assert verdicts[(What.PPS, Mode.SINGLE)].figure == pytest.approx(3.9)
 
 
-def test_no_row_has_two_goals() -> None:
-    assert len({g.key for g in GOALS}) == len(GOALS)
+def test_no_row_has_two_goals_against_the_same() -> None:
+    assert len({(g.key, g.against) for g in GOALS}) == len(GOALS)
+
+
+def test_a_row_may_be_held_against_several() -> None:
+    rows = [
+        row("udp4", What.PPS, 64, Mode.BURST, subject, value)
+        for subject, value in (("ouroboros", 5.0), ("udp_floor", 5.0), ("udp_gso", 10.0))
+    ]
+    (verdicts,) = judge(table_of(rows)).values()
+    assert [(v.goal.against, v.reached) for v in verdicts] == [("udp_floor", True), ("udp_gso", False)]
 
 
 def test_text_of_goals() -> None:
