@@ -42,7 +42,7 @@ def newcomer(system: PrivateSystem, name: str, member: str) -> tuple[float, floa
     system.irm("ipcp", "connect", "name", name, "dst", member)
 
     def routes() -> None:
-        destinations = {r["destination"] for r in system.read("ipcp", "routes", "name", name)}
+        destinations = {route["address"] for route in system.read("routes", name)}
         if len(destinations) < MEMBERS:
             raise PeerError(f"{name} has routes to {len(destinations)} of {MEMBERS} members")
 

@@ -60,6 +60,17 @@ def _hold() -> None:
     leave()
 
 
+# Runs in a namespace: what leaves its device does so at a rate, and waits in the bands of priority that a device has.
+SLOW = f"""
+import sys
+from pyroute2 import IPRoute
+with IPRoute() as netlink:
+    index = netlink.link_lookup(ifname="{DEVICE}")[0]
+    netlink.tc("add", "tbf", index=index, handle=0x10000, rate=sys.argv[1], burst=8192, limit=65536)
+    netlink.tc("add", "pfifo_fast", index=index, handle=0x20000, parent=0x10001)
+"""
+
+
 class Namespace:
     """A network namespace. `enter` is for a child of ours, between fork and exec."""
 
@@ -89,15 +100,22 @@ class Link:
 
     def __init__(self, stack: ExitStack) -> None:
         self.ends = (Namespace(stack), Namespace(stack))
+        self._run(0, CABLE, str(self.ends[1].pid))
+
+    def slow_down(self, rate: str) -> None:
+        """What leaves the second end does so at this rate, in the words of tc(8), from now on."""
+        self._run(1, SLOW, rate)
+
+    def _run(self, end: int, script: str, *words: str) -> None:
         done = subprocess.run(
-            [sys.executable, "-c", CABLE, str(self.ends[1].pid)],
+            [sys.executable, "-c", script, *words],
             cwd=ROOT,
-            preexec_fn=self.ends[0].enter,
+            preexec_fn=self.ends[end].enter,
             capture_output=True,
             text=True,
         )
         if done.returncode:
-            raise PeerError(f"no virtual cable can be made: {done.stderr.strip().splitlines()[-1]}")
+            raise PeerError(f"a virtual cable cannot be made so: {done.stderr.strip().splitlines()[-1]}")
 
 
 def missing() -> str | None:

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from types import FrameType
 
-from tests.bench import enrolment, forwarding, machine, plan, report, upkeep, voice
+from tests.bench import enrolment, forwarding, link, machine, plan, report, upkeep, voice
 from tests.bench.pair import Pair
 from tests.bench.path import Path, World
 from tests.bench.paths import PATHS, find
@@ -21,7 +21,7 @@ from tests.bench.row import Row, What, to_json
 from tests.bench.subjects import SUBJECTS
 
 QUIET = 0.15  # cores that others may use before the figures are in doubt
-OTHER_PATHS = ("voice", "enrol-50", "forward", "routes", "system", "floor")
+OTHER_PATHS = ("voice", "voice-one", "enrol-50", "forward", "routes", "system", "floor")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -143,8 +143,13 @@ class Bench:
         effort = upkeep.QUICK if self.quick else upkeep.FULL
         ours = not self.subjects or "ouroboros" in self.subjects
         rows = self.transfers()
-        if self.selected("voice") and ours:
-            rows += voice.rows(voice.QUICK if self.quick else voice.FULL, self.wanted, self.show, self.fail)
+        for name, flows in (("voice", 2), ("voice-one", 1)):
+            if self.selected(name) and ours:
+                if reason := link.missing():
+                    self.leave_out(name, reason)
+                    continue
+                calls = voice.QUICK if self.quick else voice.FULL
+                rows += voice.rows(flows, calls, self.wanted, self.show, self.fail)
         if self.selected("enrol-50") and ours:
             rows += enrolment.rows(3 if self.quick else 10, self.wanted, self.show, self.fail)
         load = forwarding.QUICK if self.quick else forwarding.FULL

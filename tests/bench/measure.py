@@ -34,10 +34,10 @@ def echo(calls: Calls, size: int, count: int) -> dict[str, Any]:
     return {}
 
 
-def ping(calls: Calls, size: int, count: int) -> dict[str, Any]:
-    """`count` round trips after WARM others: 50th and 99th percentile in µs."""
+def ping(calls: Calls, size: int, count: int, warm: int) -> dict[str, Any]:
+    """`count` round trips after `warm` others: 50th and 99th percentile in µs."""
     recv, room, send, payload = calls.recv, calls.room, calls.send, bytes(size)
-    for _ in repeat(None, WARM):
+    for _ in repeat(None, warm):
         send(payload)
         recv(room)
     samples: list[int] = []

@@ -12,6 +12,7 @@ from tests.bench.path import WINDOW, Path, World, bound, patiently
 from tests.bench.subjects.subject import Wiring, scratch
 from tests.bench.system import PrivateSystem
 
+MEMBER, NEWCOMER = "member", "newcomer"  # the two of a layer that has no more
 SERVER_IP, CLIENT_IP = "127.0.0.1", "127.0.0.2"
 RECALC = ("ls_t_recalc", "1")  # seconds between two looks at the graph
 
@@ -36,16 +37,15 @@ def join(system: PrivateSystem, name: str, layer: str, member: str) -> None:
 class Chain(Path):
     """Members of a unicast layer on one system, in a line over a local layer; packets go from the first to the last."""
 
-    def __init__(self, name: str, forwarders: int, options: Sequence[str] = RECALC) -> None:
+    def __init__(self, name: str, forwarders: int) -> None:
         super().__init__(name, rivals=("udp",), ratios=("udp",))
         self.forwarders = forwarders
-        self.options = options
 
     def build(self, world: World) -> PrivateSystem:
         """The layers, and a name that the last member knows."""
         system = world.new_system()
         system.local_layer("below")
-        names = line(system, self.name, "below", self.forwarders + 2, *self.options)
+        names = line(system, self.name, "below", self.forwarders + 2, *RECALC)
         system.irm("name", "register", f"bench.{self.name}", "ipcp", names[-1])
         return system
 
@@ -58,16 +58,20 @@ class Chain(Path):
 class Ethernet(Path):
     """Two systems on an ethernet link; with `unicast`, in a unicast layer over it."""
 
-    def __init__(self, name: str, *, unicast: bool) -> None:
+    def __init__(self, name: str, *, unicast: bool, options: Sequence[str] = RECALC) -> None:
         super().__init__(name, rivals=("veth", "ping", "udp"), ratios=("veth", "ping"))
         self.unicast = unicast
+        self.options = options
 
     def missing(self) -> str | None:
         """Needs namespaces."""
         return link.missing()
 
-    def build(self, world: World) -> tuple[PrivateSystem, PrivateSystem]:
+    def systems(self, world: World) -> tuple[PrivateSystem, PrivateSystem]:
         """Server and client."""
+        return world.once(self.name, lambda: self._build(world))
+
+    def _build(self, world: World) -> tuple[PrivateSystem, PrivateSystem]:
         systems = [world.new_system(end.enter) for end in world.link.ends]
         for system in systems:
             system.bootstrap(
@@ -75,22 +79,29 @@ class Ethernet(Path):
             )
         server, client = systems
         if self.unicast:
-            between(server, client, self.name, "eth", "member")
+            between(server, client, self.name, "eth", MEMBER, self.options)
         register(server, f"bench.{self.name}", self.name if self.unicast else "eth")
         return server, client
 
     def wire(self, world: World) -> Wiring:
         """The server at one end, the client at the other."""
-        server, client = world.once(self.name, lambda: self.build(world))
+        server, client = self.systems(world)
         layer = self.name if self.unicast else "eth"
         return bound(server, client, f"bench.{self.name}", layer, window=WINDOW)
 
 
-def between(server: PrivateSystem, client: PrivateSystem, layer: str, below: str, member: str) -> None:
+def between(
+    server: PrivateSystem,
+    client: PrivateSystem,
+    layer: str,
+    below: str,
+    member: str,
+    options: Sequence[str] = RECALC,
+) -> None:
     """A unicast layer with a member on each of two systems; that on the server is known below as `member`."""
-    server.irm("ipcp", "bootstrap", "type", "unicast", "name", member, "layer", layer, "autobind", *RECALC)
+    server.irm("ipcp", "bootstrap", "type", "unicast", "name", member, "layer", layer, "autobind", *options)
     register(server, member, below)
-    join(client, "newcomer", layer, member)
+    join(client, NEWCOMER, layer, member)
 
 
 def register(system: PrivateSystem, name: str, layer: str) -> None:
@@ -109,8 +120,11 @@ class Udp(Path):
         self.port = port
         self.unicast = unicast
 
-    def build(self, world: World) -> tuple[PrivateSystem, PrivateSystem]:
+    def systems(self, world: World) -> tuple[PrivateSystem, PrivateSystem]:
         """Server and client."""
+        return world.once(self.name, lambda: self._build(world))
+
+    def _build(self, world: World) -> tuple[PrivateSystem, PrivateSystem]:
         name, member = f"bench.{self.name}", f"member.{self.name}"
         known = hosts(world.stack, {word: SERVER_IP for word in (name, member)})
         systems = []
@@ -126,7 +140,7 @@ class Udp(Path):
 
     def wire(self, world: World) -> Wiring:
         """The server at one end, the client at the other."""
-        server, client = world.once(self.name, lambda: self.build(world))
+        server, client = self.systems(world)
         layer = self.name if self.unicast else "udp"
         return bound(server, client, f"bench.{self.name}", layer, window=WINDOW)
 

@@ -59,10 +59,11 @@ class Pair:
         theirs = self._client.expect("done")
         return self._server.expect("done"), theirs
 
-    def round_trips(self, size: int, count: int) -> tuple[float, float]:
+    def round_trips(self, size: int, count: int, warm: int = WARM) -> tuple[float, float]:
         """50th and 99th percentile of `count` round trips, in µs."""
         _, answer = self._both(
-            {"do": "echo", "size": size, "count": count + WARM}, {"do": "ping", "size": size, "count": count}
+            {"do": "echo", "size": size, "count": count + warm},
+            {"do": "ping", "size": size, "count": count, "warm": warm},
         )
         return answer["p50"], answer["p99"]
 

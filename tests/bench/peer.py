@@ -39,7 +39,7 @@ def transfer(end: Endpoint, command: Command) -> dict[str, Any]:
             say(armed=True)
             return measure.echo(calls, size, count)
         case "ping":
-            return measure.ping(end.calls(size), size, count)
+            return measure.ping(end.calls(size), size, count, command["warm"])
         case "pace":
             return measure.pace(end.calls(size), size, count, command["seconds"])
         case "sink":

@@ -109,9 +109,9 @@ class PrivateSystem:
             )
         return done.stdout
 
-    def read(self, *words: str) -> list[dict[str, Any]]:
-        """What `irm` lists."""
-        found: list[dict[str, Any]] = json.loads(self.irm(*words, "--json"))
+    def read(self, what: str, ipcp: str) -> list[dict[str, Any]]:
+        """What an IPCP has to show: a word of `irm ipcp`."""
+        found: list[dict[str, Any]] = json.loads(self.irm("ipcp", what, "name", ipcp, "--json"))[what]
         return found
 
     def bootstrap(self, kind: str, name: str, *options: str) -> None:

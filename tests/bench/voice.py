@@ -1,5 +1,7 @@
-"""Voice: round trips of a flow of the highest QoS cube while another one floods the same adjacency (path `voice`).
+"""Voice: round trips of a flow of the highest QoS cube while another one floods the same adjacency, on a slow link.
 
+The link is the bottleneck, as it is where voice matters: packets wait in front of it, and nowhere else. On path `voice` the
+two members have connected twice, with flows for raw and for voice; on `voice-one` they have one raw flow for everything.
 Subjects: `ouroboros` is voice under the flood; `raw` the same packets in the cube of the flood; `quiet` voice without it.
 """
 
@@ -11,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tests.bench.networks import Chain
+from tests.bench.networks import MEMBER, NEWCOMER, Ethernet
 from tests.bench.pair import Pair
 from tests.bench.path import World, with_qos
 from tests.bench.process import PeerError
@@ -21,6 +23,7 @@ from tests.bench.subjects.subject import Wiring
 
 SIZE = 64
 FLOOD_SIZE = 1400
+RATE = "100mbit"
 # What voice asks of a layer, but for its order: that would make it a flow with FRCP, and this is about layers.
 VOICE = {"delay": 50, "bandwidth": 100_000, "availability": 5, "max_gap": 50}
 RAW: dict[str, int] = {}
@@ -34,10 +37,12 @@ class Thoroughness:
 
     turns: int
     count: int
+    slow: int  # of those that wait for the flood: each takes a tenth of a second or more
 
 
-QUICK = Thoroughness(turns=3, count=500)
-FULL = Thoroughness(turns=7, count=3000)
+QUICK = Thoroughness(turns=2, count=200, slow=10)
+FULL = Thoroughness(turns=3, count=2000, slow=100)
+WARM = 2
 
 Show = Callable[[str], None]
 
@@ -50,39 +55,46 @@ def flooded(wiring: Wiring) -> Iterator[None]:
         yield
 
 
-def measure(effort: Thoroughness, show: Show) -> dict[str, list[tuple[float, float]]]:
-    """p50 and p99 of each subject, turn by turn."""
+def measure(flows: int, effort: Thoroughness, show: Show) -> dict[str, list[tuple[float, float]]]:
+    """p50 and p99 of each subject, turn by turn, with so many flows between the two members."""
     found: dict[str, list[tuple[float, float]]] = {"ouroboros": [], "raw": [], "quiet": []}
+    path = Ethernet("unicast/eth-dix", unicast=True, options=OPTIONS)
     with ExitStack() as stack:
-        path = Chain("voice", 0, options=OPTIONS)
-        wiring = path.wire(World(stack))
+        world = World(stack)
+        _, client = path.systems(world)
+        for _ in range(1, flows):
+            client.irm("ipcp", "connect", "name", NEWCOMER, "dst", MEMBER, "component", "dt", "qos", "voice")
+        wiring = path.wire(world)
         pairs = {
             subject: Pair("ouroboros", with_qos(wiring, qos), stack)
             for subject, qos in (("ouroboros", VOICE), ("raw", RAW), ("quiet", VOICE))
         }
+        world.link.slow_down(RATE)
         for turn in range(effort.turns):
-            show(f"round {turn + 1} of {effort.turns}: voice")
-            found["quiet"].append(pairs["quiet"].round_trips(SIZE, effort.count))
+            show(f"round {turn + 1} of {effort.turns}: voice over {flows} flows")
+            found["quiet"].append(pairs["quiet"].round_trips(SIZE, effort.count, WARM))
             with flooded(wiring):
                 for subject in ("ouroboros", "raw"):
-                    found[subject].append(pairs[subject].round_trips(SIZE, effort.count))
+                    count = effort.count if flows > 1 and subject == "ouroboros" else effort.slow
+                    found[subject].append(pairs[subject].round_trips(SIZE, count, WARM))
     return found
 
 
 def rows(
-    effort: Thoroughness, wanted: Callable[[What], bool], show: Show, fail: Callable[[str], Any]
+    flows: int, effort: Thoroughness, wanted: Callable[[What], bool], show: Show, fail: Callable[[str], Any]
 ) -> list[Row]:
-    """The figures of path `voice`: medians over turns."""
+    """The figures of path `voice`, or with one flow `voice-one`: medians over turns."""
+    name = "voice" if flows > 1 else "voice-one"
     whats = {What.VOICE_P50: 0, What.VOICE_P99: 1}
     if not any(map(wanted, whats)):
         return []
     try:
-        found = measure(effort, show)
+        found = measure(flows, effort, show)
     except (PeerError, OSError, subprocess.SubprocessError) as e:
-        fail(f"voice: {e}")
+        fail(f"{name}: {e}")
         return []
     return [
-        row("voice", what, SIZE, Mode.SINGLE, subject, median([turn[which] for turn in turns]))
+        row(name, what, SIZE, Mode.SINGLE, subject, median([turn[which] for turn in turns]))
         for what, which in whats.items()
         if wanted(what)
         for subject, turns in found.items()
