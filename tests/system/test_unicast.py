@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -431,3 +433,52 @@ def test_the_server_is_killed_and_the_members_live_on(layer: Layer) -> None:
             client.stop(signal.SIGINT)
     layer.serve("server2", "uni2")
     layer.pings("server2")
+
+
+# ---------------------------------------------------------------- a prototype as neighbour
+
+PROTOTYPE = Path(__file__).with_name("prototype.py")
+
+ECHO_CLIENT = """
+    from ouroboros.dev import flow_alloc
+    with flow_alloc("theirs", layer="unicast") as flow:
+        flow.write(b"are you there?")
+        print(flow.read(), flush=True)
+"""
+
+
+def test_a_prototype_joins(layer: Layer) -> None:
+    """As newcomer, neighbour, client and server, with a member of ours behind the one that it knows."""
+    layer.line(2)
+    server = layer.system.python(MANY_SERVER)
+    server.expect("ready")
+    layer.system.irm(f"bind process {server.pid} name ours")
+    layer.system.irm("name register ours ipcp uni1")
+    layer.system.irm("name create nobody")
+    prototype = layer.system._spawn([sys.executable, str(PROTOTYPE), "newcomer", "uni1"])
+    for said in ("enrolled unicast", "connected", "a flow to ours", "refused"):
+        prototype.expect(said)
+    until(layer, "uni2", members=3)
+    client = layer.system.python(ECHO_CLIENT)
+    prototype.expect("asked for theirs")
+    assert client.wait() == 0 and "are you there?" in client.output, client.output
+    assert prototype.running, prototype.output
+    counters = layer.readout("uni1", "counters")
+    bad = {row["counter"]: row["value"] for row in counters if "malformed" in row["counter"] and row["value"]}
+    assert not bad
+
+
+def test_a_prototype_enrols_one_of_ours(system: System) -> None:
+    system.local_layer()
+    prototype = system._spawn([sys.executable, str(PROTOTYPE), "member"])
+    prototype.expect("ready")
+    system.irm(f"bind process {prototype.pid} name proto")
+    system.irm("name register proto layer local")
+    system.irm("ipcp enroll name uni1 type unicast dst proto")
+    prototype.expect("enrolled")
+    system.irm("ipcp connect name uni1 dst proto")
+    prototype.expect("connected")
+    client = system.python(ECHO_CLIENT)
+    prototype.expect("asked for theirs")
+    assert client.wait() == 0 and "are you there?" in client.output, client.output
+    assert prototype.running, prototype.output
