@@ -422,7 +422,8 @@ class ConnectionManager:
             self._keep(connection)
         elif event is FlowEvent.PEER:
             if wanted is not None:  # perhaps it has started anew, and does not know this flow
-                self._try_again(wanted)
+                if not connection.lower.down:
+                    self._try_again(wanted)
             elif not connection.initiator:
                 self._keep(connection)
                 fd = connection.lower.fd

@@ -271,9 +271,16 @@ class LowerFlows:
             self._become(lower, event, down=True, silent=lower.silent)
 
     def _become(self, lower: Lower, event: FlowEvent, *, down: bool, silent: bool) -> None:
+        """Tell what has changed for those who use the flow."""
         usable, changed = lower.usable, (down, silent) != (lower.down, lower.silent)
         lower.down, lower.silent = down, silent
-        if changed and (event is not FlowEvent.UP or (lower.usable and not usable)):
+        if not changed:
+            return
+        if event is FlowEvent.UP and not lower.usable:
+            if down:
+                return
+            event = FlowEvent.PEER  # the link is back, the neighbour is not
+        if event is not FlowEvent.UP or not usable:
             self._tell(lower, event)
 
     def _tell(self, lower: Lower, event: FlowEvent) -> None:

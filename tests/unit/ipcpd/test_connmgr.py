@@ -358,6 +358,20 @@ def test_down_and_up(world: World) -> None:
     assert world.allocations == 1 and connection.lower.usable
 
 
+def test_a_link_that_comes_back_without_the_neighbour(world: World) -> None:
+    """While the link is down nothing is tried; when it is back and the neighbour is not, it is."""
+    a, _b = Member(world, "a", 1), Member(world, "b", 2)
+    connection = world.run(a.connect("b", timeout_ms=1000))
+    fd = connection.lower.fd
+    silence(connection, world, a.ipcp, True)
+    a.ipcp.relay.raise_events(fd, FlowEvent.DOWN)
+    world.pass_time(50)
+    assert a.states == [FlowEvent.DOWN, FlowEvent.PEER] and world.allocations == 1
+    a.ipcp.relay.raise_events(fd, FlowEvent.UP)
+    world.pass_time(5)
+    assert a.states[2:] == [FlowEvent.PEER] and a.lost == [connection] and len(a.made) == 2
+
+
 def silence(connection: Connection, world: World, ipcp: FakeIpcp, cut: bool) -> None:
     end = world.end(ipcp, connection.lower.fd)
     assert end.peer is not None
