@@ -173,7 +173,20 @@ _spec.loader.exec_module(base)
 
 SOURCES = tuple(
     f"ipcpd/dataplane/src/{name}.c"
-    for name in ("port", "relay", "round", "thread", "roles", "punt", "fib", "congestion", "dt", "eth", "broadcast", "udp")
+    for name in (
+        "port",
+        "relay",
+        "round",
+        "thread",
+        "roles",
+        "punt",
+        "fib",
+        "congestion",
+        "dt",
+        "eth",
+        "broadcast",
+        "udp",
+    )
 )
 
 ffi = base.extension("ipcpd.dataplane._ipcp", cdef=CDEF, includes=INCLUDES, sources=SOURCES)
