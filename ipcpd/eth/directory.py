@@ -3,7 +3,7 @@
 Runs in the ethernet IPCPs as a machine without I/O: calls, messages and timer expiries go in together with `now`
 (seconds); messages to send, answers and the next deadline come out. A machine is a MAC address.
 
-A question is broadcast, and again after 30 and 90 ms, for frames get lost and the IRMd waits 200 ms. The first machine to
+A question is broadcast, and again after 30, 100 and 250 ms, for frames get lost. The first machine to
 answer is chosen (anycast); those that answer later come after it. What was heard is good for a second without asking
 again, and is kept for half a minute for a machine that holds the name and does not answer in time: a prototype answers
 nothing while it waits for a process. So a name that has moved is found where it is now; a prototype never learns that.
@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from .wire import mac
 from .wire.messages import NameQuery, NameReply
 
-AGAIN = (0.03, 0.09)
+AGAIN = (0.03, 0.1, 0.25)
 """Seconds after a question at which it is repeated."""
 
-PATIENCE = 0.16
-"""Seconds until a question is given up: less than the IRMd waits for us."""
+PATIENCE = 0.5
+"""Seconds until a question is given up: names that nobody has are refused so late."""
 
 FRESH = 1.0
 """Seconds for which what was heard is used without asking."""

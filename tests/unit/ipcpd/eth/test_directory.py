@@ -41,13 +41,13 @@ def test_a_name_is_asked_for_by_broadcast_and_the_answer_is_used() -> None:
     assert it.deadline is None
 
 
-def test_a_lost_frame_is_asked_for_again_and_silence_is_an_answer_in_time_for_the_irmd() -> None:
+def test_a_lost_frame_is_asked_for_again_and_silence_is_an_answer() -> None:
     it = Directory()
     ticket = it.query(NAME, 0.0)
     it.take_messages()
     assert run(it, 10.0) == list(AGAIN)
     assert it.take_answers() == [Answer(int(ticket), False)]
-    assert PATIENCE < 0.2, "the IRMd waits 200 ms"
+    assert PATIENCE < 2.5, "for so long the IRMd waits for an answer"
     assert it.deadline is None
 
 
