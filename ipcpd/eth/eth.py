@@ -389,8 +389,8 @@ class EthIpcp(Ipcp):
                 eth.open(fd, endpoint, peer)
             case fa.Connect(fd, endpoint, peer):
                 eth.connect(fd, endpoint, peer)
-                if self._down:
-                    self.flow_event(fd, FlowEvent.DOWN)
+                if self._down:  # said once the IRMd knows that there is a flow
+                    self.loop.call_soon(self.flow_event, fd, FlowEvent.DOWN)
             case fa.Allocated(fd, data):
                 self.allocated(fd, 0, mpl_ms=MPL_MS, max_packet=self._max_packet, data=data)
             case fa.Refused(fd, number, text):
