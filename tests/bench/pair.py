@@ -18,6 +18,7 @@ class OneWay:
 
     pps: float
     cpu_per_mpkt: float
+    received: int
 
 
 class Pair:
@@ -84,8 +85,8 @@ class Pair:
         cpu = got["cpu"] + sent["cpu"] + spent_by(helpers) - before
         packets = got["got"]
         if packets == 0:
-            return OneWay(0.0, 0.0)
-        return OneWay(packets / (got["ended"] - sent["began"]) * 1e9, cpu / packets * 1e6)
+            return OneWay(0.0, 0.0, 0)
+        return OneWay(packets / (got["ended"] - sent["began"]) * 1e9, cpu / packets * 1e6, packets)
 
     def flood_for_ever(self, size: int) -> None:
         """From now on the client sends as fast as it can, and the server reads, until the peers are ended."""

@@ -43,7 +43,7 @@ class FakePair:
         self.log.append(self.name)
         if burst:
             assert count % burst_of(size) == 0
-        return OneWay(self.pps, 1.5)
+        return OneWay(self.pps, 1.5, count)
 
 
 SIZES = (64, 1500, 65000)

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,10 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.bench import measure
+from tests.bench.link import Link
+from tests.bench.pair import Pair
 from tests.bench.subjects import SUBJECTS
+from tests.bench.subjects.ping import echo_request
 from tests.bench.subjects.subject import Endpoint
 from tests.bench.subjects.udp import OVERHEAD, window
 
+IN_C = (
+    "floor",
+    "veth",
+    "ping",
+    "udp_floor",
+    "udp_gso",
+)  # with one state for each process, or another place to live
 RIVALS = [name for name in SUBJECTS if name != "ouroboros"]
 
 
@@ -51,7 +62,7 @@ def together(first: Callable[[], Result], then: Callable[[], Result]) -> Result:
     return results[0]
 
 
-@pytest.mark.parametrize("name", [n for n in RIVALS if n != "floor"])  # the floor has one state per process
+@pytest.mark.parametrize("name", [n for n in RIVALS if n not in IN_C])
 @pytest.mark.parametrize("size", [64, 65000])
 def test_packets_arrive_one_way_and_round_trip(name: str, size: int) -> None:
     with ExitStack() as stack:
@@ -62,11 +73,49 @@ def test_packets_arrive_one_way_and_round_trip(name: str, size: int) -> None:
             lambda: measure.flood(client, size, 500, False),
         )
         assert got["got"] == 500 and armed.is_set()
-        together(lambda: measure.echo(server, size, 50), lambda: measure.ping(client, size, 50))
+        together(lambda: measure.echo(server, size, 50), lambda: measure.ping(client, size, 40, 10))
 
 
 def test_names_are_those_of_the_rows() -> None:
-    assert list(SUBJECTS) == ["ouroboros", "seqpacket", "udp", "pipe", "zmq", "floor"]
+    assert list(SUBJECTS) == [
+        "ouroboros",
+        "seqpacket",
+        "udp",
+        "pipe",
+        "zmq",
+        "floor",
+        "veth",
+        "ping",
+        "udp_floor",
+        "udp_gso",
+    ]
+
+
+@pytest.mark.parametrize("name", IN_C)
+@pytest.mark.parametrize("size", [64, 1400])
+def test_packets_arrive_between_two_processes(name: str, size: int) -> None:
+    kind = SUBJECTS[name]
+    if reason := kind.missing():
+        pytest.skip(f"{name}: {reason}")
+    with ExitStack() as stack:
+        wiring = kind.provide(stack)
+        if kind.linked:
+            server, client = Link(stack).ends
+            wiring = replace(wiring, server_enter=server.enter, client_enter=client.enter)
+        pair = Pair(name, wiring, stack)
+        p50, p99 = pair.round_trips(size, 50)
+        assert 0 < p50 <= p99
+        paced, _ = pair.paced(size, 3, 0.001)
+        assert paced > 0
+        if kind.one_way:
+            for burst in (False, kind.burst):
+                assert pair.one_way(size, 1280, burst).received == 1280
+
+
+def test_an_echo_request_has_a_sum_that_checks() -> None:
+    request = echo_request(64, 0xBEEF)
+    total = sum(int.from_bytes(request[i : i + 2]) for i in range(0, 64, 2))
+    assert total % 0xFFFF == 0
 
 
 @given(st.integers(1, 65507), st.integers(0, 8 << 20))
