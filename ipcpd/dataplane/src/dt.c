@@ -100,7 +100,8 @@ static void deliver(struct dt *dt, struct port *from, struct packet *packet, str
                 return;
         }
         upper->counters.marked += header.ecn != 0;
-        if (dt->congestion && congestion_receive(&upper->congestion, header.ecn)) {
+        /* Who sends faster than the process reads is told like who sends faster than the way carries. */
+        if (dt->congestion && congestion_receive(&upper->congestion, header.ecn | mark(dt, upper->port))) {
                 level = upper->congestion.seen;
                 punt_push(dt->punt, DT_CONGESTION, upper->port->fd, &level, sizeof level);
         }

@@ -434,6 +434,26 @@ def test_marks_of_the_queue_are_added_and_reported(memory: Memory) -> None:
     layer.close()
 
 
+def test_a_reader_that_is_slow_is_told_to_the_sender_as_congestion(memory: Memory) -> None:
+    layer = Layer(memory, congestion=True)
+    (_, left), (fd, user), (other, _) = layer.lower(), layer.upper(), layer.upper()
+    for _ in range(4):
+        for _ in range(64):
+            left.write(dt_packet(ME, b"x", eid=EID | fd))
+        left.write(dt_packet(ME, b"x", eid=EID | other))
+        layer.step()
+        layer.now += 1_000_000
+    assert layer.punted[0] == (4, fd, (64 >> 4).to_bytes(2, "little")), "what stood for a millisecond"
+    assert {flow for _, flow, _ in layer.punted} == {fd}, "the queue of the other flow is short"
+    user.drain()
+    for _ in range(10):
+        layer.now += 1_000_000
+        left.write(dt_packet(ME, b"x", eid=EID | fd))
+        layer.step()
+    assert layer.punted[-1] == (4, fd, bytes(2))
+    layer.close()
+
+
 def test_a_flow_that_is_throttled_waits_and_another_does_not(memory: Memory) -> None:
     layer = Layer(memory, congestion=True)
     (right_fd, right), (_, busy), (_, calm) = layer.lower(), layer.upper(), layer.upper()
