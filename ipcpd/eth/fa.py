@@ -49,6 +49,9 @@ FALLBACK = 4.0
 """Seconds after which the next machine that has the name is asked, for a program may have to be started first; and after
 which one that has not answered for the name is given up."""
 
+GRACE = 0.1
+"""Seconds for which a refusal is held where several IPCPs may share an address: one of the others may have granted."""
+
 LATE = 30.0
 """Seconds that the endpoint of an unanswered request rests: its answer may still come."""
 
@@ -167,6 +170,8 @@ class _Request:
     sent: float | None = None
     agenda: deque[float] = field(default_factory=deque)
     """When to doubt, at last to give up."""
+    refusal: tuple[int, str] | None = None
+    """Errno and text of a refusal that is held."""
 
     @property
     def peer(self) -> bytes:
@@ -311,15 +316,19 @@ class FlowAllocator:
         if not lane.queue and not lane.sent:
             del self._lanes[peer]
 
-    def _leave_lane(self, request: _Request, now: float) -> None:
-        lane = self._lanes[request.peer]
-        if request.sent is None:
-            lane.queue.remove(request)
-        else:
-            lane.sent.pop(request.endpoint)
-        request.sent = None
-        request.agenda.clear()
+    def _make_way(self, request: _Request, now: float) -> None:
+        """It has an answer: another one may be under way."""
+        self._lanes[request.peer].sent.pop(request.endpoint)
         self._launch(request.peer, now)
+
+    def _leave_lane(self, request: _Request, now: float) -> None:
+        if request.sent is None:
+            self._lanes[request.peer].queue.remove(request)
+            self._launch(request.peer, now)
+        elif request.refusal is None:
+            self._make_way(request, now)
+        request.sent = request.refusal = None
+        request.agenda.clear()
 
     def _forget(self, request: _Request, now: float) -> None:
         self._leave_lane(request, now)
@@ -334,7 +343,13 @@ class FlowAllocator:
         self.counters.replies += 1
         if reply.response:
             number = -reply.response if reply.response < 0 else errno.ECONNREFUSED
-            self._refused(request, number, f"refused by {self._show(source)}", now)
+            text = f"refused by {self._show(source)}"
+            if self._heard is None:
+                self._refused(request, number, text, now)
+            elif request.refusal is None:
+                request.refusal = number, text
+                request.agenda = deque((now + GRACE,))
+                self._make_way(request, now)
             return
         self._forget(request, now)
         self._established(request.fd, Flow(request.endpoint, source, reply.endpoint), now)
@@ -374,6 +389,9 @@ class FlowAllocator:
 
     def _unanswered(self, request: _Request, now: float) -> None:
         assert request.sent is not None
+        if request.refusal is not None:
+            self._refused(request, *request.refusal, now)
+            return
         while request.agenda and request.agenda[0] <= now:
             request.agenda.popleft()
         alive = self._heard is None or self._heard(request.name, request.peer) >= request.sent

@@ -15,6 +15,7 @@ from ipcpd.eth.endpoints import Endpoints
 from ipcpd.eth.fa import (
     DOUBTS,
     FALLBACK,
+    GRACE,
     LATE,
     MOST,
     REPLAY,
@@ -94,6 +95,8 @@ def test_a_refusal_reaches_who_asked_and_the_endpoint_rests() -> None:
     it = allocator()
     endpoint = ask(it)
     it.received(FlowReply(0, endpoint, -ENAME), A, 0.1)
+    assert it.take_events() == [] and it.deadline == 0.1 + GRACE
+    it.expired(0.1 + GRACE)
     doubt, refused = it.take_events()
     assert doubt == Doubt(NAME, A)
     assert isinstance(refused, Refused) and (refused.fd, refused.errno) == (64, ENAME)
@@ -105,6 +108,7 @@ def test_a_refusal_reaches_who_asked_and_the_endpoint_rests() -> None:
 def test_a_response_that_nobody_should_send_is_a_refusal(response: int) -> None:
     it = allocator()
     it.received(FlowReply(70, ask(it), response, b"junk"), A, 0.1)
+    it.expired(0.1 + GRACE)
     event = it.take_events()[-1]
     assert isinstance(event, Refused) and event.errno == errno.ECONNREFUSED
 
@@ -150,6 +154,32 @@ def test_no_endpoint_left() -> None:
     with pytest.raises(NoEndpoint):
         it.request(62, NAME, QOS_RAW, b"", (A,), 0.0)
     assert it.pending == 62
+
+
+def test_of_several_ipcps_at_one_address_one_that_grants_counts() -> None:
+    """Two IPCPs on one device, both with the name: one finds a process, the other does not."""
+    it = allocator()
+    endpoint = ask(it)
+    it.take_messages()
+    others = [ask(it, 65 + n) for n in range(WINDOW)]
+    assert len(it.take_messages()) == WINDOW - 1
+    it.received(FlowReply(70, endpoint, -ENAME), A, 0.1)
+    assert len(it.take_messages()) == 1, "what is refused makes way"
+    it.received(FlowReply(70, endpoint, -1009), A, 0.11)
+    it.received(FlowReply(71, endpoint, 0, b"yes"), A, 0.15)
+    assert it.take_events() == [Connect(64, 71, A), Allocated(64, b"yes")]
+    for other in others:
+        it.received(FlowReply(other, other, 0), A, 0.2)
+    assert it.deadline is None and it.pending == 0 and not it._lanes
+    assert it.flows[64].peer_endpoint == 71
+
+
+def test_one_whose_refusal_is_held_can_be_given_up() -> None:
+    it = allocator()
+    it.received(FlowReply(70, ask(it), -ENAME), A, 0.1)
+    it.deallocate(64, 0.15)
+    assert it.deadline is None and it.pending == 0 and not it._lanes
+    assert all(isinstance(event, Doubt) for event in it.take_events())
 
 
 # ---------------------------------------------------------------- many at once
@@ -245,11 +275,12 @@ def test_the_next_machine_is_asked_when_one_refuses() -> None:
     endpoint = ask(it, 64, A, B)
     it.take_messages()
     it.received(FlowReply(70, endpoint, -1007), A, 0.1)
+    it.expired(0.1 + GRACE)
     assert it.take_events() == [Doubt(NAME, A), Open(64, endpoint, B)]
     assert [to for to, _ in it.take_messages()] == [B]
-    it.received(FlowReply(70, endpoint, 0), A, 0.2)  # too late
+    it.received(FlowReply(70, endpoint, 0), A, 0.3)  # too late
     assert it.take_events() == []
-    it.received(FlowReply(71, endpoint, 0), B, 0.2)
+    it.received(FlowReply(71, endpoint, 0), B, 0.3)
     assert it.take_events() == [Connect(64, 71, B), Allocated(64, b"")]
 
 
@@ -432,3 +463,6 @@ def test_whatever_happens_it_sends_only_what_may_be_sent_and_loses_no_endpoint(
     held = len(it.flows) + len(it._requests) + len(it._accepting)
     assert it.endpoints.used == held
     assert set(it._waiting) == {request.endpoint for request in it._requests.values()}
+    open_requests = [request for request in it._requests.values() if request.refusal is None]
+    assert sum(len(lane.queue) + len(lane.sent) for lane in it._lanes.values()) == len(open_requests)
+    assert all(lane.queue or lane.sent for lane in it._lanes.values())
