@@ -15,7 +15,7 @@ import asyncio
 import errno
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
 
@@ -61,6 +61,9 @@ QUOTAS = {FLOW_ALLOCATOR: 1 << 20, DIRECTORY: 1 << 18, CONGESTION: 1 << 16}
 
 FIXED = 61
 """Octets of a flow allocator's message before hash and data."""
+
+AFTER_DEFECT = 1.0
+"""Seconds of rest after a defect: it may come again with the next turn."""
 
 _ROUNDS = 64  # of machines that want something because another did; then the loop has its turn
 
@@ -133,6 +136,7 @@ class Member:
             withdraw=connections.withdraw,
             most=lambda: self.max_packet,
         )
+        self._machines = (self.link_state, self.adjacencies, self.fa, self.directory.dht)
         self._register()
         self.kick()
 
@@ -210,14 +214,24 @@ class Member:
         if self._kicked is not None:
             self._kicked.cancel()
             self._kicked = None
-        if self._closed:
-            return
+        if not self._closed:
+            self._work(self._rounds)
+
+    def _work(self, work: Callable[[], None]) -> None:
+        """Do some work, and be woken for the next. A defect in one machine must not stop the others for good."""
+        try:
+            work()
+        except Exception:
+            log.exception("a defect: what was to be done is left undone")
+            self._arm(self.now + AFTER_DEFECT)
+        else:
+            self._arm()
+
+    def _rounds(self) -> None:
         for _ in range(_ROUNDS):
             if not self._round(self.now):
-                break
-        else:
-            self.kick()
-        self._arm()
+                return
+        self.kick()
 
     def _round(self, now: float) -> bool:
         if self.link_state.deadline <= now:
@@ -241,9 +255,9 @@ class Member:
     def _send(self, address: int, eid: int, payload: bytes) -> bool:
         return self.dt.send(address, eid=eid, payload=payload)
 
-    def _arm(self) -> None:
-        machines = (self.link_state, self.adjacencies, self.fa, self.directory.dht)
-        due = min(deadline for machine in machines if (deadline := machine.deadline) is not None)
+    def _arm(self, earliest: float = 0.0) -> None:
+        deadlines = (machine.deadline for machine in self._machines)
+        due = max(earliest, min(deadline for deadline in deadlines if deadline is not None))
         if self._timer is not None:
             if self._timer_due == due:
                 return
@@ -253,12 +267,15 @@ class Member:
 
     def _wake(self) -> None:
         self._timer = None
+        self._work(self._due)
+
+    def _due(self) -> None:
         # A timer may fire a tick before its time; the machines want to see it passed.
         now = max(self.now, self._timer_due)
         self.directory.dht.epoch = time.time() - self.now  # the clock on the wall may have been set
-        for machine in (self.link_state, self.adjacencies, self.fa, self.directory.dht):
+        for machine in self._machines:
             machine.timer(now)
-        self.pump()
+        self._rounds()
 
     # ------------------------------------------------------------ flows
 

@@ -505,6 +505,24 @@ def test_every_read_out(network: Network) -> None:
     assert refused.error == errno.EINVAL and "status" in refused.text
 
 
+def test_a_defect_does_not_stop_the_rest(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = network.line(2)
+    flows = serving(b)
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("a defect")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(a.member.directory, "reachable", fail)
+        c = network.enroll("c", "a")
+        network.connect(c, "a")
+        network.pass_time(0.2)
+    network.pass_time(20)
+    client = network.allocate(a, NAME)
+    assert outcome(client)[0] == 0
+    talk(network, client, flows[0])
+
+
 # ---------------------------------------------------------------- octets of strangers
 
 
