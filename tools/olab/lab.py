@@ -156,7 +156,8 @@ class Lab:
             raise PlaceError(
                 f'the lab "{place.name}" has ended; `olab down {place.name}` removes what it left'
             )
-        lab = cls(from_table(table), directory=place.path.parent)
+        lab = cls(from_table(table))
+        lab.place = place
         lab.holder = holder
         return lab
 

@@ -117,6 +117,7 @@ class Place:
             raise PlaceError(
                 f'a lab "{self.name}" is there already: `olab down {self.name}` removes it'
             ) from None
+        self.log.touch()
 
     def write(self, holder: Holder, description: dict[str, Any]) -> None:
         """Say who holds the lab; in one go, so that nobody reads half of it."""
