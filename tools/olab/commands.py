@@ -164,10 +164,14 @@ def _up(options: argparse.Namespace) -> int:
             failure, progress, f"the lab is torn down; `olab up --keep {options.file}` leaves it"
         )
     lab.close()
-    progress.done(
-        f"lab {description.name} is up: {len(description.systems)} systems, {len(description.links)} links"
-    )
+    if code == 0:
+        systems, links = _count(description.systems, "system"), _count(description.links, "link")
+        progress.done(f"lab {description.name} is up: {systems}, {links}")
     return code
+
+
+def _count(things: Sequence[object], what: str) -> str:
+    return f"{len(things)} {what}{'' if len(things) == 1 else 's'}"
 
 
 def _set_up_and_keep(lab: Lab, progress: _Progress) -> int:

@@ -1,0 +1,342 @@
+"""`olab` as a user types it: what each command shows, how it ends, and that whatever happens nothing is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ouroboros_tools.olab.place import Holder
+
+from tests.system.conftest import CHECKOUT, PATIENCE, Program, installed
+
+SMALL = """
+[system.a]
+irm = ["ipcp bootstrap type local name loc layer here"]
+[system.b]
+[link.cable]
+between = ["a:eth1", "b:eth0"]
+addresses = ["10.0.0.1/24", "10.0.0.2/24"]
+"""
+
+
+class User:
+    """Somebody who types `olab`, with a folder of their own for labs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.labs = folder / "labs"
+        self.env = {**os.environ, "OLAB_DIR": str(self.labs), "NO_COLOR": "1"}
+
+    def olab(self, *words: str, code: int | None = 0, **options: Any) -> subprocess.CompletedProcess[str]:
+        result = subprocess.run(
+            [installed("olab"), *words],
+            env=self.env,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE * 2,
+            **{"stdin": subprocess.DEVNULL, **options} if "input" not in options else options,
+        )
+        if code is not None:
+            assert result.returncode == code, f"{words}: {result.returncode}\n{result.stdout}{result.stderr}"
+        return result
+
+    def start(self, *words: str) -> Program:
+        return Program([installed("olab"), *words], env=self.env, cwd=self.folder)
+
+    def write(self, text: str, name: str = "small") -> str:
+        (self.folder / f"{name}.toml").write_text(text)
+        return f"{name}.toml"
+
+    def holders(self) -> list[Holder]:
+        """Processes that hold labs in this folder, by their command line."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    command = (entry / "cmdline").read_bytes()
+                    if b"olab.holder" in command and str(self.labs).encode() in command:
+                        found.append(Holder.of(int(entry.name)))
+                except OSError:
+                    continue
+        return found
+
+    def await_end(self, holder: Holder) -> None:
+        """Wait until a process has ended."""
+        try:
+            pidfd = os.pidfd_open(holder.pid)
+        except ProcessLookupError:
+            return
+        try:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            assert not holder.alive() or poll.poll(PATIENCE * 1000), "the lab is still there"
+        finally:
+            os.close(pidfd)
+
+    def assert_nothing_left(self) -> None:
+        assert not self.labs.exists(), sorted(self.labs.rglob("*"))
+        assert self.holders() == []
+
+
+@pytest.fixture
+def user(namespaces: None, clean_world: None) -> Iterator[User]:
+    folder = Path(tempfile.mkdtemp(prefix="olab-", dir="/tmp"))
+    user = User(folder)
+    try:
+        yield user
+        user.assert_nothing_left()
+    finally:
+        for holder in user.holders():
+            os.kill(holder.pid, signal.SIGKILL)
+            user.await_end(holder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# ---------------------------------------------------------------- a lab from beginning to end
+
+
+def test_life_of_a_lab(user: User) -> None:
+    up = user.olab("up", user.write(SMALL))
+    assert up.stdout == ""
+    assert "link cable\n" in up.stderr
+    assert "a: irm ipcp bootstrap type local name loc layer here\n" in up.stderr
+    assert up.stderr.endswith("lab small is up: 2 systems, 1 link\n")
+
+    listing = user.olab("run", "a", "--", "irm", "ipcp", "list", "--json").stdout
+    assert [one["name"] for one in json.loads(listing)["ipcps"]] == ["loc"]
+    assert user.olab("exec", "b", "irm", "ipcp", "list").stdout == "No IPCPs in system.\n\n"
+    assert user.olab("run", "a", "sh", "-c", "exit 9", code=9).stderr == ""
+
+    status = json.loads(user.olab("status", "--json").stdout)
+    assert [(one["name"], one["state"]) for one in status["systems"]] == [("a", "ready"), ("b", "ready")]
+    assert status["links"][0]["between"] == ["a:eth1", "b:eth0"]
+    assert status["links"][0]["cut"] is None
+    assert "is cut: " in user.olab("cut", "a", "b", "--silent").stdout
+    assert json.loads(user.olab("status", "--json").stdout)["links"][0]["cut"] == "silent"
+    assert "silent" in user.olab("status").stdout
+    user.olab("cut", "cable")
+    assert json.loads(user.olab("status", "--json").stdout)["links"][0]["cut"] == "carrier"
+    user.olab("heal", "cable")
+    assert json.loads(user.olab("status", "--json").stdout)["links"][0]["cut"] is None
+
+    assert "IPCP loc is a member of layer here" in user.olab("log", "a").stdout
+    typed = user.olab("shell", "a", input="irm ipcp list\nexit 4\n", code=4)
+    assert "loc" in typed.stdout
+
+    assert json.loads(user.olab("list", "--json").stdout)["labs"][0]["state"] == "running"
+    assert user.olab("down").stderr == ""
+    assert json.loads(user.olab("list", "--json").stdout) == {"labs": []}
+
+
+def test_graph_is_drawn_from_what_there_is(user: User) -> None:
+    user.olab("up", "--quiet", user.write(SMALL))
+    user.olab("cut", "cable")
+    drawn = "".join(ElementTree.fromstring(user.olab("graph").stdout).itertext())
+    for word in ("small", "system a", "system b", "loc", "here", "cable  ✕ cut (carrier)", "10.0.0.2/24"):
+        assert word in drawn
+    user.olab("graph", "--output", "picture.svg", "--title", "A title")
+    assert "A title" in (user.folder / "picture.svg").read_text()
+    facts = json.loads(user.olab("graph", "--json").stdout)
+    assert [(one["system"], one["name"]) for one in facts["ipcps"]] == [("a", "loc")]
+    assert "cannot write" in user.olab("graph", "-o", "/nowhere/x.svg", code=1).stderr
+    user.olab("down")
+
+
+def test_several_labs_are_told_apart(user: User) -> None:
+    file = user.write("[system.a]")
+    user.olab("up", "--quiet", file, "--name", "one")
+    user.olab("up", "--quiet", file, "--name", "two")
+    assert "there are several labs; say which with --lab: one, two" in user.olab("status", code=1).stderr
+    assert json.loads(user.olab("status", "--lab", "two", "--json").stdout)["name"] == "two"
+    assert "name one, or use --all: one, two" in user.olab("down", code=1).stderr
+    user.olab("down", "one")
+    user.olab("run", "a", "true")
+    assert 'a lab "two" is there already' in user.olab("up", file, "--name", "two", code=1).stderr
+    user.olab("run", "a", "true")
+    user.olab("down", "--all")
+
+
+def test_command_may_use_our_words(user: User) -> None:
+    user.olab("up", "--quiet", user.write("[system.a]"))
+    said = user.olab("run", "a", "--", "echo", "--lab", "--silent", "--", "-h").stdout
+    assert said == "--lab --silent -- -h\n"
+    user.olab("down")
+
+
+def test_up_without_commands(user: User) -> None:
+    user.olab("up", "--quiet", "--no-commands", user.write(SMALL))
+    assert user.olab("run", "a", "irm", "ipcp", "list").stdout == "No IPCPs in system.\n\n"
+    user.olab("down")
+
+
+# ---------------------------------------------------------------- what goes wrong
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (SMALL.replace("b:eth0", "c:eth0"), 'small.toml:6: link.cable.between: there is no system "c"'),
+        (SMALL.replace("here", "here colour red"), "small.toml:3: system.a.irm: "),
+        ("[system.a", "small.toml: "),
+    ],
+)
+def test_wrong_description_is_refused_before_anything_is_made(user: User, text: str, complaint: str) -> None:
+    result = user.olab("up", user.write(text), code=2)
+    assert complaint in result.stderr
+    assert result.stderr.count("\n") == 1
+    user.assert_nothing_left()
+    assert user.olab("up", "--check", user.write(text), code=2).stderr == result.stderr
+
+
+FAILING = (
+    SMALL
+    + """
+[[step]]
+system = "b"
+irm = ["name create fine", "ipcp destroy name nobody", "name create never"]
+"""
+)
+
+
+def test_failing_command_is_shown_and_all_is_torn_down(user: User) -> None:
+    result = user.olab("up", user.write(FAILING), code=1)
+    assert "olab: system b: `irm ipcp destroy name nobody` ended with exit code 1\n    " in result.stderr
+    assert "nobody" in result.stderr.partition("exit code 1")[2]
+    assert "name create never" not in result.stderr
+    assert "`olab up --keep small.toml` leaves it" in result.stderr
+    user.assert_nothing_left()
+
+
+def test_failing_command_with_keep_leaves_the_lab(user: User) -> None:
+    result = user.olab("up", "--keep", user.write(FAILING), code=1)
+    assert "`olab down small` removes it" in result.stderr
+    assert "is up" not in result.stderr
+    assert "fine" in user.olab("run", "b", "irm", "name", "list").stdout
+    user.olab("down")
+
+
+def test_shell_command_that_fails(user: User) -> None:
+    text = "[system.a]\nrun = ['echo to stdout; echo to stderr >&2; exit 5']"
+    result = user.olab("up", user.write(text), code=1)
+    assert "ended with exit code 5\n    to stderr\n" in result.stderr
+
+
+SLOW = """
+[system.a]
+run = ["touch started", "echo waiting; exec sleep 1000"]
+[system.b]
+[link.cable]
+between = ["a:eth1", "b:eth0"]
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupted_in_the_middle(user: User, number: int) -> None:
+    with user.start("up", user.write(SLOW)) as up:
+        up.expect("exec sleep")
+        assert up.stop(number) == 130, up.output
+
+
+def test_killed_in_the_middle(user: User) -> None:
+    with user.start("up", user.write(SLOW)) as up:
+        up.expect("exec sleep")
+        (holder,) = user.holders()
+        up.kill()
+    user.await_end(holder)
+
+
+def test_killed_holder_leaves_a_folder_that_down_removes(user: User) -> None:
+    user.olab("up", "--quiet", user.write(SMALL))
+    (holder,) = user.holders()
+    os.kill(holder.pid, signal.SIGKILL)
+    user.await_end(holder)
+    assert json.loads(user.olab("list", "--json").stdout)["labs"][0]["state"] == "left behind"
+    assert "`olab down small` removes what it left" in user.olab("status", code=1).stderr
+    user.olab("down")
+
+
+def test_killed_holder_does_not_keep_the_next_from_coming_up(user: User) -> None:
+    user.olab("up", "--quiet", user.write(SMALL))
+    (holder,) = user.holders()
+    os.kill(holder.pid, signal.SIGKILL)
+    user.await_end(holder)
+    user.olab("up", "--quiet", user.write(SMALL))
+    user.olab("down")
+
+
+def test_terminated_holder_takes_the_lab_down(user: User) -> None:
+    user.olab("up", "--quiet", user.write(SMALL))
+    (holder,) = user.holders()
+    os.kill(holder.pid, signal.SIGTERM)
+    user.await_end(holder)
+
+
+def test_programs_of_the_lab_end_with_it(user: User) -> None:
+    user.olab("up", "--quiet", user.write(SMALL))
+    with user.start(
+        "run", "a", "--", "sh", "-c", "trap '' TERM; echo running; while :; do sleep 1; done"
+    ) as program:
+        program.expect("running")
+        user.olab("down")
+        assert program.wait() == -signal.SIGKILL
+
+
+def test_irmd_that_cannot_start(user: User) -> None:
+    """Something is in the place of its run directory."""
+    fake = user.folder / "bin"
+    fake.mkdir()
+    # The programs of the environment come first on the PATH: only the interpreter's own failure is left to stage.
+    user.env["PYTHONPATH"] = str(fake)
+    (fake / "asyncio.py").write_text("raise SystemExit('no asyncio today')\n")
+    result = user.olab("up", user.write("[system.a]"), code=None)
+    assert result.returncode == 1
+    assert "ended with 1 before it was ready: " in result.stderr, result.stderr
+
+
+def test_nothing_to_do_is_said(user: User) -> None:
+    assert "there is no lab in" in user.olab("down", code=1).stderr
+    assert "there is no lab in" in user.olab("status", code=1).stderr
+    assert 'there is no lab "x"' in user.olab("down", "x", code=1).stderr
+    user.olab("down", "--all")
+    assert user.olab("list").stdout.startswith("No labs in")
+    assert "No such file" in user.olab("up", "none.toml", code=2).stderr
+
+
+def test_wrong_words_are_named(user: User) -> None:
+    user.olab("up", "--quiet", user.write(SMALL))
+    assert 'there is no system "x" in lab small; it has: a, b' in user.olab("run", "x", "true", code=1).stderr
+    assert 'there is no link "x" in lab small; it has: cable' in user.olab("cut", "x", code=1).stderr
+    assert "there is no link between a and a" in user.olab("heal", "a", "a", code=1).stderr
+    assert "has one name or joins two systems" in user.olab("cut", "a", "b", "c", code=1).stderr
+    assert "there is no command" in user.olab("run", "a", code=2).stderr
+    assert 'there is no command "no-such"' in user.olab("run", "a", "no-such", code=127).stderr
+    assert "invalid choice" in user.olab("cutt", code=2).stderr
+    user.olab("down")
+
+
+def test_long_folder_is_refused(user: User) -> None:
+    user.env["OLAB_DIR"] = str(user.folder / ("x" * 100))
+    assert "choose a shorter folder with OLAB_DIR" in user.olab("up", user.write(SMALL), code=1).stderr
+    assert not Path(user.env["OLAB_DIR"]).exists()
+
+
+# ---------------------------------------------------------------- the examples
+
+
+@pytest.mark.parametrize("example", ["two-systems", "ring", "paper-unicast", "redundant"])
+def test_examples_carry_a_ping(user: User, example: str) -> None:
+    user.olab("up", "--quiet", str(CHECKOUT / "examples" / "olab" / f"{example}.toml"))
+    said = user.olab("run", "a", "--", "oping", "-n", "oping", "-c", "3", "-i", "20").stdout
+    assert "3 packets transmitted, 3 received, 0 out-of-order, 0% packet loss" in said
+    user.olab("down")
