@@ -26,7 +26,7 @@ help: ## show this list
 	@echo "VENV=path puts the virtual environment elsewhere (now $(VENV)); PYTHON=path chooses the interpreter;"
 	@echo "ARGS='...' goes to pytest and to the benchmark, e.g.  make test ARGS='tests/unit -x'"
 
-demo: $(VENV)/.built $(VENV)/.extra-lab ## start a system, and show programs talking over flows (no root needed)
+demo: $(VENV)/.built $(VENV)/.extra-lab ## the networks of the paper on this machine, as any user
 	@$(PYTHON_OF_VENV) demo/demo.py $(ARGS)
 
 test: $(VENV)/.built $(VENV)/.extra-dev $(VENV)/.extra-bench ## run all tests

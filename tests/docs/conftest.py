@@ -1,5 +1,5 @@
 """The documentation's examples run on systems like those of the system tests."""
 
-from tests.system.conftest import clean_world, make_system
+from tests.system.conftest import clean_world, make_system, namespaces
 
-__all__ = ["clean_world", "make_system"]
+__all__ = ["clean_world", "make_system", "namespaces"]

@@ -2,7 +2,7 @@
 
 Fenced blocks of two languages in README.md and docs/ are run; others (`sh`, `text`, `toml`) are only read. A block of any
 language with `file=NAME` behind it is written to that file, for what follows. All blocks of one document share one private
-system, one shell and one empty folder.
+system, one shell, one empty folder and one folder for labs.
 
 `console`   A session. Lines that begin with `$ ` (continued by `> ` after a backslash) are typed into the shell; each must
             end with exit code 0 unless the next one is `echo $?`. What stands below a command must appear, in this order;
@@ -16,8 +16,10 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +94,9 @@ class Reader:
         self.make_system = make_system
         self.folder = folder
         self.env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
+        # Not below `folder`: the path of a socket has to be short.
+        self.labs = Path(tempfile.mkdtemp(prefix="olab-", dir="/tmp"))
+        self.env["OLAB_DIR"] = str(self.labs)
         self.shell = Program(["bash"], env=self.env, cwd=folder, stdin=subprocess.PIPE)
 
     def start(self, *irmd_args: str) -> None:
@@ -105,7 +110,11 @@ class Reader:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # Of this folder only: the system of the document has an environment of its own.
+        env = {**os.environ, "OLAB_DIR": str(self.labs)}
+        subprocess.run([BIN / "olab", "down", "--all"], env=env, check=True)
         self.shell.kill()
+        shutil.rmtree(self.labs, ignore_errors=True)
 
     def follow(self, block: Block) -> None:
         names = [word.removeprefix("file=") for word in block.words if word.startswith("file=")]
@@ -172,11 +181,15 @@ def documents() -> list[Path]:
 
 
 @pytest.mark.parametrize("document", documents(), ids=lambda path: str(path.relative_to(CHECKOUT)))
-def test_examples(document: Path, make_system: MakeSystem, tmp_path: Path) -> None:
+def test_examples(
+    document: Path, make_system: MakeSystem, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     everything = list(blocks(document))
     sessions = [
         command for block in everything if block.language == "console" for command in commands(block.text)
     ]
+    if any(command.text.startswith("olab ") for command in sessions):
+        request.getfixturevalue("namespaces")
     with Reader(make_system, tmp_path) as reader:
         if not any(starts_irmd(command) for command in sessions):
             reader.start()

@@ -7,6 +7,8 @@ import re
 from dataclasses import fields
 
 import pytest
+from ouroboros_tools.olab import commands as olab
+from ouroboros_tools.olab import reading
 
 from irmd.memory import PoolConfig
 from irmd.settings import Settings
@@ -47,6 +49,24 @@ def test_every_error() -> None:
 
 def test_every_option_of_bootstrap() -> None:
     assert not (set(ipcp_options.OPTIONS) | set(ipcp_options.TYPES) - {"raptor"}) - words("irm.md")
+
+
+def test_every_command_and_option_of_olab() -> None:
+    (commands,) = [action for action in olab.parser()._actions if isinstance(action.choices, dict)]
+    assert isinstance(commands.choices, dict)
+    text = (REFERENCE / "olab.md").read_text()
+    for name, command in commands.choices.items():
+        assert f"`{name}" in text or f"olab {name}" in text, name
+        for option in (option for action in command._actions for option in action.option_strings):
+            assert option in ("-h",) or re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", text), (
+                name,
+                option,
+            )
+
+
+def test_every_key_of_a_lab() -> None:
+    keys = {*reading.TOP_KEYS, *reading.SYSTEM_KEYS, *reading.LINK_KEYS, *reading.STEP_KEYS}
+    assert not keys - words("olab.md")
 
 
 def test_every_key_of_the_configuration() -> None:
