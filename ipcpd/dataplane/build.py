@@ -186,6 +186,7 @@ SOURCES = tuple(
         "eth",
         "broadcast",
         "udp",
+        "udp_send",
     )
 )
 

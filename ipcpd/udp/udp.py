@@ -40,7 +40,7 @@ from ouroboros.rpc.messages_pb2 import (
 )
 from ouroboros.wire import FIRST_EID, MAX_EID, MalformedPacket, UnsendablePacket
 
-from . import port, wire
+from . import port, translation, wire
 from .address import Address, is_link_local
 from .ddns import DnsError, DnsServer
 from .hosts import HostsFile, default_path
@@ -55,6 +55,10 @@ MANAGEMENT = 0
 """Component at the punt that gets management datagrams, and how many octets of them may wait."""
 MANAGEMENT_QUOTA = 512 << 10
 PUNT_OCTETS = 1 << 20
+
+REPLY_TIME = 19.5
+"""Seconds until a request without a reply is given up: a little before the IRMd does (20 s), who cannot say whom it was that
+did not answer."""
 
 EIDS = range(FIRST_EID, MAX_EID + 1)
 REQUEST_ROOM = wire.MAX_MESSAGE - wire.MESSAGE_LENGTH - wire.HASH_LENGTH
@@ -77,6 +81,8 @@ class UdpIpcp(Ipcp):
         """Flow ends that the relay has."""
         self._resolving: dict[int, IpcpFlowAlloc] = {}
         """Requests whose name is being looked up, by descriptor."""
+        self._asking: dict[int, asyncio.TimerHandle] = {}
+        """Requests that wait for a reply, until when."""
         endpoints = Endpoints(EIDS, len(EIDS), lambda _: True, rest=MPL_MS / 1000)
         self._fa = FlowAllocator(
             endpoints, self._registered, show=lambda peer: str(Address.unpack(peer)), alone=True
@@ -134,6 +140,8 @@ class UdpIpcp(Ipcp):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        for timer in self._asking.values():
+            timer.cancel()
         if self._resolver is not None:
             self._resolver.close()
         if self._server is not None:
@@ -244,6 +252,19 @@ class UdpIpcp(Ipcp):
             )
         except NoEndpoint:
             raise Refusal(errno.ENOSPC, self._no_endpoint()) from None
+        self._asking[fd] = self.loop.call_later(REPLY_TIME, self._unanswered, fd, ips)
+        self._pump()
+
+    def _unanswered(self, fd: int, ips: tuple[bytes, ...]) -> None:
+        hosts = " nor ".join(str(self._member(ip)) for ip in ips)
+        self._drop_port(fd)
+        self._fa.deallocate(fd, self.loop.time())
+        self.allocated(
+            fd,
+            errno.ETIMEDOUT,
+            f'no answer from {hosts}: is a member of layer "{self.layer}" running there, and do firewalls and NAT let '
+            f"UDP port {self._address.port} through?",
+        )
         self._pump()
 
     def _member(self, ip: bytes) -> Address:
@@ -264,9 +285,15 @@ class UdpIpcp(Ipcp):
 
     def _drop_port(self, fd: int) -> None:
         self._resolving.pop(fd, None)
+        self._stop_waiting(fd)
         if fd in self._ports:
             self._ports.remove(fd)
             self._relay.remove(fd)
+
+    def _stop_waiting(self, fd: int) -> None:
+        timer = self._asking.pop(fd, None)
+        if timer is not None:
+            timer.cancel()
 
     # ------------------------------------------------------------ flows that others ask for
 
@@ -319,24 +346,19 @@ class UdpIpcp(Ipcp):
     def _received(self, peer: Peer, datagram: bytes) -> None:
         """A management datagram."""
         try:
-            message = wire.decode(datagram)
+            message = translation.decode(datagram)
         except MalformedPacket as fault:
             self._malformed += 1
             log.debug("%s", fault)
             return
-        source, now = Address(*peer).packed, self.loop.time()
-        match message:
-            case wire.FlowRequest(requester, name, qos, data):
-                self._fa.received(messages.FlowRequest(requester, name, qos, data), source, now)
-            case wire.FlowReply(requester, acceptor, response, data):
-                self._fa.received(messages.FlowReply(acceptor, requester, response, data), source, now)
+        self._fa.received(message, Address(*peer).packed, self.loop.time())
         self._pump()
 
     def _send(self, to: Address, message: messages.FlowRequest | messages.FlowReply) -> bool:
         """False: the socket is full."""
         assert self._socket is not None
         try:
-            self._socket.sendto(_encode(message), to.sockaddr)
+            self._socket.sendto(translation.encode(message), to.sockaddr)
         except BlockingIOError:
             return False
         except UnsendablePacket as fault:
@@ -390,6 +412,7 @@ class UdpIpcp(Ipcp):
             case fa.Connect(fd, endpoint, peer):
                 udp.connect(self._fa.flows[fd].endpoint, endpoint)
             case fa.Allocated(fd, data):
+                self._stop_waiting(fd)
                 self.allocated(fd, 0, mpl_ms=MPL_MS, max_packet=self.max_packet, data=data)
             case fa.Refused(fd, number, text):
                 self._drop_port(fd)
@@ -460,13 +483,6 @@ class UdpIpcp(Ipcp):
             "pending": self._fa.pending,
             "endpoints": len(EIDS),
         }
-
-
-def _encode(message: messages.FlowRequest | messages.FlowReply) -> bytes:
-    """As wire-lower 3.3 says: the requester's endpoint id keeps its place in the reply."""
-    if isinstance(message, messages.FlowRequest):
-        return wire.encode(wire.FlowRequest(message.endpoint, message.name_hash, message.qos, message.data))
-    return wire.encode(wire.FlowReply(message.to, message.endpoint, message.response, message.data))
 
 
 class Udp4Ipcp(UdpIpcp):

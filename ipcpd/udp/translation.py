@@ -1,0 +1,29 @@
+"""Messages of the flow allocator as management datagrams, and back (wire-lower 3.3).
+
+Used by the UDP IPCPs; pure functions. The allocator is that of the ethernet types, in whose replies the endpoint ids change
+places; in those of UDP the requester's stays where it was.
+"""
+
+from __future__ import annotations
+
+from ipcpd.eth.wire.messages import FlowReply, FlowRequest
+from ouroboros.wire import MalformedPacket
+
+from . import wire
+
+
+def decode(datagram: bytes) -> FlowRequest | FlowReply:
+    """What a management datagram says. Raises MalformedPacket."""
+    match wire.decode(datagram):
+        case wire.FlowRequest(requester, name, qos, data):
+            return FlowRequest(requester, name, qos, data)
+        case wire.FlowReply(requester, acceptor, response, data):
+            return FlowReply(acceptor, requester, response, data)
+    raise MalformedPacket("UDP management message", "it is data")
+
+
+def encode(message: FlowRequest | FlowReply) -> bytes:
+    """The datagram. Raises UnsendablePacket for what a prototype must not get."""
+    if isinstance(message, FlowRequest):
+        return wire.encode(wire.FlowRequest(message.endpoint, message.name_hash, message.qos, message.data))
+    return wire.encode(wire.FlowReply(message.to, message.endpoint, message.response, message.data))
