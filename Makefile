@@ -54,8 +54,8 @@ proto: $(VENV)/.extra-proto ## make every *_pb2.py from its .proto
 	$(PYTHON_OF_VENV) -m grpc_tools.protoc -I. --plugin=protoc-gen-mypy=$(VENV)/bin/protoc-gen-mypy \
 	    --python_out=. --mypy_out=. ouroboros/rpc/messages.proto ipcpd/unicast/wire/*.proto
 
-install: $(VENV)/.built ## only make the virtual environment, with irmd, irm and the tools in its bin
-	@echo "Ready: $(VENV)/bin has irmd, irm, oping, oecho, obc, ocbr and operf.  Try:  . $(VENV)/bin/activate"
+install: $(VENV)/.built $(VENV)/.extra-lab ## only make the virtual environment, with irmd, irm and the tools in its bin
+	@echo "Ready: $(VENV)/bin has irmd, irm, oping, oecho, obc, ocbr, operf, ocap and olab.  Try:  . $(VENV)/bin/activate"
 
 clean: ## remove all that make has made, the virtual environment included
 	@if [ -e $(VENV)/.requirements ]; then rm -rf $(VENV); fi

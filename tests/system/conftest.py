@@ -354,7 +354,15 @@ def namespaces() -> None:
     probe = """
 import os
 from ouroboros_tools.olab import namespaces as n
-n.unshare(n.NEWPID | n.NEWNS | n.NEWNET | (n.NEWUSER if os.geteuid() else 0))
+user, uid, gid = n.NEWUSER if os.geteuid() else 0, os.geteuid(), os.getegid()
+n.unshare(n.NEWPID | n.NEWNS | n.NEWNET | user)
+if user:
+    n.map_to_root(uid, gid)
+if child := os.fork():
+    raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+n.mount("none", "/", None, n.MS_REC | n.MS_PRIVATE)
+n.mount("proc", "/proc", "proc", n.MS_NOSUID | n.MS_NODEV | n.MS_NOEXEC)
+n.mount("/etc/hosts", "/etc/hosts", None, n.MS_BIND)
 """
     result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
     if result.returncode != 0:

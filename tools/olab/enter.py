@@ -69,13 +69,21 @@ def _become(command: Sequence[str], where: str, mask: set[int | signal.Signals])
         except OSError:
             pass
         os.execvp(command[0], list(command))
-    except FileNotFoundError:
-        code = 127
-        os.write(2, f'olab: there is no command "{command[0]}"\n'.encode())
     except OSError as error:
-        os.write(2, f"olab: cannot execute {command[0]}: {error.strerror}\n".encode())
+        code = CANNOT if _exists(command[0]) else 127
+        why = f"cannot execute {command[0]}: {error.strerror}"
+        if code == 127:
+            why = f'there is no command "{command[0]}"'
+        os.write(2, f"olab: {why}\n".encode())
     finally:
         os._exit(code)
+
+
+def _exists(command: str) -> bool:
+    """Whether there is such a program; a folder on the PATH that one may not search is no reason to say so."""
+    import shutil
+
+    return os.path.exists(command) if "/" in command else shutil.which(command) is not None
 
 
 def _stand_for(child: int, watched: set[signal.Signals]) -> int:

@@ -405,7 +405,8 @@ def main() -> int:
         holder = Holder(place, description, dict(os.environ), user=user)
         holder.make_systems()
     except OSError as error:
-        return _report({"error": error.strerror or str(error), "errno": error.errno})
+        text = f"cannot make the systems of the lab: {error.strerror or error} (are we in a container that forbids it?)"
+        return _report({"error": text, "errno": error.errno})
     _report({"held": True})
     os.dup2(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC), 1)
     holder.run(listener)
