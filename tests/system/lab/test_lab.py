@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ouroboros_tools.olab.control import HolderError
 from ouroboros_tools.olab.lab import CommandFailed
 from ouroboros_tools.olab.place import Holder
 
@@ -220,3 +221,64 @@ def test_killed_holder_takes_everything_along(make_lab: MakeLab) -> None:
 def descendants(pid: int) -> list[int]:
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [found for child in map(int, children) for found in (child, *descendants(child))]
+
+
+def test_vlan_and_mtu(make_lab: MakeLab) -> None:
+    text = """
+        [system.a]
+        [system.b]
+        [link.plain]
+        between = ["a:eth0", "b:eth0"]
+        mtu = 3000
+        [link.tagged]
+        between = ["a:eth1", "b:eth1"]
+        vlan = 7
+        addresses = ["10.0.0.1/24", "10.0.0.2/24"]
+    """
+    try:
+        lab = make_lab(text)
+    except HolderError as error:
+        if "this kernel has no VLAN devices" in str(error):
+            pytest.skip("this kernel has no VLAN devices (8021q)")
+        raise
+    a, b = lab.system("a"), lab.system("b")
+    assert (
+        a.run("cat", "/sys/class/net/eth0/mtu").stdout
+        == b.run("cat", "/sys/class/net/eth0/mtu").stdout
+        == "3000\n"
+    )
+    assert set(devices(a)) == {"lo", "eth0", "eth1", "eth1.7"}
+    with b.python(LISTEN, "10.0.0.2") as server:
+        server.expect("listening")
+        send(a, "10.0.0.2", "over the VLAN")
+        server.expect("got over the VLAN")
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "two"), [("udp4", "127.0.0.1", "127.0.0.2"), ("udp6", "fd00::1", "fd00::2")]
+)
+def test_udp_layer_over_the_loopback_device(make_lab: MakeLab, kind: str, one: str, two: str) -> None:
+    """Two systems that share their devices; a cut that is healed leaves no trace."""
+    lab = make_lab(f"""
+        [system.a]
+        names = {{ oping = "{two}" }}
+        irm = ["ipcp bootstrap type {kind} name udp layer ip ip {one}"]
+        [system.b]
+        irm = [
+            "ipcp bootstrap type {kind} name udp layer ip ip {two}",
+            "bind program oping name oping auto -- --listen --quiet",
+            "name register oping layer ip",
+        ]
+        [link.path]
+        type = "loopback"
+        between = ["a", "b"]
+        addresses = ["{one}", "{two}"]
+    """)
+    a = lab.system("a")
+    with a.start("oping", "-n", "oping", "-i", "20") as ping:
+        ping.expect("seq=3 ")
+        lab.cut("path", silent=True)
+        lab.heal("path")
+        ping.expect("time=")
+        assert ping.stop(signal.SIGINT) in (0, 1)
+        assert " received" in ping.output
