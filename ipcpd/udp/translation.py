@@ -6,7 +6,7 @@ places; in those of UDP the requester's stays where it was.
 
 from __future__ import annotations
 
-from ipcpd.eth.wire.messages import FlowReply, FlowRequest
+from ipcpd.link.messages import FlowReply, FlowRequest
 from ouroboros.wire import MalformedPacket
 
 from . import wire

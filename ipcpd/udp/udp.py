@@ -17,27 +17,17 @@ import logging
 import os
 import socket
 from collections import deque
-from dataclasses import asdict
-from functools import partial
 from typing import ClassVar
 
-from ipcpd.common.ipcp import Ipcp, Refusal, Result, Row
-from ipcpd.dataplane import Punt, Relay
+from ipcpd.common.ipcp import Refusal, Result, Row
+from ipcpd.dataplane import Punt
 from ipcpd.dataplane.udp import Peer, Udp
-from ipcpd.eth import fa
-from ipcpd.eth.endpoints import Endpoints
-from ipcpd.eth.fa import FlowAllocator, NoEndpoint
-from ipcpd.eth.wire import messages
-from ouroboros.errors import ENAME, ENOTALLOC
-from ouroboros.qos import QoSSpec
-from ouroboros.rpc.messages_pb2 import (
-    MD5,
-    Envelope,
-    FlowEndpoint,
-    IpcpConfig,
-    IpcpFlowAlloc,
-    IpcpFlowAllocResp,
-)
+from ipcpd.link.endpoints import Endpoints
+from ipcpd.link.fa import FlowAllocator
+from ipcpd.link.link import MANAGEMENT, LinkIpcp
+from ipcpd.link.messages import FlowReply, FlowRequest
+from ouroboros.errors import ENAME
+from ouroboros.rpc.messages_pb2 import MD5, IpcpConfig, IpcpFlowAlloc
 from ouroboros.wire import FIRST_EID, MAX_EID, MalformedPacket, UnsendablePacket
 
 from . import port, translation, wire
@@ -51,9 +41,8 @@ log = logging.getLogger("ipcpd/udp")
 MPL_MS = 5000
 """Maximum packet lifetime of the layer, ms (wire-lower 0.3)."""
 
-MANAGEMENT = 0
-"""Component at the punt that gets management datagrams, and how many octets of them may wait."""
 MANAGEMENT_QUOTA = 512 << 10
+"""Octets of management datagrams that may wait for us."""
 PUNT_OCTETS = 1 << 20
 
 REPLY_TIME = 19.5
@@ -61,24 +50,20 @@ REPLY_TIME = 19.5
 did not answer."""
 
 EIDS = range(FIRST_EID, MAX_EID + 1)
-REQUEST_ROOM = wire.MAX_MESSAGE - wire.MESSAGE_LENGTH - wire.HASH_LENGTH
-REPLY_ROOM = wire.MAX_MESSAGE - wire.MESSAGE_LENGTH
+ROOM = wire.MAX_MESSAGE - wire.MESSAGE_LENGTH
 MAX_WAITING = 1024
 """Management datagrams that wait for the socket to take them."""
 
 
-class UdpIpcp(Ipcp):
+class UdpIpcp(LinkIpcp):
     """What the two types share. `ip` and `port` of the layer are those of its socket."""
 
+    mpl_ms: ClassVar[int] = MPL_MS
     max_packet: ClassVar[int]
 
     def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(name, loop)
         self.hash = MD5
-        self._relay = Relay()
-        self._registered: set[bytes] = set()
-        self._ports: set[int] = set()
-        """Flow ends that the relay has."""
         self._resolving: dict[int, IpcpFlowAlloc] = {}
         """Requests whose name is being looked up, by descriptor."""
         self._asking: dict[int, asyncio.TimerHandle] = {}
@@ -87,11 +72,8 @@ class UdpIpcp(Ipcp):
         self._fa = FlowAllocator(
             endpoints, self._registered, show=lambda peer: str(Address.unpack(peer)), alone=True
         )
-        self._timer: asyncio.TimerHandle | None = None
-        self._waiting: deque[tuple[Address, messages.FlowRequest | messages.FlowReply]] = deque()
-        self._malformed = 0
+        self._waiting: deque[tuple[Address, FlowRequest | FlowReply]] = deque()
         self._unsent = 0
-        self._punt: Punt | None = None
         self._udp: Udp | None = None
         self._socket: socket.socket | None = None
         self._address = Address(b"", 0)
@@ -99,13 +81,6 @@ class UdpIpcp(Ipcp):
         self._server: DnsServer | None = None
 
     # ------------------------------------------------------------ life
-
-    def attach(self, welcome: Envelope, fds: list[int]) -> None:
-        self._relay.attach(welcome.welcome, fds)
-        self._relay.start()
-
-    def segments_gone(self, envelope: Envelope) -> None:
-        self._relay.gone(envelope.segment_gone)
 
     def bootstrap(self, config: IpcpConfig, values: dict[str, str]) -> Result:
         try:
@@ -137,26 +112,19 @@ class UdpIpcp(Ipcp):
         return None
 
     def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         for timer in self._asking.values():
             timer.cancel()
         if self._resolver is not None:
             self._resolver.close()
         if self._server is not None:
             self._server.farewell()
-        self._let_go()
-        self._relay.close()
+        super().close()
 
     def _let_go(self) -> None:
         if self._udp is not None:
             self._udp.close()
             self._udp = None
-        if self._punt is not None:
-            self.loop.remove_reader(self._punt.fileno())
-            self._punt.close()
-            self._punt = None
+        super()._let_go()
         if self._socket is not None:
             self.loop.remove_writer(self._socket.fileno())
             self._socket.close()
@@ -168,10 +136,22 @@ class UdpIpcp(Ipcp):
         assert self._udp is not None and self._resolver is not None
         return self._udp, self._resolver
 
+    @property
+    def _running(self) -> bool:
+        return self._udp is not None
+
+    @property
+    def _largest(self) -> int:
+        return self.max_packet
+
+    @property
+    def _room(self) -> int:
+        return ROOM
+
     # ------------------------------------------------------------ directory
 
     def reg(self, digest: bytes) -> Result:
-        self._registered.add(digest)
+        super().reg(digest)
         return None if self._server is None else self._register(self._server, digest)
 
     async def _register(self, server: DnsServer, digest: bytes) -> None:
@@ -182,9 +162,7 @@ class UdpIpcp(Ipcp):
             raise Refusal(errno.EIO, f"cannot register the name: {failure}") from None
 
     def unreg(self, digest: bytes) -> Result:
-        if digest not in self._registered:
-            raise Refusal(errno.ENOENT, f'that name is not registered with IPCP "{self.name}"')
-        self._registered.remove(digest)
+        super().unreg(digest)
         return None if self._server is None else self._unregister(self._server, digest)
 
     async def _unregister(self, server: DnsServer, digest: bytes) -> None:
@@ -207,26 +185,14 @@ class UdpIpcp(Ipcp):
 
     # ------------------------------------------------------------ flows that our processes ask for
 
-    def flow_alloc(self, request: IpcpFlowAlloc, fds: list[int]) -> Result:
-        fd = request.endpoint.fd
+    def _find(self, fd: int, request: IpcpFlowAlloc) -> Result:
         _, resolver = self._up
-        self._relay.add(request.endpoint, fds)  # first: the memory that came along comes only once
-        self._ports.add(fd)
-        try:
-            if len(request.data) > REQUEST_ROOM:
-                raise Refusal(
-                    errno.EMSGSIZE,
-                    f"the request for a flow has {len(request.data)} octets, and {REQUEST_ROOM} fit a datagram",
-                )
-            ips = resolver.known(request.dst)
-            if not ips:
-                self._resolving[fd] = request
-                return self._resolve_and_ask(resolver, fd, request)
+        ips = resolver.known(request.dst)
+        if ips:
             self._ask(fd, request, ips)
-        except BaseException:
-            self._drop_port(fd)
-            raise
-        return None
+            return None
+        self._resolving[fd] = request
+        return self._resolve_and_ask(resolver, fd, request)
 
     async def _resolve_and_ask(self, resolver: Resolver, fd: int, request: IpcpFlowAlloc) -> None:
         try:
@@ -245,13 +211,7 @@ class UdpIpcp(Ipcp):
 
     def _ask(self, fd: int, request: IpcpFlowAlloc, ips: tuple[bytes, ...]) -> None:
         self._resolving.pop(fd, None)
-        hosts = tuple(self._member(ip).packed for ip in ips)
-        try:
-            self._fa.request(
-                fd, request.dst, QoSSpec.from_proto(request.qos), request.data, hosts, self.loop.time()
-            )
-        except NoEndpoint:
-            raise Refusal(errno.ENOSPC, self._no_endpoint()) from None
+        self._request(fd, request, (self._member(ip).packed for ip in ips))
         self._asking[fd] = self.loop.call_later(REPLY_TIME, self._unanswered, fd, ips)
         self._pump()
 
@@ -271,75 +231,25 @@ class UdpIpcp(Ipcp):
         """The socket address of another member: all of a layer have one port."""
         return Address(ip, self._address.port, self._address.scope if is_link_local(ip) else 0)
 
-    def _no_endpoint(self) -> str:
-        return (
-            f'IPCP "{self.name}" has no endpoint left: {self._fa.endpoints.used} of {len(EIDS)} are in use, the '
-            "others were so a moment ago"
-        )
-
-    def flow_dealloc(self, fd: int) -> Result:
-        self._drop_port(fd)
-        self._fa.deallocate(fd, self.loop.time())
-        self._pump()
-        return None
-
     def _drop_port(self, fd: int) -> None:
         self._resolving.pop(fd, None)
         self._stop_waiting(fd)
-        if fd in self._ports:
-            self._ports.remove(fd)
-            self._relay.remove(fd)
+        super()._drop_port(fd)
 
     def _stop_waiting(self, fd: int) -> None:
         timer = self._asking.pop(fd, None)
         if timer is not None:
             timer.cancel()
 
-    # ------------------------------------------------------------ flows that others ask for
+    def _open(self, fd: int, endpoint: int, peer: bytes) -> None:
+        self._up[0].open(endpoint, fd, Address.unpack(peer))
 
-    def _announced(
-        self, ticket: int, endpoint: FlowEndpoint | None, fds: list[int], error: int, text: str
-    ) -> None:
-        """The IRMd found a process that accepts, or nobody."""
-        now = self.loop.time()
-        if self._udp is None:
-            return  # ending
-        if endpoint is None:
-            log.debug("turned down a flow: %s", text)
-            self._fa.turned_down(ticket, error, now)
-            self._pump()
-            return
-        try:
-            self._relay.add(endpoint, fds)
-            self._ports.add(endpoint.fd)
-            self._fa.announced(ticket, endpoint.fd, now)
-        except NoEndpoint:
-            log.error("%s", self._no_endpoint())
-            self._give_up(endpoint.fd)
-        except OSError as failure:
-            log.error("cannot attach to a flow: %s", failure)
-            self._fa.turned_down(ticket, failure.errno or errno.EIO, now)
-            self._give_up(endpoint.fd)
-        self._pump()
+    def _connect(self, fd: int, endpoint: int, peer: bytes) -> None:
+        self._stop_waiting(fd)
+        self._up[0].connect(self._fa.flows[fd].endpoint, endpoint)
 
-    def _give_up(self, fd: int) -> None:
-        self._drop_port(fd)
-        self.deallocated(fd)
-
-    def flow_alloc_resp(self, response: IpcpFlowAllocResp) -> Result:
-        number = response.response
-        if not number and len(response.data) > REPLY_ROOM:
-            number = errno.EMSGSIZE
-        if not self._fa.responded(response.fd, number, response.data, self.loop.time()):
-            raise Refusal(ENOTALLOC, f"no flow waits for a response on descriptor {response.fd}")
-        self._pump()
-        if number:
-            self._drop_port(response.fd)
-        if number and not response.response:
-            raise Refusal(
-                number, f"the reply has {len(response.data)} octets, and {REPLY_ROOM} fit a datagram"
-            )
-        return None
+    def _doubt(self, name: bytes, holder: bytes) -> None:
+        self._up[1].doubt(name, Address.unpack(holder).ip)
 
     # ------------------------------------------------------------ datagrams
 
@@ -354,7 +264,7 @@ class UdpIpcp(Ipcp):
         self._fa.received(message, Address(*peer).packed, self.loop.time())
         self._pump()
 
-    def _send(self, to: Address, message: messages.FlowRequest | messages.FlowReply) -> bool:
+    def _send_now(self, to: Address, message: FlowRequest | FlowReply) -> bool:
         """False: the socket is full."""
         assert self._socket is not None
         try:
@@ -368,81 +278,28 @@ class UdpIpcp(Ipcp):
             number = failure.errno or errno.EIO
             text = f"{to} cannot be reached: {os.strerror(number)}"
             log.debug("%s", text)
-            if isinstance(message, messages.FlowRequest):
+            if isinstance(message, FlowRequest):
                 self._fa.unsent(message, to.packed, number, text, self.loop.time())
         return True
 
     def _send_waiting(self) -> None:
         assert self._socket is not None
-        while self._waiting and self._send(*self._waiting[0]):
+        while self._waiting and self._send_now(*self._waiting[0]):
             self._waiting.popleft()
         if not self._waiting:
             self.loop.remove_writer(self._socket.fileno())
         self._pump()
 
-    def _pump(self) -> None:
-        """Carry out what the machine has said, and wait for its next deadline."""
-        if self._udp is None or self._socket is None:
-            return
-        while True:
-            for event in self._fa.take_events():
-                self._carry_out(event)
-            sending = self._fa.take_messages()
-            for peer, message in sending:
-                self._queue_or_send(Address.unpack(peer), message)
-            if not sending:
-                break
-        self._schedule()
-
-    def _queue_or_send(self, to: Address, message: messages.FlowRequest | messages.FlowReply) -> None:
+    def _send(self, peer: bytes, message: FlowRequest | FlowReply) -> None:
         assert self._socket is not None
-        if not self._waiting and self._send(to, message):
+        to = Address.unpack(peer)
+        if not self._waiting and self._send_now(to, message):
             return
         if len(self._waiting) >= MAX_WAITING:
             self._unsent += 1
             return
         self._waiting.append((to, message))
         self.loop.add_writer(self._socket.fileno(), self._send_waiting)
-
-    def _carry_out(self, event: fa.Event) -> None:
-        udp, resolver = self._up
-        match event:
-            case fa.Open(fd, endpoint, peer):
-                udp.open(endpoint, fd, Address.unpack(peer))
-            case fa.Connect(fd, endpoint, peer):
-                udp.connect(self._fa.flows[fd].endpoint, endpoint)
-            case fa.Allocated(fd, data):
-                self._stop_waiting(fd)
-                self.allocated(fd, 0, mpl_ms=MPL_MS, max_packet=self.max_packet, data=data)
-            case fa.Refused(fd, number, text):
-                self._drop_port(fd)
-                self.allocated(fd, number, text)
-            case fa.Stale(fd):
-                self._give_up(fd)
-            case fa.Doubt(name, holder):
-                resolver.doubt(name, Address.unpack(holder).ip)
-            case fa.Announce(ticket, name, qos, data):
-                self.announce(
-                    name,
-                    qos.to_proto(),
-                    mpl_ms=MPL_MS,
-                    max_packet=self.max_packet,
-                    data=data,
-                    done=partial(self._announced, ticket),
-                )
-
-    def _schedule(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        due = self._fa.deadline
-        if due is not None:
-            self._timer = self.loop.call_at(due, self._expired, due)
-
-    def _expired(self, due: float) -> None:
-        self._timer = None
-        self._fa.expired(max(due, self.loop.time()))  # a timer may fire a tick before its time
-        self._pump()
 
     # ------------------------------------------------------------ read-outs
 
@@ -464,12 +321,10 @@ class UdpIpcp(Ipcp):
                     for ip in entry.ips
                 ]
             case "directory":
-                return [{"name": name.hex()} for name in sorted(self._registered)]
+                return self._read_directory()
             case "counters":
                 counters = udp.counters()
-                counters |= {f"flow_{key}": count for key, count in asdict(self._fa.counters).items()}
-                counters |= {"malformed": self._malformed, "unsent": self._unsent}
-                return [{"counter": key, "value": count} for key, count in counters.items()]
+                return self._read_counters(counters | {"unsent": self._unsent})
         return super().readout(what)
 
     def _status(self) -> Row:

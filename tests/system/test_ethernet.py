@@ -58,7 +58,8 @@ READOUT = """
 STRANGER = """
     import random, socket, sys, time
     from ipcpd.eth.wire import dix, llc, mac
-    from ipcpd.eth.wire.messages import FlowReply, FlowRequest, NameQuery, NameReply
+    from ipcpd.eth.wire.messages import NameQuery, NameReply
+    from ipcpd.link.messages import FlowReply, FlowRequest
     from irmd.oap import header
     from irmd.oap.algorithms import request_hash
     from ouroboros.wire import MalformedPacket

@@ -12,6 +12,7 @@ from functools import partial
 
 from ipcpd.eth.wire import dix, llc
 from ipcpd.eth.wire import messages as eth
+from ipcpd.link import messages as link
 from ipcpd.udp import wire as udp
 from ouroboros.ipcp_types import DirectoryHashAlgo
 from ouroboros.wire import HASH_LENGTHS, MalformedPacket, UnsendablePacket
@@ -143,10 +144,10 @@ class Dissector:
     ) -> None:
         packet.data = b""
         match message:
-            case eth.FlowRequest():
+            case link.FlowRequest():
                 asked = handshake.request(packet, message.data)
                 self._flows.request((*source, message.endpoint), message.qos, asked)
-            case eth.FlowReply():
+            case link.FlowReply():
                 requester, acceptor = (*destination, message.to), (*source, message.endpoint)
                 self._reply(packet, message.data, message.response, requester, acceptor)
 
@@ -197,7 +198,7 @@ def _is_llc(octets: bytes) -> bool:
 
 
 def _inner(message: object) -> str:
-    return "data" if isinstance(message, eth.FlowRequest | eth.FlowReply) else ""
+    return "data" if isinstance(message, link.FlowRequest | link.FlowReply) else ""
 
 
 # Encoders: each makes octets of a decoded layer and of the octets of what is inside it.
@@ -220,7 +221,7 @@ def _llc_frame(frame: llc.Frame, padding: bytes, payload: bytes) -> bytes:
 
 
 def _with_data(message: eth.Message, data: bytes) -> eth.Message:
-    return replace(message, data=data) if isinstance(message, eth.FlowRequest | eth.FlowReply) else message
+    return replace(message, data=data) if isinstance(message, link.FlowRequest | link.FlowReply) else message
 
 
 def _dix_message(message: eth.Message, data: bytes) -> bytes:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from ouroboros.qos import QOS_RAW, QoSSpec
+from ipcpd.link.messages import FlowReply, FlowRequest
+from ouroboros.qos import QoSSpec
 from ouroboros.wire import HASH_LENGTHS, MalformedPacket, must
 
 MAX_MESSAGE = 9000  # octets; the prototype drops longer ones
@@ -25,30 +26,6 @@ class Code(IntEnum):
     FLOW_REPLY = 1
     NAME_QUERY = 2
     NAME_REPLY = 3
-
-
-@dataclass(frozen=True, slots=True)
-class FlowRequest:
-    """Asks for a flow to the name that has the hash; `endpoint` is the requester's, `data` the handshake's header."""
-
-    endpoint: int
-    name_hash: bytes
-    qos: QoSSpec = QOS_RAW
-    data: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class FlowReply:
-    """Answers the request that came from endpoint `to`.
-
-    `response` is 0, with the acceptor's `endpoint` and the handshake's header in `data`, or a negative errno; a
-    receiver treats every value but 0 as a refusal.
-    """
-
-    endpoint: int
-    to: int
-    response: int = 0
-    data: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

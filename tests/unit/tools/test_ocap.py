@@ -20,6 +20,7 @@ from ouroboros_tools.ocap.pcap import Captured
 
 from ipcpd.eth.wire import dix, llc
 from ipcpd.eth.wire import messages as eth
+from ipcpd.link import messages as link
 from ipcpd.udp import wire as udp
 from irmd.oap import extension, handshake
 from ouroboros.qos import QOS_RAW, QOS_RAW_NO_ERRORS, QoSSpec
@@ -53,8 +54,8 @@ def names(packet: Packet) -> list[str]:
 def allocation(qos: QoSSpec = QOS_RAW) -> list[bytes]:
     """The two frames by which A gets a flow from its endpoint 64 to 65 of B."""
     asked = handshake.make_request(identity=bytes(16), now=1)
-    request = dix.encode_message(eth.FlowRequest(64, HASH, qos, asked))
-    reply = dix.encode_message(eth.FlowReply(65, 64, 0, handshake.make_reply(asked, now=2)))
+    request = dix.encode_message(link.FlowRequest(64, HASH, qos, asked))
+    reply = dix.encode_message(link.FlowReply(65, 64, 0, handshake.make_reply(asked, now=2)))
     return [dix.encode(dix.Frame(B, A, 0, request)), dix.encode(dix.Frame(A, B, 0, reply))]
 
 
@@ -278,14 +279,14 @@ def test_an_endpoint_that_is_used_again_is_another_flow() -> None:
 def test_extensions_are_shown() -> None:
     offer = extension.Extensions((extension.Item(extension.Type.FRCP_CHECK),))
     asked = handshake.make_request(identity=bytes(16), now=1, offer=offer)
-    frame = llc.encode(llc.Frame(B, A, 1, 1, llc.encode_message(eth.FlowRequest(2, HASH, QOS_RAW, asked))))
+    frame = llc.encode(llc.Frame(B, A, 1, 1, llc.encode_message(link.FlowRequest(2, HASH, QOS_RAW, asked))))
     (packet,) = dissect(frame)
     assert names(packet) == ["eth-llc", "management", "oap", "extensions"]
     assert packet.verdict is Verdict.SAME and packet.layers[-1].value == offer
 
 
 def test_a_refusal_has_no_handshake() -> None:
-    refusal = dix.encode(dix.Frame(A, B, 0, dix.encode_message(eth.FlowReply(0, 64, -1009))))
+    refusal = dix.encode(dix.Frame(A, B, 0, dix.encode_message(link.FlowReply(0, 64, -1009))))
     packet = dissect(allocation()[0], refusal)[-1]
     assert names(packet) == ["eth-dix", "management"] and packet.verdict is Verdict.SAME
 

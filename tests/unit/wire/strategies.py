@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ipcpd.eth.wire import dix, llc
 from ipcpd.eth.wire import messages as eth
+from ipcpd.link import messages as link
 from ipcpd.udp import wire as udp
 from ipcpd.unicast.lsm import MAX_SEQUENCE, Lsm
 from ipcpd.unicast.routing.weight import MAX_WEIGHT
@@ -42,9 +43,9 @@ eids = st.integers(64, UINT64_MAX - 1)
 def eth_messages(endpoints: st.SearchStrategy[int]) -> st.SearchStrategy[eth.Message]:
     """Management messages of an ethernet layer."""
     return st.one_of(
-        st.builds(eth.FlowRequest, endpoints, hashes, qos, data),
-        st.builds(eth.FlowReply, endpoints, endpoints, st.just(0), data),
-        st.builds(eth.FlowReply, endpoints, endpoints, negative),
+        st.builds(link.FlowRequest, endpoints, hashes, qos, data),
+        st.builds(link.FlowReply, endpoints, endpoints, st.just(0), data),
+        st.builds(link.FlowReply, endpoints, endpoints, negative),
         st.builds(eth.NameQuery, hashes),
         st.builds(eth.NameReply, hashes),
     )

@@ -10,6 +10,7 @@ from ouroboros_tools.ocap.layer import Layer, Packet, Verdict
 
 from ipcpd.eth.wire import dix, llc
 from ipcpd.eth.wire import messages as eth
+from ipcpd.link import messages as link
 from ipcpd.udp import wire as udp
 from ipcpd.unicast.lsm import Lsm
 from ipcpd.unicast.wire import connmgr, dht, dt, enrol, fa
@@ -55,7 +56,7 @@ def test_nothing_has_to_be_guessed_where_the_allocation_was_seen(name: str) -> N
 
 def test_every_kind_of_message_is_in_the_captures() -> None:
     seen = {type(layer.value) for name in CAPTURES for packet in dissected(name) for layer in packet.layers}
-    eth_messages = {eth.FlowRequest, eth.FlowReply, eth.NameQuery, eth.NameReply}
+    eth_messages = {link.FlowRequest, link.FlowReply, eth.NameQuery, eth.NameReply}
     udp_messages = {udp.Datagram, udp.FlowRequest, udp.FlowReply}
     unicast = {fa.FlowRequest, fa.FlowReply, dt.Packet, connmgr.Record, Lsm}
     directory = {dht.Store, dht.FindNode, dht.FindNodeReply, dht.FindValue, dht.FindValueReply}
@@ -108,11 +109,11 @@ def test_forwarding_takes_one_off_the_ttl_and_keeps_the_rest() -> None:
 
 def test_ber_is_one_whatever_the_preset_says() -> None:
     """A prototype overwrites it (wire-unicast 2.6)."""
-    voice = {_qos(request) for request in values(eth.FlowRequest, "qos.pcap")}
+    voice = {_qos(request) for request in values(link.FlowRequest, "qos.pcap")}
     voice |= {_qos(request) for request in values(udp.FlowRequest, "qos.pcap")}
     assert voice == {QOS_VOICE.replace(ber=1)}
     presets = {QOS_RAW, QOS_BEST_EFFORT.replace(ber=1), QOS_DATA.replace(ber=1)}
-    assert {_qos(request) for request in values(eth.FlowRequest, "oping-eth.pcap")} == presets
+    assert {_qos(request) for request in values(link.FlowRequest, "oping-eth.pcap")} == presets
 
 
 def test_encryption_is_recognised() -> None:
@@ -138,7 +139,7 @@ def test_keep_alives() -> None:
 
 
 def _qos(request: object) -> QoSSpec:
-    assert isinstance(request, eth.FlowRequest | udp.FlowRequest)
+    assert isinstance(request, link.FlowRequest | udp.FlowRequest)
     return request.qos
 
 

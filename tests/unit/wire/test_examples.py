@@ -8,6 +8,7 @@ import pytest
 
 from ipcpd.eth.wire import dix, llc
 from ipcpd.eth.wire import messages as eth
+from ipcpd.link import messages as link
 from ipcpd.udp import wire as udp
 from ipcpd.unicast.lsm import Lsm
 from ipcpd.unicast.wire import connmgr, dht, dt, enrol, fa, link_state
@@ -65,8 +66,8 @@ DIX_DATA = octets(
     [
         (DIX_QUERY, eth.NameQuery(UNICAST)),
         (DIX_REPLY, eth.NameReply(UNICAST)),
-        (DIX_REQUEST, eth.FlowRequest(64, UNICAST, QOS_RAW, DIX_REQUEST[-36:])),
-        (DIX_ACCEPTED, eth.FlowReply(64, 64, 0, DIX_ACCEPTED[-84:])),
+        (DIX_REQUEST, link.FlowRequest(64, UNICAST, QOS_RAW, DIX_REQUEST[-36:])),
+        (DIX_ACCEPTED, link.FlowReply(64, 64, 0, DIX_ACCEPTED[-84:])),
     ],
 )
 def test_eth_dix(example: bytes, message: eth.Message) -> None:
@@ -90,10 +91,10 @@ def test_eth_dix_with_every_field_distinct() -> None:
     fixed = octets(
         "0041 0000 11111111 2222222233333333 44444444 55555555 66666666 77777777 00000000 01 00 05"
     )
-    assert dix.encode_message(eth.FlowRequest(0x41, OPING, DISTINCT)) == fixed + OPING
+    assert dix.encode_message(link.FlowRequest(0x41, OPING, DISTINCT)) == fixed + OPING
     refusal = octets("0045 0041") + bytes(28) + octets("fffffc0f 00 01 00")
-    assert dix.encode_message(eth.FlowReply(0x45, 0x41, -1009)) == refusal
-    assert dix.decode_message(refusal, hash_length=32) == eth.FlowReply(0x45, 0x41, -1009)
+    assert dix.encode_message(link.FlowReply(0x45, 0x41, -1009)) == refusal
+    assert dix.decode_message(refusal, hash_length=32) == link.FlowReply(0x45, 0x41, -1009)
 
 
 # ---------------------------------------------------------------- wire-lower 2: eth-llc
@@ -122,8 +123,8 @@ LLC_ACCEPTED = octets(
     ("example", "message"),
     [
         (LLC_QUERY, eth.NameQuery(OPING)),
-        (LLC_REQUEST, eth.FlowRequest(2, OPING, QOS_RAW, LLC_REQUEST[-36:])),
-        (LLC_ACCEPTED, eth.FlowReply(2, 2, 0, LLC_ACCEPTED[-84:])),
+        (LLC_REQUEST, link.FlowRequest(2, OPING, QOS_RAW, LLC_REQUEST[-36:])),
+        (LLC_ACCEPTED, link.FlowReply(2, 2, 0, LLC_ACCEPTED[-84:])),
     ],
 )
 def test_eth_llc(example: bytes, message: eth.Message) -> None:
@@ -136,7 +137,7 @@ def test_eth_llc(example: bytes, message: eth.Message) -> None:
 
 def test_eth_llc_with_every_field_distinct() -> None:
     fixed = octets("03 00 00 05 11111111 2222222233333333 44444444 55555555 66666666 77777777 00000000 01")
-    assert llc.encode_message(eth.FlowRequest(3, OPING, DISTINCT)) == fixed + OPING
+    assert llc.encode_message(link.FlowRequest(3, OPING, DISTINCT)) == fixed + OPING
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 
 from ipcpd.eth.wire import dix, llc
 from ipcpd.eth.wire import messages as eth
+from ipcpd.link import messages as link
 from ipcpd.udp import wire as udp
 from ipcpd.unicast.lsm import Lsm
 from ipcpd.unicast.wire import connmgr, dht, dht_pb2, dt, enrol, enrol_pb2, fa, link_state
@@ -31,17 +32,17 @@ HEADER = header.Header(bytes(16), 0)
     [
         # Endpoint ids and SAPs beyond the prototype's tables; positive responses; data behind a refusal.
         (dix.encode, dix.Frame(A, B, 4096), "above 4095"),
-        (dix.encode_message, eth.FlowRequest(4096, HASH), "endpoint 4096"),
-        (dix.encode_message, eth.FlowReply(64, 4096), "endpoint 4096"),
-        (dix.encode_message, eth.FlowReply(64, 0), "endpoint 0"),
-        (dix.encode_message, eth.FlowReply(64, 64, 1), "positive"),
-        (dix.encode_message, eth.FlowReply(64, 64, -1009, b"x"), "no data"),
+        (dix.encode_message, link.FlowRequest(4096, HASH), "endpoint 4096"),
+        (dix.encode_message, link.FlowReply(64, 4096), "endpoint 4096"),
+        (dix.encode_message, link.FlowReply(64, 0), "endpoint 0"),
+        (dix.encode_message, link.FlowReply(64, 64, 1), "positive"),
+        (dix.encode_message, link.FlowReply(64, 64, -1009, b"x"), "no data"),
         (dix.encode_message, eth.NameQuery(b""), "no hash has 0"),
-        (dix.encode_message, eth.FlowRequest(64, HASH, data=bytes(9000)), "9000 is the most"),
+        (dix.encode_message, link.FlowRequest(64, HASH, data=bytes(9000)), "9000 is the most"),
         (llc.encode, llc.Frame(A, B, 64, 2), "not from SAP"),
         (llc.encode, llc.Frame(A, B, 1, 2), "not from SAP"),
         (llc.encode, llc.Frame(A, B, 2, 2, bytes(1498)), "too many"),
-        (llc.encode_message, eth.FlowReply(2, 64), "endpoint 64"),
+        (llc.encode_message, link.FlowReply(2, 64), "endpoint 64"),
         (udp.encode, udp.Datagram(4096), "endpoint id 4096"),
         (udp.encode, udp.Datagram(0, b"looks like management"), "endpoint id 0"),
         (udp.encode, udp.FlowRequest(64, bytes(16), data=bytes(1986)), "2048 is the most"),
@@ -99,7 +100,7 @@ def wire(**fields: Any) -> bytes:
     return dht_pb2.Message(src=dht_pb2.Contact(id=HASH, addr=7), **fields).SerializePartialToString()
 
 
-REQUEST = dix.encode(dix.Frame(A, B, 0, management(eth.FlowRequest(64, HASH))))
+REQUEST = dix.encode(dix.Frame(A, B, 0, management(link.FlowRequest(64, HASH))))
 
 
 @pytest.mark.parametrize(
@@ -151,9 +152,9 @@ def test_what_a_message_does_not_use_is_not_looked_at() -> None:
 
 @pytest.mark.parametrize("response", [-1009, 3])
 def test_every_response_but_0_is_a_refusal_whatever_comes_with_it(response: int) -> None:
-    octets = bytearray(management(eth.FlowReply(64, 65)) + b"blob")
+    octets = bytearray(management(link.FlowReply(64, 65)) + b"blob")
     octets[32:36] = response.to_bytes(4, "big", signed=True)
-    assert dix.decode_message(bytes(octets), hash_length=32) == eth.FlowReply(64, 65, response, b"blob")
+    assert dix.decode_message(bytes(octets), hash_length=32) == link.FlowReply(64, 65, response, b"blob")
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
-from ipcpd.eth.endpoints import ENOUGH, REST, Endpoints
 from ipcpd.eth.framing import DixFraming, LlcFraming
+from ipcpd.link.endpoints import ENOUGH, REST, Endpoints
 from ouroboros.wire import FIRST_EID, MAX_EID
 
 

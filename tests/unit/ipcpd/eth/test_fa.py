@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ipcpd.eth import fa
-from ipcpd.eth.endpoints import Endpoints
-from ipcpd.eth.fa import (
+from ipcpd.eth.framing import DixFraming, Framing, LlcFraming
+from ipcpd.eth.wire.messages import Message
+from ipcpd.link import fa
+from ipcpd.link.endpoints import Endpoints
+from ipcpd.link.fa import (
     DOUBTS,
     FALLBACK,
     GRACE,
@@ -21,18 +23,11 @@ from ipcpd.eth.fa import (
     REPLAY,
     SILENCE,
     WINDOW,
-    Allocated,
-    Announce,
-    Ask,
-    Connect,
-    Doubt,
     FlowAllocator,
     NoEndpoint,
-    Open,
-    Refused,
 )
-from ipcpd.eth.framing import DixFraming, Framing, LlcFraming
-from ipcpd.eth.wire.messages import FlowReply, FlowRequest, Message
+from ipcpd.link.fa_events import Allocated, Announce, Ask, Connect, Doubt, Open, Refused
+from ipcpd.link.messages import FlowReply, FlowRequest
 from ouroboros.errors import ENAME
 from ouroboros.qos import QOS_RAW, QOS_VOICE
 

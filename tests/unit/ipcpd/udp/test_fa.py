@@ -7,9 +7,10 @@ from random import Random
 
 import pytest
 
-from ipcpd.eth.endpoints import Endpoints
-from ipcpd.eth.fa import Allocated, Announce, Connect, Doubt, FlowAllocator, Open, Refused, Stale
-from ipcpd.eth.wire.messages import FlowReply, FlowRequest
+from ipcpd.link.endpoints import Endpoints
+from ipcpd.link.fa import FlowAllocator
+from ipcpd.link.fa_events import Allocated, Announce, Connect, Doubt, Open, Refused, Stale
+from ipcpd.link.messages import FlowReply, FlowRequest
 from ipcpd.udp.address import Address
 from ipcpd.udp.udp import EIDS
 from ouroboros.errors import EIPCP, ENAME

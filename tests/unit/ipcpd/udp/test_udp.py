@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from ipcpd.common.ipcp import Refusal
+from ipcpd.link import link
 from ipcpd.udp import port, udp, wire
 from ipcpd.udp.address import Address
 from ipcpd.udp.hosts import VARIABLE
-from ipcpd.udp.udp import REPLY_ROOM, REQUEST_ROOM, Udp4Ipcp, Udp6Ipcp
+from ipcpd.udp.udp import ROOM, Udp4Ipcp, Udp6Ipcp
+from ipcpd.udp.wire import HASH_LENGTH
 from ouroboros.errors import EIPCP, ENAME, ENOTALLOC
 from ouroboros.qos import QOS_VOICE
 from ouroboros.rpc.messages_pb2 import (
@@ -173,7 +175,7 @@ class World:
 def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
     made: list[World] = []
     monkeypatch.setenv(VARIABLE, str(tmp_path / "hosts"))
-    monkeypatch.setattr(udp, "Relay", FakeRelay)
+    monkeypatch.setattr(link, "Relay", FakeRelay)
     monkeypatch.setattr(udp, "Punt", FakePunt)
     monkeypatch.setattr(udp, "Udp", FakeUdp)
     monkeypatch.setattr(port, "take", lambda ip, number: (made[0].socket, Address.of(ip, number)))
@@ -309,15 +311,15 @@ def test_a_handshake_that_fits_no_datagram(world: World) -> None:
     """A prototype's memory ends at 2048 octets: what is longer is never sent."""
     world.name(HOST)
     with pytest.raises(Refusal) as caught:
-        world.alloc(data=bytes(REQUEST_ROOM + 1))
+        world.alloc(data=bytes((ROOM - HASH_LENGTH) + 1))
     assert caught.value.errno == errno.EMSGSIZE and world.relay.ends == set()
-    world.alloc(data=bytes(REQUEST_ROOM))
+    world.alloc(data=bytes(ROOM - HASH_LENGTH))
     ((request, _),) = world.sent()
     assert len(wire.encode(request)) == 2048
     answered = world.arrive()
     answered(Envelope(flow_endpoint=FlowEndpoint(fd=65)), [])
     with pytest.raises(Refusal) as caught:
-        world.ipcp.flow_alloc_resp(IpcpFlowAllocResp(fd=65, data=bytes(REPLY_ROOM + 1)))
+        world.ipcp.flow_alloc_resp(IpcpFlowAllocResp(fd=65, data=bytes(ROOM + 1)))
     assert caught.value.errno == errno.EMSGSIZE
     ((reply, _),) = world.sent()
     assert reply.response == -errno.EMSGSIZE and 65 not in world.relay.ends

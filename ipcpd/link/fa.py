@@ -1,4 +1,4 @@
-"""Flow allocator of the ethernet and UDP IPCPs: one request, one reply (paper 5.4; wire-lower 0.4, 1.5, 2.3, 3.3).
+"""Flow allocator of a link-level IPCP: one request, one reply (paper 5.4; wire-lower 0.4, 1.5, 2.3, 3.3).
 
 Runs in these IPCPs as a machine without I/O: calls, messages and timer expiries go in together with `now`
 (seconds); messages to send, events and the next deadline come out. A flow is known by the descriptor of our end of it.
@@ -31,7 +31,8 @@ from ouroboros.errors import ENAME
 from ouroboros.qos import QoSSpec
 
 from .endpoints import Endpoints
-from .wire.messages import FlowReply, FlowRequest
+from .fa_events import Allocated, Announce, Ask, Connect, Doubt, Event, Open, Refused, Stale
+from .messages import FlowReply, FlowRequest
 
 WINDOW = 4
 """Requests under way to one machine that answers."""
@@ -62,76 +63,6 @@ MAX_ARRIVALS = 1024
 """Requests of others that wait for a process of ours."""
 
 MAX_REMEMBERED = 8192
-
-
-@dataclass(frozen=True, slots=True)
-class Open:
-    """Event: our end `fd` has this endpoint, and receives from the machine `peer`."""
-
-    fd: int
-    endpoint: int
-    peer: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Connect:
-    """Event: the other end of `fd` is known; what is written there can be sent."""
-
-    fd: int
-    endpoint: int
-    peer: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Allocated:
-    """Event: the flow that was asked for is there; `data` is the handshake's header."""
-
-    fd: int
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Event: there will be no flow on `fd`, which is forgotten."""
-
-    fd: int
-    errno: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Announce:
-    """Event: another machine wants a flow to one of our names. Answer with `announced` or `turned_down`."""
-
-    ticket: int
-    name: bytes
-    qos: QoSSpec
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Doubt:
-    """Event: the machine `holder` does not do what one that has the name should."""
-
-    name: bytes
-    holder: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Event: ask who has the name, whatever is known; `heard` tells of answers."""
-
-    name: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Stale:
-    """Event: the other end of the flow `fd` has a new flow at its endpoint: this one is gone, and forgotten here."""
-
-    fd: int
-
-
-Event = Open | Connect | Allocated | Refused | Announce | Doubt | Ask | Stale
 
 
 class NoEndpoint(Exception):

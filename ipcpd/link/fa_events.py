@@ -1,0 +1,77 @@
+"""What the flow allocator of a link-level IPCP wants done (see `fa`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ouroboros.qos import QoSSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Event: our end `fd` has this endpoint, and receives from the machine `peer`."""
+
+    fd: int
+    endpoint: int
+    peer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Event: the other end of `fd` is known; what is written there can be sent."""
+
+    fd: int
+    endpoint: int
+    peer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Allocated:
+    """Event: the flow that was asked for is there; `data` is the handshake's header."""
+
+    fd: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Event: there will be no flow on `fd`, which is forgotten."""
+
+    fd: int
+    errno: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Event: another machine wants a flow to one of our names. Answer with `announced` or `turned_down`."""
+
+    ticket: int
+    name: bytes
+    qos: QoSSpec
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Event: the machine `holder` does not do what one that has the name should."""
+
+    name: bytes
+    holder: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Event: ask who has the name, whatever is known; `heard` tells of answers."""
+
+    name: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """Event: the other end of the flow `fd` has a new flow at its endpoint: this one is gone, and forgotten here."""
+
+    fd: int
+
+
+Event = Open | Connect | Allocated | Refused | Announce | Doubt | Ask | Stale

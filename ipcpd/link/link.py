@@ -1,0 +1,300 @@
+"""A link-level IPCP: what the shells of the ethernet and UDP types share (paper 5.4, 5.7; wire-lower 0.4).
+
+Such a layer is one hop, over something that is not Ouroboros. The shell connects the flow allocator, which is the same for all
+types, to the data plane, to the clock and to the IRMd. How a name is resolved, what a message looks like and how it is
+sent is the type's. Runs in the process of the IPCP, on its loop; packets of flows pass it by, in C.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import asdict
+from functools import partial
+from typing import ClassVar
+
+from ipcpd.common.ipcp import Ipcp, Refusal, Result, Row
+from ipcpd.dataplane import Punt, Relay
+from ouroboros.errors import ENOTALLOC
+from ouroboros.qos import QoSSpec
+from ouroboros.rpc.messages_pb2 import Envelope, FlowEndpoint, IpcpFlowAlloc, IpcpFlowAllocResp
+
+from . import fa_events as fa
+from .fa import FlowAllocator, NoEndpoint
+from .messages import FlowReply, FlowRequest
+
+log = logging.getLogger("ipcpd/link")
+
+MANAGEMENT = 0
+"""The component of the punt that gets management messages."""
+
+
+class LinkIpcp(Ipcp):
+    """`fd` is a descriptor of this IPCP throughout; a peer is a machine, as the octets of its address."""
+
+    mpl_ms: ClassVar[int]
+    """Maximum packet lifetime of the layer, ms (wire-lower 0.3)."""
+
+    def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(name, loop)
+        self._relay = Relay()
+        self._punt: Punt | None = None
+        self._registered: set[bytes] = set()
+        self._fa: FlowAllocator
+        self._ports: set[int] = set()
+        """Descriptors that the packet thread knows."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._malformed = 0
+
+    # ------------------------------------------------------------ what a type adds
+
+    @property
+    @abstractmethod
+    def _running(self) -> bool:
+        """Whether there is a data plane: from bootstrap until the end."""
+
+    @property
+    @abstractmethod
+    def _largest(self) -> int:
+        """Octets of the largest packet."""
+
+    @property
+    @abstractmethod
+    def _room(self) -> int:
+        """Octets that a message may have behind its fixed part: hash and data of a request, data of a reply."""
+
+    @abstractmethod
+    def _send(self, peer: bytes, message: FlowRequest | FlowReply) -> None:
+        """Send a message of the flow allocator."""
+
+    @abstractmethod
+    def _open(self, fd: int, endpoint: int, peer: bytes) -> None:
+        """Tell the data plane that our end of a flow has this endpoint."""
+
+    @abstractmethod
+    def _connect(self, fd: int, endpoint: int, peer: bytes) -> None:
+        """Tell the data plane where a flow leads."""
+
+    @abstractmethod
+    def _doubt(self, name: bytes, holder: bytes) -> None:
+        """The machine `holder` does not do what one that has the name should."""
+
+    def _ask_again(self, name: bytes) -> None:
+        """Ask who has the name, whatever is known."""
+
+    def _deadlines(self) -> Iterable[float | None]:
+        """When the type's machines want to be told the time."""
+        return ()
+
+    def _time_passed(self, now: float) -> None:
+        """Tell the type's machines the time."""
+
+    def _flush(self) -> None:
+        """Carry out what the type's machines have said."""
+
+    # ------------------------------------------------------------ life
+
+    def attach(self, welcome: Envelope, fds: list[int]) -> None:
+        self._relay.attach(welcome.welcome, fds)
+        self._relay.start()
+
+    def segments_gone(self, envelope: Envelope) -> None:
+        self._relay.gone(envelope.segment_gone)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._let_go()
+        self._relay.close()
+
+    def _let_go(self) -> None:
+        """Give back what bootstrap got, as far as it came."""
+        if self._punt is not None:
+            self.loop.remove_reader(self._punt.fileno())
+            self._punt.close()
+            self._punt = None
+
+    # ------------------------------------------------------------ names
+
+    def reg(self, digest: bytes) -> Result:
+        self._registered.add(digest)
+        return None
+
+    def unreg(self, digest: bytes) -> Result:
+        if digest not in self._registered:
+            raise Refusal(errno.ENOENT, f'that name is not registered with IPCP "{self.name}"')
+        self._registered.remove(digest)
+        return None
+
+    # ------------------------------------------------------------ flows that our processes ask for
+
+    def flow_alloc(self, request: IpcpFlowAlloc, fds: list[int]) -> Result:
+        fd = request.endpoint.fd
+        self._relay.add(request.endpoint, fds)  # first: the memory that came along comes only once
+        self._ports.add(fd)
+        try:
+            room = self._room - len(request.dst)
+            if len(request.data) > room:
+                raise Refusal(
+                    errno.EMSGSIZE,
+                    f"the request for a flow has {len(request.data)} octets, and {room} fit a message over this layer",
+                )
+            result = self._find(fd, request)
+        except BaseException:
+            self._drop_port(fd)
+            raise
+        self._pump()
+        return result
+
+    @abstractmethod
+    def _find(self, fd: int, request: IpcpFlowAlloc) -> Result:
+        """Find the machines that have the name, and `_request` the flow from them."""
+
+    def _request(self, fd: int, request: IpcpFlowAlloc, peers: Iterable[bytes]) -> None:
+        qos = QoSSpec.from_proto(request.qos)
+        try:
+            self._fa.request(fd, request.dst, qos, request.data, tuple(peers), self.loop.time())
+        except NoEndpoint:
+            raise Refusal(errno.ENOSPC, self._no_endpoint()) from None
+
+    def _no_endpoint(self) -> str:
+        return (
+            f'IPCP "{self.name}" has no endpoint left: {self._fa.endpoints.used} are in use, the others were so a '
+            "moment ago, or belong to other IPCPs on this device"
+        )
+
+    def flow_dealloc(self, fd: int) -> Result:
+        self._drop_port(fd)
+        self._fa.deallocate(fd, self.loop.time())
+        self._pump()
+        return None
+
+    def _drop_port(self, fd: int) -> None:
+        if fd in self._ports:
+            self._ports.remove(fd)
+            self._relay.remove(fd)
+
+    def _give_up(self, fd: int) -> None:
+        self._drop_port(fd)
+        self.deallocated(fd)
+
+    # ------------------------------------------------------------ flows that other machines ask for
+
+    def _announced(
+        self, ticket: int, endpoint: FlowEndpoint | None, fds: list[int], error: int, text: str
+    ) -> None:
+        """The IRMd found a process that accepts, or nobody."""
+        now = self.loop.time()
+        if not self._running:
+            return  # ending
+        if endpoint is None:
+            log.debug("turned down a flow: %s", text)
+            self._fa.turned_down(ticket, error, now)
+            self._pump()
+            return
+        try:
+            self._relay.add(endpoint, fds)
+            self._ports.add(endpoint.fd)
+            self._fa.announced(ticket, endpoint.fd, now)
+        except NoEndpoint:
+            log.error("%s", self._no_endpoint())
+            self._give_up(endpoint.fd)
+        except OSError as failure:
+            log.error("cannot attach to a flow: %s", failure)
+            self._fa.turned_down(ticket, failure.errno or errno.EIO, now)
+            self._give_up(endpoint.fd)
+        self._pump()
+
+    def flow_alloc_resp(self, response: IpcpFlowAllocResp) -> Result:
+        room, number = self._room, response.response
+        if not number and len(response.data) > room:
+            number = errno.EMSGSIZE
+        if not self._fa.responded(response.fd, number, response.data, self.loop.time()):
+            raise Refusal(ENOTALLOC, f"no flow waits for a response on descriptor {response.fd}")
+        self._pump()
+        if number:
+            self._drop_port(response.fd)
+        if number and not response.response:
+            raise Refusal(
+                number, f"the reply has {len(response.data)} octets, and {room} fit a message over this layer"
+            )
+        return None
+
+    # ------------------------------------------------------------ the turn of the machines
+
+    def _pump(self) -> None:
+        """Carry out what the machines have said, and wait for the next deadline."""
+        if not self._running:
+            return
+        while True:
+            for event in self._fa.take_events():
+                self._carry_out(event)
+            self._flush()
+            sending = self._fa.take_messages()
+            if not sending:
+                break
+            for peer, message in sending:
+                self._send(peer, message)
+        self._schedule()
+
+    def _carry_out(self, event: fa.Event) -> None:
+        match event:
+            case fa.Open(fd, endpoint, peer):
+                self._open(fd, endpoint, peer)
+            case fa.Connect(fd, endpoint, peer):
+                self._connect(fd, endpoint, peer)
+            case fa.Allocated(fd, data):
+                self.allocated(fd, 0, mpl_ms=self.mpl_ms, max_packet=self._largest, data=data)
+            case fa.Refused(fd, number, text):
+                self._drop_port(fd)
+                self.allocated(fd, number, text)
+            case fa.Stale(fd):
+                self._give_up(fd)
+            case fa.Doubt(name, holder):
+                self._doubt(name, holder)
+            case fa.Ask(name):
+                self._ask_again(name)
+            case fa.Announce(ticket, name, qos, data):
+                self.announce(
+                    name,
+                    qos.to_proto(),
+                    mpl_ms=self.mpl_ms,
+                    max_packet=self._largest,
+                    data=data,
+                    done=partial(self._announced, ticket),
+                )
+
+    def _schedule(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = min(
+            (when for when in (self._fa.deadline, *self._deadlines()) if when is not None), default=None
+        )
+        if due is not None:
+            self._timer = self.loop.call_at(due, self._expired, due)
+
+    def _expired(self, due: float) -> None:
+        self._timer = None
+        if self._punt is None:
+            return
+        self._punt.dispatch()  # on a machine that is busy the answer may be there, and nobody has looked yet
+        now = max(due, self.loop.time())  # a timer may fire a tick before its time
+        self._time_passed(now)
+        self._fa.expired(now)
+        self._pump()
+
+    # ------------------------------------------------------------ read-outs
+
+    def _read_directory(self) -> list[Row]:
+        return [{"name": name.hex()} for name in sorted(self._registered)]
+
+    def _read_counters(self, counters: dict[str, int]) -> list[Row]:
+        """`counters` of the type, and those that all have."""
+        counters |= {f"flow_{key}": count for key, count in asdict(self._fa.counters).items()}
+        counters["malformed"] = self._malformed
+        return [{"counter": key, "value": count} for key, count in counters.items()]
