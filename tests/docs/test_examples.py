@@ -190,6 +190,7 @@ def test_examples(
     ]
     if any(command.text.startswith("olab ") for command in sessions):
         request.getfixturevalue("namespaces")
+    (tmp_path / "examples").symlink_to(CHECKOUT / "examples")  # the reader's folder is the checkout
     with Reader(make_system, tmp_path) as reader:
         if not any(starts_irmd(command) for command in sessions):
             reader.start()
