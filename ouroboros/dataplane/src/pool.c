@@ -10,6 +10,8 @@
 
 #include "map.h"
 
+#define AHEAD 4u /* blocks: as long as a cache line takes from another core, at the least that is done with a packet */
+
 #ifdef CRASH_POINTS
 #include <signal.h>
 
@@ -266,15 +268,21 @@ static int64_t scan(struct pool *pool, int c)
 
 static int64_t alloc_in(struct pool *pool, int c)
 {
-        struct pool_cache none = {.limit = 1};
+        struct pool_cache none; /* its blocks are not cleared: that would cost more than all the rest */
         struct pool_cache *cache = cache_of(pool, c);
 
-        if (cache == NULL)
+        if (cache == NULL) {
+                none.count = 0;
+                none.limit = 1;
                 cache = &none;
+        }
         do {
                 while (cache->count > 0) {
                         uint32_t block = cache->block[--cache->count];
 
+                        /* Who freed the next ones was another core: have their owner words under way in time. */
+                        if (cache->count >= AHEAD)
+                                __builtin_prefetch(&pool->owner[cache->block[cache->count - AHEAD]], 1);
                         if (claim(pool, block))
                                 return block;
                 }
