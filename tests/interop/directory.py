@@ -48,6 +48,7 @@ class Directory:
         """Least recently heard first."""
         self.foreign: dict[bytes, dict[bytes, _Stored]] = {}
         self.local: dict[bytes, bytes] = {}
+        self.replications = 0
         self.asked = 0
         """Requests of others that were answered."""
         self._config = config
@@ -199,6 +200,7 @@ class Directory:
         for value, stored in self.foreign[key].items():
             if time.time() - stored.replicated > self._config.t_replicate:
                 stored.replicated = time.time()
+                self.replications += 1
                 self._store(key, value, stored.expires)
 
     @property

@@ -34,9 +34,12 @@ class Prototype:
         self.judge = judge
         self.names = Names()
         self.link = Link(self.names, judge, hosts, ip=ip)
+        self.closed = False
         self._tasks: list[asyncio.Task[None]] = []
 
     def close(self) -> None:
+        """It ends; nobody is told."""
+        self.closed = True
         for task in self._tasks:
             task.cancel()
         self.link.close()

@@ -80,6 +80,10 @@ class Flow:
         except TimeoutError:
             raise Gone(f"nothing came within {timeout:g} s") from None
 
+    def waiting(self) -> bytes:
+        """The next packet if there is one, else b""."""
+        return b"" if self._waiting.empty() else self._waiting.get_nowait()
+
     def write(self, packet: bytes) -> None:
         """Send a packet; on a flow that is down it is discarded."""
         if not self.down:

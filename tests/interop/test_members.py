@@ -29,7 +29,7 @@ def test_a_prototype_joins_our_layer(world: World) -> None:
     assert proto.config == Config(peer=proto.config.peer)
     world.call(proto.connect("ours"))
     world.now(proto.echo, "echo")
-    world.call(proto.reachable(1))
+    world.settled(proto, 1)
     world.now(proto.register, "echo")
     ours.pings("echo")
     ours.serve("server")

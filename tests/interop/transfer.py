@@ -9,7 +9,6 @@ import asyncio
 import hashlib
 import os
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -35,9 +34,10 @@ class DataTransfer:
     ) -> None:
         self.address = address
         self.components: dict[int, Callable[[bytes], None]] = {}
-        self.counters: Counter[str] = Counter()
-        self.ttls: list[int] = []
-        """Of the packets that were forwarded, as they came."""
+        self.dropped = 0
+        self.received: list[Packet] = []
+        self.forwarded: list[Packet] = []
+        """As they came."""
         self._max_ttl = max_ttl
         self._judge = judge
         self._routes = routes
@@ -71,7 +71,7 @@ class DataTransfer:
         if packet.dst != self.address:
             self._forward(packet)
             return
-        self.counters["delivered"] += 1
+        self.received.append(packet)
         if packet.eid < 64:
             component = self.components.get(packet.eid)
             if component is None:
@@ -83,12 +83,11 @@ class DataTransfer:
             raise Wrong(f"endpoint id {packet.eid:#x}, which nobody was given")
 
     def _forward(self, packet: Packet) -> None:
-        self.ttls.append(packet.ttl)
         lower_flow = self._routes(packet.dst)
         if packet.ttl == 1 or lower_flow is None:
-            self.counters["dropped"] += 1
+            self.dropped += 1
             return
-        self.counters["forwarded"] += 1
+        self.forwarded.append(packet)
         lower_flow.write(
             Packet(packet.dst, packet.cube, packet.ttl - 1, packet.ecn, packet.eid, packet.payload).write()
         )

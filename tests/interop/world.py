@@ -140,6 +140,10 @@ class World:
         self._prototypes.append(made)
         return made
 
+    def again(self, before: Kind) -> Kind:
+        """One of the same name at the address of another that has been closed: it knows nothing any more."""
+        return self.prototype_at(type(before), before.name, self.hosts[before.name])
+
     def _place(self, name: str) -> str:
         ip = f"{self._net}.{self._next}"
         self._next += 1
@@ -181,12 +185,21 @@ class World:
 
         self.call(wait())
 
+    def settled(self, proto: Unicast, members: int) -> None:
+        """Wait until a prototype can reach so many members, and has found another node of the directory.
+
+        Before that it answers that there is no such name, and what it registers it says to nobody.
+        """
+        self.call(proto.reachable(members))
+        self.until(lambda: proto.directory.contacts)
+
     # ---------------------------------------------------------------- the end
 
     def close(self) -> None:
         """End the prototypes; raises AssertionError when a rule was broken."""
         for prototype in self._prototypes:
-            self.now(prototype.close)
+            if not prototype.closed:
+                self.now(prototype.close)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(PATIENCE)
         self._loop.close()
