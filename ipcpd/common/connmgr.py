@@ -35,8 +35,8 @@ MOST_RESPONDING = 1024
 GIVE_UP = 3600.0
 """Seconds after which an accepted connection whose neighbour stays silent is released."""
 
-ATTEMPT_TIME = 20.0
-"""Seconds that an attempt to connect again may take."""
+ATTEMPT_TIME = 6.0
+"""Seconds that an attempt to connect again may take: a request that was lost on a way that is back by now must not hold it up."""
 
 
 def _admit(_theirs: Record) -> str:

@@ -14,7 +14,7 @@ than it used (it was here before, and came back), says at once how things are, w
 
 Tables are computed at once when the graph changes; while changes go on the pause between computations doubles, up to what
 the size of the database calls for, at most `t_recalc`: a small layer that is being built needs its routes, and computes them in
-no time. Loss of an own link never waits.
+no time. Loss of an own link never waits, nor does a first way to a neighbour.
 """
 
 from __future__ import annotations
@@ -275,7 +275,18 @@ class LinkState:
             self.counters.forwarded += 1
             self._flood(message, but=fd)
             if verdict is Verdict.CHANGED:
-                self._hold.want(now)
+                self._hold.want(now, urgent=self._completes(message))
+
+    def _completes(self, message: Lsm) -> bool:
+        """Whether a neighbour that could not be reached now can: as soon as it knows, it asks us things, once."""
+        own = self._own.get(message.source)
+        return (
+            message.target == self.address
+            and not message.withdrawn
+            and own is not None
+            and own.live
+            and message.source not in self.tables[0].entries
+        )
 
     def malformed(self) -> None:
         """A packet came in that could not be decoded."""

@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from . import upper
 from .judge import Judge
@@ -155,12 +155,11 @@ class Directory:
 
     def _answer(self, message: DhtMessage) -> None:
         self.asked += 1
-        code, values = upper.NODE_REPLY, ()
+        contacts = tuple(self._near())
+        answer = DhtMessage(upper.NODE_REPLY, self.own, message.key, message.cookie, contacts=contacts)
         if message.code == upper.FIND_VALUE:
-            code, values = upper.VALUE_REPLY, tuple(self._values(message.key)[:MOST_VALUES])
-        answer = DhtMessage(
-            code, self.own, message.key, message.cookie, contacts=tuple(self._near()), values=values
-        )
+            values = tuple(self._values(message.key)[:MOST_VALUES])
+            answer = replace(answer, code=upper.VALUE_REPLY, values=values)
         self._send(message.source.address, answer.write())
 
     # ---------------------------------------------------------------- time

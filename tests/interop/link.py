@@ -63,6 +63,8 @@ class Link:
         self.cut = False
         self.deaf = False
         """It does not even answer requests: as a process that was stopped."""
+        self.requests: list[Management] = []
+        """That came."""
         self.refusals: list[int] = []
         """Responses of refusals that came."""
         self._hosts = hosts
@@ -71,15 +73,15 @@ class Link:
         self._ends: dict[int, _End] = {}
         self._freed: dict[int, float] = {}
         self._headers: set[bytes] = set()
-        self._stack: list[tuple[bytes, Address]] = []
+        self.stack: list[tuple[bytes, Address]] = []
         self._arrived = asyncio.Event()
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._socket.bind((ip, port))
         self._loop.add_reader(self._socket, self._receive)
-        self._handler = self._loop.create_task(self._handle())
+        self.handler = self._loop.create_task(self._handle())
 
     def close(self) -> None:
-        self._handler.cancel()
+        self.handler.cancel()
         for end in list(self._ends.values()):
             end.flow.deallocate()
         self._loop.remove_reader(self._socket)
@@ -95,9 +97,9 @@ class Link:
     async def allocate(self, name: str, qos: Qos = lower.RAW, *, timeout: float = ALLOC_TIME) -> Flow:
         """A flow to a name. Raises Refused, Gone."""
         peer = (self._hosts[name], self._port)
-        eid = self._take()
+        eid = self.take()
         header = lower.new_header()
-        end = self._open(eid, qos, peer, 0)
+        end = self.open(eid, qos, peer, 0)
         end.request, end.answered = header, self._loop.create_future()
         request = Management(lower.REQUEST, eid, 0, 0, qos, md5(name.encode()) + header)
         self.send(lower.write_management(request), peer)
@@ -113,21 +115,19 @@ class Link:
             self.refusals.append(reply.response)
             end.flow.deallocate()
             raise Refused(reply.response)
-        good = self.judge.look(
-            "handshake", reply.header, lower.read_reply_header, reply.header, header
-        )
+        good = self.judge.look("handshake", reply.header, lower.read_reply_header, reply.header, header)
         if good is None:
             end.flow.deallocate()
             raise Refused(-1008)
         end.peer_eid = reply.acceptor
         return end.flow
 
-    def _take(self) -> int:
+    def take(self) -> int:
         eid = next(eid for eid in range(lower.FIRST_EID, lower.LAST_EID + 1) if eid not in self._ends)
         self._freed.pop(eid, None)
         return eid
 
-    def _open(self, eid: int, qos: Qos, peer: Address, peer_eid: int) -> _End:
+    def open(self, eid: int, qos: Qos, peer: Address, peer_eid: int) -> _End:
         flow = Flow(eid, qos, lambda packet: self._write(eid, packet), lambda: self._free(eid))
         self._ends[eid] = _End(flow, peer, peer_eid)
         return self._ends[eid]
@@ -157,7 +157,7 @@ class Link:
             raise Wrong("a datagram without endpoint id")
         (eid,) = _EID.unpack_from(datagram)
         if eid == 0:
-            self._stack.append((datagram, source))
+            self.stack.append((datagram, source))
             self._arrived.set()
             return
         if eid > lower.LAST_EID:
@@ -174,12 +174,12 @@ class Link:
 
     async def _handle(self) -> None:
         while True:
-            while not self._stack:
+            while not self.stack:
                 self._arrived.clear()
                 await self._arrived.wait()
-            if len(self._stack) > MOST_AT_ONCE:
-                self.judge.wrong("management", f"{len(self._stack)} requests at once", self._stack[0][0])
-            datagram, source = self._stack.pop()  # the last one first
+            if len(self.stack) > MOST_AT_ONCE:
+                self.judge.wrong("management", f"{len(self.stack)} requests at once", self.stack[0][0])
+            datagram, source = self.stack.pop()  # the last one first
             message = self.judge.look("management", datagram, lower.read_management, datagram)
             if message is None:
                 continue
@@ -198,6 +198,7 @@ class Link:
             end.answered.set_result((message, source))
 
     async def _requested(self, message: Management, source: Address, datagram: bytes) -> None:
+        self.requests.append(message)
         process = self.names.find(message.name, md5)
         if process is None:
             return  # silence
@@ -210,14 +211,14 @@ class Link:
         if header is not None and header.octets[:24] in self._headers:
             self.judge.wrong("handshake", "a header that was used before", datagram)
             header = None
-        eid = self._take()
+        eid = self.take()
         if header is None:
             process.offers.appendleft(offer)
             refusal = Management(lower.REPLY, message.requester, eid, -1009, lower.NO_QOS, b"")
             self.send(lower.write_management(refusal), source)
             return
         self._headers.add(header.octets[:24])
-        end = self._open(eid, message.qos, source, message.requester)
+        end = self.open(eid, message.qos, source, message.requester)
         data = lower.reply_header(header.octets)
         reply = Management(lower.REPLY, message.requester, eid, 0, lower.NO_QOS, data)
         self.send(lower.write_management(reply), source)

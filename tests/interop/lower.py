@@ -351,12 +351,18 @@ def _unicast(name: bytes, algorithm: int, octets: bytes) -> Config:
         raise Wrong("sizes or a TTL that 0.23 cannot use")
     check_address(dht.number(6))
     return Config(
-        name,
-        algorithm,
-        1,
-        dt.unsigned(3),
-        *(ls.unsigned(number) for number in (1, 2, 3, 4)),
-        *(dht.unsigned(number) for number in (1, 2, 3, 4, 5)),
+        layer=name,
+        hash=algorithm,
+        max_ttl=dt.unsigned(3),
+        routing=ls.unsigned(1),
+        t_recalc=ls.unsigned(2),
+        t_update=ls.unsigned(3),
+        t_timeo=ls.unsigned(4),
+        alpha=dht.unsigned(1),
+        k=dht.unsigned(2),
+        t_expire=dht.unsigned(3),
+        t_refresh=dht.unsigned(4),
+        t_replicate=dht.unsigned(5),
         peer=dht.number(6),
         congestion=unicast.unsigned(4),
     )

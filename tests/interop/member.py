@@ -18,7 +18,7 @@ from .directory import Directory
 from .judge import Judge
 from .link import Link
 from .lower import Config
-from .names import Flow, Names, Process
+from .names import Flow, Gone, Names, Process
 from .routing import Routing
 from .transfer import DataTransfer, FlowAllocator, sha3
 
@@ -161,15 +161,20 @@ class Unicast(Prototype):
     def register(self, name: str) -> None:
         self.directory.register(sha3(name.encode()))
 
-    async def ping(self, flow: Flow, count: int, *, size: int = 64) -> int:
-        """What `oping` does; how many came back."""
+    async def ping(self, flow: Flow, count: int, *, size: int = 64, lossy: bool = False) -> int:
+        """What `oping` does; how many came back. `lossy`: the ways are changing, so one that is lost is sent again."""
         came = 0
-        for number in range(count):
+        while came < count:
             now = divmod(time.monotonic_ns(), 1_000_000_000)
-            head = PING.pack(0, number) + PING_TIME.pack(*now)
+            head = PING.pack(0, came) + PING_TIME.pack(*now)
             flow.write(head + bytes(size - len(head)))
-            reply = await flow.read(10)
-            assert PING.unpack_from(reply) == (1, number) and len(reply) == size, reply.hex()
+            try:
+                reply = await flow.read(0.5 if lossy else 10)
+            except Gone:
+                if not lossy:
+                    raise
+                continue
+            assert PING.unpack_from(reply)[0] == 1 and len(reply) == size, reply.hex()
             came += 1
         return came
 
@@ -212,7 +217,9 @@ class Broadcast(Prototype):
     def _added(self, connection: Connection) -> None:
         flow = connection.flow
         if not connection.name and flow.qos.timeout:
-            self.judge.wrong("broadcast", "an adjacency with keep-alives, which halt the one that accepted it")
+            self.judge.wrong(
+                "broadcast", "an adjacency with keep-alives, which halt the one that accepted it"
+            )
         self.neighbours.append(flow)
         flow.use(lambda packet: self._arrived(flow, packet))
 

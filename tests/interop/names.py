@@ -37,7 +37,7 @@ class Flow:
         self.down = False
         self.keepalives = 0
         """Empty packets that came."""
-        self._send = send
+        self.send = send
         self._release = release
         self._waiting: asyncio.Queue[bytes] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
@@ -88,7 +88,7 @@ class Flow:
         """Send a packet; on a flow that is down it is discarded."""
         if not self.down:
             self._sent = self._loop.time()
-            self._send(packet)
+            self.send(packet)
 
     def deallocate(self) -> None:
         """The end is given up; nobody is told."""

@@ -13,7 +13,7 @@ from . import lower, upper
 from .link import Refused, md5
 from .lower import Cep, Config, Management
 from .member import Unicast
-from .names import Gone, Process
+from .names import Process
 from .octets import write
 from .transfer import sha3
 from .upper import FaMessage, Link
@@ -105,15 +105,13 @@ def test_handshakes_that_are_refused(world: World) -> None:
     link, address = proto.link, (ours.ip, 3435)
 
     def request(eid: int, header: bytes) -> bytes:
-        return lower.write_management(
-            Management(lower.REQUEST, eid, 0, 0, lower.RAW, md5(b"ours") + header)
-        )
+        return lower.write_management(Management(lower.REQUEST, eid, 0, 0, lower.RAW, md5(b"ours") + header))
 
     eids = iter(range(200, 300))
 
     async def answer(header: bytes) -> Management:
         eid = next(eids)  # the same request from the same end is taken for one that the network doubled
-        end = link._open(eid, lower.RAW, address, 0)
+        end = link.open(eid, lower.RAW, address, 0)
         end.answered = asyncio.get_running_loop().create_future()
         link.send(request(eid, header), address)
         reply, _ = await end.answered
@@ -268,15 +266,15 @@ def test_a_refusal_of_a_prototype(world: World) -> None:
     world.host("strict", world.hosts["proto"])
 
     async def refuse() -> None:
-        while not (found := [one for one in proto.link._stack]):
+        while not (found := [one for one in proto.link.stack]):
             await asyncio.sleep(0.001)
         datagram, source = found[0]
-        proto.link._stack.clear()
+        proto.link.stack.clear()
         asked = lower.read_management(datagram)
         reply = Management(lower.REPLY, asked.requester, 99, EAUTH, lower.NO_QOS, b"")
         proto.link.send(lower.write_management(reply), source)
 
-    world.now(proto.link._handler.cancel)
+    world.now(proto.link.handler.cancel)
     task = world.start(refuse())
     said = ours.ping("strict", 1, check=False)
     assert "Failed to allocate flow: -1009" in said
@@ -290,7 +288,12 @@ def test_a_layer_whose_policies_differ(world: World) -> None:
     ours.enroll("proto")
     ours.connect("proto")
     (status,) = ours.readout("status")
-    assert (status["layer"], status["routing"], status["congestion"], status["ttl"]) == ("odd", "ecmp", "none", 3)
+    assert (status["layer"], status["routing"], status["congestion"], status["ttl"]) == (
+        "odd",
+        "ecmp",
+        "none",
+        3,
+    )
     ours.serve("server")
     flow = world.call(proto.fa.allocate("server"))
     assert world.call(proto.ping(flow, 3)) == 3

@@ -41,7 +41,7 @@ class DataTransfer:
         self._max_ttl = max_ttl
         self._judge = judge
         self._routes = routes
-        self._ends: dict[int, Flow] = {}
+        self.ends: dict[int, Flow] = {}
         self._known: set[int] = set()
 
     def use(self, lower_flow: Flow) -> None:
@@ -49,11 +49,11 @@ class DataTransfer:
         lower_flow.use(lambda octets: self._arrived(octets))
 
     def open(self, eid: int, flow: Flow) -> None:
-        self._ends[eid] = flow
+        self.ends[eid] = flow
         self._known.add(eid)
 
     def closed(self, eid: int) -> None:
-        self._ends.pop(eid, None)
+        self.ends.pop(eid, None)
 
     def send(self, dst: int, eid: int, payload: bytes, *, ecn: int = 0) -> bool:
         """False: there is no route."""
@@ -77,8 +77,8 @@ class DataTransfer:
             if component is None:
                 raise Wrong(f"there is no component {packet.eid}")
             component(packet.payload)
-        elif packet.eid in self._ends:
-            self._ends[packet.eid].arrived(packet.payload)
+        elif packet.eid in self.ends:
+            self.ends[packet.eid].arrived(packet.payload)
         elif packet.eid not in self._known:
             raise Wrong(f"endpoint id {packet.eid:#x}, which nobody was given")
 
@@ -103,7 +103,11 @@ class FlowAllocator:
     """`resolve(hash)` asks the directory."""
 
     def __init__(
-        self, dt: DataTransfer, names: Names, judge: Judge, resolve: Callable[[bytes, float], asyncio.Task[int | None]]
+        self,
+        dt: DataTransfer,
+        names: Names,
+        judge: Judge,
+        resolve: Callable[[bytes, float], asyncio.Task[int | None]],
     ) -> None:
         self.updates: list[int] = []
         """Congestion levels that were reported."""
@@ -131,7 +135,7 @@ class FlowAllocator:
         eid, flow = self._new_end(qos)
         peer = _Peer(address)
         flow_send = peer.sender(self._dt)
-        flow._send = flow_send
+        flow.send = flow_send
         header = lower.new_header()
         pending = self._pending[eid] = _Pending(header, asyncio.get_running_loop().create_future())
         request = FaMessage(upper.REQUEST, self._dt.address, 0, eid, 0, qos, 0, key, header)
@@ -147,10 +151,7 @@ class FlowAllocator:
             self.refusals.append(reply.response)
             flow.deallocate()
             raise Refused(reply.response)
-        if (
-            self._judge.look("handshake", reply.data, lower.read_reply_header, reply.data, header)
-            is None
-        ):
+        if self._judge.look("handshake", reply.data, lower.read_reply_header, reply.data, header) is None:
             raise Refused(-1008)
         peer.eid = reply.eid
         return flow
@@ -176,7 +177,7 @@ class FlowAllocator:
             return
         if message.code == upper.UPDATE:
             self.updates.append(message.congestion)
-            if message.to not in self._dt._ends:
+            if message.to not in self._dt.ends:
                 raise Wrong("an update for a flow that there is not")
             return
         pending = self._pending.get(message.to)
@@ -205,7 +206,7 @@ class FlowAllocator:
                 self._dt.send(request.source, upper.FLOW_ALLOCATOR, refusal.write())
                 continue
             self._headers.add(header.octets[:24])
-            flow._send = _Peer(request.source, request.eid).sender(self._dt)
+            flow.send = _Peer(request.source, request.eid).sender(self._dt)
             reply = FaMessage(upper.REPLY, to=request.eid, eid=eid, data=lower.reply_header(request.data))
             self._dt.send(request.source, upper.FLOW_ALLOCATOR, reply.write())
             offer.set_result(flow)

@@ -40,7 +40,8 @@ def read_packet(octets: bytes, max_ttl: int) -> Packet:
     """wire-unicast 1; raises Wrong."""
     if len(octets) < DT.size:
         raise Wrong(f"a data transfer packet of {len(octets)} octets")
-    packet = Packet(*DT.unpack_from(octets), octets[DT.size :])
+    dst, cube, ttl, ecn, eid = DT.unpack_from(octets)
+    packet = Packet(dst, cube, ttl, ecn, eid, octets[DT.size :])
     if not packet.dst:
         raise Wrong("a packet to address 0")
     if packet.cube > 2:
@@ -83,9 +84,7 @@ def read_fa(payload: bytes, hash_length: int) -> FaMessage:
     qos = Qos(delay, bandwidth, nines, loss, ber, order, gap, timeout)
     rest = payload[FA.size :]
     length = hash_length if code == REQUEST else 0
-    message = FaMessage(
-        code, source, to, eid, response, qos, congestion, rest[:length], rest[length:]
-    )
+    message = FaMessage(code, source, to, eid, response, qos, congestion, rest[:length], rest[length:])
     if code == REQUEST:
         _check_request(message, len(rest) - hash_length)
     elif code in (REPLY, UPDATE):

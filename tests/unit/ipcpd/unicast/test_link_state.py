@@ -327,6 +327,24 @@ def test_computations_are_spaced_out_while_changes_go_on() -> None:
     assert gaps[-1] > 1
 
 
+def test_a_first_way_to_a_neighbour_does_not_wait() -> None:
+    """A prototype asks its first neighbour for the directory at once, and has no patience; one that flaps is put off."""
+    link_state = machine()
+    link_state.mgmt_added(B, 65, 0)
+    link_state.dt_added(B, 64, QOS_RAW, 0)
+    link_state.timer(0)
+    assert not entries(link_state)
+    link_state.receive(65, Lsm(B, ME, 0), 0.001)
+    assert link_state.deadline <= 0.001
+    link_state.timer(0.001)
+    assert entries(link_state) == {B: (64,)}
+    link_state.receive(65, Lsm(B, ME, 1, withdrawn=True), 0.002)
+    link_state.receive(65, Lsm(B, ME, 2), 0.003)
+    assert link_state.deadline > 0.003
+    link_state.receive(65, Lsm(C, ME, 0), 0.004)  # not a neighbour
+    assert link_state.deadline > 0.004
+
+
 def test_a_small_layer_does_not_wait_for_its_routes() -> None:
     link_state = machine()
     neighbour(link_state, B, 64)
