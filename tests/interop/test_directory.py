@@ -109,7 +109,7 @@ def test_a_name_of_nobody(world: World) -> None:
     world.call(proto.connect("first"))
     world.settled(proto, 2)
     with pytest.raises(Gone):
-        world.call(proto.fa.allocate("nobody"))
+        world.call(proto.fa.allocate("nobody", tries=1))
     assert "nobody" in first.ping("nobody", 1, check=False)
 
 

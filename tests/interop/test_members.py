@@ -38,3 +38,21 @@ def test_a_prototype_joins_our_layer(world: World) -> None:
     # The address that our connections say is that of the directory's first contact.
     addresses = {connection.theirs.address for connection in proto.connections.made}
     assert addresses == {proto.config.peer}
+
+
+def test_a_layer_whose_policies_differ(world: World) -> None:
+    """We join what 0.23 can be configured to."""
+    proto, ours = world.prototype("proto"), world.ours("ours")
+    world.now(proto.bootstrap, Config(layer=b"odd", routing=2, congestion=0, max_ttl=3, k=20, alpha=1))
+    ours.enroll("proto")
+    ours.connect("proto")
+    (status,) = ours.readout("status")
+    assert (status["layer"], status["routing"], status["congestion"], status["ttl"]) == (
+        "odd",
+        "ecmp",
+        "none",
+        3,
+    )
+    ours.serve("server")
+    flow = world.call(proto.fa.allocate("server"))
+    assert world.call(proto.ping(flow, 3)) == 3

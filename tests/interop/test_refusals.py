@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import pytest
 
+from tests.system.conftest import Program
+
 from . import lower, upper
 from .link import Refused, md5
-from .lower import Cep, Config, Management
+from .lower import Cep, Management
 from .member import Unicast
 from .names import Process
 from .octets import write
@@ -22,14 +25,41 @@ from .world import Ours, World
 ENAME, EAUTH = -1007, -1009
 
 
-def pair(world: World) -> tuple[Ours, Unicast]:
-    """One of ours that made the layer, and a prototype that is its neighbour."""
-    ours, proto = world.ours("ours"), world.prototype("proto")
+@dataclass(slots=True)
+class Pair:
+    """One of ours that made the layer, and a prototype that is its neighbour.
+
+    `waiting`: programs that ask for names at which nobody answers. They wait while other tests run, and the last test for them.
+    """
+
+    world: World
+    ours: Ours
+    proto: Unicast
+    waiting: list[Program]
+
+
+@pytest.fixture(scope="module")
+def mixed(shared: World) -> Pair:
+    ours, proto = shared.ours("ours"), shared.prototype("proto")
     ours.bootstrap()
-    world.call(proto.enroll("ours"))
-    world.call(proto.connect("ours"))
-    world.settled(proto, 1)
-    return ours, proto
+    shared.call(proto.enroll("ours"))
+    shared.call(proto.connect("ours"))
+    shared.settled(proto, 1)
+    shared.host("silent", shared.hosts["proto"])
+    shared.now(proto.register, "deaf")  # it is in the directory, and nobody accepts
+    waiting = [ours.system.spawn("oping", "-n", name, "-c", "1") for name in ("silent", "deaf")]
+    return Pair(shared, ours, proto, waiting)
+
+
+@pytest.fixture
+def pair(mixed: Pair) -> Iterator[tuple[Ours, Unicast]]:
+    yield mixed.ours, mixed.proto
+    mixed.world.judge.verdict()
+
+
+@pytest.fixture
+def world(shared: World) -> World:
+    return shared
 
 
 async def answers(proto: Unicast, packets: Iterable[bytes]) -> list[bytes]:
@@ -47,8 +77,8 @@ async def answers(proto: Unicast, packets: Iterable[bytes]) -> list[bytes]:
 # ---------------------------------------------------------------- what it asks
 
 
-def test_names_that_are_not_there(world: World) -> None:
-    ours, proto = pair(world)
+def test_names_that_are_not_there(world: World, pair: tuple[Ours, Unicast]) -> None:
+    ours, proto = pair
     world.host("nobody", ours.ip)
     with pytest.raises(Refused) as refused:
         world.call(proto.link.allocate("nobody"))
@@ -62,8 +92,8 @@ def test_names_that_are_not_there(world: World) -> None:
         assert refused.value.response == ENAME
 
 
-def test_components_that_are_not_there(world: World) -> None:
-    ours, proto = pair(world)
+def test_components_that_are_not_there(world: World, pair: tuple[Ours, Unicast]) -> None:
+    ours, proto = pair
 
     async def answer(packet: bytes) -> bytes:
         flow = await proto.link.allocate("ours")
@@ -79,9 +109,9 @@ def test_components_that_are_not_there(world: World) -> None:
     assert world.call(answers(proto, garbage)) == [b""] * len(garbage)
 
 
-def test_enrolments_that_are_none(world: World) -> None:
+def test_enrolments_that_are_none(world: World, pair: tuple[Ours, Unicast]) -> None:
     """An id that has not eight octets gets no answer, and the next newcomer is served."""
-    ours, proto = pair(world)
+    ours, proto = pair
 
     requests = (write((1, b"1234567")), write((1, b"123456789")), b"\x0a", b"\xff" * 1500)
 
@@ -99,9 +129,9 @@ def test_enrolments_that_are_none(world: World) -> None:
     assert read.config is not None and read.config.layer == b"unicast"
 
 
-def test_handshakes_that_are_refused(world: World) -> None:
+def test_handshakes_that_are_refused(world: World, pair: tuple[Ours, Unicast]) -> None:
     """Refusals have no header behind them. A prototype sends such requests when its clock is wrong."""
-    ours, proto = pair(world)
+    ours, proto = pair
     link, address = proto.link, (ours.ip, 3435)
 
     def request(eid: int, header: bytes) -> bytes:
@@ -130,9 +160,9 @@ def test_handshakes_that_are_refused(world: World) -> None:
     world.call(proto.connections.establish("ours", lower.ENROLMENT))  # it is as it was
 
 
-def test_octets_of_a_prototype_that_lost_its_mind(world: World) -> None:
+def test_octets_of_a_prototype_that_lost_its_mind(world: World, pair: tuple[Ours, Unicast]) -> None:
     """On every socket, flow and component: what is malformed is dropped, and what is valid goes on."""
-    ours, proto = pair(world)
+    ours, proto = pair
     ours.serve("server")
     flow = world.call(proto.fa.allocate("server"))
     (peer,) = proto.routing.neighbours
@@ -163,9 +193,9 @@ def test_octets_of_a_prototype_that_lost_its_mind(world: World) -> None:
     world.call(proto.connections.connect("ours", b"Management"))
 
 
-def test_many_requests_at_once(world: World) -> None:
+def test_many_requests_at_once(world: World, pair: tuple[Ours, Unicast]) -> None:
     """A prototype takes one at a time, the last first, and does not survive twenty: ours come a few at a time."""
-    ours, proto = pair(world)
+    ours, proto = pair
     world.now(proto.echo, "echo")
     world.now(proto.register, "echo")
     program = ours.system.python(
@@ -188,49 +218,9 @@ def test_many_requests_at_once(world: World) -> None:
 # ---------------------------------------------------------------- what we ask
 
 
-def test_a_prototype_that_says_nothing(world: World) -> None:
-    """20 s for an allocation, 1 s for a record and for a configuration: then the user is told."""
-    ours, proto = pair(world)
-    newcomer = world.ours("newcomer")
-    for name in ("silent", "mute", "half"):
-        world.host(name, world.hosts["proto"])
-
-    async def mute(process: Process, answer: bytes) -> None:
-        flow = await process.accept()
-        if answer:
-            await flow.read(5)
-            flow.write(answer)
-        await asyncio.sleep(60)
-
-    def bind() -> list[asyncio.Task[None]]:
-        tasks = []
-        for name, answer in (("mute", b""), ("half", lower.ENROLMENT.write())):
-            process = Process()
-            proto.names.bind(name, process)
-            tasks.append(asyncio.get_running_loop().create_task(mute(process, answer)))
-        return tasks
-
-    tasks = world.now(bind)
-    world.now(proto.register, "deaf")  # it is in the directory, and nobody accepts
-    slow = [
-        ours.system.spawn("oping", "-n", "silent", "-c", "1"),
-        ours.system.spawn("oping", "-n", "deaf", "-c", "1"),
-    ]
-    refused = ours.system.irm("ipcp connect name ours dst mute component mgmt", check=False)
-    assert refused.returncode == 1 and "said nothing" in refused.stderr, refused.stderr
-    said = newcomer.enroll("half", check=False)
-    assert "within 1 s" in said, said
-    assert not [row for row in newcomer.system.json("ipcp list")["ipcps"] if row["name"] == "newcomer"]
-    for program in slow:
-        assert program.wait() == 1
-        assert "Failed to allocate flow: -110" in program.output, program.output
-    for task in tasks:
-        world.now(task.cancel)
-
-
-def test_an_answer_that_comes_too_late(world: World) -> None:
+def test_an_answer_that_comes_too_late(world: World, pair: tuple[Ours, Unicast]) -> None:
     """The flow is not wanted any more; its endpoint is not given to another meanwhile."""
-    ours, proto = pair(world)
+    ours, proto = pair
     world.host("late", world.hosts["proto"])
     late = world.now(Process)
     proto.names.bind("late", late)
@@ -260,10 +250,10 @@ def test_an_answer_that_comes_too_late(world: World) -> None:
     program.expect("it is")
 
 
-def test_a_refusal_of_a_prototype(world: World) -> None:
+def test_a_refusal_of_a_prototype(world: World, pair: tuple[Ours, Unicast]) -> None:
     """It refuses with -1009 and an endpoint, and nothing behind: we say so at once."""
-    ours, proto = pair(world)
-    world.host("strict", world.hosts["proto"])
+    ours, _ = pair
+    proto = world.prototype("strict")
 
     async def refuse() -> None:
         while not (found := [one for one in proto.link.stack]):
@@ -281,19 +271,36 @@ def test_a_refusal_of_a_prototype(world: World) -> None:
     task.result(10)
 
 
-def test_a_layer_whose_policies_differ(world: World) -> None:
-    """We join what 0.23 can be configured to."""
-    proto, ours = world.prototype("proto"), world.ours("ours")
-    world.now(proto.bootstrap, Config(layer=b"odd", routing=2, congestion=0, max_ttl=3, k=20, alpha=1))
-    ours.enroll("proto")
-    ours.connect("proto")
-    (status,) = ours.readout("status")
-    assert (status["layer"], status["routing"], status["congestion"], status["ttl"]) == (
-        "odd",
-        "ecmp",
-        "none",
-        3,
-    )
-    ours.serve("server")
-    flow = world.call(proto.fa.allocate("server"))
-    assert world.call(proto.ping(flow, 3)) == 3
+def test_a_prototype_that_says_nothing(world: World, pair: tuple[Ours, Unicast], mixed: Pair) -> None:
+    """1 s for a record and for a configuration, 20 s for an allocation: then the user is told."""
+    ours, proto = pair
+    newcomer = world.ours("newcomer")
+    for name in ("mute", "half"):
+        world.host(name, world.hosts["proto"])
+
+    async def mute(process: Process, answer: bytes) -> None:
+        flow = await process.accept()
+        if answer:
+            await flow.read(5)
+            flow.write(answer)
+        await asyncio.sleep(60)
+
+    def bind() -> list[asyncio.Task[None]]:
+        tasks = []
+        for name, answer in (("mute", b""), ("half", lower.ENROLMENT.write())):
+            process = Process()
+            proto.names.bind(name, process)
+            tasks.append(asyncio.get_running_loop().create_task(mute(process, answer)))
+        return tasks
+
+    tasks = world.now(bind)
+    refused = ours.system.irm("ipcp connect name ours dst mute component mgmt", check=False)
+    assert refused.returncode == 1 and "said nothing" in refused.stderr, refused.stderr
+    said = newcomer.enroll("half", check=False)
+    assert "within 1 s" in said, said
+    assert not [row for row in newcomer.system.json("ipcp list")["ipcps"] if row["name"] == "newcomer"]
+    for task in tasks:
+        world.now(task.cancel)
+    for program in mixed.waiting:
+        assert program.wait() == 1
+        assert "Failed to allocate flow: -110" in program.output, program.output

@@ -126,11 +126,19 @@ class FlowAllocator:
     def close(self) -> None:
         self._worker.cancel()
 
-    async def allocate(self, name: str, qos: Qos = lower.RAW, *, timeout: float = ALLOC_TIME) -> Flow:
-        """A flow to a name of the layer. Raises Refused, Gone."""
+    async def allocate(
+        self, name: str, qos: Qos = lower.RAW, *, timeout: float = ALLOC_TIME, tries: int = 10
+    ) -> Flow:
+        """A flow to a name of the layer. Raises Refused, Gone.
+
+        The IRMd asks the directory for 200 ms; an answer that comes later is there when the user tries again.
+        """
         key = sha3(name.encode())
-        address = await self._resolve(key, 0.2)
-        if address is None:
+        for _ in range(tries):
+            address = await self._resolve(key, 0.2)
+            if address is not None:
+                break
+        else:
             raise Gone(f'the directory does not answer 200 ms after the question for "{name}"')
         eid, flow = self._new_end(qos)
         peer = _Peer(address)
