@@ -75,7 +75,7 @@ GOALS: tuple[Goal, ...] = (
     Goal("unicast/local", What.RTT_P50, 64, Mode.SINGLE, Sense.AT_MOST, 1.5, "udp"),
     Goal("unicast/eth-dix", What.PACED_P50, 64, Mode.SINGLE, Sense.AT_MOST, 1.8, "ping"),
     Goal("enrol-50", What.ENROL_MS, 0, Mode.SINGLE, Sense.BELOW, 1000),
-    Goal("voice", What.VOICE_P99, 64, Mode.SINGLE, Sense.AT_MOST, 0.1, "raw"),
+    Goal("voice", What.VOICE_P99, 64, Mode.SINGLE, Sense.AT_MOST, 0.2, "raw"),
     Goal("forward", What.PPS, 64, Mode.BURST, Sense.AT_LEAST, 5e6),
     Goal("routes", What.ROUTES_MS, 0, Mode.SINGLE, Sense.BELOW, 100),
     Goal("routes", What.ROUTES_LFA_MS, 0, Mode.SINGLE, Sense.BELOW, 100),

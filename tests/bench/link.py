@@ -1,24 +1,22 @@
 """Link: two network namespaces with a virtual cable between them, for systems that talk Ethernet.
 
-A namespace lives as long as the process that holds it; both end with the benchmark, however that ends.
+A namespace lives as long as the process that holds it; both end with the benchmark, however that ends. An ordinary user gets
+them within a user namespace.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 import sys
 from contextlib import ExitStack
+from functools import cache
 
 from tests.bench.process import ROOT, PeerError, die_with_parent
+from tools.olab import namespaces
 
 DEVICE = "wire"
 ADDRESSES = ("10.11.12.1", "10.11.12.2")
-
-NEWNET = 0x40000000
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 # Runs in the first namespace, with the pid of the process that holds the other.
 CABLE = f"""
@@ -33,31 +31,32 @@ def up(netlink, address):
 with IPRoute() as netlink:
     netlink.link("add", ifname="{DEVICE}", kind="veth", peer={{"ifname": "{DEVICE}", "net_ns_pid": other}})
     up(netlink, "{ADDRESSES[0]}")
-join(other)
+join(other, False)
 with IPRoute() as netlink:
     up(netlink, "{ADDRESSES[1]}")
 """
 
 
-def _check(result: int) -> None:
-    if result:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+def privileged() -> bool:
+    """Whether we may make network namespaces as we are; else it takes a user namespace, where that is allowed."""
+    return _can(namespaces.NEWNET)
 
 
-def join(pid: int) -> None:
-    """Live in the network namespace of a process from now on."""
-    with open(f"/proc/{pid}/ns/net", "rb") as file:
-        _check(_libc.setns(file.fileno(), NEWNET))
+@cache
+def _can(flags: int) -> bool:
+    try:
+        subprocess.run(["true"], preexec_fn=lambda: namespaces.unshare(flags))
+    except subprocess.SubprocessError:
+        return False
+    return True
 
 
-def leave() -> None:
-    """Live in a network namespace of our own from now on."""
-    _check(_libc.unshare(NEWNET))
-
-
-def _hold() -> None:
-    die_with_parent()
-    leave()
+def join(pid: int, user: bool) -> None:
+    """Live in the network namespace of a process from now on, and in its user namespace if it has one."""
+    for kind, flag in (("user", namespaces.NEWUSER), ("net", namespaces.NEWNET)):
+        if user or kind == "net":
+            with open(f"/proc/{pid}/ns/{kind}", "rb") as file:
+                namespaces.setns(file.fileno(), flag)
 
 
 # Runs in a namespace: what leaves its device does so at a rate, and waits in the bands of priority that a device has.
@@ -74,12 +73,26 @@ with IPRoute() as netlink:
 class Namespace:
     """A network namespace. `enter` is for a child of ours, between fork and exec."""
 
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack, beside: Namespace | None = None) -> None:
+        self._user = not privileged()
+        uid, gid = os.geteuid(), os.getegid()
+
+        def hold() -> None:
+            die_with_parent()
+            if self._user and beside:
+                join(beside.pid, True)
+                namespaces.unshare(namespaces.NEWNET)
+            elif self._user:
+                namespaces.unshare(namespaces.NEWUSER | namespaces.NEWNET)
+                namespaces.map_to_root(uid, gid)
+            else:
+                namespaces.unshare(namespaces.NEWNET)
+
         self._holder = subprocess.Popen(
             [sys.executable, "-c", "print('ready', flush=True); input()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            preexec_fn=_hold,
+            preexec_fn=hold,
         )
         stack.callback(self._end)
         assert self._holder.stdout is not None
@@ -88,7 +101,7 @@ class Namespace:
 
     def enter(self) -> None:
         """Let the calling process live here."""
-        join(self.pid)
+        join(self.pid, self._user)
 
     def _end(self) -> None:
         self._holder.kill()
@@ -99,7 +112,8 @@ class Link:
     """Two namespaces, each with a device `DEVICE`, and addresses of IPv4 for those that want them."""
 
     def __init__(self, stack: ExitStack) -> None:
-        self.ends = (Namespace(stack), Namespace(stack))
+        first = Namespace(stack)
+        self.ends = (first, Namespace(stack, first))
         self._run(0, CABLE, str(self.ends[1].pid))
 
     def slow_down(self, rate: str) -> None:
@@ -120,8 +134,6 @@ class Link:
 
 def missing() -> str | None:
     """Why there can be no link here, or None."""
-    try:
-        subprocess.run(["true"], preexec_fn=leave)
-    except subprocess.SubprocessError:
-        return "a network namespace needs CAP_SYS_ADMIN (run it as root)"
-    return None
+    if privileged() or _can(namespaces.NEWUSER | namespaces.NEWNET):
+        return None
+    return "a network namespace needs CAP_SYS_ADMIN, or user namespaces (run it as root)"
