@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from . import upper
 from .lower import Config
+from .upper import FaMessage
 from .world import World
 
 
@@ -38,6 +40,36 @@ def test_a_prototype_joins_our_layer(world: World) -> None:
     # The address that our connections say is that of the directory's first contact.
     addresses = {connection.theirs.address for connection in proto.connections.made}
     assert addresses == {proto.config.peer}
+
+
+def test_congestion(world: World) -> None:
+    """What is marked on the way to us is reported as 3.4 says; what a prototype reports slows a flow, and stops nothing."""
+    proto, ours = world.prototype("proto"), world.ours("ours")
+    world.now(proto.bootstrap, Config())
+    ours.enroll("proto")
+    ours.connect("proto")
+    ours.serve("server")
+    flow = world.call(proto.fa.allocate("server"))
+    (peer,) = proto.fa.peers
+    level, expected = 10, [10]
+    peer.ecn = 10
+    assert world.call(proto.ping(flow, 1)) == 1
+    for number in range(1, 11):
+        assert world.call(proto.ping(flow, 1)) == 1
+        level += 10 - (level >> 5)
+        if number in (2, 10):
+            expected.append(level)
+    peer.ecn = 0
+    while level:
+        assert world.call(proto.ping(flow, 1)) == 1
+        level >>= 2
+    expected.append(0)
+    world.until(lambda: len(proto.fa.updates) >= len(expected))
+    assert proto.fa.updates == expected
+    for congestion in (1, 500, 65535):
+        update = FaMessage(upper.UPDATE, to=peer.eid, congestion=congestion).write()
+        world.now(proto.dt.send, peer.address, upper.FLOW_ALLOCATOR, update)
+        assert world.call(proto.ping(flow, 3)) == 3
 
 
 def test_a_layer_whose_policies_differ(world: World) -> None:

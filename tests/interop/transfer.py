@@ -112,6 +112,8 @@ class FlowAllocator:
         self.updates: list[int] = []
         """Congestion levels that were reported."""
         self.refusals: list[int] = []
+        self.peers: list[Peer] = []
+        """Of the flows that were asked for here."""
         self._dt = dt
         self._names = names
         self._judge = judge
@@ -141,7 +143,7 @@ class FlowAllocator:
         else:
             raise Gone(f'the directory does not answer 200 ms after the question for "{name}"')
         eid, flow = self._new_end(qos)
-        peer = _Peer(address)
+        peer = Peer(address)
         flow_send = peer.sender(self._dt)
         flow.send = flow_send
         header = lower.new_header()
@@ -162,6 +164,7 @@ class FlowAllocator:
         if self._judge.look("handshake", reply.data, lower.read_reply_header, reply.data, header) is None:
             raise Refused(-1008)
         peer.eid = reply.eid
+        self.peers.append(peer)
         return flow
 
     def _new_end(self, qos: Qos) -> tuple[int, Flow]:
@@ -214,22 +217,23 @@ class FlowAllocator:
                 self._dt.send(request.source, upper.FLOW_ALLOCATOR, refusal.write())
                 continue
             self._headers.add(header.octets[:24])
-            flow.send = _Peer(request.source, request.eid).sender(self._dt)
+            flow.send = Peer(request.source, request.eid).sender(self._dt)
             reply = FaMessage(upper.REPLY, to=request.eid, eid=eid, data=lower.reply_header(request.data))
             self._dt.send(request.source, upper.FLOW_ALLOCATOR, reply.write())
             offer.set_result(flow)
 
 
 @dataclass(slots=True)
-class _Peer:
-    """The other end of a flow."""
+class Peer:
+    """The other end of a flow. `ecn`: what is marked on the way there."""
 
     address: int
     eid: int = 0
+    ecn: int = 0
 
     def sender(self, dt: DataTransfer) -> Callable[[bytes], None]:
         def send(packet: bytes) -> None:
             if self.eid:
-                dt.send(self.address, self.eid, packet)
+                dt.send(self.address, self.eid, packet, ecn=self.ecn)
 
         return send
