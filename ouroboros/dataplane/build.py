@@ -9,6 +9,7 @@ from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
 SOURCES = ["map", "wait", "pool", "events", "segment", "flow", "flow_io", "process", "fset", "irm"]
+MACHINES = ["wheel", "crc32", "rtt", "sendq", "recvq", "frcp", "frcp_send", "frcp_receive"]
 
 CDEF = """
     #define LAYOUT_VERSION ...
@@ -149,10 +150,107 @@ CDEF = """
     uint32_t irm_sweep_run(struct sweep *sweep);
 """
 
+CDEF_MACHINES = """
+    #define NEVER ...
+    #define RECVQ_OCTETS ...
+    #define SENDQ_OCTETS ...
+    #define SENDQ_PLACES ...
+    #define FRCP_RETRANSMIT ...
+    #define FRCP_FLOW_CONTROL ...
+    #define FRCP_LINGER ...
+    #define FRCP_FRAGMENT ...
+    #define FRCP_REASSEMBLE ...
+
+    /* wheel */
+    struct wheel_timer { int64_t due; ...; };
+    struct wheel { ...; };
+    void wheel_init(struct wheel *wheel, int64_t now);
+    void wheel_set(struct wheel *wheel, struct wheel_timer *timer, int64_t due);
+    void wheel_cancel(struct wheel *wheel, struct wheel_timer *timer);
+    bool wheel_is_set(const struct wheel_timer *timer);
+    int64_t wheel_deadline(const struct wheel *wheel);
+    struct wheel_timer *wheel_expire(struct wheel *wheel, int64_t now);
+
+    /* crc32 */
+    uint32_t crc32_of(uint32_t crc, const void *data, size_t length);
+    uint32_t crc32_tables(uint32_t crc, const void *data, size_t length);
+
+    /* rtt */
+    struct rtt { int64_t srtt; int64_t dev; int64_t rto; bool probing; uint32_t probe; ...; };
+    void rtt_init(struct rtt *rtt);
+    void rtt_sample(struct rtt *rtt, int64_t sample);
+
+    /* sendq, recvq: what is in them */
+    struct sendq { uint32_t count; uint32_t octets; uint32_t size; uint32_t mask; ...; };
+    struct recvq { uint32_t early; uint32_t octets; uint32_t unread; uint32_t messages; uint64_t spoilt; ...; };
+
+    /* frcp */
+    struct frcp_config {
+        uint32_t mpl_ms;
+        uint32_t timeout_ms;
+        uint32_t max_packet;
+        uint32_t max_message;
+        uint32_t window;
+        uint32_t first;
+        bool retransmit;
+        bool fragments;
+        bool selective;
+    };
+    struct frcp_counters {
+        uint64_t sent;
+        uint64_t resent;
+        uint64_t control;
+        uint64_t received;
+        uint64_t delivered;
+        uint64_t duplicate;
+        uint64_t early;
+        uint64_t refused;
+        uint64_t malformed;
+        uint64_t skipped;
+    };
+    struct frcp {
+        uint32_t flags;
+        int down;
+        uint32_t una;
+        uint32_t nxt;
+        uint32_t lim;
+        bool confirmed;
+        struct sendq sendq;
+        struct rtt rtt;
+        bool run;
+        uint32_t want;
+        uint32_t edge;
+        struct recvq recvq;
+        struct frcp_counters counters;
+        ...;
+    };
+    struct frcp_piece { const uint8_t *data; uint32_t length; };
+    typedef bool frcp_send(void *arg, const uint8_t *header, uint32_t header_length, const uint8_t *data,
+                           uint32_t length);
+    int frcp_init(struct frcp *frcp, const struct frcp_config *config, frcp_send *send, void *arg, int64_t now);
+    void frcp_fini(struct frcp *frcp);
+    ssize_t frcp_write(struct frcp *frcp, const uint8_t *data, uint32_t length, int64_t now);
+    bool frcp_writable(const struct frcp *frcp, uint32_t length);
+    uint32_t frcp_max_packet(const struct frcp *frcp);
+    bool frcp_receive(struct frcp *frcp, const uint8_t *packet, uint32_t length, int64_t now,
+                      struct frcp_piece *direct);
+    bool frcp_front(const struct frcp *frcp, struct frcp_piece *piece);
+    void frcp_pop(struct frcp *frcp, int64_t now);
+    void frcp_run(struct frcp *frcp, int64_t now);
+    int64_t frcp_deadline(const struct frcp *frcp);
+    void frcp_set_flags(struct frcp *frcp, uint32_t flags);
+    void frcp_close(struct frcp *frcp, int64_t now);
+    bool frcp_lingers(const struct frcp *frcp);
+    uint32_t frcp_quiet_time(const struct frcp *frcp, int64_t now);
+"""
+
 INCLUDES = """
     #include "process.h"
     #include "irm.h"
     #include "map.h"
+    #include "crc32.h"
+    #include "frcp.h"
+    #include "wheel.h"
 """
 
 COMPILE_ARGS = ["-std=gnu11", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra"]
@@ -173,11 +271,11 @@ def extension(
     points (`src/crash.h`).
     """
     ffi = FFI()
-    ffi.cdef(CDEF + cdef)
+    ffi.cdef(CDEF + CDEF_MACHINES + cdef)
     ffi.set_source(
         module,
         INCLUDES + includes,
-        sources=[f"{root}ouroboros/dataplane/src/{name}.c" for name in SOURCES]
+        sources=[f"{root}ouroboros/dataplane/src/{name}.c" for name in SOURCES + MACHINES]
         + [root + source for source in sources],
         depends=[str(path) for path in sorted((HERE / "src").glob("*.h"))],
         include_dirs=[str(HERE / "src"), *{str((HERE.parent.parent / source).parent) for source in sources}],

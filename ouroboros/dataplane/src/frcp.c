@@ -1,0 +1,171 @@
+/* frcp: life, time and control of the machine; its two halves are frcp_send.c and frcp_receive.c. */
+#include "frcp.h"
+
+#include <string.h>
+
+#define SECOND 1000000000ll
+#define MESSAGE_MAX (1u << 20)
+
+int frcp_init(struct frcp *frcp, const struct frcp_config *config, frcp_send *send, void *arg, int64_t now)
+{
+        uint32_t window = config->window ? config->window : FRCP_WINDOW;
+
+        if (config->max_packet <= PCI_OCTETS || window > RECVQ_WINDOW || (window & (window - 1)) != 0)
+                return -EINVAL;
+        if (config->timeout_ms > INT32_MAX || config->mpl_ms > INT32_MAX)
+                return -EINVAL;
+        memset(frcp, 0, sizeof *frcp);
+        frcp->config = *config;
+        frcp->config.window = window;
+        if (config->max_message == 0 || config->max_message > MESSAGE_MAX)
+                frcp->config.max_message = MESSAGE_MAX;
+        frcp->send = send;
+        frcp->arg = arg;
+        frcp->flags = FRCP_FLOW_CONTROL | (config->retransmit ? FRCP_RETRANSMIT | FRCP_LINGER : 0) |
+                      (config->fragments ? FRCP_FRAGMENT | FRCP_REASSEMBLE : 0);
+        frcp->una = frcp->nxt = config->first;
+        frcp->lim = config->first + FRCP_WINDOW_FIRST;
+        frcp->data_at = frcp->heard_at = frcp->data_heard_at = NEVER;
+        frcp->shut_at = frcp->rdv_at = frcp->resend_at = frcp->stall_at = frcp->ack_at = NEVER;
+        sendq_init(&frcp->sendq, config->first);
+        rtt_init(&frcp->rtt);
+        recvq_init(&frcp->recvq, window, frcp->config.max_message);
+        keepalive_init(&frcp->alive, config->timeout_ms, now);
+        return 0;
+}
+
+void frcp_fini(struct frcp *frcp)
+{
+        sendq_clear(&frcp->sendq, frcp->nxt);
+        recvq_clear(&frcp->recvq);
+}
+
+void frcp_break(struct frcp *frcp, int why)
+{
+        if (frcp->down != 0)
+                return;
+        frcp->down = why;
+        frcp->alive.gone = true;
+        frcp->shut_at = frcp->rdv_at = frcp->resend_at = frcp->stall_at = frcp->ack_at = NEVER;
+        sendq_clear(&frcp->sendq, frcp->nxt);
+        recvq_forget(&frcp->recvq);
+}
+
+/* ---- time ---- */
+
+uint32_t frcp_sender_inactivity(const struct frcp *frcp)
+{
+        return (uint32_t)((3 * frcp->config.mpl_ms * FRCP_MS + FRCP_A + FRCP_R) / SECOND) + 1;
+}
+
+uint32_t frcp_receiver_inactivity(const struct frcp *frcp)
+{
+        return (uint32_t)((2 * frcp->config.mpl_ms * FRCP_MS + FRCP_A + FRCP_R) / SECOND) + 1;
+}
+
+static void keep_alive(struct frcp *frcp, int64_t now)
+{
+        if (keepalive_lost(&frcp->alive, now))
+                frcp_break(frcp, -EFLOWPEER);
+        else if (keepalive_quiet(&frcp->alive, now) && frcp->send(frcp->arg, NULL, 0, NULL, 0))
+                frcp->alive.sent = now;
+        else if (keepalive_quiet(&frcp->alive, now))
+                frcp->stall_at = now + FRCP_TICK;
+}
+
+static void rendez_vous(struct frcp *frcp, int64_t now)
+{
+        struct pci pci = {.flags = PCI_RDV};
+
+        frcp->rdv_at = now + (now - frcp->shut_at < FRCP_RDV_SLOW ? FRCP_RDV : FRCP_RDV_SLOW);
+        frcp_control(frcp, &pci, NULL, 0, now);
+}
+
+void frcp_run(struct frcp *frcp, int64_t now)
+{
+        if (frcp->down != 0)
+                return;
+        if (now >= frcp->resend_at)
+                frcp_resend(frcp, now);
+        if (frcp->down != 0)
+                return;
+        frcp->stall_at = NEVER;
+        frcp_flush(frcp, now);
+        frcp_acknowledge(frcp, now);
+        if (now >= frcp->rdv_at)
+                rendez_vous(frcp, now);
+        if (now >= keepalive_deadline(&frcp->alive))
+                keep_alive(frcp, now);
+}
+
+int64_t frcp_deadline(const struct frcp *frcp)
+{
+        const int64_t at[] = {frcp->resend_at, frcp->ack_at, frcp->rdv_at, frcp->stall_at};
+        int64_t first = keepalive_deadline(&frcp->alive);
+
+        if (frcp->down != 0)
+                return NEVER;
+        if (first != NEVER && frcp->stall_at != NEVER && keepalive_quiet(&frcp->alive, frcp->stall_at))
+                first = frcp->alive.received + frcp->alive.timeout + 1; /* the keep-alive waits for room */
+        for (unsigned i = 0; i < sizeof at / sizeof at[0]; i++)
+                if (at[i] < first)
+                        first = at[i];
+        return first;
+}
+
+/* ---- control ---- */
+
+/* Our numbers go with control packets until the peer knows them: its receiver may see one of these first (8.14 a). */
+bool frcp_control(struct frcp *frcp, struct pci *pci, const uint8_t *map, uint32_t length, int64_t now)
+{
+        uint8_t header[PCI_OCTETS];
+
+        if (!frcp->confirmed) {
+                pci->flags |= PCI_DRF;
+                pci->seq = frcp->una;
+        }
+        pci_encode(header, pci);
+        if (!frcp->send(frcp->arg, header, PCI_OCTETS, map, length))
+                return false;
+        frcp->counters.control++;
+        frcp->alive.sent = now;
+        return true;
+}
+
+void frcp_set_flags(struct frcp *frcp, uint32_t flags)
+{
+        uint32_t can = FRCP_FLOW_CONTROL | FRCP_LINGER;
+
+        if (frcp->config.fragments)
+                can |= FRCP_FRAGMENT | FRCP_REASSEMBLE;
+        frcp->flags = (frcp->flags & FRCP_RETRANSMIT) | (flags & can);
+}
+
+void frcp_close(struct frcp *frcp, int64_t now)
+{
+        struct pci pci = {.flags = PCI_ACK, .ackno = frcp->want};
+
+        if (frcp->down != 0 || !frcp->run || frcp->want == frcp->acked)
+                return;
+        if (frcp_recent(frcp->heard_at, FRCP_A, now) && frcp_control(frcp, &pci, NULL, 0, now))
+                frcp->acked = frcp->want;
+}
+
+bool frcp_lingers(const struct frcp *frcp)
+{
+        return frcp->down == 0 && frcp->flags & FRCP_LINGER && frcp->sendq.count > 0;
+}
+
+static int64_t left(int64_t at, uint32_t seconds, int64_t now)
+{
+        return at == NEVER ? 0 : seconds - (now - at) / SECOND;
+}
+
+uint32_t frcp_quiet_time(const struct frcp *frcp, int64_t now)
+{
+        int64_t in = left(frcp->heard_at, frcp_receiver_inactivity(frcp), now);
+        int64_t out = left(frcp->data_at, frcp_sender_inactivity(frcp), now);
+        int64_t longest = in > out ? in : out;
+
+        return longest > 0 ? (uint32_t)longest : 0;
+}

@@ -1,0 +1,289 @@
+/* frcp_receive: the receiver's half of FRCP (spec wire-unicast 8.7, 8.8, 8.14). */
+#include "frcp.h"
+
+#include <stdlib.h>
+
+#define MAP_OCTETS (RECVQ_WINDOW / 8)
+#define WINDOW_LEAST 16u
+#define WINDOW_OCTETS (4u << 20) /* large packets: not more of them than this */
+
+/* A window in packets says nothing of their size: with large ones it is smaller. */
+static uint32_t window_of(const struct frcp *frcp)
+{
+        uint32_t window = frcp->config.window;
+
+        if (frcp->bulk > 0 && WINDOW_OCTETS / frcp->bulk < window)
+                window = WINDOW_OCTETS / frcp->bulk;
+        return window < WINDOW_LEAST ? WINDOW_LEAST : window;
+}
+
+void frcp_renew_edge(struct frcp *frcp)
+{
+        uint32_t edge = frcp->want - frcp->recvq.unread + window_of(frcp);
+
+        if (seq_before(frcp->edge, edge))
+                frcp->edge = edge;
+}
+
+static void start_run(struct frcp *frcp, uint32_t seq)
+{
+        recvq_forget(&frcp->recvq);
+        frcp->run = true;
+        frcp->want = frcp->acked = seq;
+        frcp->edge = seq;
+        frcp_renew_edge(frcp);
+        frcp->told = frcp->edge; /* not yet, but a peer that was told nothing takes that there is room */
+        frcp->since = 0;
+        frcp->ack_at = NEVER;
+}
+
+/*
+ * Whether the numbers of this packet can be taken for what they are; may start a run. Delta-t: after so long a silence nothing
+ * of the run before can come any more.
+ */
+static bool in_run(struct frcp *frcp, const struct pci *pci, int64_t now)
+{
+        int64_t silence = frcp_receiver_inactivity(frcp) * 1000 * FRCP_MS;
+        int64_t lifetime = 2 * frcp->config.mpl_ms * FRCP_MS + FRCP_A + FRCP_R;
+
+        if (!frcp->run || !frcp_recent(frcp->heard_at, silence, now)) {
+                if (pci->flags & PCI_DRF) {
+                        if (!frcp->run || pci->seq != frcp->want)
+                                start_run(frcp, pci->seq);
+                        return true;
+                }
+                return !(pci->flags & PCI_DATA);
+        }
+        /* A sender that had long been quiet takes a new number, while our own data kept the run alive (8.14 c). */
+        if ((pci->flags & PCI_DATA) && (pci->flags & PCI_DRF) && pci->seq != frcp->want &&
+            frcp->recvq.early == 0 && !frcp_recent(frcp->data_heard_at, lifetime, now))
+                start_run(frcp, pci->seq);
+        return true;
+}
+
+/* ---- data ---- */
+
+static void ack_at_once(struct frcp *frcp, int64_t now)
+{
+        frcp->bare = true;
+        frcp->ack_at = now;
+}
+
+static void ack_later(struct frcp *frcp, int64_t now)
+{
+        if (++frcp->since >= FRCP_EVERY)
+                frcp->ack_at = now;
+        else if (frcp->config.retransmit && frcp->ack_at == NEVER)
+                frcp->ack_at = now + FRCP_ACK_DELAY;
+}
+
+/* What was waiting for the packet that has just come. */
+static void add_waiting(struct frcp *frcp, bool reassemble)
+{
+        struct held *held;
+
+        while (frcp->recvq.early > 0 && (held = recvq_turn(&frcp->recvq, frcp->want)) != NULL) {
+                if (!recvq_add_held(&frcp->recvq, held, reassemble)) {
+                        free(held); /* the peer sends it again */
+                        return;
+                }
+                frcp->want++;
+        }
+}
+
+/* The packet at `want`. True: it is the reader's at once. */
+static bool take(struct frcp *frcp, uint8_t bits, const uint8_t *data, uint32_t length,
+                 struct frcp_piece *direct)
+{
+        bool whole = !frcp->config.fragments || bits == PCI_WHOLE;
+        bool reassemble = frcp->config.fragments && frcp->flags & FRCP_REASSEMBLE;
+
+        if (direct != NULL && length > 0 && frcp->recvq.messages == 0 && frcp->recvq.partial == NULL &&
+            (whole || !reassemble)) {
+                *direct = (struct frcp_piece){data, length};
+                frcp->counters.delivered++;
+                frcp->want++;
+                add_waiting(frcp, reassemble);
+                return true;
+        }
+        if (!recvq_add(&frcp->recvq, bits, data, length, reassemble)) {
+                frcp->counters.refused++;
+                return false;
+        }
+        frcp->want++;
+        add_waiting(frcp, reassemble);
+        return false;
+}
+
+/* Flows that retransmit: in order and complete. */
+static bool data_reliable(struct frcp *frcp, const struct pci *pci, const uint8_t *data, uint32_t length,
+                          int64_t now, struct frcp_piece *direct)
+{
+        uint8_t bits = pci->flags & PCI_PIECE;
+        bool waiting = frcp->recvq.early > 0;
+
+        if (!seq_before(pci->seq, frcp->want) && pci->seq - frcp->want >= frcp->edge - frcp->want) {
+                frcp->counters.refused++;
+                ack_at_once(frcp, now);
+                return false;
+        }
+        if (seq_before(pci->seq, frcp->want) || recvq_has(&frcp->recvq, pci->seq)) {
+                frcp->counters.duplicate++;
+                ack_at_once(frcp, now);
+                return false;
+        }
+        if (pci->seq == frcp->want) {
+                bool read = take(frcp, bits, data, length, direct);
+
+                ack_later(frcp, now);
+                if (waiting)
+                        ack_at_once(frcp, now);
+                return read;
+        }
+        if (recvq_hold(&frcp->recvq, pci->seq, bits, data, length))
+                frcp->counters.early++;
+        else
+                frcp->counters.refused++;
+        ack_at_once(frcp, now);
+        return false;
+}
+
+/* Flows that do not: in order, and what is missing stays missing. */
+static bool data_lossy(struct frcp *frcp, const struct pci *pci, const uint8_t *data, uint32_t length,
+                       int64_t now, struct frcp_piece *direct)
+{
+        if (seq_before(pci->seq, frcp->want)) {
+                frcp->counters.duplicate++;
+                return false;
+        }
+        if (frcp->recvq.unread >= frcp->config.window) {
+                frcp->counters.refused++; /* the reader is far behind */
+                return false;
+        }
+        if (pci->seq != frcp->want) {
+                recvq_gap(&frcp->recvq);
+                frcp->counters.skipped += pci->seq - frcp->want;
+                frcp->want = pci->seq;
+        }
+        ack_later(frcp, now);
+        return take(frcp, pci->flags & PCI_PIECE, data, length, direct);
+}
+
+bool frcp_receive(struct frcp *frcp, const uint8_t *packet, uint32_t length, int64_t now,
+                  struct frcp_piece *direct)
+{
+        struct pci pci;
+
+        if (frcp->down != 0)
+                return false;
+        frcp->alive.received = now;
+        frcp->counters.received++;
+        if (length < PCI_OCTETS) {
+                frcp->counters.malformed += length > 0; /* an empty one keeps the flow alive */
+                return false;
+        }
+        pci_decode(&pci, packet);
+        packet += PCI_OCTETS;
+        length -= PCI_OCTETS;
+        if (!in_run(frcp, &pci, now)) {
+                frcp->counters.refused++;
+                return false;
+        }
+        frcp->heard_at = now;
+        if (pci.flags & PCI_RDV) {
+                frcp->asked = true;
+                frcp->ack_at = now;
+                return false;
+        }
+        if (pci.flags & PCI_ACK)
+                frcp_acknowledged(frcp, pci.ackno, packet, pci.flags & PCI_DATA ? 0 : length, now);
+        if (pci.flags & PCI_FC)
+                frcp_window(frcp, pci.window);
+        if (!(pci.flags & PCI_DATA))
+                return false;
+        frcp->data_heard_at = now;
+        if (length > frcp->bulk)
+                frcp->bulk = length;
+        if (frcp->config.retransmit)
+                return data_reliable(frcp, &pci, packet, length, now, direct);
+        return data_lossy(frcp, &pci, packet, length, now, direct);
+}
+
+/* ---- reading ---- */
+
+bool frcp_front(const struct frcp *frcp, struct frcp_piece *piece)
+{
+        if (frcp->recvq.front == NULL)
+                return false;
+        *piece = (struct frcp_piece){frcp->recvq.front->data, frcp->recvq.front->length};
+        return true;
+}
+
+void frcp_pop(struct frcp *frcp, int64_t now)
+{
+        if (frcp->recvq.front == NULL)
+                return;
+        recvq_pop(&frcp->recvq);
+        frcp->counters.delivered++;
+        if (frcp->down != 0 || !frcp->run)
+                return;
+        frcp_renew_edge(frcp);
+        if (frcp->edge - frcp->told >= FRCP_EVERY)
+                frcp->ack_at = now; /* the peer may be waiting for it */
+        else if (frcp->told - frcp->want < FRCP_EVERY && frcp->ack_at == NEVER)
+                frcp->ack_at = now + FRCP_ACK_DELAY;
+}
+
+/* ---- acknowledging ---- */
+
+/* An answer to a rendez-vous: the window alone. */
+static bool tell_window(struct frcp *frcp, int64_t now)
+{
+        struct pci pci = {.flags = PCI_FC, .window = frcp->edge};
+
+        return frcp_control(frcp, &pci, NULL, 0, now);
+}
+
+static bool tell_all(struct frcp *frcp, int64_t now)
+{
+        struct pci pci = {.flags = PCI_ACK | PCI_FC, .window = frcp->edge, .ackno = frcp->want};
+        uint8_t map[MAP_OCTETS];
+        uint32_t length = 0;
+
+        if (frcp->config.selective)
+                length = recvq_map(&frcp->recvq, frcp->want, map, sizeof map);
+        if (!frcp_control(frcp, &pci, map, length, now))
+                return false;
+        frcp->acked = frcp->want;
+        frcp->bare = false;
+        return true;
+}
+
+/* After A nothing is acknowledged any more; the window may be told as long as there is a run. */
+void frcp_acknowledge(struct frcp *frcp, int64_t now)
+{
+        bool acknowledge, window, told = true;
+
+        if (now < frcp->ack_at)
+                return;
+        frcp->ack_at = NEVER;
+        if (!frcp->run)
+                return;
+        frcp_renew_edge(frcp);
+        acknowledge = frcp->config.retransmit && frcp_recent(frcp->heard_at, FRCP_A, now) &&
+                      (frcp->bare || frcp->want != frcp->acked || (!frcp->asked && frcp->edge != frcp->told));
+        window = frcp->asked || (!acknowledge && frcp->edge != frcp->told);
+        if (window)
+                told = tell_window(frcp, now);
+        if (told && acknowledge)
+                told = tell_all(frcp, now);
+        if (!told) {
+                frcp->ack_at = now + FRCP_TICK;
+                return;
+        }
+        frcp->asked = frcp->bare = false;
+        if (window || acknowledge) {
+                frcp->told = frcp->edge;
+                frcp->since = 0;
+        }
+}

@@ -1,0 +1,309 @@
+/* frcp_send: the sender's half of FRCP (spec wire-unicast 8.6, 8.9, 8.10). */
+#include "frcp.h"
+
+#include <string.h>
+
+#define SPAN 3u /* packets that came after one that did not, before it is taken for lost */
+
+static uint32_t piece_max(const struct frcp *frcp)
+{
+        return frcp->config.max_packet - PCI_OCTETS;
+}
+
+uint32_t frcp_max_packet(const struct frcp *frcp)
+{
+        uint64_t most = (uint64_t)piece_max(frcp) * (SENDQ_PLACES / 2);
+
+        if (!(frcp->flags & FRCP_FRAGMENT))
+                return piece_max(frcp);
+        return most < frcp->config.max_message ? (uint32_t)most : frcp->config.max_message;
+}
+
+/* Sequence number after the last packet that was written; up to `nxt` they have been sent. */
+static uint32_t end_of(const struct frcp *frcp)
+{
+        return frcp->sendq.count > 0 ? frcp->sendq.first + frcp->sendq.count : frcp->nxt;
+}
+
+static bool window_open(const struct frcp *frcp)
+{
+        return !(frcp->flags & FRCP_FLOW_CONTROL) || seq_before(frcp->nxt, frcp->lim);
+}
+
+static uint32_t pieces_of(const struct frcp *frcp, uint32_t length)
+{
+        return length == 0 ? 0 : (length - 1) / piece_max(frcp) + 1;
+}
+
+bool frcp_writable(const struct frcp *frcp, uint32_t length)
+{
+        if (frcp->down != 0 || length > frcp_max_packet(frcp))
+                return true;
+        return end_of(frcp) == frcp->nxt && window_open(frcp) &&
+               sendq_has_room(&frcp->sendq, pieces_of(frcp, length), length);
+}
+
+/* What a packet with data says beside its number, now: also one that is sent again (trap 37). */
+static bool transmit(struct frcp *frcp, uint32_t seq, uint8_t bits, const uint8_t *data, uint32_t length,
+                     int64_t now)
+{
+        struct pci pci = {.flags = PCI_DATA | bits, .seq = seq};
+        uint8_t header[PCI_OCTETS];
+        int64_t silence = frcp_receiver_inactivity(frcp) * 1000 * FRCP_MS;
+
+        if (seq == frcp->una)
+                pci.flags |= PCI_DRF;
+        if (frcp->run && frcp_recent(frcp->heard_at, silence, now)) {
+                frcp_renew_edge(frcp);
+                pci.flags |= PCI_FC;
+                pci.window = frcp->edge;
+        }
+        if (frcp->run && frcp->config.retransmit && frcp_recent(frcp->heard_at, FRCP_A, now)) {
+                pci.flags |= PCI_ACK;
+                pci.ackno = frcp->want;
+        }
+        pci_encode(header, &pci);
+        if (!frcp->send(frcp->arg, header, PCI_OCTETS, data, length))
+                return false;
+        frcp->alive.sent = frcp->data_at = now;
+        if (pci.flags & PCI_ACK)
+                frcp->acked = frcp->want;
+        if (pci.flags & PCI_FC) {
+                frcp->told = frcp->edge;
+                frcp->since = 0;
+                frcp->asked = false;
+                if (!frcp->bare)
+                        frcp->ack_at = NEVER;
+        }
+        return true;
+}
+
+static bool transmit_new(struct frcp *frcp, struct sent *sent, const uint8_t *data, int64_t now)
+{
+        if (!transmit(frcp, frcp->nxt, sent->bits, data, sent->length, now)) {
+                frcp->stall_at = now + FRCP_TICK;
+                return false;
+        }
+        frcp->counters.sent++;
+        frcp->nxt++;
+        if (!frcp->config.retransmit) {
+                frcp->una = frcp->nxt;
+                return true;
+        }
+        sent->first = sent->last = now;
+        rtt_probe(&frcp->rtt, frcp->nxt - 1, now);
+        if (frcp->resend_at == NEVER)
+                frcp->resend_at = now + rtt_timeout(&frcp->rtt);
+        return true;
+}
+
+/* The window is shut and somebody wants it open: from now on the peer is asked (8.9, trap 40). */
+static void watch_window(struct frcp *frcp, int64_t now)
+{
+        if (window_open(frcp) || !(frcp->wanting || end_of(frcp) != frcp->nxt)) {
+                frcp->shut_at = frcp->rdv_at = NEVER;
+        } else if (frcp->shut_at == NEVER) {
+                frcp->shut_at = now;
+                frcp->rdv_at = now + FRCP_RDV;
+        }
+}
+
+void frcp_flush(struct frcp *frcp, int64_t now)
+{
+        while (end_of(frcp) != frcp->nxt && window_open(frcp)) {
+                struct sent *sent = sendq_at(&frcp->sendq, frcp->nxt);
+
+                if (!transmit_new(frcp, sent, sendq_data(&frcp->sendq, sent), now))
+                        break;
+                if (!frcp->config.retransmit)
+                        sendq_drop(&frcp->sendq, frcp->una);
+        }
+        if (frcp->sendq.count == 0 && !frcp->config.retransmit && frcp->sendq.place != NULL)
+                sendq_clear(&frcp->sendq, frcp->nxt);
+        if (window_open(frcp))
+                frcp->wanting = false;
+        watch_window(frcp, now);
+}
+
+/* One that is not kept, and needs no place. */
+static ssize_t write_through(struct frcp *frcp, const uint8_t *data, uint32_t length, int64_t now)
+{
+        struct sent sent = {.length = length, .bits = frcp->config.fragments ? PCI_WHOLE : 0};
+
+        if (!transmit_new(frcp, &sent, data, now)) {
+                frcp->stall_at = NEVER;
+                return -EAGAIN;
+        }
+        return length;
+}
+
+static uint8_t bits_of(const struct frcp *frcp, bool first, bool last)
+{
+        if (!frcp->config.fragments)
+                return 0;
+        return (uint8_t)((first ? PCI_FFGM : 0) | (last ? 0 : PCI_MFGM));
+}
+
+ssize_t frcp_write(struct frcp *frcp, const uint8_t *data, uint32_t length, int64_t now)
+{
+        uint32_t most = piece_max(frcp), pieces = pieces_of(frcp, length), done;
+        int error;
+
+        if (frcp->down != 0)
+                return frcp->down;
+        if (length > frcp_max_packet(frcp))
+                return -EMSGSIZE;
+        if (length == 0) {
+                if (!frcp->send(frcp->arg, NULL, 0, NULL, 0))
+                        return -EAGAIN;
+                frcp->alive.sent = now;
+                return 0;
+        }
+        if (!frcp_writable(frcp, length)) {
+                frcp->wanting = !window_open(frcp);
+                watch_window(frcp, now);
+                return -EAGAIN;
+        }
+        if (!frcp->config.retransmit && pieces == 1)
+                return write_through(frcp, data, length, now);
+        if (frcp->sendq.count == 0)
+                frcp->sendq.first = frcp->nxt;
+        error = sendq_reserve(&frcp->sendq, pieces, length);
+        if (error != 0)
+                return error;
+        for (done = 0; done < length; done += most) {
+                bool last = length - done <= most;
+
+                sendq_push(&frcp->sendq, data + done, last ? length - done : most,
+                           bits_of(frcp, done == 0, last));
+        }
+        frcp_flush(frcp, now);
+        return length;
+}
+
+/* ---- what the peer says ---- */
+
+void frcp_window(struct frcp *frcp, uint32_t window)
+{
+        uint32_t ahead = (window - frcp->una) & PCI_WINDOW_MASK;
+
+        /* An end that does not know our numbers says something; and an old packet says something old (8.14 b). */
+        if (ahead < 1 || ahead >= FRCP_WINDOW_SANE)
+                return;
+        if (seq_before(frcp->lim, frcp->una + ahead))
+                frcp->lim = frcp->una + ahead;
+}
+
+/* Lost: others that were sent later came. What was sent again already has its own time. */
+static void resend_skipped(struct frcp *frcp, uint32_t highest, int64_t now)
+{
+        int64_t patience = frcp->rtt.srtt + 4 * frcp->rtt.dev;
+        uint32_t budget = FRCP_BURST;
+
+        for (uint32_t seq = frcp->una; seq_before(seq + SPAN, highest + 1) && budget > 0; seq++) {
+                struct sent *sent = sendq_at(&frcp->sendq, seq);
+
+                if (sent->arrived || (sent->tries > 0 && now - sent->last < patience) ||
+                    now - sent->first >= FRCP_R)
+                        continue;
+                if (!transmit(frcp, seq, sent->bits, sendq_data(&frcp->sendq, sent), sent->length, now))
+                        return;
+                rtt_resent(&frcp->rtt, seq, false);
+                frcp->counters.resent++;
+                sent->tries++;
+                sent->last = now;
+                budget--;
+        }
+}
+
+/* A map of what the peer has beyond `una`, which it lacks. */
+static void note_arrived(struct frcp *frcp, const uint8_t *map, uint32_t length, int64_t now)
+{
+        uint32_t highest = frcp->una;
+
+        for (uint32_t i = 0; i < length * 8; i++) {
+                uint32_t seq = frcp->una + 1 + i;
+
+                if (!seq_before(seq, frcp->nxt))
+                        break;
+                if (!(map[i / 8] & 1u << i % 8))
+                        continue;
+                sendq_at(&frcp->sendq, seq)->arrived = true;
+                highest = seq;
+                if (frcp->rtt.probing && seq == frcp->rtt.probe)
+                        rtt_acked(&frcp->rtt, seq + 1, now);
+        }
+        if (highest != frcp->una)
+                resend_skipped(frcp, highest, now);
+}
+
+void frcp_acknowledged(struct frcp *frcp, uint32_t ackno, const uint8_t *map, uint32_t length, int64_t now)
+{
+        if (!frcp->config.retransmit)
+                return;
+        if (ackno - frcp->una > frcp->nxt - frcp->una) {
+                /* Before una: old. After nxt: of what we never sent. */
+                frcp->counters.malformed += seq_before(frcp->nxt, ackno);
+                return;
+        }
+        if (ackno != frcp->una) {
+                rtt_acked(&frcp->rtt, ackno, now);
+                frcp->una = ackno;
+                frcp->confirmed = true;
+                sendq_drop(&frcp->sendq, ackno);
+        }
+        if (frcp->config.selective && frcp->una != frcp->nxt)
+                note_arrived(frcp, map, length, now);
+}
+
+/* ---- time ---- */
+
+/* A peer that said it has the very packet that it does not acknowledge says nothing one could rely on. */
+static void forget_arrived(struct frcp *frcp)
+{
+        if (!sendq_at(&frcp->sendq, frcp->una)->arrived)
+                return;
+        for (uint32_t seq = frcp->una; seq != frcp->nxt; seq++)
+                sendq_at(&frcp->sendq, seq)->arrived = false;
+}
+
+/*
+ * What has not been acknowledged in time is sent again, the oldest first, and not all at once: the acknowledgement of the
+ * first often covers the rest.
+ */
+void frcp_resend(struct frcp *frcp, int64_t now)
+{
+        uint32_t budget = FRCP_BURST;
+        int64_t next = NEVER;
+
+        frcp->resend_at = NEVER;
+        if (frcp->una == frcp->nxt) {
+                if (frcp->sendq.count == 0)
+                        sendq_clear(&frcp->sendq, frcp->nxt); /* quiet for a while: no memory for an idle flow */
+                return;
+        }
+        forget_arrived(frcp);
+        for (uint32_t seq = frcp->una; seq != frcp->nxt; seq++) {
+                struct sent *sent = sendq_at(&frcp->sendq, seq);
+                int64_t due = sent->last + rtt_timeout(&frcp->rtt);
+
+                if (now - sent->first >= FRCP_R) {
+                        frcp_break(frcp, -EFLOWDOWN);
+                        return;
+                }
+                if (due <= now && !sent->arrived && budget > 0 &&
+                    transmit(frcp, seq, sent->bits, sendq_data(&frcp->sendq, sent), sent->length, now)) {
+                        rtt_resent(&frcp->rtt, seq, true);
+                        frcp->counters.resent++;
+                        sent->tries++;
+                        sent->last = now;
+                        due = now + rtt_timeout(&frcp->rtt);
+                        budget--;
+                }
+                if (sent->arrived || due > sent->first + FRCP_R)
+                        due = sent->first + FRCP_R;
+                if (due < next)
+                        next = due;
+        }
+        frcp->resend_at = next > now ? next : now + FRCP_TICK;
+}

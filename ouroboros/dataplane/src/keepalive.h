@@ -1,0 +1,48 @@
+/*
+ * keepalive: whether the peer of a flow is still there (spec wire-unicast 8.12, wire-lower 6.4), with FRCP or without.
+ *
+ * What is received counts when the flow takes it, whatever it is; who has sent nothing for a quarter of the time-out sends
+ * an empty packet. Times in ns.
+ */
+#ifndef OUROBOROS_KEEPALIVE_H
+#define OUROBOROS_KEEPALIVE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "wheel.h"
+
+struct keepalive {
+        int64_t timeout; /* 0: nobody is ever given up */
+        int64_t received;
+        int64_t sent;
+        bool gone; /* the peer was given up, for good */
+};
+
+static inline void keepalive_init(struct keepalive *alive, uint32_t timeout_ms, int64_t now)
+{
+        *alive = (struct keepalive){.timeout = timeout_ms * 1000000ll, .received = now, .sent = now};
+}
+
+static inline int64_t keepalive_deadline(const struct keepalive *alive)
+{
+        int64_t lost = alive->received + alive->timeout + 1, quiet = alive->sent + alive->timeout / 4 + 1;
+
+        if (alive->timeout == 0 || alive->gone)
+                return NEVER;
+        return lost < quiet ? lost : quiet;
+}
+
+/* Nothing came for too long. */
+static inline bool keepalive_lost(const struct keepalive *alive, int64_t now)
+{
+        return alive->timeout != 0 && now - alive->received > alive->timeout;
+}
+
+/* Something should be sent. */
+static inline bool keepalive_quiet(const struct keepalive *alive, int64_t now)
+{
+        return alive->timeout != 0 && now - alive->sent > alive->timeout / 4;
+}
+
+#endif

@@ -1,0 +1,68 @@
+/*
+ * sendq: what a sender keeps: packets that are not acknowledged yet, and fragments for which the window has no room yet
+ * (paper 2.14; spec wire-unicast 8.10).
+ *
+ * Places by sequence number, and the octets in a ring; both are made when they are needed, grow by doubling up to a bound,
+ * and go when the queue is cleared. The data is kept as it was written: what is sent again gets a new header, and is
+ * encrypted and checked anew (traps 37, 47).
+ */
+#ifndef OUROBOROS_SENDQ_H
+#define OUROBOROS_SENDQ_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define SENDQ_PLACES 4096u      /* packets at most */
+#define SENDQ_OCTETS (4u << 20) /* their data at most */
+
+struct sent {
+        int64_t first; /* when it was first sent, ns; the bound R counts from here */
+        int64_t last;  /* when it was last sent */
+        uint32_t at;   /* in the ring of octets */
+        uint32_t length;
+        uint32_t tries; /* how often it was sent again */
+        uint8_t bits;   /* PCI_PIECE bits */
+        bool arrived;   /* the peer has it, though not yet all before it */
+};
+
+struct sendq {
+        struct sent *place; /* of sequence number n: place[n & mask] */
+        uint32_t mask;
+        uint32_t first; /* sequence number of the oldest packet kept */
+        uint32_t count;
+        uint8_t *ring;
+        uint32_t size;
+        uint32_t head; /* where the next octets go */
+        uint32_t tail; /* where the oldest are */
+        uint32_t octets;
+};
+
+void sendq_init(struct sendq *q, uint32_t first);
+void sendq_clear(struct sendq *q, uint32_t first);
+
+/* Whether there is room for so many packets of `octets` octets together, or can be made. */
+bool sendq_has_room(const struct sendq *q, uint32_t packets, uint32_t octets);
+
+/*
+ * Make room for so many packets of `octets` octets together. 0; -EAGAIN: not before others were acknowledged; -ENOMEM.
+ * An empty queue has room for SENDQ_PLACES and SENDQ_OCTETS.
+ */
+int sendq_reserve(struct sendq *q, uint32_t packets, uint32_t octets);
+
+/* Add the packet with the next sequence number; there is room. */
+struct sent *sendq_push(struct sendq *q, const uint8_t *data, uint32_t length, uint8_t bits);
+
+/* Forget the packets before `seq`. */
+void sendq_drop(struct sendq *q, uint32_t seq);
+
+static inline struct sent *sendq_at(const struct sendq *q, uint32_t seq)
+{
+        return &q->place[seq & q->mask];
+}
+
+static inline const uint8_t *sendq_data(const struct sendq *q, const struct sent *sent)
+{
+        return q->ring + sent->at;
+}
+
+#endif
