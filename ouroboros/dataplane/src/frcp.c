@@ -147,8 +147,11 @@ void frcp_close(struct frcp *frcp, int64_t now)
 
         if (frcp->down != 0 || !frcp->run || frcp->want == frcp->acked)
                 return;
-        if (frcp_recent(frcp->heard_at, FRCP_A, now) && frcp_control(frcp, &pci, NULL, 0, now))
-                frcp->acked = frcp->want;
+        if (!frcp_recent(frcp->heard_at, FRCP_A, now) || !frcp_control(frcp, &pci, NULL, 0, now))
+                return;
+        frcp->acked = frcp->want;
+        frcp->bare = false;
+        frcp->ack_at = NEVER;
 }
 
 bool frcp_lingers(const struct frcp *frcp)

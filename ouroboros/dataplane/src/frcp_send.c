@@ -91,9 +91,10 @@ static bool transmit_new(struct frcp *frcp, struct sent *sent, const uint8_t *da
                 return true;
         }
         sent->first = sent->last = now;
+        sent->due = now + rtt_timeout(&frcp->rtt);
         rtt_probe(&frcp->rtt, frcp->nxt - 1, now);
-        if (frcp->resend_at == NEVER)
-                frcp->resend_at = now + rtt_timeout(&frcp->rtt);
+        if (sent->due < frcp->resend_at)
+                frcp->resend_at = sent->due;
         return true;
 }
 
@@ -194,6 +195,26 @@ void frcp_window(struct frcp *frcp, uint32_t window)
                 frcp->lim = frcp->una + ahead;
 }
 
+static bool transmit_again(struct frcp *frcp, uint32_t seq, struct sent *sent, bool timed_out, int64_t now)
+{
+        if (!transmit(frcp, seq, sent->bits, sendq_data(&frcp->sendq, sent), sent->length, now))
+                return false;
+        rtt_resent(&frcp->rtt, seq, timed_out);
+        frcp->counters.resent++;
+        sent->tries++;
+        sent->last = now;
+        sent->due = now + rtt_timeout(&frcp->rtt);
+        return true;
+}
+
+/* What was sent when less was known of the round trip need not wait so long; what was since put off does. */
+static int64_t due_at(const struct frcp *frcp, const struct sent *sent)
+{
+        int64_t due = sent->last + rtt_timeout(&frcp->rtt);
+
+        return due < sent->due ? due : sent->due;
+}
+
 /* Lost: others that were sent later came. What was sent again already has its own time. */
 static void resend_skipped(struct frcp *frcp, uint32_t highest, int64_t now)
 {
@@ -206,12 +227,8 @@ static void resend_skipped(struct frcp *frcp, uint32_t highest, int64_t now)
                 if (sent->arrived || (sent->tries > 0 && now - sent->last < patience) ||
                     now - sent->first >= FRCP_R)
                         continue;
-                if (!transmit(frcp, seq, sent->bits, sendq_data(&frcp->sendq, sent), sent->length, now))
+                if (!transmit_again(frcp, seq, sent, false, now))
                         return;
-                rtt_resent(&frcp->rtt, seq, false);
-                frcp->counters.resent++;
-                sent->tries++;
-                sent->last = now;
                 budget--;
         }
 }
@@ -251,6 +268,11 @@ void frcp_acknowledged(struct frcp *frcp, uint32_t ackno, const uint8_t *map, ui
                 frcp->una = ackno;
                 frcp->confirmed = true;
                 sendq_drop(&frcp->sendq, ackno);
+                if (frcp->una != frcp->nxt) {
+                        int64_t due = due_at(frcp, sendq_at(&frcp->sendq, frcp->una));
+
+                        frcp->resend_at = due < frcp->resend_at ? due : frcp->resend_at;
+                }
         }
         if (frcp->config.selective && frcp->una != frcp->nxt)
                 note_arrived(frcp, map, length, now);
@@ -285,19 +307,14 @@ void frcp_resend(struct frcp *frcp, int64_t now)
         forget_arrived(frcp);
         for (uint32_t seq = frcp->una; seq != frcp->nxt; seq++) {
                 struct sent *sent = sendq_at(&frcp->sendq, seq);
-                int64_t due = sent->last + rtt_timeout(&frcp->rtt);
+                int64_t due = due_at(frcp, sent);
 
                 if (now - sent->first >= FRCP_R) {
                         frcp_break(frcp, -EFLOWDOWN);
                         return;
                 }
-                if (due <= now && !sent->arrived && budget > 0 &&
-                    transmit(frcp, seq, sent->bits, sendq_data(&frcp->sendq, sent), sent->length, now)) {
-                        rtt_resent(&frcp->rtt, seq, true);
-                        frcp->counters.resent++;
-                        sent->tries++;
-                        sent->last = now;
-                        due = now + rtt_timeout(&frcp->rtt);
+                if (due <= now && !sent->arrived && budget > 0 && transmit_again(frcp, seq, sent, true, now)) {
+                        due = sent->due;
                         budget--;
                 }
                 if (sent->arrived || due > sent->first + FRCP_R)

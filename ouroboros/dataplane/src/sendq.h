@@ -18,6 +18,7 @@
 struct sent {
         int64_t first; /* when it was first sent, ns; the bound R counts from here */
         int64_t last;  /* when it was last sent */
+        int64_t due;   /* when it is to be sent again, as it was known then */
         uint32_t at;   /* in the ring of octets */
         uint32_t length;
         uint32_t tries; /* how often it was sent again */

@@ -1,0 +1,154 @@
+"""FRCP of one flow end, the machine that applications run, as an object for tests and simulators (paper 2.14).
+
+The C machine (`dataplane/src/frcp.h`) with a Python face: packets that it sends are in `out`. In one thread, without a
+clock of its own: every call takes the time, in nanoseconds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ..dataplane._dataplane import ffi, lib
+from ..errors import FlowValueError
+
+NEVER: int = lib.NEVER
+
+
+class Frcp:
+    """An end of a flow with FRCP.
+
+    now          time at which it begins, ns
+    retransmit   whether the flow loses nothing (loss = 0)
+    mpl_ms       of the layer
+    timeout_ms   after which the peer is given up, 0: never
+    max_packet   of the flow below, in octets, the 12 of the header included
+    max_message  largest packet that is cut, or put together; 0: 1 MiB
+    window       packets that may come before they are read; a power of two, 0: 256
+    first        first sequence number
+    fragments    whether the other end reassembles
+    selective    whether acknowledgements say what came out of order
+    send         called with each packet that goes out, says whether there was room; None: it is appended to `out`
+
+    Raises FlowValueError for a configuration that makes no sense.
+    """
+
+    __slots__ = ("_callback", "_piece", "_release", "c", "out", "room")
+
+    def __init__(
+        self,
+        now: int,
+        *,
+        retransmit: bool = True,
+        mpl_ms: int = 100,
+        timeout_ms: int = 0,
+        max_packet: int = 1500,
+        max_message: int = 0,
+        window: int = 0,
+        first: int = 0,
+        fragments: bool = False,
+        selective: bool = False,
+        send: Callable[[bytes], bool] | None = None,
+    ) -> None:
+        self.out: deque[bytes] = deque()
+        """Packets that went out."""
+        self.room: int | None = None
+        """Packets that `out` still takes; None: any number."""
+        take = send or self._append
+
+        def callback(arg: Any, header: Any, header_length: int, data: Any, length: int) -> bool:
+            packet = ffi.buffer(header, header_length)[:] if header_length else b""
+            return take(packet + ffi.buffer(data, length)[:] if length else packet)
+
+        self._callback = ffi.callback("frcp_send", callback)
+        self._piece = ffi.new("struct frcp_piece *")
+        self.c = ffi.new("struct frcp *")
+        """The `struct frcp`, to look at."""
+        config = {
+            "mpl_ms": mpl_ms,
+            "timeout_ms": timeout_ms,
+            "max_packet": max_packet,
+            "max_message": max_message,
+            "window": window,
+            "first": first,
+            "retransmit": retransmit,
+            "fragments": fragments,
+            "selective": selective,
+        }
+        if lib.frcp_init(self.c, ffi.new("struct frcp_config *", config), self._callback, ffi.NULL, now) < 0:
+            raise FlowValueError(f"FRCP cannot be configured like this: {config}")
+        self._release = ffi.gc(self.c, lib.frcp_fini)
+
+    def _append(self, packet: bytes) -> bool:
+        if self.room is not None:
+            if not self.room:
+                return False
+            self.room -= 1
+        self.out.append(packet)
+        return True
+
+    def write(self, data: bytes, now: int) -> int:
+        """Write a packet. Returns its length, or a negative errno: EAGAIN, EMSGSIZE, EFLOWDOWN, EFLOWPEER."""
+        return int(lib.frcp_write(self.c, data, len(data), now))
+
+    def writable(self, length: int = 1) -> bool:
+        """Whether a write of so many octets would be taken, or fail, at once."""
+        return bool(lib.frcp_writable(self.c, length))
+
+    @property
+    def max_packet(self) -> int:
+        """Largest packet that can be written."""
+        return int(lib.frcp_max_packet(self.c))
+
+    def receive(self, packet: bytes, now: int, *, reader: bool = False) -> bytes | None:
+        """A packet came in. With a reader waiting, one that is next to be read is returned and not kept."""
+        if lib.frcp_receive(self.c, packet, len(packet), now, self._piece if reader else ffi.NULL):
+            # Into the very object that cffi was given: it lives as long as `packet` does.
+            return bytes(ffi.buffer(self._piece.data, self._piece.length))
+        return None
+
+    def read(self, now: int) -> bytes | None:
+        """The next packet, if there is one."""
+        if not lib.frcp_front(self.c, self._piece):
+            return None
+        data = bytes(ffi.buffer(self._piece.data, self._piece.length))
+        lib.frcp_pop(self.c, now)
+        return data
+
+    def run(self, now: int) -> None:
+        """Do what is due: to be called after what was done at one time, and at the deadline."""
+        lib.frcp_run(self.c, now)
+
+    @property
+    def deadline(self) -> int | None:
+        """When to call `run` next."""
+        deadline = int(lib.frcp_deadline(self.c))
+        return None if deadline == NEVER else deadline
+
+    @property
+    def down(self) -> int:
+        """Why nothing goes any more, a negative errno; 0: it goes."""
+        return int(self.c.down)
+
+    @property
+    def flags(self) -> int:
+        """Flags of FRCP (fccntl): 1 retransmission, 2 flow control, 4 linger, 8 fragmentation, 16 reassembly."""
+        return int(self.c.flags)
+
+    @flags.setter
+    def flags(self, flags: int) -> None:
+        lib.frcp_set_flags(self.c, flags)
+
+    def close(self, now: int) -> None:
+        """The user deallocates; as long as it `lingers`, go on with `receive` and `run`."""
+        lib.frcp_close(self.c, now)
+
+    @property
+    def lingers(self) -> bool:
+        """Whether there is data that should be acknowledged before the end."""
+        return bool(lib.frcp_lingers(self.c))
+
+    def quiet_time(self, now: int) -> int:
+        """Seconds for which the flow below must not be used again."""
+        return int(lib.frcp_quiet_time(self.c, now))
