@@ -29,12 +29,13 @@ class Frcp:
     first        first sequence number
     fragments    whether the other end reassembles
     selective    whether acknowledgements say what came out of order
-    send         called with each packet that goes out, says whether there was room; None: it is appended to `out`
+    send         called with each packet that goes out, says whether there was room; None: it is appended to `out`.
+                 What it raises comes out of the method that was called.
 
     Raises FlowValueError for a configuration that makes no sense.
     """
 
-    __slots__ = ("_callback", "_piece", "_release", "c", "out", "room")
+    __slots__ = ("_callback", "_failure", "_piece", "_release", "c", "out", "room")
 
     def __init__(
         self,
@@ -59,8 +60,13 @@ class Frcp:
 
         def callback(arg: Any, header: Any, header_length: int, data: Any, length: int) -> bool:
             packet = ffi.buffer(header, header_length)[:] if header_length else b""
-            return take(packet + ffi.buffer(data, length)[:] if length else packet)
+            try:
+                return take(packet + ffi.buffer(data, length)[:] if length else packet)
+            except Exception as failure:
+                self._failure = failure
+                return False
 
+        self._failure: Exception | None = None  # what `send` raised: it cannot pass through C
         self._callback = ffi.callback("frcp_send", callback)
         self._piece = ffi.new("struct frcp_piece *")
         self.c = ffi.new("struct frcp *")
@@ -90,7 +96,14 @@ class Frcp:
 
     def write(self, data: bytes, now: int) -> int:
         """Write a packet. Returns its length, or a negative errno: EAGAIN, EMSGSIZE, EFLOWDOWN, EFLOWPEER."""
-        return int(lib.frcp_write(self.c, data, len(data), now))
+        result = int(lib.frcp_write(self.c, data, len(data), now))
+        self._raise()
+        return result
+
+    def _raise(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     def writable(self, length: int = 1) -> bool:
         """Whether a write of so many octets would be taken, or fail, at once."""
@@ -119,6 +132,7 @@ class Frcp:
     def run(self, now: int) -> None:
         """Do what is due: to be called after what was done at one time, and at the deadline."""
         lib.frcp_run(self.c, now)
+        self._raise()
 
     @property
     def deadline(self) -> int | None:
@@ -143,6 +157,7 @@ class Frcp:
     def close(self, now: int) -> None:
         """The user deallocates; as long as it `lingers`, go on with `receive` and `run`."""
         lib.frcp_close(self.c, now)
+        self._raise()
 
     @property
     def lingers(self) -> bool:

@@ -86,6 +86,7 @@ struct frcp {
         uint32_t lim;    /* first that may not be sent */
         bool confirmed;  /* the peer has acknowledged some of our data: it knows our numbers */
         bool wanting;    /* somebody wants to write and could not */
+        uint32_t vain;   /* how often `una` was sent again since something was acknowledged */
         int64_t data_at; /* data was sent last; NEVER: not yet */
         int64_t shut_at; /* window found shut; NEVER: it is not */
         int64_t rdv_at;
@@ -191,7 +192,7 @@ void frcp_flush(struct frcp *frcp, int64_t now);
 
 /* What acknowledgement number and window of a packet say to our sender; `map` is what came out of order. */
 void frcp_acknowledged(struct frcp *frcp, uint32_t ackno, const uint8_t *map, uint32_t length, int64_t now);
-void frcp_window(struct frcp *frcp, uint32_t window);
+void frcp_window(struct frcp *frcp, uint32_t window, int64_t now);
 
 /* Send again what was lost. */
 void frcp_resend(struct frcp *frcp, int64_t now);

@@ -148,6 +148,16 @@ static bool data_reliable(struct frcp *frcp, const struct pci *pci, const uint8_
         return false;
 }
 
+/* What was before `seq` and has not come will not be waited for. */
+static void skip_to(struct frcp *frcp, uint32_t seq)
+{
+        if (!seq_before(frcp->want, seq))
+                return;
+        recvq_gap(&frcp->recvq);
+        frcp->counters.skipped += seq - frcp->want;
+        frcp->want = seq;
+}
+
 /* Flows that do not: in order, and what is missing stays missing. */
 static bool data_lossy(struct frcp *frcp, const struct pci *pci, const uint8_t *data, uint32_t length,
                        int64_t now, struct frcp_piece *direct)
@@ -160,11 +170,7 @@ static bool data_lossy(struct frcp *frcp, const struct pci *pci, const uint8_t *
                 frcp->counters.refused++; /* the reader is far behind */
                 return false;
         }
-        if (pci->seq != frcp->want) {
-                recvq_gap(&frcp->recvq);
-                frcp->counters.skipped += pci->seq - frcp->want;
-                frcp->want = pci->seq;
-        }
+        skip_to(frcp, pci->seq);
         ack_later(frcp, now);
         return take(frcp, pci->flags & PCI_PIECE, data, length, direct);
 }
@@ -191,6 +197,8 @@ bool frcp_receive(struct frcp *frcp, const uint8_t *packet, uint32_t length, int
         }
         frcp->heard_at = now;
         if (pci.flags & PCI_RDV) {
+                if (!frcp->config.retransmit && pci.flags & PCI_DRF)
+                        skip_to(frcp, pci.seq);
                 frcp->asked = true;
                 frcp->ack_at = now;
                 return false;
@@ -198,7 +206,7 @@ bool frcp_receive(struct frcp *frcp, const uint8_t *packet, uint32_t length, int
         if (pci.flags & PCI_ACK)
                 frcp_acknowledged(frcp, pci.ackno, packet, pci.flags & PCI_DATA ? 0 : length, now);
         if (pci.flags & PCI_FC)
-                frcp_window(frcp, pci.window);
+                frcp_window(frcp, pci.window, now);
         if (!(pci.flags & PCI_DATA))
                 return false;
         frcp->data_heard_at = now;
@@ -248,10 +256,10 @@ static bool tell_all(struct frcp *frcp, int64_t now)
 {
         struct pci pci = {.flags = PCI_ACK | PCI_FC, .window = frcp->edge, .ackno = frcp->want};
         uint8_t map[MAP_OCTETS];
-        uint32_t length = 0;
+        uint32_t length = 0, room = frcp->config.max_packet - PCI_OCTETS;
 
         if (frcp->config.selective)
-                length = recvq_map(&frcp->recvq, frcp->want, map, sizeof map);
+                length = recvq_map(&frcp->recvq, frcp->want, map, room < sizeof map ? room : sizeof map);
         if (!frcp_control(frcp, &pci, map, length, now))
                 return false;
         frcp->acked = frcp->want;

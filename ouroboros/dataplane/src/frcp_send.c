@@ -3,7 +3,9 @@
 
 #include <string.h>
 
-#define SPAN 3u /* packets that came after one that did not, before it is taken for lost */
+#define HOPE 3u  /* tries of the oldest packet without an answer, before the RTO is all that counts */
+#define ALONE 5u /* the same, before the others are spared */
+#define SPAN 3u  /* packets that came after one that did not, before it is taken for lost */
 
 static uint32_t piece_max(const struct frcp *frcp)
 {
@@ -184,10 +186,24 @@ ssize_t frcp_write(struct frcp *frcp, const uint8_t *data, uint32_t length, int6
 
 /* ---- what the peer says ---- */
 
-void frcp_window(struct frcp *frcp, uint32_t window)
+/*
+ * Where nothing is sent again, what was lost last never moved the window of a peer that counts what comes. Ours look at the
+ * number of a rendez-vous; another has to be sent a packet now and then, be it beyond the window, which it does not check.
+ */
+static bool stuck(const struct frcp *frcp, int64_t now)
+{
+        return !frcp->config.retransmit && frcp->nxt == frcp->lim && frcp->shut_at != NEVER &&
+               now - frcp->shut_at >= FRCP_RDV_SLOW;
+}
+
+void frcp_window(struct frcp *frcp, uint32_t window, int64_t now)
 {
         uint32_t ahead = (window - frcp->una) & PCI_WINDOW_MASK;
 
+        if ((ahead == 0 || ahead >= FRCP_WINDOW_SANE) && stuck(frcp, now)) {
+                frcp->lim++;
+                return;
+        }
         /* An end that does not know our numbers says something; and an old packet says something old (8.14 b). */
         if (ahead < 1 || ahead >= FRCP_WINDOW_SANE)
                 return;
@@ -207,10 +223,14 @@ static bool transmit_again(struct frcp *frcp, uint32_t seq, struct sent *sent, b
         return true;
 }
 
-/* What was sent when less was known of the round trip need not wait so long; what was since put off does. */
-static int64_t due_at(const struct frcp *frcp, const struct sent *sent)
+/*
+ * What was sent when less was known of the round trip need not wait as long as it was then given. Nor what was sent
+ * again in vain, and put off, once acknowledgements come again: it is a hole in what the peer has.
+ */
+static int64_t due_at(const struct frcp *frcp, const struct sent *sent, int64_t timeout)
 {
-        int64_t due = sent->last + rtt_timeout(&frcp->rtt);
+        bool hole = frcp->vain < HOPE && sent->tries > 0 && frcp->rtt.srtt != 0;
+        int64_t due = sent->last + (hole ? rtt_patience(&frcp->rtt) : timeout);
 
         return due < sent->due ? due : sent->due;
 }
@@ -267,9 +287,11 @@ void frcp_acknowledged(struct frcp *frcp, uint32_t ackno, const uint8_t *map, ui
                 rtt_acked(&frcp->rtt, ackno, now);
                 frcp->una = ackno;
                 frcp->confirmed = true;
+                frcp->vain = 0;
                 sendq_drop(&frcp->sendq, ackno);
                 if (frcp->una != frcp->nxt) {
-                        int64_t due = due_at(frcp, sendq_at(&frcp->sendq, frcp->una));
+                        struct sent *oldest = sendq_at(&frcp->sendq, frcp->una);
+                        int64_t due = due_at(frcp, oldest, rtt_timeout(&frcp->rtt));
 
                         frcp->resend_at = due < frcp->resend_at ? due : frcp->resend_at;
                 }
@@ -289,14 +311,41 @@ static void forget_arrived(struct frcp *frcp)
                 sendq_at(&frcp->sendq, seq)->arrived = false;
 }
 
+/* Nothing has come back for a while: the oldest packet alone asks whether anybody is there. */
+static bool alone(const struct frcp *frcp)
+{
+        return frcp->vain >= ALONE;
+}
+
+/* The packets in [una, end) that are due; the time when the next is. */
+static int64_t resend_due(struct frcp *frcp, uint32_t end, int64_t now)
+{
+        int64_t timeout = rtt_timeout(&frcp->rtt), next = NEVER;
+        uint32_t budget = FRCP_BURST;
+
+        for (uint32_t seq = frcp->una; seq != end; seq++) {
+                struct sent *sent = sendq_at(&frcp->sendq, seq);
+                int64_t due = due_at(frcp, sent, timeout);
+
+                if (due <= now && !sent->arrived && budget > 0 && transmit_again(frcp, seq, sent, true, now)) {
+                        due = sent->due;
+                        budget--;
+                        frcp->vain += seq == frcp->una;
+                }
+                if (!sent->arrived && due < next)
+                        next = due;
+        }
+        return next;
+}
+
 /*
  * What has not been acknowledged in time is sent again, the oldest first, and not all at once: the acknowledgement of the
- * first often covers the rest.
+ * first often covers the rest. The oldest was sent first of all: the bound R is its bound.
  */
 void frcp_resend(struct frcp *frcp, int64_t now)
 {
-        uint32_t budget = FRCP_BURST;
-        int64_t next = NEVER;
+        const struct sent *oldest;
+        int64_t next;
 
         frcp->resend_at = NEVER;
         if (frcp->una == frcp->nxt) {
@@ -304,23 +353,16 @@ void frcp_resend(struct frcp *frcp, int64_t now)
                         sendq_clear(&frcp->sendq, frcp->nxt); /* quiet for a while: no memory for an idle flow */
                 return;
         }
-        forget_arrived(frcp);
-        for (uint32_t seq = frcp->una; seq != frcp->nxt; seq++) {
-                struct sent *sent = sendq_at(&frcp->sendq, seq);
-                int64_t due = due_at(frcp, sent);
-
-                if (now - sent->first >= FRCP_R) {
-                        frcp_break(frcp, -EFLOWDOWN);
-                        return;
-                }
-                if (due <= now && !sent->arrived && budget > 0 && transmit_again(frcp, seq, sent, true, now)) {
-                        due = sent->due;
-                        budget--;
-                }
-                if (sent->arrived || due > sent->first + FRCP_R)
-                        due = sent->first + FRCP_R;
-                if (due < next)
-                        next = due;
+        oldest = sendq_at(&frcp->sendq, frcp->una);
+        if (now - oldest->first >= FRCP_R) {
+                frcp_break(frcp, -EFLOWDOWN);
+                return;
         }
-        frcp->resend_at = next > now ? next : now + FRCP_TICK;
+        forget_arrived(frcp);
+        if (seq_before(frcp->rtt.probe, frcp->una) || alone(frcp))
+                frcp->rtt.probe = frcp->una; /* who else should make the RTO double? */
+        next = resend_due(frcp, alone(frcp) ? frcp->una + 1 : frcp->nxt, now);
+        if (next <= now)
+                next = now + FRCP_TICK;
+        frcp->resend_at = next < oldest->first + FRCP_R ? next : oldest->first + FRCP_R;
 }

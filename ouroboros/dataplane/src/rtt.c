@@ -18,6 +18,15 @@ void rtt_probe(struct rtt *rtt, uint32_t seq, int64_t now)
         rtt->probe_at = now;
 }
 
+static int64_t estimate(const struct rtt *rtt)
+{
+        int64_t rto = rtt->srtt + (rtt->dev << 2);
+
+        if (rto < RTO_MIN)
+                return RTO_MIN;
+        return rto > RTO_MAX ? RTO_MAX : rto;
+}
+
 /* Shifts of negative numbers round down, as those of the peer do. */
 void rtt_sample(struct rtt *rtt, int64_t sample)
 {
@@ -35,11 +44,7 @@ void rtt_sample(struct rtt *rtt, int64_t sample)
                 rtt->srtt = SRTT_MIN;
         if (rtt->dev < DEV_MIN)
                 rtt->dev = DEV_MIN;
-        rtt->rto = rtt->srtt + (rtt->dev << 2);
-        if (rtt->rto < RTO_MIN)
-                rtt->rto = RTO_MIN;
-        if (rtt->rto > RTO_MAX)
-                rtt->rto = RTO_MAX;
+        rtt->rto = estimate(rtt);
 }
 
 void rtt_acked(struct rtt *rtt, uint32_t ackno, int64_t now)
@@ -52,11 +57,15 @@ void rtt_acked(struct rtt *rtt, uint32_t ackno, int64_t now)
 
 void rtt_resent(struct rtt *rtt, uint32_t seq, bool timed_out)
 {
-        if (!rtt->probing || (int32_t)(seq - rtt->probe) > 0)
-                return;
+        if ((int32_t)(seq - rtt->probe) <= 0)
+                rtt->probing = false;
         if (seq == rtt->probe && timed_out)
                 rtt->rto = rtt->rto * 2 > RTO_MAX ? RTO_MAX : rtt->rto * 2;
-        rtt->probing = false;
+}
+
+int64_t rtt_patience(const struct rtt *rtt)
+{
+        return rtt->srtt == 0 ? RTO_FIRST : estimate(rtt) + RTO_ALLOWANCE;
 }
 
 int64_t rtt_timeout(const struct rtt *rtt)

@@ -10,7 +10,7 @@
 
 #define RTO_FIRST 1000000000ll
 #define RTO_MIN 250000ll
-#define RTO_MAX 60000000000ll
+#define RTO_MAX 5000000000ll /* several tries before R is over, also after it has doubled and doubled */
 /* A lone packet is acknowledged this much later than one of many (8.4: delayed acknowledgement and tick). */
 #define RTO_ALLOWANCE 15000000ll
 
@@ -33,12 +33,15 @@ void rtt_acked(struct rtt *rtt, uint32_t ackno, int64_t now);
 
 /*
  * `seq` is sent again. Karn: what comes back for the probe says nothing any more, nor when an earlier packet held it up.
- * For the probe itself the RTO doubles when it was taken for lost because of that (`timed_out`).
+ * For the packet that was the last probe the RTO doubles, each time that it was not acknowledged in time (`timed_out`).
  */
 void rtt_resent(struct rtt *rtt, uint32_t seq, bool timed_out);
 
 /* After how long without an acknowledgement a packet is sent again. */
 int64_t rtt_timeout(const struct rtt *rtt);
+
+/* The same as if it had never doubled: for packets that were sent again, when acknowledgements come once more. */
+int64_t rtt_patience(const struct rtt *rtt);
 
 /* One sample (for tests: the arithmetic alone). */
 void rtt_sample(struct rtt *rtt, int64_t sample);

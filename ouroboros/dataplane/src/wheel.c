@@ -4,7 +4,7 @@
 
 #define MASK (WHEEL_SLOTS - 1)
 #define WHEEL_DUE UINT32_MAX
-#define REACH (1ull << (WHEEL_BITS * WHEEL_LEVELS)) /* ticks that the wheel sees ahead */
+#define REACH ((uint64_t)MASK << (WHEEL_BITS * (WHEEL_LEVELS - 1))) /* ticks that the wheel sees ahead */
 
 /* The tick with which a time has passed. */
 static uint64_t tick_of(int64_t due)
