@@ -56,6 +56,7 @@ class Frcp:
         """Packets that went out."""
         self.room: int | None = None
         """Packets that `out` still takes; None: any number."""
+        self._failure: Exception | None = None  # what `send` raised: it cannot pass through C
         take = send or self._append
 
         def callback(arg: Any, header: Any, header_length: int, data: Any, length: int) -> bool:
@@ -66,7 +67,6 @@ class Frcp:
                 self._failure = failure
                 return False
 
-        self._failure: Exception | None = None  # what `send` raised: it cannot pass through C
         self._callback = ffi.callback("frcp_send", callback)
         self._piece = ffi.new("struct frcp_piece *")
         self.c = ffi.new("struct frcp *")

@@ -19,11 +19,12 @@ from random import Random
 from time import perf_counter
 from typing import Any
 
+from ouroboros_tools.ocap.frcp import Flag, Header
+
 from ouroboros.dataplane._dataplane import lib
 from ouroboros.errors import EFLOWDOWN, EFLOWPEER
 from ouroboros.testing import FakeClock, FakeEnd, FakeNetwork, Impairment, Timer
 from ouroboros.testing.frcp import Frcp
-from ouroboros_tools.ocap.frcp import Flag, Header
 
 from .invariants import Violated
 
@@ -263,7 +264,15 @@ class Scenario:
             self.promise.timeout_ms = 0  # four keep-alives in a row may be lost
         self.link = FakeNetwork[bytes](self.clock, seed=seed).link("flow", self.impairment)
         self.a, self.b = (
-            End(name, self.clock, link, self.promise, Random(f"{seed}/{name}"), corrupt, random.getrandbits(32))
+            End(
+                name,
+                self.clock,
+                link,
+                self.promise,
+                Random(f"{seed}/{name}"),
+                corrupt,
+                random.getrandbits(32),
+            )
             for name, link in (("a", self.link.a), ("b", self.link.b))
         )
         self.a.peer, self.b.peer = self.b, self.a
@@ -308,7 +317,9 @@ class Scenario:
             if self.promise.retransmit:
                 must(len(end.read) == everything, f"{end.name} has read {len(end.read)} of {everything}")
             must(end.frcp.c.sendq.size == 0, f"{end.name} keeps {end.frcp.c.sendq.size} octets for nothing")
-            must(end.frcp.c.recvq.octets == 0 or not self.promise.retransmit, f"{end.name} keeps what was read")
+            must(
+                end.frcp.c.recvq.octets == 0 or not self.promise.retransmit, f"{end.name} keeps what was read"
+            )
             idle = end.frcp.deadline is None or self.promise.timeout_ms > 0
             must(idle, f"{end.name} does not rest")
 

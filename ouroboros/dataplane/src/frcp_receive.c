@@ -10,11 +10,11 @@
 /* A window in packets says nothing of their size: with large ones it is smaller. */
 static uint32_t window_of(const struct frcp *frcp)
 {
-        uint32_t window = frcp->config.window;
+        uint32_t window = frcp->bulk > 0 ? WINDOW_OCTETS / frcp->bulk : RECVQ_WINDOW;
 
-        if (frcp->bulk > 0 && WINDOW_OCTETS / frcp->bulk < window)
-                window = WINDOW_OCTETS / frcp->bulk;
-        return window < WINDOW_LEAST ? WINDOW_LEAST : window;
+        if (window < WINDOW_LEAST)
+                window = WINDOW_LEAST;
+        return window < frcp->config.window ? window : frcp->config.window;
 }
 
 void frcp_renew_edge(struct frcp *frcp)
@@ -25,10 +25,11 @@ void frcp_renew_edge(struct frcp *frcp)
                 frcp->edge = edge;
 }
 
-static void start_run(struct frcp *frcp, uint32_t seq)
+static void start_run(struct frcp *frcp, uint32_t seq, int64_t now)
 {
         recvq_forget(&frcp->recvq);
         frcp->run = true;
+        frcp->data_heard_at = now; /* as if: from now on its numbers are those of this run */
         frcp->want = frcp->acked = seq;
         frcp->edge = seq;
         frcp_renew_edge(frcp);
@@ -49,7 +50,7 @@ static bool in_run(struct frcp *frcp, const struct pci *pci, int64_t now)
         if (!frcp->run || !frcp_recent(frcp->heard_at, silence, now)) {
                 if (pci->flags & PCI_DRF) {
                         if (!frcp->run || pci->seq != frcp->want)
-                                start_run(frcp, pci->seq);
+                                start_run(frcp, pci->seq, now);
                         return true;
                 }
                 return !(pci->flags & PCI_DATA);
@@ -57,7 +58,7 @@ static bool in_run(struct frcp *frcp, const struct pci *pci, int64_t now)
         /* A sender that had long been quiet takes a new number, while our own data kept the run alive (8.14 c). */
         if ((pci->flags & PCI_DATA) && (pci->flags & PCI_DRF) && pci->seq != frcp->want &&
             frcp->recvq.early == 0 && !frcp_recent(frcp->data_heard_at, lifetime, now))
-                start_run(frcp, pci->seq);
+                start_run(frcp, pci->seq, now);
         return true;
 }
 

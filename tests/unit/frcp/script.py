@@ -42,9 +42,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ouroboros_tools.ocap.frcp import Flag, Header
+
 from ouroboros import errors
 from ouroboros.testing.frcp import Frcp
-from ouroboros_tools.ocap.frcp import Flag, Header
 
 SECOND = 1_000_000_000
 START = 1000 * SECOND  # not 0: nothing may take a time of 0 for "never"

@@ -101,4 +101,6 @@ def test_ten_thousand_timers() -> None:
             when = due.pop(timer - timers)
             assert when <= now < when + 2 * SLOT
     assert not due
-    assert sleeps < 7000 + 130_000_000_000 // SLOT // 64 * 2  # a wake-up for each, and for each slot of the higher levels
+    assert (
+        sleeps < 7000 + 130_000_000_000 // SLOT // 64 * 2
+    )  # a wake-up for each, and for each slot of the higher levels
