@@ -175,5 +175,5 @@ class FrcpMachine(RuleBasedStateMachine):
         assert self.end.down == 0
 
 
-FrcpMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+FrcpMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
 TestFrcp = FrcpMachine.TestCase
