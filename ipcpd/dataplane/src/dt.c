@@ -246,12 +246,21 @@ static void send(struct upper *upper, struct packet *packet, struct port *out)
         }
 }
 
+/* Who sends may wait: a long queue would only keep others waiting too. */
+static uint32_t own_limit(const struct port *out, uint32_t cube)
+{
+        uint32_t fit = cube < CUBES - 1 ? port_fit(out) << cube : RING_SLOTS;
+
+        return fit < own_share[cube] ? fit : own_share[cube];
+}
+
 static void serve_upper(struct relay *relay, struct port *port, int64_t now)
 {
         struct upper *upper = port->role;
         struct dt *dt = upper->dt;
         struct packet packet;
         int64_t delay;
+        uint32_t most;
 
         (void)relay;
         for (uint32_t n = 0; n < PORT_BATCH && port_take(port, &packet); n++) {
@@ -263,9 +272,10 @@ static void serve_upper(struct relay *relay, struct port *port, int64_t now)
                         port_free(port, &packet);
                         continue;
                 }
-                if (port_room(out) == 0 || port_queued(out) >= own_share[upper->cube]) {
+                most = own_limit(out, upper->cube);
+                if (port_room(out) == 0 || port_queued(out) >= most) {
                         port_untake(port);
-                        port_wait_below(port, out, own_share[upper->cube]);
+                        port_wait_below(port, out, most);
                         return;
                 }
                 delay = dt->congestion ? congestion_send(&upper->congestion, packet.length, now) : 0;

@@ -205,6 +205,31 @@ static void tell(struct port *port, _Atomic uint32_t *word, uint32_t wanted)
 
 #define WINDOW 1000000 /* ns: longer than a process that reads in bursts sleeps in between */
 
+#define DRAIN 16000000 /* ns: a device without room is tried again once a millisecond */
+#define FIT_TIME 5000000
+#define FIT_LEAST 8u
+
+/*
+ * A reader that is slow, as one in front of a slow link is, makes a queue that is short in packets long in time, and
+ * whoever comes next waits for all of it. More than some milliseconds of packets do not make it any faster.
+ */
+static void watch_reader(struct port *port, uint32_t queued, int64_t now)
+{
+        int64_t elapsed = now - port->drain_window;
+        uint64_t fit = 2ull * port_fit(port);
+
+        if (queued < port->drain_least)
+                port->drain_least = queued;
+        if (elapsed < DRAIN)
+                return;
+        if (port->drain_least > 0) /* it was never idle: nothing was put since the last look */
+                fit = (port->tx.other - port->drained) * FIT_TIME / (uint64_t)elapsed;
+        port->fit = fit < FIT_LEAST ? FIT_LEAST : fit > RING_SLOTS ? RING_SLOTS : (uint32_t)fit;
+        port->drain_least = queued;
+        port->drained = port->tx.other;
+        port->drain_window = now;
+}
+
 /*
  * Readers and writers here move packets by the hundred, so a queue may be long for an instant where nothing is
  * congested. What counts is the part of it that does not go away.
@@ -215,6 +240,7 @@ static void watch_queue(struct port *port, int64_t now)
 
         budget_look(&port->budget, &port->tx, port->pool);
         queued = (uint32_t)(port->tx.at - port->tx.other);
+        watch_reader(port, queued, now);
         if (queued < port->least)
                 port->least = queued;
         if (now - port->window < WINDOW)

@@ -60,6 +60,11 @@ struct port {
         uint32_t least;    /* in this window so far */
         int64_t window;    /* when it began, ns */
 
+        uint32_t fit;         /* packets that the reader takes in a short time, while its queue never runs dry */
+        uint32_t drain_least; /* as `least`, of a longer window, which began at `drain_window`, */
+        uint64_t drained;     /* when the reader had come so far */
+        int64_t drain_window;
+
         uint64_t packets; /* taken from rx */
         uint64_t octets;
         uint64_t sent;       /* packets put into tx */
@@ -130,6 +135,12 @@ static inline uint32_t port_standing(const struct port *port)
 
 /* The same, as it is now: it looks at the reader's index. */
 uint32_t port_queued_now(struct port *port);
+
+/* Packets that a queue may hold and still be short: what the reader takes in some milliseconds. */
+static inline uint32_t port_fit(const struct port *port)
+{
+        return port->fit != 0 ? port->fit : RING_SLOTS;
+}
 
 /* A new block, to be filled and put or cancelled. NULL: no room or no block, counted as dropped. */
 uint8_t *port_reserve(struct port *to, uint32_t length, struct packet *packet);

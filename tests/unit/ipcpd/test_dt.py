@@ -389,6 +389,25 @@ def test_bulk_leaves_room_for_voice(layer: Layer) -> None:
     assert layer.counters.no_room > 0
 
 
+def test_a_queue_is_short_in_time_however_slow_its_reader(layer: Layer) -> None:
+    (right_fd, right), (_, user) = layer.lower(), layer.upper()
+    layer.routes({FAR: (right_fd,)})
+
+    def queue(milliseconds: int, packets: int) -> int:
+        """What is queued after a time in which the reader took so many packets a millisecond."""
+        for _ in range(milliseconds):
+            while not is_error(user.write(b"bulk"), EAGAIN):
+                pass
+            layer.step(3)
+            layer.now += 1_000_000
+            right.readv(packets)
+        return right.queues()[0]
+
+    assert 30 <= queue(300, 9) <= 60, "5 ms"
+    assert queue(300, 2) <= 12
+    assert queue(300, 200) > 100, "who becomes fast is kept busy"
+
+
 def test_voice_is_served_before_bulk_of_the_same_turn(layer: Layer) -> None:
     (right_fd, right), *bulk = layer.lower(), *(layer.upper()[1] for _ in range(2))
     _, voice = layer.upper(cube=2)
