@@ -12,7 +12,7 @@ import pytest
 
 from tests.system.conftest import CHECKOUT, MakeSystem
 
-PROGRAMS = {"irmd", "irm", "oping", "oecho", "ocbr", "operf", "ocap"}
+PROGRAMS = {"irmd", "irm", "oping", "oecho", "obc", "ocbr", "operf", "ocap", "olab"}
 
 
 @pytest.fixture(scope="module")

@@ -187,6 +187,7 @@ class Holder:
         for name in self.wires.links:
             self.wires.make(name)
             control.send_reply(client.sock, {"progress": name})
+        self.wires.await_carriers()
         return {}
 
     @property

@@ -18,6 +18,7 @@ import ipaddress
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -25,7 +26,11 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from . import namespaces
-from .description import Description, LinkKind, LinkSpec
+from .description import Description, End, LinkKind, LinkSpec
+
+CARRIER_TIME = 3.0
+"""Seconds that a new device may take until it has its carrier, and how often we look."""
+CARRIER_LOOK = 0.02
 
 _ROOT = 0xFFFFFFFF
 _INGRESS, _EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
@@ -123,6 +128,20 @@ class Wires:
                     prefixlen=prefix,
                     **flags,
                 )
+
+    def await_carriers(self) -> None:
+        """Wait until the kernel says that the devices have their carrier, for a moment: it may be a second late."""
+        deadline = time.monotonic() + CARRIER_TIME
+        ends = [end for link in self.links.values() if link.kind is LinkKind.VETH for end in link.ends]
+        while ends and time.monotonic() < deadline:
+            ends = [end for end in ends if not self._has_carrier(end)]
+            if ends:
+                time.sleep(CARRIER_LOOK)
+
+    def _has_carrier(self, end: End) -> bool:
+        with self.inside(end.system) as netlink:
+            (device,) = netlink.link("get", index=_index(netlink, end.device))
+            return bool(device.get_attr("IFLA_OPERSTATE") == "UP")
 
     # ---------------------------------------------------------------- cutting
 
