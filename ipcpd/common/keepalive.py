@@ -21,6 +21,9 @@ SEND_PARTS = 4
 LOOK_PARTS = 8
 """While a neighbour is silent, it is looked for this often within one time-out."""
 
+GRACES = 3
+"""How often in a row a neighbour is not judged because we come late ourselves: what it sent may not have got to us."""
+
 
 class Traffic(NamedTuple):
     """Of a flow: packets that came, and when a packet last came and was sent, seconds (0: never)."""
@@ -47,6 +50,7 @@ class _Watch:
     serial: int
     looked: float = 0.0
     silent: bool = False
+    graces: int = 0
 
     @property
     def due(self) -> float:
@@ -97,17 +101,27 @@ class KeepAlive:
         while (due := self.deadline) is not None and due <= now:
             _, _, fd = heapq.heappop(self._heap)
             watch = self._watched[fd]
-            acts += [(fd, act) for act in self._look(watch, self._traffic(fd), now)]
+            acts += [(fd, act) for act in self._look(watch, self._traffic(fd), now, late=now - due)]
             looked.append((fd, watch))
         for fd, watch in looked:
             self._push(fd, watch)
         return acts
 
-    def _look(self, watch: _Watch, traffic: Traffic, now: float) -> list[Act]:
+    def _look(self, watch: _Watch, traffic: Traffic, now: float, *, late: float) -> list[Act]:
         acts = []
         if traffic.received != watch.received:
             watch.received = traffic.received
             watch.heard = max(watch.heard, min(traffic.received_at, now))
+            watch.graces = 0
+        part = watch.timeout / SEND_PARTS
+        if (
+            late > part / 2
+            and now >= watch.heard + watch.timeout
+            and not watch.silent
+            and watch.graces < GRACES
+        ):
+            watch.graces += 1
+            watch.heard = now - watch.timeout + part
         silent = (
             now >= watch.heard + watch.timeout
         )  # as `due` has it, to the last bit: or we would come back at once

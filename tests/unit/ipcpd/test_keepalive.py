@@ -154,3 +154,26 @@ def test_silence_is_never_missed_nor_invented(timeout: float, steps: list[tuple[
         if says:
             flows.say(64)
     assert flows.machine.deadline is not None
+
+
+def test_who_comes_late_himself_does_not_judge_at_once() -> None:
+    """Our process had no processor for a second, and what the neighbour sent has not got to us yet."""
+    flows = Flows()
+    flows.add(64, 2.0)
+    flows.now += 3.0
+    flows.run(0.1)
+    assert flows.take(Act.SILENT) == []
+    flows.hear(64)
+    flows.run(1.9)
+    assert flows.take(Act.SILENT) == []
+    flows.run(0.2)
+    assert len(flows.take(Act.SILENT)) == 1
+
+
+def test_who_is_always_late_still_judges() -> None:
+    flows = Flows()
+    flows.add(64, 2.0)
+    for _ in range(5):
+        flows.now += 3.0
+        flows.run(0.0)
+    assert len(flows.take(Act.SILENT)) == 1
