@@ -16,6 +16,7 @@ from tests.bench.subjects import SUBJECTS
 from tests.bench.subjects.subject import Endpoint
 
 Command = dict[str, Any]
+QUIET = 0.02  # seconds without a packet after round trips: each has had its answer
 
 
 def say(**answer: Any) -> None:
@@ -33,15 +34,18 @@ def commands() -> Iterator[Command]:
 def transfer(end: Endpoint, command: Command) -> dict[str, Any]:
     """Carry out one command on an endpoint."""
     size, count, burst = command.get("size", 0), command["count"], command.get("burst", False)
+    end.settle(0)
     match command["do"]:
         case "echo":
             calls = end.calls(size)
             say(armed=True)
             return measure.echo(calls, size, count)
         case "ping":
-            return measure.ping(end.calls(size), size, count, command["warm"])
+            found = measure.ping(end.calls(size), size, count, command["warm"])
+            return found | {"left": end.settle(QUIET)}
         case "pace":
-            return measure.pace(end.calls(size), size, count, command["seconds"])
+            found = measure.pace(end.calls(size), size, count, command["seconds"])
+            return found | {"left": end.settle(QUIET)}
         case "sink":
             return measure.sink(end.calls(size), size, count, burst, lambda: say(armed=True))
         case "flood":

@@ -72,6 +72,10 @@ class DatagramEnd(Endpoint):
             window=WINDOW,
         )
 
+    def settle(self, seconds: float) -> int:
+        """As `Endpoint`."""
+        return udp.settle(self._sock, seconds)
+
     def close(self) -> None:
         """Close the socket."""
         self._sock.close()

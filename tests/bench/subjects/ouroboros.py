@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from tests.bench.subjects.subject import Calls, Endpoint, Subject
@@ -58,6 +59,19 @@ class FlowEnd(Endpoint):
             readv=lambda n: len(readv(n)),
             window=self._window,
         )
+
+    def settle(self, seconds: float) -> int:
+        """As `Endpoint`, where the path has a window."""
+        if not self._window:
+            return 0
+        left = 0
+        self._flow.rcv_timeout = seconds
+        with suppress(TimeoutError, BlockingIOError):
+            while True:
+                self._flow.read_into(self._room)
+                left += 1
+        self._flow.rcv_timeout = SILENCE
+        return left
 
     def close(self) -> None:
         """Deallocate the flow."""

@@ -41,6 +41,13 @@ class Endpoint(ABC):
     def calls(self, size: int) -> Calls:
         """The calls to use for packets of `size` bytes."""
 
+    def settle(self, seconds: float) -> int:
+        """Read what is left over, until nothing comes for so long: how many packets that was.
+
+        Where packets are lost, or wait under way, some of an earlier measure may still come. Others never have any.
+        """
+        return 0
+
     @abstractmethod
     def close(self) -> None:
         """Give the transport back."""

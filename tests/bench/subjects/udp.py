@@ -7,6 +7,7 @@ its way to what the receive buffer holds, and what is counted is what was receiv
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 from collections.abc import Mapping
@@ -41,9 +42,22 @@ class UdpEnd(Endpoint):
         """send and recv_into: the socket's own C calls."""
         return Calls(self._sock.send, self._sock.recv_into, self._room, window=window(size, self._buffer))
 
+    def settle(self, seconds: float) -> int:
+        """As `Endpoint`."""
+        return settle(self._sock, seconds)
+
     def close(self) -> None:
         """Close the socket."""
         self._sock.close()
+
+
+def settle(sock: socket.socket, seconds: float) -> int:
+    """Read what is left over in a socket, until nothing comes for so long: how many packets that was."""
+    left = 0
+    while select.select([sock], [], [], seconds)[0]:
+        sock.recv(65536)
+        left += 1
+    return left
 
 
 def make() -> socket.socket:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.bench import measure
 from tests.bench.link import Link
 from tests.bench.pair import Pair
+from tests.bench.process import PeerError
 from tests.bench.subjects import SUBJECTS
 from tests.bench.subjects.ping import echo_request
 from tests.bench.subjects.subject import Endpoint
@@ -110,6 +111,25 @@ def test_packets_arrive_between_two_processes(name: str, size: int) -> None:
         if kind.one_way:
             for burst in (False, kind.burst):
                 assert pair.one_way(size, 1280, burst).received == 1280
+
+
+def test_what_is_left_over_is_read_before_the_next_measure() -> None:
+    with ExitStack() as stack:
+        here, there = ends("udp", stack)
+        for _ in range(3):
+            there.calls(64).send(bytes(64))
+        assert here.settle(0.05) == 3
+        assert here.settle(0) == 0
+
+
+def test_round_trips_beside_a_stale_answer_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [{"p50": 1.0, "p99": 2.0, "left": 1}, {"p50": 30.0, "p99": 40.0, "left": 0}]
+    monkeypatch.setattr(Pair, "_both", lambda *_: ({}, answers.pop(0)))
+    pair = Pair.__new__(Pair)
+    assert pair.round_trips(64, 10) == (30.0, 40.0)
+    answers += [{"p50": 1.0, "p99": 2.0, "left": 1}] * 9
+    with pytest.raises(PeerError, match="another measure"):
+        pair.round_trips(64, 10)
 
 
 def test_an_echo_request_has_a_sum_that_checks() -> None:
