@@ -6,9 +6,34 @@ caller to create a name, filled in by the IRMd to show it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import IntFlag
 
 from .ipcp_types import LoadBalancePolicy
+
+
+class Requirement(IntFlag):
+    """What every flow to a name must have, at this end and whatever the other would be content with."""
+
+    ENCRYPTION = 1
+    AUTHENTICATION = 2
+
+    @classmethod
+    def from_words(cls, words: Iterable[str]) -> Requirement:
+        """From the words of the command line and of the configuration file. Raises ValueError."""
+        found = cls(0)
+        for word in words:
+            known = {one.name.lower(): one for one in cls if one.name}
+            if word not in known:
+                raise ValueError(f'"{word}" is not one of {", ".join(known)}')
+            found |= known[word]
+        return found
+
+    @property
+    def words(self) -> list[str]:
+        """As the command line has them."""
+        return [one.name.lower() for one in Requirement if one in self and one.name]
 
 
 @dataclass(slots=True)
@@ -50,7 +75,7 @@ class Registration:
 
 @dataclass(slots=True)
 class NameInfo:
-    """A name. To create one, only `name`, `pol_lb` and the paths matter; the rest is what the IRMd reports."""
+    """A name. To create one, only `name`, `pol_lb`, the paths and `require` matter; the rest is what the IRMd reports."""
 
     name: str
     pol_lb: LoadBalancePolicy = LoadBalancePolicy.ROUND_ROBIN
@@ -59,3 +84,4 @@ class NameInfo:
     programs: list[BoundProgram] = field(default_factory=list)
     processes: list[BoundProcess] = field(default_factory=list)
     registrations: list[Registration] = field(default_factory=list)
+    require: Requirement = Requirement(0)

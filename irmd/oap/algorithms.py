@@ -1,7 +1,8 @@
 """The numbers by which the allocation handshake names ciphers and hashes (wire-lower 5.2).
 
 Used by the IRMd; pure data. The numbers are OpenSSL's object ids; a header with any other number cannot be decoded. The
-order of the members is their rank: in a negotiation the later one wins.
+order of the members is their rank: in a negotiation the later one wins. Key-exchange algorithms have no number on the wire:
+they are recognised by the key (`kex`).
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ class Cipher(IntEnum):
         """Octets of the tag behind each packet."""
         return 0 if self is Cipher.NONE or self.name.endswith("CTR") else 16
 
+    @property
+    def key_length(self) -> int:
+        """Octets of the flow's key that the cipher uses; the key has 32."""
+        return {"AES_128": 16, "AES_192": 24}.get(self.name[:7], 0 if self is Cipher.NONE else 32)
+
 
 class Hash(IntEnum):
     """Hash of the key derivation, or of signatures and of the request hash."""
@@ -44,6 +50,43 @@ class Hash(IntEnum):
     BLAKE2B_512 = 1056
     SHA_512 = 674
     SHA3_512 = 1099
+
+
+class Kex(IntEnum):
+    """Algorithm of the key exchange; the numbers are ours, and its rank."""
+
+    FFDHE2048 = 1
+    P_256 = 2
+    X25519 = 3
+    FFDHE3072 = 4
+    P_384 = 5
+    FFDHE4096 = 6
+    X448 = 7
+    P_521 = 8
+    ML_KEM_512 = 9
+    ML_KEM_768 = 10
+    ML_KEM_1024 = 11
+    X25519MLKEM768 = 12
+    X448MLKEM1024 = 13
+
+    @property
+    def kem(self) -> bool:
+        """Whether one side encapsulates a secret to the other's key, rather than both having one."""
+        return self >= Kex.ML_KEM_512
+
+    @property
+    def hybrid(self) -> bool:
+        """Whether it is a KEM together with a Diffie-Hellman exchange."""
+        return self >= Kex.X25519MLKEM768
+
+
+_RANKS = {number: rank for kind in (Cipher, Hash, Kex) for rank, number in enumerate(kind)}
+"""The order of the members; no two kinds share a number but 0, which is the lowest of both."""
+
+
+def rank(algorithm: Cipher | Hash | Kex) -> int:
+    """The higher, the stronger; of one kind."""
+    return _RANKS[algorithm]
 
 
 # As hashlib calls them, and octets of their digest. A request that names none means SHA-384 (wire-lower 5.3).

@@ -1,7 +1,8 @@
 """The plain allocation handshake: no encryption, no certificates (wire-lower 5.3, 5.5, 5.6).
 
 Used by the IRMd; pure functions, with ids and times as arguments. The requester makes a request and checks the reply against
-it; the acceptor checks the request (`ReplayGuard`) and makes the reply, which contains the hash of the request's octets.
+it; the acceptor checks the request (`ReplayGuard`) and makes the reply, which contains the hash of the request's octets. What
+certificates and encryption add is in `requester` and `acceptor`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,13 @@ from .algorithms import request_hash
 from .extension import Extensions
 from .header import Header, decode_reply, decode_request, encode
 from .replay import ReplayGuard
+
+
+class HandshakeRefused(OSError):
+    """Policy, or what was negotiated, forbids the flow; errno EAUTH or ECRYPT."""
+
+    def __init__(self, number: int, reason: str) -> None:
+        super().__init__(number, reason)
 
 
 class ReplyRefused(OSError):

@@ -9,7 +9,8 @@ IPCPs carry it as opaque data. Certificate, key exchange and signature are octet
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from struct import Struct
 from typing import TypeVar
 
@@ -83,6 +84,12 @@ def encode(header: Header) -> bytes:
     octets = b"".join((fixed, h.certificate, h.kex, h.data, h.request_hash, h.signature))
     must(len(octets) <= MAX_LENGTH, what, f"it has {len(octets)} octets, {MAX_LENGTH} is the most")
     return octets
+
+
+def encode_signed(header: Header, sign: Callable[[bytes], bytes]) -> bytes:
+    """The header with a signature over all that precedes it. Raises UnsendablePacket, and what `sign` raises."""
+    unsigned = encode(replace(header, signature=b"?"))[:-1]
+    return encode(replace(header, signature=sign(unsigned)))
 
 
 def signed_part(octets: bytes, header: Header) -> bytes:

@@ -50,19 +50,22 @@ class ReplayGuard:
 
     def check(self, timestamp: int, identity: bytes, *, now: int) -> None:
         """Accept the request with this timestamp and id, once. Raises Refused."""
+        self.examine(timestamp, identity, now=now)
+        self._seen.add((timestamp, identity))
+        heapq.heappush(self._order, (timestamp, identity))
+
+    def examine(self, timestamp: int, identity: bytes, *, now: int) -> None:
+        """Whether `check` would accept it; it is not remembered. Raises Refused."""
         age = _milliseconds(now - timestamp)
         if age < -MAX_AHEAD_MS:
             raise Refused(Fault.AHEAD, f"its clock is {-age} ms ahead of ours, {MAX_AHEAD_MS} ms is the most")
         if age > MAX_AGE_MS:
             raise Refused(Fault.OLD, f"it was made {age} ms ago, {MAX_AGE_MS} ms is the most")
         self._forget(now)
-        pair = (timestamp, identity)
-        if pair in self._seen:
+        if (timestamp, identity) in self._seen:
             raise Refused(Fault.REPLAYED, f"id {identity.hex()}")
         if len(self._seen) >= self._capacity:
             raise Refused(Fault.FLOOD, f"{self._capacity} requests came within {MAX_AGE_MS // 1000} s")
-        self._seen.add(pair)
-        heapq.heappush(self._order, pair)
 
     def _forget(self, now: int) -> None:
         while self._order and _milliseconds(now - self._order[0][0]) > MAX_AGE_MS:

@@ -1,0 +1,156 @@
+"""The acceptor's side of the allocation handshake: a request that arrived, and the reply to it (wire-lower 5.5).
+
+Used by the IRMd; without I/O: credentials and times are arguments. `accept` does all that can fail before anybody is disturbed;
+nothing of a request that is refused is remembered. Whatever is wrong raises an OSError with errno EAUTH or ECRYPT, or
+MalformedPacket.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ouroboros.errors import EAUTH, ECRYPT
+from ouroboros.name_info import Requirement
+from ouroboros.wire import MalformedPacket
+
+from . import extension, kex
+from .algorithms import Cipher, Hash, rank, request_hash
+from .credentials import Credentials
+from .extension import Extensions
+from .handshake import HandshakeRefused
+from .header import Header, decode_request
+from .replay import ReplayGuard
+from .requester import Authorities, sign, verify, weaker
+
+
+@dataclass(frozen=True, slots=True)
+class Negotiated:
+    """What came of the key exchange: for the reply, and the key. Nothing of it where there was none."""
+
+    cipher: Cipher = Cipher.NONE
+    kdf: Hash = Hash.NONE
+    kex: bytes = b""
+    hybrid: bool = False
+    key: bytes = b""
+
+
+_CLEAR = Negotiated()
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A request that will be answered. `offer`: the extensions it offers; `certificate`: the verified requester's, DER."""
+
+    octets: bytes
+    header: Header
+    credentials: Credentials
+    offer: Extensions | None
+    negotiated: Negotiated = _CLEAR
+
+    @property
+    def certificate(self) -> bytes:
+        return self.header.certificate
+
+    @property
+    def data(self) -> bytes:
+        """What it has for the application."""
+        return self.header.data if extension.is_data(self.header.data) else b""
+
+    def reply(self, *, now: int, granted: Extensions | None = None) -> bytes:
+        """The octets of the reply. Raises OSError (EAUTH) when our own key cannot sign."""
+        own, agreed = self.credentials.encryption, self.negotiated
+        unsigned = Header(
+            self.header.id,
+            now,
+            cipher=agreed.cipher,
+            kdf=agreed.kdf,
+            digest=Hash.NONE if own is None else own.digest,
+            kex=agreed.kex,
+            hybrid=agreed.hybrid,
+            data=extension.encode(granted) if granted else b"",
+            request_hash=request_hash(self.octets, self.header.digest),
+        )
+        return sign(unsigned, self.credentials)
+
+
+def accept(
+    octets: bytes, credentials: Credentials, guard: ReplayGuard, trust: Authorities, *, now: int
+) -> Accepted:
+    """Check a request, agree on what it asks for. Raises OSError (EAUTH, ECRYPT) and MalformedPacket.
+
+    Of extensions that cannot be decoded none is offered: they are no reason to refuse a flow.
+    """
+    header = decode_request(octets)
+    guard.examine(header.timestamp, header.id, now=now)
+    if header.certificate:
+        verify(octets, header, trust, now=now)
+    elif credentials.require & Requirement.AUTHENTICATION:
+        raise HandshakeRefused(EAUTH, "who asks must show a certificate, and has shown none")
+    negotiated = _negotiate(header, credentials)
+    guard.check(header.timestamp, header.id, now=now)
+    try:
+        offer = extension.decode(header.data)
+    except MalformedPacket:
+        offer = None
+    return Accepted(octets, header, credentials, offer, negotiated)
+
+
+def _negotiate(header: Header, credentials: Credentials) -> Negotiated:
+    wanted = credentials.encryption
+    if not header.kex:
+        if wanted is not None:
+            raise HandshakeRefused(ECRYPT, "it does not ask for encryption, and enc.conf wants it")
+        if credentials.require & Requirement.ENCRYPTION:
+            raise HandshakeRefused(ECRYPT, "it does not ask for encryption, and the name requires it")
+        return _CLEAR
+    cipher, kdf = header.cipher, header.kdf
+    if wanted is not None:
+        cipher = max(wanted.cipher, cipher, key=rank)
+        if header.encapsulated:  # the key is derived already
+            weaker("key derivation hash", kdf, wanted.kdf)
+        else:
+            kdf = max(wanted.kdf, kdf, key=rank)
+    if cipher is Cipher.NONE:
+        raise HandshakeRefused(ECRYPT, "it exchanges keys, and neither side names a cipher")
+    if header.encapsulated:
+        return Negotiated(cipher, kdf, key=_decapsulate(header, credentials))
+    return _answer(header, credentials, cipher, kdf)
+
+
+def _answer(header: Header, credentials: Credentials, cipher: Cipher, kdf: Hash) -> Negotiated:
+    """Our part of a key exchange that the requester has begun with a key of its own."""
+    from . import crypto
+
+    try:
+        theirs = kex.decode(header.kex, hybrid=header.hybrid)
+    except MalformedPacket as error:
+        raise HandshakeRefused(ECRYPT, str(error)) from None
+    if credentials.encryption is not None:
+        weaker("key exchange", theirs.kex, credentials.encryption.kex)
+    if theirs.kex.kem:
+        secret, ciphertext = crypto.encapsulate(theirs)
+        key = crypto.kem_key(kdf, secret, header.kex)
+        return Negotiated(cipher, kdf, ciphertext, theirs.kex.hybrid, key)
+    ours = crypto.generate(theirs.kex)
+    answer = kex.encode(ours.public)
+    key = crypto.dhe_key(kdf, crypto.agree(ours, theirs), answer, header.kex)
+    return Negotiated(cipher, kdf, answer, key=key)
+
+
+def _decapsulate(header: Header, credentials: Credentials) -> bytes:
+    """The key that the requester has encapsulated to our static one."""
+    from . import crypto
+
+    wanted = credentials.encryption
+    if wanted is None or not credentials.static:
+        raise HandshakeRefused(ECRYPT, "it has encapsulated a key to a static one, and the name has none")
+    if credentials.static_raw:
+        raise HandshakeRefused(
+            ECRYPT,
+            f"the static key is a raw {wanted.kex.name} one, which the installed library cannot read; "
+            "use ML-KEM-768 or ML-KEM-1024",
+        )
+    ours = crypto.stored_secret(credentials.static)
+    if ours.public.kex is not wanted.kex or header.hybrid:
+        raise HandshakeRefused(ECRYPT, f"the static key is not one for {wanted.kex.name}")
+    return crypto.kem_key(header.kdf, crypto.decapsulate(ours, header.kex), kex.encode(ours.public))

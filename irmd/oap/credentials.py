@@ -1,0 +1,160 @@
+"""The files that secure a name at one side, and the policy of the name (wire-lower 5.4, 5.9; spec cli-api 1.5).
+
+Used by the IRMd on its loop. They are read afresh at every allocation, as octets: what they mean is found out by those who need
+it. Without any there is nothing to do, and looking costs one `stat`. What is there and cannot be used refuses the flow: a name
+that is to be secure is never served in the clear because somebody mistyped a path.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from enum import Enum
+
+from ouroboros.errors import EAUTH, ECRYPT
+from ouroboros.name_info import Requirement
+
+from . import encryption
+from .encryption import EncConfError, Encryption
+
+MAX_FILE = 64 * 1024
+
+
+class Side(Enum):
+    """Which end of a flow; the value is the name of its folder."""
+
+    SERVER = "server"
+    CLIENT = "client"
+
+    @property
+    def static_file(self) -> str:
+        """Name, less its suffix, of the static key of client encapsulation."""
+        return "kex.key" if self is Side.SERVER else "kex.srv.pub"
+
+
+class Unusable(OSError):
+    """A file is there and cannot be used, or one that is needed is not there; errno EAUTH or ECRYPT."""
+
+    def __init__(self, number: int, reason: str) -> None:
+        super().__init__(number, reason)
+
+
+@dataclass(slots=True, frozen=True)
+class SecurityPaths:
+    """Credentials of one side of a name; empty: the default below the security directory."""
+
+    enc: str = ""
+    crt: str = ""
+    key: str = ""
+
+
+@dataclass(slots=True, frozen=True)
+class Policy:
+    """What a name of this system says about the security of flows to it."""
+
+    server: SecurityPaths = SecurityPaths()
+    client: SecurityPaths = SecurityPaths()
+    require: Requirement = Requirement(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What one side of a name has. Files are octets; `static` is one of `kex.key.*`, `kex.srv.pub.*`."""
+
+    encryption: Encryption | None = None
+    certificate: bytes = b""
+    key: bytes = b""
+    static: bytes = b""
+    static_raw: bool = False
+    require: Requirement = Requirement(0)
+
+    @property
+    def plain(self) -> bool:
+        """Whether a plain handshake is all there is to do."""
+        return self is _PLAIN or self == _PLAIN
+
+
+_PLAIN = Credentials()
+_NO_PATHS = SecurityPaths()
+
+
+def default_directory() -> str:
+    """The security directory when none is configured: that of the system for root, one's own for others."""
+    if os.geteuid() == 0:
+        return "/etc/ouroboros/security"
+    config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    return os.path.join(config, "ouroboros", "security")
+
+
+def read(directory: str, side: Side, name: str, policy: Policy) -> Credentials:
+    """The credentials of `name` at `side`. Raises Unusable."""
+    paths, require = (policy.server if side is Side.SERVER else policy.client), policy.require
+    folder = _folder(directory, side, name)
+    if not folder and paths == _NO_PATHS:
+        return Credentials(require=require) if require else _PLAIN
+    wanted = _encryption(*_given(paths.enc, folder, "enc.conf"))
+    certificate, where = _given(paths.crt, folder, "crt.pem")
+    key, key_where = _given(paths.key, folder, "key.pem")
+    if bool(certificate) != bool(key):
+        missing, there = (key_where, where) if certificate else (where, key_where)
+        raise Unusable(EAUTH, f"there is {there}, but not {missing or 'what belongs to it'}")
+    static, raw = b"", False
+    if wanted is not None and wanted.kex.kem and folder:
+        raw = wanted.kex.hybrid
+        path = os.path.join(folder, f"{side.static_file}.{'raw' if raw else 'pem'}")
+        static = _read(path, ECRYPT, needed=False)
+    return Credentials(wanted, certificate, key, static, raw, require)
+
+
+def _folder(directory: str, side: Side, name: str) -> str:
+    """The folder of a name, "" when there is none. A name is no path: one with a slash has no folder."""
+    if not directory or "/" in name or "\0" in name or name in (".", ".."):
+        return ""
+    folder = f"{directory}/{side.value}/{name}"
+    try:
+        return folder if stat.S_ISDIR(os.stat(folder).st_mode) else ""
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return ""
+        raise Unusable(EAUTH, f"cannot look into {folder}: {error.strerror}") from None
+
+
+def _given(path: str, folder: str, default: str) -> tuple[bytes, str]:
+    """A file and where it is, or would be. One whose path was given must be there."""
+    where = path or (os.path.join(folder, default) if folder else "")
+    number = ECRYPT if default == "enc.conf" else EAUTH
+    return (_read(where, number, needed=bool(path)) if where else b""), where
+
+
+def _encryption(octets: bytes, where: str) -> Encryption | None:
+    if not octets:
+        return None
+    try:
+        return encryption.parse(octets)
+    except EncConfError as error:
+        raise Unusable(ECRYPT, f"{where}: {error.strerror}") from None
+
+
+def _read(path: str, number: int, *, needed: bool) -> bytes:
+    """The octets of a file; of an empty one a line end, so that it is not taken for none. Raises Unusable."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not stop the daemon
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR) and not needed:
+            return b""
+        raise Unusable(number, f"cannot read {path}: {error.strerror}") from None
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise Unusable(number, f"{path} is not a file")
+        octets = os.read(fd, MAX_FILE + 1)
+    except OSError as error:
+        if isinstance(error, Unusable):
+            raise
+        raise Unusable(number, f"cannot read {path}: {error.strerror}") from None
+    finally:
+        os.close(fd)
+    if len(octets) > MAX_FILE:
+        raise Unusable(number, f"{path} has more than {MAX_FILE} octets")
+    return octets or b"\n"

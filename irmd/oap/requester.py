@@ -1,0 +1,179 @@
+"""The requester's side of the allocation handshake: a request, and what its reply comes to (wire-lower 5.6).
+
+Used by the IRMd; a machine without I/O: credentials, ids and times are arguments. One `Requester` is one request. Whatever is
+wrong raises an OSError with errno EAUTH or ECRYPT, or MalformedPacket; the acceptor is not told.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from ouroboros.errors import EAUTH, ECRYPT
+from ouroboros.name_info import Requirement
+from ouroboros.wire import MalformedPacket
+
+from . import extension, handshake, header, kex
+from .algorithms import Cipher, Hash, Kex, rank
+from .credentials import Credentials
+from .encryption import Encryption, KemMode
+from .extension import Extensions
+from .handshake import HandshakeRefused
+from .header import Header
+
+if TYPE_CHECKING:
+    from . import certificate
+    from .crypto import Secret
+
+
+class Authorities(Protocol):
+    """Who finds out whether a certificate is to be trusted; `trust.Trust` is one."""
+
+    def chain(self) -> certificate.Chain:
+        """The authorities as they are now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a handshake. `key` has 32 octets where there is a cipher; `certificate` is the verified peer's, DER."""
+
+    data: bytes = b""
+    extensions: frozenset[int] = frozenset()
+    cipher: Cipher = Cipher.NONE
+    key: bytes = b""
+    certificate: bytes = b""
+
+
+class Requester:
+    """One request for a flow to `name`. `identity` is 16 random octets; `now` is ns since 1970. `octets` is to be sent."""
+
+    def __init__(
+        self,
+        name: str,
+        credentials: Credentials,
+        *,
+        identity: bytes,
+        now: int,
+        offer: Extensions | None = None,
+    ) -> None:
+        self._name = name
+        self._credentials = credentials
+        self._secret: Secret | None = None
+        self._key = b""
+        """Known from the start where it was encapsulated to a static key."""
+        wanted = credentials.encryption
+        if credentials.require & Requirement.ENCRYPTION and wanted is None:
+            raise HandshakeRefused(
+                ECRYPT, f'flows to "{name}" must be encrypted, and it has no enc.conf for clients'
+            )
+        if credentials.plain:
+            self.octets = handshake.make_request(identity=identity, now=now, offer=offer)
+            return
+        data = extension.encode(offer) if offer else b""
+        request = Header(identity, now, data=data)
+        if wanted is not None:
+            request = self._begin(request, wanted)
+        self.octets = sign(request, credentials)
+
+    def complete(self, reply: bytes, trust: Authorities, *, now: int) -> Outcome:
+        """Check the reply. Raises OSError (EAUTH, ECRYPT) and MalformedPacket."""
+        answer, extensions = handshake.check_reply(self.octets, reply)
+        if answer.certificate:
+            # Only who was verified has a name that is worth looking at.
+            verify(reply, answer, trust, now=now, name=self._name)
+        elif self._credentials.require & Requirement.AUTHENTICATION:
+            raise HandshakeRefused(EAUTH, f'"{self._name}" must show a certificate, and has shown none')
+        wanted = self._credentials.encryption
+        data = answer.data if extension.is_data(answer.data) else b""
+        if wanted is None:
+            return Outcome(data, extensions, certificate=answer.certificate)
+        key = self._finish(answer, wanted)
+        return Outcome(data, extensions, answer.cipher, key, answer.certificate)
+
+    def _begin(self, request: Header, wanted: Encryption) -> Header:
+        from dataclasses import replace
+
+        from . import crypto
+
+        request = replace(request, cipher=wanted.cipher, kdf=wanted.kdf, digest=wanted.digest)
+        if not wanted.kex.kem or wanted.kem_mode is KemMode.SERVER:
+            self._secret = crypto.generate(wanted.kex)
+            return replace(request, kex=kex.encode(self._secret.public), hybrid=wanted.kex.hybrid)
+        recipient = _server_key(self._credentials, wanted.kex)
+        secret, ciphertext = crypto.encapsulate(recipient)
+        self._key = crypto.kem_key(wanted.kdf, secret, kex.encode(recipient))
+        return replace(request, kex=ciphertext, hybrid=wanted.kex.hybrid, encapsulated=True)
+
+    def _finish(self, answer: Header, wanted: Encryption) -> bytes:
+        """The key, when nothing in the reply is weaker than what was asked for."""
+        from . import crypto
+
+        if answer.cipher is Cipher.NONE:
+            raise HandshakeRefused(ECRYPT, "the other side does not encrypt, and enc.conf asks for it")
+        weaker("cipher", answer.cipher, wanted.cipher)
+        if self._secret is None:
+            return self._key
+        kdf: Hash = wanted.kdf
+        if answer.kdf is not Hash.NONE:
+            weaker("key derivation hash", answer.kdf, wanted.kdf)
+            kdf = answer.kdf
+        if not answer.kex:
+            raise HandshakeRefused(ECRYPT, "the other side has agreed to encrypt without a key exchange")
+        ours = kex.encode(self._secret.public)
+        if self._secret.public.kex.kem:
+            return crypto.kem_key(kdf, crypto.decapsulate(self._secret, answer.kex), ours)
+        try:
+            theirs = kex.decode(answer.kex, hybrid=answer.hybrid)
+        except MalformedPacket as error:
+            raise HandshakeRefused(ECRYPT, str(error)) from None
+        return crypto.dhe_key(kdf, crypto.agree(self._secret, theirs), ours, answer.kex)
+
+
+def weaker(what: str, theirs: Cipher | Hash | Kex, ours: Cipher | Hash | Kex) -> None:
+    """Raises HandshakeRefused (ECRYPT) when theirs ranks lower than ours."""
+    if rank(theirs) < rank(ours):
+        raise HandshakeRefused(ECRYPT, f"{what} {theirs.name} is weaker than the {ours.name} of enc.conf")
+
+
+def sign(unsigned: Header, credentials: Credentials) -> bytes:
+    """The octets of a header, with certificate and signature where there are credentials. Raises OSError (EAUTH)."""
+    if not credentials.certificate:
+        return header.encode(unsigned)
+    from dataclasses import replace
+
+    from . import certificate
+
+    ours = certificate.identity(credentials.certificate, credentials.key)
+    signed = replace(unsigned, certificate=ours.der)
+    return header.encode_signed(signed, lambda octets: ours.sign(signed.digest, octets))
+
+
+def verify(octets: bytes, signed: Header, trust: Authorities, *, now: int, name: str = "") -> None:
+    """Whether the owner of a trusted certificate (for `name`, if given) has made these octets. Raises OSError (EAUTH)."""
+    from . import certificate
+
+    theirs = certificate.load(signed.certificate)
+    trust.chain().check(theirs, now=now)
+    certificate.check_signature(theirs, signed.digest, header.signed_part(octets, signed), signed.signature)
+    if name and certificate.common_name(theirs) != name:
+        raise HandshakeRefused(
+            EAUTH, f'its certificate is for "{certificate.common_name(theirs)}" and not for "{name}"'
+        )
+
+
+def _server_key(credentials: Credentials, algorithm: Kex) -> kex.PublicKey:
+    from . import crypto
+
+    if not credentials.static:
+        file = f"kex.srv.pub.{'raw' if algorithm.hybrid else 'pem'}"
+        raise HandshakeRefused(ECRYPT, f"kem_mode=client needs the server's static key in {file}")
+    found = (
+        kex.decode(credentials.static, hybrid=True)
+        if credentials.static_raw
+        else crypto.stored_public(credentials.static)
+    )
+    if found.kex is not algorithm:
+        raise HandshakeRefused(
+            ECRYPT, f"the server's static key is for {found.kex.name} and not for {algorithm.name}"
+        )
+    return found
