@@ -85,7 +85,7 @@ class Arrivals:
         entry = broker.registry.by_hash(ipcp.hash, body.hash)
         if entry is None:
             raise Refused(ENAME, f"no name of this system has the hash {body.hash.hex()}")
-        received = broker.oap.received(body.data, entry.name, ipcp.layer)
+        received = broker.oap.received(body.data, entry.name, entry.policy, ipcp.layer)
         suits = partial(may_carry, ipcp)
         acceptor = entry.pick(suits)
         if acceptor is not None:
@@ -112,6 +112,11 @@ class Arrivals:
         broker = self._broker
         ipcp, body, flow = connection.ipcp, envelope.ipcp_flow_req, acceptor.flow
         assert ipcp is not None and ipcp.process is not None
+        try:
+            answering = broker.oap.reply(received, name)
+        except Refused as refused:
+            connection.session.refuse(envelope, refused.errno, refused.text)
+            return
         provider, pool = ipcp.process, acceptor.process.pool
         fd = provider.fds.take()
         if fd is None:
@@ -130,7 +135,8 @@ class Arrivals:
         flow.qos = QosSpec()
         flow.qos.CopyFrom(body.qos)
         flow.mpl_ms = body.mpl_ms
-        flow.extensions = received.extensions
+        outcome = received.outcome
+        flow.secure(0, outcome)
         largest = broker.endpoints.max_packet(pool)
         flow.max_packet = min(body.max_packet or largest, largest)
         answer = Envelope()
@@ -138,9 +144,9 @@ class Arrivals:
         connection.session.reply(envelope, answer, fds)
         response = Envelope()
         response.ipcp_flow_alloc_resp.fd = fd
-        response.ipcp_flow_alloc_resp.data = broker.oap.reply(received)
+        response.ipcp_flow_alloc_resp.data = answering
         connection.session.request(
-            response, partial(self._responded, acceptor, received.data), timeout=RESPONSE_TIME
+            response, partial(self._responded, acceptor, outcome.data), timeout=RESPONSE_TIME
         )
 
     def _responded(self, acceptor: Acceptor, data: bytes, reply: Envelope | None, _fds: list[int]) -> None:

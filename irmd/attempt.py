@@ -17,6 +17,7 @@ from ouroboros.rpc.messages_pb2 import Envelope, IpcpFlowAllocReply, QosSpec
 from .allocation import Allocation, Ask, AskForFlow, Fail, StartProgram, gone
 from .flow import Step
 from .ipcp import Ipcp
+from .oap.credentials import Policy
 from .refused import Refused
 from .registry import Name, name_hash
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .acceptor import Acceptor
     from .broker import Broker
     from .flow import Flow
+    from .oap.requester import Requester
     from .process import Process
     from .request import Request
 
@@ -116,7 +118,7 @@ class Attempt:
 class AppAttempt(Attempt):
     """A flow that a process asked for: first from a local process, then over a layer."""
 
-    __slots__ = ("_flow", "_header", "_joining", "_qos", "_request")
+    __slots__ = ("_flow", "_handshake", "_joining", "_qos", "_request")
 
     def __init__(
         self,
@@ -133,8 +135,8 @@ class AppAttempt(Attempt):
         self._request = request
         self._qos = qos
         self._joining = joining
-        self._header = b""
-        """Of the handshake; a flow to a broadcast layer has none."""
+        self._handshake: Requester | None = None
+        """A flow to a broadcast layer has none."""
         self._flow: Flow | None = broker.flows.create(Step.ALLOC)
         self._flow.name = name
         self._flow.qos = qos
@@ -176,6 +178,13 @@ class AppAttempt(Attempt):
             self._refused(gone(ipcp.name))
             return
         request = self._request
+        if not self._joining:
+            policy = Policy() if self.entry is None else self.entry.policy
+            try:
+                self._handshake = self.broker.oap.request(self.name, policy)
+            except Refused as refused:
+                self._refused(Fail(refused.errno, refused.text))
+                return
         fd = provider.fds.take()
         if fd is None:
             self._refused(Fail(errno.EBADF, f'IPCP "{ipcp.name}" has no flow descriptor left'))
@@ -192,8 +201,8 @@ class AppAttempt(Attempt):
         self.broker.requested[flow] = self  # before it is sent: the answer may overtake its reply (trap 27)
         envelope = Envelope()
         body = envelope.ipcp_flow_join if self._joining else envelope.ipcp_flow_alloc
-        if not self._joining:
-            self._header = envelope.ipcp_flow_alloc.data = self.broker.oap.request()
+        if self._handshake is not None:
+            envelope.ipcp_flow_alloc.data = self._handshake.octets
         body.dst = name_hash(ipcp.hash, self.name)
         body.qos.CopyFrom(self._qos)
         body.uid = request.process.peer.uid
@@ -220,13 +229,14 @@ class AppAttempt(Attempt):
             self.run(self.machine.refused(abs(reply.response), text))
             return
         data = b""
-        if not self._joining:
+        if self._handshake is not None:
             try:
-                agreed = self.broker.oap.complete(self._header, reply.data, self.name, flow.layer)
+                outcome = self.broker.oap.complete(self._handshake, reply.data, self.name, flow.layer)
             except Refused as refused:
                 self.run(self.machine.refused(refused.errno, refused.text))
                 return
-            flow.extensions, data = agreed.extensions, agreed.data
+            flow.secure(0, outcome)
+            data = outcome.data
         self.machine.served()
         self.stop()
         del self.broker.requested[flow]

@@ -143,6 +143,11 @@ class Broker:
         """A direct flow: the flow of the accept serves both (paper Fig. 4)."""
         flow, pool = acceptor.flow, request.process.pool
         try:
+            outcomes = self.oap.direct(name, self.registry.name(name).policy)
+        except Refused as refused:
+            self.requests.fail(request, refused.errno, refused.text)
+            return
+        try:
             self.endpoints.open(
                 flow, request.process, request.fd, acceptor.process, acceptor.request.fd, pool
             )
@@ -155,6 +160,8 @@ class Broker:
         flow.qos = QosSpec()
         flow.qos.CopyFrom(qos)
         flow.mpl_ms = DIRECT_MPL_MS
+        for side, outcome in enumerate(outcomes):
+            flow.secure(side, outcome)
         flow.max_packet = self.endpoints.max_packet(pool)
         self.requests.grant(acceptor.request, flow, 1)
         self.requests.grant(request, flow, 0)

@@ -13,13 +13,15 @@ from typing import Any
 
 from ouroboros import ipcp_options as options
 from ouroboros.ipcp_types import COMPONENT_WORDS, COMPONENTS
+from ouroboros.name_info import Requirement
 from ouroboros.qos import CUBES, UINT32_MAX
 from ouroboros.rpc.messages_pb2 import ROUND_ROBIN, SPILLOVER, IpcpType
 
 from .manager import check_program
 from .memory import PoolConfig
+from .oap.credentials import Policy, SecurityPaths
 from .refused import Refused
-from .registry import SecurityPaths, check_name
+from .registry import check_name
 from .settings import LIMITS, Applications, Settings
 
 _TYPES = {name.lower().replace("_", "-"): number for name, number in IpcpType.items()}
@@ -27,7 +29,7 @@ _COMPONENTS = {kind.word: names for kind, names in COMPONENTS.items()}
 _CONN_KEYS = ("dst", "component", "qos", "timeout")
 _LB = {"spill": SPILLOVER, "spillover": SPILLOVER, "round-robin": ROUND_ROBIN}
 _FILES = tuple(f"{side}_{what}_file" for side in ("server", "client") for what in ("enc", "crt", "key"))
-_NAME_KEYS = ("prog", "args", "lb", *_FILES)
+_NAME_KEYS = ("prog", "args", "lb", "require", *_FILES)
 _IPCP_KEYS = ("bootstrap", "enrol", "enroll", "layer", "autobind", "reg", "conn", "retry")
 _SPELLINGS = {
     "addr_size": "addr",
@@ -49,8 +51,7 @@ class NameEntry:
 
     name: str
     lb: int
-    server: SecurityPaths
-    client: SecurityPaths
+    policy: Policy
     programs: tuple[tuple[str, tuple[str, ...] | None], ...]
 
 
@@ -189,6 +190,9 @@ def _settings(keys: dict[str, Any]) -> Settings:
         legal = ", ".join(one.value for one in Applications)
         raise ConfigError(f'{where}: applications = "{word}" is not one of {legal}') from None
     values["debug"] = _value(where, keys, "debug", bool, default.debug)
+    values["security"] = _value(where, keys, "security", str, default.security)
+    if values["security"] and not os.path.isdir(values["security"]):
+        raise ConfigError(f"{where}: security = {values['security']} does not exist or is not a directory")
     return Settings(**values)
 
 
@@ -253,10 +257,20 @@ def _name(where: str, name: str, keys: dict[str, Any]) -> NameEntry:
     return NameEntry(
         name,
         _LB[word],
-        SecurityPaths(paths["server_enc_file"], paths["server_crt_file"], paths["server_key_file"]),
-        SecurityPaths(paths["client_enc_file"], paths["client_crt_file"], paths["client_key_file"]),
+        Policy(
+            SecurityPaths(paths["server_enc_file"], paths["server_crt_file"], paths["server_key_file"]),
+            SecurityPaths(paths["client_enc_file"], paths["client_crt_file"], paths["client_key_file"]),
+            _require(where, keys),
+        ),
         tuple(bound),
     )
+
+
+def _require(where: str, keys: dict[str, Any]) -> Requirement:
+    try:
+        return Requirement.from_words(_strings(where, keys, "require"))
+    except ValueError as error:
+        raise ConfigError(f"{where}: require: {error}") from None
 
 
 # ---------------------------------------------------------------- [TYPE.I]

@@ -29,8 +29,8 @@ from .config import Config, IpcpEntry, NameEntry
 from .ipcp import Ipcp
 from .ipcps import Ipcps
 from .manager import Manager
+from .oap.credentials import SecurityPaths
 from .refused import Refused
-from .registry import SecurityPaths
 
 log = logging.getLogger("irmd")
 
@@ -52,8 +52,9 @@ def _name(entry: NameEntry, manager: Manager) -> None:
         NameInfo(
             name=entry.name,
             lb=entry.lb,  # type: ignore[arg-type]
-            server=_paths(entry.server),
-            client=_paths(entry.client),
+            server=_paths(entry.policy.server),
+            client=_paths(entry.policy.client),
+            require=entry.policy.require,
         )
     )
     for path, args in entry.programs:

@@ -19,6 +19,7 @@ from .ipcps import Ipcps
 from .manager import Manager
 from .memory import Memory
 from .notify import notify
+from .oap.credentials import default_directory
 from .oap.oap import Oap
 from .peer import managers_gid
 from .readout import Readout
@@ -69,7 +70,10 @@ class Irmd:
             max_flows=settings.flows,
             times=Times(),
             trusts=self._trusts,
-            oap=Oap(Complaints(logging.getLogger("irmd/oap"), loop.time)),
+            oap=Oap(
+                Complaints(logging.getLogger("irmd/oap"), loop.time),
+                directory=settings.security or default_directory(),
+            ),
         )
         self._superserver = SuperServer(
             loop,
@@ -88,6 +92,7 @@ class Irmd:
         stop: asyncio.Future[int] = self._loop.create_future()
         for number in SIGNALS:
             self._loop.add_signal_handler(number, self._signalled, stop, number)
+        self.broker.oap.trust.check()
         self._spawner.start()
         self.server.listen(self._rundir.listen())
         log.info("Ouroboros IPC Resource Manager daemon started...")

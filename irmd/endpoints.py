@@ -159,6 +159,9 @@ class Endpoints:
         endpoint.extensions.extend(sorted(flow.extensions))
         if data:
             endpoint.data = data
+        if not (side == 1 and flow.ipcp is not None):  # a layer carries the flow, and knows no secret of it
+            endpoint.cipher, endpoint.key = flow.cipher, flow.key
+            endpoint.peer_certificate = flow.certificates[side]
         process = mine.process
         fds: list[int] = []
         self._attach(process, endpoint.resources, fds, _POOL, pool.id, (pool.fd,))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from .ipcp import Ipcp
     from .memory import Events, FlowMemory, Pool
+    from .oap.requester import Outcome
     from .process import Process
 
 _TOLD = int(FlowEvent.DOWN | FlowEvent.UP | FlowEvent.PEER)
@@ -146,8 +147,18 @@ class Flow:
     """IPCP that provides it; None for a direct flow."""
     extensions: frozenset[int] = frozenset()
     """What the allocation handshake agreed on, by type."""
+    cipher: int = 0
+    key: bytes = b""
+    """Of its packets, as the handshake agreed; 0 and nothing: they are in the clear."""
+    certificates: list[bytes] = field(default_factory=lambda: [b"", b""])
+    """By side: the verified certificate of the other, DER."""
     confirming: bool = False
     """The IPCP has been told to forget its end, and has not answered yet."""
+
+    def secure(self, side: int, outcome: Outcome) -> None:
+        """The handshake has come to this for the process at `side`."""
+        self.extensions, self.cipher, self.key = outcome.extensions, outcome.cipher, outcome.key
+        self.certificates[side] = outcome.certificate
 
     def step(self, step: Step) -> None:
         """Take one step of the table. Raises IllegalTransition."""

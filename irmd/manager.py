@@ -13,21 +13,24 @@ import stat
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from ouroboros.name_info import Requirement
 from ouroboros.rpc.messages_pb2 import Envelope, NameInfo, NameSecPaths
 
 from .broker import Broker
 from .ipcp import Ipcp
 from .ipcps import Ipcps
+from .oap.credentials import Policy, SecurityPaths
 from .peer import Peer, start_time
 from .readout import Readout
 from .refused import Refused
-from .registry import ProgramBinding, Registry, SecurityPaths, check_name
+from .registry import ProgramBinding, Registry, check_name
 
 log = logging.getLogger("irmd/manage")
 
 ARGS_MAX = 16 * 1024
 """Octets of arguments of a bound program."""
 
+_ALL_REQUIREMENTS = sum(Requirement)
 GIVEN_UP = frozenset({"ipcp_enroll", "ipcp_connect", "readout"})
 """Requests that end when nobody waits for them any more; others are carried out to their end."""
 
@@ -176,8 +179,10 @@ class Manager:
 
     def create_name(self, info: NameInfo) -> None:
         """Create a name; one that exists stays as it is."""
-        server, client = _paths(info.server), _paths(info.client)
-        _, made = self._registry.create_name(info.name, lb=info.lb, server=server, client=client)
+        if info.require & ~_ALL_REQUIREMENTS:
+            raise Refused(errno.EINVAL, f"requirement {info.require:#x} of a name is unknown")
+        policy = Policy(_paths(info.server), _paths(info.client), Requirement(info.require))
+        _, made = self._registry.create_name(info.name, lb=info.lb, policy=policy)
         if made:
             log.info("created name %s", info.name)
 

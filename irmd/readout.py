@@ -84,8 +84,9 @@ class Readout:
         return answer
 
     def _name(self, entry: Name) -> NameInfo:
-        info = NameInfo(name=entry.name, lb=entry.lb)  # type: ignore[arg-type]
-        for paths, shown in ((entry.server, info.server), (entry.client, info.client)):
+        policy = entry.policy
+        info = NameInfo(name=entry.name, lb=entry.lb, require=policy.require)  # type: ignore[arg-type]
+        for paths, shown in ((policy.server, info.server), (policy.client, info.client)):
             shown.CopyFrom(NameSecPaths(enc=paths.enc, crt=paths.crt, key=paths.key))
         info.programs.extend(
             BoundProgram(path=binding.path, auto=binding.auto, args=binding.args)

@@ -27,6 +27,7 @@ from ouroboros.rpc.messages_pb2 import (
     SPILLOVER,
 )
 
+from .oap.credentials import Policy
 from .refused import Refused
 
 if TYPE_CHECKING:
@@ -52,15 +53,6 @@ def name_hash(algorithm: int, name: str) -> bytes:
 
 
 @dataclass(slots=True, frozen=True)
-class SecurityPaths:
-    """Credentials of one side of a name; empty: the default below the security directory."""
-
-    enc: str = ""
-    crt: str = ""
-    key: str = ""
-
-
-@dataclass(slots=True, frozen=True)
 class ProgramBinding:
     """A program that is bound to a name. `uid` and `gid` are those of who bound it: it is started as them."""
 
@@ -77,8 +69,7 @@ class Name:
 
     name: str
     lb: int = SPILLOVER
-    server: SecurityPaths = SecurityPaths()
-    client: SecurityPaths = SecurityPaths()
+    policy: Policy = Policy()
     programs: dict[str, ProgramBinding] = field(default_factory=dict)
     processes: dict[Process, None] = field(default_factory=dict)
     accepting: OrderedDict[Acceptor, None] = field(default_factory=OrderedDict)
@@ -146,17 +137,22 @@ class Registry:
         name: str,
         *,
         lb: int = SPILLOVER,
-        server: SecurityPaths | None = None,
-        client: SecurityPaths | None = None,
+        policy: Policy = Policy(),  # noqa: B008  # immutable
     ) -> tuple[Name, bool]:
-        """The name, and whether it is new; one that exists is not changed."""
+        """The name, and whether it is new; one that exists is not changed, and refused when it lacks what must be required."""
         found = self.names.get(name)
         if found is not None:
+            if policy.require & ~found.policy.require:
+                raise Refused(
+                    errno.EEXIST,
+                    f'name "{name}" exists and does not require {" and ".join(policy.require.words)}; '
+                    f"`irm name destroy {name}` first",
+                )
             return found, False
         check_name(name)
         if lb not in (ROUND_ROBIN, SPILLOVER):
             raise Refused(errno.EINVAL, f"load-balance policy {lb} is unknown: round-robin or spillover")
-        entry = Name(name, lb, server or SecurityPaths(), client or SecurityPaths())
+        entry = Name(name, lb, policy)
         self.names[name] = entry
         for algorithm, table in self._by_hash.items():
             table[name_hash(algorithm, name)] = entry

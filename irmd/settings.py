@@ -32,6 +32,8 @@ class Settings:
     """Running instances of a program that is started on demand, for one name."""
     grace: float = 5.0
     """How long what the IRMd started may take to end before it is killed."""
+    security: str = ""
+    """Directory of certificates and of the credentials of names; empty: the default."""
     debug: bool = False
     """Write debug lines to the log."""
 

@@ -201,6 +201,11 @@ class Flow:
         return self._flow.max_packet
 
     @property
+    def peer_certificate(self) -> bytes | None:
+        """The verified certificate of the other end, X.509 DER, or None; as `dev.Flow.peer_certificate`."""
+        return self._flow.peer_certificate
+
+    @property
     def flags(self) -> FlowProperties:
         """Access mode and partial reads; it stays non-blocking."""
         return self._flow.flags

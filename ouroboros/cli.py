@@ -331,13 +331,19 @@ def create_name(
     pol_lb: LoadBalancePolicy = LoadBalancePolicy.ROUND_ROBIN,
     srv_sec_paths: NameSecPaths | None = None,
     cli_sec_paths: NameSecPaths | None = None,
+    *,
+    require: Iterable[str] = (),
 ) -> None:
-    """Create a name; one that exists stays as it is. Raises `irm.NameError`."""
-    from .name_info import NameInfo, NameSecPaths
+    """Create a name; one that exists stays as it is. Raises `irm.NameError`.
+
+    require   "encryption", "authentication": flows to the name without it are refused, at this end. A name that exists and does
+              not require it is an error.
+    """
+    from .name_info import NameInfo, NameSecPaths, Requirement
 
     server = srv_sec_paths or NameSecPaths()
     client = cli_sec_paths or NameSecPaths()
-    irm.create_name(NameInfo(name, pol_lb, server, client))
+    irm.create_name(NameInfo(name, pol_lb, server, client, require=Requirement.from_words(require)))
 
 
 def destroy_name(name: str) -> None:

@@ -243,6 +243,15 @@ class Flow(Packets):
         return self._endpoint().data
 
     @property
+    def peer_certificate(self) -> bytes | None:
+        """The certificate of the process at the other end, X.509 DER; None when it has shown none.
+
+        The IRMd has verified it: its owner signed the allocation, an authority of this system has issued it, and for who
+        allocated the flow its common name is the name that was asked for.
+        """
+        return self._endpoint().peer_certificate or None
+
+    @property
     def down(self) -> bool:
         """Whether the flow is down; packets that came before can still be read."""
         return bool(self._handle != ffi.NULL and lib.flow_is_down(self._handle))

@@ -51,7 +51,14 @@ if TYPE_CHECKING:
         Udp6Config,
         UnicastConfig,
     )
-    from .name_info import BoundProcess, BoundProgram, NameInfo, NameSecPaths, Registration
+    from .name_info import (
+        BoundProcess,
+        BoundProgram,
+        NameInfo,
+        NameSecPaths,
+        Registration,
+        Requirement,
+    )
 
 __all__ = [
     "BIND_AUTO",
@@ -89,6 +96,7 @@ __all__ = [
     "PoolHolder",
     "PoolInfo",
     "Registration",
+    "Requirement",
     "RoutingConfig",
     "RoutingPolicy",
     "Udp4Config",
@@ -273,6 +281,7 @@ def create_name(info: NameInfo) -> None:
         lb=pb.LoadBalance.Value(LoadBalancePolicy(info.pol_lb).name),
         server=pb.NameSecPaths(enc=info.server_sec.encr, crt=info.server_sec.crt, key=info.server_sec.key),
         client=pb.NameSecPaths(enc=info.client_sec.encr, crt=info.client_sec.crt, key=info.client_sec.key),
+        require=info.require,
     )
     _call(IrmNameError, name_create=pb.NameCreate(info=proto))
 
@@ -381,7 +390,7 @@ def _ipcp_info(proto: pb.IpcpInfo) -> IpcpInfo:
 
 
 def _names(name: str) -> Iterator[NameInfo]:
-    from .name_info import BoundProcess, BoundProgram, NameInfo, NameSecPaths, Registration
+    from .name_info import BoundProcess, BoundProgram, NameInfo, NameSecPaths, Registration, Requirement
 
     offset = 0
     while True:
@@ -395,6 +404,7 @@ def _names(name: str) -> Iterator[NameInfo]:
                 [BoundProgram(p.path, p.auto, list(p.args)) for p in proto.programs],
                 [BoundProcess(p.pid, p.program, p.accepting) for p in proto.processes],
                 [Registration(r.pid, r.ipcp, r.layer, r.hash) for r in proto.registrations],
+                Requirement(proto.require),
             )
         offset = _next_page(offset, table.next)
         if not offset:

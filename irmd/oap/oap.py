@@ -1,7 +1,8 @@
 """The IRMd's end of the allocation handshake: what the pure parts need of the world, and what they refuse (wire-lower 5).
 
 Runs on the IRMd's loop. Every flow over a layer carries a header in its request and one in the reply, whatever the type of
-the layer: the acceptor cannot know what is in between. A flow to a broadcast layer, and a direct flow, carry none.
+the layer: the acceptor cannot know what is in between. A flow to a broadcast layer carries none. Both headers of a direct flow
+are made and checked here, where its name has something to secure.
 """
 
 from __future__ import annotations
@@ -12,113 +13,142 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from ouroboros.errors import EAUTH, ECRYPT
-from ouroboros.wire import MalformedPacket
 
 from .. import refused
 from ..complaints import Complaints
-from . import extension, handshake
+from . import credentials, extension
+from .acceptor import Accepted, accept
+from .algorithms import Cipher
+from .credentials import Credentials, Policy, Side
 from .extension import Extensions
-from .header import Header
-from .replay import Refused, ReplayGuard
+from .replay import ReplayGuard
+from .requester import Outcome, Requester
+from .trust import Trust
 
 SUPPORTED: frozenset[int] = frozenset()
 """Extensions that this system offers and grants."""
+PACKETS_ENCRYPTED = False
+"""Whether the data plane encrypts the packets of a flow with the key that the handshake yields. While it does not, a flow that
+would have to be encrypted is refused: this is the only place that decides it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A request that may be answered: its octets, what it carried for the application, and what is granted."""
+    """A request that may be answered, and what is granted."""
 
-    request: bytes
-    data: bytes = b""
+    accepted: Accepted
     granted: Extensions | None = None
 
     @property
-    def extensions(self) -> frozenset[int]:
-        """The types that are on for the flow."""
-        return frozenset(item.type for item in self.granted.items) if self.granted else frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Agreed:
-    """What came of a handshake, for the requester."""
-
-    data: bytes
-    extensions: frozenset[int]
+    def outcome(self) -> Outcome:
+        """What the accepting side has of it."""
+        kinds = frozenset(item.type for item in self.granted.items) if self.granted else frozenset()
+        one = self.accepted
+        return Outcome(one.data, kinds, one.negotiated.cipher, one.negotiated.key, one.certificate)
 
 
 class Oap:
-    """Makes and checks the headers of this system. `clock` tells ns since 1970, `random` gives octets."""
+    """Makes and checks the headers of this system. `clock` tells ns since 1970, `random` gives octets; `directory` is where the
+    credentials of names are."""
 
     def __init__(
         self,
         complaints: Complaints,
         *,
+        directory: str = "",
         supported: Container[int] = SUPPORTED,
         offer: Extensions | None = None,
+        encrypts: bool = PACKETS_ENCRYPTED,
         clock: Callable[[], int] = time.time_ns,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._complaints = complaints
+        self._directory = directory
         self._supported = supported
         self._offer = offer
+        self._encrypts = encrypts
         self._clock = clock
         self._random = random
         self._guard = ReplayGuard()
+        self.trust = Trust(directory)
 
-    def request(self) -> bytes:
-        """The header of a new request: no two are the same, and one is never sent twice (wire-lower 11.13)."""
-        return handshake.make_request(identity=self._random(16), now=self._clock(), offer=self._offer)
+    def request(self, name: str, policy: Policy) -> Requester:
+        """A new request: no two are the same, and one is never sent twice (wire-lower 11.13). Raises refused.Refused."""
+        try:
+            ours = self._credentials(Side.CLIENT, name, policy)
+            return Requester(name, ours, identity=self._random(16), now=self._clock(), offer=self._offer)
+        except OSError as error:
+            raise self._refuse(
+                f"requests for {name}", f'no flow to "{name}" can be asked for: {_reason(error)}', error
+            ) from None
 
-    def received(self, octets: bytes, name: str, layer: str) -> Received:
+    def received(self, octets: bytes, name: str, policy: Policy, layer: str) -> Received:
         """Check the header of a request that arrived. Raises refused.Refused: EAUTH, or ECRYPT."""
         try:
-            header, offer = handshake.accept_request(octets, self._guard, now=self._clock())
-            _check_plain(header)
-        except (MalformedPacket, Refused) as error:
-            raise self._refuse(EAUTH, name, layer, error) from None
-        except _NotPlain as error:
-            raise self._refuse(error.errno or ECRYPT, name, layer, error) from None
-        data = header.data if extension.is_data(header.data) else b""
-        return Received(octets, data, extension.grant(offer, self._supported))
-
-    def reply(self, received: Received) -> bytes:
-        """The header of the reply to a request; its time is that of the reply."""
-        return handshake.make_reply(received.request, now=self._clock(), granted=received.granted)
-
-    def complete(self, request: bytes, reply: bytes, name: str, layer: str) -> Agreed:
-        """Check the header of the reply to our request. Raises refused.Refused(EAUTH): there is no flow then."""
-        try:
-            header, extensions = handshake.check_reply(request, reply)
-        except (MalformedPacket, handshake.ReplyRefused) as error:
-            why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            self._complaints.warn(
-                f"replies over layer {layer}",
-                'the reply to a request for a flow to "%s" over layer %s is not good: %s',
-                name,
-                layer,
-                why,
-            )
-            raise refused.Refused(
-                EAUTH,
-                f'the reply to the request for a flow to "{name}" over layer "{layer}" is not good: {why}',
+            ours = self._credentials(Side.SERVER, name, policy)
+            accepted = accept(octets, ours, self._guard, self.trust, now=self._clock())
+            if accepted.negotiated.cipher is not Cipher.NONE:
+                self._check_encrypts()
+        except OSError as error:
+            about = f"requests over layer {layer}"
+            raise self._refuse(
+                about,
+                f'refused a flow to "{name}" over layer {layer}: {_reason(error)}',
+                error,
+                f'the flow to "{name}" was refused: {_reason(error)}',
             ) from None
-        return Agreed(header.data if extension.is_data(header.data) else b"", extensions)
+        return Received(accepted, extension.grant(accepted.offer, self._supported))
 
-    def _refuse(self, error: int, name: str, layer: str, why: Exception) -> refused.Refused:
-        text = why.strerror if isinstance(why, OSError) and why.strerror else str(why)
-        self._complaints.warn(
-            f"requests over layer {layer}", 'refused a flow to "%s" over layer %s: %s', name, layer, text
-        )
-        return refused.Refused(error, f'the flow to "{name}" was refused: {text}')
+    def reply(self, received: Received, name: str) -> bytes:
+        """The header of the reply to a request; its time is that of the reply. Raises refused.Refused."""
+        try:
+            return received.accepted.reply(now=self._clock(), granted=received.granted)
+        except OSError as error:
+            text = f'a flow to "{name}" cannot be accepted: {_reason(error)}'
+            raise self._refuse(f"replies for {name}", text, error) from None
+
+    def complete(self, request: Requester, reply: bytes, name: str, layer: str) -> Outcome:
+        """Check the header of the reply to our request. Raises refused.Refused: there is no flow then."""
+        try:
+            return request.complete(reply, self.trust, now=self._clock())
+        except OSError as error:
+            text = f'the reply to a request for a flow to "{name}" over layer {layer} is not good: {_reason(error)}'
+            raise self._refuse(f"replies over layer {layer}", text, error) from None
+
+    def direct(self, name: str, policy: Policy) -> tuple[Outcome, Outcome]:
+        """The handshake of a flow between two processes of this system: what it comes to for requester and acceptor. Raises
+        refused.Refused."""
+        try:
+            if self._credentials(Side.CLIENT, name, policy).plain:
+                if self._credentials(Side.SERVER, name, policy).plain:
+                    return _NOTHING
+        except OSError:
+            pass  # what is wrong is found below, and told
+        request = self.request(name, policy)
+        received = self.received(request.octets, name, policy, "")
+        return self.complete(request, self.reply(received, name), name, ""), received.outcome
+
+    def _credentials(self, side: Side, name: str, policy: Policy) -> Credentials:
+        """Raises OSError; also where the name wants what this version does not have."""
+        found = credentials.read(self._directory, side, name, policy)
+        if found.encryption is not None:
+            self._check_encrypts()
+        return found
+
+    def _check_encrypts(self) -> None:
+        if not self._encrypts:
+            raise OSError(
+                ECRYPT, "it would have to be encrypted, and this version cannot encrypt packets yet"
+            )
+
+    def _refuse(self, about: str, line: str, error: Exception, text: str = "") -> refused.Refused:
+        self._complaints.warn(about, "%s", line)
+        number = error.errno if isinstance(error, OSError) else 0
+        return refused.Refused(ECRYPT if number == ECRYPT else EAUTH, text or line)
 
 
-class _NotPlain(OSError):
-    """A request asks for what this version does not have."""
+_NOTHING = (Outcome(), Outcome())
 
 
-def _check_plain(header: Header) -> None:
-    if header.certificate:
-        raise _NotPlain(EAUTH, "it has a certificate, and this system has no authority to check it with")
-    if header.kex:
-        raise _NotPlain(ECRYPT, "it asks for encryption, which this system does not have")
+def _reason(error: Exception) -> str:
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

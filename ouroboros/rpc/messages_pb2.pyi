@@ -606,7 +606,7 @@ class FlowAlloc(_message.Message):
     asynchronous: _builtins.bool
     """reply flow_pending at once, flow_done later"""
     layer: _builtins.str
-    """allocate over this layer only; empty: the IRMd chooses"""
+    """over this layer, or through this IPCP, only; empty: the IRMd chooses"""
     @_builtins.property
     def qos(self) -> Global___QosSpec: ...
     def __init__(
@@ -727,6 +727,9 @@ class FlowEndpoint(_message.Message):
     RESOURCES_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
     EXTENSIONS_FIELD_NUMBER: _builtins.int
+    CIPHER_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    PEER_CERTIFICATE_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.int
     """system-wide (paper 2.7: FID)"""
     fd: _builtins.int
@@ -753,6 +756,12 @@ class FlowEndpoint(_message.Message):
     """piggybacked data of the allocation"""
     events: _builtins.int
     """our own event region that the peer rings (an IPCP has one per trust domain)"""
+    cipher: _builtins.int
+    """of its packets (wire-lower 5.2); 0: none. Not for the IPCP that provides the flow"""
+    key: _builtins.bytes
+    """32 octets, for both directions; nor this"""
+    peer_certificate: _builtins.bytes
+    """of the process at the other end, verified; X.509 DER"""
     @_builtins.property
     def qos(self) -> Global___QosSpec: ...
     @_builtins.property
@@ -780,10 +789,13 @@ class FlowEndpoint(_message.Message):
         resources: _abc.Iterable[Global___Resource] | None = ...,
         events: _builtins.int = ...,
         extensions: _abc.Iterable[_builtins.int] | None = ...,
+        cipher: _builtins.int = ...,
+        key: _builtins.bytes = ...,
+        peer_certificate: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["qos", b"qos"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "events", b"events", "extensions", b"extensions", "fd", b"fd", "flow_id", b"flow_id", "index", b"index", "max_packet", b"max_packet", "mpl_ms", b"mpl_ms", "peer_events", b"peer_events", "peer_fd", b"peer_fd", "pool", b"pool", "qos", b"qos", "resources", b"resources", "segment", b"segment", "serial", b"serial", "side", b"side"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cipher", b"cipher", "data", b"data", "events", b"events", "extensions", b"extensions", "fd", b"fd", "flow_id", b"flow_id", "index", b"index", "key", b"key", "max_packet", b"max_packet", "mpl_ms", b"mpl_ms", "peer_certificate", b"peer_certificate", "peer_events", b"peer_events", "peer_fd", b"peer_fd", "pool", b"pool", "qos", b"qos", "resources", b"resources", "segment", b"segment", "serial", b"serial", "side", b"side"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1337,8 +1349,11 @@ class NameInfo(_message.Message):
     PROGRAMS_FIELD_NUMBER: _builtins.int
     PROCESSES_FIELD_NUMBER: _builtins.int
     REGISTRATIONS_FIELD_NUMBER: _builtins.int
+    REQUIRE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     lb: Global___LoadBalance.ValueType
+    require: _builtins.int
+    """1 encryption, 2 authentication"""
     @_builtins.property
     def server(self) -> Global___NameSecPaths: ...
     @_builtins.property
@@ -1359,10 +1374,11 @@ class NameInfo(_message.Message):
         programs: _abc.Iterable[Global___BoundProgram] | None = ...,
         processes: _abc.Iterable[Global___BoundProcess] | None = ...,
         registrations: _abc.Iterable[Global___Registration] | None = ...,
+        require: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "server", b"server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "lb", b"lb", "name", b"name", "processes", b"processes", "programs", b"programs", "registrations", b"registrations", "server", b"server"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "lb", b"lb", "name", b"name", "processes", b"processes", "programs", b"programs", "registrations", b"registrations", "require", b"require", "server", b"server"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1456,7 +1472,7 @@ class NameCreate(_message.Message):
     INFO_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def info(self) -> Global___NameInfo:
-        """name, lb, server, client"""
+        """name, lb, server, client, require"""
 
     def __init__(
         self,
@@ -1662,7 +1678,7 @@ class FlowEnd(_message.Message):
     packets: _builtins.int
     """packets this end has written"""
     dropped: _builtins.int
-    """packets this end has read and could not pass on (IPCPs)"""
+    """packets that the IPCP at this end had for this flow and could not put into it"""
     refused: _builtins.int
     """what this end has read and that made no sense"""
     def __init__(

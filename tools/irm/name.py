@@ -30,9 +30,14 @@ def _create(arguments: Arguments) -> int:
     server = [_path(arguments.one("s" + key)) for key in _PATHS]
     client = [_path(arguments.one("c" + key)) for key in _PATHS]
     from ouroboros import cli
-    from ouroboros.name_info import NameSecPaths
+    from ouroboros.name_info import NameSecPaths, Requirement
 
-    cli.create_name(name, policy, NameSecPaths(*server), NameSecPaths(*client))
+    required = arguments.all("require")
+    try:
+        Requirement.from_words(required)
+    except ValueError as error:
+        raise ipcp_options.OptionError(f"Cannot require {error}.") from None
+    cli.create_name(name, policy, NameSecPaths(*server), NameSecPaths(*client), require=required)
     return 0
 
 
@@ -110,6 +115,7 @@ def _record(info: NameInfo) -> dict[str, Any]:
         "lb": info.pol_lb.word,
         "server": {"enc": info.server_sec.encr, "crt": info.server_sec.crt, "key": info.server_sec.key},
         "client": {"enc": info.client_sec.encr, "crt": info.client_sec.crt, "key": info.client_sec.key},
+        "require": info.require.words,
         "programs": [{"path": p.path, "auto": p.auto, "args": list(p.args)} for p in info.programs],
         "processes": [{"pid": p.pid, "program": p.program, "accepting": p.accepting} for p in info.processes],
         "registrations": [
@@ -124,6 +130,8 @@ def _description(info: NameInfo) -> list[str]:
         given = [path for path in (paths.encr, paths.crt, paths.key) if path]
         if given:
             lines.append(f"    {side}: {', '.join(map(printable, given))}")
+    if info.require:
+        lines.append(f"    requires {' and '.join(info.require.words)}")
     for reg in info.registrations:
         layer = printable(reg.layer)
         lines.append(
@@ -177,6 +185,7 @@ GROUP = Group(
             keys=(
                 Key("lb", "round-robin|spillover"),
                 *(Key(side + key, "path") for side in ("s", "c") for key in _PATHS),
+                Key("require", "encryption|authentication", repeats=True),
             ),
             details=lambda: "s is for the server's side, c for the client's; a path given must exist",
         ),

@@ -408,6 +408,7 @@ def test_name_show(irmd: FakeIrmd, irm, tmp_path: Path) -> None:  # type: ignore
                 "lb": "spillover",
                 "server": nothing,
                 "client": nothing,
+                "require": [],
                 "programs": [{"path": python, "auto": True, "args": ["-l"]}],
                 "processes": [{"pid": pid, "program": "/bin/x", "accepting": 2}],
                 "registrations": [{"pid": pid, "ipcp": "one", "layer": "net", "hash": "abcd"}],

@@ -8,14 +8,17 @@ import pytest
 
 from irmd.complaints import BURST, Complaints
 from irmd.oap import handshake
+from irmd.oap.algorithms import Hash
+from irmd.oap.credentials import Policy
 from irmd.oap.extension import Extensions, Item, encode
-from irmd.oap.header import Header
+from irmd.oap.header import Header, decode_reply
 from irmd.oap.header import encode as encode_header
 from irmd.oap.oap import Oap
 from irmd.refused import Refused
 from ouroboros.errors import EAUTH, ECRYPT
 
 NOW = 1_795_334_382_869_341_919
+POLICY = Policy()
 BOTH = Extensions((Item(1), Item(2)))
 
 
@@ -46,32 +49,33 @@ def test_extensions_are_on_when_both_want_them(
     offer: Extensions | None, supported: tuple[int, ...], on: set[int]
 ) -> None:
     ours, theirs = oap(offer), oap(None, *supported)
-    request = ours.request()
-    received = theirs.received(request, "n", "l")
-    agreed = ours.complete(request, theirs.reply(received), "n", "l")
-    assert received.extensions == agreed.extensions == on
-    assert (received.data, agreed.data) == (b"", b"")
+    request = ours.request("n", POLICY)
+    received = theirs.received(request.octets, "n", POLICY, "l")
+    agreed = ours.complete(request, theirs.reply(received, "n"), "n", "l")
+    assert received.outcome.extensions == agreed.extensions == on
+    assert (received.outcome.data, agreed.data) == (b"", b"")
 
 
 def test_a_prototype_sees_what_it_knows() -> None:
     """Plain request and reply of wire-lower 5.3: 36 and 84 octets, no data."""
-    request = oap().request()
+    asked = oap().request("n", POLICY)
+    request = asked.octets
     assert len(request) == 36 and request[24:] == bytes(12)
-    reply = oap().reply(oap().received(request, "n", "l"))
+    reply = oap().reply(oap().received(request, "n", POLICY, "l"), "n")
     assert len(reply) == 84 and reply[:16] == request[:16] and reply[24:36] == bytes(12)
 
 
 def test_an_offer_with_a_mistake_is_no_offer() -> None:
     theirs = oap(None, 1)
     request = encode_header(Header(b"m" * 16, NOW, data=encode(BOTH)[:-1]))
-    received = theirs.received(request, "n", "l")
-    assert received.granted is None and received.data == b""
+    received = theirs.received(request, "n", POLICY, "l")
+    assert received.granted is None and received.outcome.data == b""
 
 
 def test_what_is_granted_beyond_the_offer_is_refused() -> None:
     ours = oap(Extensions((Item(1),)))
-    request = ours.request()
-    reply = handshake.make_reply(request, now=NOW, granted=BOTH)
+    request = ours.request("n", POLICY)
+    reply = handshake.make_reply(request.octets, now=NOW, granted=BOTH)
     with pytest.raises(Refused) as refused:
         ours.complete(request, reply, "n", "l")
     assert refused.value.errno == EAUTH and "not offered" in refused.value.text
@@ -79,10 +83,10 @@ def test_what_is_granted_beyond_the_offer_is_refused() -> None:
 
 def test_data_of_the_application_both_ways() -> None:
     ours = oap()
-    request = encode_header(Header(b"d" * 16, NOW, data=b"hello"))
-    received = ours.received(request, "n", "l")
-    assert received.data == b"hello"
-    answer = handshake.decode_reply(ours.reply(received), digest=handshake.decode_request(request).digest)
+    received = ours.received(encode_header(Header(b"d" * 16, NOW, data=b"hello")), "n", POLICY, "l")
+    assert received.outcome.data == b"hello"
+    request = ours.request("n", POLICY)
+    answer = decode_reply(ours.reply(ours.received(request.octets, "n", POLICY, "l"), "n"), digest=Hash.NONE)
     reply = encode_header(Header(answer.id, NOW, data=b"you too", request_hash=answer.request_hash))
     assert ours.complete(request, reply, "n", "l").data == b"you too"
 
@@ -90,12 +94,12 @@ def test_data_of_the_application_both_ways() -> None:
 def test_time_is_checked_when_the_request_comes() -> None:
     clock = Clock()
     theirs = oap(clock=clock)
-    request = oap().request()
+    request = oap().request("n", POLICY)
     clock.now += 20_000_000_000
-    theirs.received(request, "n", "l")
+    theirs.received(request.octets, "n", POLICY, "l")
     clock.now += 1_000_000
     with pytest.raises(Refused) as refused:
-        theirs.received(oap().request(), "n", "l")
+        theirs.received(oap().request("n", POLICY).octets, "n", POLICY, "l")
     assert refused.value.errno == EAUTH and "too old" in refused.value.text
 
 
@@ -108,7 +112,7 @@ def test_time_is_checked_when_the_request_comes() -> None:
 )
 def test_what_this_version_cannot_do(header: Header, number: int) -> None:
     with pytest.raises(Refused) as refused:
-        oap().received(encode_header(header), "n", "l")
+        oap().received(encode_header(header), "n", POLICY, "l")
     assert refused.value.errno == number and "\n" not in refused.value.text
 
 
@@ -117,9 +121,9 @@ def test_the_log_has_the_reason_but_no_flood_of_it(caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.WARNING, logger="test/oap"):
         for _ in range(BURST + 5):
             with pytest.raises(Refused):
-                one.received(b"garbage", "n", "ether")
+                one.received(b"garbage", "n", POLICY, "ether")
         assert len(caplog.records) == BURST
         assert "refused a flow to" in caplog.records[0].getMessage()
         with pytest.raises(Refused):
-            one.complete(one.request(), b"garbage", "n", "ether")
+            one.complete(one.request("n", POLICY), b"garbage", "n", "ether")
         assert "is not good" in caplog.records[-1].getMessage()  # another culprit
