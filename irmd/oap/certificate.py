@@ -120,14 +120,17 @@ def load_authorities(pem: bytes) -> list[x509.Certificate]:
 
 
 def common_name(certificate: x509.Certificate) -> str:
-    """The name that a certificate is for. Raises NotAuthentic when it has none, or several."""
+    """The name that a certificate is for. Raises NotAuthentic when it has none, several, or one that no name can be."""
     try:
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     except ValueError as error:
         raise NotAuthentic(f"the subject of its certificate cannot be read ({error})") from None
     if len(names) != 1:
         raise NotAuthentic(f"its certificate has {len(names)} common names (CN) instead of one")
-    return str(names[0].value)
+    name = str(names[0].value)
+    if not name.isprintable():  # it goes into the log
+        raise NotAuthentic("the common name (CN) of its certificate has characters that cannot be printed")
+    return name
 
 
 def check_signature(certificate: x509.Certificate, digest: Hash, data: bytes, signature: bytes) -> None:

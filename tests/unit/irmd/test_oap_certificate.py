@@ -296,6 +296,11 @@ def test_common_names() -> None:
             certificate.common_name(ca.issue(*names).certificate)
 
 
+def test_common_names_that_would_forge_a_line_of_the_log() -> None:
+    with pytest.raises(NotAuthentic, match="cannot be printed"):
+        certificate.common_name(authority().issue("alice\n==1== irmd(II): all is well").certificate)
+
+
 def test_certificates_that_cannot_be_read() -> None:
     der = authority().issue("alice").der
     for length in range(0, len(der)):

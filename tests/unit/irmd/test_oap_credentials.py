@@ -182,3 +182,12 @@ def test_the_daemon_starts_without_a_cryptographic_library() -> None:
     code = "import sys, irmd.daemon; print([m for m in sys.modules if m.split('.')[0] in ('cryptography', 'Crypto')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_example_has_the_defaults_and_names_what_there_is() -> None:
+    example = (Path(__file__).resolve().parents[3] / "packaging" / "enc.conf.example").read_bytes()
+    assert encryption.parse(example) == Encryption()
+    named = {word.replace("-", "").lower() for word in example.decode().replace("#", " ").split()}
+    for kind, missing in ((Cipher, set()), (Hash, set()), (Kex, {"MLKEM512"})):
+        words = {one.name.replace("_", "") for one in kind if one.name != "NONE"} - missing
+        assert {word.lower() for word in words} <= named
