@@ -238,7 +238,7 @@ class FlowSet:
             if handle == ffi.NULL:
                 raise FlowEventError(ENOMEM, "no memory for a flow set")
             self._library = owner
-            # Freed when the last thread that waits on it lets go of it; closing comes before.
+            # Freed when it is closed, and the last thread that waits on it has let go of it.
             self._set = ffi.gc(handle, lib.fset_destroy)
         return self._library
 

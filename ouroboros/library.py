@@ -69,7 +69,7 @@ class Library:
             self.release(endpoint.fd)
             raise error(ENOTALLOC, f"the IRMd described flow {endpoint.flow_id} wrongly")
         lib.process_add(self.process, handle)
-        # Freed when the last thread that uses it lets go of it; detaching comes before.
+        # Freed when it is detached, and the last thread that uses it has let go of it.
         return ffi.gc(handle, lib.flow_destroy)
 
     def detach(self, handle: Any, fd: int) -> None:

@@ -66,10 +66,8 @@ static void drain(struct flow *flow)
                 wait_wake(&flow->rx.shm->prod_wait);
 }
 
-void flow_detach(struct flow *flow)
+static void detach(struct flow *flow)
 {
-        if (flow->generation != map_generation)
-                return;
         spinlock_acquire(&flow->rx_lock);
         spinlock_acquire(&flow->tx_lock);
         if (!flow->rx_closed) {
@@ -85,9 +83,18 @@ void flow_detach(struct flow *flow)
         }
 }
 
+void flow_detach(struct flow *flow)
+{
+        if (flow->generation == map_generation)
+                detach(flow);
+        if (handle_let_go(&flow->let_go, LET_GO_CLOSED))
+                free(flow);
+}
+
 void flow_destroy(struct flow *flow)
 {
-        free(flow);
+        if (handle_let_go(&flow->let_go, LET_GO_DROPPED))
+                free(flow);
 }
 
 /* A forked child has its parent's handles, but not the memory behind them. */

@@ -54,6 +54,7 @@ struct flow {
         unsigned generation;
         _Atomic uint32_t flags;
         _Atomic uint32_t gone;     /* END_*: what this process knows by itself (the IRMd has gone) */
+        _Atomic uint32_t let_go;   /* LET_GO_* */
         _Atomic uint32_t sleepers; /* threads that look at the rings without a lock: polling or asleep */
         _Atomic int eventfd;       /* for poll(2): packets; -1: none asked for */
         _Atomic int room_eventfd;  /* for poll(2): room to write after flow_ask_room */
@@ -74,8 +75,24 @@ struct flow {
 struct flow *flow_attach(struct pool *pool, struct segment *segment, struct events *peer,
                          const struct flow_spec *spec);
 
-/* Leave the flow: wakes this process's sleepers, gives back what was queued for it. The handle stays valid. */
+/*
+ * A handle has two parties: who uses it closes it, and the interpreter drops it when nobody refers to it any more. The
+ * second of them frees it. Usually that is the one who drops; but Python's collector finalises objects that refer
+ * to each other in any order, and then what is closed has been dropped before.
+ */
+enum { LET_GO_CLOSED = 1, LET_GO_DROPPED = 2 };
+
+/* Whether the other party has let go before: then it is free(3)'s. */
+static inline bool handle_let_go(_Atomic uint32_t *parties, uint32_t party)
+{
+        return (atomic_fetch_or(parties, party) | party) == (LET_GO_CLOSED | LET_GO_DROPPED);
+}
+
+/* Leave the flow: wakes this process's sleepers, gives back what was queued for it. Once; the handle stays valid until it
+ * is dropped. */
 void flow_detach(struct flow *flow);
+
+/* Drop the handle. */
 void flow_destroy(struct flow *flow);
 
 /* Octets written (all of them), 0 for an empty packet. */

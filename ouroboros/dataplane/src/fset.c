@@ -44,12 +44,10 @@ static void unlink_set(struct fset *set)
                 *at = set->next;
 }
 
-void fset_close(struct fset *set)
+static void leave(struct fset *set)
 {
         struct process *process = set->process;
 
-        if (process->generation != map_generation)
-                return;
         pthread_mutex_lock(&process->lock);
         if (set->eventfd >= 0)
                 unlink_set(set);
@@ -63,9 +61,18 @@ void fset_close(struct fset *set)
         events_kick(process->events); /* threads that wait on the set */
 }
 
+void fset_close(struct fset *set)
+{
+        if (set->process->generation == map_generation)
+                leave(set);
+        if (handle_let_go(&set->let_go, LET_GO_CLOSED))
+                free(set);
+}
+
 void fset_destroy(struct fset *set)
 {
-        free(set);
+        if (handle_let_go(&set->let_go, LET_GO_DROPPED))
+                free(set);
 }
 
 static uint64_t bit_of(uint32_t fd, uint32_t *w)

@@ -60,6 +60,7 @@ struct fset {
         int eventfd;
         struct poller poller;
         _Atomic bool closed;
+        _Atomic uint32_t let_go; /* see flow.h */
 };
 
 struct fevent {
@@ -69,7 +70,7 @@ struct fevent {
 
 struct fset *fset_create(struct process *process);
 
-/* Leave the process's lists; to be done before fset_destroy, which frees and nothing else. */
+/* Leave the process's lists, once; and drop the handle. Whichever comes second frees it. */
 void fset_close(struct fset *set);
 void fset_destroy(struct fset *set);
 

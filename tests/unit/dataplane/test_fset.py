@@ -6,9 +6,12 @@ import os
 import random
 import select
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from errno import EBADF, EPERM, ETIMEDOUT
+from pathlib import Path
 
 import pytest
 
@@ -502,3 +505,36 @@ def test_random_events_on_random_flows(flows: Flows) -> None:
             waiting = {pair.b.fd for pair in flows.pairs if pair.b.queues()[0]}
             assert {fd for fd, kind in events if kind == PKT} == waiting
     members.close()
+
+
+DROPPED_FIRST = """
+from irmd.memory import Memory
+from tests.unit.dataplane.shm import SMALL, Process, connect
+
+memory = Memory(SMALL)
+a, b = Process(memory), Process(memory)
+pair = connect(memory, a, b)
+flows = a.set()
+assert flows.add(pair.a.fd) == 0
+a.lib.fset_destroy(flows.handle)
+a.lib.flow_destroy(pair.a.handle)
+flows.remove(pair.a.fd)
+flows.close()
+a.lib.process_remove(a.process, pair.a.handle)
+pair.a.detach()
+print("closed")
+"""
+
+
+def test_handles_may_be_dropped_before_they_are_closed() -> None:
+    """Python's collector finalises what refers to each other, as a set and its flows do, in any order."""
+    env = os.environ | {"MALLOC_PERTURB_": "165"}  # what has been freed is not what it was
+    done = subprocess.run(
+        [sys.executable, "-c", DROPPED_FIRST],
+        env=env,
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "closed\n"), done.stderr
