@@ -6,6 +6,7 @@ Runs in the tool's main thread.
 """
 
 import argparse
+import atexit
 import os
 import signal
 import sys
@@ -110,6 +111,10 @@ def run(tool: str, body: Callable[[Sequence[str] | None], int], argv: Sequence[s
         warn(f"{tool}: {error}")
     except OSError as error:
         warn(f"{tool}: {reason(error)}")
+    finally:
+        # What is registered last is done first: before the library says good-bye. That wakes threads which wait for
+        # flows, and they interrupt the main thread; an exception there leaves the good-bye half said, and threads behind.
+        atexit.register(_no_more_signals)
     return _flushed(1)
 
 
@@ -139,6 +144,11 @@ def _end_on_signals() -> None:
     signal.signal(signal.SIGTERM, end)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup keeps its meaning
         signal.signal(signal.SIGHUP, end)
+
+
+def _no_more_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _flushed(code: int) -> int:
