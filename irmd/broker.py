@@ -123,7 +123,7 @@ class Broker:
             layers=layers,
             patience=lambda ipcp: ipcp.query_time,
             deadline=None if request.timeout is None else self.loop.time() + request.timeout,
-            unknown=nobody(body.dst, body.layer, entry, layers),
+            unknown=nobody(body.dst, body.layer, entry, layers, process),
             times=self.times,
         )
         return AppAttempt(self, body.dst, entry, machine, request, body.qos)

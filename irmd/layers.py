@@ -82,13 +82,24 @@ def broadcast(ipcps: Iterable[Ipcp], process: Process, layer: str) -> Ipcp:
     raise Refused(EIPCP, f'no IPCP of this system is a member of a layer "{layer}"; see `irm ipcp list`')
 
 
-def nobody(dst: str, layer: str, entry: Name | None, layers: list[Ipcp]) -> Fail:
+def nobody(dst: str, layer: str, entry: Name | None, layers: list[Ipcp], process: Process) -> Fail:
     """The refusal when no process, program or layer leads to the name: it says what would help."""
     if layer:
         if layers:
             return Fail(ENAME, f'layer "{layer}" does not know the name "{dst}"')
         return Fail(
             EIPCP, f'no IPCP of this system provides flows over a layer "{layer}"; see `irm ipcp list`'
+        )
+    if entry is not None and process.ipcp is not None and list(entry.processes) == [process]:
+        return Fail(
+            EIPCP,
+            f'"{dst}" is IPCP "{process.ipcp.name}" itself, and no layer leads to another one of that name',
+        )
+    if entry is not None and process.ipcp is not None and (entry.processes or entry.startable() is not None):
+        return Fail(
+            EIPCP,
+            f'"{dst}" is bound on this system, but no layer that IPCP "{process.ipcp.name}" may use leads there: '
+            f"`irm name register {dst} layer LAYER`",
         )
     if entry is not None and (entry.processes or entry.startable() is not None):
         return Fail(

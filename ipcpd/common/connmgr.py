@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ipcpd.unicast.wire.address import to_text
 from ipcpd.unicast.wire.connmgr import ENROLMENT, Record
 from ouroboros.flow_event import FlowEvent
 from ouroboros.qos import QoSSpec
@@ -479,7 +480,7 @@ def _cube(qos: QosSpec) -> int:
 
 def _whom(connection: Connection) -> str:
     if connection.peer_address:
-        return f"address {connection.peer_address:#010x}"
+        return f"address {to_text(connection.peer_address)}"
     return "a neighbour"
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ipcpd.unicast.wire import enrol
+from ipcpd.unicast.wire.address import to_text
 from ipcpd.unicast.wire.connmgr import ENROLMENT
 from ipcpd.unicast.wire.enrol import Acknowledgement, Configuration, Request, Response
 from ouroboros.flow_event import FlowEvent
@@ -187,7 +188,7 @@ class Member:
             return self._response(request, None, -errno.EINVAL, reason)
         if request.address:
             if self.taken(request.address) or self.promises.taken(request.address, now):
-                reason = f"the address {request.address:#010x} is taken"
+                reason = f"the address {to_text(request.address)} is taken"
                 return self._response(request, None, -errno.EADDRINUSE, reason)  # it may propose another
             self.promises.promise(request.address, now)
             self.address = request.address

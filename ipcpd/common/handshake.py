@@ -28,9 +28,17 @@ def printable(text: str) -> str:
     )
 
 
+def _kind(of: Record) -> str:
+    return "unicast" if of.protocol else "broadcast"
+
+
 def differs(own: Record, theirs: Record) -> str:
     """Why two components cannot talk to each other; "" when they can."""
     if theirs.protocol != own.protocol:
+        if theirs.component == own.component and not (
+            theirs.protocol and own.protocol
+        ):  # broadcast layers have none
+            return f"it is in a {_kind(theirs)} layer, and this IPCP in a {_kind(own)} layer"
         return f'it speaks protocol "{printable(theirs.protocol)}" and not "{own.protocol}"'
     if theirs.version != own.version:
         return f"it speaks version {theirs.version} of {own.protocol or 'the protocol'} and not {own.version}"

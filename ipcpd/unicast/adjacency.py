@@ -19,7 +19,7 @@ from ouroboros.flow_event import FlowEvent
 from ouroboros.qos import QoSSpec
 from ouroboros.wire import MalformedPacket
 
-from .address import objection
+from .address import objection, to_text
 from .link_state import LinkState
 from .wire import link_state as wire
 from .wire.connmgr import Record
@@ -105,7 +105,7 @@ class Adjacencies:
             log.warning(
                 "the flow to %s takes packets of %d octets; the layer has packets of up to %d, which are dropped there: "
                 "give the layer a smaller max_packet at bootstrap",
-                connection.peer or f"address {connection.peer_address:#010x}",
+                connection.peer or f"address {to_text(connection.peer_address)}",
                 fits,
                 most,
             )

@@ -110,7 +110,7 @@ def _enroll(arguments: Arguments) -> int:
 
 
 def _is_retry(word: str) -> bool:
-    return word == _FOREVER or word.isascii() and word.isdigit()
+    return word == _FOREVER or word[:1] in tuple("-+0123456789")
 
 
 def _retry(arguments: Arguments) -> int | None:
@@ -120,11 +120,12 @@ def _retry(arguments: Arguments) -> int | None:
     word = arguments.one("retry")
     if word is None or word == _FOREVER:
         return 0
-    if not 1 <= int(word[:20]) <= ipcp_options.MAX_RETRIES:
+    times = int(word[:20]) if word.isascii() and word.isdigit() else 0
+    if not 1 <= times <= ipcp_options.MAX_RETRIES:
         raise ipcp_options.OptionError(
             f'"retry {word}" must be "forever" or a number from 1 to {ipcp_options.MAX_RETRIES}.'
         )
-    return int(word)
+    return times
 
 
 def _timeout(arguments: Arguments) -> int | None:
@@ -214,7 +215,7 @@ def _readout(what: str) -> Callable[[Arguments], int]:
         elif rows:
             print(rows_table(rows), end="\n\n")
         else:
-            print(f"No {what}.", end="\n\n")
+            print("No names." if what == "directory" else f"No {what}.", end="\n\n")
         return 0
 
     return show

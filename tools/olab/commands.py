@@ -271,7 +271,11 @@ def _lab(options: argparse.Namespace) -> Iterator[Lab]:
 
 
 def _exec(options: argparse.Namespace) -> int:
-    words = options.words[1:] if options.words[:1] == ["--"] else options.words
+    words = options.words
+    if len(words) > 1 and words[0] == "--lab":  # behind SYSTEM, where the other commands take it too
+        options.lab, words = words[1], words[2:]
+    if words[:1] == ["--"]:
+        words = words[1:]
     if not words:
         return fail("olab: there is no command; as in `olab run a -- irm ipcp list`", USAGE)
     with _lab(options) as lab:

@@ -320,6 +320,7 @@ def test_wrong_words_are_named(user: User) -> None:
     assert "there is no link between a and a" in user.olab("heal", "a", "a", code=1).stderr
     assert "has one name or joins two systems" in user.olab("cut", "a", "b", "c", code=1).stderr
     assert "there is no command" in user.olab("run", "a", code=2).stderr
+    assert 'there is no lab "none"' in user.olab("run", "a", "--lab", "none", "--", "true", code=1).stderr
     assert 'there is no command "no-such"' in user.olab("run", "a", "no-such", code=127).stderr
     assert "invalid choice" in user.olab("cutt", code=2).stderr
     user.olab("down")

@@ -173,6 +173,15 @@ def test_a_mismatch_is_answered_with_our_record(world: World) -> None:
     assert not world.open and not b.made
 
 
+def test_a_member_of_a_layer_of_the_other_type_is_named_as_such(world: World) -> None:
+    a, b = Member(world, "a", 1), Member(world, "b", 2)
+    a.ipcp.connections.component(wire.data_transfer(1), a.made.append)
+    b.ipcp.connections.component(wire.BROADCAST, b.made.append)
+    refused = refusal(world, a.ipcp.connections.connect("b", "Data Transfer", raw(), timeout=1.0))
+    assert "it is in a broadcast layer, and this IPCP in a unicast layer" in str(refused)
+    assert b.ipcp.connections.counters.refused == 1 and not a.made
+
+
 def test_a_neighbour_may_be_refused_with_a_reason(world: World) -> None:
     a, b = Member(world, "a", 1), Member(world, "b", 2)
     b.ipcp.connections.component(

@@ -134,7 +134,7 @@ def test_an_address_that_is_taken_is_drawn_again(world: World) -> None:
 def test_all_addresses_are_taken(world: World) -> None:
     m = member(world, taken={5})
     refused = refusal(world, join(world.ipcp("newcomer"), draw=lambda: 5))
-    assert "0x00000005 is taken" in str(refused) and refused.errno == errno.EADDRINUSE
+    assert "05.00.00.00 is taken" in str(refused) and refused.errno == errno.EADDRINUSE
     check_clean(world)
     assert m.enrolment.counters.enrolled == 0
     assert MOST_DRAWS < 100

@@ -255,6 +255,13 @@ def test_connect(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
     assert len(irmd.requests) == 4
 
 
+@pytest.mark.parametrize("times", ["0", "-1", "5x", "1000001"])
+def test_retry_that_is_no_number_of_times(irmd: FakeIrmd, irm, times: str) -> None:  # type: ignore[no-untyped-def]
+    done = irm(f"ipcp enrol name u retry {times} layer learned")
+    assert done.code == 1 and f'"retry {times}" must be "forever" or a number' in done.err
+    assert not irmd.requests
+
+
 def test_retry(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
     for number, (words, times) in enumerate([("retry 5", 5), ("retry forever", 0), ("retry", 0), ("", None)]):
         assert irm(f"ipcp enrol name u{number} {words} layer learned").code == 0
@@ -300,7 +307,7 @@ def test_readouts(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
     assert lines[1] == "| dst | components |  up | address |     qos |"
     assert lines[5] == "|  u2 |    dt mgmt |  no |       - | delay=2 |"
     for what in ("routes", "directory", "counters", "status"):
-        assert irm(f"ipcp {what} name u").out == f"No {what}.\n\n"
+        assert irm(f"ipcp {what} name u").out == f"No {dict(directory='names').get(what, what)}.\n\n"
     irmd.shown["u", "status"] = [{f"key{n}": n for n in range(9)}]
     assert irm("ipcp status name u").out.splitlines()[3] == "| key0 |     0 |"
     irmd.add_ipcp("v", "UNICAST", "net")

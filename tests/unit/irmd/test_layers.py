@@ -177,6 +177,19 @@ def test_an_ipcp_never_gets_a_direct_flow() -> None:
     run(test)
 
 
+def test_an_ipcp_that_finds_nobody_is_told_why() -> None:
+    async def test() -> None:
+        async with Inside() as system:
+            one, other = await system.ipcp("one", UNICAST, "net"), await system.ipcp("other", UNICAST, "net")
+            await system.bind(one.pid, "one")
+            reply = await one.call(flow_alloc=alloc("one"))
+            assert reply.error == EIPCP and '"one" is IPCP "one" itself' in reply.text
+            reply = await other.call(flow_alloc=alloc("one"))
+            assert reply.error == EIPCP and "`irm name register one layer LAYER`" in reply.text
+
+    run(test)
+
+
 def test_two_ipcps_over_a_local_layer_as_in_the_paper() -> None:
     """Paper Listing 12: uni3 enrols with `unicast`, which uni2 is bound to and which is registered in `local`."""
 
