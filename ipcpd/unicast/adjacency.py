@@ -19,9 +19,10 @@ from ouroboros.flow_event import FlowEvent
 from ouroboros.qos import QoSSpec
 from ouroboros.wire import MalformedPacket
 
-from .address import objection, to_text
+from .address import objection
 from .link_state import LinkState
 from .wire import link_state as wire
+from .wire.address import to_text
 from .wire.connmgr import Record
 from .wire.dt import HEADER_LENGTH
 
