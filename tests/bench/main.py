@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
                         "chain-N has N forwarders")  # fmt: skip
     for name, choices in (
         ("what", [w.value for w in What]),
-        ("subject", list(SUBJECTS)),
+        ("subject", [*SUBJECTS, "chain"]),
     ):
         p.add_argument(f"--{name}", action="append", choices=choices, metavar=name[0].upper(), default=[],
                        help=f"only this {name}, may be repeated: {', '.join(choices)}")  # fmt: skip
@@ -143,6 +143,10 @@ class Bench:
         effort = upkeep.QUICK if self.quick else upkeep.FULL
         ours = not self.subjects or "ouroboros" in self.subjects
         rows = self.transfers()
+        if not self.subjects or "chain" in self.subjects:
+            rows += upkeep.chain_rows(
+                effort, lambda path, what: self.selected(path) and self.wanted(what), self.show, self.fail
+            )
         for name, flows in (("voice", 2), ("voice-one", 1)):
             if self.selected(name) and ours:
                 if reason := link.missing():

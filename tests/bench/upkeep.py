@@ -13,6 +13,7 @@ from tests.bench.pair import Pair
 from tests.bench.process import PeerError
 from tests.bench.quantile import median, percentile
 from tests.bench.row import Mode, Row, What, row
+from tests.bench.subjects import chain
 from tests.bench.subjects.floor import Floor
 from tests.bench.system import PrivateSystem
 
@@ -128,6 +129,33 @@ def system_rows(effort: Thoroughness, wanted: Callable[[What], bool], show: Show
                 rows += [r for r in population(system, effort, show) if wanted(r.what)]
         except errors as e:
             fail(f"{IPCPS} IPCPs: {e}")
+    return rows
+
+
+CHAINS = {"unicast/local": 5, "unicast/eth-dix": 6}
+"""Processes that a round trip over a path goes through, the two ends among them."""
+PACE = 0.01
+
+
+def chain_rows(
+    effort: Thoroughness, wanted: Callable[[str, What], bool], show: Show, fail: Show
+) -> list[Row]:
+    """What is left of a round trip when nobody on the way does anything but wait: subject `chain`."""
+    rows = []
+    for path, processes in CHAINS.items():
+        for what, count, pause in (
+            (What.RTT_P50, effort.wakes * 5, 0.0),
+            (What.PACED_P50, min(effort.wakes, 300), PACE),
+        ):
+            if not wanted(path, what):
+                continue
+            show(f"a token through {processes} processes")
+            try:
+                samples = sorted(chain.latencies(processes, count, pause=pause))
+            except OSError as e:
+                fail(f"{path} {what}: chain: {e}")
+                continue
+            rows.append(row(path, what, 64, Mode.SINGLE, "chain", percentile(samples, 50) / 1e3))
     return rows
 
 
