@@ -7,6 +7,7 @@ and to the IRMd. Runs in the process of the IPCP, on its loop; packets of flows 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 from abc import abstractmethod
@@ -38,6 +39,9 @@ log = logging.getLogger("ipcpd/eth")
 MANAGEMENT_QUOTA = 256 * 1024
 """Octets of management frames that may wait for us."""
 
+CARRIER_TIME = 1.5
+"""Seconds that a name may be asked for before a device that was brought up has its carrier."""
+
 LARGEST_FIXED = 39
 """Octets of a management message before the hash."""
 
@@ -56,6 +60,8 @@ class EthIpcp(LinkIpcp):
         self._directory = Directory()
         self._registered = self._directory.registered
         self._down = False
+        self._had_carrier = False
+        self._carrier = asyncio.Event()
         self._questions: dict[int, asyncio.Future[bool]] = {}
         self._foreign = 0
 
@@ -106,6 +112,7 @@ class EthIpcp(LinkIpcp):
             heard=self._directory.heard,
         )
         self._down = not state.running
+        self._had_carrier = state.running
         if self._down:
             log.warning("%s has no carrier: flows wait until it has", name)
         punt.run(self.loop)
@@ -167,11 +174,17 @@ class EthIpcp(LinkIpcp):
             log.info("%s has MTU %d and address %s now", device.name, now.mtu, mac.to_text(now.mac))
             eth.device(now.mac, self._framing.max_packet(now.mtu))
         if now.running == self._down:
-            self._down = not now.running
-            log.info("%s is %s", device.name, "down" if self._down else "up")
-            self._directory.forget_all()
-            for fd in self._fa.flows:
-                self.flow_event(fd, FlowEvent.DOWN if self._down else FlowEvent.UP)
+            self._set_down(not now.running)
+
+    def _set_down(self, down: bool) -> None:
+        self._down = down
+        log.info("%s is %s", self._up[0].name, "down" if down else "up")
+        self._directory.forget_all()
+        for fd in self._fa.flows:
+            self.flow_event(fd, FlowEvent.DOWN if down else FlowEvent.UP)
+        if not down:
+            self._had_carrier = True
+            self._carrier.set()
 
     def _check_up(self) -> None:
         if self._down:
@@ -182,6 +195,23 @@ class EthIpcp(LinkIpcp):
     # ------------------------------------------------------------ directory
 
     def query(self, digest: bytes) -> Result:
+        if self._down and self._up[0].state.up:
+            return self._query_when_up(digest)
+        return self._query(digest)
+
+    async def _query_when_up(self, digest: bytes) -> None:
+        """The kernel says up to a second late that a device which was brought up has its carrier."""
+        self._carrier.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CARRIER_TIME):
+                await self._carrier.wait()
+        if self._eth is None:
+            raise Refusal(errno.ESHUTDOWN, f'IPCP "{self.name}" is ending')
+        answer = self._query(digest)
+        if answer is not None:
+            await answer
+
+    def _query(self, digest: bytes) -> Result:
         self._check_up()
         try:
             known = self._directory.query(digest, self.loop.time())
@@ -244,6 +274,8 @@ class EthIpcp(LinkIpcp):
         if destination == mac.BROADCAST and not isinstance(message, NameQuery):
             self._foreign += 1
             return
+        if self._down and not self._had_carrier:  # the kernel says it late, and a frame is proof
+            self._set_down(False)
         now = self.loop.time()
         if isinstance(message, FlowRequest | FlowReply):
             self._fa.received(message, source, now)

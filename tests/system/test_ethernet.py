@@ -555,3 +555,17 @@ def test_ten_thousand_bad_frames_on_the_link(pair: Pair) -> None:
     assert after["received"] - before["received"] < 8_000 + 1_000
     assert len(pair.a.json("ipcp list")["ipcps"]) == 1
     pair.a.run("oping", "--server-name", "nobody", "--count", "1", check=False)
+
+
+def test_a_layer_is_used_before_the_kernel_says_that_there_is_a_carrier(make_system: MakeSystem) -> None:
+    """It says so up to a second after the device was brought up: a name is found meanwhile, and its flow stays up."""
+    for _ in range(3):
+        with cable() as link:
+            link.a.ip("link set va down")
+            pair = Pair(link, make_system)
+            link.a.ip("link set va up")
+            pair.layer("eth-dix")
+            pair.b.irm("bind program oping name oping auto -- --listen")
+            pair.b.irm("name register oping layer eth")
+            done = pair.a.run("oping", *"--server-name oping --count 3 --interval 300 --quiet".split())
+            assert "3 received" in done.stdout
