@@ -94,6 +94,7 @@ class Allocation(Generic[Layer]):
         "_reason",
         "_startable",
         "_times",
+        "_troubles",
         "_until",
         "bound",
         "name",
@@ -123,6 +124,7 @@ class Allocation(Generic[Layer]):
         self._deadline = deadline
         self._reason = unknown
         self._times = times
+        self._troubles: list[str] = []
         self._until = 0.0
 
     @property
@@ -172,11 +174,13 @@ class Allocation(Generic[Layer]):
         self._reason = Fail(error, text)
         return self._ask(now)
 
-    def answered(self, layer: Layer, known: bool, now: float) -> list[object]:
-        """A layer said whether it knows the name; no answer in time is an expiry."""
+    def answered(self, layer: Layer, known: bool, now: float, trouble: str = "") -> list[object]:
+        """A layer said whether it knows the name, or why it cannot say; no answer in time is an expiry."""
         if self.phase is not Phase.QUERY:
             return []
         self._answers[layer] = known
+        if trouble:
+            self._troubles.append(trouble)
         return self._choose(now)
 
     def refused(self, error: int, text: str) -> list[object]:
@@ -251,7 +255,8 @@ class Allocation(Generic[Layer]):
                 if now < limit:
                     self._until = limit
                     return []
-        return self._fail(self._reason)
+        text = "; ".join([self._reason.text, *self._troubles])
+        return self._fail(Fail(self._reason.errno, text))
 
     def _fail(self, reason: Fail) -> list[object]:
         self.phase = Phase.DONE

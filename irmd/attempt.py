@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ouroboros.errors import EIPCP
+from ouroboros.errors import EIPCP, ENAME
 from ouroboros.rpc.messages_pb2 import Envelope, IpcpFlowAllocReply, QosSpec
 
 from .allocation import Allocation, Ask, AskForFlow, Fail, StartProgram, gone
@@ -164,7 +164,8 @@ class AppAttempt(Attempt):
 
     def _answered(self, ipcp: Ipcp, reply: Envelope | None, _fds: list[int]) -> None:
         known = reply is not None and not reply.error and ipcp.operational
-        self.run_if_waiting(lambda: self.machine.answered(ipcp, known, self.broker.loop.time()))
+        trouble = reply.text if reply is not None and reply.error not in (0, ENAME, errno.ENOENT) else ""
+        self.run_if_waiting(lambda: self.machine.answered(ipcp, known, self.broker.loop.time(), trouble))
 
     def run_if_waiting(self, step: Callable[[], list[object]]) -> None:
         """Give the machine an input that may come after it is done; then it is dropped (trap 18)."""

@@ -27,7 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from ouroboros.errors import ENAME
+from ouroboros.errors import ENAME, strerror
 from ouroboros.qos import QoSSpec
 
 from .endpoints import Endpoints
@@ -275,6 +275,8 @@ class FlowAllocator:
         if reply.response:
             number = -reply.response if reply.response < 0 else errno.ECONNREFUSED
             text = f"refused by {self._show(source)}"
+            if number not in (ENAME, errno.ECONNREFUSED):
+                text += f": {strerror(number)}"
             if self._heard is None:
                 self._refused(request, number, text, now)
             elif request.refusal is None:

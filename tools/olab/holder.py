@@ -286,7 +286,12 @@ class Holder:
         notify.bind(str(address))
         held.notify = notify
         self.selector.register(notify, selectors.EVENT_READ, lambda: self._notified(held))
-        env = {**self.env, "OUROBOROS_RUNDIR": str(held.folder / "run"), "NOTIFY_SOCKET": str(address)}
+        env = {
+            **self.env,
+            "OUROBOROS_RUNDIR": str(held.folder / "run"),
+            "OLAB_SYSTEM": held.spec.name,
+            "NOTIFY_SOCKET": str(address),
+        }
         held.irmd = os.fork()
         if held.irmd == 0:
             self._become_irmd(held, env)

@@ -80,6 +80,14 @@ def test_layers_are_asked_after_local_ways_have_failed() -> None:
     assert fail == Fail(errno.ECONNREFUSED, "it exited")
 
 
+def test_a_layer_that_cannot_say_is_named_when_nobody_knows() -> None:
+    machine = make(layers=["a", "b"])
+    machine.begin(0.0)
+    assert machine.answered("a", False, 0.1, 'device "eth0" is gone') == []
+    fail = failure(machine.answered("b", False, 0.2))
+    assert fail.errno == ENAME and fail.text.endswith('; device "eth0" is gone')
+
+
 def test_the_first_layer_in_order_wins_however_late_it_answers() -> None:
     machine = make(layers=["a", "b", "c"])
     assert machine.begin(0.0) == [Ask(("a", "b", "c"))]
