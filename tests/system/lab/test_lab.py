@@ -58,7 +58,7 @@ def test_systems_are_private_and_have_an_irmd_each(make_lab: MakeLab, user_names
     a.irm("ipcp bootstrap type local name loc layer here")
     assert [ipcp["name"] for ipcp in a.json("ipcp list")["ipcps"]] == ["loc"]
     assert b.json("ipcp list")["ipcps"] == []
-    (pid,) = [system["irmd"] for system in lab.status()["systems"] if system["name"] == "b"]
+    pid = lab.status()["systems"]["b"]["irmd"]
     assert b"OLAB_SYSTEM=b" in b.run("cat", f"/proc/{pid}/environ").stdout.encode().split(b"\0")
     a.irm("bind program oping name oping auto -- --listen --quiet")
     a.irm("name register oping layer here")
