@@ -176,7 +176,6 @@ static void *run(void *arg)
                         continue;
                 if (may_sleep(relay))
                         sleep_until_rung(relay);
-                wait_came(&relay->poller);
         }
         pthread_mutex_unlock(&relay->lock);
         return NULL;

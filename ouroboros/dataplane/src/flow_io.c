@@ -330,7 +330,6 @@ again:
                         goto again;
                 return n;
         }
-        wait_came(&flow->rx_poller);
         burst->lengths[0] = SLOT_LENGTH(slot);
         if (SLOT_LENGTH(slot) > burst->size) {
                 n = -ENOBUFS;

@@ -212,10 +212,8 @@ int fset_take(struct fset *set, struct fevent *out, int max, bool patient)
         if (set == NULL || set->process->generation != map_generation || atomic_load(&set->closed))
                 return -EBADF;
         n = take(set, out, max);
-        if (n > 0) {
-                wait_came(&set->poller);
+        if (n > 0)
                 return n;
-        }
         if (patient && wait_poll(&set->poller, anything, set))
                 n = take(set, out, max);
         if (n == 0 && set->eventfd >= 0) {

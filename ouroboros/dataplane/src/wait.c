@@ -73,25 +73,14 @@ static void set(_Atomic uint32_t *value, uint32_t v, uint32_t least, uint32_t mo
 }
 
 /*
- * Whoever asks or passes a question on after a silence waits for the answer: it often comes before a processor that went
- * to sleep would be awake again. In the midst of traffic, waiting longer would only take the core from others.
- */
-static _Atomic uint32_t *choose(struct poller *poller, int64_t start)
-{
-        int64_t began = atomic_exchange_explicit(&poller->began, start, memory_order_relaxed);
-
-        return start - began > ANSWER_PAUSE ? &poller->answer : &poller->budget;
-}
-
-/*
  * PAUSE is right when the peer runs on another core and answers at once, and wrong when it waits for ours.
  * Threads that share a poller may race: it is a hint.
  */
 bool wait_poll(struct poller *poller, wait_condition *condition, const void *arg)
 {
         uint32_t most = poller->pauses_most ? poller->pauses_most : PAUSES_MOST;
-        uint32_t pauses = get(&poller->pauses, most), budget, longest;
-        _Atomic uint32_t *which;
+        uint32_t pauses = get(&poller->pauses, most);
+        uint32_t budget = get(&poller->budget, POLLER_INITIAL);
         int64_t start, spent;
 
         for (uint32_t i = 0; i < pauses; i++) {
@@ -103,38 +92,17 @@ bool wait_poll(struct poller *poller, wait_condition *condition, const void *arg
                 cpu_relax();
         }
         start = wait_now();
-        which = choose(poller, start);
-        longest = which == &poller->answer ? ANSWER_MOST : POLLER_MOST;
-        budget = get(which, POLLER_INITIAL);
         do {
                 sched_yield();
                 spent = wait_now() - start;
                 if (condition(arg)) {
                         set(&poller->pauses, spent < NEAR ? pauses + 8 : pauses / 2, PAUSES_LEAST, most);
-                        set(which, budget + budget / 4, POLLER_LEAST, longest);
+                        set(&poller->budget, budget + budget / 4, POLLER_LEAST, POLLER_MOST);
                         return true;
                 }
         } while (spent < (int64_t)budget);
-        if (which == &poller->answer)
-                atomic_store_explicit(&poller->missed, start, memory_order_relaxed);
-        else
-                set(which, budget - budget / 4, POLLER_LEAST, longest);
+        set(&poller->budget, budget - budget / 4, POLLER_LEAST, POLLER_MOST);
         return false;
-}
-
-void wait_late(struct poller *poller)
-{
-        int64_t start = atomic_exchange_explicit(&poller->missed, 0, memory_order_relaxed);
-        int64_t waited = wait_now() - start;
-        uint32_t answer = get(&poller->answer, POLLER_INITIAL);
-
-        if (start == 0)
-                return;
-        if (waited <= ANSWER_MOST)
-                answer = (uint32_t)waited + (uint32_t)waited / 4;
-        else
-                answer -= answer / 4;
-        set(&poller->answer, answer, POLLER_LEAST, ANSWER_MOST);
 }
 
 void spinlock_contended(struct spinlock *lock)

@@ -20,21 +20,16 @@ void wait_wake(_Atomic uint32_t *word);
 /* Wake whoever asked for it in a WAIT_* or SLEEP_* word's eventfd. Never blocks. */
 void wait_ring_eventfd(int fd);
 
-/* Adapted by outcome. Zeroed is a good start. */
+/* Both adapted by outcome. Zeroed is a good start. */
 struct poller {
-        _Atomic uint32_t budget; /* ns of sched_yield polling in the midst of traffic */
-        _Atomic uint32_t answer; /* and when something has happened for the first time in a while */
+        _Atomic uint32_t budget; /* ns of sched_yield polling */
         _Atomic uint32_t pauses; /* PAUSE polls before the first sched_yield */
         uint32_t pauses_most;    /* 0: PAUSES_MOST */
-        _Atomic int64_t began;   /* when the last wait began, ns */
-        _Atomic int64_t missed;  /* when the last answer was waited for in vain, 0: it was met */
 };
 
 #define POLLER_INITIAL 20000u
 #define POLLER_LEAST 10000u
 #define POLLER_MOST 50000u
-#define ANSWER_MOST 200000u
-#define ANSWER_PAUSE 1000000 /* ns without a wait: then a wait is for an answer */
 #define PAUSES_LEAST 2u
 #define PAUSES_MOST 32u
 
@@ -42,15 +37,6 @@ typedef bool wait_condition(const void *arg);
 
 /* Poll until the condition holds: true. False when the budget is spent. */
 bool wait_poll(struct poller *poller, wait_condition *condition, const void *arg);
-
-/* What polling did not meet has come after all. */
-void wait_late(struct poller *poller);
-
-static inline void wait_came(struct poller *poller)
-{
-        if (atomic_load_explicit(&poller->missed, memory_order_relaxed) != 0)
-                wait_late(poller);
-}
 
 /* A lock between threads of one process, in private memory, held for a few hundred instructions. */
 struct spinlock {
