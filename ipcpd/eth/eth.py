@@ -42,6 +42,9 @@ MANAGEMENT_QUOTA = 256 * 1024
 CARRIER_TIME = 1.5
 """Seconds that a name may be asked for before a device that was brought up has its carrier."""
 
+ON_THE_WAY = 0.1
+"""Seconds for which frames that came before the carrier was lost may still get to us."""
+
 LARGEST_FIXED = 39
 """Octets of a management message before the hash."""
 
@@ -60,7 +63,7 @@ class EthIpcp(LinkIpcp):
         self._directory = Directory()
         self._registered = self._directory.registered
         self._down = False
-        self._had_carrier = False
+        self._down_since = 0.0
         self._carrier = asyncio.Event()
         self._questions: dict[int, asyncio.Future[bool]] = {}
         self._foreign = 0
@@ -112,7 +115,6 @@ class EthIpcp(LinkIpcp):
             heard=self._directory.heard,
         )
         self._down = not state.running
-        self._had_carrier = state.running
         if self._down:
             log.warning("%s has no carrier: flows wait until it has", name)
         punt.run(self.loop)
@@ -183,8 +185,8 @@ class EthIpcp(LinkIpcp):
         for fd in self._fa.flows:
             self.flow_event(fd, FlowEvent.DOWN if down else FlowEvent.UP)
         if not down:
-            self._had_carrier = True
             self._carrier.set()
+        self._down_since = self.loop.time()
 
     def _check_up(self) -> None:
         if self._down:
@@ -274,9 +276,11 @@ class EthIpcp(LinkIpcp):
         if destination == mac.BROADCAST and not isinstance(message, NameQuery):
             self._foreign += 1
             return
-        if self._down and not self._had_carrier:  # the kernel says it late, and a frame is proof
-            self._set_down(False)
         now = self.loop.time()
+        if self._down and self._up[0].state.up and now > self._down_since + ON_THE_WAY:
+            self._set_down(
+                False
+            )  # the kernel says up to a second late that there is a carrier; a frame is proof
         if isinstance(message, FlowRequest | FlowReply):
             self._fa.received(message, source, now)
         else:

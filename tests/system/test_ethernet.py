@@ -369,9 +369,9 @@ def test_the_device_is_taken_away_and_comes_back(pair: Pair) -> None:
     client(pair.a, ask).expect("got b'x'")
     pair.link.a.ip("link del va")
     pair.a.irmd.expect("va is down")
+    pair.b.irmd.expect("vb is down")
     Cable(pair.link.a, pair.link.b)
     pair.a.irmd.expect("va is up")
-    pair.b.irmd.expect("vb is up")
     client(pair.a, ask).expect("got b'x'")
 
 
