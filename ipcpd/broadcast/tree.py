@@ -46,6 +46,8 @@ class Tree:
     neighbours: dict[int, Neighbour] = field(default_factory=dict)
     _uplink: int | None = None
     """The adjacency over which the id came, which is not our own."""
+    _lost: set[int] = field(default_factory=set)
+    """Neighbours that we lost and have made no adjacency since: in a tree nothing else joins the two of us."""
 
     def objection(self, theirs: Record) -> str:
         """Why a neighbour that says this must not be connected; "" when it may."""
@@ -55,6 +57,8 @@ class Tree:
             return "that is this IPCP itself"
         if any(one.member == theirs.member and not one.initiator for one in self.neighbours.values()):
             return ""  # it has lost the adjacency that we think there is, or wants another instead
+        if theirs.member in self._lost:
+            return ""
         if self.id and theirs.tree == self.id:
             return "it would close a loop: the layer joins the two already"
         return ""
@@ -78,6 +82,7 @@ class Tree:
         first, second = (self.id, theirs.tree) if initiator else (theirs.tree, self.id)
         responder = theirs.member if initiator else self.member
         self.neighbours[fd] = Neighbour(theirs.member, initiator)
+        self._lost.clear()
         if not theirs.member:
             self.id = self.id or self.member
             return
@@ -88,8 +93,11 @@ class Tree:
 
     def remove(self, fd: int) -> None:
         """An adjacency is there no longer."""
-        if self.neighbours.pop(fd, None) is None:
+        gone = self.neighbours.pop(fd, None)
+        if gone is None:
             return
+        if gone.member:
+            self._lost.add(gone.member)
         if not self.neighbours:
             self.id, self._uplink = 0, None
         elif self._uplink == fd:
