@@ -93,7 +93,7 @@ class Arrivals:
             return
         machine: Allocation[Ipcp] = Allocation(
             entry.name,
-            bound=any(suits(process) for process in entry.processes),
+            bound=broker.registry.expects(entry) or any(suits(process) for process in entry.processes),
             startable=entry.startable() is not None,
             layers=(),
             patience=lambda ipcp: 0.0,

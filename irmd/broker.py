@@ -113,7 +113,9 @@ class Broker:
         layers = layers_for(self._ipcps.values(), process, body.layer)
         bound = startable = False
         if process.ipcp is None and not body.layer and entry is not None:
-            bound = any(self.may_be_direct(process, other) for other in entry.processes)
+            bound = self.registry.expects(entry) or any(
+                self.may_be_direct(process, other) for other in entry.processes
+            )
             binding = entry.startable()
             startable = binding is not None and self._same_domain(process, binding)
         machine = Allocation(

@@ -298,6 +298,13 @@ class Registry:
         """Process `pid` has ended: nothing bound to its number may reach whoever gets it next."""
         self._expected.pop(pid, None)
 
+    def expects(self, entry: Name) -> bool:
+        """Whether a process is bound to the name that runs, but has not opened Ouroboros yet: it may be about to."""
+        return any(
+            entry.name in expected.names and pid not in self._by_pid
+            for pid, expected in self._expected.items()
+        )
+
     @property
     def expected(self) -> frozenset[int]:
         """Pids with bindings of their own."""

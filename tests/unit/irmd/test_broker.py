@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,17 @@ def test_one_that_does_not_accept_is_given_up(irmd: Daemon) -> None:
     irmd.application()
     reply = irmd.application().ask(flow_alloc=FlowAlloc(dst="n"))
     assert reply.error == errno.ETIMEDOUT and "did not accept" in reply.text
+
+
+def test_one_that_is_bound_while_it_starts_is_waited_for(irmd: Daemon) -> None:
+    """`python server.py & irm bind process $! name n; python client.py`: the server may still be importing."""
+    with subprocess.Popen(["sleep", "100"]) as starting:
+        try:
+            assert not irmd.tool().ask(bind_process=BindProcess(pid=starting.pid, name="n")).error
+            reply = irmd.application().ask(flow_alloc=FlowAlloc(dst="n"))
+            assert reply.error == errno.ETIMEDOUT and "did not accept" in reply.text
+        finally:
+            starting.kill()
 
 
 def test_the_callers_deadline(irmd: Daemon) -> None:

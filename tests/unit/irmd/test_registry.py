@@ -56,7 +56,9 @@ def test_a_process_may_be_bound_before_it_uses_ouroboros() -> None:
     registry = Registry()
     registry.bind_process(7, "n", started=7)
     one = process(7)
+    assert registry.expects(registry.name("n"))
     registry.announce(one)
+    assert not registry.expects(registry.name("n"))
     assert list(registry.name("n").processes) == [one]
 
 
