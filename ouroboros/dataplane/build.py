@@ -9,7 +9,7 @@ from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
 SOURCES = ["map", "wait", "pool", "events", "segment", "flow", "flow_io", "process", "fset", "irm"]
-MACHINES = ["wheel", "crc32", "rtt", "sendq", "recvq", "frcp", "frcp_send", "frcp_receive"]
+MACHINES = ["wheel", "crc32", "rtt", "sendq", "recvq", "frcp", "frcp_send", "frcp_receive", "frcp_io"]
 
 CDEF = """
     #define LAYOUT_VERSION ...
@@ -242,6 +242,10 @@ CDEF_MACHINES = """
     void frcp_close(struct frcp *frcp, int64_t now);
     bool frcp_lingers(const struct frcp *frcp);
     uint32_t frcp_quiet_time(const struct frcp *frcp, int64_t now);
+
+    /* frcp_io */
+    int frcp_io_begin(struct flow *flow, const struct frcp_config *config, bool check);
+    int64_t frcp_io_visit(struct flow *flow, int64_t now, bool *woken);
 """
 
 INCLUDES = """
@@ -249,7 +253,7 @@ INCLUDES = """
     #include "irm.h"
     #include "map.h"
     #include "crc32.h"
-    #include "frcp.h"
+    #include "frcp_io.h"
     #include "wheel.h"
 """
 

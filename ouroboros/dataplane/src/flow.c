@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "frcp_io.h"
 #include "map.h"
 
 struct flow *flow_attach(struct pool *pool, struct segment *segment, struct events *peer,
@@ -83,18 +84,24 @@ static void detach(struct flow *flow)
         }
 }
 
+static void let_go(struct flow *flow, uint32_t how)
+{
+        if (!handle_let_go(&flow->let_go, how))
+                return;
+        frcp_io_end(flow);
+        free(flow);
+}
+
 void flow_detach(struct flow *flow)
 {
         if (flow->generation == map_generation)
                 detach(flow);
-        if (handle_let_go(&flow->let_go, LET_GO_CLOSED))
-                free(flow);
+        let_go(flow, LET_GO_CLOSED);
 }
 
 void flow_destroy(struct flow *flow)
 {
-        if (handle_let_go(&flow->let_go, LET_GO_DROPPED))
-                free(flow);
+        let_go(flow, LET_GO_DROPPED);
 }
 
 /* A forked child has its parent's handles, but not the memory behind them. */
@@ -250,10 +257,20 @@ static bool rx_has_packet(const struct flow *flow)
  * We asked and need not sleep. Another thread of this process may be on its way to sleep, on the very value that
  * we wrote again after the peer had cleared it for both: it must look once more.
  */
-static void withdraw(struct flow *flow, _Atomic uint32_t *word)
+void flow_withdraw(struct flow *flow, _Atomic uint32_t *word)
 {
         if (atomic_load(&flow->sleepers) > 1 && atomic_fetch_and(word, ~WAIT_FUTEX) & WAIT_FUTEX)
                 wait_wake(word);
+}
+
+void flow_withdraw_all(struct flow *flow)
+{
+        _Atomic uint32_t *word = &flow->rx.shm->cons_wait;
+
+        spinlock_acquire(&flow->rx_lock);
+        if (!flow->rx_closed && atomic_fetch_and(word, ~WAIT_FUTEX) & WAIT_FUTEX)
+                wait_wake(word);
+        spinlock_release(&flow->rx_lock);
 }
 
 int flow_sleep(struct flow *flow, bool writing, int64_t deadline)
@@ -266,6 +283,8 @@ int flow_sleep(struct flow *flow, bool writing, int64_t deadline)
                 return 0;
         if (flow->generation != map_generation)
                 return -EBADF;
+        if (flow->frcp != NULL)
+                return frcp_io_sleep(flow, writing, deadline);
         atomic_fetch_add(&flow->sleepers, 1);
         spinlock_acquire(writing ? &flow->tx_lock : &flow->rx_lock);
         if (writing ? flow->tx_closed : flow->rx_closed) {
@@ -278,7 +297,7 @@ int flow_sleep(struct flow *flow, bool writing, int64_t deadline)
         CRASH(16);
         if ((writing ? tx_has_room(flow) : rx_has_packet(flow)) || flow_state(flow)) {
                 value = 0;
-                withdraw(flow, word);
+                flow_withdraw(flow, word);
         }
         spinlock_release(writing ? &flow->tx_lock : &flow->rx_lock);
         if (value != 0)

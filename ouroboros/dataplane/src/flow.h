@@ -41,6 +41,8 @@ struct flow_spec {
         uint64_t max_packet;
 };
 
+struct frcp_end;
+
 struct flow {
         struct pool *pool;
         struct segment *segment;
@@ -52,6 +54,7 @@ struct flow {
         uint32_t peer_fd;
         uint64_t max_packet;
         unsigned generation;
+        struct frcp_end *frcp; /* NULL: packets go as they are */
         _Atomic uint32_t flags;
         _Atomic uint32_t gone;     /* END_*: what this process knows by itself (the IRMd has gone) */
         _Atomic uint32_t let_go;   /* LET_GO_* */
@@ -141,6 +144,20 @@ uint32_t flow_examine(struct flow *flow, bool *again);
 uint32_t flow_take_events(struct flow *flow);
 uint32_t flow_state(const struct flow *flow);
 int flow_error(const struct flow *flow); /* 0, -EFLOWDOWN or -EFLOWPEER */
+
+/* 0, -ENOTALLOC, -EPERM, and for writing why the flow is down. */
+int flow_may_write(const struct flow *flow);
+int flow_may_read(const struct flow *flow);
+
+/* Publish packets put, consume slots, and tell the peer if it wants to know. */
+uint32_t flow_publish(struct flow *flow, uint32_t count);
+void flow_consume(struct flow *flow, uint32_t count);
+
+/* Asked to be woken, and need not sleep. */
+void flow_withdraw(struct flow *flow, _Atomic uint32_t *word);
+
+/* What sleepers wait for may be there, though not in the ring. */
+void flow_withdraw_all(struct flow *flow);
 
 /* The same for everybody. */
 bool flow_is_down(struct flow *flow);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "flow.h"
+#include "frcp_io.h"
 #include "map.h"
 
 #define ROUNDS 16 /* tries of one call before the caller has its turn, whatever the peer does */
@@ -20,7 +21,7 @@ static void tell(struct flow *flow, _Atomic uint32_t *word, uint32_t wanted)
 
 /* ---- writing ---- */
 
-static int tx_check(const struct flow *flow)
+int flow_may_write(const struct flow *flow)
 {
         if (flow->tx_closed)
                 return -ENOTALLOC;
@@ -98,10 +99,20 @@ static uint32_t take_back(struct flow *flow, uint32_t count)
         return taken;
 }
 
+/* Returns how many were taken back. */
+uint32_t flow_publish(struct flow *flow, uint32_t count)
+{
+        uint32_t wanted = ring_publish(&flow->tx, count);
+
+        if (wanted)
+                tell(flow, &flow->tx.shm->cons_wait, wanted);
+        return flow_error(flow) != 0 ? take_back(flow, count) : 0;
+}
+
 ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengths, uint32_t each, uint32_t count)
 {
         const uint8_t *packet = buffer;
-        uint32_t room, done, wanted;
+        uint32_t room, done;
         uint64_t tail;
         int rounds = 0;
         int error;
@@ -112,9 +123,11 @@ ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengt
                 return -EBADF;
         if (count == 0)
                 return 0;
+        if (flow->frcp != NULL)
+                return frcp_io_writev(flow, buffer, lengths, each, count);
         for (;;) {
                 spinlock_acquire(&flow->tx_lock);
-                error = tx_check(flow);
+                error = flow_may_write(flow);
                 if (error != 0)
                         goto out;
                 room = budget_room(&flow->budget, &flow->tx, flow->pool);
@@ -145,14 +158,10 @@ ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengt
         }
         if (done == 0)
                 goto out;
-        wanted = ring_publish(&flow->tx, done);
-        if (wanted)
-                tell(flow, &flow->tx.shm->cons_wait, wanted);
-        error = flow_error(flow);
-        if (error != 0) {
-                done -= take_back(flow, done);
-                if (done == 0)
-                        goto out;
+        done -= flow_publish(flow, done);
+        if (done == 0) {
+                error = flow_error(flow);
+                goto out;
         }
         spinlock_release(&flow->tx_lock);
         return done;
@@ -173,7 +182,7 @@ ssize_t flow_write(struct flow *flow, const void *buffer, size_t length)
 
 /* ---- reading ---- */
 
-static int rx_check(const struct flow *flow)
+int flow_may_read(const struct flow *flow)
 {
         if (flow->rx_closed)
                 return -ENOTALLOC;
@@ -182,7 +191,7 @@ static int rx_check(const struct flow *flow)
         return 0;
 }
 
-static void consume(struct flow *flow, uint32_t count)
+void flow_consume(struct flow *flow, uint32_t count)
 {
         uint32_t wanted = ring_consume(&flow->rx, count);
 
@@ -219,7 +228,7 @@ static int rx_front(struct flow *flow, uint64_t *slot, uint8_t **packet)
                 if (*packet != NULL && SLOT_LENGTH(*slot) > 0)
                         return 0;
                 discard(flow, *slot);
-                consume(flow, 1);
+                flow_consume(flow, 1);
         }
         return -EAGAIN;
 }
@@ -318,9 +327,11 @@ static ssize_t take(struct flow *flow, struct burst *burst, uint32_t max, uint32
                 return -EBADF;
         if (max == 0)
                 return 0;
+        if (flow->frcp != NULL)
+                return frcp_io_take(flow, burst, max, room, ahead);
 again:
         spinlock_acquire(&flow->rx_lock);
-        n = rx_check(flow);
+        n = flow_may_read(flow);
         if (n != 0)
                 goto out;
         n = rx_front(flow, &slot, &packet);
@@ -338,7 +349,7 @@ again:
         if (room < SLOT_LENGTH(slot))
                 room = SLOT_LENGTH(slot);
         n = gather(flow, burst->buffer, room < burst->size ? room : burst->size, burst->lengths, max, &taken);
-        consume(flow, taken);
+        flow_consume(flow, taken);
         if (ahead && n > 1)
                 atomic_store_explicit(&flow->ahead, (uint32_t)n - 1, memory_order_relaxed);
         spinlock_release(&flow->rx_lock);
@@ -398,6 +409,8 @@ uint32_t flow_examine(struct flow *flow, bool *again)
         uint8_t *packet;
         uint64_t slot;
 
+        if (flow->frcp != NULL)
+                return frcp_io_examine(flow, again);
         *again = false;
         spinlock_acquire(&flow->rx_lock);
         if (!flow->rx_closed) {

@@ -24,6 +24,7 @@ struct process *process_create(struct events *events)
                 return NULL;
         }
         pthread_mutex_init(&process->lock, NULL);
+        wheel_init(&process->wheel, wait_now());
         return process;
 }
 
@@ -50,6 +51,8 @@ static void orphan_all(struct process *process)
         events_kick(process->events);
 }
 
+static void visit_soon(struct process *process, struct flow *flow);
+
 /* Pass what the region says on to those who poll. Bits of set members stay for the set. */
 static void distribute(struct process *process)
 {
@@ -62,6 +65,13 @@ static void distribute(struct process *process)
                 for (struct fset *set = process->sets; set != NULL; set = set->next)
                         if (bits & set->member[w])
                                 wait_ring_eventfd(set->eventfd);
+                for (uint64_t frcp = bits & process->reliable[w]; frcp != 0; frcp &= frcp - 1) {
+                        uint32_t bit = w * 64 + (uint32_t)__builtin_ctzll(frcp);
+
+                        visit_soon(process, process->flows[bit]);
+                        if (!((process->grouped[w] | process->watched[w]) & 1ull << bit % 64))
+                                events_take(events, w, 1ull << bit % 64);
+                }
                 bits &= process->watched[w];
                 while (bits != 0) {
                         uint32_t bit = w * 64 + (uint32_t)__builtin_ctzll(bits);
@@ -79,6 +89,62 @@ static void distribute(struct process *process)
         pthread_mutex_unlock(&process->lock);
 }
 
+/* ---- flows with FRCP (frcp_io.h) ---- */
+
+/* Packets have come for a flow that had asked to be told. */
+static void visit_soon(struct process *process, struct flow *flow)
+{
+        if (flow->frcp != NULL && !wheel_is_set(&flow->frcp->timer))
+                wheel_set(&process->wheel, &flow->frcp->timer, wait_now() + FRCP_IO_VISIT);
+}
+
+/* A user's call, without any lock: the flow may be leaving, but not while the call lasts. */
+static void ask_visits(void *arg, struct flow *flow)
+{
+        struct process *process = arg;
+
+        pthread_mutex_lock(&process->lock);
+        if (process->flows[flow->fd - FD_BASE] == flow)
+                visit_soon(process, flow);
+        pthread_mutex_unlock(&process->lock);
+        wait_ring_eventfd(process->control);
+}
+
+static void visit_all(struct process *process)
+{
+        struct wheel_timer *timer;
+        int64_t now = wait_now();
+
+        pthread_mutex_lock(&process->lock);
+        while ((timer = wheel_expire(&process->wheel, now)) != NULL) {
+                struct frcp_end *end = (struct frcp_end *)(void *)((char *)timer - offsetof(struct frcp_end, timer));
+                bool woken;
+                int64_t next = frcp_io_visit(end->flow, now, &woken);
+
+                if (next != NEVER)
+                        wheel_set(&process->wheel, timer, next);
+                if (woken) {
+                        flow_withdraw_all(end->flow);
+                        events_raise(process->events, end->flow->fd);
+                }
+        }
+        pthread_mutex_unlock(&process->lock);
+}
+
+/* Milliseconds until somebody has to be visited, for poll(2): not too early. */
+static int until_visit(struct process *process)
+{
+        int64_t deadline, now = wait_now();
+
+        pthread_mutex_lock(&process->lock);
+        deadline = wheel_deadline(&process->wheel);
+        pthread_mutex_unlock(&process->lock);
+        if (deadline == NEVER)
+                return -1;
+        deadline = deadline > now ? (deadline - now + FRCP_MS - 1) / FRCP_MS : 0;
+        return deadline < 60000 ? (int)deadline : 60000;
+}
+
 static void *watch(void *arg)
 {
         struct process *process = arg;
@@ -92,7 +158,8 @@ static void *watch(void *arg)
         while (!atomic_load(&process->stop)) {
                 atomic_fetch_or(&process->events->shm->sleepers, SLEEP_EVENTFD);
                 distribute(process);
-                if (poll(fds, 3, -1) < 0)
+                visit_all(process);
+                if (poll(fds, 3, until_visit(process)) < 0)
                         continue;
                 for (int i = 0; i < 2; i++)
                         if (fds[i].revents & POLLIN && read(fds[i].fd, &count, sizeof count) < 0)
@@ -137,7 +204,15 @@ void process_add(struct process *process, struct flow *flow)
                 process->words = bit / 64 + 1;
         if (atomic_load(&process->orphan))
                 flow_orphan(flow);
+        if (flow->frcp != NULL) {
+                process->reliable[bit / 64] |= 1ull << (bit % 64);
+                flow->frcp->visitor = process;
+                flow->frcp->visit = ask_visits;
+                visit_soon(process, flow);
+        }
         pthread_mutex_unlock(&process->lock);
+        if (flow->frcp != NULL)
+                wait_ring_eventfd(process->control);
 }
 
 void process_remove(struct process *process, struct flow *flow)
@@ -150,6 +225,9 @@ void process_remove(struct process *process, struct flow *flow)
         if (process->flows[bit] == flow)
                 process->flows[bit] = NULL;
         process->watched[bit / 64] &= ~(1ull << (bit % 64));
+        process->reliable[bit / 64] &= ~(1ull << (bit % 64));
+        if (flow->frcp != NULL)
+                wheel_cancel(&process->wheel, &flow->frcp->timer);
         pthread_mutex_unlock(&process->lock);
 }
 

@@ -11,6 +11,7 @@
 #include <pthread.h>
 
 #include "flow.h"
+#include "frcp_io.h"
 
 struct fset;
 
@@ -20,7 +21,8 @@ struct process {
         struct flow *flows[EVENT_BITS];
         uint32_t words; /* of the bitmaps that are in use */
         uint64_t watched[EVENT_WORDS]; /* flows with an eventfd */
-        uint64_t grouped[EVENT_WORDS]; /* descriptors that are in a set */
+        uint64_t reliable[EVENT_WORDS]; /* flows with FRCP */
+        uint64_t grouped[EVENT_WORDS];  /* descriptors that are in a set */
         struct fset *sets;             /* those with an eventfd */
         unsigned generation;
         int rpc;
@@ -28,6 +30,7 @@ struct process {
         bool watching;
         _Atomic bool stop;
         _Atomic bool orphan; /* the IRMd has gone */
+        struct wheel wheel; /* visits to flows with FRCP */
         pthread_t watcher;
 };
 

@@ -1,0 +1,421 @@
+#define _GNU_SOURCE
+#include "frcp_io.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "crc32.h"
+#include "map.h"
+
+#define ROUNDS 16   /* tries of one call before the caller has its turn, whatever the peer does */
+#define BATCH 64u   /* packets taken from the ring at once */
+#define CALM 10u    /* visits on which nothing went on, before the end asks to be told */
+
+/* ---- to the ring ---- */
+
+static void publish(struct frcp_end *end)
+{
+        if (end->ahead == 0)
+                return;
+        flow_publish(end->flow, end->ahead);
+        end->ahead = 0;
+}
+
+static uint32_t room_in(struct frcp_end *end)
+{
+        struct flow *flow = end->flow;
+        uint32_t room = budget_room(&flow->budget, &flow->tx, flow->pool);
+
+        if (room > end->ahead && !budget_spent(&flow->budget))
+                return room - end->ahead;
+        publish(end);
+        return budget_look(&flow->budget, &flow->tx, flow->pool);
+}
+
+static bool emit(void *arg, const uint8_t *header, uint32_t header_length, const uint8_t *data, uint32_t length)
+{
+        struct frcp_end *end = arg;
+        struct flow *flow = end->flow;
+        struct pool *pool = flow->pool;
+        uint32_t total = header_length + length;
+        uint8_t *at;
+        int64_t block;
+        int c;
+
+        if (room_in(end) == 0)
+                return false;
+        block = pool_alloc(pool, total + (end->check ? CRC32_OCTETS : 0));
+        if (block < 0)
+                return false;
+        c = pool_class_of(pool, (uint32_t)block);
+        at = pool_block(pool, c, (uint32_t)block) + HEADROOM;
+        if (header_length > 0)
+                memcpy(at, header, header_length);
+        if (length > 0)
+                memcpy(at + header_length, data, length);
+        if (end->check && total > 0) {
+                pci_put_word(at + total, crc32_of(0, at, total));
+                total += CRC32_OCTETS;
+        }
+        pool_give(pool, (uint32_t)block, flow->tx.owner);
+        ring_put(&flow->tx, end->ahead, SLOT(block, HEADROOM, total));
+        budget_charge(&flow->budget, &flow->tx, end->ahead, pool, c);
+        end->ahead++;
+        return true;
+}
+
+/* ---- from the ring ---- */
+
+static bool passes(struct frcp_end *end, const uint8_t *packet, uint32_t *length)
+{
+        if (!end->check || *length == 0)
+                return true;
+        if (*length < CRC32_OCTETS ||
+            pci_get_word(packet + *length - CRC32_OCTETS) != crc32_of(0, packet, *length - CRC32_OCTETS)) {
+                end->spoilt++;
+                return false;
+        }
+        *length -= CRC32_OCTETS;
+        return true;
+}
+
+/* Where a reader wants his packets. */
+struct reader {
+        uint8_t *at;
+        uint32_t size; /* octets left */
+        uint32_t *lengths;
+        uint32_t count, max;
+};
+
+static void hand_over(struct reader *reader, const struct frcp_piece *piece)
+{
+        memcpy(reader->at, piece->data, piece->length);
+        reader->at += piece->length;
+        reader->size -= piece->length;
+        reader->lengths[reader->count++] = piece->length;
+}
+
+/* What has been kept, as far as it fits. */
+static void read_kept(struct frcp_end *end, struct reader *reader, int64_t now)
+{
+        struct frcp_piece piece;
+
+        while (reader->count < reader->max && frcp_front(&end->frcp, &piece) && piece.length <= reader->size) {
+                hand_over(reader, &piece);
+                frcp_pop(&end->frcp, now);
+        }
+}
+
+/* Take at most so many packets from the ring; the reader, if there is one, gets what is his. */
+static uint32_t take_in(struct frcp_end *end, uint32_t most, struct reader *reader, int64_t now)
+{
+        struct flow *flow = end->flow;
+        uint32_t ready = ring_ready(&flow->rx), i;
+
+        for (i = 0; i < ready && i < most; i++) {
+                uint64_t slot = ring_peek(&flow->rx, i);
+                uint8_t *packet = pool_packet(flow->pool, slot);
+                uint32_t length = SLOT_LENGTH(slot);
+                struct frcp_piece piece;
+                bool fits = reader != NULL && reader->count < reader->max && length <= reader->size;
+
+                if (reader != NULL && reader->count > 0 && !fits)
+                        break; /* the next read is for it */
+                if (packet == NULL) {
+                        flow_refuse(flow);
+                        continue;
+                }
+                if (passes(end, packet, &length) &&
+                    frcp_receive(&end->frcp, packet, length, now, fits ? &piece : NULL))
+                        hand_over(reader, &piece);
+                pool_free(flow->pool, SLOT_BLOCK(slot), flow->rx.owner);
+                if (reader != NULL)
+                        read_kept(end, reader, now);
+        }
+        if (i > 0)
+                flow_consume(flow, i);
+        if (ready == 0 && flow->rx.broken)
+                flow_break(flow);
+        return i;
+}
+
+static void lock(struct flow *flow)
+{
+        spinlock_acquire(&flow->rx_lock);
+        spinlock_acquire(&flow->tx_lock);
+}
+
+static void unlock(struct flow *flow)
+{
+        spinlock_release(&flow->tx_lock);
+        spinlock_release(&flow->rx_lock);
+}
+
+/* Do what is due, and let the peer see it. */
+static void settle(struct frcp_end *end, int64_t now)
+{
+        frcp_run(&end->frcp, now);
+        publish(end);
+}
+
+/* What a call of the user does last. Something goes on: the thread has to look after it from now on. */
+static void leave(struct frcp_end *end, int64_t now)
+{
+        bool ask;
+
+        settle(end, now);
+        ask = end->visit != NULL && !atomic_exchange_explicit(&end->visited, true, memory_order_relaxed);
+        unlock(end->flow);
+        if (ask)
+                end->visit(end->visitor, end->flow);
+}
+
+static bool something_came(const void *arg)
+{
+        const struct flow *flow = arg;
+
+        return atomic_load_explicit(&flow->rx.shm->head, memory_order_seq_cst) != flow->rx.at || flow_state(flow);
+}
+
+/* ---- writing ---- */
+
+static ssize_t write_some(struct frcp_end *end, const uint8_t *packet, const uint32_t *lengths, uint32_t each,
+                          uint32_t count, int64_t now)
+{
+        uint32_t done;
+        ssize_t result = 0;
+
+        for (done = 0; done < count; done++) {
+                uint32_t length = lengths != NULL ? lengths[done] : each;
+
+                result = frcp_write(&end->frcp, packet, length, now);
+                if (result < 0)
+                        break;
+                packet += length;
+        }
+        return done > 0 ? (ssize_t)done : result;
+}
+
+ssize_t frcp_io_writev(struct flow *flow, const void *buffer, const uint32_t *lengths, uint32_t each,
+                       uint32_t count)
+{
+        struct frcp_end *end = flow->frcp;
+        ssize_t result;
+
+        for (int round = 0;; round++) {
+                int64_t now;
+
+                lock(flow);
+                result = flow_may_write(flow);
+                if (result != 0) {
+                        unlock(flow);
+                        return result;
+                }
+                now = wait_now();
+                take_in(end, BATCH, NULL, now);
+                result = write_some(end, buffer, lengths, each, count, now);
+                atomic_fetch_add(&flow->sleepers, 1);
+                leave(end, now);
+                if (result != -EAGAIN) {
+                        atomic_fetch_sub(&flow->sleepers, 1);
+                        return result;
+                }
+                if (atomic_load_explicit(&flow->flags, memory_order_relaxed) & FLOW_WNOBLOCK) {
+                        atomic_fetch_sub(&flow->sleepers, 1);
+                        return -EAGAIN;
+                }
+                if (round >= ROUNDS || !wait_poll(&flow->tx_poller, something_came, flow))
+                        result = -EMUSTSLEEP;
+                atomic_fetch_sub(&flow->sleepers, 1);
+                if (result == -EMUSTSLEEP)
+                        return result;
+        }
+}
+
+/* ---- reading ---- */
+
+/* Packets for the reader; else why there are none: -ENOBUFS, -EAGAIN, or why there never will be. */
+static ssize_t read_some(struct frcp_end *end, struct burst *burst, struct reader *reader, int64_t now)
+{
+        struct flow *flow = end->flow;
+        int gone = flow_error(flow);
+        struct frcp_piece piece;
+
+        read_kept(end, reader, now);
+        for (uint32_t taken = 1; taken > 0 && reader->count == 0 && end->frcp.recvq.messages == 0;)
+                taken = take_in(end, BATCH, reader, now);
+        if (reader->count > 0)
+                return reader->count;
+        if (frcp_front(&end->frcp, &piece)) {
+                burst->lengths[0] = piece.length;
+                return -ENOBUFS;
+        }
+        if (end->frcp.down != 0)
+                return end->frcp.down;
+        return gone != 0 ? gone : -EAGAIN;
+}
+
+ssize_t frcp_io_take(struct flow *flow, struct burst *burst, uint32_t max, uint32_t room, bool ahead)
+{
+        struct frcp_end *end = flow->frcp;
+        ssize_t n;
+
+        for (int round = 0;; round++) {
+                /* What a read takes ahead is bounded, the packet at the front is not. */
+                struct reader reader = {burst->buffer, burst->size, burst->lengths, 0, 1};
+                int64_t now;
+
+                lock(flow);
+                n = flow_may_read(flow);
+                if (n != 0) {
+                        unlock(flow);
+                        return n;
+                }
+                now = wait_now();
+                n = read_some(end, burst, &reader, now);
+                if (n > 0 && max > 1 && room > burst->lengths[0]) {
+                        reader.max = max;
+                        reader.size = (room < burst->size ? room : burst->size) - burst->lengths[0];
+                        read_kept(end, &reader, now);
+                        take_in(end, max - reader.count, &reader, now);
+                        n = reader.count;
+                }
+                if (n > 1 && ahead)
+                        atomic_store_explicit(&flow->ahead, (uint32_t)n - 1, memory_order_relaxed);
+                atomic_fetch_add(&flow->sleepers, 1);
+                leave(end, now);
+                if (n != -EAGAIN || atomic_load_explicit(&flow->flags, memory_order_relaxed) & FLOW_RNOBLOCK) {
+                        atomic_fetch_sub(&flow->sleepers, 1);
+                        return n;
+                }
+                if (round >= ROUNDS || !wait_poll(&flow->rx_poller, something_came, flow))
+                        n = -EMUSTSLEEP;
+                atomic_fetch_sub(&flow->sleepers, 1);
+                if (n == -EMUSTSLEEP)
+                        return n;
+        }
+}
+
+/* ---- waiting, and the thread ---- */
+
+bool frcp_io_ready(struct flow *flow, bool writing)
+{
+        struct frcp *frcp = &flow->frcp->frcp;
+
+        if (frcp->down != 0)
+                return true;
+        return writing ? frcp_writable(frcp, 1) : frcp->recvq.messages > 0;
+}
+
+int frcp_io_sleep(struct flow *flow, bool writing, int64_t deadline)
+{
+        _Atomic uint32_t *word = &flow->rx.shm->cons_wait;
+        uint32_t value = 0;
+        int64_t due = NEVER;
+        int result;
+
+        atomic_fetch_add(&flow->sleepers, 1);
+        lock(flow);
+        if (!flow->rx_closed) {
+                due = frcp_deadline(&flow->frcp->frcp);
+                value = ring_ask(word, WAIT_FUTEX);
+                if (something_came(flow) || frcp_io_ready(flow, writing)) {
+                        value = 0;
+                        flow_withdraw(flow, word);
+                }
+        }
+        unlock(flow);
+        if (value == 0) {
+                atomic_fetch_sub(&flow->sleepers, 1);
+                return 0;
+        }
+        result = wait_sleep(word, value, due != NEVER && (deadline < 0 || due < deadline) ? due : deadline);
+        atomic_fetch_sub(&flow->sleepers, 1);
+        return result == -ETIMEDOUT && (deadline < 0 || due < deadline) ? 0 : result;
+}
+
+uint32_t frcp_io_examine(struct flow *flow, bool *again)
+{
+        struct frcp_end *end = flow->frcp;
+        uint32_t events = 0;
+        int64_t now = wait_now();
+
+        *again = false;
+        lock(flow);
+        if (!flow->rx_closed) {
+                events = flow_take_events(flow);
+                take_in(end, BATCH, NULL, now);
+                settle(end, now);
+                if (atomic_load_explicit(&flow->ahead, memory_order_relaxed) > 0 || end->frcp.recvq.messages > 0) {
+                        events |= EVENT_PKT;
+                        *again = true;
+                } else {
+                        ring_ask(&flow->rx.shm->cons_wait, WAIT_EVENT);
+                        *again = something_came(flow) && !flow->rx.broken;
+                }
+        }
+        unlock(flow);
+        return events;
+}
+
+int64_t frcp_io_visit(struct flow *flow, int64_t now, bool *woken)
+{
+        struct frcp_end *end = flow->frcp;
+        int64_t next = NEVER;
+
+        *woken = false;
+        lock(flow);
+        if (flow->rx_closed) {
+                unlock(flow);
+                return NEVER;
+        }
+        if (flow->rx.at == end->seen && something_came(flow))
+                *woken = take_in(end, RING_SLOTS, NULL, now) > 0;
+        end->calm = flow->rx.at == end->seen && !something_came(flow) ? end->calm + 1 : 0;
+        end->seen = flow->rx.at;
+        settle(end, now);
+        next = frcp_deadline(&end->frcp);
+        if (end->calm < CALM && next > now + FRCP_IO_VISIT) {
+                next = now + FRCP_IO_VISIT;
+        } else if (end->calm >= CALM) {
+                ring_ask(&flow->rx.shm->cons_wait, WAIT_EVENT);
+                if (something_came(flow))
+                        next = now + FRCP_IO_VISIT;
+        }
+        /* Those who call from now on see it, or have been seen: both hold the lock. */
+        atomic_store_explicit(&end->visited, next != NEVER, memory_order_relaxed);
+        unlock(flow);
+        return next;
+}
+
+/* ---- life ---- */
+
+int frcp_io_begin(struct flow *flow, const struct frcp_config *config, bool check)
+{
+        struct frcp_end *end = calloc(1, sizeof *end);
+        struct frcp_config own = *config;
+        int error;
+
+        if (end == NULL)
+                return -ENOMEM;
+        end->flow = flow;
+        end->check = check;
+        own.max_packet = (uint32_t)flow->max_packet - (check ? CRC32_OCTETS : 0);
+        error = frcp_init(&end->frcp, &own, emit, end, wait_now());
+        if (error != 0) {
+                free(end);
+                return error;
+        }
+        flow->frcp = end;
+        flow->max_packet = frcp_max_packet(&end->frcp);
+        return 0;
+}
+
+void frcp_io_end(struct flow *flow)
+{
+        if (flow->frcp == NULL)
+                return;
+        frcp_fini(&flow->frcp->frcp);
+        free(flow->frcp);
+        flow->frcp = NULL;
+}

@@ -1,0 +1,56 @@
+/*
+ * frcp_io: FRCP on a flow end (paper 2.7, 2.17, 4.1): what flow_write, flow_read and their like do when the flow has it, and
+ * what the process's thread does for flows that nobody reads or writes just now.
+ *
+ * The machine (frcp.h) between the user and the rings. Both locks of the end are held while it runs, the reader's first.
+ * Each call takes what has come, does what is due, and publishes everything it sends at once.
+ */
+#ifndef OUROBOROS_FRCP_IO_H
+#define OUROBOROS_FRCP_IO_H
+
+#include "flow.h"
+#include "frcp.h"
+
+struct frcp_end {
+        struct frcp frcp;
+        struct flow *flow;
+        struct wheel_timer timer;
+        bool check;     /* a CRC-32 behind every packet */
+        uint32_t ahead; /* packets put and not published */
+        uint64_t spoilt; /* packets whose check failed */
+        uint64_t seen;  /* how far the ring had been read at the last visit */
+        uint32_t calm;  /* visits since anything went on */
+        _Atomic bool visited; /* by the thread */
+        void (*visit)(void *arg, struct flow *flow); /* asks the thread for visits; NULL: there is none */
+        void *visitor;
+};
+
+/*
+ * FRCP from now on, before anybody reads or writes. The first sequence number, what was granted and what the QoS says are in the
+ * configuration; max_packet is the flow's. 0 or -errno.
+ */
+int frcp_io_begin(struct flow *flow, const struct frcp_config *config, bool check);
+void frcp_io_end(struct flow *flow);
+
+ssize_t frcp_io_writev(struct flow *flow, const void *buffer, const uint32_t *lengths, uint32_t each,
+                       uint32_t count);
+ssize_t frcp_io_take(struct flow *flow, struct burst *burst, uint32_t max, uint32_t room, bool ahead);
+
+/* Whether a reader (a writer) would find what he waits for. With the reader's lock. */
+bool frcp_io_ready(struct flow *flow, bool writing);
+
+/* flow_sleep and flow_examine of such a flow. Who sleeps wakes when the machine wants to run: in his own next call. */
+int frcp_io_sleep(struct flow *flow, bool writing, int64_t deadline);
+uint32_t frcp_io_examine(struct flow *flow, bool *again);
+
+/*
+ * For the thread. It visits an end as long as anything goes on there: every FRCP_IO_VISIT, or when the machine wants to run.
+ * What lies in the ring since the last visit nobody seems to read: it is taken in, so that the peer does not wait for this
+ * user (trap 43). Once nothing goes on any more the end asks to be told of the next packet, and the visits end; a call of
+ * the user that starts something again says so by frcp_io_wants_visits. *woken: somebody may be waiting for what was taken in.
+ * Returns when to come next; NEVER.
+ */
+#define FRCP_IO_VISIT (2 * FRCP_TICK)
+int64_t frcp_io_visit(struct flow *flow, int64_t now, bool *woken);
+
+#endif

@@ -1,0 +1,202 @@
+"""FRCP on flow ends (paper 2.7, 2.17): reads, writes, waiting and events of a flow that has it; both ends in one process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from errno import EAGAIN, EMSGSIZE, ENOBUFS
+from threading import Thread
+
+import pytest
+
+from irmd.memory import Memory
+from ouroboros.dataplane._dataplane import ffi, lib
+from tests.unit.dataplane.shm import EMUSTSLEEP, PKT, RDWR, End, Pair, packet
+
+OPTIONS = {"mpl_ms": 100, "retransmit": True}
+
+
+def begin(pair: Pair, *, check: bool = False, **options: int) -> Pair:
+    """FRCP at both ends."""
+    for first, end in enumerate((pair.a, pair.b)):
+        config = ffi.new("struct frcp_config *", OPTIONS | {"first": 1000 * first} | options)
+        assert lib.frcp_io_begin(end.handle, config, check) == 0
+    return pair
+
+
+def visit(end: End) -> int:
+    """What the thread does for an end that nobody reads: on its second visit it takes in what has come."""
+    woken = ffi.new("bool *")
+    lib.frcp_io_visit(end.handle, lib.wait_now(), woken)
+    return int(lib.frcp_io_visit(end.handle, lib.wait_now(), woken))
+
+
+@pytest.fixture(params=["data", "data with check", "lossy"])
+def flow(pair: Pair, request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """A flow with FRCP."""
+    yield begin(pair, check="check" in request.param, retransmit="data" in request.param)
+
+
+def test_a_packet_is_read(flow: Pair) -> None:
+    assert flow.a.write(b"hello") == 5
+    assert flow.b.read() == b"hello"
+    assert flow.b.read() == -EAGAIN
+
+
+def test_both_directions_in_turn(flow: Pair) -> None:
+    for i in range(500):
+        data = packet(i, 9 + i)
+        assert flow.a.write(data) == len(data)
+        assert flow.b.read() == data
+        assert flow.b.write(data) == len(data)
+        assert flow.a.read() == data
+
+
+def test_bursts(flow: Pair) -> None:
+    """As long as somebody reads, the window goes on."""
+    sent = received = 0
+    while received < 5000:
+        n = flow.a.writev([packet(sent + i, 64) for i in range(50)])
+        sent += max(n, 0)
+        got = flow.b.readv()
+        assert isinstance(got, list) or got == -EAGAIN
+        for data in got if isinstance(got, list) else ():
+            assert data == packet(received, 64)
+            received += 1
+
+
+def test_a_reader_who_does_not_read_shuts_the_window(pair: Pair) -> None:
+    begin(pair)
+    n = 0
+    while pair.a.write(packet(n, 40)) > 0:
+        n += 1
+        visit(pair.b)
+    assert n == 256
+    for i in range(n):
+        assert pair.b.read() == packet(i, 40)
+    assert pair.a.write(packet(n, 40)) == 40
+
+
+def test_a_packet_longer_than_the_buffer_stays(flow: Pair) -> None:
+    flow.a.write(packet(1, 300))
+    assert flow.b.read_into(100) == -ENOBUFS
+    assert flow.b.read_into(300) == packet(1, 300)
+
+
+def test_larger_than_the_flow_takes(pair: Pair) -> None:
+    most = int(pair.a.handle.max_packet)
+    begin(pair, check=True)
+    assert int(pair.a.handle.max_packet) == most - 16
+    assert pair.a.write(bytes(most - 15)) == -EMSGSIZE
+    assert pair.a.write(bytes(most - 16)) == most - 16
+    assert pair.b.read() == bytes(most - 16)
+
+
+def test_fragments(pair: Pair) -> None:
+    begin(pair, fragments=True, check=True)
+    data = packet(3, 600_000)
+    assert pair.a.write(data) == len(data)
+    for _ in range(200):
+        got = pair.b.readv(1, 1 << 20)
+        if got != -EAGAIN:
+            break
+        visit(pair.a)
+    assert got == [data]
+
+
+def test_a_packet_that_was_changed_is_not_read(pair: Pair) -> None:
+    """Its check fails: it was never there. The writer has no FRCP, and says what it likes."""
+    config = ffi.new("struct frcp_config *", OPTIONS)
+    assert lib.frcp_io_begin(pair.b.handle, config, True) == 0
+    body = bytes.fromhex("03000000 00000000 00000000") + b"data" * 10
+    check = int(lib.crc32_of(0, body, len(body)))
+    pair.a.write(body + (check ^ 1).to_bytes(4))
+    assert pair.b.read() == -EAGAIN
+    pair.a.write(body + check.to_bytes(4))
+    assert pair.b.read() == b"data" * 10
+
+
+def test_a_blocking_reader_in_a_thread(flow: Pair) -> None:
+    flow.b.flags(RDWR)
+    got: list[object] = []
+
+    def read() -> None:
+        while len(got) < 200:
+            data = flow.b.read()
+            if data == -EMUSTSLEEP:
+                flow.b.sleep()
+            else:
+                got.append(data)
+
+    thread = Thread(target=read)
+    thread.start()
+    sent = 0
+    while sent < 200:
+        if flow.a.write(packet(sent, 80)) > 0:
+            sent += 1
+    thread.join()
+    assert got == [packet(i, 80) for i in range(200)]
+
+
+def test_a_set_sees_packets_not_acknowledgements(flow: Pair) -> None:
+    members = flow.b.process.set()
+    lib.process_add(flow.b.process.process, flow.b.handle)
+    assert members.add(flow.b.fd) == 0
+    members.take()
+    flow.a.write(b"1")
+    assert members.take() == [(flow.b.fd, PKT)]
+    assert flow.b.read() == b"1"
+    assert members.take() == []
+    lib.process_remove(flow.b.process.process, flow.b.handle)
+
+
+def test_blocks_come_back(memory: Memory, flow: Pair) -> None:
+    """The fixture counts them; here are some in every place."""
+    for i in range(30):
+        flow.a.write(packet(i, 500))
+    visit(flow.b)
+    for i in range(30):
+        flow.a.write(packet(i, 500))
+    assert isinstance(flow.b.readv(10), list)
+
+
+def test_a_configuration_that_makes_no_sense(pair: Pair) -> None:
+    config = ffi.new("struct frcp_config *", {"window": 3})
+    assert lib.frcp_io_begin(pair.a.handle, config, False) < 0
+    assert pair.a.write(b"raw") == 3
+    assert pair.b.read() == b"raw"
+
+
+def test_the_thread_rests_when_nothing_goes_on(flow: Pair) -> None:
+    flow.a.write(b"1")
+    assert flow.b.read() == b"1"
+    for _ in range(3):
+        visit(flow.b)  # the last acknowledgement is not due yet
+    for _ in range(10):
+        visit(flow.a)
+        deadline = visit(flow.b)
+    assert deadline == lib.NEVER or deadline > lib.wait_now()
+
+
+def test_the_thread_of_a_process_that_does_not_read(memory: Memory, flow: Pair) -> None:
+    """Its peer is acknowledged, and what it lost is sent again, though neither program makes a call (trap 43)."""
+    read, write = os.pipe()
+    for end in (flow.a, flow.b):
+        lib.process_add(end.process.process, end.handle)
+        assert lib.process_watch(end.process.process, read) == 0
+    try:
+        sent = 0
+        while sent < 200:
+            if flow.a.write(packet(sent, 100)) > 0:  # more than the first window: somebody must open it
+                sent += 1
+        while flow.b.queues()[0]:
+            os.sched_yield()  # the thread takes them in
+        got = flow.b.drain()
+        assert got == [packet(i, 100) for i in range(len(got))]
+        assert len(got) == 200
+    finally:
+        for end in (flow.a, flow.b):
+            lib.process_remove(end.process.process, end.handle)
+            lib.process_stop(end.process.process)
+        os.close(read)
+        os.close(write)
