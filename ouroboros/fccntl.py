@@ -29,6 +29,8 @@ class FrctFlags(IntFlag):
     Retransmit = 1
     ResControl = 2
     Linger = 4
+    Fragment = 8
+    Reassemble = 16
 
 
 class Fccntl(IntEnum):

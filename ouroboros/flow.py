@@ -6,6 +6,7 @@ import os
 import warnings
 from collections import deque
 from errno import EISCONN
+from time import monotonic_ns
 from types import TracebackType
 from typing import Any
 
@@ -183,6 +184,8 @@ class Flow(Packets):
         self._pending = False
         self._library = None
         if handle != ffi.NULL and owner is not None:
+            while lib.frcp_io_close(handle) < 0:
+                lib.flow_sleep(handle, False, monotonic_ns() + 5_000_000)
             lib.process_remove(owner.process, handle)
             lib.flow_detach(handle)
         self._close_eventfds()
@@ -397,18 +400,18 @@ class Flow(Packets):
         return self.flags
 
     def set_frct_flags(self, flags: int) -> None:
-        """Set the flags of FRCP. Raises FlowPermissionException (EPERM): this flow runs without FRCP."""
+        """Set the flags of FRCP (`FrctFlags`). Raises FlowPermissionException (EPERM) on a flow without FRCP."""
         self._endpoint()
-        raise FlowPermissionException(
-            f"flow {self._fd} runs without FRCP: nothing to retransmit on this path"
-        )
+        if lib.frcp_io_set_flags(self._handle, int(flags)) < 0:
+            raise FlowPermissionException(f"flow {self._fd} runs without FRCP: its QoS has no in_order")
 
     def get_frct_flags(self) -> int:
-        """Flags of FRCP. Raises FlowPermissionException (EPERM): this flow runs without FRCP."""
+        """Flags of FRCP (`FrctFlags`). Raises FlowPermissionException (EPERM) on a flow without FRCP."""
         self._endpoint()
-        raise FlowPermissionException(
-            f"flow {self._fd} runs without FRCP: nothing to retransmit on this path"
-        )
+        flags: int = lib.frcp_io_flags(self._handle)
+        if flags < 0:
+            raise FlowPermissionException(f"flow {self._fd} runs without FRCP: its QoS has no in_order")
+        return flags
 
 
 def _nanoseconds(timeo: float | None) -> int | None:

@@ -13,6 +13,7 @@ import resource
 import threading
 import weakref
 from collections.abc import Callable
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from .dataplane._dataplane import ffi, lib
@@ -24,6 +25,12 @@ from .rpc.messages_pb2 import Envelope, FlowDealloc, FlowDone, FlowEndpoint, Hel
 
 if TYPE_CHECKING:
     from .flow import Flow
+
+
+FRAGMENTATION, FRCP_CHECK = 1, 2
+"""What two of our ends may agree on in the allocation handshake."""
+
+_LINGER = 5_000_000  # ns
 
 
 class Library:
@@ -68,12 +75,32 @@ class Library:
         if handle == ffi.NULL:
             self.release(endpoint.fd)
             raise error(ENOTALLOC, f"the IRMd described flow {endpoint.flow_id} wrongly")
+        if endpoint.qos.in_order:
+            self._begin_frcp(handle, endpoint)
         lib.process_add(self.process, handle)
         # Freed when it is detached, and the last thread that uses it has let go of it.
         return ffi.gc(handle, lib.flow_destroy)
 
+    def _begin_frcp(self, handle: Any, endpoint: FlowEndpoint) -> None:
+        """From the QoS to what the ends do (paper 5.1; spec wire-unicast 8.1), with what was granted to us."""
+        config = {
+            "mpl_ms": endpoint.mpl_ms,
+            "timeout_ms": endpoint.qos.timeout & 0x7FFFFFFF,
+            "first": int.from_bytes(os.urandom(4)),
+            "retransmit": endpoint.qos.loss == 0,
+            "fragments": FRAGMENTATION in endpoint.extensions,
+        }
+        check = FRCP_CHECK in endpoint.extensions
+        result = lib.frcp_io_begin(handle, ffi.new("struct frcp_config *", config), check)
+        if result < 0:
+            lib.flow_destroy(handle)
+            self.release(endpoint.fd)
+            raise error(-result, f"flow {endpoint.flow_id} cannot have FRCP")
+
     def detach(self, handle: Any, fd: int) -> None:
-        """Leave a flow, and tell the IRMd."""
+        """Leave a flow, and tell the IRMd; what was written is waited for as long as the flow lingers."""
+        while lib.frcp_io_close(handle) < 0:
+            lib.flow_sleep(handle, False, monotonic_ns() + _LINGER)
         lib.process_remove(self.process, handle)
         lib.flow_detach(handle)
         self.release(fd)

@@ -245,6 +245,9 @@ CDEF_MACHINES = """
 
     /* frcp_io */
     int frcp_io_begin(struct flow *flow, const struct frcp_config *config, bool check);
+    int frcp_io_close(struct flow *flow);
+    int frcp_io_flags(struct flow *flow);
+    int frcp_io_set_flags(struct flow *flow, uint32_t flags);
     int64_t frcp_io_visit(struct flow *flow, int64_t now, bool *woken);
 """
 

@@ -179,6 +179,15 @@ static bool something_came(const void *arg)
 
 /* ---- writing ---- */
 
+/* Acknowledgements, a window, or room in a ring that was full. */
+static bool worth_another_try(const void *arg)
+{
+        const struct flow *flow = arg;
+
+        return something_came(flow) || (flow->frcp->frcp.stall_at != NEVER &&
+                                        atomic_load_explicit(&flow->tx.shm->tail, memory_order_relaxed) != flow->tx.other);
+}
+
 static ssize_t write_some(struct frcp_end *end, const uint8_t *packet, const uint32_t *lengths, uint32_t each,
                           uint32_t count, int64_t now)
 {
@@ -224,7 +233,7 @@ ssize_t frcp_io_writev(struct flow *flow, const void *buffer, const uint32_t *le
                         atomic_fetch_sub(&flow->sleepers, 1);
                         return -EAGAIN;
                 }
-                if (round >= ROUNDS || !wait_poll(&flow->tx_poller, something_came, flow))
+                if (round >= ROUNDS || !wait_poll(&flow->tx_poller, worth_another_try, flow))
                         result = -EMUSTSLEEP;
                 atomic_fetch_sub(&flow->sleepers, 1);
                 if (result == -EMUSTSLEEP)
@@ -408,6 +417,50 @@ int frcp_io_begin(struct flow *flow, const struct frcp_config *config, bool chec
         }
         flow->frcp = end;
         flow->max_packet = frcp_max_packet(&end->frcp);
+        return 0;
+}
+
+/* An end that is closing receives nothing any more for its user, but what the machine has to see. */
+int frcp_io_close(struct flow *flow)
+{
+        struct frcp_end *end = flow->frcp;
+        int64_t now = wait_now();
+        int result = 0;
+
+        if (end == NULL || flow->generation != map_generation)
+                return 0;
+        lock(flow);
+        if (!flow->rx_closed && flow_error(flow) == 0) {
+                take_in(end, RING_SLOTS, NULL, now);
+                settle(end, now);
+                frcp_close(&end->frcp, now);
+                publish(end);
+                result = frcp_lingers(&end->frcp) ? -EMUSTSLEEP : (int)frcp_quiet_time(&end->frcp, now);
+        }
+        unlock(flow);
+        return result;
+}
+
+int frcp_io_flags(struct flow *flow)
+{
+        int flags;
+
+        if (flow->frcp == NULL)
+                return -EPERM;
+        lock(flow);
+        flags = (int)flow->frcp->frcp.flags;
+        unlock(flow);
+        return flags;
+}
+
+int frcp_io_set_flags(struct flow *flow, uint32_t flags)
+{
+        if (flow->frcp == NULL)
+                return -EPERM;
+        lock(flow);
+        frcp_set_flags(&flow->frcp->frcp, flags);
+        flow->max_packet = frcp_max_packet(&flow->frcp->frcp);
+        unlock(flow);
         return 0;
 }
 

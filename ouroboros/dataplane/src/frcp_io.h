@@ -32,6 +32,16 @@ struct frcp_end {
 int frcp_io_begin(struct flow *flow, const struct frcp_config *config, bool check);
 void frcp_io_end(struct flow *flow);
 
+/*
+ * The user deallocates. -EMUSTSLEEP: there is data that is not acknowledged; sleep (as for reading, FRCP_TICK at most) and
+ * call again. Else seconds for which the flow below must not be used again (spec wire-unicast 8.11).
+ */
+int frcp_io_close(struct flow *flow);
+
+/* Flags of FRCP (fccntl); -EPERM on a flow without. */
+int frcp_io_flags(struct flow *flow);
+int frcp_io_set_flags(struct flow *flow, uint32_t flags);
+
 ssize_t frcp_io_writev(struct flow *flow, const void *buffer, const uint32_t *lengths, uint32_t each,
                        uint32_t count);
 ssize_t frcp_io_take(struct flow *flow, struct burst *burst, uint32_t max, uint32_t room, bool ahead);

@@ -33,7 +33,10 @@ static void start_run(struct frcp *frcp, uint32_t seq, int64_t now)
         frcp->want = frcp->acked = seq;
         frcp->edge = seq;
         frcp_renew_edge(frcp);
-        frcp->told = frcp->edge; /* not yet, but a peer that was told nothing takes that there is room */
+        /* Not yet. A peer that was told nothing sends its first window; where packets are acknowledged it hears soon. */
+        frcp->told = frcp->edge;
+        if (!frcp->config.retransmit && seq_before(seq + FRCP_WINDOW_FIRST, frcp->edge))
+                frcp->told = seq + FRCP_WINDOW_FIRST;
         frcp->since = 0;
         frcp->ack_at = NEVER;
 }
@@ -237,7 +240,8 @@ void frcp_pop(struct frcp *frcp, int64_t now)
         if (frcp->down != 0 || !frcp->run)
                 return;
         frcp_renew_edge(frcp);
-        if (frcp->edge - frcp->told >= FRCP_EVERY)
+        if (frcp->edge - frcp->told >= FRCP_EVERY &&
+            (frcp->config.retransmit || frcp->told - frcp->want <= FRCP_EVERY))
                 frcp->ack_at = now; /* the peer may be waiting for it */
         else if (frcp->told - frcp->want < FRCP_EVERY && frcp->ack_at == NEVER)
                 frcp->ack_at = now + FRCP_ACK_DELAY;
