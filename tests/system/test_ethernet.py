@@ -372,6 +372,7 @@ def test_the_device_is_taken_away_and_comes_back(pair: Pair) -> None:
     pair.b.irmd.expect("vb is down")
     Cable(pair.link.a, pair.link.b)
     pair.a.irmd.expect("va is up")
+    pair.b.irmd.expect("vb is up")  # what comes before is lost, as on any wire
     client(pair.a, ask).expect("got b'x'")
 
 
