@@ -19,6 +19,7 @@ from .attempt import Attempt
 from .flow import State, Step
 from .ipcp import RESPONSE_TIME, Ipcp
 from .layers import may_carry
+from .oap import offer
 from .refused import Refused
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ class Arrivals:
         entry = broker.registry.by_hash(ipcp.hash, body.hash)
         if entry is None:
             raise Refused(ENAME, f"no name of this system has the hash {body.hash.hex()}")
-        received = broker.oap.received(body.data, entry.name, entry.policy, ipcp.layer)
+        kinds = offer.fitting(body.qos, inside=ipcp.inside)
+        received = broker.oap.received(body.data, entry.name, entry.policy, ipcp.layer, kinds)
         suits = partial(may_carry, ipcp)
         acceptor = entry.pick(suits)
         if acceptor is not None:
@@ -113,7 +115,7 @@ class Arrivals:
         ipcp, body, flow = connection.ipcp, envelope.ipcp_flow_req, acceptor.flow
         assert ipcp is not None and ipcp.process is not None
         try:
-            answering = broker.oap.reply(received, name)
+            answering = broker.oap.reply(received, name, room=ipcp.handshake_room)
         except Refused as refused:
             connection.session.refuse(envelope, refused.errno, refused.text)
             return
@@ -132,10 +134,10 @@ class Arrivals:
             return
         broker.registry.end_accept(acceptor)
         flow.name, flow.layer, flow.ipcp = name, ipcp.layer, ipcp
-        flow.qos = QosSpec()
-        flow.qos.CopyFrom(body.qos)
-        flow.mpl_ms = body.mpl_ms
         outcome = received.outcome
+        flow.qos = QosSpec()
+        flow.qos.CopyFrom(offer.obtained(body.qos, outcome.extensions, inside=ipcp.inside))
+        flow.mpl_ms = body.mpl_ms
         flow.secure(0, outcome)
         largest = broker.endpoints.max_packet(pool)
         flow.max_packet = min(body.max_packet or largest, largest)

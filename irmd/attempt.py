@@ -17,6 +17,7 @@ from ouroboros.rpc.messages_pb2 import Envelope, IpcpFlowAllocReply, QosSpec
 from .allocation import Allocation, Ask, AskForFlow, Fail, StartProgram, gone
 from .flow import Step
 from .ipcp import Ipcp
+from .oap import offer
 from .oap.credentials import Policy
 from .refused import Refused
 from .registry import Name, name_hash
@@ -182,7 +183,9 @@ class AppAttempt(Attempt):
         if not self._joining:
             policy = Policy() if self.entry is None else self.entry.policy
             try:
-                self._handshake = self.broker.oap.request(self.name, policy)
+                kinds = offer.wanted(self._qos, inside=ipcp.inside)
+                room = ipcp.handshake_room
+                self._handshake = self.broker.oap.request(self.name, policy, kinds, room=room)
             except Refused as refused:
                 self._refused(Fail(refused.errno, refused.text))
                 return
@@ -205,7 +208,7 @@ class AppAttempt(Attempt):
         if self._handshake is not None:
             envelope.ipcp_flow_alloc.data = self._handshake.octets
         body.dst = name_hash(ipcp.hash, self.name)
-        body.qos.CopyFrom(self._qos)
+        body.qos.CopyFrom(offer.carried(self._qos, inside=ipcp.inside))
         body.uid = request.process.peer.uid
         fds = self.broker.endpoints.describe(flow, 1, body.endpoint)
         ipcp.session.request(envelope, partial(self._sent, ipcp), timeout=self.broker.times.layer, fds=fds)
@@ -237,6 +240,8 @@ class AppAttempt(Attempt):
                 self.run(self.machine.refused(refused.errno, refused.text))
                 return
             flow.secure(0, outcome)
+            assert flow.ipcp is not None
+            flow.qos = offer.obtained(self._qos, outcome.extensions, inside=flow.ipcp.inside)
             data = outcome.data
         self.machine.served()
         self.stop()

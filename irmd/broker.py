@@ -27,6 +27,7 @@ from .endpoints import Endpoints
 from .flow import Flow, FlowTable, State, Step
 from .ipcp import Ipcp
 from .layers import broadcast, layers_for, nobody
+from .oap import offer
 from .refused import Refused
 from .registry import Name, ProgramBinding, Registry, check_name
 from .request import Request
@@ -164,6 +165,7 @@ class Broker:
         flow.mpl_ms = DIRECT_MPL_MS
         for side, outcome in enumerate(outcomes):
             flow.secure(side, outcome)
+        flow.extensions = offer.fitting(qos, inside=True)
         flow.max_packet = self.endpoints.max_packet(pool)
         self.requests.grant(acceptor.request, flow, 1)
         self.requests.grant(request, flow, 0)

@@ -24,6 +24,7 @@ from ouroboros.rpc.messages_pb2 import (
 )
 
 from .allocation import gone
+from .oap.header import MAX_LENGTH
 from .refused import Refused
 
 if TYPE_CHECKING:
@@ -57,6 +58,15 @@ QUERY_TIME: dict[int, float] = {
     RAPTOR: 2.5,
 }
 """Seconds that a layer may think about whether it knows a name; the prototype's IRMd waits 0.2 s for any."""
+
+HANDSHAKE_ROOM: dict[int, int] = {
+    UNICAST: 1280,  # over ethernet, with two more layers in between
+    ETH_LLC: 1385,  # of 1497 a fixed part and the hash of a name, of 112 at most
+    ETH_DIX: 1384,  # with frames of 1500
+    UDP4: 1936,
+    UDP6: 1936,
+}
+"""Octets of a handshake that a layer certainly carries, less than which one should not be for want of a few."""
 
 _TYPE_WORDS: dict[int, str] = {
     int(number): name.lower().replace("_", "-") for name, number in IpcpType.items()
@@ -94,6 +104,16 @@ class Ipcp:
     def query_time(self) -> float:
         """Seconds that it may think about whether its layer knows a name."""
         return QUERY_TIME.get(self.type, 0.5)
+
+    @property
+    def handshake_room(self) -> int:
+        """Octets up to which a handshake is free to grow."""
+        return HANDSHAKE_ROOM.get(self.type, MAX_LENGTH)
+
+    @property
+    def inside(self) -> bool:
+        """Whether the packets of its layer stay in the memory of this system."""
+        return self.type == LOCAL
 
     @property
     def operational(self) -> bool:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .flow import Flow
 
 
-FRAGMENTATION, FRCP_CHECK = 1, 2
+FRAGMENTATION, FRCP_CHECK, SELECTIVE, END = 1, 2, 3, 4
 """What two of our ends may agree on in the allocation handshake."""
 
 _LINGER = 5_000_000  # ns
@@ -89,6 +89,7 @@ class Library:
             "first": int.from_bytes(os.urandom(4)),
             "retransmit": endpoint.qos.loss == 0,
             "fragments": FRAGMENTATION in endpoint.extensions,
+            "selective": SELECTIVE in endpoint.extensions,
         }
         check = FRCP_CHECK in endpoint.extensions
         result = lib.frcp_io_begin(handle, ffi.new("struct frcp_config *", config), check)

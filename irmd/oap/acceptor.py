@@ -18,9 +18,9 @@ from .algorithms import Cipher, Hash, rank, request_hash
 from .credentials import Credentials
 from .extension import Extensions
 from .handshake import HandshakeRefused
-from .header import Header, decode_request
+from .header import MAX_LENGTH, Header, decode_request
 from .replay import ReplayGuard
-from .requester import Authorities, sign, verify, weaker
+from .requester import Authorities, sign_within, verify, weaker
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,9 @@ class Accepted:
         """What it has for the application."""
         return self.header.data if extension.is_data(self.header.data) else b""
 
-    def reply(self, *, now: int, granted: Extensions | None = None) -> bytes:
-        """The octets of the reply. Raises OSError (EAUTH) when our own key cannot sign."""
+    def reply(self, *, now: int, granted: Extensions | None = None, room: int = MAX_LENGTH) -> bytes:
+        """The octets of the reply; nothing is granted where only that makes them more than `room`. Raises OSError (EAUTH)
+        when our own key cannot sign."""
         own, agreed = self.credentials.encryption, self.negotiated
         unsigned = Header(
             self.header.id,
@@ -70,7 +71,7 @@ class Accepted:
             data=extension.encode(granted) if granted else b"",
             request_hash=request_hash(self.octets, self.header.digest),
         )
-        return sign(unsigned, self.credentials)
+        return sign_within(unsigned, self.credentials, room)
 
 
 def accept(

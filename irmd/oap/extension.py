@@ -32,6 +32,8 @@ class Type(IntEnum):
 
     FRAGMENTATION = 1  # packets larger than the layer's are cut and put together again; value empty
     FRCP_CHECK = 2  # packets of a flow with FRCP carry a CRC-32, control packets too; value empty
+    SELECTIVE = 3  # acknowledgements carry a map of what came out of order; value empty
+    END = 4  # who writes no more says so, in order with what was written; value empty
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,25 +16,26 @@ from ouroboros.errors import EAUTH, ECRYPT
 
 from .. import refused
 from ..complaints import Complaints
-from . import credentials, extension
+from . import credentials, extension, offer
 from .acceptor import Accepted, accept
 from .algorithms import Cipher
 from .credentials import Credentials, Policy, Side
-from .extension import Extensions
+from .extension import Extensions, Type
+from .header import MAX_LENGTH, decode_reply
 from .replay import ReplayGuard
 from .requester import Outcome, Requester
 from .trust import Trust
 
-SUPPORTED: frozenset[int] = frozenset()
-"""Extensions that this system offers and grants."""
+SUPPORTED: frozenset[int] = frozenset(Type)
+"""Extensions that this system offers and grants, where they make sense (`offer`)."""
 PACKETS_ENCRYPTED = False
 """Whether the data plane encrypts the packets of a flow with the key that the handshake yields. While it does not, a flow that
 would have to be encrypted is refused: this is the only place that decides it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Received:
-    """A request that may be answered, and what is granted."""
+    """A request that may be answered, and what is granted; that is certain once the reply has been made."""
 
     accepted: Accepted
     granted: Extensions | None = None
@@ -57,7 +58,6 @@ class Oap:
         *,
         directory: str = "",
         supported: Container[int] = SUPPORTED,
-        offer: Extensions | None = None,
         encrypts: bool = PACKETS_ENCRYPTED,
         clock: Callable[[], int] = time.time_ns,
         random: Callable[[int], bytes] = os.urandom,
@@ -65,25 +65,36 @@ class Oap:
         self._complaints = complaints
         self._directory = directory
         self._supported = supported
-        self._offer = offer
         self._encrypts = encrypts
         self._clock = clock
         self._random = random
         self._guard = ReplayGuard()
         self.trust = Trust(directory)
 
-    def request(self, name: str, policy: Policy) -> Requester:
-        """A new request: no two are the same, and one is never sent twice (wire-lower 11.13). Raises refused.Refused."""
+    def request(
+        self, name: str, policy: Policy, kinds: frozenset[int] = frozenset(), *, room: int = MAX_LENGTH
+    ) -> Requester:
+        """A new request: no two are the same, and one is never sent twice (wire-lower 11.13). Raises refused.Refused.
+
+        kinds  extensions that are wanted; those that this system has are offered
+        room   octets of a header that the layer carries
+        """
         try:
             ours = self._credentials(Side.CLIENT, name, policy)
-            return Requester(name, ours, identity=self._random(16), now=self._clock(), offer=self._offer)
+            offered = offer.make(kinds, self._supported)
+            return Requester(
+                name, ours, identity=self._random(16), now=self._clock(), offer=offered, room=room
+            )
         except OSError as error:
             raise self._refuse(
                 f"requests for {name}", f'no flow to "{name}" can be asked for: {_reason(error)}', error
             ) from None
 
-    def received(self, octets: bytes, name: str, policy: Policy, layer: str) -> Received:
-        """Check the header of a request that arrived. Raises refused.Refused: EAUTH, or ECRYPT."""
+    def received(
+        self, octets: bytes, name: str, policy: Policy, layer: str, kinds: frozenset[int] = frozenset()
+    ) -> Received:
+        """Check the header of a request that arrived. Of the extensions that it offers those in `kinds` will be granted, if
+        this system has them. Raises refused.Refused: EAUTH, or ECRYPT."""
         try:
             ours = self._credentials(Side.SERVER, name, policy)
             accepted = accept(octets, ours, self._guard, self.trust, now=self._clock())
@@ -97,12 +108,18 @@ class Oap:
                 error,
                 f'the flow to "{name}" was refused: {_reason(error)}',
             ) from None
-        return Received(accepted, extension.grant(accepted.offer, self._supported))
+        granting = frozenset(kind for kind in kinds if kind in self._supported)
+        return Received(accepted, extension.grant(accepted.offer, granting))
 
-    def reply(self, received: Received, name: str) -> bytes:
-        """The header of the reply to a request; its time is that of the reply. Raises refused.Refused."""
+    def reply(self, received: Received, name: str, *, room: int = MAX_LENGTH) -> bytes:
+        """The header of the reply to a request; its time is that of the reply. `room` as for a request. Raises
+        refused.Refused."""
         try:
-            return received.accepted.reply(now=self._clock(), granted=received.granted)
+            octets = received.accepted.reply(now=self._clock(), granted=received.granted, room=room)
+            if received.granted is not None:
+                digest = received.accepted.header.digest
+                received.granted = extension.decode(decode_reply(octets, digest=digest).data)
+            return octets
         except OSError as error:
             text = f'a flow to "{name}" cannot be accepted: {_reason(error)}'
             raise self._refuse(f"replies for {name}", text, error) from None

@@ -45,7 +45,10 @@ class Outcome:
 
 
 class Requester:
-    """One request for a flow to `name`. `identity` is 16 random octets; `now` is ns since 1970. `octets` is to be sent."""
+    """One request for a flow to `name`. `identity` is 16 random octets; `now` is ns since 1970. `octets` is to be sent.
+
+    Where only the offer makes them more than the `room` octets that the layer carries, there is none.
+    """
 
     def __init__(
         self,
@@ -55,6 +58,7 @@ class Requester:
         identity: bytes,
         now: int,
         offer: Extensions | None = None,
+        room: int = header.MAX_LENGTH,
     ) -> None:
         self._name = name
         self._credentials = credentials
@@ -66,14 +70,10 @@ class Requester:
             raise HandshakeRefused(
                 ECRYPT, f'flows to "{name}" must be encrypted, and it has no enc.conf for clients'
             )
-        if credentials.plain:
-            self.octets = handshake.make_request(identity=identity, now=now, offer=offer)
-            return
-        data = extension.encode(offer) if offer else b""
-        request = Header(identity, now, data=data)
+        request = Header(identity, now, data=extension.encode(offer) if offer else b"")
         if wanted is not None:
             request = self._begin(request, wanted)
-        self.octets = sign(request, credentials)
+        self.octets = sign_within(request, credentials, room)
 
     def complete(self, reply: bytes, trust: Authorities, *, now: int) -> Outcome:
         """Check the reply. Raises OSError (EAUTH, ECRYPT) and MalformedPacket."""
@@ -146,6 +146,16 @@ def sign(unsigned: Header, credentials: Credentials) -> bytes:
     ours = certificate.identity(credentials.certificate, credentials.key)
     signed = replace(unsigned, certificate=ours.der)
     return header.encode_signed(signed, lambda octets: ours.sign(signed.digest, octets))
+
+
+def sign_within(unsigned: Header, credentials: Credentials, room: int) -> bytes:
+    """As `sign`; extensions that alone make them too many for a layer are left out."""
+    octets = sign(unsigned, credentials)
+    if unsigned.data and len(octets) - len(unsigned.data) <= room < len(octets):
+        from dataclasses import replace
+
+        return sign(replace(unsigned, data=b""), credentials)
+    return octets
 
 
 def verify(octets: bytes, signed: Header, trust: Authorities, *, now: int, name: str = "") -> None:

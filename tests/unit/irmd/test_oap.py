@@ -30,30 +30,52 @@ class Clock:
         return self.now
 
 
-def oap(offer: Extensions | None = None, *supported: int, clock: Clock | None = None) -> Oap:
+def oap(*supported: int, clock: Clock | None = None) -> Oap:
     numbers = iter(range(1000))
     return Oap(
         Complaints(logging.getLogger("test/oap"), lambda: 0.0),
         supported=frozenset(supported),
-        offer=offer,
         clock=clock or Clock(),
         random=lambda length: next(numbers).to_bytes(length, "big"),
     )
 
 
 @pytest.mark.parametrize(
-    ("offer", "supported", "on"),
-    [(BOTH, (1,), {1}), (BOTH, (), set()), (None, (1, 2), set()), (BOTH, (1, 2, 3), {1, 2})],
+    ("asked", "supported", "wanted", "on"),
+    [
+        ({1, 2}, (1,), {1, 2}, {1}),
+        ({1, 2}, (), {1, 2}, set()),
+        (set(), (1, 2), {1, 2}, set()),
+        ({1, 2}, (1, 2, 3), {1, 2, 3}, {1, 2}),
+        ({1, 2}, (1, 2), {2}, {2}),
+        ({1, 2, 9}, (1, 2, 9), {1}, {1}),
+    ],
 )
 def test_extensions_are_on_when_both_want_them(
-    offer: Extensions | None, supported: tuple[int, ...], on: set[int]
+    asked: set[int], supported: tuple[int, ...], wanted: set[int], on: set[int]
 ) -> None:
-    ours, theirs = oap(offer), oap(None, *supported)
-    request = ours.request("n", POLICY)
-    received = theirs.received(request.octets, "n", POLICY, "l")
+    ours, theirs = oap(*range(10)), oap(*supported)
+    request = ours.request("n", POLICY, frozenset(asked))
+    received = theirs.received(request.octets, "n", POLICY, "l", frozenset(wanted))
     agreed = ours.complete(request, theirs.reply(received, "n"), "n", "l")
     assert received.outcome.extensions == agreed.extensions == on
     assert (received.outcome.data, agreed.data) == (b"", b"")
+
+
+def test_what_only_an_offer_makes_too_long_has_none() -> None:
+    ours, theirs, both = oap(1, 2), oap(1, 2), frozenset({1, 2})
+    length = len(ours.request("n", POLICY, both).octets)
+    assert len(ours.request("n", POLICY, both, room=length).octets) == length
+    assert len(ours.request("n", POLICY, both, room=length - 1).octets) == 36
+    assert len(ours.request("n", POLICY, both, room=35).octets) == length  # it would be too long anyway
+
+    request = ours.request("n", POLICY, both)
+    received = theirs.received(request.octets, "n", POLICY, "l", both)
+    length = len(theirs.reply(received, "n"))
+    assert received.outcome.extensions == both
+    reply = theirs.reply(received, "n", room=length - 1)
+    assert len(reply) == 84 and received.outcome.extensions == frozenset()
+    assert ours.complete(request, reply, "n", "l").extensions == frozenset()
 
 
 def test_a_prototype_sees_what_it_knows() -> None:
@@ -66,15 +88,15 @@ def test_a_prototype_sees_what_it_knows() -> None:
 
 
 def test_an_offer_with_a_mistake_is_no_offer() -> None:
-    theirs = oap(None, 1)
+    theirs = oap(1)
     request = encode_header(Header(b"m" * 16, NOW, data=encode(BOTH)[:-1]))
     received = theirs.received(request, "n", POLICY, "l")
     assert received.granted is None and received.outcome.data == b""
 
 
 def test_what_is_granted_beyond_the_offer_is_refused() -> None:
-    ours = oap(Extensions((Item(1),)))
-    request = ours.request("n", POLICY)
+    ours = oap(1)
+    request = ours.request("n", POLICY, frozenset({1}))
     reply = handshake.make_reply(request.octets, now=NOW, granted=BOTH)
     with pytest.raises(Refused) as refused:
         ours.complete(request, reply, "n", "l")

@@ -1,0 +1,62 @@
+"""Which extensions make sense for a flow, from its QoS and from where it goes (design: wire compatibility; paper 5.1).
+
+Used by the IRMd; pure functions. FRCP is what they extend, so a flow without in_order has none of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .extension import Extensions, Item, Type
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from ouroboros.rpc.messages_pb2 import QosSpec
+
+
+def fitting(qos: QosSpec, *, inside: bool) -> frozenset[int]:
+    """What such a flow may have. `inside`: its packets stay in the memory of this system, where nothing spoils them."""
+    if not qos.in_order:
+        return frozenset()
+    kinds = {Type.FRAGMENTATION}
+    if not qos.loss:
+        kinds |= {Type.SELECTIVE, Type.END}
+    if not inside:
+        kinds.add(Type.FRCP_CHECK)
+    return frozenset(kinds)
+
+
+def wanted(qos: QosSpec, *, inside: bool) -> frozenset[int]:
+    """What is offered for a flow that an application asks for: the check only where it wants no bit error."""
+    kinds = fitting(qos, inside=inside)
+    return kinds - {Type.FRCP_CHECK} if qos.ber else kinds
+
+
+def make(kinds: frozenset[int], supported: Container[int]) -> Extensions | None:
+    """An offer of these types; None when there is nothing to offer."""
+    items = tuple(Item(kind) for kind in sorted(kinds) if kind in supported)
+    return Extensions(items) if items else None
+
+
+def carried(qos: QosSpec, *, inside: bool) -> QosSpec:
+    """The QoS as a layer is told of it: with FRCP a prototype cannot do without bit errors (wire-lower 6.2)."""
+    if inside or not qos.in_order or qos.ber:
+        return qos
+    return _with_ber(qos, 1)
+
+
+def obtained(qos: QosSpec, granted: frozenset[int], *, inside: bool) -> QosSpec:
+    """The QoS that a flow has over a layer: without bit errors where its packets are checked."""
+    if not qos.in_order:
+        return qos
+    if Type.FRCP_CHECK in granted:
+        return _with_ber(qos, 0)
+    return qos if inside else _with_ber(qos, qos.ber or 1)
+
+
+def _with_ber(qos: QosSpec, ber: int) -> QosSpec:
+    changed = type(qos)()
+    changed.CopyFrom(qos)
+    changed.ber = ber
+    return changed
