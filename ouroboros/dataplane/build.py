@@ -10,6 +10,7 @@ from cffi import FFI
 HERE = Path(__file__).resolve().parent
 SOURCES = ["map", "wait", "pool", "events", "segment", "flow", "flow_io", "process", "fset", "irm"]
 MACHINES = ["wheel", "crc32", "rtt", "sendq", "recvq", "frcp", "frcp_send", "frcp_receive", "frcp_io"]
+PROTECTION = ["cipher", "seal"]
 
 CDEF = """
     #define LAYOUT_VERSION ...
@@ -175,6 +176,30 @@ CDEF_MACHINES = """
     uint32_t crc32_of(uint32_t crc, const void *data, size_t length);
     uint32_t crc32_tables(uint32_t crc, const void *data, size_t length);
 
+    /* cipher */
+    #define CIPHER_PERIOD ...
+    struct cipher;
+    struct cipher *cipher_create(uint32_t id, const uint8_t *key, uint32_t period);
+    void cipher_destroy(struct cipher *cipher);
+    uint32_t cipher_overhead(const struct cipher *cipher);
+    uint32_t cipher_front(const struct cipher *cipher);
+    ssize_t cipher_close(struct cipher *cipher, const void *header, uint32_t header_length, const void *data,
+                         uint32_t length, uint8_t *out);
+    ssize_t cipher_close_with(struct cipher *cipher, const uint8_t *iv, const void *header, uint32_t header_length,
+                              const void *data, uint32_t length, uint8_t *out);
+    ssize_t cipher_open(struct cipher *cipher, const uint8_t *packet, uint32_t length, uint8_t *out);
+    uint32_t cipher_epoch(struct cipher *cipher);
+    int cipher_hkdf(const uint8_t *key, size_t key_length, const uint8_t *salt, size_t salt_length,
+                    const uint8_t *info, size_t info_length, uint8_t *out, size_t length);
+
+    /* seal */
+    struct seal { bool check; uint32_t front; uint32_t overhead; uint64_t forged; uint64_t spoilt; uint64_t runt; ...; };
+    int seal_init(struct seal *seal, uint32_t cipher, const uint8_t *key, bool check);
+    void seal_fini(struct seal *seal);
+    ssize_t seal_close(struct seal *seal, const void *header, uint32_t header_length, const void *data,
+                       uint32_t length, uint8_t *out);
+    ssize_t seal_open(struct seal *seal, const uint8_t *packet, uint32_t length, uint8_t *out);
+
     /* rtt */
     struct rtt { int64_t srtt; int64_t dev; int64_t rto; bool probing; uint32_t probe; ...; };
     void rtt_init(struct rtt *rtt);
@@ -256,6 +281,8 @@ INCLUDES = """
     #include "irm.h"
     #include "map.h"
     #include "crc32.h"
+    #include "cipher.h"
+    #include "seal.h"
     #include "frcp_io.h"
     #include "wheel.h"
 """
@@ -282,12 +309,12 @@ def extension(
     ffi.set_source(
         module,
         INCLUDES + includes,
-        sources=[f"{root}ouroboros/dataplane/src/{name}.c" for name in SOURCES + MACHINES]
+        sources=[f"{root}ouroboros/dataplane/src/{name}.c" for name in SOURCES + MACHINES + PROTECTION]
         + [root + source for source in sources],
         depends=[str(path) for path in sorted((HERE / "src").glob("*.h"))],
         include_dirs=[str(HERE / "src"), *{str((HERE.parent.parent / source).parent) for source in sources}],
         extra_compile_args=[*COMPILE_ARGS, *compile_args],
-        libraries=["pthread"],
+        libraries=["pthread", "crypto"],
     )
     return ffi
 

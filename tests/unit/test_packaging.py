@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from pathlib import Path
 
@@ -111,6 +112,25 @@ esac"""
     result = bootstrap(tmp_path / "venv", env)
     assert result.returncode == 1
     assert "apt-get install python3-venv python3-dev gcc libc6-dev" in result.stderr
+
+
+def test_bootstrap_names_the_headers_of_openssl(tmp_path: Path) -> None:
+    """A machine that has all but these."""
+    python = f"""
+case "$2" in
+*ensurepip*) exit 0 ;;
+*'get_path("include")'*) echo {sysconfig.get_path("include")} ;;
+*get_config_var*) echo compiler ;;
+*) exec {sys.executable} "$@" ;;
+esac"""
+    compiler = "! grep -q openssl"
+    env = machine(
+        tmp_path, python3=python, compiler=compiler, **{"apt-get": "exit 99", "sudo": "exit 1", "id": USER}
+    )
+    result = bootstrap(tmp_path / "venv", env)
+    assert result.returncode == 1
+    assert "lacks: the header files of OpenSSL." in result.stderr
+    assert "apt-get install libssl-dev\n" in result.stderr
 
 
 def test_bootstrap_takes_the_newest_python_that_apt_has(tmp_path: Path) -> None:

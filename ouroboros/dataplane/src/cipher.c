@@ -1,0 +1,470 @@
+#define _GNU_SOURCE
+#include "cipher.h"
+
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <openssl/rand.h>
+#include <openssl/sha.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "map.h"
+#include "wait.h"
+
+#define TAG_OCTETS 16u
+#define PHASE 0x80u
+#define EPOCHS 3u   /* the key before, the key, the key after */
+#define PATIENCE 64u /* packets in a row that no key opens, before keys further ahead are tried */
+#define AHEAD 64u    /* and how far ahead */
+
+static const struct kind {
+        uint32_t id;
+        uint32_t iv;
+        uint32_t tag;
+        const EVP_CIPHER *(*evp)(void);
+} kinds[] = {
+        {904, 16, 0, EVP_aes_128_ctr},
+        {905, 16, 0, EVP_aes_192_ctr},
+        {906, 16, 0, EVP_aes_256_ctr},
+        {895, 12, TAG_OCTETS, EVP_aes_128_gcm},
+        {898, 12, TAG_OCTETS, EVP_aes_192_gcm},
+        {901, 12, TAG_OCTETS, EVP_aes_256_gcm},
+        {1018, 12, TAG_OCTETS, EVP_chacha20_poly1305},
+};
+
+/* A context of libcrypto, and the epoch whose key it has. */
+struct keyed {
+        EVP_CIPHER_CTX *context; /* NULL: not needed yet */
+        uint32_t epoch;
+};
+
+struct key {
+        uint8_t octets[CIPHER_KEY_OCTETS];
+};
+
+struct cipher {
+        const struct kind *kind;
+        uint32_t period;
+
+        /* Both directions, under the lock (spec: N, A, P, the keys and their salt). */
+        struct spinlock lock;
+        uint32_t packets;
+        uint32_t age;
+        bool phase;
+        bool has_before;
+        uint32_t epoch;
+        struct key before, now, after;
+        struct key salt;
+
+        struct keyed tx;         /* the writer's */
+        struct keyed rx[EPOCHS]; /* the reader's, by epoch; two of them only once the key has changed */
+        uint32_t last;           /* epoch of the key that opened a packet last */
+        uint32_t failures;       /* packets since */
+};
+
+/* ---- keys ---- */
+
+static int hmac(const void *key, size_t key_length, const void *data, size_t length, uint8_t *out)
+{
+        return HMAC(EVP_sha256(), key, (int)key_length, data, length, out, NULL) != NULL ? 0 : -EIO;
+}
+
+int cipher_hkdf(const uint8_t *key, size_t key_length, const uint8_t *salt, size_t salt_length, const uint8_t *info,
+                size_t info_length, uint8_t *out, size_t length)
+{
+        uint8_t extracted[SHA256_DIGEST_LENGTH], block[SHA256_DIGEST_LENGTH];
+        uint8_t text[SHA256_DIGEST_LENGTH + 128 + 1];
+        size_t have = 0, part;
+        int error = 0;
+
+        if (info_length > 128 || length > 255 * sizeof block)
+                return -EIO;
+        error = hmac(salt_length > 0 ? salt : (const uint8_t *)"", salt_length, key, key_length, extracted);
+        for (unsigned n = 1; error == 0 && length > 0; n++) {
+                memcpy(text, block, have);
+                if (info_length > 0)
+                        memcpy(text + have, info, info_length);
+                text[have + info_length] = (uint8_t)n;
+                error = hmac(extracted, sizeof extracted, text, have + info_length + 1, block);
+                have = sizeof block;
+                part = length < have ? length : have;
+                memcpy(out, block, part);
+                out += part;
+                length -= part;
+        }
+        OPENSSL_cleanse(extracted, sizeof extracted);
+        OPENSSL_cleanse(block, sizeof block);
+        OPENSSL_cleanse(text, sizeof text);
+        return error;
+}
+
+static int next_key(const struct key *key, const struct key *salt, struct key *next)
+{
+        static const uint8_t info[] = "o7s-key-rotation";
+
+        return cipher_hkdf(key->octets, sizeof key->octets, salt->octets, sizeof salt->octets, info, sizeof info - 1,
+                           next->octets, sizeof next->octets);
+}
+
+/* With the lock. Where the key after cannot be made, the key stays. */
+static void rotate(struct cipher *cipher)
+{
+        struct key after;
+
+        if (next_key(&cipher->after, &cipher->salt, &after) != 0)
+                return;
+        cipher->before = cipher->now;
+        cipher->now = cipher->after;
+        cipher->after = after;
+        cipher->has_before = true;
+        cipher->age = 0;
+        cipher->phase = !cipher->phase;
+        cipher->epoch++;
+        OPENSSL_cleanse(&after, sizeof after);
+}
+
+static void grow_older(struct cipher *cipher)
+{
+        cipher->packets++;
+        if (cipher->age < UINT32_MAX)
+                cipher->age++;
+}
+
+static int use_key(const struct kind *kind, struct keyed *keyed, const struct key *key, uint32_t epoch, bool encrypt)
+{
+        const EVP_CIPHER *evp = NULL;
+
+        if (keyed->context == NULL) {
+                keyed->context = EVP_CIPHER_CTX_new();
+                if (keyed->context == NULL)
+                        return -EIO;
+                evp = kind->evp();
+        }
+        if (EVP_CipherInit_ex(keyed->context, evp, NULL, key->octets, NULL, encrypt) != 1) {
+                EVP_CIPHER_CTX_free(keyed->context);
+                keyed->context = NULL;
+                return -EIO;
+        }
+        keyed->epoch = epoch;
+        return 0;
+}
+
+/* ---- random octets, some for many packets ---- */
+
+static int draw_iv(uint8_t *iv, uint32_t length)
+{
+        static _Thread_local struct {
+                unsigned generation; /* a forked child must not go on with its parent's */
+                uint32_t left;
+                uint8_t octets[1536];
+        } drawn;
+
+        if (drawn.left < length || drawn.generation != map_generation) {
+                if (RAND_bytes(drawn.octets, sizeof drawn.octets) != 1)
+                        return -EIO;
+                drawn.left = sizeof drawn.octets;
+                drawn.generation = map_generation;
+        }
+        drawn.left -= length;
+        memcpy(iv, drawn.octets + drawn.left, length);
+        return 0;
+}
+
+/* ---- closing ---- */
+
+/*
+ * With the lock: the key changes with the bit of the count; but when a packet of the peer has changed it a moment ago, then
+ * that was this change. Where two ends take turns it may always be a packet received that changes the bit: then a little later.
+ */
+static bool due(const struct cipher *cipher)
+{
+        bool turned = ((cipher->packets ^ (cipher->packets - 1)) & cipher->period) != 0;
+
+        return cipher->age >= (turned ? cipher->period / 2 : cipher->period + cipher->period / 4);
+}
+
+/* The writer's context has the key of this packet from here on, and `*phase` is the packet's. */
+static int begin_packet(struct cipher *cipher, bool *phase)
+{
+        struct key key;
+        uint32_t epoch;
+        bool wanted;
+
+        spinlock_acquire(&cipher->lock);
+        epoch = cipher->epoch;
+        *phase = (cipher->packets & cipher->period) != 0;
+        wanted = cipher->tx.context == NULL || cipher->tx.epoch != epoch;
+        if (wanted)
+                key = cipher->now;
+        grow_older(cipher);
+        if (due(cipher))
+                rotate(cipher);
+        if (cipher->has_before && cipher->age >= cipher->period / 2) {
+                cipher->has_before = false;
+                OPENSSL_cleanse(&cipher->before, sizeof cipher->before);
+        }
+        spinlock_release(&cipher->lock);
+        if (wanted) {
+                int error = use_key(cipher->kind, &cipher->tx, &key, epoch, true);
+
+                OPENSSL_cleanse(&key, sizeof key);
+                return error;
+        }
+        return 0;
+}
+
+/* The two parts are brought together first: libcrypto is faster with one piece than with two. */
+static const uint8_t *gathered(const void *header, uint32_t header_length, const void *data, uint32_t length,
+                               uint8_t *at)
+{
+        if (header_length == 0)
+                return data;
+        memcpy(at, header, header_length);
+        if (length > 0)
+                memcpy(at + header_length, data, length);
+        return at;
+}
+
+ssize_t cipher_close_with(struct cipher *cipher, const uint8_t *iv, const void *header, uint32_t header_length,
+                          const void *data, uint32_t length, uint8_t *out)
+{
+        const struct kind *kind = cipher->kind;
+        uint8_t *at = out + kind->iv;
+        uint32_t total = header_length + length;
+        bool phase;
+        int n, rest;
+
+        if (begin_packet(cipher, &phase) != 0)
+                return -EIO;
+        memcpy(out, iv, kind->iv);
+        out[0] = (uint8_t)((out[0] & ~PHASE) | (phase ? PHASE : 0));
+        if (EVP_EncryptInit_ex(cipher->tx.context, NULL, NULL, NULL, out) != 1 ||
+            EVP_EncryptUpdate(cipher->tx.context, at, &n, gathered(header, header_length, data, length, at),
+                              (int)total) != 1 ||
+            EVP_EncryptFinal_ex(cipher->tx.context, at + n, &rest) != 1 ||
+            (kind->tag > 0 && EVP_CIPHER_CTX_ctrl(cipher->tx.context, EVP_CTRL_AEAD_GET_TAG, (int)kind->tag,
+                                                  at + total) != 1))
+                return -EIO;
+        return kind->iv + total + kind->tag;
+}
+
+ssize_t cipher_close(struct cipher *cipher, const void *header, uint32_t header_length, const void *data,
+                     uint32_t length, uint8_t *out)
+{
+        uint8_t iv[CIPHER_IV_MOST];
+
+        if (draw_iv(iv, cipher->kind->iv) != 0)
+                return -EIO;
+        return cipher_close_with(cipher, iv, header, header_length, data, length, out);
+}
+
+/* ---- opening ---- */
+
+static bool decrypt(EVP_CIPHER_CTX *context, const struct kind *kind, const uint8_t *packet, uint32_t length,
+                    uint8_t *out)
+{
+        uint8_t tag[TAG_OCTETS], rest[TAG_OCTETS];
+        int n;
+
+        if (EVP_DecryptInit_ex(context, NULL, NULL, NULL, packet) != 1)
+                return false;
+        if (kind->tag > 0) {
+                memcpy(tag, packet + kind->iv + length, kind->tag);
+                if (EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, (int)kind->tag, tag) != 1)
+                        return false;
+        }
+        return EVP_DecryptUpdate(context, out, &n, packet + kind->iv, (int)length) == 1 &&
+               EVP_DecryptFinal_ex(context, rest, &n) == 1;
+}
+
+/* The ciphertext as it was: all ciphers here add a stream to it, and adding it once more takes it away. */
+static bool undo(EVP_CIPHER_CTX *context, const uint8_t *iv, uint8_t *at, uint32_t length)
+{
+        int n;
+
+        return EVP_EncryptInit_ex(context, NULL, NULL, NULL, iv) == 1 &&
+               EVP_EncryptUpdate(context, at, &n, at, (int)length) == 1;
+}
+
+/* With the key of this epoch. False: the packet is as it was. */
+static bool try_key(struct cipher *cipher, const struct key *key, uint32_t epoch, const uint8_t *packet,
+                    uint32_t length, uint8_t *out)
+{
+        const struct kind *kind = cipher->kind;
+        struct keyed *keyed = &cipher->rx[epoch % EPOCHS];
+
+        if ((keyed->context == NULL || keyed->epoch != epoch) && use_key(kind, keyed, key, epoch, false) != 0)
+                return false;
+        if (decrypt(keyed->context, kind, packet, length, out))
+                return true;
+        if (out == packet + kind->iv)
+                undo(keyed->context, packet, out, length);
+        return false;
+}
+
+/* A peer that was not heard for long may have changed its key more than once. Looked for now and then only: it costs. */
+static bool search(struct cipher *cipher, struct key *key, uint32_t *epoch, const uint8_t *packet, uint32_t length,
+                   uint8_t *out)
+{
+        struct key next;
+        bool found = false;
+
+        for (uint32_t i = 0; i < AHEAD && !found; i++) {
+                if (next_key(key, &cipher->salt, &next) != 0)
+                        break;
+                *key = next;
+                found = try_key(cipher, key, ++*epoch, packet, length, out);
+        }
+        OPENSSL_cleanse(&next, sizeof next);
+        return found;
+}
+
+/* A packet was opened with the key of this epoch. It counts, and a later key than ours is ours from now on. */
+static void opened(struct cipher *cipher, uint32_t epoch)
+{
+        spinlock_acquire(&cipher->lock);
+        while ((int32_t)(epoch - cipher->epoch) > 0) {
+                uint32_t from = cipher->epoch;
+
+                rotate(cipher);
+                if (cipher->epoch == from)
+                        break;
+        }
+        grow_older(cipher);
+        spinlock_release(&cipher->lock);
+        cipher->last = epoch;
+        cipher->failures = 0;
+}
+
+/*
+ * The key that opened the last packet first; then the others there are, and the next one: which key it was shows when it
+ * fits. What no key opens changes nothing, so that a forger cannot move the keys of two ends apart.
+ */
+static ssize_t open_sealed(struct cipher *cipher, const uint8_t *packet, uint32_t length, uint8_t *out)
+{
+        struct key keys[EPOCHS];
+        uint32_t epoch, first, found;
+        bool has_before, done = false;
+
+        spinlock_acquire(&cipher->lock);
+        epoch = cipher->epoch;
+        has_before = cipher->has_before;
+        keys[0] = cipher->before;
+        keys[1] = cipher->now;
+        keys[2] = cipher->after;
+        spinlock_release(&cipher->lock);
+        first = has_before && cipher->last == epoch - 1 ? 0 : 1;
+        found = epoch - 1 + first;
+        done = try_key(cipher, &keys[first], found, packet, length, out);
+        if (!done && (first == 0 || has_before)) {
+                found = epoch - first;
+                done = try_key(cipher, &keys[1 - first], found, packet, length, out);
+        }
+        if (!done) {
+                found = epoch + 1;
+                done = try_key(cipher, &keys[2], found, packet, length, out);
+        }
+        if (!done && ++cipher->failures % PATIENCE == 0)
+                done = search(cipher, &keys[2], &found, packet, length, out);
+        OPENSSL_cleanse(keys, sizeof keys);
+        if (!done) {
+                memset(out, 0, length);
+                return -EBADMSG;
+        }
+        opened(cipher, found);
+        return length;
+}
+
+/* Without a tag there is nothing to tell the key by: as the specification has it, by the phase bit and the count. */
+static ssize_t open_stream(struct cipher *cipher, const uint8_t *packet, uint32_t length, uint8_t *out)
+{
+        struct key key;
+        uint32_t epoch;
+        bool done;
+
+        spinlock_acquire(&cipher->lock);
+        if (((packet[0] & PHASE) != 0) != cipher->phase && cipher->age >= cipher->period - cipher->period / 4)
+                rotate(cipher);
+        grow_older(cipher);
+        epoch = cipher->epoch;
+        key = cipher->now;
+        spinlock_release(&cipher->lock);
+        done = try_key(cipher, &key, epoch, packet, length, out);
+        OPENSSL_cleanse(&key, sizeof key);
+        return done ? (ssize_t)length : -EBADMSG;
+}
+
+ssize_t cipher_open(struct cipher *cipher, const uint8_t *packet, uint32_t length, uint8_t *out)
+{
+        uint32_t overhead = cipher_overhead(cipher);
+
+        if (length < overhead)
+                return -EBADMSG;
+        return cipher->kind->tag > 0 ? open_sealed(cipher, packet, length - overhead, out) :
+                                       open_stream(cipher, packet, length - overhead, out);
+}
+
+/* ---- life ---- */
+
+uint32_t cipher_overhead(const struct cipher *cipher)
+{
+        return cipher->kind->iv + cipher->kind->tag;
+}
+
+uint32_t cipher_front(const struct cipher *cipher)
+{
+        return cipher->kind->iv;
+}
+
+uint32_t cipher_epoch(struct cipher *cipher)
+{
+        uint32_t epoch;
+
+        spinlock_acquire(&cipher->lock);
+        epoch = cipher->epoch;
+        spinlock_release(&cipher->lock);
+        return epoch;
+}
+
+struct cipher *cipher_create(uint32_t id, const uint8_t *key, uint32_t period)
+{
+        const struct kind *kind = NULL;
+        struct cipher *cipher;
+
+        for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+                if (kinds[i].id == id)
+                        kind = &kinds[i];
+        if (kind == NULL || period < 4 || (period & (period - 1)) != 0) {
+                errno = EINVAL;
+                return NULL;
+        }
+        cipher = calloc(1, sizeof *cipher);
+        if (cipher == NULL)
+                return NULL;
+        cipher->kind = kind;
+        cipher->period = period;
+        memcpy(cipher->now.octets, key, CIPHER_KEY_OCTETS);
+        SHA256(key, CIPHER_KEY_OCTETS, cipher->salt.octets);
+        if (next_key(&cipher->now, &cipher->salt, &cipher->after) != 0 ||
+            use_key(kind, &cipher->tx, &cipher->now, 0, true) != 0 ||
+            use_key(kind, &cipher->rx[0], &cipher->now, 0, false) != 0) {
+                cipher_destroy(cipher);
+                errno = ENOMEM;
+                return NULL;
+        }
+        return cipher;
+}
+
+void cipher_destroy(struct cipher *cipher)
+{
+        if (cipher == NULL)
+                return;
+        EVP_CIPHER_CTX_free(cipher->tx.context);
+        for (uint32_t i = 0; i < EPOCHS; i++)
+                EVP_CIPHER_CTX_free(cipher->rx[i].context);
+        OPENSSL_cleanse(cipher, sizeof *cipher);
+        free(cipher);
+}
