@@ -161,6 +161,7 @@ class Endpoints:
             endpoint.data = data
         if not (side == 1 and flow.ipcp is not None):  # a layer carries the flow, and knows no secret of it
             endpoint.cipher, endpoint.key = flow.cipher, flow.key
+            endpoint.check = flow.is_checked
             endpoint.peer_certificate = flow.certificates[side]
         process = mine.process
         fds: list[int] = []

@@ -14,7 +14,9 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from ouroboros.flow_event import FlowEvent
+from ouroboros.rpc.messages_pb2 import BROADCAST
 
+from .oap.extension import Type
 from .refused import Refused
 
 if TYPE_CHECKING:
@@ -154,6 +156,17 @@ class Flow:
     """By side: the verified certificate of the other, DER."""
     confirming: bool = False
     """The IPCP has been told to forget its end, and has not answered yet."""
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether its packets carry a CRC-32 (wire-lower 6.2), which both ends know alike: with FRCP where that was granted, else
+        where no bit error is wanted. Members of a broadcast layer may have joined with different wishes, so there it is off, and
+        nothing spoils packets in the memory of a system."""
+        if self.ipcp is None or self.ipcp.inside or self.ipcp.type == BROADCAST or self.qos is None:
+            return False
+        if self.qos.in_order:
+            return Type.FRCP_CHECK in self.extensions
+        return self.qos.ber == 0
 
     def secure(self, side: int, outcome: Outcome) -> None:
         """The handshake has come to this for the process at `side`."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .flow import Flow
 
 
-FRAGMENTATION, FRCP_CHECK, SELECTIVE, END = 1, 2, 3, 4
+FRAGMENTATION, SELECTIVE, END = 1, 3, 4
 """What two of our ends may agree on in the allocation handshake."""
 
 _LINGER = 5_000_000  # ns
@@ -75,6 +75,9 @@ class Library:
         if handle == ffi.NULL:
             self.release(endpoint.fd)
             raise error(ENOTALLOC, f"the IRMd described flow {endpoint.flow_id} wrongly")
+        if endpoint.cipher or endpoint.check:
+            key = endpoint.key if endpoint.cipher else ffi.NULL
+            self._begun(handle, endpoint, lib.flow_protect(handle, endpoint.cipher, key, endpoint.check))
         if endpoint.qos.in_order:
             self._begin_frcp(handle, endpoint)
         lib.process_add(self.process, handle)
@@ -91,12 +94,15 @@ class Library:
             "fragments": FRAGMENTATION in endpoint.extensions,
             "selective": SELECTIVE in endpoint.extensions,
         }
-        check = FRCP_CHECK in endpoint.extensions
-        result = lib.frcp_io_begin(handle, ffi.new("struct frcp_config *", config), check)
+        self._begun(handle, endpoint, lib.frcp_io_begin(handle, ffi.new("struct frcp_config *", config)))
+
+    def _begun(self, handle: Any, endpoint: FlowEndpoint, result: int) -> None:
+        """What a flow has must work, or there is no flow."""
         if result < 0:
+            lib.flow_detach(handle)
             lib.flow_destroy(handle)
             self.release(endpoint.fd)
-            raise error(-result, f"flow {endpoint.flow_id} cannot have FRCP")
+            raise error(-result, f"flow {endpoint.flow_id} cannot have what was agreed on for it")
 
     def detach(self, handle: Any, fd: int) -> None:
         """Leave a flow, and tell the IRMd; what was written is waited for as long as the flow lingers."""

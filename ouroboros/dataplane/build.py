@@ -84,9 +84,11 @@ CDEF = """
         uint64_t serial;
         uint64_t max_packet;
     };
-    struct flow { uint32_t fd; uint64_t max_packet; uint32_t ahead; ...; };
+    struct seal;
+    struct flow { uint32_t fd; uint64_t max_packet; uint32_t ahead; struct seal *seal; ...; };
     struct flow *flow_attach(struct pool *pool, struct segment *segment, struct events *peer,
                              const struct flow_spec *spec);
+    int flow_protect(struct flow *flow, uint32_t cipher, const uint8_t *key, bool check);
     void flow_detach(struct flow *flow);
     void flow_destroy(struct flow *flow);
     ssize_t flow_write(struct flow *flow, const void *buffer, size_t length);
@@ -269,7 +271,7 @@ CDEF_MACHINES = """
     uint32_t frcp_quiet_time(const struct frcp *frcp, int64_t now);
 
     /* frcp_io */
-    int frcp_io_begin(struct flow *flow, const struct frcp_config *config, bool check);
+    int frcp_io_begin(struct flow *flow, const struct frcp_config *config);
     int frcp_io_close(struct flow *flow);
     int frcp_io_flags(struct flow *flow);
     int frcp_io_set_flags(struct flow *flow, uint32_t flags);

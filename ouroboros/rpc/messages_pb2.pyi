@@ -730,6 +730,7 @@ class FlowEndpoint(_message.Message):
     CIPHER_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
     PEER_CERTIFICATE_FIELD_NUMBER: _builtins.int
+    CHECK_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.int
     """system-wide (paper 2.7: FID)"""
     fd: _builtins.int
@@ -762,6 +763,8 @@ class FlowEndpoint(_message.Message):
     """32 octets, for both directions; nor this"""
     peer_certificate: _builtins.bytes
     """of the process at the other end, verified; X.509 DER"""
+    check: _builtins.bool
+    """a CRC-32 behind every packet (wire-lower 6.2); nor this"""
     @_builtins.property
     def qos(self) -> Global___QosSpec: ...
     @_builtins.property
@@ -792,10 +795,11 @@ class FlowEndpoint(_message.Message):
         cipher: _builtins.int = ...,
         key: _builtins.bytes = ...,
         peer_certificate: _builtins.bytes = ...,
+        check: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["qos", b"qos"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cipher", b"cipher", "data", b"data", "events", b"events", "extensions", b"extensions", "fd", b"fd", "flow_id", b"flow_id", "index", b"index", "key", b"key", "max_packet", b"max_packet", "mpl_ms", b"mpl_ms", "peer_certificate", b"peer_certificate", "peer_events", b"peer_events", "peer_fd", b"peer_fd", "pool", b"pool", "qos", b"qos", "resources", b"resources", "segment", b"segment", "serial", b"serial", "side", b"side"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "cipher", b"cipher", "data", b"data", "events", b"events", "extensions", b"extensions", "fd", b"fd", "flow_id", b"flow_id", "index", b"index", "key", b"key", "max_packet", b"max_packet", "mpl_ms", b"mpl_ms", "peer_certificate", b"peer_certificate", "peer_events", b"peer_events", "peer_fd", b"peer_fd", "pool", b"pool", "qos", b"qos", "resources", b"resources", "segment", b"segment", "serial", b"serial", "side", b"side"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "flow.h"
 
+#include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -38,6 +39,26 @@ struct flow *flow_attach(struct pool *pool, struct segment *segment, struct even
         ring_attach(&flow->tx, flow->shm, spec->side, spec->serial, true);
         ring_attach(&flow->rx, flow->shm, 1 - spec->side, spec->serial, false);
         return flow;
+}
+
+int flow_protect(struct flow *flow, uint32_t cipher, const uint8_t *key, bool check)
+{
+        struct seal *seal = calloc(1, sizeof *seal);
+        int error;
+
+        if (seal == NULL)
+                return -ENOMEM;
+        error = seal_init(seal, cipher, key, check);
+        if (error == 0 && flow->max_packet <= seal->overhead)
+                error = -EMSGSIZE;
+        if (error != 0 || seal_is_plain(seal)) {
+                seal_fini(seal);
+                free(seal);
+                return error;
+        }
+        flow->max_packet -= seal->overhead;
+        flow->seal = seal;
+        return 0;
 }
 
 static void wake_sleepers(struct flow *flow)
@@ -89,6 +110,9 @@ static void let_go(struct flow *flow, uint32_t how)
         if (!handle_let_go(&flow->let_go, how))
                 return;
         frcp_io_end(flow);
+        if (flow->seal != NULL)
+                seal_fini(flow->seal);
+        free(flow->seal);
         free(flow);
 }
 

@@ -17,6 +17,7 @@
 #include "events.h"
 #include "pool.h"
 #include "ring.h"
+#include "seal.h"
 #include "segment.h"
 #include "wait.h"
 
@@ -54,6 +55,7 @@ struct flow {
         uint32_t peer_fd;
         uint64_t max_packet;
         unsigned generation;
+        struct seal *seal;     /* what protects every packet; NULL: nothing does */
         struct frcp_end *frcp; /* NULL: packets go as they are */
         _Atomic uint32_t flags;
         _Atomic uint32_t gone;     /* END_*: what this process knows by itself (the IRMd has gone) */
@@ -72,11 +74,20 @@ struct flow {
         bool rx_closed;
         struct ring rx;
         struct poller rx_poller;
+        uint64_t opened_at; /* where in the ring, plus one, a packet has been opened in place before it is read: */
+        uint8_t *opened;    /* what it holds */
+        uint32_t opened_length;
         _Atomic uint32_t ahead; /* packets that a read took ahead, or left in part: the library still has them */
 };
 
 struct flow *flow_attach(struct pool *pool, struct segment *segment, struct events *peer,
                          const struct flow_spec *spec);
+
+/*
+ * Protect its packets from now on, before anybody reads or writes: `cipher` of spec wire-lower 5.2 and its key (0 and NULL:
+ * none), and a check. A packet may be the less long. 0, -EINVAL: no such cipher, -EMSGSIZE: packets are too short, -ENOMEM.
+ */
+int flow_protect(struct flow *flow, uint32_t cipher, const uint8_t *key, bool check);
 
 /*
  * A handle has two parties: who uses it closes it, and the interpreter drops it when nobody refers to it any more. The

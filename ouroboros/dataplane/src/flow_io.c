@@ -30,20 +30,40 @@ int flow_may_write(const struct flow *flow)
         return flow_error(flow);
 }
 
+/* The packet goes protected into the block: how long it is there. -EIO: it could not be, and the block is free again. */
+static ssize_t protect(struct flow *flow, uint32_t block, uint8_t *at, const void *packet, size_t length)
+{
+        ssize_t n = seal_close(flow->seal, NULL, 0, packet, (uint32_t)length, at);
+
+        if (n < 0)
+                pool_free(flow->pool, block, flow->pool->self);
+        return n;
+}
+
 /* Put one packet behind `ahead` unpublished ones. */
 static int put(struct flow *flow, uint32_t ahead, const void *packet, size_t length)
 {
         struct pool *pool = flow->pool;
+        uint8_t *at;
         int64_t block;
         int c;
 
         if (length > flow->max_packet)
                 return -EMSGSIZE;
-        block = pool_alloc(pool, length);
+        block = pool_alloc(pool, flow->seal == NULL ? length : length + flow->seal->overhead);
         if (block < 0)
                 return (int)block;
         c = pool_class_of(pool, (uint32_t)block);
-        memcpy(pool_block(pool, c, (uint32_t)block) + HEADROOM, packet, length);
+        at = pool_block(pool, c, (uint32_t)block) + HEADROOM;
+        if (flow->seal == NULL) {
+                memcpy(at, packet, length);
+        } else {
+                ssize_t n = protect(flow, (uint32_t)block, at, packet, length);
+
+                if (n < 0)
+                        return (int)n;
+                length = (size_t)n;
+        }
         CRASH(4);
         pool_give(pool, (uint32_t)block, flow->tx.owner);
         CRASH(5);
@@ -207,14 +227,48 @@ static void discard(struct flow *flow, uint64_t slot)
                 flow_refuse(flow);
 }
 
+/* Open the packet at the front of the ring, in place: what it holds must be known before somebody is told of it. */
+static bool open_front(struct flow *flow, uint8_t *packet, uint32_t length)
+{
+        struct seal *seal = flow->seal;
+        ssize_t n;
+
+        if (flow->opened_at == flow->rx.at + 1)
+                return true;
+        n = seal_open(seal, packet, length, packet + seal->front);
+        if (n <= 0)
+                return false;
+        flow->opened_at = flow->rx.at + 1;
+        flow->opened = packet + seal->front;
+        flow->opened_length = (uint32_t)n;
+        return true;
+}
+
+/* What the packet `i` behind the front holds, copied out: its length. -EBADMSG: refused; -ENOBUFS: longer than that. */
+static ssize_t copy_opened(struct flow *flow, uint32_t i, const uint8_t *packet, uint32_t length, uint8_t *at, size_t size)
+{
+        if (i == 0 && flow->opened_at == flow->rx.at + 1) {
+                if (flow->opened_length > size)
+                        return -ENOBUFS;
+                memcpy(at, flow->opened, flow->opened_length);
+                return flow->opened_length;
+        }
+        if (length > size + flow->seal->overhead)
+                return -ENOBUFS;
+        return seal_open(flow->seal, packet, length, at);
+}
+
 /*
- * The packet at the front. Empty packets (keep-alives) and slots that make no sense are dropped on the way.
+ * The length of the packet at the front. Empty packets (keep-alives), those that cannot be opened, and slots that make no
+ * sense are dropped on the way.
  * 0, or -EAGAIN, or why there will never be one. The state is read before the ring, so that what a peer wrote
  * before it left is read before its leaving is told.
  */
-static int rx_front(struct flow *flow, uint64_t *slot, uint8_t **packet)
+static int rx_front(struct flow *flow, uint32_t *length)
 {
         int gone = flow_error(flow);
+        uint8_t *packet;
+        uint64_t slot;
 
         for (uint32_t i = 0; i < RING_SLOTS; i++) {
                 if (ring_ready(&flow->rx) == 0) {
@@ -223,11 +277,18 @@ static int rx_front(struct flow *flow, uint64_t *slot, uint8_t **packet)
                         flow_break(flow);
                         return -EFLOWDOWN;
                 }
-                *slot = ring_peek(&flow->rx, 0);
-                *packet = pool_packet(flow->pool, *slot);
-                if (*packet != NULL && SLOT_LENGTH(*slot) > 0)
-                        return 0;
-                discard(flow, *slot);
+                slot = ring_peek(&flow->rx, 0);
+                packet = pool_packet(flow->pool, slot);
+                *length = SLOT_LENGTH(slot);
+                if (packet != NULL && *length > 0) {
+                        if (flow->seal == NULL)
+                                return 0;
+                        if (open_front(flow, packet, *length)) {
+                                *length = flow->opened_length;
+                                return 0;
+                        }
+                }
+                discard(flow, slot);
                 flow_consume(flow, 1);
         }
         return -EAGAIN;
@@ -298,9 +359,21 @@ static uint32_t gather(struct flow *flow, uint8_t *at, size_t size, uint32_t *le
                         discard(flow, slot);
                         continue;
                 }
-                if (length > size)
-                        break;
-                memcpy(at, packet, length);
+                if (flow->seal != NULL) {
+                        ssize_t opened = copy_opened(flow, i, packet, length, at, size);
+
+                        if (opened == -ENOBUFS)
+                                break;
+                        if (opened <= 0) {
+                                discard(flow, slot);
+                                continue;
+                        }
+                        length = (uint32_t)opened;
+                } else {
+                        if (length > size)
+                                break;
+                        memcpy(at, packet, length);
+                }
                 CRASH(12);
                 if (!pool_free(flow->pool, SLOT_BLOCK(slot), flow->rx.owner))
                         continue;
@@ -316,9 +389,7 @@ static uint32_t gather(struct flow *flow, uint8_t *at, size_t size, uint32_t *le
 static ssize_t take(struct flow *flow, struct burst *burst, uint32_t max, uint32_t room, bool ahead)
 {
         int rounds = 0;
-        uint32_t taken;
-        uint8_t *packet;
-        uint64_t slot;
+        uint32_t taken, front;
         ssize_t n;
 
         if (flow == NULL)
@@ -334,20 +405,20 @@ again:
         n = flow_may_read(flow);
         if (n != 0)
                 goto out;
-        n = rx_front(flow, &slot, &packet);
+        n = rx_front(flow, &front);
         if (n != 0) {
                 n = await_packet(flow, (int)n, &rounds);
                 if (n == 0)
                         goto again;
                 return n;
         }
-        burst->lengths[0] = SLOT_LENGTH(slot);
-        if (SLOT_LENGTH(slot) > burst->size) {
+        burst->lengths[0] = front;
+        if (front > burst->size) {
                 n = -ENOBUFS;
                 goto out;
         }
-        if (room < SLOT_LENGTH(slot))
-                room = SLOT_LENGTH(slot);
+        if (room < front)
+                room = front;
         n = gather(flow, burst->buffer, room < burst->size ? room : burst->size, burst->lengths, max, &taken);
         flow_consume(flow, taken);
         if (ahead && n > 1)
@@ -406,8 +477,7 @@ ssize_t flow_read_into(struct flow *flow, void *buffer, size_t size)
 uint32_t flow_examine(struct flow *flow, bool *again)
 {
         uint32_t events = 0;
-        uint8_t *packet;
-        uint64_t slot;
+        uint32_t length;
 
         if (flow->frcp != NULL)
                 return frcp_io_examine(flow, again);
@@ -416,7 +486,7 @@ uint32_t flow_examine(struct flow *flow, bool *again)
         if (!flow->rx_closed) {
                 events = flow_take_events(flow);
                 if (atomic_load_explicit(&flow->ahead, memory_order_relaxed) > 0 ||
-                    rx_front(flow, &slot, &packet) == 0) {
+                    rx_front(flow, &length) == 0) {
                         events |= EVENT_PKT;
                         *again = true;
                 } else {

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "crc32.h"
 #include "map.h"
 
 #define ROUNDS 16   /* tries of one call before the caller has its turn, whatever the peer does */
@@ -44,18 +43,24 @@ static bool emit(void *arg, const uint8_t *header, uint32_t header_length, const
 
         if (room_in(end) == 0)
                 return false;
-        block = pool_alloc(pool, total + (end->check ? CRC32_OCTETS : 0));
+        block = pool_alloc(pool, flow->seal == NULL ? total : total + flow->seal->overhead);
         if (block < 0)
                 return false;
         c = pool_class_of(pool, (uint32_t)block);
         at = pool_block(pool, c, (uint32_t)block) + HEADROOM;
-        if (header_length > 0)
-                memcpy(at, header, header_length);
-        if (length > 0)
-                memcpy(at + header_length, data, length);
-        if (end->check && total > 0) {
-                pci_put_word(at + total, crc32_of(0, at, total));
-                total += CRC32_OCTETS;
+        if (flow->seal != NULL) {
+                ssize_t n = seal_close(flow->seal, header, header_length, data, length, at);
+
+                if (n < 0) {
+                        pool_free(pool, (uint32_t)block, pool->self);
+                        return false;
+                }
+                total = (uint32_t)n;
+        } else {
+                if (header_length > 0)
+                        memcpy(at, header, header_length);
+                if (length > 0)
+                        memcpy(at + header_length, data, length);
         }
         pool_give(pool, (uint32_t)block, flow->tx.owner);
         ring_put(&flow->tx, end->ahead, SLOT(block, HEADROOM, total));
@@ -66,16 +71,19 @@ static bool emit(void *arg, const uint8_t *header, uint32_t header_length, const
 
 /* ---- from the ring ---- */
 
-static bool passes(struct frcp_end *end, const uint8_t *packet, uint32_t *length)
+/* What a packet holds, opened in place. False: it is not for us; the seal has counted it. */
+static bool passes(struct frcp_end *end, uint8_t **packet, uint32_t *length)
 {
-        if (!end->check || *length == 0)
+        struct seal *seal = end->flow->seal;
+        ssize_t n;
+
+        if (seal == NULL || *length == 0)
                 return true;
-        if (*length < CRC32_OCTETS ||
-            pci_get_word(packet + *length - CRC32_OCTETS) != crc32_of(0, packet, *length - CRC32_OCTETS)) {
-                end->spoilt++;
+        n = seal_open(seal, *packet, *length, *packet + seal->front);
+        if (n < 0)
                 return false;
-        }
-        *length -= CRC32_OCTETS;
+        *packet += seal->front;
+        *length = (uint32_t)n;
         return true;
 }
 
@@ -125,7 +133,7 @@ static uint32_t take_in(struct frcp_end *end, uint32_t most, struct reader *read
                         flow_refuse(flow);
                         continue;
                 }
-                if (passes(end, packet, &length) &&
+                if (passes(end, &packet, &length) &&
                     frcp_receive(&end->frcp, packet, length, now, fits ? &piece : NULL))
                         hand_over(reader, &piece);
                 pool_free(flow->pool, SLOT_BLOCK(slot), flow->rx.owner);
@@ -399,7 +407,7 @@ int64_t frcp_io_visit(struct flow *flow, int64_t now, bool *woken)
 
 /* ---- life ---- */
 
-int frcp_io_begin(struct flow *flow, const struct frcp_config *config, bool check)
+int frcp_io_begin(struct flow *flow, const struct frcp_config *config)
 {
         struct frcp_end *end = calloc(1, sizeof *end);
         struct frcp_config own = *config;
@@ -408,8 +416,7 @@ int frcp_io_begin(struct flow *flow, const struct frcp_config *config, bool chec
         if (end == NULL)
                 return -ENOMEM;
         end->flow = flow;
-        end->check = check;
-        own.max_packet = (uint32_t)flow->max_packet - (check ? CRC32_OCTETS : 0);
+        own.max_packet = (uint32_t)flow->max_packet;
         error = frcp_init(&end->frcp, &own, emit, end, wait_now());
         if (error != 0) {
                 free(end);

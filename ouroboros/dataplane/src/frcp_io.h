@@ -15,9 +15,7 @@ struct frcp_end {
         struct frcp frcp;
         struct flow *flow;
         struct wheel_timer timer;
-        bool check;     /* a CRC-32 behind every packet */
         uint32_t ahead; /* packets put and not published */
-        uint64_t spoilt; /* packets whose check failed */
         uint64_t seen;  /* how far the ring had been read at the last visit */
         uint32_t calm;  /* visits since anything went on */
         _Atomic bool visited; /* by the thread */
@@ -26,10 +24,10 @@ struct frcp_end {
 };
 
 /*
- * FRCP from now on, before anybody reads or writes. The first sequence number, what was granted and what the QoS says are in the
- * configuration; max_packet is the flow's. 0 or -errno.
+ * FRCP from now on, before anybody reads or writes; what protects the packets (flow_protect) comes before. The first sequence
+ * number, what was granted and what the QoS says are in the configuration; max_packet is the flow's. 0 or -errno.
  */
-int frcp_io_begin(struct flow *flow, const struct frcp_config *config, bool check);
+int frcp_io_begin(struct flow *flow, const struct frcp_config *config);
 void frcp_io_end(struct flow *flow);
 
 /*

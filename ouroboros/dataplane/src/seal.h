@@ -41,7 +41,8 @@ ssize_t seal_close(struct seal *seal, const void *header, uint32_t header_length
                    uint8_t *out);
 
 /*
- * What a packet holds, to `out`: seal->front octets behind `packet`, or somewhere else. Its length; -EBADMSG: refused, and counted.
+ * What a packet holds, to `out`: seal->front octets behind `packet`, or somewhere else. Its length; -EBADMSG: refused, and
+ * counted.
  */
 ssize_t seal_open(struct seal *seal, const uint8_t *packet, uint32_t length, uint8_t *out);
 

@@ -13,14 +13,18 @@ from irmd.memory import Memory
 from ouroboros.dataplane._dataplane import ffi, lib
 from tests.unit.dataplane.shm import EMUSTSLEEP, PKT, RDWR, End, Pair, packet
 
+KEY = bytes(range(32))
 OPTIONS = {"mpl_ms": 100, "retransmit": True}
 
 
-def begin(pair: Pair, *, check: bool = False, **options: int) -> Pair:
+def begin(pair: Pair, *, check: bool = False, encrypted: bool = False, **options: int) -> Pair:
     """FRCP at both ends."""
     for first, end in enumerate((pair.a, pair.b)):
         config = ffi.new("struct frcp_config *", OPTIONS | {"first": 1000 * first} | options)
-        assert lib.frcp_io_begin(end.handle, config, check) == 0
+        assert (
+            lib.flow_protect(end.handle, 901 if encrypted else 0, KEY if encrypted else ffi.NULL, check) == 0
+        )
+        assert lib.frcp_io_begin(end.handle, config) == 0
     return pair
 
 
@@ -31,10 +35,15 @@ def visit(end: End) -> int:
     return int(lib.frcp_io_visit(end.handle, lib.wait_now(), woken))
 
 
-@pytest.fixture(params=["data", "data with check", "lossy"])
+@pytest.fixture(params=["data", "data with check", "lossy", "encrypted data", "encrypted lossy with check"])
 def flow(pair: Pair, request: pytest.FixtureRequest) -> Iterator[Pair]:
     """A flow with FRCP."""
-    yield begin(pair, check="check" in request.param, retransmit="data" in request.param)
+    yield begin(
+        pair,
+        check="check" in request.param,
+        encrypted="encrypted" in request.param,
+        retransmit="data" in request.param,
+    )
 
 
 def test_a_packet_is_read(flow: Pair) -> None:
@@ -107,7 +116,8 @@ def test_fragments(pair: Pair) -> None:
 def test_a_packet_that_was_changed_is_not_read(pair: Pair) -> None:
     """Its check fails: it was never there. The writer has no FRCP, and says what it likes."""
     config = ffi.new("struct frcp_config *", OPTIONS)
-    assert lib.frcp_io_begin(pair.b.handle, config, True) == 0
+    assert lib.flow_protect(pair.b.handle, 0, ffi.NULL, True) == 0
+    assert lib.frcp_io_begin(pair.b.handle, config) == 0
     body = bytes.fromhex("03000000 00000000 00000000") + b"data" * 10
     check = int(lib.crc32_of(0, body, len(body)))
     pair.a.write(body + (check ^ 1).to_bytes(4))
@@ -162,7 +172,7 @@ def test_blocks_come_back(memory: Memory, flow: Pair) -> None:
 
 def test_a_configuration_that_makes_no_sense(pair: Pair) -> None:
     config = ffi.new("struct frcp_config *", {"window": 3})
-    assert lib.frcp_io_begin(pair.a.handle, config, False) < 0
+    assert lib.frcp_io_begin(pair.a.handle, config) < 0
     assert pair.a.write(b"raw") == 3
     assert pair.b.read() == b"raw"
 
