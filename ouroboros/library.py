@@ -88,6 +88,7 @@ class Library:
         """From the QoS to what the ends do (paper 5.1; spec wire-unicast 8.1), with what was granted to us."""
         config = {
             "mpl_ms": endpoint.mpl_ms,
+            "window": lib.RECVQ_WINDOW,  # the machine's own is the prototype's, a quarter of it
             "timeout_ms": endpoint.qos.timeout & 0x7FFFFFFF,
             "first": int.from_bytes(os.urandom(4)),
             "retransmit": endpoint.qos.loss == 0,

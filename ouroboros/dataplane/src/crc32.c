@@ -9,6 +9,7 @@
 
 static uint32_t table[SLICES][256];
 static bool folding; /* the processor has carry-less multiplication */
+static bool wide;    /* four at a time */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void make_tables(void)
@@ -25,6 +26,8 @@ static void make_tables(void)
                         table[s][i] = table[s - 1][i] >> 8 ^ table[0][table[s - 1][i] & 0xff];
 #if defined(__x86_64__)
         folding = __builtin_cpu_supports("pclmul") && __builtin_cpu_supports("sse4.1");
+        wide = folding && __builtin_cpu_supports("vpclmulqdq") && __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("avx512bw");
 #endif
 }
 
@@ -48,52 +51,122 @@ static uint32_t by_tables(uint32_t crc, const uint8_t *at, size_t length)
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+/*
+ * Folding by carry-less multiplication (V. Gopal et al., "Fast CRC Computation for Generic Polynomials Using PCLMULQDQ
+ * Instruction", 2009), reflected. What has been read is an accumulator of 128 bits; to be taken as far as the octets that come
+ * some distance behind it, its halves are multiplied with powers of x. Several accumulators go side by side.
+ */
 #define FOLDING __attribute__((target("pclmul,sse4.1")))
+#define WIDE __attribute__((target("avx512f,avx512vl,avx512bw,vpclmulqdq,pclmul,sse4.1")))
+#define WIDE_LEAST 256u
 
-/* Multiply both halves of an accumulator with powers of x, and add what is so many octets further on. */
-FOLDING static inline __m128i fold(__m128i a, __m128i powers, __m128i next)
+/* Powers of x for a distance in octets: (x^(8 distance + 32), x^(8 distance - 32)) mod the polynomial. */
+#define BY_16 0x1751997d0, 0x0ccaa009e
+#define BY_64 0x154442bd4, 0x1c6e41596
+#define BY_256 0x11542778a, 0x1322d1430
+
+FOLDING static inline __m128i powers(int64_t low, int64_t high)
 {
-        __m128i low = _mm_clmulepi64_si128(a, powers, 0x00), high = _mm_clmulepi64_si128(a, powers, 0x11);
+        return _mm_set_epi64x(high, low);
+}
+
+FOLDING static inline __m128i fold(__m128i a, __m128i by, __m128i next)
+{
+        __m128i low = _mm_clmulepi64_si128(a, by, 0x00), high = _mm_clmulepi64_si128(a, by, 0x11);
 
         return _mm_xor_si128(_mm_xor_si128(low, high), next);
 }
 
-FOLDING static inline __m128i load(const uint8_t *at)
+FOLDING static inline __m128i load(const void *at)
 {
-        return _mm_loadu_si128((const __m128i *)(const void *)at);
+        return _mm_loadu_si128(at);
 }
 
 /*
- * Folding by carry-less multiplication (V. Gopal et al., "Fast CRC Computation for Generic Polynomials Using PCLMULQDQ
- * Instruction", 2009), reflected. At least 64 octets, a multiple of 16.
+ * The last octets, fewer than 16. Accumulator and octets together are parted anew, 16 octets being the last part; zeros in
+ * front of the first change nothing.
  */
-FOLDING static uint32_t by_folding(uint32_t crc, const uint8_t *at, size_t length)
+FOLDING static __m128i fold_rest(__m128i a, const uint8_t *at, size_t length)
 {
-        const __m128i by_64 = _mm_set_epi64x(0x1c6e41596, 0x154442bd4);
-        const __m128i by_16 = _mm_set_epi64x(0x0ccaa009e, 0x1751997d0);
+        static const uint8_t shifts[48] = {
+                0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80,
+                0,    1,    2,    3,    4,    5,    6,    7,    8,    9,    10,   11,   12,   13,   14,   15,
+                0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80,
+        };
+        __m128i down = load(shifts + 16 + length), up = load(shifts + length);
+        __m128i last = _mm_blendv_epi8(_mm_shuffle_epi8(a, down), load(at + length - 16), down);
+
+        return fold(_mm_shuffle_epi8(a, up), powers(BY_16), last);
+}
+
+/* 128 bits to 64, to 32. */
+FOLDING static uint32_t reduce(__m128i a)
+{
         const __m128i to_64 = _mm_set_epi64x(0, 0x163cd6124);
         const __m128i barrett = _mm_set_epi64x(0x1f7011641, 0x1db710641);
         const __m128i low_32 = _mm_set_epi32(0, 0, 0, -1);
-        __m128i a[4], t;
+        __m128i t = _mm_clmulepi64_si128(a, powers(BY_16), 0x10);
 
-        for (int i = 0; i < 4; i++)
+        a = _mm_xor_si128(_mm_srli_si128(a, 8), t);
+        t = _mm_srli_si128(a, 4);
+        a = _mm_xor_si128(_mm_clmulepi64_si128(_mm_and_si128(a, low_32), to_64, 0x00), t);
+        t = _mm_clmulepi64_si128(_mm_and_si128(a, low_32), barrett, 0x10);
+        t = _mm_clmulepi64_si128(_mm_and_si128(t, low_32), barrett, 0x00);
+        return (uint32_t)_mm_extract_epi32(_mm_xor_si128(a, t), 1);
+}
+
+FOLDING static uint32_t finish(__m128i a, const uint8_t *at, size_t length)
+{
+        for (; length >= 16; at += 16, length -= 16)
+                a = fold(a, powers(BY_16), load(at));
+        return reduce(length > 0 ? fold_rest(a, at, length) : a);
+}
+
+/* At least 16 octets. */
+FOLDING static uint32_t by_folding(uint32_t crc, const uint8_t *at, size_t length)
+{
+        __m128i a[4] = {_mm_xor_si128(load(at), _mm_cvtsi32_si128((int)crc))};
+
+        if (length < 64)
+                return finish(a[0], at + 16, length - 16);
+        for (int i = 1; i < 4; i++)
                 a[i] = load(at + 16 * i);
-        a[0] = _mm_xor_si128(a[0], _mm_cvtsi32_si128((int)crc));
         for (at += 64, length -= 64; length >= 64; at += 64, length -= 64)
                 for (int i = 0; i < 4; i++)
-                        a[i] = fold(a[i], by_64, load(at + 16 * i));
+                        a[i] = fold(a[i], powers(BY_64), load(at + 16 * i));
         for (int i = 1; i < 4; i++)
-                a[0] = fold(a[0], by_16, a[i]);
-        for (; length >= 16; at += 16, length -= 16)
-                a[0] = fold(a[0], by_16, load(at));
-        /* 128 bits to 64, to 32 */
-        t = _mm_clmulepi64_si128(a[0], by_16, 0x10);
-        a[0] = _mm_xor_si128(_mm_srli_si128(a[0], 8), t);
-        t = _mm_srli_si128(a[0], 4);
-        a[0] = _mm_xor_si128(_mm_clmulepi64_si128(_mm_and_si128(a[0], low_32), to_64, 0x00), t);
-        t = _mm_clmulepi64_si128(_mm_and_si128(a[0], low_32), barrett, 0x10);
-        t = _mm_clmulepi64_si128(_mm_and_si128(t, low_32), barrett, 0x00);
-        return (uint32_t)_mm_extract_epi32(_mm_xor_si128(a[0], t), 1);
+                a[0] = fold(a[0], powers(BY_16), a[i]);
+        return finish(a[0], at, length);
+}
+
+WIDE static inline __m512i wide_fold(__m512i a, __m128i by, __m512i next)
+{
+        __m512i all = _mm512_broadcast_i32x4(by);
+
+        return _mm512_ternarylogic_epi64(_mm512_clmulepi64_epi128(a, all, 0x00), _mm512_clmulepi64_epi128(a, all, 0x11),
+                                         next, 0x96);
+}
+
+/* At least WIDE_LEAST octets: sixteen accumulators. */
+WIDE static uint32_t by_wide_folding(uint32_t crc, const uint8_t *at, size_t length)
+{
+        __m512i a[4];
+        __m128i lane[4];
+
+        for (int i = 0; i < 4; i++)
+                a[i] = _mm512_loadu_si512(at + 64 * i);
+        a[0] = _mm512_xor_si512(a[0], _mm512_zextsi128_si512(_mm_cvtsi32_si128((int)crc)));
+        for (at += 256, length -= 256; length >= 256; at += 256, length -= 256)
+                for (int i = 0; i < 4; i++)
+                        a[i] = wide_fold(a[i], powers(BY_256), _mm512_loadu_si512(at + 64 * i));
+        for (int i = 1; i < 4; i++)
+                a[0] = wide_fold(a[0], powers(BY_64), a[i]);
+        for (; length >= 64; at += 64, length -= 64)
+                a[0] = wide_fold(a[0], powers(BY_64), _mm512_loadu_si512(at));
+        _mm512_storeu_si512(lane, a[0]);
+        for (int i = 1; i < 4; i++)
+                lane[0] = fold(lane[0], powers(BY_16), lane[i]);
+        return finish(lane[0], at, length);
 }
 #endif
 
@@ -110,13 +183,10 @@ uint32_t crc32_of(uint32_t crc, const void *data, size_t length)
         pthread_once(&once, make_tables);
         crc = ~crc;
 #if defined(__x86_64__)
-        if (folding && length >= 64) {
-                size_t whole = length & ~(size_t)15;
-
-                crc = by_folding(crc, at, whole);
-                at += whole;
-                length -= whole;
-        }
+        if (wide && length >= WIDE_LEAST)
+                return ~by_wide_folding(crc, at, length);
+        if (folding && length >= 16)
+                return ~by_folding(crc, at, length);
 #endif
         return ~by_tables(crc, at, length);
 }

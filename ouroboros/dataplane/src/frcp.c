@@ -25,7 +25,7 @@ int frcp_init(struct frcp *frcp, const struct frcp_config *config, frcp_send *se
                       (config->fragments ? FRCP_FRAGMENT | FRCP_REASSEMBLE : 0);
         frcp->una = frcp->nxt = config->first;
         frcp->lim = config->first + FRCP_WINDOW_FIRST;
-        frcp->data_at = frcp->heard_at = frcp->data_heard_at = NEVER;
+        frcp->stamp_at = frcp->data_at = frcp->heard_at = frcp->data_heard_at = NEVER;
         frcp->shut_at = frcp->rdv_at = frcp->resend_at = frcp->stall_at = frcp->ack_at = NEVER;
         sendq_init(&frcp->sendq, config->first);
         rtt_init(&frcp->rtt);

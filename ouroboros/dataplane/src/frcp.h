@@ -87,7 +87,9 @@ struct frcp {
         bool confirmed;  /* the peer has acknowledged some of our data: it knows our numbers */
         bool wanting;    /* somebody wants to write and could not */
         uint32_t vain;   /* how often `una` was sent again since something was acknowledged */
-        int64_t data_at; /* data was sent last; NEVER: not yet */
+        struct pci stamp; /* what packets with data say beside their number */
+        int64_t stamp_at; /* as of when; NEVER: not any more */
+        int64_t data_at;  /* data was sent last; NEVER: not yet */
         int64_t shut_at; /* window found shut; NEVER: it is not */
         int64_t rdv_at;
         int64_t resend_at;

@@ -129,6 +129,12 @@ static uint32_t take_in(struct frcp_end *end, uint32_t most, struct reader *read
 
                 if (reader != NULL && reader->count > 0 && !fits)
                         break; /* the next read is for it */
+                if (i + 4 < ready) {
+                        uint8_t *soon = pool_packet(flow->pool, ring_peek(&flow->rx, i + 4));
+
+                        if (soon != NULL)
+                                __builtin_prefetch(soon);
+                }
                 if (packet == NULL) {
                         flow_refuse(flow);
                         continue;

@@ -73,9 +73,17 @@ static void ack_at_once(struct frcp *frcp, int64_t now)
         frcp->ack_at = now;
 }
 
+/* Packets that are acknowledged together; of a small window half, or its sender would wait for the delay each time. */
+static uint32_t pace(const struct frcp *frcp)
+{
+        uint32_t half = window_of(frcp) / 2;
+
+        return half < FRCP_EVERY ? half : FRCP_EVERY;
+}
+
 static void ack_later(struct frcp *frcp, int64_t now)
 {
-        if (++frcp->since >= FRCP_EVERY)
+        if (++frcp->since >= pace(frcp))
                 frcp->ack_at = now;
         else if (frcp->config.retransmit && frcp->ack_at == NEVER)
                 frcp->ack_at = now + FRCP_ACK_DELAY;
@@ -188,6 +196,7 @@ bool frcp_receive(struct frcp *frcp, const uint8_t *packet, uint32_t length, int
                 return false;
         frcp->alive.received = now;
         frcp->counters.received++;
+        frcp->stamp_at = NEVER;
         if (length < PCI_OCTETS) {
                 frcp->counters.malformed += length > 0; /* an empty one keeps the flow alive */
                 return false;
@@ -236,11 +245,12 @@ void frcp_pop(struct frcp *frcp, int64_t now)
         if (frcp->recvq.front == NULL)
                 return;
         recvq_pop(&frcp->recvq);
+        frcp->stamp_at = NEVER;
         frcp->counters.delivered++;
         if (frcp->down != 0 || !frcp->run)
                 return;
         frcp_renew_edge(frcp);
-        if (frcp->edge - frcp->told >= FRCP_EVERY &&
+        if (frcp->edge - frcp->told >= pace(frcp) &&
             (frcp->config.retransmit || frcp->told - frcp->want <= FRCP_EVERY))
                 frcp->ack_at = now; /* the peer may be waiting for it */
         else if (frcp->told - frcp->want < FRCP_EVERY && frcp->ack_at == NEVER)

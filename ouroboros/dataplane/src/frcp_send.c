@@ -34,7 +34,7 @@ static bool window_open(const struct frcp *frcp)
 
 static uint32_t pieces_of(const struct frcp *frcp, uint32_t length)
 {
-        return length == 0 ? 0 : (length - 1) / piece_max(frcp) + 1;
+        return length <= piece_max(frcp) ? length > 0 : (length - 1) / piece_max(frcp) + 1;
 }
 
 bool frcp_writable(const struct frcp *frcp, uint32_t length)
@@ -45,25 +45,39 @@ bool frcp_writable(const struct frcp *frcp, uint32_t length)
                sendq_has_room(&frcp->sendq, pieces_of(frcp, length), length);
 }
 
-/* What a packet with data says beside its number, now: also one that is sent again (trap 37). */
+/*
+ * What packets with data say beside their number, now: also those that are sent again (trap 37). Worked out once for all that
+ * are sent before anything else happens.
+ */
+static void stamp(struct frcp *frcp, int64_t now)
+{
+        struct pci *pci = &frcp->stamp;
+        int64_t silence = frcp_receiver_inactivity(frcp) * 1000 * FRCP_MS;
+
+        *pci = (struct pci){.flags = PCI_DATA};
+        if (frcp->run && frcp_recent(frcp->heard_at, silence, now)) {
+                frcp_renew_edge(frcp);
+                pci->flags |= PCI_FC;
+                pci->window = frcp->edge;
+        }
+        if (frcp->run && frcp->config.retransmit && frcp_recent(frcp->heard_at, FRCP_A, now)) {
+                pci->flags |= PCI_ACK;
+                pci->ackno = frcp->want;
+        }
+        frcp->stamp_at = now;
+}
+
 static bool transmit(struct frcp *frcp, uint32_t seq, uint8_t bits, const uint8_t *data, uint32_t length,
                      int64_t now)
 {
-        struct pci pci = {.flags = PCI_DATA | bits, .seq = seq};
+        struct pci pci;
         uint8_t header[PCI_OCTETS];
-        int64_t silence = frcp_receiver_inactivity(frcp) * 1000 * FRCP_MS;
 
-        if (seq == frcp->una)
-                pci.flags |= PCI_DRF;
-        if (frcp->run && frcp_recent(frcp->heard_at, silence, now)) {
-                frcp_renew_edge(frcp);
-                pci.flags |= PCI_FC;
-                pci.window = frcp->edge;
-        }
-        if (frcp->run && frcp->config.retransmit && frcp_recent(frcp->heard_at, FRCP_A, now)) {
-                pci.flags |= PCI_ACK;
-                pci.ackno = frcp->want;
-        }
+        if (frcp->stamp_at != now)
+                stamp(frcp, now);
+        pci = frcp->stamp;
+        pci.flags |= bits | (seq == frcp->una ? PCI_DRF : 0);
+        pci.seq = seq;
         pci_encode(header, &pci);
         if (!frcp->send(frcp->arg, header, PCI_OCTETS, data, length))
                 return false;
@@ -171,9 +185,11 @@ ssize_t frcp_write(struct frcp *frcp, const uint8_t *data, uint32_t length, int6
                 return write_through(frcp, data, length, now);
         if (frcp->sendq.count == 0)
                 frcp->sendq.first = frcp->nxt;
-        error = sendq_reserve(&frcp->sendq, pieces, length);
-        if (error != 0)
-                return error;
+        if (!sendq_ready(&frcp->sendq, pieces, length)) {
+                error = sendq_reserve(&frcp->sendq, pieces, length);
+                if (error != 0)
+                        return error;
+        }
         for (done = 0; done < length; done += most) {
                 bool last = length - done <= most;
 

@@ -56,6 +56,13 @@ struct sent *sendq_push(struct sendq *q, const uint8_t *data, uint32_t length, u
 /* Forget the packets before `seq`. */
 void sendq_drop(struct sendq *q, uint32_t seq);
 
+/* Whether there is room as it is: then sendq_reserve has nothing to do. */
+static inline bool sendq_ready(const struct sendq *q, uint32_t packets, uint32_t octets)
+{
+        return q->octets > 0 && q->count + packets <= q->mask + 1 &&
+               (q->head < q->tail ? q->tail - q->head > octets : q->size - q->head >= octets);
+}
+
 static inline struct sent *sendq_at(const struct sendq *q, uint32_t seq)
 {
         return &q->place[seq & q->mask];
