@@ -72,6 +72,15 @@ GOALS: tuple[Goal, ...] = (
         for floor in floors
         for size in (64, 1400)
     ),
+    *(
+        goal
+        for path in ("data/direct", "data/local", "data/unicast/udp4")
+        for size in (64, 1400, 65000)
+        for goal in (
+            Goal(path, What.PPS, size, Mode.BURST, Sense.AT_LEAST, 0.6, "raw"),
+            Goal(path, What.GBPS, size, Mode.BURST, Sense.AT_LEAST, 10, "quic"),
+        )
+    ),
     Goal("unicast/local", What.RTT_P50, 64, Mode.SINGLE, Sense.AT_MOST, 1.5, "udp"),
     Goal("unicast/eth-dix", What.PACED_P50, 64, Mode.SINGLE, Sense.AT_MOST, 1.8, "ping"),
     Goal("enrol-50", What.ENROL_MS, 0, Mode.SINGLE, Sense.BELOW, 1000),

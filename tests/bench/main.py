@@ -33,7 +33,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--quick", action="store_true", help="under a minute instead of some minutes; noisier")
     p.add_argument("--path", action="append", type=_path, metavar="P", default=[],
                    help=f"only this path, may be repeated: {', '.join([*PATHS, *OTHER_PATHS])}; "
-                        "chain-N has N forwarders")  # fmt: skip
+                        "chain-N has N forwarders, data/P is a flow of data over path P")  # fmt: skip
+    p.add_argument("--size", action="append", type=int, metavar="OCTETS", default=[],
+                   help="only packets of this size, may be repeated")  # fmt: skip
     for name, choices in (
         ("what", [w.value for w in What]),
         ("subject", [*SUBJECTS, "chain"]),
@@ -61,6 +63,7 @@ class Bench:
     show: Callable[[str], None]
     notes: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
     failed: bool = False
 
     def wanted(self, what: What) -> bool:
@@ -85,7 +88,7 @@ class Bench:
         kind = SUBJECTS[subject]
 
         def start(stack: ExitStack) -> Pair:
-            wiring = paths[0].wire(world) if subject == "ouroboros" else kind.provide(stack)
+            wiring = paths[0].beside(subject, world) if kind.over_path else kind.provide(stack)
             if kind.linked:
                 server, client = world.link.ends
                 wiring = replace(wiring, server_enter=server.enter, client_enter=client.enter)
@@ -98,6 +101,7 @@ class Bench:
             kind.burst,
             kind.one_way,
             any(path.paced for path in paths),
+            frozenset(mode for path in paths for mode in path.modes),
         )
         self.show(f"starting {lane.title}")
         try:
@@ -117,10 +121,13 @@ class Bench:
                 continue
             if reason := kind.missing():
                 self.leave_out(subject, reason)
-            elif subject == "ouroboros":
-                yield from ((subject, [path]) for path in paths)
+            elif kind.over_path:
+                yield from ((subject, [path]) for path in (paths if subject == "ouroboros" else beside))
             else:
                 yield subject, beside
+
+    def _sizes(self, paths: Sequence[Path]) -> list[int]:
+        return sorted({size for path in paths for size in path.sizes if not self.sizes or size in self.sizes})
 
     def transfers(self) -> list[Row]:
         """Round trips and one way, over all paths."""
@@ -129,7 +136,7 @@ class Bench:
             if reason := path.missing():
                 self.leave_out(path.name, reason)
                 paths.remove(path)
-        todo = plan.tasks(self.wanted, sorted({size for path in paths for size in path.sizes}))
+        todo = plan.tasks(self.wanted, self._sizes(paths))
         if not todo:
             return []
         with ExitStack() as stack:
@@ -177,7 +184,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupt)  # so that everything that was started is stopped
     progress = Progress()
-    bench = Bench(options.path, options.what, options.subject, options.quick, progress.show)
+    bench = Bench(
+        options.path, options.what, options.subject, options.quick, progress.show, sizes=options.size
+    )
     facts = machine.describe()
     others = machine.Others()
     try:

@@ -13,16 +13,11 @@ from time import monotonic_ns, process_time, sleep
 from typing import Any, NoReturn
 
 from tests.bench.quantile import percentile
-from tests.bench.subjects.subject import Calls
+from tests.bench.subjects.subject import Calls, burst_of
 from tests.bench.subjects.udp import SILENCE
 
 WARM = 100  # round trips before the first that counts
 SILENT = (BlockingIOError, TimeoutError)  # what a receive call raises when nothing came for SILENCE
-
-
-def burst_of(size: int) -> int:
-    """Packets in one burst call: 64, fewer of large ones (1 MiB at most)."""
-    return max(min(64, (1 << 20) // size), 1)
 
 
 def echo(calls: Calls, size: int, count: int) -> dict[str, Any]:

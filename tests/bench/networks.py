@@ -41,18 +41,19 @@ class Chain(Path):
         super().__init__(name, rivals=("udp",), ratios=("udp",))
         self.forwarders = forwarders
 
-    def build(self, world: World) -> PrivateSystem:
-        """The layers, and a name that the last member knows."""
+    def build(self, world: World) -> tuple[PrivateSystem, str]:
+        """The layers, and their last member."""
         system = world.new_system()
         system.local_layer("below")
         names = line(system, self.name, "below", self.forwarders + 2, *RECALC)
-        system.irm("name", "register", f"bench.{self.name}", "ipcp", names[-1])
-        return system
+        return system, names[-1]
 
-    def wire(self, world: World) -> Wiring:
+    def wire(self, world: World, word: str = "bench") -> Wiring:
         """The client's flows leave by the first member, which has the lowest pid."""
-        system = world.once(self.name, lambda: self.build(world))
-        return bound(system, system, f"bench.{self.name}", self.name, window=WINDOW)
+        system, last = world.once(self.name, lambda: self.build(world))
+        name = f"{word}.{self.name}"
+        system.register(name, last, kind="ipcp")
+        return bound(system, system, name, self.name, window=WINDOW)
 
 
 class Ethernet(Path):
@@ -80,14 +81,14 @@ class Ethernet(Path):
         server, client = systems
         if self.unicast:
             between(server, client, self.name, "eth", MEMBER, self.options)
-        register(server, f"bench.{self.name}", self.name if self.unicast else "eth")
         return server, client
 
-    def wire(self, world: World) -> Wiring:
+    def wire(self, world: World, word: str = "bench") -> Wiring:
         """The server at one end, the client at the other."""
         server, client = self.systems(world)
-        layer = self.name if self.unicast else "eth"
-        return bound(server, client, f"bench.{self.name}", layer, window=WINDOW)
+        layer, name = self.name if self.unicast else "eth", f"{word}.{self.name}"
+        server.register(name, layer)
+        return bound(server, client, name, layer, window=WINDOW)
 
 
 def between(
@@ -135,14 +136,14 @@ class Udp(Path):
         server, client = systems
         if self.unicast:
             between(server, client, self.name, "udp", member)
-        register(server, name, self.name if self.unicast else "udp")
         return server, client
 
-    def wire(self, world: World) -> Wiring:
+    def wire(self, world: World, word: str = "bench") -> Wiring:
         """The server at one end, the client at the other."""
         server, client = self.systems(world)
-        layer = self.name if self.unicast else "udp"
-        return bound(server, client, f"bench.{self.name}", layer, window=WINDOW)
+        layer, name = self.name if self.unicast else "udp", f"{word}.{self.name}"
+        server.register(name, layer)
+        return bound(server, client, name, layer, window=WINDOW)
 
 
 def hosts(stack: ExitStack, names: Mapping[str, str]) -> str:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from tests.bench.link import Link
 from tests.bench.process import PeerError
+from tests.bench.row import Mode
 from tests.bench.subjects.subject import Wiring
 from tests.bench.system import PrivateSystem
 
@@ -65,11 +66,13 @@ class Path(ABC):
         rivals: tuple[str, ...],
         ratios: tuple[str, ...],
         paced: bool = True,
+        modes: tuple[Mode, ...] = tuple(Mode),
     ) -> None:
         self.name = name
         self.sizes = sizes
         self.rivals = rivals
         self.paced = paced  # whether round trips with pauses are measured too
+        self.modes = modes  # of one way
         self.ratios = ratios  # rivals that the table gives our ratio to
 
     def missing(self) -> str | None:
@@ -77,8 +80,12 @@ class Path(ABC):
         return None
 
     @abstractmethod
-    def wire(self, world: World) -> Wiring:
-        """Build the path; how the two peers get to its ends."""
+    def wire(self, world: World, word: str = "bench") -> Wiring:
+        """Build the path; how the two peers get to its ends. Several flows over it have names that begin with other words."""
+
+    def beside(self, subject: str, world: World) -> Wiring:
+        """The wiring for a subject that is one of our flows."""
+        return self.wire(world)
 
 
 def bound(
@@ -124,16 +131,16 @@ def with_qos(wiring: Wiring, qos: Mapping[str, int]) -> Wiring:
 class Direct(Path):
     """Two processes of one system, one endpoint, no IPCP (paper 2.11, Fig. 4)."""
 
-    def wire(self, world: World) -> Wiring:
+    def wire(self, world: World, word: str = "bench") -> Wiring:
         """A name that is bound locally."""
-        return bound(world.system, world.system, "bench.direct", None)
+        return bound(world.system, world.system, f"{word}.direct", None)
 
 
 class Local(Path):
     """Two processes of one system over a local IPCP."""
 
-    def wire(self, world: World) -> Wiring:
+    def wire(self, world: World, word: str = "bench") -> Wiring:
         """A local layer, and a name registered in it."""
         world.system.local_layer("local")
-        world.system.register("bench.local", "local")
-        return bound(world.system, world.system, "bench.local", "local")
+        world.system.register(f"{word}.local", "local")
+        return bound(world.system, world.system, f"{word}.local", "local")

@@ -6,6 +6,7 @@ import re
 
 from tests.bench.networks import Chain, Ethernet, Udp
 from tests.bench.path import Direct, Local, Path
+from tests.bench.reliable import Data
 
 ONE_SYSTEM = {
     "sizes": (64, 1500, 65000),
@@ -28,6 +29,7 @@ PATHS: dict[str, Path] = {
         Chain("chain-3", 3),
     )
 }
+PATHS |= {p.name: p for p in (Data(PATHS[over]) for over in ("direct", "local", "unicast/udp4"))}
 """Those that are measured when none is asked for."""
 
 
@@ -35,6 +37,8 @@ def find(name: str) -> Path | None:
     """A path by its name; there is a chain of any length up to 99 forwarders."""
     if found := PATHS.get(name):
         return found
+    if name.startswith("data/") and (over := find(name.removeprefix("data/"))):
+        return Data(over)
     if match := _CHAIN.fullmatch(name):
         return Chain(name, int(match[1]))
     return None

@@ -35,6 +35,8 @@ def transfer(end: Endpoint, command: Command) -> dict[str, Any]:
     """Carry out one command on an endpoint."""
     size, count, burst = command.get("size", 0), command["count"], command.get("burst", False)
     end.settle(0)
+    if (found := end.does(command, lambda: say(armed=True))) is not None:
+        return found
     match command["do"]:
         case "echo":
             calls = end.calls(size)

@@ -7,11 +7,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from subprocess import SubprocessError
 
-from tests.bench.measure import burst_of
 from tests.bench.pair import Pair
 from tests.bench.process import PeerError
 from tests.bench.quantile import median
 from tests.bench.row import Mode, Row, What, row
+from tests.bench.subjects.subject import burst_of
 
 RTT = frozenset({What.RTT_P50, What.RTT_P99})
 PACED = frozenset({What.PACED_P50, What.PACED_P99})
@@ -82,6 +82,7 @@ class Lane:
     burst: bool
     one_way: bool = True
     paced: bool = True
+    modes: frozenset[Mode] = frozenset(Mode)  # of one way
     counts: dict[Task, int] = field(default_factory=dict)
     values: dict[tuple[What, int, Mode], list[float]] = field(default_factory=dict)
     failed: set[Task] = field(default_factory=set)
@@ -105,7 +106,7 @@ class Lane:
         if task in self.failed or all(task.size not in sizes for sizes in self.paths.values()):
             return False
         if task.one_way:
-            return self.one_way and (self.burst or task.mode is Mode.SINGLE)
+            return self.one_way and task.mode in self.modes and (self.burst or task.mode is Mode.SINGLE)
         return self.paced or not task.paced
 
     def drop(self, task: Task) -> None:

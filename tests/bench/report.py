@@ -9,7 +9,22 @@ from tests.bench.goal import OURS, PEER, Verdict, judge, ratio, table_of
 from tests.bench.paths import find
 from tests.bench.row import TRANSFER, UNITS, Key, Mode, Row
 
-SUBJECTS = (OURS, "seqpacket", "udp", "pipe", "zmq", "floor", "veth", "ping", "udp_floor", "udp_gso", "chain")
+SUBJECTS = (
+    OURS,
+    "seqpacket",
+    "udp",
+    "pipe",
+    "zmq",
+    "floor",
+    "veth",
+    "ping",
+    "udp_floor",
+    "udp_gso",
+    "chain",
+    "raw",
+    "tcp",
+    "quic",
+)
 RATIOS = (PEER, "floor")  # of paths that say nothing else
 
 

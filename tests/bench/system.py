@@ -124,10 +124,10 @@ class PrivateSystem:
             self.bootstrap("local", name)
             self._layers.add(name)
 
-    def register(self, name: str, layer: str) -> None:
-        """Have a name registered in a layer."""
+    def register(self, name: str, layer: str, *, kind: str = "layer") -> None:
+        """Have a name registered in a layer, or with `kind` "ipcp" by the IPCP of that name."""
         if (name, layer) not in self._registered:
-            self.irm("name", "register", name, "layer", layer)
+            self.irm("name", "register", name, kind, layer)
             self._registered.add((name, layer))
 
     def manager(self) -> Process:

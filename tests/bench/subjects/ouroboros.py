@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.bench.subjects.subject import Calls, Endpoint, Subject
 from tests.bench.subjects.udp import SILENCE
@@ -83,6 +83,8 @@ class Ouroboros(Subject):
 
     name = "ouroboros"
     burst = True
+    over_path = True
+    end: ClassVar[type[FlowEnd]] = FlowEnd
 
     def __init__(self) -> None:
         self._window = 0
@@ -96,8 +98,8 @@ class Ouroboros(Subject):
         """The flow that the client allocates."""
         from ouroboros import flow_accept
 
-        return FlowEnd(flow_accept(timeo=PATIENCE), self._window)
+        return self.end(flow_accept(timeo=PATIENCE), self._window)
 
     def connect(self, args: Mapping[str, Any], hello: Mapping[str, Any]) -> Endpoint:
         """Allocate a flow to the server's name, over the path's layer."""
-        return FlowEnd(reach(args["name"], args["layer"], args.get("qos")), args.get("window", 0))
+        return self.end(reach(args["name"], args["layer"], args.get("qos")), args.get("window", 0))

@@ -34,12 +34,21 @@ class Calls:
     window: int = 0
 
 
+def burst_of(size: int) -> int:
+    """Packets in one burst call: 64, fewer of large ones (1 MiB at most)."""
+    return max(min(64, (1 << 20) // size), 1)
+
+
 class Endpoint(ABC):
     """One end of a transport, in a peer process."""
 
     @abstractmethod
     def calls(self, size: int) -> Calls:
         """The calls to use for packets of `size` bytes."""
+
+    def does(self, command: Mapping[str, Any], armed: Callable[[], None]) -> dict[str, Any] | None:
+        """Carry out a command of `peer` with loops of the transport's own, instead of those of `measure`; None: it has none."""
+        return None
 
     def settle(self, seconds: float) -> int:
         """Read what is left over, until nothing comes for so long: how many packets that was.
@@ -77,6 +86,7 @@ class Subject(ABC):
     name: ClassVar[str]
     burst: ClassVar[bool] = False  # has calls that move many packets
     one_way: ClassVar[bool] = True  # can send without being answered
+    over_path: ClassVar[bool] = False  # is one of our flows, another one over each path
     linked: ClassVar[bool] = False  # its processes live at the two ends of a virtual cable
 
     @classmethod

@@ -8,6 +8,7 @@ import pytest
 
 from tests.bench.cpu import descendants, private_mib, spent, spent_by
 from tests.bench.main import Bench, parser
+from tests.bench.paths import PATHS, find
 from tests.bench.row import What
 
 
@@ -36,6 +37,17 @@ def test_a_filter_wants_only_its_words() -> None:
     bench = Bench(["local"], ["pps"], [], True, lambda text: None)
     assert [w for w in What if bench.wanted(w)] == [What.PPS]
     assert bench.selected("local") and not bench.selected("direct")
+
+
+def test_sizes_are_those_of_the_paths_that_are_asked_for() -> None:
+    paths = [PATHS["direct"], PATHS["data/direct"]]
+    assert Bench([], [], [], True, lambda text: None)._sizes(paths) == [64, 1400, 1500, 65000]
+    assert Bench([], [], [], True, lambda text: None, sizes=[64, 9])._sizes(paths) == [64]
+
+
+def test_a_flow_of_data_may_go_over_any_path() -> None:
+    assert find("data/chain-8") is not None and find("data/nothing") is None
+    assert "data/unicast/udp4" in PATHS
 
 
 def test_processor_time_only_grows() -> None:

@@ -75,6 +75,15 @@ def test_subjects_take_turns_within_a_round() -> None:
     assert "".join(log) == "cba" + "abc" + "cba" + "abc"
 
 
+def test_a_lane_measures_no_other_modes_than_its_paths_want() -> None:
+    only = Lane(
+        "ouroboros", {"data/direct": SIZES}, FakePair([], "a").start, True, modes=frozenset({Mode.BURST})
+    )
+    one_way = [task for task in tasks(everything, SIZES) if task.one_way]
+    assert {task.mode for task in one_way if only.can(task)} == {Mode.BURST}
+    assert len([task for task in one_way if only.can(task)]) == len(SIZES)
+
+
 def test_rows_are_medians_and_stand_beside_every_path() -> None:
     log: list[str] = []
     shared = lane(FakePair(log, "seqpacket", pps=1e6), ("direct", "local"), burst=False)

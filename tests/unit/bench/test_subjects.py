@@ -17,7 +17,7 @@ from tests.bench import measure
 from tests.bench.link import Link
 from tests.bench.pair import Pair
 from tests.bench.process import PeerError
-from tests.bench.subjects import SUBJECTS
+from tests.bench.subjects import SUBJECTS, raw
 from tests.bench.subjects.ping import echo_request
 from tests.bench.subjects.subject import Endpoint
 from tests.bench.subjects.udp import OVERHEAD, window
@@ -29,7 +29,7 @@ IN_C = (
     "udp_floor",
     "udp_gso",
 )  # with one state for each process, or another place to live
-RIVALS = [name for name in SUBJECTS if name != "ouroboros"]
+RIVALS = [name for name, kind in SUBJECTS.items() if not kind.over_path and name != "quic"]
 
 
 def ends(name: str, stack: ExitStack) -> tuple[Endpoint, Endpoint]:
@@ -89,6 +89,9 @@ def test_names_are_those_of_the_rows() -> None:
         "ping",
         "udp_floor",
         "udp_gso",
+        "raw",
+        "tcp",
+        "quic",
     ]
 
 
@@ -111,6 +114,77 @@ def test_packets_arrive_between_two_processes(name: str, size: int) -> None:
         if kind.one_way:
             for burst in (False, kind.burst):
                 assert pair.one_way(size, 1280, burst).received == 1280
+
+
+@pytest.mark.parametrize("size", [64, 65000])
+def test_a_stream_is_counted_in_packets(size: int) -> None:
+    with ExitStack() as stack:
+        server, client = (end.calls(size) for end in ends("tcp", stack))
+        got = together(
+            lambda: measure.sink(server, size, 200, True, lambda: None),
+            lambda: measure.flood(client, size, 200, True),
+        )
+        assert got["got"] == 200
+        client.send(bytes(size - 1))
+        client.send(bytes(1))
+        server.recv(server.room)  # all of it, so that nothing is left for the next
+        client.send(b"+" * size)
+        server.recv(server.room)
+        assert bytes(server.room) == b"+" * size
+
+
+def test_quic_arrives_between_two_processes() -> None:
+    kind = SUBJECTS["quic"]
+    if reason := kind.missing():
+        pytest.skip(reason)
+    with ExitStack() as stack:
+        pair = Pair("quic", kind.provide(stack), stack)
+        p50, p99 = pair.round_trips(64, 10, 2)
+        assert 0 < p50 <= p99
+        # Less than what it tells at once, exactly as much, and more.
+        for count in (1, 1024, 1500):
+            assert pair.one_way(1024, count, True).received == count
+
+
+class FakeFlow:
+    """A flow with small packets; what is written can be read."""
+
+    max_packet = 100
+
+    def __init__(self) -> None:
+        self.queue: list[bytes] = []
+
+    def writev(self, packets: list[bytes]) -> int:
+        self.queue += packets
+        return len(packets)
+
+    def readv(self, count: int) -> list[bytes]:
+        count = min(count, 3)  # never all at once
+        taken, self.queue = self.queue[:count], self.queue[count:]
+        return taken
+
+
+@given(st.integers(1, 1000), st.integers(1, 1000))
+def test_pieces_are_whole_and_as_large_as_they_may_be(size: int, largest: int) -> None:
+    found = raw.pieces(size, largest)
+    assert sum(map(len, found)) == size
+    assert all(len(piece) == largest for piece in found[:-1]) and 0 < len(found[-1]) <= largest
+
+
+def test_what_goes_in_pieces_is_counted_whole() -> None:
+    flow = FakeFlow()
+    calls = raw.in_pieces(flow, 450, 512)
+    assert calls.writev is not None and calls.readv is not None
+    assert calls.writev([bytes(450)] * 4) == 4 and len(flow.queue) == 20
+    whole = 0
+    while flow.queue:
+        whole += calls.readv(4 - whole)
+    assert whole == 4
+    calls.send(b"")
+    assert sum(map(len, flow.queue)) == 450
+    calls.recv(None)
+    assert not flow.queue
+    assert calls.window == 102  # packets of 450 octets, of which there are five each
 
 
 def test_what_is_left_over_is_read_before_the_next_measure() -> None:
