@@ -5,8 +5,8 @@ VENV ?= .venv
 ARGS ?=
 
 PYTHON_OF_VENV = $(VENV)/bin/python
-C_SOURCES := $(wildcard ouroboros/dataplane/src/*.[ch] ipcpd/dataplane/src/*.[ch])
-C_BUILD   := $(C_SOURCES) $(wildcard ouroboros/dataplane/build.py ipcpd/dataplane/build.py)
+C_SOURCES := $(wildcard ouroboros/dataplane/src/*.[ch] ipcpd/dataplane/src/*.[ch] tools/olab/emulator/src/*.[ch])
+C_BUILD   := $(C_SOURCES) $(wildcard ouroboros/dataplane/build.py ipcpd/dataplane/build.py tools/olab/emulator/build.py)
 C_FOLDERS := $(sort $(dir $(C_SOURCES)))
 C_CHECK   := -std=gnu11 -O2 -c -o /dev/null -Wall -Wextra -Wshadow -Wconversion -Werror $(addprefix -I,$(C_FOLDERS))
 
@@ -60,7 +60,7 @@ install: $(VENV)/.built $(VENV)/.extra-lab ## only make the virtual environment,
 clean: ## remove all that make has made, the virtual environment included
 	@if [ -e $(VENV)/.requirements ]; then rm -rf $(VENV); fi
 	rm -rf build dist *.egg-info .build .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -f ouroboros/dataplane/*.so ipcpd/dataplane/*.so
+	rm -f ouroboros/dataplane/*.so ipcpd/dataplane/*.so tools/olab/emulator/*.so
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Each step leaves a stamp in the virtual environment. One that came here with a copy of a checkout, or was moved,

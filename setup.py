@@ -12,5 +12,9 @@ TOOLS = ["ouroboros_" + package for package in find_packages(include=["tools", "
 setup(
     packages=LIBRARIES + TOOLS,
     package_dir={"ouroboros_tools": "tools"},
-    cffi_modules=["ouroboros/dataplane/build.py:ffi", "ipcpd/dataplane/build.py:ffi"],
+    cffi_modules=[
+        "ouroboros/dataplane/build.py:ffi",
+        "ipcpd/dataplane/build.py:ffi",
+        "tools/olab/emulator/build.py:ffi",
+    ],
 )

@@ -121,10 +121,13 @@ class Link:
         self._run(1, SLOW, rate)
 
     def _run(self, end: int, script: str, *words: str) -> None:
+        self._run_in(self.ends[end], script, *words)
+
+    def _run_in(self, place: Namespace, script: str, *words: str) -> None:
         done = subprocess.run(
             [sys.executable, "-c", script, *words],
             cwd=ROOT,
-            preexec_fn=self.ends[end].enter,
+            preexec_fn=place.enter,
             capture_output=True,
             text=True,
         )

@@ -24,6 +24,7 @@ from .reading import FileError, read
 
 _COLUMNS = (("system", 16), ("irmd", 9), ("pid", 7), ("devices", 30))
 _LINKS = (("link", 16), ("type", 9), ("between", 34), ("state", 8))
+_EMULATED = ("emulated", 34)
 
 
 class Parser(argparse.ArgumentParser):
@@ -64,6 +65,9 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--no-commands", action="store_true", help="make systems and links, and run none of the commands"
     )
+    up.add_argument(
+        "--emulate", action="store_true", help="put an emulator into every link, for `olab link` to use"
+    )
     up.add_argument("--user-namespace", action="store_true", help="use a user namespace also as root")
     up.add_argument("--quiet", action="store_true", help="say nothing but errors")
 
@@ -84,6 +88,16 @@ def parser() -> argparse.ArgumentParser:
     heal.add_argument(
         "link", metavar="LINK | A B", nargs="+", help="the name of a link, or the two systems that it joins"
     )
+
+    link = command("link", "Show or set what the emulator of a link does to its frames.")
+    link.add_argument(
+        "words",
+        metavar="LINK | A B  [from SYSTEM] [loss 5%% delay 20ms 2ms duplicate 3%% reorder 10%% corrupt 0.1%% "
+        "rate 100mbit limit 1000 seed 7 | clear]",
+        nargs="+",
+        help="the link, and what happens to its frames from now on; without that, what it does and has counted",
+    )
+    link.add_argument("--json", action="store_true", help="print JSON")
 
     status = command("status", "Show the systems and links of a lab.")
     status.add_argument("--json", action="store_true", help="print JSON")
@@ -142,6 +156,8 @@ def _up(options: argparse.Namespace) -> int:
         from .description import check
 
         description = check(replace(description, name=options.name))
+    if options.emulate:
+        description = description.emulated()
     if options.check:
         return 0
     if options.no_commands:
@@ -308,7 +324,24 @@ def _heal(options: argparse.Namespace) -> int:
     return 0
 
 
+def _set_link(options: argparse.Namespace) -> int:
+    from .link_command import LinkUsageError, run, show
+
+    with _lab(options) as lab:
+        try:
+            found, fresh = run(lab, options.words)
+        except LinkUsageError as error:
+            return fail(f"olab: {error}", USAGE)
+    if options.json:
+        print_json(found)
+    else:
+        print(show(found, counters=not fresh))
+    return 0
+
+
 def _link(words: list[str]) -> str | list[str]:
+    if len(words) == 1 and words[0].count(":") == 1:
+        words = words[0].split(":")
     if len(words) > 2:
         raise LabError(
             0,
@@ -329,13 +362,26 @@ def _status(options: argparse.Namespace) -> int:
         (one["name"], one["state"], one["irmd"] or "-", " ".join(one["devices"])) for one in facts["systems"]
     ]
     print(table(_COLUMNS, rows))
+    emulated = any(one["emulated"] is not None for one in facts["links"])
     links = [
         (one["name"], one["type"], " - ".join(one["between"]), one["cut"] or "whole")
+        + ((_said(one["emulated"]),) if emulated else ())
         for one in facts["links"]
     ]
     if links:
-        print(table(_LINKS, links))
+        print(table((*_LINKS, *((_EMULATED,) if emulated else ())), links))
+    for one in facts["links"]:
+        if one["cut"] == "dead":
+            print(f"The emulator of link {one['name']} has ended; `olab heal {one['name']}` starts it again.")
     return 0
+
+
+def _said(words: list[str] | None) -> str:
+    """What an emulated link does, on one line; nothing for a plain cable."""
+    if words is None:
+        return ""
+    one, other = (text or "-" for text in words)
+    return one if one == other else f"{one} / {other}"
 
 
 def _facts(lab: Lab, status: dict[str, Any]) -> dict[str, Any]:
@@ -361,6 +407,7 @@ def _facts(lab: Lab, status: dict[str, Any]) -> dict[str, Any]:
                 "vlan": link.vlan,
                 "mtu": link.mtu,
                 "cut": status["cuts"].get(link.name),
+                "emulated": status["emulated"].get(link.name),
             }
             for link in lab.description.links
         ],
@@ -419,6 +466,7 @@ _COMMANDS = {
     "shell": _shell,
     "cut": _cut,
     "heal": _heal,
+    "link": _set_link,
     "status": _status,
     "list": _list,
     "log": _log,

@@ -7,7 +7,9 @@ Requests (`do`) and what is in the reply besides `error`, which is there alone:
   stop    stop the IRMd of `systems` (or with `signal` just send it that); `codes`: how they ended
   cut     `link`, `silent`: `means`
   heal    `link`
-  status  `systems`: pid and state of each IRMd; `cuts`: how each link is cut
+  emulate `link`, `words`: what happens to frames from its first end, and from its second; null: as before
+  emulation `link`: `words` and `counters`, by the end that frames come from; `pid` of the emulator
+  status  `systems`: pid and state of each IRMd; `cuts`: how each link is cut; `emulated`: words, by link
   enter   `system`: the descriptors of its namespaces come along (user, mount, network, process)
   keep    let the lab live on when the process that made it ends
   down    stop everything; `codes` of the IRMds come when they have ended, and then the holder ends

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from .emulator.impairment import Impairment, parse
+
 MAX_SYSTEMS = 256
 MAX_LINKS = 4096
 MIN_MTU = 68
@@ -60,6 +62,7 @@ class LinkSpec:
     """A link. `addresses`, if any, has one IP address with its prefix length for each end.
 
     With `vlan` each end also has the sub-interface DEVICE.VLAN, and that is what gets the address. `mtu` is in octets.
+    With `emulate` an emulator stands in the link, and does this to frames from the first end, and to those from the second.
     """
 
     name: str
@@ -68,6 +71,7 @@ class LinkSpec:
     addresses: tuple[Address, ...] = ()
     vlan: int | None = None
     mtu: int | None = None
+    emulate: tuple[Impairment, Impairment] | None = None
 
     def interface(self, end: int) -> str:
         """The device that has the address: the VLAN's, if there is one."""
@@ -149,6 +153,14 @@ class Description:
                     found |= {end.device, link.interface(index)}
         return found
 
+    def emulated(self) -> Description:
+        """The same with an emulator in every link that can have one; it passes everything on until it is told otherwise."""
+        links = (
+            replace(link, emulate=link.emulate or both("")) if link.kind is LinkKind.VETH else link
+            for link in self.links
+        )
+        return replace(self, links=tuple(links))
+
     def only_links(self) -> Description:
         """The same systems and links without the commands."""
         return replace(self, steps=())
@@ -162,6 +174,12 @@ def md5(name: str) -> str:
 # ---------------------------------------------------------------- shorthand for programs
 
 
+def both(words: str | tuple[str, str]) -> tuple[Impairment, Impairment]:
+    """What happens in either direction; one text is for both. Raises ImpairmentError."""
+    one, other = (words, words) if isinstance(words, str) else words
+    return parse(one), parse(other)
+
+
 def veth(
     one: str,
     other: str,
@@ -171,14 +189,19 @@ def veth(
     addresses: Sequence[str] = (),
     vlan: int | None = None,
     mtu: int | None = None,
+    emulate: str | tuple[str, str] | None = None,
 ) -> LinkSpec:
-    """A cable between two systems. Unless told otherwise it is called ONE-OTHER and its devices after the far end."""
+    """A cable between two systems. Unless told otherwise it is called ONE-OTHER and its devices after the far end.
+
+    emulate  what happens to frames, as in "loss 5% delay 20ms"; two texts for the two directions. Raises ImpairmentError.
+    """
     return LinkSpec(
         name=name or f"{one}-{other}",
         ends=(End(one, devices[0] or f"to-{other}"), End(other, devices[1] or f"to-{one}")),
         addresses=tuple(ipaddress.ip_interface(address) for address in addresses),
         vlan=vlan,
         mtu=mtu,
+        emulate=None if emulate is None else both(emulate),
     )
 
 
@@ -300,7 +323,7 @@ def _check_veth(link: LinkSpec) -> None:
 
 def _check_loopback(link: LinkSpec) -> None:
     path = ("link", link.name)
-    for key, value in (("vlan", link.vlan), ("mtu", link.mtu)):
+    for key, value in (("vlan", link.vlan), ("mtu", link.mtu), ("emulate", link.emulate)):
         if value is not None:
             raise DescriptionError((*path, key), "a loopback link has none; leave it out")
     _check_addresses(link, needed=True)

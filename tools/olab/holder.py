@@ -187,6 +187,7 @@ class Holder:
         for name in self.wires.links:
             self.wires.make(name)
             control.send_reply(client.sock, {"progress": name})
+        self.wires.start_emulators()
         self.wires.await_carriers()
         return {}
 
@@ -201,7 +202,7 @@ class Holder:
                     0, f"olab needs the Python package {error.name}: `pip install 'ouroboros-network[lab]'`"
                 ) from None
             networks = {name: held.network for name, held in self.systems.items()}
-            self._wires = Wires(self.description, networks, self.home)
+            self._wires = Wires(self.description, networks, self.home, self.env)
             for held in {held.network: held for held in self.systems.values()}.values():
                 self._wires.start_loopback(held.spec.name)
         return self._wires
@@ -236,6 +237,17 @@ class Holder:
         self.wires.heal(link)
         return {}
 
+    def _do_emulate(self, _client: Client, link: str, words: list[str | None]) -> dict[str, Any]:
+        from .emulator.impairment import parse
+
+        one, other = (None if text is None else parse(text) for text in words)
+        self.wires.emulate(link, (one, other))
+        return {}
+
+    def _do_emulation(self, _client: Client, link: str) -> dict[str, Any]:
+        emulator = self.wires.emulator(link)
+        return {**emulator.show(), "pid": emulator.pid}
+
     def _do_status(self, _client: Client) -> dict[str, Any]:
         systems = {
             name: {
@@ -245,7 +257,10 @@ class Holder:
             }
             for name, held in self.systems.items()
         }
-        return {"systems": systems, "cuts": {} if self._wires is None else self._wires.cuts}
+        if self._wires is None:
+            return {"systems": systems, "cuts": {}, "emulated": {}}
+        emulated = {name: [str(one) for one in both] for name, both in self._wires.impairments.items()}
+        return {"systems": systems, "cuts": self._wires.cuts, "emulated": emulated}
 
     def _do_enter(self, client: Client, system: str) -> None:
         held = self.systems[system]
@@ -344,6 +359,8 @@ class Holder:
                 if held.irmd == pid:
                     held.irmd, held.ready, held.code = 0, False, os.waitstatus_to_exitcode(status)
                     self._no_notify(held)
+            if self._wires is not None:
+                self._wires.ended(pid, os.waitstatus_to_exitcode(status))
         self._settle()
 
     def _settle(self) -> None:

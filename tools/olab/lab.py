@@ -24,6 +24,7 @@ from typing import Any
 
 from .control import Connection, HolderError, HolderGone
 from .description import Description, LinkSpec, Step, check
+from .emulator.impairment import parse
 from .place import Holder, Place, PlaceError, folder, places
 from .reading import from_table, to_table
 
@@ -308,8 +309,30 @@ class Lab:
         """Undo a cut. Raises LabError, HolderError."""
         self.ask("heal", link=self.link(link).name)
 
+    def emulate(self, link: str | Sequence[str], words: str, *, source: str | None = None) -> dict[str, Any]:
+        """Let a link do this to frames, from now on: of both directions, or (`source`) those that leave a system.
+
+        `words` are those of `emulator.impairment`; "" is nothing at all. Frames are counted from 0 again. Returns what
+        `emulation` does. Raises LabError, HolderError, ImpairmentError.
+        """
+        spec = self.link(link)
+        parse(words)
+        both = [words if source in (None, end.system, str(end)) else None for end in spec.ends]
+        if both == [None, None]:
+            ends = " and ".join(end.system for end in spec.ends)
+            raise LabError(0, f'link {spec.name} has no end "{source}"; it joins {ends}')
+        self.ask("emulate", link=spec.name, words=both)
+        return self.emulation(link)
+
+    def emulation(self, link: str | Sequence[str]) -> dict[str, Any]:
+        """What an emulated link does: `words` and `counters` of frames from its first end, and from its second.
+
+        Raises LabError, HolderError.
+        """
+        return self.ask("emulation", link=self.link(link).name)
+
     def status(self) -> dict[str, Any]:
-        """`systems` (pid and state of their IRMds) and `cuts` (links that are cut, and how) as they are now."""
+        """`systems` (pid and state of their IRMds), `cuts` (links that are cut, and how), `emulated` (words), now."""
         return self.ask("status")
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:

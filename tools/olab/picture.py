@@ -24,7 +24,7 @@ from .layout import (
     Wire,
     arrange,
 )
-from .survey import Survey
+from .survey import Cable, Survey
 
 # Fill of the band, and line and text of what belongs to it; several layers of a type take the next ones.
 _COLOURS = {
@@ -198,13 +198,24 @@ def _wire_label(wire: Wire) -> str:
     """Over all wires, because those that lie deeper may cross it."""
     cable = wire.cable
     ink = _RED if cable.cut else _INK
-    text = cable.name + (f"  ✕ cut ({cable.cut})" if cable.cut else "")
+    text = cable.name + _emulated(cable) + (f"  ✕ cut ({cable.cut})" if cable.cut else "")
     middle = (wire.ports[0].x + wire.ports[1].x) / 2
     half = len(text) * 2.9 + 7
     return (
         f'<rect x="{middle - half:.1f}" y="{wire.y - 9:.1f}" width="{2 * half:.1f}" height="18" fill="#ffffff"/>'
         f'<text x="{middle:.1f}" y="{wire.y + 4:.1f}" text-anchor="middle" font-size="11" fill="{ink}">{escape(text)}</text>'
     )
+
+
+def _emulated(cable: Cable) -> str:
+    """What its emulator does to frames: from the left end and from the right one, when that is not the same."""
+    if not any(cable.emulated):
+        return ""
+    one, other = (words or "nothing" for words in cable.emulated)
+    if one == other:
+        return f"  ≈ {one}"
+    (left, _), (right, _) = cable.ends
+    return f"  ≈ from {left}: {one}; from {right}: {other}"
 
 
 def _inward(x: float, other: float) -> float:

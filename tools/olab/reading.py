@@ -22,12 +22,14 @@ from .description import (
     LinkSpec,
     Step,
     SystemSpec,
+    both,
     check,
 )
+from .emulator.impairment import Impairment, ImpairmentError
 
 TOP_KEYS = ("name", "system", "link", "step")
 SYSTEM_KEYS = ("hosts", "names", "irm", "run")
-LINK_KEYS = ("type", "between", "addresses", "vlan", "mtu")
+LINK_KEYS = ("type", "between", "addresses", "vlan", "mtu", "emulate")
 STEP_KEYS = ("system", "irm", "run")
 MAX_OCTETS = 1 << 20
 
@@ -107,6 +109,7 @@ def _link(name: str, table: Mapping[str, Any]) -> LinkSpec:
         addresses=tuple(_address(path, text) for text in _texts(path, table, "addresses")),
         vlan=_number(path, table, "vlan"),
         mtu=_number(path, table, "mtu"),
+        emulate=_emulate(path, table),
     )
 
 
@@ -119,6 +122,21 @@ def _end(path: tuple[str, ...], kind: LinkKind, text: str) -> End:
             (*path, "between"), f'"{text}": a loopback link has no devices; "{system}" will do'
         )
     return End(system, device or "lo")
+
+
+def _emulate(path: tuple[str, ...], table: Mapping[str, Any]) -> tuple[Impairment, Impairment] | None:
+    if "emulate" not in table:
+        return None
+    texts = _texts(path, table, "emulate")
+    if len(texts) not in (1, 2):
+        raise DescriptionError(
+            (*path, "emulate"),
+            "it takes one text, or two: for frames from the first end, and from the second",
+        )
+    try:
+        return both((texts[0], texts[-1]))
+    except ImpairmentError as error:
+        raise DescriptionError((*path, "emulate"), str(error)) from None
 
 
 def _address(path: tuple[str, ...], text: str) -> Address:
@@ -220,6 +238,8 @@ def _link_table(link: LinkSpec) -> dict[str, Any]:
     for key, value in (("vlan", link.vlan), ("mtu", link.mtu)):
         if value is not None:
             table[key] = value
+    if link.emulate is not None:
+        table["emulate"] = [str(impairment) for impairment in link.emulate]
     return table
 
 

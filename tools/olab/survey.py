@@ -62,6 +62,8 @@ class Cable:
     ends: tuple[tuple[str, str], tuple[str, str]]
     addresses: tuple[str, ...] = ()
     cut: str = ""
+    emulated: tuple[str, ...] = ()
+    """What happens to frames from either end, in words; empty for a plain cable."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -140,6 +142,7 @@ def survey(lab: Lab) -> Survey:
             ends=tuple((end.system, link.interface(number)) for number, end in enumerate(link.ends)),  # type: ignore[arg-type]
             addresses=tuple(str(address) for address in link.addresses),
             cut=status["cuts"].get(link.name, ""),
+            emulated=tuple(status["emulated"].get(link.name, ())),
         )
         for link in lab.description.links
     ]

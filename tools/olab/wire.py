@@ -8,6 +8,9 @@ silent    packets vanish, and neither end can see it. What leaves a device is dr
           (`blackhole`, or `netem` where there is none), because some kernels have no filter; what arrives is dropped by a
           filter that needs no privileges outside of the lab (classic BPF), because a sender may go past the queue. One
           of the two is enough, and on a loopback link, where the others' packets pass too, only the filter can do it.
+
+An emulated link is two cables, from either system to the network namespace of the holder, and a process that stands between
+their ends there (see `emulator`). When that process ends, the holder takes the carrier of both: the link is `dead`.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute
@@ -27,6 +31,9 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from . import namespaces
 from .description import Description, End, LinkKind, LinkSpec
+from .emulator.impairment import Impairment
+from .emulator.process import offloads_off
+from .emulator.started import Emulator, EmulatorError
 
 CARRIER_TIME = 3.0
 """Seconds that a new device may take until it has its carrier, and how often we look."""
@@ -44,12 +51,20 @@ class WireError(OSError):
 class Wires:
     """The links of one lab. `network` has a descriptor of a network namespace for each system."""
 
-    def __init__(self, description: Description, network: Mapping[str, int], home: int) -> None:
+    def __init__(
+        self, description: Description, network: Mapping[str, int], home: int, env: Mapping[str, str]
+    ) -> None:
         self.links = {link.name: link for link in description.links}
         self.network = network
         self.home = home
+        self.env = env
+        self.emulators: dict[str, Emulator] = {}
+        self.impairments = {
+            link.name: list(link.emulate) for link in description.links if link.emulate is not None
+        }
+        """What happens to frames from either end of each emulated link."""
         self.cuts: dict[str, str] = {}
-        """What is cut now, and how: "carrier" or "silent"."""
+        """What is cut now, and how: "carrier", "silent" or "dead"."""
 
     @contextlib.contextmanager
     def inside(self, system: str) -> Iterator[Any]:
@@ -81,11 +96,27 @@ class Wires:
 
     def _make_veth(self, link: LinkSpec) -> None:
         one, other = link.ends
+        if link.emulate is None:
+            self._make_cable(link, one, other.device, self.network[other.system])
+        else:
+            _be_silent()
+            for end, middle in zip(link.ends, self._middle(link), strict=True):
+                self._make_cable(link, end, middle, self.home)
+                offloads_off(middle)
+                with self.inside(end.system):
+                    offloads_off(end.device)
+            self._set_middle(link, "up")
+        if link.vlan is not None:
+            for index, end in enumerate(link.ends):
+                with self.inside(end.system) as netlink:
+                    self._make_vlan(netlink, link, link.vlan, end.device, link.interface(index))
+
+    def _make_cable(self, link: LinkSpec, end: End, device: str, network: int) -> None:
         mtu = {} if link.mtu is None else {"mtu": link.mtu}
-        peer = {"ifname": other.device, "net_ns_fd": self.network[other.system], **mtu}
-        with self.inside(one.system) as netlink:
+        peer = {"ifname": device, "net_ns_fd": network, **mtu}
+        with self.inside(end.system) as netlink:
             try:
-                netlink.link("add", ifname=one.device, kind="veth", peer=peer, **mtu)
+                netlink.link("add", ifname=end.device, kind="veth", peer=peer, **mtu)
             except NetlinkError as error:
                 if error.code == errno.EOPNOTSUPP:
                     raise WireError(
@@ -93,10 +124,16 @@ class Wires:
                         f"link {link.name}: this kernel has no veth devices (`modprobe veth`, CONFIG_VETH)",
                     ) from None
                 raise
-        if link.vlan is not None:
-            for index, end in enumerate(link.ends):
-                with self.inside(end.system) as netlink:
-                    self._make_vlan(netlink, link, link.vlan, end.device, link.interface(index))
+
+    def _middle(self, link: LinkSpec) -> tuple[str, str]:
+        """The devices that an emulator stands between, in the network namespace of the holder."""
+        number = list(self.links).index(link.name)
+        return f"{number}a", f"{number}b"
+
+    def _set_middle(self, link: LinkSpec, state: str, ends: tuple[int, ...] = (0, 1)) -> None:
+        with IPRoute() as netlink:
+            for end in ends:
+                netlink.link("set", index=_index(netlink, self._middle(link)[end]), state=state)
 
     def _make_vlan(self, netlink: Any, link: LinkSpec, vlan: int, device: str, interface: str) -> None:
         try:
@@ -143,6 +180,63 @@ class Wires:
             (device,) = netlink.link("get", index=_index(netlink, end.device))
             return bool(device.get_attr("IFLA_OPERSTATE") == "UP")
 
+    # ---------------------------------------------------------------- emulating
+
+    def start_emulators(self) -> None:
+        """Start the emulators of all links that have one, and wait until they pass frames on. Raises WireError."""
+        started = [self._start_emulator(self.links[name]) for name in self.impairments]
+        for name in started:
+            self._await_emulator(name)
+
+    def _start_emulator(self, link: LinkSpec) -> str:
+        self.emulators[link.name] = Emulator(self._middle(link), env=self.env)
+        return link.name
+
+    def _await_emulator(self, name: str) -> None:
+        try:
+            self.emulators[name].await_ready()
+            self.emulators[name].set(self.impairments[name])
+        except EmulatorError as error:
+            self.emulators.pop(name).close()
+            raise WireError(
+                error.errno or 0, f"link {name}: its emulator does not start: {error.strerror}"
+            ) from None
+
+    def emulator(self, name: str) -> Emulator:
+        """The emulator in a link. Raises WireError."""
+        if name not in self.impairments:
+            kind = self.links[name].kind
+            raise WireError(
+                errno.EOPNOTSUPP,
+                f"link {name} is the loopback device, in which no emulator can stand; use a link of type veth"
+                if kind is LinkKind.LOOPBACK
+                else f'link {name} is a plain cable; write `emulate = ""` below [link.{name}], or make the lab with '
+                "`olab up --emulate`",
+            )
+        if name not in self.emulators:
+            raise WireError(
+                errno.EPIPE, f"the emulator of link {name} has ended; `olab heal {name}` starts it again"
+            )
+        return self.emulators[name]
+
+    def emulate(self, name: str, impairments: tuple[Impairment | None, Impairment | None]) -> None:
+        """This happens from now on to frames from either end; None: what happened before. Raises WireError."""
+        self.emulator(name).set(impairments)
+        self.impairments[name] = [
+            before if fresh is None else fresh
+            for before, fresh in zip(self.impairments[name], impairments, strict=True)
+        ]
+
+    def ended(self, pid: int, code: int) -> None:
+        """A process has ended: if it was an emulator, its link is dead from now on."""
+        for name, emulator in list(self.emulators.items()):
+            if emulator.pid == pid:
+                del self.emulators[name]
+                emulator.ended(code)
+                self.cuts[name] = "dead"
+                with contextlib.suppress(NetlinkError, WireError):
+                    self._set_middle(self.links[name], "down")
+
     # ---------------------------------------------------------------- cutting
 
     def cut(self, name: str, *, silent: bool) -> str:
@@ -159,8 +253,12 @@ class Wires:
 
     def heal(self, name: str) -> None:
         """Undo a cut; nothing happens to a link that is whole."""
-        if self.cuts.pop(name, None) is not None:
-            self._mend(self.links[name])
+        if name not in self.cuts:
+            return
+        if name in self.impairments and name not in self.emulators:
+            self._await_emulator(self._start_emulator(self.links[name]))
+        del self.cuts[name]
+        self._mend(self.links[name])
 
     def _take_carrier(self, link: LinkSpec) -> str:
         if link.kind is LinkKind.LOOPBACK:
@@ -170,6 +268,8 @@ class Wires:
             )
         with self.inside(link.ends[0].system) as netlink:
             netlink.link("set", index=_index(netlink, link.ends[0].device), state="down")
+        if link.emulate is not None:
+            self._set_middle(link, "down", (1,))
         return f"{link.ends[0]} is down, {link.ends[1]} has no carrier"
 
     def _cut_silently(self, link: LinkSpec) -> str:
@@ -224,6 +324,8 @@ class Wires:
                 with _ignoring(errno.ENOENT, errno.EINVAL):
                     netlink.tc("del", "clsact", index=index)
         if link.kind is LinkKind.VETH:
+            if link.emulate is not None:
+                self._set_middle(link, "up")
             for number in (0, 1):
                 self._set_up(link, number)
 
@@ -244,6 +346,12 @@ def _drop_arriving(netlink: Any, index: int) -> Iterator[str]:
         netlink.tc("add", "clsact", index=index)
         add_filter(index, _INGRESS, _PREFERENCE, everything())
         yield "a filter"
+
+
+def _be_silent() -> None:
+    """Devices that are made here from now on say nothing of their own (IPv6 would, by itself)."""
+    with contextlib.suppress(OSError):  # a kernel without IPv6
+        Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
 
 
 def _is_loopback(link: LinkSpec, end: int) -> bool:

@@ -1,0 +1,131 @@
+#define _GNU_SOURCE
+
+#include "emulator.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#define SECOND 1000000000
+#define PORTS 2u
+#define TURNS 64u /* that are busy, after which we look at `control` all the same */
+
+struct emulator {
+        struct port *port[PORTS];
+        struct line *line[PORTS]; /* by the port that its frames come from */
+};
+
+struct emulator *emulator_create(int one, int other, uint32_t mtu)
+{
+        struct emulator *emulator = calloc(1, sizeof *emulator);
+        int sockets[PORTS] = {one, other};
+
+        if (emulator == NULL)
+                return NULL;
+        for (uint32_t at = 0; at < PORTS; at++) {
+                emulator->port[at] = port_create(sockets[at], mtu);
+                if (emulator->port[at] != NULL)
+                        emulator->line[at] = line_create(port_room(emulator->port[at]));
+                if (emulator->line[at] == NULL) {
+                        int error = errno;
+
+                        emulator_destroy(emulator);
+                        errno = error;
+                        return NULL;
+                }
+        }
+        return emulator;
+}
+
+void emulator_destroy(struct emulator *emulator)
+{
+        if (emulator == NULL)
+                return;
+        for (uint32_t at = 0; at < PORTS; at++) {
+                line_destroy(emulator->line[at]);
+                port_destroy(emulator->port[at]);
+        }
+        free(emulator);
+}
+
+struct line *emulator_line(struct emulator *emulator, uint32_t from)
+{
+        return from < PORTS ? emulator->line[from] : NULL;
+}
+
+void emulator_count(struct emulator *emulator, uint32_t from, struct port_counters *counters)
+{
+        port_count(emulator->port[from % PORTS], counters);
+}
+
+static int64_t time_now(void)
+{
+        struct timespec now;
+
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return now.tv_sec * (int64_t)SECOND + now.tv_nsec;
+}
+
+/* How long there is nothing to do, unless something arrives; NULL: for ever. */
+static const struct timespec *idle_time(const struct emulator *emulator, struct timespec *idle)
+{
+        int64_t due = NEVER, left;
+
+        for (uint32_t at = 0; at < PORTS; at++)
+                if (line_deadline(emulator->line[at]) < due)
+                        due = line_deadline(emulator->line[at]);
+        if (due == NEVER)
+                return NULL;
+        left = due - time_now();
+        if (left < 0)
+                left = 0;
+        idle->tv_sec = left / SECOND;
+        idle->tv_nsec = left % SECOND;
+        return idle;
+}
+
+/* A device that went down says so by an error, once it has been asked for; it may come up again. */
+static void forget_error(int socket)
+{
+        int error;
+        socklen_t size = sizeof error;
+
+        getsockopt(socket, SOL_SOCKET, SO_ERROR, &error, &size);
+}
+
+int emulator_run(struct emulator *emulator, int control)
+{
+        static const struct timespec at_once;
+        struct pollfd polled[PORTS + 1] = {
+                {.fd = port_socket(emulator->port[0]), .events = POLLIN},
+                {.fd = port_socket(emulator->port[1]), .events = POLLIN},
+                {.fd = control, .events = POLLIN},
+        };
+        struct timespec idle;
+        uint32_t turns = 0;
+
+        prctl(PR_SET_TIMERSLACK, 1ul, 0ul, 0ul, 0ul); /* the kernel would wake us up to 50 us late */
+        for (;;) {
+                uint32_t moved = 0;
+
+                for (uint32_t at = 0; at < PORTS; at++) {
+                        moved += port_receive(emulator->port[at], emulator->line[at], time_now());
+                        moved += port_send(emulator->port[PORTS - 1 - at], emulator->line[at], time_now());
+                }
+                if (moved > 0 && ++turns % TURNS != 0)
+                        continue;
+                if (ppoll(polled, PORTS + 1, moved > 0 ? &at_once : idle_time(emulator, &idle), NULL) < 0) {
+                        if (errno == EINTR)
+                                return 0; /* the caller may have a signal to look at */
+                        return -errno;
+                }
+                for (uint32_t at = 0; at < PORTS; at++)
+                        if (polled[at].revents & POLLERR)
+                                forget_error(polled[at].fd);
+                if (polled[PORTS].revents != 0)
+                        return 0;
+        }
+}

@@ -1,0 +1,106 @@
+"""Started: an emulator's process, as the one who started it sees it. Used by the holder of a lab, by tests and the benchmark.
+
+Calls wait for the answer of the process, which takes no longer than a few milliseconds; not for several threads at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .impairment import Impairment
+
+PATIENCE = 30.0
+"""Seconds after which a process that says nothing has lost its mind."""
+
+
+class EmulatorError(OSError):
+    """An emulator could not be started, does not answer, or has ended; the text says why."""
+
+
+class Emulator:
+    """A process that stands between two devices."""
+
+    def __init__(
+        self,
+        devices: tuple[str, str],
+        *,
+        env: Mapping[str, str] | None = None,
+        enter: Callable[[], None] | None = None,
+    ) -> None:
+        """Start it, in this network namespace or the one that `enter` (between fork and exec) goes to."""
+        self.devices = devices
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "ouroboros_tools.olab.emulator.process", *devices],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=env,
+            preexec_fn=enter,
+            start_new_session=True,
+        )
+        self._buffer = b""
+        self.pid = self._process.pid
+
+    def await_ready(self) -> None:
+        """Wait until it passes frames on. Raises EmulatorError."""
+        reply = self._receive()
+        if "error" in reply:
+            self.close()
+            raise EmulatorError(reply.get("errno", 0), reply["error"])
+
+    def set(self, impairments: Sequence[Impairment | None]) -> None:
+        """What comes in at the first device, and at the second, is treated so; None: as before. Raises EmulatorError."""
+        words = [None if impairment is None else str(impairment) for impairment in impairments]
+        self._ask({"do": "set", "words": words})
+
+    def show(self) -> dict[str, Any]:
+        """`words` and `counters` of both directions. Raises EmulatorError."""
+        return self._ask({"do": "show"})
+
+    def ended(self, code: int) -> None:
+        """Somebody else has waited for the process, which ended so."""
+        self._process.returncode = code
+        self.close()
+
+    def close(self) -> None:
+        """End it, and wait."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+        if self._process.returncode is None:
+            self._process.kill()
+            self._process.wait()
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        try:
+            os.write(self._process.stdin.fileno(), json.dumps(request).encode() + b"\n")
+        except (OSError, ValueError):
+            raise EmulatorError(0, f"the emulator (pid {self.pid}) has ended") from None
+        reply = self._receive()
+        if "error" in reply:
+            raise EmulatorError(0, reply["error"])
+        return reply
+
+    def _receive(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        fd = self._process.stdout.fileno()
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        deadline = time.monotonic() + PATIENCE
+        while b"\n" not in self._buffer:
+            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise EmulatorError(0, f"the emulator (pid {self.pid}) does not answer")
+            octets = os.read(fd, 65536)
+            if not octets:
+                raise EmulatorError(0, f"the emulator (pid {self.pid}) has ended")
+            self._buffer += octets
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        found: dict[str, Any] = json.loads(line)
+        return found
