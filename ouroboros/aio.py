@@ -20,14 +20,26 @@ from .errors import FlowDownException, FlowEventTimeout, FlowPeerException, Flow
 from .event import FEventQueue, FEventType
 from .fccntl import FlowProperties
 from .library import Library, closing, library
-from .qos import QOS_RAW, QoSSpec
+from .qos import QOS_DATA, QOS_RAW, QoSSpec
 from .rpc.codec import close_fds
 from .rpc.messages_pb2 import Envelope, FlowAccept, FlowAlloc, FlowJoin
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-__all__ = ["FEventQueue", "FEventType", "Flow", "FlowSet", "flow_accept", "flow_alloc", "flow_join"]
+    from .aio_streams import Connected, FlowServer
+
+__all__ = [
+    "FEventQueue",
+    "FEventType",
+    "Flow",
+    "FlowSet",
+    "flow_accept",
+    "flow_alloc",
+    "flow_join",
+    "open_flow_stream",
+    "start_flow_server",
+]
 
 T = TypeVar("T")
 
@@ -248,8 +260,15 @@ class Flow:
         return self._flow.qos
 
     async def dealloc(self) -> None:
-        """Deallocate the flow."""
-        self._flow.dealloc()
+        """Deallocate the flow. What was written to one that loses nothing is waited for, in a thread, as other tasks go on."""
+        if self._lingers:
+            await asyncio.to_thread(self._flow.dealloc)
+        else:
+            self._flow.dealloc()
+
+    @property
+    def _lingers(self) -> bool:
+        return self._flow.allocated and bool(self._flow.qos.in_order)
 
     async def __aenter__(self) -> Flow:
         return self
@@ -257,7 +276,10 @@ class Flow:
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._flow.__exit__(kind, value, trace)
+        if self._lingers:
+            await asyncio.to_thread(self._flow.__exit__, kind, value, trace)
+        else:
+            self._flow.__exit__(kind, value, trace)
 
     # ------------------------------------------------------------ packets
 
@@ -292,6 +314,10 @@ class Flow:
             rest = packets[done:] if done else packets
             done += await self._writing(lambda rest=rest: self._flow.writev(rest))  # type: ignore[misc]
         return done
+
+    async def write_end(self) -> None:
+        """Say that this end writes no more; as `dev.Flow.write_end`."""
+        await self._writing(self._flow.write_end)
 
     async def writeline(self, line: str) -> int:
         """Write a line of text as one packet, in UTF-8."""
@@ -361,6 +387,39 @@ async def flow_join(dst: str, qos: QoSSpec | None = None, timeo: float | None = 
     flow = Flow()
     await flow.join(dst, timeo, qos=qos)
     return flow
+
+
+# ---------------------------------------------------------------- streams
+
+
+async def open_flow_stream(
+    name: str,
+    qos: QoSSpec = QOS_DATA,
+    timeo: float | None = None,
+    *,
+    layer: str | None = None,
+    limit: int = 65536,
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Allocate a reliable flow, as a stream: `asyncio.open_connection` for flows.
+
+    Times and errors as for `Flow.alloc`; raises FlowException with ENOTSUP when `qos` may lose packets. `limit` is that of
+    the reader. The reader is at its end when the peer has said that it writes no more, or has left; it raises when the flow
+    went down otherwise. `writer.drain()` waits for a peer that reads slowly, `writer.close()` deallocates the flow.
+    """
+    from . import aio_streams
+
+    return await aio_streams.open_flow_stream(name, qos, timeo, layer=layer, limit=limit)
+
+
+async def start_flow_server(connected: Connected, *, limit: int = 65536) -> FlowServer:
+    """Accept flows to the names of this process (`irm bind`), each as a stream: `asyncio.start_server` for flows.
+
+    `connected(reader, writer)` is called, and awaited in a task of its own, for each of them. A flow that may lose packets is
+    refused, with a line in the log.
+    """
+    from . import aio_streams
+
+    return aio_streams.FlowServer(connected, limit=limit)
 
 
 # ---------------------------------------------------------------- events

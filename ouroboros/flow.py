@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import warnings
 from collections import deque
-from errno import EISCONN
+from errno import EAGAIN, EISCONN
+from functools import partial
 from time import monotonic_ns
 from types import TracebackType
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 from .dataplane._dataplane import ffi, lib
 from .errors import (
@@ -22,10 +23,13 @@ from .errors import (
 )
 from .fccntl import ACCESS_MODE, FlowProperties
 from .library import Library, close_eventfd, library
-from .packets import Packets
+from .packets import MUST_SLEEP, Packets
 from .qos import QOS_RAW, QoSSpec
 from .rpc.codec import close_fds
 from .rpc.messages_pb2 import Envelope, FlowAccept, FlowAlloc, FlowDone, FlowEndpoint, FlowJoin
+
+if TYPE_CHECKING:
+    from .frcp import FrcpCounters
 
 
 class Flow(Packets):
@@ -255,6 +259,14 @@ class Flow(Packets):
         return self._endpoint().peer_certificate or None
 
     @property
+    def frcp(self) -> FrcpCounters | None:
+        """What FRCP has done at this end, and how it stands; None on a flow without it (QoS with in_order 0)."""
+        from .frcp import look
+
+        self._endpoint()
+        return look(self._handle)
+
+    @property
     def down(self) -> bool:
         """Whether the flow is down; packets that came before can still be read."""
         return bool(self._handle != ffi.NULL and lib.flow_is_down(self._handle))
@@ -361,6 +373,53 @@ class Flow(Packets):
             pass  # was clear already
         return -1 if lib.flow_ask_room(self._handle) else self._room_eventfd
 
+    # ------------------------------------------------------------ as a stream
+
+    def makefile(
+        self,
+        mode: str = "rwb",
+        buffering: int = -1,
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> IO[Any]:
+        """The flow as a file, as `socket.makefile` makes one: a stream of octets, or with a mode without b of text.
+
+        mode       r, w or rw, with b for octets
+        buffering  octets; 0: none, -1: 64 KiB
+
+        Only for flows that lose nothing (in_order, and loss 0): else raises FlowException with ENOTSUP. Reading ends when the
+        peer has said that it writes no more, or has left in order; a flow that goes down otherwise raises
+        FlowDownException or FlowPeerException. Closing the file writes what is buffered; the flow stays. Do not mix with
+        `read` and its like, which take what the file should have read.
+        """
+        from .stream import make
+
+        self._endpoint()
+        return make(self, mode, buffering, encoding=encoding, errors=errors, newline=newline)
+
+    # ------------------------------------------------------------ the end of what is written
+
+    def write_end(self) -> None:
+        """Say that this end writes no more. The peer learns it when it has read everything that was written before: its
+        reads then raise FlowDownException. Reading here goes on. `dealloc` says so too.
+
+        For flows that lose nothing (in_order, and loss 0), between two of ours: else raises FlowException with ENOTSUP.
+        """
+        self._endpoint()
+        attempt = partial(_finish, self._handle, bool(self.flags & FlowProperties.NonBlockingWrite))
+        self._again(attempt(), True, attempt)
+
+    @property
+    def peer_ended(self) -> bool:
+        """Whether the peer has said that it writes no more, or has left in order, and all that it wrote has come.
+
+        After a FlowDownException it tells the end from a breakdown. Always False where the other end cannot say so (see
+        `write_end`).
+        """
+        return bool(self._handle != ffi.NULL and lib.frcp_io_ended(self._handle))
+
     # ------------------------------------------------------------ names of the existing binding
 
     def set_snd_timeout(self, timeo: float | None) -> None:
@@ -412,6 +471,11 @@ class Flow(Packets):
         if flags < 0:
             raise FlowPermissionException(f"flow {self._fd} runs without FRCP: its QoS has no in_order")
         return flags
+
+
+def _finish(handle: Any, at_once: bool) -> int:
+    result: int = lib.frcp_io_finish(handle)
+    return MUST_SLEEP if result == -EAGAIN and not at_once else result
 
 
 def _nanoseconds(timeo: float | None) -> int | None:

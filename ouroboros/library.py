@@ -94,6 +94,7 @@ class Library:
             "retransmit": endpoint.qos.loss == 0,
             "fragments": FRAGMENTATION in endpoint.extensions,
             "selective": SELECTIVE in endpoint.extensions,
+            "ends": END in endpoint.extensions,
         }
         self._begun(handle, endpoint, lib.frcp_io_begin(handle, ffi.new("struct frcp_config *", config)))
 

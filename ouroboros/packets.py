@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from .library import Library
 
-_EMUSTSLEEP = -lib.EMUSTSLEEP
+MUST_SLEEP: int = -lib.EMUSTSLEEP
 _ENOBUFS = -ENOBUFS
 _FIRST_SLEEP = 20_000_000
 """ns. A signal that comes between Python's last look and the sleep is seen after the first, short, sleep."""
@@ -155,7 +155,7 @@ class Packets:
                 if done == total:
                     return done
                 wait = None
-            elif result != _EMUSTSLEEP:
+            elif result != MUST_SLEEP:
                 if done:
                     return done
                 raise self._failure(result)
@@ -289,6 +289,26 @@ class Packets:
         ffi.memmove(view, packet, len(packet))
         return len(packet)
 
+    def _read_octets(self, view: memoryview) -> int:
+        """Read a packet, or the rest of one, into a buffer; what does not fit stays, and no end is marked."""
+        packets: list[bytes] = []
+        while self._front and not packets:
+            packets = self._in_hand(1)
+        if not packets:
+            data = _from_buffer(view, require_writable=True)
+            n: int = _read_into(self._handle, data, len(data))
+            if n < 0:
+                n = self._again(n, False, lambda: _read_into(self._handle, data, len(data)))
+            if n >= 0:
+                return n
+            packets = [self._next(self._front)]
+        n = min(len(view), len(packets[0]))
+        view[:n] = packets[0][:n]
+        if n < len(packets[0]):
+            self._front.appendleft(packets[0][n:])
+            self._ahead(len(self._front))
+        return n
+
     def readv(self, max_packets: int = 64) -> list[bytes]:
         """Read whole packets with one call: at least one, at most `max_packets`, as many as are there.
 
@@ -356,7 +376,7 @@ class Packets:
         """A call could not be done at once: sleep and attempt it again, or raise what is wrong."""
         wait: _Wait | None = None
         while result < 0 and result != _ENOBUFS:
-            if result != _EMUSTSLEEP:
+            if result != MUST_SLEEP:
                 if not self._retry(result):
                     raise self._failure(result)
             else:

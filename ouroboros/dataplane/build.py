@@ -9,7 +9,8 @@ from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
 SOURCES = ["map", "wait", "pool", "events", "segment", "flow", "flow_io", "process", "fset", "irm"]
-MACHINES = ["wheel", "crc32", "rtt", "sendq", "recvq", "frcp", "frcp_send", "frcp_receive", "frcp_io"]
+MACHINES = ["wheel", "crc32", "rtt", "sendq", "recvq", "frcp", "frcp_send", "frcp_receive"]
+MACHINES += ["frcp_finish", "frcp_io"]
 PROTECTION = ["cipher", "seal"]
 
 CDEF = """
@@ -223,6 +224,7 @@ CDEF_MACHINES = """
         bool retransmit;
         bool fragments;
         bool selective;
+        bool ends;
     };
     struct frcp_counters {
         uint64_t sent;
@@ -237,8 +239,11 @@ CDEF_MACHINES = """
         uint64_t skipped;
     };
     struct frcp {
+        struct frcp_config config;
         uint32_t flags;
         int down;
+        int said;
+        int heard;
         uint32_t una;
         uint32_t nxt;
         uint32_t lim;
@@ -260,6 +265,7 @@ CDEF_MACHINES = """
     ssize_t frcp_write(struct frcp *frcp, const uint8_t *data, uint32_t length, int64_t now);
     bool frcp_writable(const struct frcp *frcp, uint32_t length);
     uint32_t frcp_max_packet(const struct frcp *frcp);
+    int frcp_finish(struct frcp *frcp, bool leaving, int64_t now);
     bool frcp_receive(struct frcp *frcp, const uint8_t *packet, uint32_t length, int64_t now,
                       struct frcp_piece *direct);
     bool frcp_front(const struct frcp *frcp, struct frcp_piece *piece);
@@ -274,6 +280,9 @@ CDEF_MACHINES = """
     /* frcp_io */
     int frcp_io_begin(struct flow *flow, const struct frcp_config *config);
     int frcp_io_close(struct flow *flow);
+    int frcp_io_finish(struct flow *flow);
+    bool frcp_io_ended(struct flow *flow);
+    int frcp_io_look(struct flow *flow, struct frcp *frcp);
     int frcp_io_flags(struct flow *flow);
     int frcp_io_set_flags(struct flow *flow, uint32_t flags);
     int64_t frcp_io_visit(struct flow *flow, int64_t now, bool *woken);

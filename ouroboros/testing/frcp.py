@@ -29,6 +29,7 @@ class Frcp:
     first        first sequence number
     fragments    whether the other end reassembles
     selective    whether acknowledgements say what came out of order
+    ends         whether the other end understands that this one writes no more
     send         called with each packet that goes out, says whether there was room; None: it is appended to `out`.
                  What it raises comes out of the method that was called.
 
@@ -50,6 +51,7 @@ class Frcp:
         first: int = 0,
         fragments: bool = False,
         selective: bool = False,
+        ends: bool = False,
         send: Callable[[bytes], bool] | None = None,
     ) -> None:
         self.out: deque[bytes] = deque()
@@ -81,6 +83,7 @@ class Frcp:
             "retransmit": retransmit,
             "fragments": fragments,
             "selective": selective,
+            "ends": ends,
         }
         if lib.frcp_init(self.c, ffi.new("struct frcp_config *", config), self._callback, ffi.NULL, now) < 0:
             raise FlowValueError(f"FRCP cannot be configured like this: {config}")
@@ -104,6 +107,12 @@ class Frcp:
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
+
+    def finish(self, now: int) -> int:
+        """Nothing more will be written. 0, or a negative errno: ENOTSUP, EAGAIN, EFLOWDOWN, EFLOWPEER."""
+        result = int(lib.frcp_finish(self.c, False, now))
+        self._raise()
+        return result
 
     def writable(self, length: int = 1) -> bool:
         """Whether a write of so many octets would be taken, or fail, at once."""
@@ -144,6 +153,11 @@ class Frcp:
     def down(self) -> int:
         """Why nothing goes any more, a negative errno; 0: it goes."""
         return int(self.c.down)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the other end has said that it writes no more, and everything before that has come."""
+        return bool(self.c.heard)
 
     @property
     def flags(self) -> int:

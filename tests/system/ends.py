@@ -141,9 +141,11 @@ def start(
     return program
 
 
-def scenario(system: System, function: Callable[..., object], *args: str) -> str:
+def scenario(
+    system: System, function: Callable[..., object], *args: str, also: Sequence[Callable[..., object]] = ()
+) -> str:
     """Run a function as a program, to its end; then nothing of it may be left. Returns what it printed."""
-    program = start(system, function, *args)
+    program = start(system, function, *args, also=also)
     try:
         code = program.wait()
     except AssertionError:
@@ -164,6 +166,7 @@ def conserved(system: System) -> None:
 
 __all__ = [
     "Callable",
+    "Iterator",
     "Any",
     "EAGAIN",
     "EBADF",

@@ -139,12 +139,16 @@ void frcp_set_flags(struct frcp *frcp, uint32_t flags)
         if (frcp->config.fragments)
                 can |= FRCP_FRAGMENT | FRCP_REASSEMBLE;
         frcp->flags = (frcp->flags & FRCP_RETRANSMIT) | (flags & can);
+        if (!(frcp->flags & FRCP_REASSEMBLE))
+                recvq_loosen(&frcp->recvq); /* nothing that has come is lost */
 }
 
 void frcp_close(struct frcp *frcp, int64_t now)
 {
-        struct pci pci = {.flags = PCI_ACK, .ackno = frcp->want};
+        struct pci pci = {.flags = PCI_ACK};
 
+        frcp_finish(frcp, true, now);
+        pci.ackno = frcp->want;
         if (frcp->down != 0 || !frcp->run || frcp->want == frcp->acked)
                 return;
         if (!frcp_recent(frcp->heard_at, FRCP_A, now) || !frcp_control(frcp, &pci, NULL, 0, now))
@@ -156,7 +160,9 @@ void frcp_close(struct frcp *frcp, int64_t now)
 
 bool frcp_lingers(const struct frcp *frcp)
 {
-        return frcp->down == 0 && frcp->flags & FRCP_LINGER && frcp->sendq.count > 0;
+        if (frcp->down != 0 || !(frcp->flags & FRCP_LINGER) || frcp->sendq.count == 0)
+                return false;
+        return frcp->sendq.count > 1 || !frcp_at_finish(frcp, frcp->una) || frcp_finish_lingers(frcp);
 }
 
 static int64_t left(int64_t at, uint32_t seconds, int64_t now)

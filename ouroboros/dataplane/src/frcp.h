@@ -25,6 +25,7 @@
 #include "sendq.h"
 
 #define FRCP_MS 1000000ll
+#define FRCP_DIRECT_MS 1u         /* MPL of a direct flow: what was written there is not lost */
 #define FRCP_A (10000 * FRCP_MS)  /* longest time until a packet is acknowledged */
 #define FRCP_R (120000 * FRCP_MS) /* longest time that a packet is sent again */
 #define FRCP_TICK (5 * FRCP_MS)
@@ -54,7 +55,11 @@ struct frcp_config {
         bool retransmit;      /* loss = 0 */
         bool fragments;       /* granted: the peer reads the fragment bits */
         bool selective;       /* granted: acknowledgements say what came out of order */
+        bool ends;            /* granted, where packets are sent again: who writes no more says so */
 };
+
+/* What an end has said of itself: by a packet with data of no octets, in order with all others. */
+enum frcp_ending { FRCP_GOES_ON, FRCP_ENDED, FRCP_LEFT };
 
 /* Send header and data as one packet of the flow below. False: there is no room now. Neither for an empty packet. */
 typedef bool frcp_send(void *arg, const uint8_t *header, uint32_t header_length, const uint8_t *data,
@@ -79,6 +84,8 @@ struct frcp {
         void *arg;
         uint32_t flags;
         int down; /* why nothing goes any more: 0, -EFLOWDOWN, -EFLOWPEER */
+        enum frcp_ending said;  /* we write no more */
+        enum frcp_ending heard; /* the peer does not: there is nothing behind what has come */
 
         /* sender */
         uint32_t una;    /* oldest that is not acknowledged */
@@ -134,6 +141,12 @@ bool frcp_writable(const struct frcp *frcp, uint32_t length);
 /* Largest packet that can be written. */
 uint32_t frcp_max_packet(const struct frcp *frcp);
 
+/*
+ * Nothing more will be written; or `leaving`, read neither. The peer learns it when it has read everything. 0; -EAGAIN: no room
+ * now; -ENOTSUP: the peer does not understand it; why the flow is down. Once said it is said.
+ */
+int frcp_finish(struct frcp *frcp, bool leaving, int64_t now);
+
 /* ---- reading ---- */
 
 struct frcp_piece {
@@ -165,7 +178,7 @@ int64_t frcp_deadline(const struct frcp *frcp);
 /* Switch flow control, linger, fragmentation, reassembly. FRCP_RETRANSMIT stays what it is. */
 void frcp_set_flags(struct frcp *frcp, uint32_t flags);
 
-/* The user deallocates: a last acknowledgement. */
+/* The user deallocates: it says so, with a last acknowledgement. */
 void frcp_close(struct frcp *frcp, int64_t now);
 
 /* Whether the end has to go on (frcp_receive, frcp_run) because of data that is not acknowledged. Never longer than R. */
@@ -204,6 +217,15 @@ void frcp_acknowledge(struct frcp *frcp, int64_t now);
 
 /* The edge as of now; it never goes back. */
 void frcp_renew_edge(struct frcp *frcp);
+
+/* The packet with this number, which waits or is not acknowledged, says that we write no more: no window has to be open. */
+bool frcp_at_finish(const struct frcp *frcp, uint32_t seq);
+
+/* The peer has said, in order, that it writes no more. */
+void frcp_hear_finish(struct frcp *frcp, uint8_t bits);
+
+/* Whether the end is worth waiting for, when it is all that is not acknowledged. */
+bool frcp_finish_lingers(const struct frcp *frcp);
 
 /* Nothing goes any more. */
 void frcp_break(struct frcp *frcp, int why);

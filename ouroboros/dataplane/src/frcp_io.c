@@ -273,6 +273,10 @@ static ssize_t read_some(struct frcp_end *end, struct burst *burst, struct reade
                 burst->lengths[0] = piece.length;
                 return -ENOBUFS;
         }
+        if (end->frcp.heard) {
+                end->told = true;
+                return -EFLOWDOWN;
+        }
         if (end->frcp.down != 0)
                 return end->frcp.down;
         return gone != 0 ? gone : -EAGAIN;
@@ -327,7 +331,7 @@ bool frcp_io_ready(struct flow *flow, bool writing)
 
         if (frcp->down != 0)
                 return true;
-        return writing ? frcp_writable(frcp, 1) : frcp->recvq.messages > 0;
+        return writing ? frcp_writable(frcp, 1) : frcp->recvq.messages > 0 || frcp->heard;
 }
 
 int frcp_io_sleep(struct flow *flow, bool writing, int64_t deadline)
@@ -357,6 +361,22 @@ int frcp_io_sleep(struct flow *flow, bool writing, int64_t deadline)
         return result == -ETIMEDOUT && (deadline < 0 || due < deadline) ? 0 : result;
 }
 
+/* Packets; or that there are no more, until it was read. */
+static bool to_be_read(const struct frcp_end *end)
+{
+        return atomic_load_explicit(&end->flow->ahead, memory_order_relaxed) > 0 || end->frcp.recvq.messages > 0 ||
+               (end->frcp.heard && !end->told);
+}
+
+/* The peer has left, once. Of a direct flow the IRMd says so. */
+static uint32_t departed(struct frcp_end *end)
+{
+        if (end->announced || end->frcp.heard != FRCP_LEFT || end->frcp.config.mpl_ms <= FRCP_DIRECT_MS)
+                return 0;
+        end->announced = true;
+        return EVENT_DEALLOC;
+}
+
 uint32_t frcp_io_examine(struct flow *flow, bool *again)
 {
         struct frcp_end *end = flow->frcp;
@@ -369,7 +389,8 @@ uint32_t frcp_io_examine(struct flow *flow, bool *again)
                 events = flow_take_events(flow);
                 take_in(end, BATCH, NULL, now);
                 settle(end, now);
-                if (atomic_load_explicit(&flow->ahead, memory_order_relaxed) > 0 || end->frcp.recvq.messages > 0) {
+                events |= departed(end);
+                if (to_be_read(end)) {
                         events |= EVENT_PKT;
                         *again = true;
                 } else {
@@ -454,6 +475,48 @@ int frcp_io_close(struct flow *flow)
         return result;
 }
 
+int frcp_io_finish(struct flow *flow)
+{
+        int64_t now = wait_now();
+        int result;
+
+        if (flow->frcp == NULL)
+                return -ENOTSUP;
+        if (flow->generation != map_generation)
+                return -EBADF;
+        lock(flow);
+        result = flow_may_write(flow);
+        if (result != 0) {
+                unlock(flow);
+                return result;
+        }
+        result = frcp_finish(&flow->frcp->frcp, false, now);
+        leave(flow->frcp, now);
+        return result;
+}
+
+bool frcp_io_ended(struct flow *flow)
+{
+        bool ended = false;
+
+        if (flow->frcp != NULL) {
+                lock(flow);
+                ended = flow->frcp->frcp.heard != FRCP_GOES_ON;
+                unlock(flow);
+        }
+        return ended;
+}
+
+int frcp_io_look(struct flow *flow, struct frcp *frcp)
+{
+        if (flow->frcp == NULL)
+                return -EPERM;
+        lock(flow);
+        *frcp = flow->frcp->frcp;
+        unlock(flow);
+        return 0;
+}
+
 int frcp_io_flags(struct flow *flow)
 {
         int flags;
@@ -473,7 +536,8 @@ int frcp_io_set_flags(struct flow *flow, uint32_t flags)
         lock(flow);
         frcp_set_flags(&flow->frcp->frcp, flags);
         flow->max_packet = frcp_max_packet(&flow->frcp->frcp);
-        unlock(flow);
+        leave(flow->frcp, wait_now());
+        flow_withdraw_all(flow); /* no window holds a writer up any more, and what was in pieces may be read */
         return 0;
 }
 

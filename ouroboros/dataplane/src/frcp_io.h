@@ -15,6 +15,8 @@ struct frcp_end {
         struct frcp frcp;
         struct flow *flow;
         struct wheel_timer timer;
+        bool told;      /* the reader knows that there is nothing behind what he has read */
+        bool announced; /* the event was raised that the peer has left */
         uint32_t ahead; /* packets put and not published */
         uint64_t seen;  /* how far the ring had been read at the last visit */
         uint32_t calm;  /* visits since anything went on */
@@ -36,9 +38,18 @@ void frcp_io_end(struct flow *flow);
  */
 int frcp_io_close(struct flow *flow);
 
+/* The machine as it is, to look at: what it points to is not the caller's. -EPERM on a flow without. */
+int frcp_io_look(struct flow *flow, struct frcp *frcp);
+
 /* Flags of FRCP (fccntl); -EPERM on a flow without. */
 int frcp_io_flags(struct flow *flow);
 int frcp_io_set_flags(struct flow *flow, uint32_t flags);
+
+/* This end writes no more. 0; -ENOTSUP: the peer would not understand; -EAGAIN, why the flow is down. */
+int frcp_io_finish(struct flow *flow);
+
+/* Whether the peer has said so, or has left, and all that it wrote has come. */
+bool frcp_io_ended(struct flow *flow);
 
 ssize_t frcp_io_writev(struct flow *flow, const void *buffer, const uint32_t *lengths, uint32_t each,
                        uint32_t count);

@@ -95,6 +95,11 @@ static void add_waiting(struct frcp *frcp, bool reassemble)
         struct held *held;
 
         while (frcp->recvq.early > 0 && (held = recvq_turn(&frcp->recvq, frcp->want)) != NULL) {
+                if (frcp->config.ends && held->length == 0) {
+                        frcp_hear_finish(frcp, held->bits);
+                        free(held);
+                        return;
+                }
                 if (!recvq_add_held(&frcp->recvq, held, reassemble)) {
                         free(held); /* the peer sends it again */
                         return;
@@ -107,11 +112,11 @@ static void add_waiting(struct frcp *frcp, bool reassemble)
 static bool take(struct frcp *frcp, uint8_t bits, const uint8_t *data, uint32_t length,
                  struct frcp_piece *direct)
 {
-        bool whole = !frcp->config.fragments || bits == PCI_WHOLE;
         bool reassemble = frcp->config.fragments && frcp->flags & FRCP_REASSEMBLE;
 
         if (direct != NULL && length > 0 && frcp->recvq.messages == 0 && frcp->recvq.partial == NULL &&
-            (whole || !reassemble)) {
+            recvq_as_it_is(&frcp->recvq, bits, reassemble)) {
+                recvq_went(&frcp->recvq, bits, true);
                 *direct = (struct frcp_piece){data, length};
                 frcp->counters.delivered++;
                 frcp->want++;
@@ -134,6 +139,15 @@ static bool data_reliable(struct frcp *frcp, const struct pci *pci, const uint8_
         uint8_t bits = pci->flags & PCI_PIECE;
         bool waiting = frcp->recvq.early > 0;
 
+        if (frcp->heard && !seq_before(pci->seq, frcp->want) && (frcp->heard == FRCP_LEFT || length > 0)) {
+                frcp->counters.malformed++; /* there is nothing behind the end */
+                return false;
+        }
+        if (frcp->config.ends && length == 0 && pci->seq == frcp->want) {
+                frcp_hear_finish(frcp, bits);
+                ack_at_once(frcp, now);
+                return false;
+        }
         if (!seq_before(pci->seq, frcp->want) && pci->seq - frcp->want >= frcp->edge - frcp->want) {
                 frcp->counters.refused++;
                 ack_at_once(frcp, now);

@@ -39,7 +39,7 @@ static uint32_t pieces_of(const struct frcp *frcp, uint32_t length)
 
 bool frcp_writable(const struct frcp *frcp, uint32_t length)
 {
-        if (frcp->down != 0 || length > frcp_max_packet(frcp))
+        if (frcp->down != 0 || frcp->said || frcp->heard == FRCP_LEFT || length > frcp_max_packet(frcp))
                 return true;
         return end_of(frcp) == frcp->nxt && window_open(frcp) &&
                sendq_has_room(&frcp->sendq, pieces_of(frcp, length), length);
@@ -127,7 +127,7 @@ static void watch_window(struct frcp *frcp, int64_t now)
 
 void frcp_flush(struct frcp *frcp, int64_t now)
 {
-        while (end_of(frcp) != frcp->nxt && window_open(frcp)) {
+        while (end_of(frcp) != frcp->nxt && (window_open(frcp) || frcp_at_finish(frcp, frcp->nxt))) {
                 struct sent *sent = sendq_at(&frcp->sendq, frcp->nxt);
 
                 if (!transmit_new(frcp, sent, sendq_data(&frcp->sendq, sent), now))
@@ -168,6 +168,10 @@ ssize_t frcp_write(struct frcp *frcp, const uint8_t *data, uint32_t length, int6
 
         if (frcp->down != 0)
                 return frcp->down;
+        if (frcp->said)
+                return -EPIPE;
+        if (frcp->heard == FRCP_LEFT)
+                return -EFLOWDOWN;
         if (length > frcp_max_packet(frcp))
                 return -EMSGSIZE;
         if (length == 0) {

@@ -49,6 +49,7 @@ void recvq_forget(struct recvq *q)
                 }
         free(q->place);
         q->place = NULL;
+        q->loose = false;
         drop_partial(q);
 }
 
@@ -174,14 +175,36 @@ static bool assemble(struct recvq *q, struct held *piece)
         return true;
 }
 
+bool recvq_as_it_is(const struct recvq *q, uint8_t bits, bool reassemble)
+{
+        return !reassemble || bits == PCI_WHOLE || (q->loose && !(bits & PCI_FFGM));
+}
+
+void recvq_went(struct recvq *q, uint8_t bits, bool as_it_is)
+{
+        q->loose = as_it_is && bits & PCI_MFGM;
+}
+
+void recvq_loosen(struct recvq *q)
+{
+        if (q->partial == NULL)
+                return;
+        make_ready(q, q->partial);
+        q->partial = NULL;
+        q->loose = true;
+}
+
 bool recvq_add_held(struct recvq *q, struct held *held, bool reassemble)
 {
+        bool as_it_is = recvq_as_it_is(q, held->bits, reassemble);
+        uint8_t bits = held->bits;
+
         q->octets += held->size;
         q->unread++;
         held->credit = 1;
-        if (!reassemble || held->bits == PCI_WHOLE || held->bits == PCI_FIRST)
+        if (as_it_is || held->bits == PCI_FIRST)
                 drop_partial(q);
-        if (!reassemble || held->bits == PCI_WHOLE) {
+        if (as_it_is) {
                 make_ready(q, held);
         } else if (held->bits == PCI_FIRST) {
                 q->partial = held;
@@ -190,6 +213,7 @@ bool recvq_add_held(struct recvq *q, struct held *held, bool reassemble)
                 q->unread--;
                 return false;
         }
+        recvq_went(q, bits, as_it_is);
         relieve(q);
         return true;
 }
@@ -212,6 +236,7 @@ bool recvq_add(struct recvq *q, uint8_t bits, const uint8_t *data, uint32_t leng
 
 void recvq_gap(struct recvq *q)
 {
+        q->loose = false;
         drop_partial(q);
 }
 

@@ -35,6 +35,7 @@ struct recvq {
         struct held *front;
         struct held **back;
         struct held *partial; /* a packet that is being put together */
+        bool loose;           /* the beginning of the packet that comes was read as a piece: so will be its rest */
         uint64_t spoilt;      /* packets that were given up: a fragment was lost, or they would be too large */
 };
 
@@ -57,6 +58,13 @@ struct held *recvq_turn(struct recvq *q, uint32_t seq);
  */
 bool recvq_add(struct recvq *q, uint8_t bits, const uint8_t *data, uint32_t length, bool reassemble);
 bool recvq_add_held(struct recvq *q, struct held *held, bool reassemble);
+
+/* Whether the next packet in order, with these bits, is read as it is, be it a fragment; and that it was. */
+bool recvq_as_it_is(const struct recvq *q, uint8_t bits, bool reassemble);
+void recvq_went(struct recvq *q, uint8_t bits, bool as_it_is);
+
+/* What is there of a packet that is being put together is read as it is, and so is its rest. */
+void recvq_loosen(struct recvq *q);
 
 /* A fragment is missing for ever (flows that do not retransmit). */
 void recvq_gap(struct recvq *q);

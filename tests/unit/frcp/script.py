@@ -6,7 +6,7 @@ passes first, to the nanosecond, and a packet that goes out meanwhile is an erro
 
     with KEY VALUE, ...     how the end is made, before everything else: mode data|lossy, mpl MS, timeout MS, max OCTETS,
                             message OCTETS, window PACKETS, first N, peer N (first number of the other end),
-                            fragments, selective
+                            fragments, selective, ends
     > FLAG|FLAG FIELDS      the next packet that goes out is this one, now. Flags DATA DRF ACK FC RDV FFGM MFGM; fields seq N,
                             ack N, win N, len N. What is not said is 0, on the wire.
     < FLAG|FLAG FIELDS      a packet comes in
@@ -23,6 +23,8 @@ passes first, to the nanosecond, and a packet that goes out meanwhile is an erro
     writable yes|no [N]     whether a write (of N octets) would be taken
     deadline S | never      when it wants to run next, from now
     flags N [M]             set flags; they read M (N) afterwards
+    finish [ERROR]          write no more; the error that comes, if any
+    ended yes|no            whether the other end writes no more
     close / lingers yes|no / quiet S / down ERROR|no / max N
 
 Numbers of the script count from the first number of the end that sends data under them: `seq 3` going out and `ack 3` coming in
@@ -137,7 +139,7 @@ class Player:
                 options["retransmit"] = {"data": True, "lossy": False}[value]
             elif key == "peer":
                 self.peer = int(value, 0)
-            elif key in ("fragments", "selective"):
+            elif key in ("fragments", "selective", "ends"):
                 options[key] = True
             else:
                 options[names.get(key, key)] = int(value, 0)
@@ -246,6 +248,14 @@ class Player:
     def do_writes(self, text: str) -> None:
         for _ in range(int(text)):
             self.do_write("1")
+
+    def do_finish(self, text: str) -> None:
+        result = self.end.finish(self.now)
+        self.end.run(self.now)
+        assert result == (-error_number(text) if text else 0), f"finishing gives {result}"
+
+    def do_ended(self, text: str) -> None:
+        assert self.end.ended == (text == "yes"), "it has ended" if self.end.ended else "it has not ended"
 
     def do_read(self, text: str) -> None:
         data = self.end.read(self.now)

@@ -1,0 +1,286 @@
+"""Reliable flows as asyncio's streams and transports (see `ouroboros.stream` for what a stream is, and where it ends).
+
+`open_flow_stream` and `start_flow_server` of `ouroboros.aio` give `asyncio.StreamReader` and `asyncio.StreamWriter`, so what is
+written for TCP runs over flows. Below them is `FlowTransport`, an asyncio transport for any protocol. On the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from . import aio
+from .errors import FlowDownException, FlowPeerException, FlowWouldBlock
+from .qos import QOS_DATA, QoSSpec
+from .stream import CHUNK, check_reliable
+
+log = logging.getLogger(__name__)
+
+LIMIT = 65536
+"""Octets that a reader buffers before it stops reading (twice that), as asyncio has it."""
+
+Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None]
+
+
+class FlowTransport(asyncio.Transport):
+    """An asyncio transport over a reliable flow, which is its own from then on: closing it deallocates the flow.
+
+    `get_extra_info` knows "flow", the `ouroboros.aio.Flow`, and "peer_certificate".
+    """
+
+    def __init__(self, flow: aio.Flow, protocol: asyncio.BaseProtocol) -> None:
+        """Raises FlowException with ENOTSUP for a flow that may lose something."""
+        check_reliable(flow.flow)
+        super().__init__({"flow": flow, "peer_certificate": flow.peer_certificate})
+        self._flow = flow
+        self._protocol = protocol
+        self._loop = asyncio.get_running_loop()
+        self._reading = asyncio.Event()
+        self._reading.set()
+        self._buffer = bytearray()
+        self._low, self._high = CHUNK, 4 * CHUNK
+        self._paused = False  # the protocol writes no more for now
+        self._closing = self._lost = self._ending = False
+        protocol.connection_made(self)
+        self._reader: asyncio.Task[None] | None = self._loop.create_task(self._read())
+        self._writer: asyncio.Task[None] | None = None
+        self._closer: asyncio.Task[None] | None = None
+
+    # ------------------------------------------------------------ reading
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                await self._reading.wait()
+                for packet in await self._flow.readv():
+                    self._protocol.data_received(packet)  # type: ignore[attr-defined]
+        except FlowDownException as down:
+            if isinstance(down, FlowPeerException) or not self._flow.flow.peer_ended:
+                self._end(down)
+            elif not self._protocol.eof_received():  # type: ignore[attr-defined]
+                self.close()
+        except OSError as error:
+            self._end(error)
+
+    def pause_reading(self) -> None:
+        """Read no more for now: the peer's window shuts."""
+        self._reading.clear()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        self._reading.set()
+
+    def is_reading(self) -> bool:
+        """Whether the protocol gets what comes."""
+        return self._reading.is_set() and not self._closing
+
+    # ------------------------------------------------------------ writing
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        """Write, or keep what does not fit in the window now."""
+        if self._ending:
+            raise RuntimeError("cannot write after write_eof()")
+        if self._closing or not data:
+            return
+        view = memoryview(data).cast("B")
+        if not self._buffer:
+            view = self._write_now(view)
+        if view and not self._closing:
+            self._buffer += view
+            self._start_writer()
+
+    def _write_now(self, view: memoryview) -> memoryview:
+        """Write what finds room; the rest."""
+        flow = self._flow.flow
+        piece = min(CHUNK, flow.max_packet)
+        try:
+            while view:
+                view = view[flow.write(view[:piece]) :]
+        except FlowWouldBlock:
+            pass
+        except OSError as error:
+            self._end(error)
+        return view
+
+    def _start_writer(self) -> None:
+        if self._writer is None or self._writer.done():
+            self._writer = self._loop.create_task(self._write())
+        if len(self._buffer) > self._high and not self._paused:
+            self._paused = True
+            self._protocol.pause_writing()
+
+    async def _write(self) -> None:
+        flow = self._flow
+        try:
+            while self._buffer:
+                piece = bytes(self._buffer[: min(CHUNK, flow.max_packet)])
+                del self._buffer[: await flow.write(piece)]
+                if self._paused and len(self._buffer) <= self._low:
+                    self._paused = False
+                    self._protocol.resume_writing()
+            if self._ending:
+                await flow.write_end()
+        except OSError as error:
+            self._end(error)
+
+    def can_write_eof(self) -> bool:
+        """Flows between two of ours can."""
+        return True
+
+    def write_eof(self) -> None:
+        """Write no more; the peer reads its end, and what it writes is still read."""
+        if not self._ending and not self._closing:
+            self._ending = True
+            self._start_writer()
+
+    def get_write_buffer_size(self) -> int:
+        """Octets that wait for room."""
+        return len(self._buffer)
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """Below and above which the protocol is told to go on, and to pause."""
+        return self._low, self._high
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set them; as asyncio does."""
+        if high is None:
+            high = 4 * CHUNK if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"the upper limit {high} is below the lower one {low}, or that below 0")
+        self._low, self._high = low, high
+
+    # ------------------------------------------------------------ the end
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """Who is told."""
+        return self._protocol
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Tell another one."""
+        self._protocol = protocol
+
+    def is_closing(self) -> bool:
+        """Whether it is closed, or will be once all is written."""
+        return self._closing
+
+    def close(self) -> None:
+        """Write what waits, and deallocate the flow."""
+        self._end(None)
+
+    def abort(self) -> None:
+        """Deallocate the flow; what waits is lost."""
+        self._buffer.clear()
+        self._end(None)
+
+    def _end(self, error: BaseException | None) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        if error is not None:
+            self._buffer.clear()
+        self._closer = self._loop.create_task(self._close(error))
+
+    async def _close(self, error: BaseException | None) -> None:
+        if self._reader is not None and self._reader is not asyncio.current_task():
+            self._reader.cancel()
+        try:
+            if error is None and self._writer is not None:
+                await self._writer
+            elif self._writer is not None:
+                self._writer.cancel()
+            await self._flow.dealloc()
+        except OSError as failure:
+            error = error or failure
+        finally:
+            self._reader = self._writer = None
+            self._protocol.connection_lost(error)  # type: ignore[arg-type]
+
+
+async def open_flow_stream(
+    name: str,
+    qos: QoSSpec = QOS_DATA,
+    timeo: float | None = None,
+    *,
+    layer: str | None = None,
+    limit: int = LIMIT,
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """See `ouroboros.aio.open_flow_stream`."""
+    flow = await aio.flow_alloc(name, qos, timeo, layer=layer)
+    try:
+        return streams(flow, limit=limit)
+    except BaseException:
+        await flow.dealloc()
+        raise
+
+
+def streams(flow: aio.Flow, *, limit: int = LIMIT) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Reader and writer of a flow, which is theirs from then on."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=limit, loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    transport = FlowTransport(flow, protocol)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+class FlowServer:
+    """Accepts flows and serves each as a stream, from `start_flow_server`. An async context manager: closes at its end."""
+
+    def __init__(self, connected: Connected, *, limit: int = LIMIT) -> None:
+        self._connected = connected
+        self._limit = limit
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._accepting = asyncio.get_running_loop().create_task(self._accept())
+
+    async def _accept(self) -> None:
+        while True:
+            flow = await aio.flow_accept()
+            try:
+                reader, writer = streams(flow, limit=self._limit)
+            except OSError as error:
+                log.warning("refused a flow: %s", error)
+                await flow.dealloc()
+                continue
+            task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            served = self._connected(reader, writer)
+            if served is not None:
+                await served
+        except Exception:
+            log.exception("serving a flow failed")
+            writer.transport.abort()
+
+    def is_serving(self) -> bool:
+        """Whether flows are accepted."""
+        return not self._accepting.done()
+
+    async def serve_forever(self) -> None:
+        """Until it is cancelled or closed. Raises what ended it, as IrmdError when the IRMd has gone."""
+        try:
+            await asyncio.shield(self._accepting)
+        except asyncio.CancelledError:
+            if not self._accepting.cancelled():
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """Accept no more. Who is being served is served on."""
+        self._accepting.cancel()
+
+    async def wait_closed(self) -> None:
+        """Wait until it is closed, and everybody was served."""
+        await asyncio.wait([self._accepting, *self._tasks])
+
+    async def __aenter__(self) -> FlowServer:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+        await self.wait_closed()

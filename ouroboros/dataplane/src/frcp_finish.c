@@ -1,0 +1,57 @@
+/*
+ * frcp_finish: the end of what an end of a flow writes, as a packet among the others (extension END). The prototype's protocol
+ * has none: there a peer that has left cannot be told from one that is silent (spec wire-unicast 8.11).
+ *
+ * It is data of no octets, with a number of its own: acknowledged, sent again, in order. An unfragmented packet: I write no
+ * more. The first fragment of one: I have left. It may come beyond the window when everything before it has come.
+ */
+#include "frcp.h"
+
+#define TRIES 5u /* somebody who has left does not wait longer than that for the peer to hear it */
+
+bool frcp_at_finish(const struct frcp *frcp, uint32_t seq)
+{
+        return frcp->said && sendq_at(&frcp->sendq, seq)->length == 0;
+}
+
+int frcp_finish(struct frcp *frcp, bool leaving, int64_t now)
+{
+        enum frcp_ending what = leaving ? FRCP_LEFT : FRCP_ENDED;
+        int error;
+
+        if (frcp->down != 0)
+                return frcp->down;
+        if (!frcp->config.ends)
+                return -ENOTSUP;
+        if (frcp->said >= what || frcp->heard == FRCP_LEFT)
+                return 0;
+        if (frcp->sendq.count == 0)
+                frcp->sendq.first = frcp->nxt;
+        error = sendq_reserve(&frcp->sendq, 1, 1);
+        if (error != 0)
+                return error;
+        sendq_push(&frcp->sendq, (const uint8_t *)"", 0, leaving ? PCI_FIRST : PCI_WHOLE);
+        frcp->said = what;
+        frcp_flush(frcp, now);
+        return 0;
+}
+
+void frcp_hear_finish(struct frcp *frcp, uint8_t bits)
+{
+        frcp->want++;
+        frcp->heard = bits == PCI_FIRST ? FRCP_LEFT : FRCP_ENDED;
+        recvq_gap(&frcp->recvq); /* a packet that it did not write to its end */
+        if (frcp->heard != FRCP_LEFT)
+                return;
+        /* Nobody reads what we write, and nobody needs a sign of life. */
+        sendq_clear(&frcp->sendq, frcp->nxt);
+        frcp->una = frcp->nxt;
+        frcp->wanting = false;
+        frcp->resend_at = frcp->shut_at = frcp->rdv_at = NEVER;
+        frcp->alive.timeout = 0;
+}
+
+bool frcp_finish_lingers(const struct frcp *frcp)
+{
+        return frcp->config.mpl_ms > FRCP_DIRECT_MS && sendq_at(&frcp->sendq, frcp->una)->tries < TRIES;
+}

@@ -1,0 +1,121 @@
+"""A flow as a stream of octets, for programs that want a file (paper 2.14: what a reliable connection makes of packets).
+
+`Flow.makefile()` makes it: a raw file of this module with the buffers of `io` around it. Packets have no meaning here: what
+is written is cut where it suits, and what is read is put together again. Only on flows that lose nothing. In whatever thread
+reads or writes.
+
+The end of the file is that the peer has said so, by `write_end` or by leaving in order. A flow that went down in any other
+way (its process was killed, the peer is silent, a layer has gone) raises, as what came may not be all.
+"""
+
+from __future__ import annotations
+
+import io
+from errno import ENOTSUP
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from .errors import FlowDownException, FlowWouldBlock, error
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+    from .flow import Flow
+
+CHUNK = 65536
+"""Octets of a packet that a large write is cut into, where packets may be so large."""
+
+
+def check_reliable(flow: Flow) -> None:
+    """Raises FlowException with ENOTSUP for a flow that may lose something, or change its order."""
+    qos = flow.qos
+    if not qos.in_order or qos.loss:
+        raise error(
+            ENOTSUP,
+            f"flow {flow.fd} may lose packets (in_order {qos.in_order}, loss {qos.loss}): "
+            "a stream needs in_order and loss 0, as QOS_DATA has them",
+        )
+
+
+class FlowFile(io.RawIOBase):
+    """The raw file of a flow. Closing it does not deallocate the flow, nor end what is written."""
+
+    def __init__(self, flow: Flow, mode: str) -> None:
+        check_reliable(flow)
+        super().__init__()
+        self._flow = flow
+        self._rest = memoryview(b"")
+        self.mode = mode
+        self.name = f"flow {flow.fd}"
+
+    def readable(self) -> bool:
+        """Whether it was opened for reading."""
+        return "r" in self.mode
+
+    def writable(self) -> bool:
+        """Whether it was opened for writing."""
+        return "w" in self.mode
+
+    def readinto(self, buffer: WriteableBuffer) -> int | None:
+        """Read at least one octet; 0 at the end, None when a non-blocking flow has none now. Raises as `Flow.read`."""
+        self._check("r")
+        view = memoryview(buffer).cast("B")
+        if not view:
+            return 0
+        try:
+            if self._rest:
+                return self._give(view)
+            if len(view) >= CHUNK:
+                return self._flow._read_octets(view)
+            self._rest = memoryview(self._flow.recv())
+            return self._give(view)
+        except FlowWouldBlock:
+            return None
+        except FlowDownException:
+            if self._flow.peer_ended:
+                return 0
+            raise
+
+    def _give(self, view: memoryview) -> int:
+        n = min(len(view), len(self._rest))
+        view[:n] = self._rest[:n]
+        self._rest = self._rest[n:]
+        return n
+
+    def write(self, buffer: ReadableBuffer) -> int | None:
+        """Write some octets, one packet. Returns how many; None when a non-blocking flow has no room now."""
+        self._check("w")
+        view = memoryview(buffer).cast("B")
+        if not view:
+            return 0  # an empty packet would be a keep-alive
+        try:
+            return self._flow.write(view[: min(CHUNK, self._flow.max_packet)])
+        except FlowWouldBlock:
+            return None
+
+    def _check(self, letter: str) -> None:
+        if self.closed:
+            raise ValueError("I/O operation on a closed file")
+        if letter not in self.mode:
+            raise io.UnsupportedOperation(f"{self.name} was not opened for that: its mode is {self.mode!r}")
+
+
+def make(flow: Flow, mode: str, buffering: int, **text: Any) -> IO[Any]:
+    """What `Flow.makefile` returns."""
+    letters = mode.replace("b", "")
+    if letters not in ("r", "w", "rw", "wr") or mode.count("b") > 1:
+        raise ValueError(f"mode {mode!r} is none of a flow: r, w or rw, with b for octets")
+    binary = "b" in mode
+    if binary and any(value is not None for value in text.values()):
+        raise ValueError("encoding, errors and newline are for text: leave them out, or the b of the mode")
+    raw = FlowFile(flow, "".join(sorted(letters)))
+    if buffering == 0:
+        if not binary:
+            raise ValueError("text needs a buffer")
+        return cast("IO[Any]", raw)
+    size = io.DEFAULT_BUFFER_SIZE * 8 if buffering < 0 else buffering
+    buffer: Any
+    if len(letters) == 2:
+        buffer = io.BufferedRWPair(raw, raw, size)
+    else:
+        buffer = io.BufferedReader(raw, size) if letters == "r" else io.BufferedWriter(raw, size)
+    return cast("IO[Any]", buffer if binary else io.TextIOWrapper(buffer, **text))

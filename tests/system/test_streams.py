@@ -1,0 +1,318 @@
+"""Reliable flows as streams (ouroboros/stream.py, aio_streams.py), and the switches of FRCP, over a real IRMd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.system.conftest import System
+from tests.system.ends import (
+    EMSGSIZE,
+    QOS_DATA,
+    QOS_RAW,
+    QOS_VOICE,
+    FEventQueue,
+    FEventType,
+    Flow,
+    FlowDownException,
+    FlowException,
+    FlowProperties,
+    FlowSet,
+    FlowTimeout,
+    bind,
+    ends,
+    flow_accept,
+    flow_alloc,
+    irm,
+    os,
+    raises,
+    scenario,
+    signal,
+    start,
+    threading,
+)
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[System]:
+    """One system for all scenarios that leave it as they found it, with a local layer."""
+    system = System()
+    system.local_layer()
+    yield system
+    system.stop()
+
+
+def layers() -> Iterator[str | None]:
+    """Directly, and over the local layer, where this process is registered."""
+    yield None
+    ipcp = next(one.pid for one in irm.list_ipcps() if one.layer == "local")
+    bind()
+    irm.reg_name("end", ipcp)
+    yield "local"
+    irm.unreg_name("end", ipcp)
+
+
+# ---------------------------------------------------------------- the end of what is written
+
+
+def the_end() -> None:
+    for layer in layers():
+        client, server = ends(qos=QOS_DATA, layer=layer)
+        client.write(b"all")
+        client.write_end()
+        client.write_end()
+        assert server.recv() == b"all"
+        with raises(FlowDownException):
+            server.recv()
+        assert server.peer_ended and not client.peer_ended
+        with raises(FlowException, 32):
+            client.write(b"more")
+        server.write(b"and back")
+        assert client.recv() == b"and back"
+        server.dealloc()
+        with raises(FlowDownException):
+            client.recv()
+        assert client.peer_ended
+        with raises(FlowException):
+            client.write(b"more")
+        client.dealloc()
+
+
+def an_end_is_read_by_those_who_wait() -> None:
+    import selectors
+
+    for layer in layers():
+        client, server = ends(qos=QOS_DATA, layer=layer)
+        heard: list[bytes] = []
+        reader = threading.Thread(target=heard.extend, args=(server,))
+        reader.start()
+        client.write(b"1")
+        client.write_end()
+        reader.join()
+        assert heard == [b"1"]
+        client.dealloc()
+        server.dealloc()
+
+        client, server = ends(qos=QOS_DATA, layer=layer)
+        with FlowSet([server]) as flows:
+            client.write_end()
+            assert list(flows.wait(FEventQueue())) == [(server, FEventType.FlowPkt)]
+            with raises(FlowDownException):
+                server.recv()
+            with raises(FlowTimeout):
+                flows.wait(FEventQueue(), 0)
+        with selectors.DefaultSelector() as selector:
+            selector.register(client.fileno(), selectors.EVENT_READ)
+            server.write_end()
+            assert selector.select()
+            with raises(FlowDownException):
+                client.recv()
+        client.dealloc()
+        server.dealloc()
+
+
+def only_reliable_flows_end() -> None:
+    for qos in (QOS_RAW, QOS_VOICE):
+        client, server = ends(qos=qos)
+        with raises(FlowException, 95):
+            client.write_end()
+        with raises(FlowException, 95, "QOS_DATA"):
+            client.makefile()
+        client.dealloc()
+        server.dealloc()
+
+
+# ---------------------------------------------------------------- files
+
+
+def files() -> None:
+    import io
+    import shutil
+
+    data = os.urandom(3_000_000)
+    for layer in layers():
+        for buffering in (-1, 0, 1000):
+            client, server = ends(qos=QOS_DATA, layer=layer)
+
+            def send(flow: Flow = client, buffering: int = buffering) -> None:
+                with flow.makefile("wb", buffering) as file:
+                    shutil.copyfileobj(io.BytesIO(data), file) if buffering else [
+                        file.write(data[i : i + 60_000]) for i in range(0, len(data), 60_000)
+                    ]
+                flow.write_end()
+
+            sender = threading.Thread(target=send)
+            sender.start()
+            with server.makefile("rb", buffering) as file:
+                got = io.BytesIO()
+                shutil.copyfileobj(file, got)
+                assert got.getvalue() == data
+                assert file.read(1) == b"", "the end stays"
+            sender.join()
+            client.dealloc()
+            server.dealloc()
+
+
+def text_both_ways() -> None:
+    client, server = ends(qos=QOS_DATA)
+    with client.makefile("rw", encoding="utf-8", newline="\n") as ask, server.makefile("rwb") as answer:
+        ask.write("grüße\n")
+        ask.write("zwei\n")
+        ask.flush()
+        assert answer.readline() == "grüße\n".encode()
+        assert answer.readline() == b"zwei\n"
+        answer.write(b"1\n2\n3")
+        answer.flush()
+        server.write_end()
+        assert list(ask) == ["1\n", "2\n", "3"]
+    for mode in ("", "a", "rwx", "r+", "rbb"):
+        with raises(ValueError):
+            client.makefile(mode)
+    with raises(ValueError):
+        client.makefile("rb", encoding="utf-8")
+    with raises(ValueError):
+        client.makefile("r", 0)
+    with client.makefile("rb") as file, raises(OSError):
+        file.write(b"x")
+    assert client.allocated, "closing a file leaves the flow"
+    client.dealloc()
+    server.dealloc()
+
+
+def waiting_files() -> None:
+    client, server = ends(qos=QOS_DATA)
+    raw = server.makefile("rwb", 0)
+    server.rcv_timeout = 0.01
+    with raises(FlowTimeout):
+        raw.read(1)
+    server.flags |= FlowProperties.NonBlocking
+    assert raw.read(1) is None
+    wrote = 0
+    while (n := raw.write(bytes(50_000))) is not None:
+        wrote += n
+    assert wrote
+    got = client.makefile("rb").read(wrote)
+    assert got == bytes(wrote)
+    # A reader of packets before: what it left is read first.
+    client.write(b"abcdef")
+    server.flags &= ~FlowProperties.NonBlocking
+    server.rcv_timeout = None
+    assert server.read(2) == b"ab"
+    assert raw.read(100_000) == b"cdef"
+    client.dealloc()
+    server.dealloc()
+
+
+def a_breakdown_is_no_end() -> None:
+    flow = flow_alloc("victim", QOS_DATA)
+    file = flow.makefile("rb")
+    assert file.read(4) == b"some"
+    print("read", flush=True)
+    with raises(FlowDownException):
+        file.read(1)
+    assert not flow.peer_ended
+    flow.dealloc()
+
+
+def victim() -> None:
+    flow = flow_accept()
+    flow.write(b"some")
+    signal.pause()
+
+
+def test_a_process_that_is_killed(shared: System) -> None:
+    server = start(shared, victim)
+    shared.irm(f"bind process {server.pid} name victim")
+    client = start(shared, a_breakdown_is_no_end)
+    client.expect("read")
+    server.kill()
+    assert client.wait() == 0, client.output
+
+
+# ---------------------------------------------------------------- switches
+
+
+def fragmentation_switched_off() -> None:
+    for layer in layers():
+        client, server = ends(qos=QOS_DATA, layer=layer)
+        largest = client.max_packet
+        client.set_frct_flags(client.get_frct_flags() & ~8)
+        piece = client.max_packet
+        assert piece <= largest
+        with raises(FlowException, EMSGSIZE):
+            client.write(bytes(piece + 1))
+        client.write(bytes(piece))
+        assert server.recv() == bytes(piece)
+        client.set_frct_flags(31)
+        assert client.max_packet == largest and client.get_frct_flags() == 31
+        client.write(bytes(largest))
+        assert server.recv() == bytes(largest)
+        client.dealloc()
+        server.dealloc()
+
+
+def partial_reads() -> None:
+    """Reads shorter than the packet, on a flow with FRCP as on any (spec cli-api 4.3)."""
+    for layer in layers():
+        for qos in (QOS_RAW, QOS_VOICE, QOS_DATA):
+            client, server = ends(qos=qos, layer=layer)
+            client.write(b"0123456789")
+            client.write(b"next")
+            assert [server.read(4) for _ in range(3)] == [b"0123", b"4567", b"89"]
+            assert server.read(4) == b"next"
+            assert server.read(4) == b"", "the end of a packet that was used up exactly"
+            buffer = bytearray(4)
+            client.write(b"abcdef")
+            assert server.read_into(buffer) == 4 and buffer == b"abcd"
+            assert server.read() == b"ef"
+            server.flags |= FlowProperties.NoPartialRead
+            client.write(b"0123456789")
+            with raises(FlowException, EMSGSIZE):
+                server.read(4)
+            client.write(b"next")
+            assert server.read(4) == b"next"
+            client.write(b"last")
+            assert server.read() == b"last"
+            assert client.flags & FlowProperties.NoPartialWrite
+            client.dealloc()
+            server.dealloc()
+
+
+def counters() -> None:
+    for layer in layers():
+        client, server = ends(qos=QOS_DATA, layer=layer)
+        for i in range(10):
+            client.write(bytes([i]))
+        assert [server.recv() for _ in range(10)] == [bytes([i]) for i in range(10)]
+        sent, got = client.frcp, server.frcp
+        assert sent is not None and got is not None
+        assert sent.sent == 10 and got.delivered == 10 and got.received >= 10
+        assert sent.retransmits and sent.fragments and not sent.checked and not sent.peer_ended
+        assert 0 < sent.window <= 1024 and sent.rto > 0
+        client.dealloc()
+        looked = server.frcp
+        assert looked is not None and looked.unread == 0
+        server.dealloc()
+    client, server = ends(qos=QOS_RAW)
+    assert client.frcp is None
+    client.dealloc()
+    server.dealloc()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        the_end,
+        an_end_is_read_by_those_who_wait,
+        only_reliable_flows_end,
+        files,
+        text_both_ways,
+        waiting_files,
+        fragmentation_switched_off,
+        partial_reads,
+        counters,
+    ],
+)
+def test_scenario(shared: System, function: Callable[[], None]) -> None:
+    scenario(shared, function, also=(layers,))
