@@ -181,11 +181,15 @@ class AppAttempt(Attempt):
             return
         request = self._request
         if not self._joining:
-            policy = Policy() if self.entry is None else self.entry.policy
+            user = request.process.ipcp
+            layer = "" if user is None else user.layer or user.joining or ""
+            # What is said of a layer is said of its members.
+            entry = self.entry or self.broker.registry.names.get(layer)
+            policy = Policy() if entry is None else entry.policy
             try:
                 kinds = offer.wanted(self._qos, inside=ipcp.inside)
                 room = ipcp.handshake_room
-                self._handshake = self.broker.oap.request(self.name, policy, kinds, room=room)
+                self._handshake = self.broker.oap.request(self.name, policy, kinds, room=room, layer=layer)
             except Refused as refused:
                 self._refused(Fail(refused.errno, refused.text))
                 return

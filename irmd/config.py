@@ -301,7 +301,7 @@ def _ipcp(where: str, word: str, name: str, keys: dict[str, Any]) -> IpcpEntry:
         raise ConfigError(f"{where}: conn needs enrol")
     if register and not (enroll or bootstrap):
         raise ConfigError(f"{where}: reg needs bootstrap or enrol: the IPCP is not a member of a layer")
-    given = {key: _text(where, key, keys[other]) for other, key in spellings.items() if other in keys}
+    given = {key: _option(where, key, keys[other]) for other, key in spellings.items() if other in keys}
     try:
         if bootstrap and not enroll:
             given = options.check(word, given)
@@ -357,6 +357,13 @@ def _adjacency(where: str, word: str, keys: dict[str, Any]) -> tuple[tuple[str, 
         if not 0 <= timeout <= UINT32_MAX:
             raise ConfigError(f"{where}: timeout = {timeout} is not between 0 (never) and {UINT32_MAX} ms")
     return components, qos, timeout
+
+
+def _option(where: str, key: str, value: object) -> str:
+    """The value of an option of bootstrap, as it is on the command line; a list where it has one."""
+    if type(value) is list and options.OPTIONS[key].repeats and all(type(one) is str for one in value):
+        return ",".join(value)
+    return _text(where, key, value)
 
 
 def _text(where: str, key: str, value: object) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ouroboros.ipcp_types import DT_COMP
+from ouroboros.name_info import Requirement
 from ouroboros.qos import QOS_RAW, cube
 from ouroboros.rpc.messages_pb2 import (
     SPILLOVER,
@@ -89,7 +90,11 @@ async def _persist(work: Coroutine[Any, Any, None], ipcp: Ipcp, ipcps: Ipcps) ->
 async def _join(entry: IpcpEntry, ipcp: Ipcp, manager: Manager, ipcps: Ipcps) -> None:
     retry = None if entry.retry is None else Retry(times=entry.retry)
     if entry.enroll:
-        await ipcps.enroll(IpcpEnroll(pid=ipcp.pid, dst=entry.enroll, layer=entry.layer, retry=retry))
+        words = entry.options.get("require")
+        require = Requirement.from_words(words.split(",")) if words else 0
+        await ipcps.enroll(
+            IpcpEnroll(pid=ipcp.pid, dst=entry.enroll, layer=entry.layer, retry=retry, require=require)
+        )
     elif entry.bootstrap:
         envelope = Envelope()
         envelope.ipcp_bootstrap.pid = ipcp.pid

@@ -61,7 +61,15 @@ class Irmd:
             layout_version=layout_version(),
         )
         self._spawner = Spawner(loop, stdout=stdout, on_exit=self._ipcp_exited)
-        self.ipcps = Ipcps(loop, self.registry, self._spawner, adopt=self.server.adopt, grace=settings.grace)
+        security = settings.security or default_directory()
+        self.ipcps = Ipcps(
+            loop,
+            self.registry,
+            self._spawner,
+            adopt=self.server.adopt,
+            grace=settings.grace,
+            security=security,
+        )
         self.broker = Broker(
             loop,
             self.memory,
@@ -72,7 +80,7 @@ class Irmd:
             trusts=self._trusts,
             oap=Oap(
                 Complaints(logging.getLogger("irmd/oap"), loop.time),
-                directory=settings.security or default_directory(),
+                directory=security,
             ),
         )
         self._superserver = SuperServer(

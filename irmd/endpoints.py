@@ -23,9 +23,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("irmd/flow")
 
+
 _POOL = Resource.Kind.POOL
 _SEGMENT = Resource.Kind.SEGMENT
 _EVENTS = Resource.Kind.EVENTS
+
+
+def name_of(der: bytes) -> str:
+    """The common name of a verified certificate, "" when it has none, or several."""
+    from .oap import certificate  # loaded already: it was verified
+
+    try:
+        return certificate.common_name(certificate.load(der))
+    except certificate.NotAuthentic:
+        return ""
 
 
 class Endpoints:
@@ -163,6 +174,8 @@ class Endpoints:
             endpoint.cipher, endpoint.key = flow.cipher, flow.key
             endpoint.check = flow.is_checked
             endpoint.peer_certificate = flow.certificates[side]
+            if endpoint.peer_certificate:
+                endpoint.peer_name = name_of(endpoint.peer_certificate)
         process = mine.process
         fds: list[int] = []
         self._attach(process, endpoint.resources, fds, _POOL, pool.id, (pool.fd,))

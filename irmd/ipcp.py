@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ouroboros.rpc.codec import close_fds
@@ -17,6 +17,7 @@ from ouroboros.rpc.messages_pb2 import (
     UDP4,
     UDP6,
     UNICAST,
+    Access,
     Cancel,
     Envelope,
     IpcpInfo,
@@ -97,6 +98,8 @@ class Ipcp:
     hash: int = SHA3_256
     joining: str | None = None
     """The layer that it is enrolling in, empty when any will do; None when it is not."""
+    access: Access = field(default_factory=Access)
+    """Whom its layer admits."""
     progress: str = ""
     """What is being tried again, and why."""
 
@@ -130,6 +133,7 @@ class Ipcp:
             hash=self.hash,  # type: ignore[arg-type]
             state=self.state,
             progress=self.progress,
+            access=self.access if self.layer else None,
         )
 
     async def ask(self, envelope: Envelope, what: str, timeout: float) -> Envelope:

@@ -14,7 +14,8 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable
 
-from ouroboros.errors import EIPCP, EIPCPSTATE, EIPCPTYPE
+from ouroboros.errors import EAUTH, EIPCP, EIPCPSTATE, EIPCPTYPE
+from ouroboros.name_info import Requirement
 from ouroboros.rpc.messages_pb2 import (
     BROADCAST,
     UNICAST,
@@ -42,7 +43,7 @@ class Ipcps:
     """The table of IPCPs, by pid, and what can be done with them.
 
     `adopt(name, type, pid, pidfd, socket)` makes the record of a new IPCP and its connection; `grace` is how
-    long one may take to end, in seconds.
+    long one may take to end, in seconds; `security` is where the credentials of this system are.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Ipcps:
         *,
         adopt: Callable[[str, int, int, int, socket.socket], Ipcp],
         grace: float,
+        security: str = "",
     ) -> None:
         self.table: dict[int, Ipcp] = {}
         self._loop = loop
@@ -60,6 +62,7 @@ class Ipcps:
         self._spawner = spawner
         self._adopt = adopt
         self._grace = grace
+        self._security = security
         self._creating: set[str] = set()
         self.stopping = False
 
@@ -175,16 +178,18 @@ class Ipcps:
         check_name(body.dst)
         if body.layer:
             check_name(body.layer)
+        if body.require & ~sum(Requirement):
+            raise Refused(errno.EINVAL, f"requirement {body.require:#x} is unknown")
         if ipcp.joining is not None:
             raise Refused(EIPCPSTATE, f'IPCP "{ipcp.name}" is enrolling already; see `irm ipcp list`')
-        request = IpcpEnroll(pid=body.pid, dst=body.dst, layer=body.layer)
+        request = IpcpEnroll(pid=body.pid, dst=body.dst, layer=body.layer, require=body.require)
         what = f"enroll with {body.dst}"
         ipcp.joining = body.layer
         try:
             reply = await self._persist(
                 ipcp,
                 what,
-                lambda: ipcp.ask(Envelope(ipcp_enroll=request), what, times.ENROLL_TIME),
+                lambda: self._ask(ipcp, Envelope(ipcp_enroll=request), what, times.ENROLL_TIME),
                 body.retry if body.HasField("retry") else None,
             )
         finally:
@@ -215,10 +220,27 @@ class Ipcps:
         finally:
             ipcp.progress = ""
 
+    async def _ask(self, ipcp: Ipcp, envelope: Envelope, what: str, seconds: float) -> Envelope:
+        """Ask an IPCP for what it needs another member for; where who is who is in doubt, say what can be done."""
+        try:
+            return await ipcp.ask(envelope, what, seconds)
+        except Refused as refused:
+            if refused.errno != EAUTH:
+                raise
+            body = envelope.ipcp_enroll if envelope.HasField("ipcp_enroll") else envelope.ipcp_connect
+            names = dict.fromkeys((body.dst, ipcp.layer or ipcp.joining))
+            places = " or ".join(f"{self._security}/client/{name}" for name in names if name)
+            raise Refused(
+                EAUTH,
+                f"{refused.text}. This system shows crt.pem in {places}, and trusts {self._security}/cacert; the logs of "
+                "both IRMds may say more",
+            ) from None
+
     @staticmethod
     def _joined(ipcp: Ipcp, reply: Envelope) -> None:
         ipcp.layer = reply.ipcp_layer.layer
         ipcp.hash = reply.ipcp_layer.hash
+        ipcp.access.CopyFrom(reply.ipcp_layer.access)
         ipcp.state = "operational"
         log.info("IPCP %s is a member of layer %s", ipcp.name, ipcp.layer)
 
@@ -236,7 +258,7 @@ class Ipcps:
             await self._persist(
                 ipcp,
                 what,
-                lambda: ipcp.ask(Envelope(ipcp_connect=request), what, times.CONNECT_TIME),
+                lambda: self._ask(ipcp, Envelope(ipcp_connect=request), what, times.CONNECT_TIME),
                 body.retry if body.HasField("retry") else None,
             )
         else:

@@ -155,14 +155,16 @@ def enroll_ipcp(
     ipcp_type: IpcpType | None = None,
     create: bool = False,
     retry: int | None = None,
+    require: Iterable[str] = (),
 ) -> IpcpInfo:
     """Enrol the IPCP `name` with a member that accepts flows for `dst`; returns it with the layer it learned.
 
     `dst` defaults to the layer's name (anycast). When `layer` is given, the layer that was learned must be that one.
     With `create` an IPCP of type `ipcp_type` (default: unicast) is made when there is none. `autobind` binds it,
-    after the enrolment, to its own name and to the layer's. `retry` is how often it is tried again, 0 for ever.
-    Raises IpcpEnrollError, or what a step raises.
+    after the enrolment, to its own name and to the layer's. `retry` is how often it is tried again, 0 for ever. `require` is
+    what the member must show: "authentication", "encryption". Raises IpcpEnrollError, or what a step raises.
     """
+    required = _required(require)
     dst = dst or layer
     if not dst:
         raise IpcpEnrollError(EINVAL, "To enrol, a destination or a layer is needed.")
@@ -182,7 +184,7 @@ def enroll_ipcp(
                 f"IPCP {ipcp.name} is of type {ipcp.type.word}, which is bootstrapped, never enrolled.",
             )
         try:
-            enrolled = irm.enroll_ipcp(ipcp.pid, dst, layer=layer, retry=retry)
+            enrolled = irm.enroll_ipcp(ipcp.pid, dst, layer=layer, retry=retry, require=required)
         except IpcpEnrollError as exc:
             raise IpcpEnrollError(
                 exc.errno or EIPCP, f"Failed to enroll IPCP {ipcp.name} with {dst}: {exc}"
@@ -196,6 +198,18 @@ def enroll_ipcp(
             _bind_pid(ipcp.pid, (ipcp.name, enrolled.layer), undo)
         undo.pop_all()
     return enrolled
+
+
+def _required(words: Iterable[str]) -> int:
+    """Raises IpcpEnrollError."""
+    if not words:
+        return 0
+    from .name_info import Requirement
+
+    try:
+        return Requirement.from_words(words)
+    except ValueError as error:
+        raise IpcpEnrollError(EINVAL, f"Cannot require {error}.") from None
 
 
 def connect_ipcp(

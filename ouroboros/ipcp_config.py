@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import ipcp_options
 from .ipcp_types import DirectoryHashAlgo, IpcpType
+from .name_info import Requirement
 
 if TYPE_CHECKING:
     from .rpc.messages_pb2 import IpcpConfig as ProtoIpcpConfig
@@ -139,7 +140,11 @@ class Udp6Config:
 
 @dataclass(slots=True)
 class IpcpConfig:
-    """What an IPCP needs to bootstrap a layer. The part for its type may be left out where it has defaults."""
+    """What an IPCP needs to bootstrap a layer. The part for its type may be left out where it has defaults.
+
+    `require` and `admit` are for unicast and broadcast layers: what flows between members must have, and patterns of the
+    common names of those who are admitted, separated by commas.
+    """
 
     ipcp_type: IpcpType
     layer_name: str = ""
@@ -148,6 +153,8 @@ class IpcpConfig:
     eth: EthConfig | None = None
     udp4: Udp4Config | None = None
     udp6: Udp6Config | None = None
+    require: Requirement = Requirement(0)
+    admit: str = ""
 
     def __post_init__(self) -> None:
         self.ipcp_type = IpcpType(self.ipcp_type)
@@ -229,6 +236,8 @@ _PATHS = {
     "ls_t_update": ("unicast", "dt", "routing", "ls", "t_update"),
     "ls_t_timeo": ("unicast", "dt", "routing", "ls", "t_timeo"),
     "max_packet": ("unicast", "max_packet"),
+    "require": ("require",),
+    "admit": ("admit",),
 }
 
 # The words of enumerations on the command line, where they are not the member's name.
@@ -248,6 +257,8 @@ _WORDS: dict[str, dict[str, IntEnum]] = {
 def _from_text(default: object, key: str, text: str) -> object:
     if key in _WORDS:
         return _WORDS[key][text]
+    if key == "require":
+        return Requirement.from_words(text.split(","))
     return int(text, 0) if isinstance(default, int) else text
 
 
@@ -256,6 +267,8 @@ def _to_text(key: str, value: object) -> str:
         for word, member in _WORDS[key].items():
             if member == value:
                 return word
+    if key == "require":
+        return ",".join(Requirement(value).words)  # type: ignore[arg-type]
     if key == "max_packet" and not value:
         return ""
     return f"0x{value:04X}" if key == "ethertype" and isinstance(value, int) else str(value)

@@ -17,6 +17,8 @@ HASHES = ("SHA3_224", "SHA3_256", "SHA3_384", "SHA3_512")
 MAX_NAME = 255  # octets, of any name
 MAX_DEVICE = 255  # characters
 MAX_RETRIES = 1000000
+MAX_ADMIT = 255  # octets of patterns, in all
+REQUIREMENTS = ("encryption", "authentication")
 
 
 class OptionError(ValueError):
@@ -24,9 +26,10 @@ class OptionError(ValueError):
 
 
 class Option:
-    """One option: the IPCP types that take it, its default (None: there is none), and how its value is checked."""
+    """One option: the IPCP types that take it, its default (None: there is none), and how its value is checked. One that
+    `repeats` has a list for a value, whose elements commas separate."""
 
-    __slots__ = ("check", "default", "key", "legal", "required", "types")
+    __slots__ = ("check", "default", "key", "legal", "repeats", "required", "types")
 
     def __init__(
         self,
@@ -37,6 +40,7 @@ class Option:
         legal: str,
         *,
         required: bool = False,
+        repeats: bool = False,
     ) -> None:
         self.key = key
         self.types = tuple(types.split())
@@ -44,6 +48,7 @@ class Option:
         self.check = check
         self.legal = legal
         self.required = required
+        self.repeats = repeats
 
 
 def _number(low: int, high: int) -> Callable[[str], str]:
@@ -111,6 +116,19 @@ def family_of(address: str) -> socket.AddressFamily | None:
     return None
 
 
+def _requirements(value: str) -> str:
+    words = value.split(",")
+    if not set(words) <= set(REQUIREMENTS):
+        raise ValueError
+    return ",".join(word for word in REQUIREMENTS if word in words)
+
+
+def _patterns(value: str) -> str:
+    if not value.isprintable() or not all(value.split(",")) or len(value.encode()) > MAX_ADMIT:
+        raise ValueError
+    return value
+
+
 _SECONDS = "seconds from {} to {}"
 _HASHED = "unicast broadcast local eth-llc eth-dix raptor"
 
@@ -146,6 +164,22 @@ _ALL = (
     Option("ls_t_update", "unicast", "15", _number(1, 86400), _SECONDS.format(1, 86400)),
     Option("ls_t_timeo", "unicast", "60", _number(1, 86400), _SECONDS.format(1, 86400)),
     Option("max_packet", "unicast", None, _number(64, 65535), "a number of octets from 64 to 65535"),
+    Option(
+        "require",
+        "unicast broadcast",
+        None,
+        _requirements,
+        "one or both of " + " ".join(REQUIREMENTS),
+        repeats=True,
+    ),
+    Option(
+        "admit",
+        "unicast broadcast",
+        None,
+        _patterns,
+        f"patterns of common names, of up to {MAX_ADMIT} octets in all",
+        repeats=True,
+    ),
 )
 OPTIONS: dict[str, Option] = {option.key: option for option in _ALL}
 
@@ -195,6 +229,10 @@ def check(ipcp_type: str, options: Mapping[str, str]) -> dict[str, str]:
         checked[key] = check_value(key, value)
     if ipcp_type == "broadcast" and checked.pop("hash", HASHES[1]) != HASHES[1]:
         raise OptionError(f"A broadcast layer has the hash {HASHES[1]} and no other.")
+    if "admit" in checked and "authentication" not in checked.get("require", ""):
+        raise OptionError(
+            'Option admit is about the certificates of members; it needs "require authentication".'
+        )
     for option in options_of(ipcp_type):
         if option.required and option.key not in checked:
             raise OptionError(

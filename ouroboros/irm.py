@@ -212,13 +212,15 @@ def bootstrap_ipcp(pid: int, conf: IpcpConfig) -> IpcpInfo:
     return _ipcp_info(_call(IpcpBootstrapError, ipcp_bootstrap=request).ipcp_info)
 
 
-def enroll_ipcp(pid: int, dst: str, *, layer: str | None = None, retry: int | None = None) -> IpcpInfo:
+def enroll_ipcp(
+    pid: int, dst: str, *, layer: str | None = None, retry: int | None = None, require: int = 0
+) -> IpcpInfo:
     """Enrol an IPCP in the layer of a member that accepts flows for the name `dst`.
 
-    With `layer`, that layer and no other. `retry` is how often the IRMd tries again, after pauses that grow: 0 is until
+    With `layer`, that layer and no other; `require` (of `Requirement`) is what that member must show. `retry` is how often the IRMd tries again, after pauses that grow: 0 is until
     it succeeds or the call is interrupted, None not at all. Raises IpcpEnrollError.
     """
-    request = pb.IpcpEnroll(pid=pid, dst=dst, layer=layer or "", retry=_retry(retry))
+    request = pb.IpcpEnroll(pid=pid, dst=dst, layer=layer or "", retry=_retry(retry), require=require)
     return _ipcp_info(_call(IpcpEnrollError, ipcp_enroll=request).ipcp_info)
 
 
@@ -386,6 +388,8 @@ def _ipcp_info(proto: pb.IpcpInfo) -> IpcpInfo:
         DirectoryHashAlgo(proto.hash),
         proto.state,
         proto.progress,
+        [word for bit, word in ((1, "encryption"), (2, "authentication")) if proto.access.require & bit],
+        proto.access.admit.split(",") if proto.access.admit else (),
     )
 
 

@@ -16,7 +16,8 @@ from .qos import QOS_RAW, QoSSpec
 class IpcpInfo(NamedTuple):
     """An IPCP. `layer` is empty before it has been bootstrapped or enrolled.
 
-    `progress` says, in a line for people, what is being tried again and why; it is empty when nothing is.
+    `require` and `admit` are what its layer requires of flows between members ("encryption", "authentication"), and patterns of
+    the common names of those it admits. `progress` says, in a line for people, what is being tried again and why; it is empty when nothing is.
     """
 
     pid: int
@@ -26,6 +27,8 @@ class IpcpInfo(NamedTuple):
     hash: DirectoryHashAlgo = DirectoryHashAlgo.SHA3_256
     state: str = ""
     progress: str = ""
+    require: Sequence[str] = ()
+    admit: Sequence[str] = ()
 
 
 class FlowEnd(NamedTuple):

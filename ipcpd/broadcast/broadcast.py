@@ -25,8 +25,10 @@ from ipcpd.dataplane import Punt, Relay
 from ipcpd.dataplane.broadcast import MOST, FanOut
 from ipcpd.unicast.wire.connmgr import BROADCAST, Record
 from ipcpd.unicast.wire.enrol import Configuration
+from ouroboros.access import Access
 from ouroboros.errors import ENAME
 from ouroboros.ipcp_types import DirectoryHashAlgo, IpcpType
+from ouroboros.name_info import Requirement
 from ouroboros.rpc.messages_pb2 import SHA3_256, Envelope, IpcpConfig, IpcpFlowJoin, QosSpec
 
 from .tree import Tree, Verdict
@@ -73,22 +75,22 @@ class BroadcastIpcp(Ipcp):
     def bootstrap(self, config: IpcpConfig, values: dict[str, str]) -> Result:
         if values.get("hash", "SHA3_256") != "SHA3_256":
             raise Refusal(errno.EINVAL, f"a broadcast layer has hash SHA3_256, not {values['hash']}")
-        self._become(config.layer)
+        self._become(config.layer, Access.from_texts(values.get("require", ""), values.get("admit", "")))
         return None
 
-    def enroll(self, dst: str, layer: str) -> Result:
-        return self._enroll(dst, layer)
+    def enroll(self, dst: str, layer: str, require: Requirement) -> Result:
+        return self._enroll(dst, Wanted(IpcpType.BROADCAST, layer, DirectoryHashAlgo.SHA3_256, require))
 
-    async def _enroll(self, dst: str, layer: str) -> None:
-        wanted = Wanted(IpcpType.BROADCAST, layer, DirectoryHashAlgo.SHA3_256)
+    async def _enroll(self, dst: str, wanted: Wanted) -> None:
         joining = await self._enrolment.join(dst, wanted, timeout=ENROL_TIME)
-        self._become(joining.configuration.layer)
+        self._become(joining.configuration.layer, joining.configuration.access)
         joining.done()
 
-    def _become(self, layer: str) -> None:
+    def _become(self, layer: str, access: Access) -> None:
         """Let others come."""
         self.layer, self.hash = layer, SHA3_256
-        configuration = Configuration(layer, IpcpType.BROADCAST)
+        self.access = self._connections.access = access
+        configuration = Configuration(layer, IpcpType.BROADCAST, access=access)
         self._enrolment.serve(lambda: configuration)
         self._connections.component(
             BROADCAST,
@@ -218,6 +220,7 @@ class BroadcastIpcp(Ipcp):
         stats = self._relay.stats(lower.fd)
         return _row(
             name=connection.peer or None,
+            certificate=lower.shown.name if lower.shown.certificate else None,
             member=f"{theirs.member:016x}" if theirs.member else None,
             state="up" if lower.usable else "down" if lower.down else "silent",
             fd=lower.fd,
@@ -249,6 +252,8 @@ class BroadcastIpcp(Ipcp):
                 "member": f"{self._tree.member:016x}",
                 "tree": f"{self._tree.id:016x}" if self._tree.id else None,
                 "max_packet": MOST,
+                "require": self.access.require.words,
+                "admit": list(self.access.admit),
                 "neighbours": len(self._adjacencies),
                 "unreachable": sum(not one.lower.usable for one in self._adjacencies.values()),
                 "joined": len(self._joined),
@@ -257,6 +262,16 @@ class BroadcastIpcp(Ipcp):
 
 
 def _row(**known: object) -> Row:
-    keys = ("name", "member", "component", "state", "fd", "timeout_ms", "max_packet", "since")
+    keys = (
+        "name",
+        "certificate",
+        "member",
+        "component",
+        "state",
+        "fd",
+        "timeout_ms",
+        "max_packet",
+        "since",
+    )
     row: Row = dict.fromkeys((*keys, "received", "sent", "dropped", "attempts", "trouble"))
     return row | {"component": "dt"} | known

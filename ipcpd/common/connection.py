@@ -1,14 +1,22 @@
 """Connection: what a component of one IPCP has with that of another, over an N-1 flow of its own (paper 2.8).
 
-Data of unicast and broadcast IPCPs; the connection manager makes, keeps and ends them.
+Data of unicast and broadcast IPCPs; the connection manager makes, keeps and ends them. With it what the manager knows of
+connections that are wanted, or may come about, and the words for those at their other end.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from ipcpd.unicast.wire.connmgr import Record
+from ipcpd.unicast.wire.address import to_text
+from ipcpd.unicast.wire.connmgr import ENROLMENT, Record
+from ouroboros.qos import QoSSpec
+from ouroboros.rpc.messages_pb2 import QosSpec
 
+from .handshake import Responder
 from .lower import Lower
 
 
@@ -48,9 +56,82 @@ class Counters:
     initiated: int = 0
     refused: int = 0
     """By us, or by the other side."""
+    unauthenticated: int = 0
+    """Those that were not made because who was there has not shown what the layer requires."""
     silent: int = 0
     """Flows on which nothing was said in time."""
     malformed: int = 0
     lost: int = 0
     crowded: int = 0
     """Flows that came while too many others had said nothing yet."""
+
+
+def welcome(_theirs: Record) -> str:
+    """Everybody may connect."""
+    return ""
+
+
+def own_record(own: Record, _theirs: Record) -> Record:
+    """Whoever connects gets our record."""
+    return own
+
+
+@dataclass(slots=True, eq=False)
+class Component:
+    """A component that others can connect to (see `ConnectionManager.component`)."""
+
+    record: Record
+    on_connection: Callable[[Connection], None]
+    on_lost: Callable[[Connection], None] | None
+    offer: Callable[[QosSpec], tuple[Record, QosSpec]] | None
+    admit: Callable[[Record], str] = welcome
+    answer: Callable[[Record, Record], Record] = own_record
+
+
+@dataclass(slots=True, eq=False)
+class Wanted:
+    """A connection that the user asked for, and has not taken back."""
+
+    dst: str
+    component: str
+    qos: QosSpec
+    connection: Connection | None = None
+    made: bool = False
+    """It was there once: it is tried again until the user takes it back."""
+    task: asyncio.Task[None] | None = None
+    attempts: int = 0
+    trouble: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Responding:
+    """A flow that was accepted, and on which the first record has not come yet."""
+
+    lower: Lower
+    machine: Responder
+    timer: asyncio.TimerHandle | None = field(default=None)
+
+
+def cube_of(qos: QosSpec) -> int:
+    """The QoS cube that a flow with this specification is in."""
+    return QoSSpec.from_proto(qos).cube
+
+
+def whom(connection: Connection) -> str:
+    """A neighbour, for the log."""
+    if connection.peer_address:
+        return f"address {to_text(connection.peer_address)}"
+    return "a neighbour"
+
+
+def stranger(theirs: Record, lower: Lower) -> str:
+    """Somebody who is refused: whom he claims to be, and who it is for certain."""
+    claimed = f"address {to_text(theirs.address)}" if theirs.address else "somebody"
+    if not lower.shown.certificate:
+        return f"{claimed}, without a certificate,"
+    return f'{claimed}, with a certificate for "{lower.shown.name}",'
+
+
+def log_level(connection: Connection) -> int:
+    """Enrolments come and go, and say what became of them themselves."""
+    return logging.DEBUG if connection.component == ENROLMENT.component else logging.INFO

@@ -4,6 +4,8 @@ The shell around the machines of `handshake`, on the loop of the IPCP. What a us
 lost, or its neighbour stays silent, we who initiated it try again, after pauses that grow, until the user disconnects.
 An adjacency that was accepted is the other side's business; when it is silent and the same neighbour connects anew, the new
 connection takes its place.
+
+No connection is made, by either side, over a flow that does not show what the layer requires of its members.
 """
 
 from __future__ import annotations
@@ -12,17 +14,31 @@ import asyncio
 import errno
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
-from ipcpd.unicast.wire.address import to_text
-from ipcpd.unicast.wire.connmgr import ENROLMENT, Record
+from ipcpd.unicast.wire.connmgr import Record
+from ouroboros.access import Access
+from ouroboros.errors import EAUTH
 from ouroboros.flow_event import FlowEvent
-from ouroboros.qos import QoSSpec
+from ouroboros.name_info import Requirement
 from ouroboros.rpc.messages_pb2 import QosSpec
 from ouroboros.wire import MalformedPacket
 
-from .connection import Backoff, Connection, Counters
-from .handshake import Initiator, Responder
+from .admission import asked, comes
+from .connection import (
+    Backoff,
+    Component,
+    Connection,
+    Counters,
+    Responding,
+    Wanted,
+    cube_of,
+    log_level,
+    own_record,
+    stranger,
+    welcome,
+    whom,
+)
+from .handshake import Initiator, Responder, printable
 from .ipcp import Ipcp, Refusal
 from .lower import Lower, LowerFlows
 
@@ -33,51 +49,16 @@ log = logging.getLogger("ipcpd/connmgr")
 MOST_RESPONDING = 1024
 """Accepted flows that may wait for the first record at the same time."""
 
+MOST_STRANGERS = 64
+"""Of these, flows of those who will be refused, and are only waited for to say so: they must not keep members out."""
+
 GIVE_UP = 3600.0
 """Seconds after which an accepted connection whose neighbour stays silent is released."""
 
+NOTHING_REQUIRED = Requirement(0)
+
 ATTEMPT_TIME = 6.0
 """Seconds that an attempt to connect again may take: a request that was lost on a way that is back by now must not hold it up."""
-
-
-def _admit(_theirs: Record) -> str:
-    return ""
-
-
-def _own(own: Record, _theirs: Record) -> Record:
-    return own
-
-
-@dataclass(slots=True, eq=False)
-class _Component:
-    record: Record
-    on_connection: Callable[[Connection], None]
-    on_lost: Callable[[Connection], None] | None
-    offer: Callable[[QosSpec], tuple[Record, QosSpec]] | None
-    admit: Callable[[Record], str] = _admit
-    answer: Callable[[Record, Record], Record] = _own
-
-
-@dataclass(slots=True, eq=False)
-class _Wanted:
-    """A connection that the user asked for, and has not taken back."""
-
-    dst: str
-    component: str
-    qos: QosSpec
-    connection: Connection | None = None
-    made: bool = False
-    """It was there once: it is tried again until the user takes it back."""
-    task: asyncio.Task[None] | None = None
-    attempts: int = 0
-    trouble: str = ""
-
-
-@dataclass(slots=True, eq=False)
-class _Responding:
-    lower: Lower
-    machine: Responder
-    timer: asyncio.TimerHandle | None = field(default=None)
 
 
 def _nobody(_connection: Connection) -> None:
@@ -102,13 +83,15 @@ class ConnectionManager:
         self.on_state: Callable[[Connection, FlowEvent], None] = _nobody_at_all
         self.connections: dict[int, Connection] = {}
         """By the descriptor of the flow."""
+        self.access = Access()
+        """Of the layer, as soon as we are a member."""
         self._ipcp = ipcp
         self._loop = ipcp.loop
         self._lowers = lowers
         self._backoff = backoff or Backoff()
-        self._components: dict[str, _Component] = {}
-        self._wanted: dict[tuple[str, str, int], _Wanted] = {}
-        self._responding: dict[int, _Responding] = {}
+        self._components: dict[str, Component] = {}
+        self._wanted: dict[tuple[str, str, int], Wanted] = {}
+        self._responding: dict[int, Responding] = {}
         self._abandon: dict[int, asyncio.TimerHandle] = {}
         self._closed = False
 
@@ -121,8 +104,8 @@ class ConnectionManager:
         *,
         on_lost: Callable[[Connection], None] | None = None,
         offer: Callable[[QosSpec], tuple[Record, QosSpec]] | None = None,
-        admit: Callable[[Record], str] = _admit,
-        answer: Callable[[Record, Record], Record] = _own,
+        admit: Callable[[Record], str] = welcome,
+        answer: Callable[[Record, Record], Record] = own_record,
     ) -> None:
         """Have a component that others can connect to, and that can be connected.
 
@@ -133,7 +116,7 @@ class ConnectionManager:
         admit          may refuse who connects, with a reason ("": welcome)
         answer         what is answered, from our record and theirs
         """
-        self._components[record.component] = _Component(record, on_connection, on_lost, offer, admit, answer)
+        self._components[record.component] = Component(record, on_connection, on_lost, offer, admit, answer)
 
     def serve(self) -> None:
         """Accept flows, from now on."""
@@ -157,14 +140,14 @@ class ConnectionManager:
                 if wanted.made:
                     self._try_again(wanted)
                 else:
-                    del self._wanted[dst, component, _cube(qos)]
+                    del self._wanted[dst, component, cube_of(qos)]
             raise
 
-    def _want(self, dst: str, component: str, qos: QosSpec) -> _Wanted:
-        key = (dst, component, _cube(qos))
+    def _want(self, dst: str, component: str, qos: QosSpec) -> Wanted:
+        key = (dst, component, cube_of(qos))
         wanted = self._wanted.get(key)
         if wanted is None:
-            wanted = self._wanted[key] = _Wanted(dst, component, QosSpec())
+            wanted = self._wanted[key] = Wanted(dst, component, QosSpec())
         elif wanted.connection is not None and wanted.connection.lower.usable:
             raise Refusal(
                 errno.EEXIST,
@@ -176,7 +159,7 @@ class ConnectionManager:
         wanted.qos.CopyFrom(qos)
         return wanted
 
-    def _is_wanted(self, wanted: _Wanted) -> bool:
+    def _is_wanted(self, wanted: Wanted) -> bool:
         return any(one is wanted for one in self._wanted.values())
 
     def disconnect(self, dst: str, component: str) -> None:
@@ -218,14 +201,24 @@ class ConnectionManager:
 
     # ------------------------------------------------------------ initiating
 
-    async def establish(self, dst: str, own: Record, qos: QosSpec, *, timeout: float) -> Connection:
+    async def establish(
+        self,
+        dst: str,
+        own: Record,
+        qos: QosSpec,
+        *,
+        timeout: float,
+        require: Requirement = NOTHING_REQUIRED,
+    ) -> Connection:
         """A connection of this once, for whoever asks: `connections` does not have it, and nobody is told of its end.
 
-        Its flow has no listener; what comes on it waits. Raises Refusal, and then the flow is released.
+        Its flow has no listener; what comes on it waits. It must have what the layer requires, and what `require` says.
+        Raises Refusal, and then the flow is released.
         """
         lower = await self._lowers.allocate(dst, qos, timeout=timeout)
         try:
             self._check_there(lower)
+            self._check_shown(lower, require | self.access.require)
             theirs = await self._introduce(lower, Initiator(own, dst, self._loop.time()))
             self._check_there(lower)
         except OSError as error:
@@ -241,6 +234,13 @@ class ConnectionManager:
         """A flow may go while we wait for our turn on the loop."""
         if self._lowers.flows.get(lower.fd) is not lower:
             raise Refusal(errno.ECONNRESET, f'"{lower.dst}" ended the flow at once')
+
+    def _check_shown(self, lower: Lower, require: Requirement) -> None:
+        """Before a word is said to who may not be a member."""
+        reason = asked(require, lower.shown)
+        if reason:
+            self.counters.unauthenticated += 1
+            raise Refusal(EAUTH, f'"{lower.dst}" is not to be trusted: {reason}')
 
     async def _introduce(self, lower: Lower, machine: Initiator) -> Record:
         answered: asyncio.Future[Record] = self._loop.create_future()
@@ -271,7 +271,7 @@ class ConnectionManager:
             self.counters.silent += 1
             raise machine.expired() from None
 
-    async def _fulfil(self, wanted: _Wanted, timeout: float) -> Connection:
+    async def _fulfil(self, wanted: Wanted, timeout: float) -> Connection:
         component = self._components[wanted.component]
         record, qos = component.offer(wanted.qos) if component.offer else (component.record, wanted.qos)
         made = await self.establish(wanted.dst, record, qos, timeout=timeout)
@@ -289,19 +289,19 @@ class ConnectionManager:
 
     # ------------------------------------------------------------ keeping connected
 
-    def _try_again(self, wanted: _Wanted) -> None:
+    def _try_again(self, wanted: Wanted) -> None:
         if wanted.task is None and not self._closed:
             wanted.attempts = 0
             wanted.task = self._loop.create_task(self._retry(wanted))
 
     @staticmethod
-    def _stop_trying(wanted: _Wanted) -> None:
+    def _stop_trying(wanted: Wanted) -> None:
         task, wanted.task = wanted.task, None
         wanted.trouble = ""
         if task is not None:
             task.cancel()
 
-    async def _retry(self, wanted: _Wanted) -> None:
+    async def _retry(self, wanted: Wanted) -> None:
         while True:
             await asyncio.sleep(self._backoff.after(wanted.attempts))
             wanted.attempts += 1
@@ -321,12 +321,14 @@ class ConnectionManager:
     # ------------------------------------------------------------ responding
 
     def _accepted(self, lower: Lower) -> None:
-        if len(self._responding) >= MOST_RESPONDING:
+        objection = comes(self.access, lower.shown)
+        strangers = sum(bool(one.machine.objection) for one in self._responding.values()) if objection else 0
+        if len(self._responding) >= MOST_RESPONDING or strangers >= MOST_STRANGERS:
             self.counters.crowded += 1
             self._lowers.release(lower.fd)
             return
-        machine = Responder(self._records(), self._admitted, self._answer, self._loop.time())
-        waiting = _Responding(lower, machine)
+        machine = Responder(self._records(), self._admitted, self._answer, self._loop.time(), objection)
+        waiting = Responding(lower, machine)
         self._responding[lower.fd] = waiting
         waiting.timer = self._loop.call_at(machine.deadline, self._expired, waiting)
         self._lowers.watch(lower.fd, lambda event: self._deserted(waiting, event))
@@ -341,7 +343,7 @@ class ConnectionManager:
     def _answer(self, own: Record, theirs: Record) -> Record:
         return self._components[own.component].answer(own, theirs)
 
-    def _respond(self, waiting: _Responding, packet: bytes) -> None:
+    def _respond(self, waiting: Responding, packet: bytes) -> None:
         lower = waiting.lower
         self._settled(waiting)
         try:
@@ -353,13 +355,21 @@ class ConnectionManager:
             return
         sent = self._lowers.send(lower.fd, answer.packet)
         if answer.component is None or not sent:
-            self.counters.refused += 1
-            log.info("refused a connection: %s", answer.reason or "there is no room for the answer")
+            if waiting.machine.objection:
+                self.counters.unauthenticated += 1
+            else:
+                self.counters.refused += 1
+            log.info(
+                "refused a connection of %s for %s: %s",
+                stranger(answer.theirs, lower),
+                f'"{printable(answer.theirs.component)}"',
+                answer.reason or "there is no room for the answer",
+            )
             self._lowers.release(lower.fd)
             return
         self.counters.accepted += 1
         theirs = answer.theirs
-        self._supersede(answer.component, theirs.address, _cube(lower.qos))
+        self._supersede(answer.component, theirs.address, cube_of(lower.qos))
         now = self._loop.time()
         try:
             self._add(Connection(lower, answer.component, theirs.address, False, "", theirs, now))
@@ -369,21 +379,21 @@ class ConnectionManager:
     def _supersede(self, component: str, address: int, cube: int) -> None:
         """A neighbour that connects anew has given up the connection that we find silent."""
         for old in list(self.connections.values()):
-            same = (old.component, old.peer_address, _cube(old.lower.qos)) == (component, address, cube)
+            same = (old.component, old.peer_address, cube_of(old.lower.qos)) == (component, address, cube)
             if address and same and not old.initiator and not old.lower.usable:
                 self.drop(old)
 
-    def _settled(self, waiting: _Responding) -> None:
+    def _settled(self, waiting: Responding) -> None:
         self._responding.pop(waiting.lower.fd, None)
         if waiting.timer is not None:
             waiting.timer.cancel()
 
-    def _expired(self, waiting: _Responding) -> None:
+    def _expired(self, waiting: Responding) -> None:
         self.counters.silent += 1
         self._settled(waiting)
         self._lowers.release(waiting.lower.fd)
 
-    def _deserted(self, waiting: _Responding, event: FlowEvent) -> None:
+    def _deserted(self, waiting: Responding, event: FlowEvent) -> None:
         if event is FlowEvent.DEALLOC:
             self._settled(waiting)
 
@@ -395,10 +405,10 @@ class ConnectionManager:
         self._lowers.listen(fd, None)
         self._lowers.watch(fd, lambda event: self._happened(connection, event))
         log.log(
-            _level(connection),
+            log_level(connection),
             "%s is connected %s",
             connection.component,
-            f"to {connection.peer}" if connection.initiator else f"from {_whom(connection)}",
+            f"to {connection.peer}" if connection.initiator else f"from {whom(connection)}",
         )
         try:
             self._components[connection.component].on_connection(connection)
@@ -436,7 +446,7 @@ class ConnectionManager:
         if timer is not None:
             timer.cancel()
 
-    def _wanting(self, connection: Connection) -> _Wanted | None:
+    def _wanting(self, connection: Connection) -> Wanted | None:
         for wanted in self._wanted.values():
             if wanted.connection is connection:
                 return wanted
@@ -451,10 +461,10 @@ class ConnectionManager:
         self._keep(connection)
         self.connections.pop(connection.lower.fd, None)
         log.log(
-            _level(connection),
+            log_level(connection),
             "%s is not connected to %s any more",
             connection.component,
-            connection.peer or _whom(connection),
+            connection.peer or whom(connection),
         )
         wanted = self._wanting(connection)
         if wanted is not None:
@@ -472,18 +482,3 @@ class ConnectionManager:
         for timer in self._abandon.values():
             timer.cancel()
         self._abandon.clear()
-
-
-def _cube(qos: QosSpec) -> int:
-    return QoSSpec.from_proto(qos).cube
-
-
-def _whom(connection: Connection) -> str:
-    if connection.peer_address:
-        return f"address {to_text(connection.peer_address)}"
-    return "a neighbour"
-
-
-def _level(connection: Connection) -> int:
-    """Enrolments come and go, and say what became of them themselves."""
-    return logging.DEBUG if connection.component == ENROLMENT.component else logging.INFO

@@ -2,7 +2,7 @@
 
 Two machines without I/O, a newcomer and a member's side of one enrolment, and the shell that gives each a flow. Any number of
 newcomers are served at once. Who is refused hears why, and so does the member when the newcomer does not like what it gets:
-a layer, a type or a hash that it did not mean, a policy that it does not know. Between two of ours the newcomer proposes the
+a layer, a type or a hash that it did not mean, a policy that it does not know, a member that its layer would not admit. Between two of ours the newcomer proposes the
 address that it drew, and draws another when the member knows that somebody has it; a prototype neither proposes nor looks.
 """
 
@@ -20,11 +20,14 @@ from ipcpd.unicast.wire import enrol
 from ipcpd.unicast.wire.address import to_text
 from ipcpd.unicast.wire.connmgr import ENROLMENT
 from ipcpd.unicast.wire.enrol import Acknowledgement, Configuration, Request, Response
+from ouroboros.errors import EAUTH
 from ouroboros.flow_event import FlowEvent
 from ouroboros.ipcp_types import DirectoryHashAlgo, IpcpType
+from ouroboros.name_info import Requirement
 from ouroboros.qos import QOS_RAW
 from ouroboros.wire import MalformedPacket
 
+from .admission import Shown, asked
 from .connmgr import Connection, ConnectionManager
 from .handshake import PATIENCE, printable
 from .ipcp import Ipcp, Refusal
@@ -50,11 +53,13 @@ CLOCKS_APART = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a newcomer means to join: the type, and what else it was told (None, "": anything)."""
+    """What a newcomer means to join: the type, and what else it was told (None, "": anything); what it requires of the member
+    that it asks."""
 
     ipcp_type: IpcpType
     layer: str = ""
     hash: DirectoryHashAlgo | None = None
+    require: Requirement = Requirement(0)
 
     def differs(self, conf: Configuration) -> str:
         """Why this layer is not the one; "" when it is."""
@@ -71,14 +76,16 @@ class Wanted:
 class Newcomer:
     """The newcomer's side: `begin`, then `receive` until there is a configuration, then `finish`.
 
-    draw  a new address to propose; None: there are no addresses
-    wall  the clock on the wall, s, for the warning that clocks differ
+    draw   a new address to propose; None: there are no addresses
+    wall   the clock on the wall, s, for the warning that clocks differ
+    shown  what the flow shows of the member
     """
 
     wanted: Wanted
     now: float
     draw: Callable[[], int] | None = None
     wall: Callable[[], float] = time.time
+    shown: Shown = Shown()
     configuration: Configuration | None = field(default=None, init=False)
     address: int = field(default=0, init=False)
     deadline: float = field(default=0.0, init=False)
@@ -114,6 +121,9 @@ class Newcomer:
         reason = self.wanted.differs(conf)
         if reason:
             raise Refusal(errno.EINVAL, reason)
+        reason = asked(conf.access.require, self.shown)
+        if reason:  # a member that its own layer would refuse
+            raise Refusal(EAUTH, f'it cannot be a member of layer "{conf.layer}": {reason}')
         told = response.seconds + response.nanoseconds / 1e9
         self.skew = max(0.0, abs(told - self._asked_wall) - (now - self._asked))
         self.configuration = conf
@@ -280,9 +290,11 @@ class Enrolment:
     ) -> Joining:
         """Ask the member at `dst` for its configuration. Raises Refusal, and then nothing is left."""
         qos = QOS_RAW.to_proto()
-        connection = await self._connections.establish(dst, ENROLMENT, qos, timeout=timeout)
+        connection = await self._connections.establish(
+            dst, ENROLMENT, qos, timeout=timeout, require=wanted.require
+        )
         fd = connection.lower.fd
-        machine = Newcomer(wanted, self._loop.time(), draw)
+        machine = Newcomer(wanted, self._loop.time(), draw, shown=connection.lower.shown)
         try:
             configuration = await self._ask(connection, machine)
         except Refusal as refusal:

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 
 from ipcpd.unicast.wire import connmgr
 from ipcpd.unicast.wire.connmgr import Record
+from ouroboros.errors import EAUTH
 from ouroboros.wire import MalformedPacket
 
 from .ipcp import Refusal
 
+MAX_ERRNO = 4095
 PATIENCE = 1.0
 """Seconds to wait for the record of the other side."""
 
@@ -70,7 +72,8 @@ class Initiator:
         except MalformedPacket as error:
             raise Refusal(errno.EPROTO, f'"{self.dst}" does not answer as an IPCP: {error}') from None
         if theirs.reason:
-            raise Refusal(errno.ECONNREFUSED, f'"{self.dst}" refuses: {printable(theirs.reason)}')
+            number = theirs.error if 0 < theirs.error <= MAX_ERRNO else errno.ECONNREFUSED
+            raise Refusal(number, f'"{self.dst}" refuses: {printable(theirs.reason)}')
         if not theirs.component:
             raise Refusal(
                 errno.ECONNREFUSED, f'"{self.dst}" has no component "{self.own.component}" to connect to'
@@ -100,12 +103,14 @@ class Answer:
 
 @dataclass(slots=True)
 class Responder:
-    """The side that accepted the flow. `records` are our components by name, `admit` may refuse with a reason."""
+    """The side that accepted the flow. `records` are our components by name, `admit` may refuse with a reason. With an
+    `objection` to who has come, he is refused whatever he says."""
 
     records: Mapping[str, Record]
     admit: Callable[[Record], str]
     answer_for: Callable[[Record, Record], Record]
     now: float
+    objection: str = ""
     deadline: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -114,6 +119,10 @@ class Responder:
     def receive(self, packet: bytes) -> Answer:
         """The answer to the record of the other side. Raises MalformedPacket: then nothing is said."""
         theirs = connmgr.decode(packet)
+        if self.objection:  # before anything else: strangers do not learn what there is
+            return Answer(
+                connmgr.encode(connmgr.refusal(self.objection, EAUTH)), theirs, None, self.objection
+            )
         own = self.records.get(theirs.component)
         if own is None:
             reason = f'there is no component "{printable(theirs.component)}" here'

@@ -17,7 +17,9 @@ from functools import partial
 from typing import Any, ClassVar
 
 from ouroboros import ipcp_options as options
+from ouroboros.access import Access
 from ouroboros.flow_event import FlowEvent
+from ouroboros.name_info import Requirement
 from ouroboros.rpc.aio_session import Session
 from ouroboros.rpc.codec import close_fds
 from ouroboros.rpc.messages_pb2 import (
@@ -74,6 +76,8 @@ class Ipcp:
         self.state = life.advance(State.NULL, Step.START)
         self.layer = ""
         self.hash: HashAlgo.ValueType = SHA3_256
+        self.access = Access()
+        """Of the layer."""
         self.stopped: asyncio.Future[None] = loop.create_future()
         self._session: Session | None = None
         self._tasks: dict[int, asyncio.Task[Envelope | None]] = {}
@@ -129,8 +133,9 @@ class Ipcp:
         """Make a new layer with these options, checked and complete. Sets `hash` if it is not the default."""
         raise self.lacks("bootstrapping")
 
-    def enroll(self, dst: str, layer: str) -> Result:
-        """Become a member of the layer of `dst`, which is refused when it is not `layer` ("": any will do).
+    def enroll(self, dst: str, layer: str, require: Requirement) -> Result:
+        """Become a member of the layer of `dst`, which is refused when it is not `layer` ("": any will do), and which must have
+        what `require` says.
 
         Sets `layer` and `hash`. It is cancelled when the IRMd gives it up: what it had made is then taken back.
         """
@@ -323,7 +328,8 @@ class Ipcp:
             values |= options.check(self.kind, config.options)
             result = self.bootstrap(config, values)
         else:
-            result = self.enroll(envelope.ipcp_enroll.dst, envelope.ipcp_enroll.layer)
+            asked = envelope.ipcp_enroll
+            result = self.enroll(asked.dst, asked.layer, Requirement(asked.require))
         if result is not None:
             await result
         self.state = life.advance(self.state, Step.BECOME_MEMBER)
@@ -333,6 +339,8 @@ class Ipcp:
         reply = Envelope()
         reply.ipcp_layer.layer = self.layer
         reply.ipcp_layer.hash = self.hash
+        reply.ipcp_layer.access.require = self.access.require
+        reply.ipcp_layer.access.admit = self.access.text
         self._tell_state()
         return reply
 

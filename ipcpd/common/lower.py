@@ -23,6 +23,7 @@ from ouroboros.flow_event import FlowEvent
 from ouroboros.rpc.codec import close_fds
 from ouroboros.rpc.messages_pb2 import Envelope, QosSpec
 
+from .admission import Shown
 from .ipcp import Ipcp, Refusal
 from .keepalive import Act, KeepAlive, Traffic
 
@@ -54,6 +55,8 @@ class Lower:
     """The layer below says that it is."""
     silent: bool = False
     """Nothing has come for longer than its time-out."""
+    shown: Shown = Shown()
+    """Of who is at the other end."""
 
     @property
     def usable(self) -> bool:
@@ -204,7 +207,8 @@ class LowerFlows:
             close_fds(fds)
         qos = QosSpec()
         qos.CopyFrom(endpoint.qos)
-        lower = Lower(endpoint.fd, dst, qos, endpoint.mpl_ms, endpoint.max_packet)
+        shown = Shown(bool(endpoint.peer_certificate), endpoint.peer_name, bool(endpoint.cipher))
+        lower = Lower(endpoint.fd, dst, qos, endpoint.mpl_ms, endpoint.max_packet, shown=shown)
         self.flows[lower.fd] = lower
         self.keep_alive(lower.fd, qos.timeout)
         return lower

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ouroboros import ipcp_config
+from ouroboros.access import Access
 from ouroboros.ipcp_types import DirectoryHashAlgo, IpcpType
 from ouroboros.wire import HASH_LENGTHS
 
@@ -23,6 +24,7 @@ class LayerConfig:
     layer: str
     hash: DirectoryHashAlgo
     unicast: UnicastConfig
+    access: Access = Access()
 
     @classmethod
     def from_options(cls, layer: str, options: dict[str, str]) -> LayerConfig:
@@ -39,19 +41,20 @@ class LayerConfig:
             cong_avoid=given.cong_avoid,
             max_packet=given.max_packet,
         )
-        return cls(layer, whole.dir_hash_algo, unicast)
+        access = Access.from_texts(options.get("require", ""), options.get("admit", ""))
+        return cls(layer, whole.dir_hash_algo, unicast, access)
 
     @classmethod
     def from_enrolment(cls, configuration: Configuration) -> LayerConfig:
         """From what a member sent."""
         assert configuration.unicast is not None  # the codec sees to it
-        return cls(configuration.layer, configuration.hash, configuration.unicast)
+        return cls(configuration.layer, configuration.hash, configuration.unicast, configuration.access)
 
     def to_enrolment(self, address: int, max_packet: int) -> Configuration:
         """For a newcomer: `address` is ours, `max_packet` what is known by now, octets (0: nothing)."""
         dht = replace(self.unicast.dht, peer=address)
         unicast = replace(self.unicast, dht=dht, max_packet=max_packet)
-        return Configuration(self.layer, IpcpType.UNICAST, self.hash, unicast)
+        return Configuration(self.layer, IpcpType.UNICAST, self.hash, unicast, self.access)
 
     @property
     def key_length(self) -> int:

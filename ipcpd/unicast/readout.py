@@ -49,6 +49,7 @@ def _row(**known: object) -> Row:
     row: Row = dict.fromkeys(
         (
             "name",
+            "certificate",
             "address",
             "component",
             "state",
@@ -70,6 +71,7 @@ def _neighbour(member: Member, connection: Connection) -> Row:
     link = member.link_state.dt_flows.get(lower.fd)
     return _row(
         name=connection.peer or None,
+        certificate=lower.shown.name if lower.shown.certificate else None,
         address=to_text(connection.peer_address),
         component="dt" if connection.component == DATA_TRANSFER else "mgmt",
         state="up" if lower.usable else "down" if lower.down else "silent",
@@ -192,6 +194,8 @@ def status(member: Member) -> list[Row]:
             "congestion": _CONGESTION[unicast.cong_avoid],
             "ttl": unicast.max_ttl,
             "max_packet": member.max_packet or None,
+            "require": member.config.access.require.words,
+            "admit": list(member.config.access.admit),
             "neighbours": len({flow.address for flow in member.link_state.dt_flows.values() if flow.up}),
             "unreachable": len(member.silent()),
             "members": len(member.link_state.tables[0].entries) + 1,

@@ -19,6 +19,7 @@ from ipcpd.dataplane import Dt, Punt, Relay
 from ouroboros.errors import ENOTALLOC
 from ouroboros.ipcp_config import CongestionAvoidPolicy
 from ouroboros.ipcp_types import IpcpType
+from ouroboros.name_info import Requirement
 from ouroboros.qos import QOS_RAW, QoSSpec
 from ouroboros.rpc.messages_pb2 import (
     Envelope,
@@ -75,11 +76,10 @@ class UnicastIpcp(Ipcp):
         self._become(LayerConfig.from_options(config.layer, values), draw())
         return None
 
-    def enroll(self, dst: str, layer: str) -> Result:
-        return self._enroll(dst, layer)
+    def enroll(self, dst: str, layer: str, require: Requirement) -> Result:
+        return self._enroll(dst, Wanted(IpcpType.UNICAST, layer, require=require))
 
-    async def _enroll(self, dst: str, layer: str) -> None:
-        wanted = Wanted(IpcpType.UNICAST, layer)
+    async def _enroll(self, dst: str, wanted: Wanted) -> None:
         joining = await self._enrolment.join(dst, wanted, timeout=ENROL_TIME, draw=draw)
         self._start_with(joining)
 
@@ -99,6 +99,7 @@ class UnicastIpcp(Ipcp):
             self._relay, self._punt, address=address, max_ttl=unicast.max_ttl, congestion=congestion
         )
         self.layer, self.hash = config.layer, HashAlgo.Value(config.hash.name)
+        self.access = self._connections.access = config.access
         member = self._member = Member(
             self,
             config,

@@ -88,10 +88,12 @@ def default_directory() -> str:
     return os.path.join(config, "ouroboros", "security")
 
 
-def read(directory: str, side: Side, name: str, policy: Policy) -> Credentials:
-    """The credentials of `name` at `side`. Raises Unusable."""
+def read(directory: str, side: Side, name: str, policy: Policy, *, otherwise: str = "") -> Credentials:
+    """The credentials of `name` at `side`; where it has no folder, those in that of the name `otherwise`. Raises Unusable."""
     paths, require = (policy.server if side is Side.SERVER else policy.client), policy.require
     folder = _folder(directory, side, name)
+    if not folder and otherwise and paths == _NO_PATHS:
+        folder = _folder(directory, side, otherwise)
     if not folder and paths == _NO_PATHS:
         return Credentials(require=require) if require else _PLAIN
     wanted = _encryption(*_given(paths.enc, folder, "enc.conf"))

@@ -72,15 +72,23 @@ class Oap:
         self.trust = Trust(directory)
 
     def request(
-        self, name: str, policy: Policy, kinds: frozenset[int] = frozenset(), *, room: int = MAX_LENGTH
+        self,
+        name: str,
+        policy: Policy,
+        kinds: frozenset[int] = frozenset(),
+        *,
+        room: int = MAX_LENGTH,
+        layer: str = "",
     ) -> Requester:
         """A new request: no two are the same, and one is never sent twice (wire-lower 11.13). Raises refused.Refused.
 
         kinds  extensions that are wanted; those that this system has are offered
         room   octets of a header that the layer carries
+        layer  that of an IPCP which asks another member: it has its credentials by the name of the layer, unless there are
+               some for that member
         """
         try:
-            ours = self._credentials(Side.CLIENT, name, policy)
+            ours = self._credentials(Side.CLIENT, name, policy, layer)
             offered = offer.make(kinds, self._supported)
             return Requester(
                 name, ours, identity=self._random(16), now=self._clock(), offer=offered, room=room
@@ -145,9 +153,9 @@ class Oap:
         received = self.received(request.octets, name, policy, "")
         return self.complete(request, self.reply(received, name), name, ""), received.outcome
 
-    def _credentials(self, side: Side, name: str, policy: Policy) -> Credentials:
+    def _credentials(self, side: Side, name: str, policy: Policy, otherwise: str = "") -> Credentials:
         """Raises OSError; also where the name wants what this version does not have."""
-        found = credentials.read(self._directory, side, name, policy)
+        found = credentials.read(self._directory, side, name, policy, otherwise=otherwise)
         if found.encryption is not None:
             self._check_encrypts()
         return found

@@ -730,6 +730,7 @@ class FlowEndpoint(_message.Message):
     CIPHER_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
     PEER_CERTIFICATE_FIELD_NUMBER: _builtins.int
+    PEER_NAME_FIELD_NUMBER: _builtins.int
     CHECK_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.int
     """system-wide (paper 2.7: FID)"""
@@ -763,6 +764,8 @@ class FlowEndpoint(_message.Message):
     """32 octets, for both directions; nor this"""
     peer_certificate: _builtins.bytes
     """of the process at the other end, verified; X.509 DER"""
+    peer_name: _builtins.str
+    """its common name, where it has one that can be printed"""
     check: _builtins.bool
     """a CRC-32 behind every packet (wire-lower 6.2); nor this"""
     @_builtins.property
@@ -795,11 +798,12 @@ class FlowEndpoint(_message.Message):
         cipher: _builtins.int = ...,
         key: _builtins.bytes = ...,
         peer_certificate: _builtins.bytes = ...,
+        peer_name: _builtins.str = ...,
         check: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["qos", b"qos"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "cipher", b"cipher", "data", b"data", "events", b"events", "extensions", b"extensions", "fd", b"fd", "flow_id", b"flow_id", "index", b"index", "key", b"key", "max_packet", b"max_packet", "mpl_ms", b"mpl_ms", "peer_certificate", b"peer_certificate", "peer_events", b"peer_events", "peer_fd", b"peer_fd", "pool", b"pool", "qos", b"qos", "resources", b"resources", "segment", b"segment", "serial", b"serial", "side", b"side"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "cipher", b"cipher", "data", b"data", "events", b"events", "extensions", b"extensions", "fd", b"fd", "flow_id", b"flow_id", "index", b"index", "key", b"key", "max_packet", b"max_packet", "mpl_ms", b"mpl_ms", "peer_certificate", b"peer_certificate", "peer_events", b"peer_events", "peer_fd", b"peer_fd", "peer_name", b"peer_name", "pool", b"pool", "qos", b"qos", "resources", b"resources", "segment", b"segment", "serial", b"serial", "side", b"side"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -894,6 +898,7 @@ class IpcpInfo(_message.Message):
     HASH_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
+    ACCESS_FIELD_NUMBER: _builtins.int
     pid: _builtins.int
     name: _builtins.str
     type: Global___IpcpType.ValueType
@@ -904,6 +909,10 @@ class IpcpInfo(_message.Message):
     """null init boot bootstrapped enrolled operational shutdown"""
     progress: _builtins.str
     """what is being tried again, and why: a line for people; empty when nothing is"""
+    @_builtins.property
+    def access(self) -> Global___Access:
+        """absent: it is not a member of a layer"""
+
     def __init__(
         self,
         *,
@@ -914,14 +923,41 @@ class IpcpInfo(_message.Message):
         hash: Global___HashAlgo.ValueType = ...,
         state: _builtins.str = ...,
         progress: _builtins.str = ...,
+        access: Global___Access | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash", b"hash", "layer", b"layer", "name", b"name", "pid", b"pid", "progress", b"progress", "state", b"state", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "hash", b"hash", "layer", b"layer", "name", b"name", "pid", b"pid", "progress", b"progress", "state", b"state", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___IpcpInfo: _TypeAlias = IpcpInfo  # noqa: Y015
+
+@_typing.final
+class Access(_message.Message):
+    """Whom a layer admits as members, and over which flows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUIRE_FIELD_NUMBER: _builtins.int
+    ADMIT_FIELD_NUMBER: _builtins.int
+    require: _builtins.int
+    """1 encryption, 2 authentication"""
+    admit: _builtins.str
+    """patterns of common names, separated by commas; empty: any"""
+    def __init__(
+        self,
+        *,
+        require: _builtins.int = ...,
+        admit: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admit", b"admit", "require", b"require"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Access: _TypeAlias = Access  # noqa: Y015
 
 @_typing.final
 class IpcpConfig(_message.Message):
@@ -1108,10 +1144,13 @@ class IpcpEnroll(_message.Message):
     DST_FIELD_NUMBER: _builtins.int
     LAYER_FIELD_NUMBER: _builtins.int
     RETRY_FIELD_NUMBER: _builtins.int
+    REQUIRE_FIELD_NUMBER: _builtins.int
     pid: _builtins.int
     dst: _builtins.str
     layer: _builtins.str
     """the layer that it must be; empty: any"""
+    require: _builtins.int
+    """of the member that it enrolls with: 1 encryption, 2 authentication"""
     @_builtins.property
     def retry(self) -> Global___Retry:
         """to the IRMd only; absent: one attempt"""
@@ -1123,10 +1162,11 @@ class IpcpEnroll(_message.Message):
         dst: _builtins.str = ...,
         layer: _builtins.str = ...,
         retry: Global___Retry | None = ...,
+        require: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retry", b"retry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dst", b"dst", "layer", b"layer", "pid", b"pid", "retry", b"retry"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dst", b"dst", "layer", b"layer", "pid", b"pid", "require", b"require", "retry", b"retry"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1138,17 +1178,21 @@ class IpcpLayer(_message.Message):
 
     LAYER_FIELD_NUMBER: _builtins.int
     HASH_FIELD_NUMBER: _builtins.int
+    ACCESS_FIELD_NUMBER: _builtins.int
     layer: _builtins.str
     hash: Global___HashAlgo.ValueType
+    @_builtins.property
+    def access(self) -> Global___Access: ...
     def __init__(
         self,
         *,
         layer: _builtins.str = ...,
         hash: Global___HashAlgo.ValueType = ...,
+        access: Global___Access | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash", b"hash", "layer", b"layer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "hash", b"hash", "layer", b"layer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

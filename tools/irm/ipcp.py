@@ -52,7 +52,9 @@ def _destroy(arguments: Arguments) -> int:
 def _bootstrap(arguments: Arguments) -> int:
     name = _name(arguments)
     layer = ipcp_options.check_name("Layer", arguments.needed("layer"))
-    options = {key: values[0] for key, values in arguments.values.items() if key in ipcp_options.OPTIONS}
+    options = {
+        key: ",".join(values) for key, values in arguments.values.items() if key in ipcp_options.OPTIONS
+    }
     word = arguments.one("type")
     ipcp_type = _type(word, prefix=True) if word is not None else None
     if ipcp_type is not None:
@@ -105,6 +107,7 @@ def _enroll(arguments: Arguments) -> int:
         ipcp_type=ipcp_type,
         create=True,
         retry=retry,
+        require=arguments.all("require"),
     )
     return 0
 
@@ -187,6 +190,8 @@ def _list(arguments: Arguments) -> int:
                 "hash": ipcp.hash.name if ipcp.layer else None,
                 "state": ipcp.state,
                 "progress": ipcp.progress or None,
+                "require": list(ipcp.require),
+                "admit": list(ipcp.admit),
             }
             for ipcp in ipcps
         ]
@@ -283,7 +288,10 @@ GROUP = Group(
                 _NAME,
                 Key("layer", "layer", required=True),
                 Key("type", "type"),
-                *(Key(key, option.legal, option=True) for key, option in ipcp_options.OPTIONS.items()),
+                *(
+                    Key(key, option.legal, option=True, repeats=option.repeats)
+                    for key, option in ipcp_options.OPTIONS.items()
+                ),
                 Key("autobind"),
                 Key("sport", "port", alias="port"),
             ),
@@ -304,8 +312,11 @@ GROUP = Group(
                 Key("type", "unicast|broadcast"),
                 Key("autobind"),
                 _RETRY,
+                Key("require", "encryption|authentication", repeats=True),
             ),
-            details=_retry_details,
+            details=lambda: (
+                "require is about the member: it must show a certificate for dst.\n" + _retry_details()
+            ),
         ),
         Command(
             "connect",

@@ -4,7 +4,7 @@ Used by the control plane of unicast and broadcast IPCPs and by `ocap`; pure fun
 is for and which protocol that component speaks. One record is one packet, of at most 127 octets, because the prototype
 reads into 128.
 
-What we add (fields that a prototype skips, and that are absent unless set): why a connection is refused; and of a
+What we add (fields that a prototype skips, and that are absent unless set): why a connection is refused, with an errno; and of a
 broadcast IPCP, which has no address, an id of its own, that of its tree, and the keep-alive time-out that it offers or
 grants.
 """
@@ -38,7 +38,7 @@ class Record:
     """A component: its name, its protocol, and the address of its IPCP in the layer (0: none).
 
     `syntax` is a plain number: a stranger may send any. Of broadcast IPCPs of ours: `member` and `tree` (0: not said),
-    and `timeout`, ms, of keep-alives (0: none). `reason` comes with a refusal.
+    and `timeout`, ms, of keep-alives (0: none). `reason` comes with a refusal, and perhaps `error`, its errno.
     """
 
     component: str = ""
@@ -50,6 +50,7 @@ class Record:
     member: int = 0
     tree: int = 0
     timeout: int = 0
+    error: int = 0
 
 
 UNKNOWN = Record()  # the answer to who asks for a component that is not there
@@ -57,9 +58,9 @@ ENROLMENT = Record("Enrollment", "OEP", 1)
 BROADCAST = Record("Data Transfer")  # of a broadcast IPCP
 
 
-def refusal(reason: str) -> Record:
+def refusal(reason: str, error: int = 0) -> Record:
     """The same answer, with the reason; a text that is too long is cut."""
-    return Record(reason=reason.encode(errors="replace")[:MAX_REASON].decode(errors="ignore"))
+    return Record(reason=reason.encode(errors="replace")[:MAX_REASON].decode(errors="ignore"), error=error)
 
 
 def management(address: int) -> Record:
@@ -87,6 +88,7 @@ def decode(packet: bytes) -> Record:
         message.member,
         message.tree,
         message.timeout,
+        message.error,
     )
 
 
@@ -114,6 +116,8 @@ def _add_ours(message: connmgr_pb2.Record, record: Record, what: str) -> None:
         message.tree = proto.fits(record.tree, 64, what, "the id of the tree")
     if record.timeout:
         message.timeout = proto.fits(record.timeout, 32, what, "the time-out")
+    if record.error:
+        message.error = proto.fits(record.error, 12, what, "the errno")
 
 
 def _octets(name: str, what: str) -> bytes:

@@ -5,7 +5,7 @@ newcomer's request, the member's response, the newcomer's acknowledgement. Nothi
 follows from the order.
 
 What we add (fields that a prototype skips, and that are absent unless set): the layer that the newcomer means to join and
-the address that it would like, the reason of a refusal on either side, and the largest packet of the layer.
+the address that it would like, the reason of a refusal on either side, the largest packet of the layer, and whom it admits.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeVar
 
+from ouroboros.access import Access
 from ouroboros.ipcp_config import (
     AddressAuthPolicy,
     CongestionAvoidPolicy,
@@ -21,8 +22,9 @@ from ouroboros.ipcp_config import (
     LinkStatePolicy,
     RoutingPolicy,
 )
-from ouroboros.ipcp_options import MAX_NAME
+from ouroboros.ipcp_options import MAX_ADMIT, MAX_NAME
 from ouroboros.ipcp_types import DirectoryHashAlgo, IpcpType
+from ouroboros.name_info import Requirement
 from ouroboros.wire import HASH_LENGTHS, MalformedPacket, UnsendablePacket, must, text
 
 from . import enrol_pb2, proto
@@ -80,6 +82,7 @@ class Configuration:
     ipcp_type: IpcpType
     hash: DirectoryHashAlgo = DirectoryHashAlgo.SHA3_256
     unicast: UnicastConfig | None = None
+    access: Access = Access()
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +197,18 @@ def _configuration(conf: enrol_pb2.Configuration) -> Configuration:
     if algorithm not in HASH_LENGTHS:
         raise MalformedPacket(_WHAT, f"hash {algorithm.name} does not name anything")
     unicast = _unicast(conf.unicast) if conf.HasField("unicast") else None
-    return Configuration(name, ipcp_type, algorithm, unicast)
+    return Configuration(name, ipcp_type, algorithm, unicast, _access(conf))
+
+
+def _access(conf: enrol_pb2.Configuration) -> Access:
+    """A requirement that we do not know cannot be kept: then this layer is not for us."""
+    if conf.require & ~sum(Requirement):
+        raise MalformedPacket(_WHAT, f"requirement {conf.require:#x} of the layer is unknown")
+    admit = _text(conf.admit, "the list of whom it admits", MAX_ADMIT)
+    patterns = tuple(admit.split(",")) if admit else ()
+    if not all(patterns) or not admit.isprintable():
+        raise MalformedPacket(_WHAT, "the list of whom it admits makes no sense")
+    return Access(Requirement(conf.require), patterns)
 
 
 def _unicast(conf: enrol_pb2.Unicast) -> UnicastConfig:
@@ -231,6 +245,10 @@ def _wire_configuration(conf: Configuration, what: str) -> enrol_pb2.Configurati
     message = enrol_pb2.Configuration(layer_info=layer, ipcp_type=conf.ipcp_type)
     if unicast is not None:
         message.unicast.CopyFrom(_wire_unicast(unicast, what))
+    if conf.access.require:
+        message.require = conf.access.require
+    if conf.access.admit:
+        message.admit = _octets(conf.access.text, what, MAX_ADMIT)
     return message
 
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eipcpd/unicast/wire/enrol.proto\x12\x0fouroboros.enrol\"5\n\x07Request\x12\n\n\x02id\x18\x01 \x02(\x0c\x12\r\n\x05layer\x18\x64 \x01(\x0c\x12\x0f\n\x07\x61\x64\x64ress\x18\x65 \x01(\x04\"\x85\x01\n\x08Response\x12\n\n\x02id\x18\x01 \x02(\x0c\x12\r\n\x05t_sec\x18\x02 \x02(\x03\x12\x0e\n\x06t_nsec\x18\x03 \x02(\x05\x12\x10\n\x08response\x18\x04 \x02(\x05\x12,\n\x04\x63onf\x18\x05 \x01(\x0b\x32\x1e.ouroboros.enrol.Configuration\x12\x0e\n\x06reason\x18\x64 \x01(\x0c\"=\n\x0f\x41\x63knowledgement\x12\n\n\x02id\x18\x01 \x02(\x0c\x12\x0e\n\x06result\x18\x02 \x02(\x05\x12\x0e\n\x06reason\x18\x64 \x01(\x0c\"y\n\rConfiguration\x12*\n\nlayer_info\x18\x01 \x02(\x0b\x32\x16.ouroboros.enrol.Layer\x12\x11\n\tipcp_type\x18\x02 \x02(\r\x12)\n\x07unicast\x18\x03 \x01(\x0b\x32\x18.ouroboros.enrol.Unicast\",\n\x05Layer\x12\x0c\n\x04name\x18\x01 \x02(\x0c\x12\x15\n\rdir_hash_algo\x18\x02 \x02(\r\"\x9d\x01\n\x07Unicast\x12)\n\x02\x64t\x18\x01 \x02(\x0b\x32\x1d.ouroboros.enrol.DataTransfer\x12\'\n\x03\x64ir\x18\x02 \x02(\x0b\x32\x1a.ouroboros.enrol.Directory\x12\x16\n\x0e\x61\x64\x64r_auth_type\x18\x03 \x02(\r\x12\x12\n\ncong_avoid\x18\x04 \x02(\r\x12\x12\n\nmax_packet\x18\x64 \x01(\r\"o\n\x0c\x44\x61taTransfer\x12\x11\n\taddr_size\x18\x01 \x02(\r\x12\x10\n\x08\x65id_size\x18\x02 \x02(\r\x12\x0f\n\x07max_ttl\x18\x03 \x02(\r\x12)\n\x07routing\x18\x04 \x02(\x0b\x32\x18.ouroboros.enrol.Routing\">\n\x07Routing\x12\x0b\n\x03pol\x18\x01 \x02(\r\x12&\n\x02ls\x18\x02 \x01(\x0b\x32\x1a.ouroboros.enrol.LinkState\"M\n\tLinkState\x12\x0b\n\x03pol\x18\x01 \x02(\r\x12\x10\n\x08t_recalc\x18\x02 \x02(\r\x12\x10\n\x08t_update\x18\x03 \x02(\r\x12\x0f\n\x07t_timeo\x18\x04 \x02(\r\";\n\tDirectory\x12\x0b\n\x03pol\x18\x01 \x02(\r\x12!\n\x03\x64ht\x18\x02 \x01(\x0b\x32\x14.ouroboros.enrol.Dht\"g\n\x03\x44ht\x12\r\n\x05\x61lpha\x18\x01 \x02(\r\x12\t\n\x01k\x18\x02 \x02(\r\x12\x10\n\x08t_expire\x18\x03 \x02(\r\x12\x11\n\tt_refresh\x18\x04 \x02(\r\x12\x13\n\x0bt_replicate\x18\x05 \x02(\r\x12\x0c\n\x04peer\x18\x06 \x02(\x04')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eipcpd/unicast/wire/enrol.proto\x12\x0fouroboros.enrol\"5\n\x07Request\x12\n\n\x02id\x18\x01 \x02(\x0c\x12\r\n\x05layer\x18\x64 \x01(\x0c\x12\x0f\n\x07\x61\x64\x64ress\x18\x65 \x01(\x04\"\x85\x01\n\x08Response\x12\n\n\x02id\x18\x01 \x02(\x0c\x12\r\n\x05t_sec\x18\x02 \x02(\x03\x12\x0e\n\x06t_nsec\x18\x03 \x02(\x05\x12\x10\n\x08response\x18\x04 \x02(\x05\x12,\n\x04\x63onf\x18\x05 \x01(\x0b\x32\x1e.ouroboros.enrol.Configuration\x12\x0e\n\x06reason\x18\x64 \x01(\x0c\"=\n\x0f\x41\x63knowledgement\x12\n\n\x02id\x18\x01 \x02(\x0c\x12\x0e\n\x06result\x18\x02 \x02(\x05\x12\x0e\n\x06reason\x18\x64 \x01(\x0c\"\x99\x01\n\rConfiguration\x12*\n\nlayer_info\x18\x01 \x02(\x0b\x32\x16.ouroboros.enrol.Layer\x12\x11\n\tipcp_type\x18\x02 \x02(\r\x12)\n\x07unicast\x18\x03 \x01(\x0b\x32\x18.ouroboros.enrol.Unicast\x12\x0f\n\x07require\x18\x64 \x01(\r\x12\r\n\x05\x61\x64mit\x18\x65 \x01(\x0c\",\n\x05Layer\x12\x0c\n\x04name\x18\x01 \x02(\x0c\x12\x15\n\rdir_hash_algo\x18\x02 \x02(\r\"\x9d\x01\n\x07Unicast\x12)\n\x02\x64t\x18\x01 \x02(\x0b\x32\x1d.ouroboros.enrol.DataTransfer\x12\'\n\x03\x64ir\x18\x02 \x02(\x0b\x32\x1a.ouroboros.enrol.Directory\x12\x16\n\x0e\x61\x64\x64r_auth_type\x18\x03 \x02(\r\x12\x12\n\ncong_avoid\x18\x04 \x02(\r\x12\x12\n\nmax_packet\x18\x64 \x01(\r\"o\n\x0c\x44\x61taTransfer\x12\x11\n\taddr_size\x18\x01 \x02(\r\x12\x10\n\x08\x65id_size\x18\x02 \x02(\r\x12\x0f\n\x07max_ttl\x18\x03 \x02(\r\x12)\n\x07routing\x18\x04 \x02(\x0b\x32\x18.ouroboros.enrol.Routing\">\n\x07Routing\x12\x0b\n\x03pol\x18\x01 \x02(\r\x12&\n\x02ls\x18\x02 \x01(\x0b\x32\x1a.ouroboros.enrol.LinkState\"M\n\tLinkState\x12\x0b\n\x03pol\x18\x01 \x02(\r\x12\x10\n\x08t_recalc\x18\x02 \x02(\r\x12\x10\n\x08t_update\x18\x03 \x02(\r\x12\x0f\n\x07t_timeo\x18\x04 \x02(\r\";\n\tDirectory\x12\x0b\n\x03pol\x18\x01 \x02(\r\x12!\n\x03\x64ht\x18\x02 \x01(\x0b\x32\x14.ouroboros.enrol.Dht\"g\n\x03\x44ht\x12\r\n\x05\x61lpha\x18\x01 \x02(\r\x12\t\n\x01k\x18\x02 \x02(\r\x12\x10\n\x08t_expire\x18\x03 \x02(\r\x12\x11\n\tt_refresh\x18\x04 \x02(\r\x12\x13\n\x0bt_replicate\x18\x05 \x02(\r\x12\x0c\n\x04peer\x18\x06 \x02(\x04')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,20 +37,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESPONSE']._serialized_end=240
   _globals['_ACKNOWLEDGEMENT']._serialized_start=242
   _globals['_ACKNOWLEDGEMENT']._serialized_end=303
-  _globals['_CONFIGURATION']._serialized_start=305
-  _globals['_CONFIGURATION']._serialized_end=426
-  _globals['_LAYER']._serialized_start=428
-  _globals['_LAYER']._serialized_end=472
-  _globals['_UNICAST']._serialized_start=475
-  _globals['_UNICAST']._serialized_end=632
-  _globals['_DATATRANSFER']._serialized_start=634
-  _globals['_DATATRANSFER']._serialized_end=745
-  _globals['_ROUTING']._serialized_start=747
-  _globals['_ROUTING']._serialized_end=809
-  _globals['_LINKSTATE']._serialized_start=811
-  _globals['_LINKSTATE']._serialized_end=888
-  _globals['_DIRECTORY']._serialized_start=890
-  _globals['_DIRECTORY']._serialized_end=949
-  _globals['_DHT']._serialized_start=951
-  _globals['_DHT']._serialized_end=1054
+  _globals['_CONFIGURATION']._serialized_start=306
+  _globals['_CONFIGURATION']._serialized_end=459
+  _globals['_LAYER']._serialized_start=461
+  _globals['_LAYER']._serialized_end=505
+  _globals['_UNICAST']._serialized_start=508
+  _globals['_UNICAST']._serialized_end=665
+  _globals['_DATATRANSFER']._serialized_start=667
+  _globals['_DATATRANSFER']._serialized_end=778
+  _globals['_ROUTING']._serialized_start=780
+  _globals['_ROUTING']._serialized_end=842
+  _globals['_LINKSTATE']._serialized_start=844
+  _globals['_LINKSTATE']._serialized_end=921
+  _globals['_DIRECTORY']._serialized_start=923
+  _globals['_DIRECTORY']._serialized_end=982
+  _globals['_DHT']._serialized_start=984
+  _globals['_DHT']._serialized_end=1087
 # @@protoc_insertion_point(module_scope)

@@ -110,23 +110,28 @@ class Configuration(_message.Message):
     LAYER_INFO_FIELD_NUMBER: _builtins.int
     IPCP_TYPE_FIELD_NUMBER: _builtins.int
     UNICAST_FIELD_NUMBER: _builtins.int
+    REQUIRE_FIELD_NUMBER: _builtins.int
+    ADMIT_FIELD_NUMBER: _builtins.int
     ipcp_type: _builtins.int
+    require: _builtins.int
+    """4 udp4, 5 udp6, 6 eth: never sent"""
+    admit: _builtins.bytes
     @_builtins.property
     def layer_info(self) -> Global___Layer: ...
     @_builtins.property
-    def unicast(self) -> Global___Unicast:
-        """4 udp4, 5 udp6, 6 eth: never sent"""
-
+    def unicast(self) -> Global___Unicast: ...
     def __init__(
         self,
         *,
         layer_info: Global___Layer | None = ...,
         ipcp_type: _builtins.int | None = ...,
         unicast: Global___Unicast | None = ...,
+        require: _builtins.int | None = ...,
+        admit: _builtins.bytes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ipcp_type", b"ipcp_type", "layer_info", b"layer_info", "unicast", b"unicast"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["admit", b"admit", "ipcp_type", b"ipcp_type", "layer_info", b"layer_info", "require", b"require", "unicast", b"unicast"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ipcp_type", b"ipcp_type", "layer_info", b"layer_info", "unicast", b"unicast"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admit", b"admit", "ipcp_type", b"ipcp_type", "layer_info", b"layer_info", "require", b"require", "unicast", b"unicast"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

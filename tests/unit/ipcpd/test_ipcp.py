@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from ipcpd.common.ipcp import PAGE, Ipcp, Refusal, Result, Row
 from ouroboros.errors import EIPCPSTATE
 from ouroboros.flow_event import FlowEvent
+from ouroboros.name_info import Requirement
 from ouroboros.rpc.messages_pb2 import Cancel, Envelope, IpcpBootstrap, IpcpConfig, IpcpEnroll, Readout
 
 
@@ -43,7 +44,7 @@ class Shown(Ipcp):
         finally:
             self.undone = True
 
-    def enroll(self, dst: str, layer: str) -> Result:
+    def enroll(self, dst: str, layer: str, require: Requirement) -> Result:
         self.wanted = (dst, layer)
         self.undone = False
         return self._never()

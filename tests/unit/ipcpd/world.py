@@ -234,6 +234,10 @@ class FakeIpcp:
         self.lowers = LowerFlows(anything, relay, punt)
         self.connections = ConnectionManager(anything, self.lowers, backoff=backoff)
         self.enrolment = Enrolment(anything, self.lowers, self.connections)
+        self.certificate: str | None = None
+        """The common name of what it shows, on either side of a flow."""
+        self.encrypts = False
+        """Flows that it asks for are."""
 
     def close(self) -> None:
         self.connections.close()
@@ -317,8 +321,8 @@ class World:
         self._accepts.remove(accept)
         ends = [self._open(ipcp), self._open(accept.ipcp)]
         ends[0].peer, ends[1].peer = ends[1], ends[0]
-        accept.on_reply(self._endpoint(ends[1], qos), [])
-        on_reply(self._endpoint(ends[0], qos), [])
+        accept.on_reply(self._endpoint(ends[1], qos, ipcp, encrypted=ipcp.encrypts), [])
+        on_reply(self._endpoint(ends[0], qos, accept.ipcp, encrypted=ipcp.encrypts), [])
 
     def _open(self, ipcp: FakeIpcp) -> End:
         fd = next(fd for fd in range(64, 10000) if (ipcp, fd) not in self.open)
@@ -326,12 +330,16 @@ class World:
         return end
 
     @staticmethod
-    def _endpoint(end: End, qos: QosSpec) -> Envelope:
+    def _endpoint(end: End, qos: QosSpec, other: FakeIpcp, *, encrypted: bool) -> Envelope:
         reply = Envelope(reply=True)
         reply.flow_endpoint.fd = end.fd
         reply.flow_endpoint.qos.CopyFrom(qos)
         reply.flow_endpoint.mpl_ms = 100
         reply.flow_endpoint.max_packet = 1400
+        if other.certificate is not None:
+            reply.flow_endpoint.peer_certificate = b"DER"
+            reply.flow_endpoint.peer_name = other.certificate
+        reply.flow_endpoint.cipher = 901 if encrypted else 0
         return reply
 
     def told(self, ipcp: FakeIpcp, envelope: Envelope) -> None:

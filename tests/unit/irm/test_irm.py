@@ -68,6 +68,8 @@ def test_ipcp_list(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
                 "hash": "SHA3_256",
                 "state": "operational",
                 "progress": None,
+                "require": [],
+                "admit": [],
             },
             {
                 "pid": 1002,
@@ -77,6 +79,8 @@ def test_ipcp_list(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
                 "hash": None,
                 "state": "boot",
                 "progress": None,
+                "require": [],
+                "admit": [],
             },
         ]
     }
@@ -138,6 +142,22 @@ def test_bootstrap(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
     assert set(irmd.names) == {"u", "net"}
 
 
+def test_bootstrap_of_a_layer_that_is_not_open(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
+    line = "ipcp bootstrap type broadcast name b layer net require authentication require encryption"
+    assert irm(line, "admit", "m?", "admit", "gate way").code == 0
+    assert dict(irmd.requests[-1].ipcp_bootstrap.config.options) == {
+        "require": "encryption,authentication",
+        "admit": "m?,gate way",
+    }
+
+
+def test_enroll_with_who_shows_a_certificate(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
+    assert irm("ipcp enroll name u dst there retry require authentication").code == 0
+    assert irmd.requests[-1].ipcp_enroll.require == 2
+    ran = irm("ipcp enroll name v dst there require luck")
+    assert ran.code == 1 and '"luck" is not one of encryption, authentication' in ran.err
+
+
 def test_bootstrap_of_an_ipcp_that_is_there(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
     irmd.add_ipcp("e", "ETH_DIX")
     assert irm("ipcp bootstrap name e layer net ttl 3").code == 1
@@ -172,6 +192,14 @@ def test_autobind_of_another_type(irmd: FakeIrmd, irm) -> None:  # type: ignore[
         ("type unicast dht_t_replicate 2", "3 to 3600"),
         ("type unicast routing rip", "one of link_state lfa ecmp"),
         ("type unicast congestion red", "one of none mb-ecn"),
+        (
+            "type unicast require luck",
+            'Unknown parameter for require: "luck"; it must be one or both of encryption',
+        ),
+        ("type broadcast require authentication admit ,", "it must be patterns of common names"),
+        ("type broadcast admit m*", 'it needs "require authentication"'),
+        ("type unicast admit m* require encryption", 'it needs "require authentication"'),
+        ("type local require authentication", "Option require is not for an IPCP of type local"),
         ("type unicast hash MD5", "SHA3_512"),
         (
             "type unicast dev eth0",

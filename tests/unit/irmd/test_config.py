@@ -52,6 +52,11 @@ MISTAKES = {
     "[unicast.u]\nenrol = 'x'\nconn = [{dst = 'y', timeout = -1}]": "timeout = -1 is not between 0",
     "[unicast.u]\nenrol = 'x'\nconn = [{dst = 'y', component = 'x'}]": "is not one of dt, mgmt",
     "[broadcast.b]\nenrol = 'x'\nconn = [{dst = 'y', component = 'mgmt'}]": "is not one of dt",
+    "[unicast.u]\nbootstrap = 'x'\nrequire = ['luck']": "Unknown parameter for require",
+    "[unicast.u]\nenrol = 'x'\nrequire = 'luck'": "Unknown parameter for require",
+    "[unicast.u]\nbootstrap = 'x'\nadmit = ['m*']": 'it needs "require authentication"',
+    "[unicast.u]\nbootstrap = 'x'\nrouting = ['lfa']": "routing must be a string",
+    "[local.l]\nbootstrap = 'x'\nrequire = ['authentication']": "[local.l]: key require is unknown",
     "[local.l]\nconn = ['x']": "key conn is for unicast and broadcast IPCPs only",
     "[local.l]\n[unicast.l]": "[unicast.l]: there is another IPCP with that name",
     f"[name.{'x' * 256}]": "longer than 255 octets",
@@ -94,10 +99,14 @@ def test_what_a_file_can_say() -> None:
         enrol = "bc"
         conn = ["bc"]
         retry = 7
+        [broadcast.c]
+        bootstrap = "closed"
+        require = ["authentication", "encryption"]
+        admit = ["m?", "n"]
         """)
     )
     assert config.settings.applications is Applications.MANAGERS
-    local, first, second, ether, unicast, broadcast = config.entries
+    local, first, second, ether, unicast, broadcast, closed = config.entries
     assert isinstance(local, IpcpEntry) and local.type == LOCAL and local.options == {"hash": "SHA3_512"}
     assert local.register == ("a", "b")
     assert isinstance(first, NameEntry) and first.name == "a.b" and first.lb == ROUND_ROBIN
@@ -112,6 +121,8 @@ def test_what_a_file_can_say() -> None:
     )
     assert isinstance(broadcast, IpcpEntry) and broadcast.retry == 7
     assert broadcast.connect == (ConnectEntry("bc", ("Data Transfer",)),)
+    assert isinstance(closed, IpcpEntry)
+    assert closed.options == {"require": "encryption,authentication", "admit": "m?,n"}
 
 
 def test_the_example_says_the_defaults() -> None:

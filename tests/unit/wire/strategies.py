@@ -18,8 +18,10 @@ from ipcpd.unicast.routing.weight import MAX_WEIGHT
 from ipcpd.unicast.wire import connmgr, dht, dt, enrol, fa, link_state
 from irmd.oap import extension, header
 from irmd.oap.algorithms import Cipher, Hash, request_hash_length
+from ouroboros.access import Access
 from ouroboros.ipcp_config import LinkStatePolicy
 from ouroboros.ipcp_types import DirectoryHashAlgo, IpcpType
+from ouroboros.name_info import Requirement
 from ouroboros.qos import UINT32_MAX, UINT64_MAX, QoSSpec
 from ouroboros.wire import HASH_LENGTHS
 
@@ -91,6 +93,7 @@ records = st.builds(
     member=st.integers(0, UINT64_MAX),
     tree=st.integers(0, UINT64_MAX),
     timeout=st.integers(0, UINT32_MAX),
+    error=st.integers(0, 4095),
 )
 
 contacts = st.builds(dht.Contact, hashes, addresses)
@@ -113,6 +116,14 @@ unicast_configs = st.builds(
     enrol.UnicastConfig, dht_configs, link_state_configs, st.integers(1, 255), max_packet=u32
 )
 names = st.text(min_size=1, max_size=60)
+patterns = st.text(
+    st.characters(exclude_categories=("C", "Z"), exclude_characters=","), min_size=1, max_size=20
+)
+accesses = st.builds(
+    Access,
+    st.sampled_from([Requirement(bits) for bits in range(4)]),
+    st.lists(patterns, max_size=3).map(tuple),
+)
 configurations = st.one_of(
     st.builds(
         enrol.Configuration,
@@ -120,8 +131,16 @@ configurations = st.one_of(
         st.just(IpcpType.UNICAST),
         st.sampled_from(sorted(HASH_LENGTHS)),
         unicast_configs,
+        accesses,
     ),
-    st.builds(enrol.Configuration, names, st.just(IpcpType.BROADCAST), st.just(DirectoryHashAlgo.SHA3_256)),
+    st.builds(
+        enrol.Configuration,
+        names,
+        st.just(IpcpType.BROADCAST),
+        st.just(DirectoryHashAlgo.SHA3_256),
+        st.none(),
+        accesses,
+    ),
 )
 requests = st.builds(enrol.Request, ids, words, st.just(0) | addresses)
 clock = (st.integers(-(1 << 63), (1 << 63) - 1), st.integers(0, 999_999_999))

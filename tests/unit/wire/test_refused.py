@@ -15,7 +15,9 @@ from ipcpd.udp import wire as udp
 from ipcpd.unicast.lsm import Lsm
 from ipcpd.unicast.wire import connmgr, dht, dht_pb2, dt, enrol, enrol_pb2, fa, link_state
 from irmd.oap import header
+from ouroboros.access import Access
 from ouroboros.ipcp_types import DirectoryHashAlgo, IpcpType
+from ouroboros.name_info import Requirement
 from ouroboros.wire import MalformedPacket, UnsendablePacket
 
 HASH = bytes(32)
@@ -320,6 +322,12 @@ def unicast(**fields: int) -> Callable[[enrol_pb2.Response], None]:
         (unicast(dir__dht__k=0), "is 0 or too large"),
         (unicast(addr_auth_type=1), "address policy 1 is unknown"),
         (unicast(cong_avoid=2), "congestion avoidance policy 2 is unknown"),
+        (lambda m: setattr(m.conf, "require", 4), "requirement 0x4 of the layer is unknown"),
+        (lambda m: setattr(m.conf, "require", 0xFFFFFFFF), "of the layer is unknown"),
+        (lambda m: setattr(m.conf, "admit", b"m1,,m2"), "makes no sense"),
+        (lambda m: setattr(m.conf, "admit", b"m\n1"), "makes no sense"),
+        (lambda m: setattr(m.conf, "admit", b"\xff"), "not UTF-8"),
+        (lambda m: setattr(m.conf, "admit", b"x" * 256), "255 is the most"),
     ],
 )
 def test_enrolment(change: Callable[[enrol_pb2.Response], None], reason: str) -> None:
@@ -330,7 +338,8 @@ def test_enrolment(change: Callable[[enrol_pb2.Response], None], reason: str) ->
 def test_a_prototype_sees_nothing_of_what_we_add() -> None:
     """Fields that it does not know come last, and are absent unless set."""
     plain = enrol.encode_response(enrol.Response(IDENTITY, 1, 2, UNICAST))
-    ours = replace(UNICAST, unicast=replace(LAYER, max_packet=1400))
+    access = Access(Requirement.AUTHENTICATION, ("m?", "n*"))
+    ours = replace(UNICAST, unicast=replace(LAYER, max_packet=1400), access=access)
     said = enrol.encode_response(enrol.Response(IDENTITY, 1, 2, ours))
     assert len(said) > len(plain)
     assert enrol.decode_response(said).configuration == ours

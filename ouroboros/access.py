@@ -1,0 +1,35 @@
+"""Access to a layer: whom it admits as members, and over which flows (paper 5.3, which leaves it to the future).
+
+A library module of tools and of IPCPs: data. A layer has it from its bootstrap; newcomers get it with their enrolment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from .name_info import Requirement
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a layer requires of the flows between its members, and patterns of the common names of those it admits (none: any
+    name will do). Without requirements everybody who reaches a member may become one."""
+
+    require: Requirement = Requirement(0)
+    admit: tuple[str, ...] = ()
+
+    @classmethod
+    def from_texts(cls, require: str, admit: str) -> Access:
+        """From options of bootstrap, which have been checked: words, and patterns, separated by commas."""
+        words = require.split(",") if require else ()
+        return cls(Requirement.from_words(words), tuple(admit.split(",")) if admit else ())
+
+    @property
+    def text(self) -> str:
+        """The patterns as they travel."""
+        return ",".join(self.admit)
+
+    def names(self, common_name: str) -> bool:
+        """Whether somebody with this common name may be a member."""
+        return not self.admit or any(fnmatchcase(common_name, pattern) for pattern in self.admit)
