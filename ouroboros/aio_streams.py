@@ -32,7 +32,7 @@ class FlowTransport(asyncio.Transport):
 
     def __init__(self, flow: aio.Flow, protocol: asyncio.BaseProtocol) -> None:
         """Raises FlowException with ENOTSUP for a flow that may lose something."""
-        check_reliable(flow.flow)
+        check_reliable(flow.qos, f"flow {flow.fd}")
         super().__init__({"flow": flow, "peer_certificate": flow.peer_certificate})
         self._flow = flow
         self._protocol = protocol
@@ -209,6 +209,7 @@ async def open_flow_stream(
     limit: int = LIMIT,
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """See `ouroboros.aio.open_flow_stream`."""
+    check_reliable(qos, f'a flow to "{name}"')
     flow = await aio.flow_alloc(name, qos, timeo, layer=layer)
     try:
         return streams(flow, limit=limit)

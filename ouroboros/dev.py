@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 __all__ = [
+    "FRCT_FRAGMENT",
     "FRCT_LINGER",
+    "FRCT_REASSEMBLE",
     "FRCT_RESCNTL",
     "FRCT_RETRANSMIT",
     "Fccntl",
@@ -61,6 +63,8 @@ __all__ = [
 FRCT_RETRANSMIT = FrctFlags.Retransmit
 FRCT_RESCNTL = FrctFlags.ResControl
 FRCT_LINGER = FrctFlags.Linger
+FRCT_FRAGMENT = FrctFlags.Fragment
+FRCT_REASSEMBLE = FrctFlags.Reassemble
 
 
 # ---------------------------------------------------------------- paper Listing 1

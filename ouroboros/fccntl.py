@@ -24,13 +24,24 @@ ACCESS_MODE = 0o3
 
 
 class FrctFlags(IntFlag):
-    """Flags of FRCP on flows that have it."""
+    """Flags of FRCP on flows that have it (paper 5.1): what this end does, whatever the other does.
+
+    Setting is setting all of them. What cannot be changed, or was not agreed with the other end, stays as it is: read the flags
+    to see what came of it.
+    """
 
     Retransmit = 1
+    """What is lost is sent again: so by the QoS, for ever."""
     ResControl = 2
+    """Flow control: this end sends no more than the window of its peer. Off: it sends what it has; a receiver takes no more
+    than it has room for, so that much may have to be sent again, or on a flow that does not retransmit, is lost."""
     Linger = 4
+    """Deallocation waits until the peer has acknowledged everything. Off: what is not acknowledged then may be lost."""
     Fragment = 8
+    """Packets that are larger than those of the layer are cut. Off, or with a peer that cannot put them together: they are
+    refused with EMSGSIZE, and `Flow.max_packet` says so."""
     Reassemble = 16
+    """What the peer has cut is put together before it is read. Off: pieces are read as they come."""
 
 
 class Fccntl(IntEnum):

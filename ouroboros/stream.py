@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
     from .flow import Flow
+    from .qos import QoSSpec
 
 CHUNK = 65536
 """Octets of a packet that a large write is cut into, where packets may be so large."""
 
 
-def check_reliable(flow: Flow) -> None:
-    """Raises FlowException with ENOTSUP for a flow that may lose something, or change its order."""
-    qos = flow.qos
+def check_reliable(qos: QoSSpec, what: str) -> None:
+    """Raises FlowException with ENOTSUP for a QoS with which a flow may lose something, or change its order."""
     if not qos.in_order or qos.loss:
         raise error(
             ENOTSUP,
-            f"flow {flow.fd} may lose packets (in_order {qos.in_order}, loss {qos.loss}): "
+            f"{what} may lose packets (in_order {qos.in_order}, loss {qos.loss}): "
             "a stream needs in_order and loss 0, as QOS_DATA has them",
         )
 
@@ -40,7 +40,7 @@ class FlowFile(io.RawIOBase):
     """The raw file of a flow. Closing it does not deallocate the flow, nor end what is written."""
 
     def __init__(self, flow: Flow, mode: str) -> None:
-        check_reliable(flow)
+        check_reliable(flow.qos, f"flow {flow.fd}")
         super().__init__()
         self._flow = flow
         self._rest = memoryview(b"")

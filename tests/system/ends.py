@@ -142,10 +142,14 @@ def start(
 
 
 def scenario(
-    system: System, function: Callable[..., object], *args: str, also: Sequence[Callable[..., object]] = ()
+    system: System,
+    function: Callable[..., object],
+    *args: str,
+    preamble: str = "",
+    also: Sequence[Callable[..., object]] = (),
 ) -> str:
     """Run a function as a program, to its end; then nothing of it may be left. Returns what it printed."""
-    program = start(system, function, *args, also=also)
+    program = start(system, function, *args, preamble=preamble, also=also)
     try:
         code = program.wait()
     except AssertionError:

@@ -92,6 +92,17 @@ def stranger(net: Net) -> Iterator[socket.socket]:
         yield sock
 
 
+def accept(stranger: socket.socket) -> tuple[int, tuple[str, int]]:
+    """The prototype accepts the flow that is asked for; the other end's id, and where it is."""
+    got, source = stranger.recvfrom(4096)
+    (eid,) = struct.unpack_from(">I", got, 4)
+    header = got[63:]
+    answer = header[:16] + struct.pack(">Q", time.time_ns()) + bytes(12) + hashlib.sha384(header).digest()
+    reply = prototype("udp4.pcap")[1]
+    stranger.sendto(reply[:4] + struct.pack(">II", eid, 4095) + reply[12:47] + answer, source)
+    return eid, source
+
+
 def test_a_prototype_that_accepts_grants_nothing(net: Net, stranger: socket.socket) -> None:
     """It sees ber = 1, and packets without fragments, check or map; what is too large is refused to the application."""
     a = net.system(A)
@@ -115,12 +126,7 @@ def test_a_prototype_reads_what_is_written(net: Net, stranger: socket.socket) ->
     a = net.system(A)
     net.name("echo", C)
     client = a.python(CLIENT, "data", "1000")
-    reply = prototype("udp4.pcap")[1]
-    got, source = stranger.recvfrom(4096)
-    (eid,) = struct.unpack_from(">I", got, 4)
-    header = got[63:]
-    answer = header[:16] + struct.pack(">Q", time.time_ns()) + bytes(12) + hashlib.sha384(header).digest()
-    stranger.sendto(reply[:4] + struct.pack(">II", eid, 4095) + reply[12:47] + answer, source)
+    eid, source = accept(stranger)
     data = stranger.recv(4096)
     assert len(data) == 4 + 12 + 1000, "no check behind it"
     flags, window, seq, ackno = data[4], data[5:8], *struct.unpack_from(">II", data, 8)
@@ -147,3 +153,58 @@ def test_a_prototype_that_asks_is_granted_nothing(net: Net, stranger: socket.soc
     got = stranger.recv(4096)
     assert len(got) == len(reply) == 131 and got[47 + 34 : 47 + 36] == bytes(2)
     server.expect(r"granted \[\] ber 1")
+
+
+# ---------------------------------------------------------------- switches
+
+
+def test_reassembly_switched_off_at_the_receiver(net: Net) -> None:
+    """Pieces as they come; switched on again, whole packets."""
+    a, b = net.system(A), net.system(B)
+    net.name("pieces", B)
+    server = b.python("""
+        from ouroboros import flow_accept
+        flow = flow_accept()
+        on = flow.get_frct_flags()
+        flow.set_frct_flags(on & ~16)
+        assert flow.get_frct_flags() == on & ~16
+        flow.write(b"ready")
+        pieces = [flow.recv() for _ in range(3)]
+        assert b"".join(pieces) == bytes(range(250)) * 80
+        print("pieces", *map(len, pieces), flush=True)
+        flow.set_frct_flags(on)
+        flow.write(b"ready")
+        print("whole", len(flow.recv()), flush=True)
+        flow.write(b"done")
+        for packet in flow:
+            pass
+        """)
+    b.irm(f"bind process {server.pid} name pieces")
+    b.irm("name register pieces ipcp udp")
+    client = a.python("""
+        from ouroboros import QOS_DATA, flow_alloc
+        with flow_alloc("pieces", QOS_DATA) as flow:
+            for _ in range(2):
+                assert flow.recv() == b"ready"
+                flow.write(bytes(range(250)) * 80)
+            assert flow.recv() == b"done"
+        """)
+    assert client.wait() == 0, client.output
+    assert server.wait() == 0, server.output
+    assert "pieces 8960 8960 2080\nwhole 20000" in server.output
+
+
+def test_linger_switched_off(net: Net, stranger: socket.socket) -> None:
+    """Who does not linger does not wait for a peer that never acknowledges anything."""
+    a = net.system(A)
+    net.name("echo", C)
+    client = a.python("""
+        from ouroboros import QOS_DATA, flow_alloc
+        from ouroboros.dev import FRCT_LINGER
+        flow = flow_alloc("echo", QOS_DATA)
+        flow.write(b"lost")
+        flow.set_frct_flags(flow.get_frct_flags() & ~FRCT_LINGER)
+        flow.dealloc()
+        """)
+    accept(stranger)
+    assert client.wait() == 0, client.output

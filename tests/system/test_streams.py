@@ -20,6 +20,7 @@ from tests.system.ends import (
     FlowProperties,
     FlowSet,
     FlowTimeout,
+    FlowWouldBlock,
     bind,
     ends,
     flow_accept,
@@ -180,6 +181,86 @@ def text_both_ways() -> None:
     server.dealloc()
 
 
+def any_pieces() -> None:
+    """Whatever is written and read in whatever pieces, the octets are the same."""
+    from hypothesis import given, settings
+    from hypothesis import strategies as st
+
+    sizes = st.integers(1, 200) | st.integers(1, 200_000)
+    client, server = ends(qos=QOS_DATA)
+
+    @settings(max_examples=60, deadline=None, database=None)
+    @given(
+        st.lists(sizes, max_size=20), st.lists(sizes, min_size=1), st.sampled_from((-1, 0, 1, 100, 70_000))
+    )
+    def check(writes: list[int], reads: list[int], buffering: int) -> None:
+        total = sum(writes)
+        data = os.urandom(total)
+        with server.makefile("rb", buffering) as source, client.makefile("wb", buffering) as sink:
+
+            def write() -> None:
+                at = 0
+                for size in writes:
+                    view = memoryview(data)[at : at + size]
+                    while view:
+                        view = view[sink.write(view) :]
+                    at += size
+                sink.flush()
+
+            writer = threading.Thread(target=write)
+            writer.start()
+            got = bytearray()
+            while len(got) < total:
+                # Never more than will come: a buffer must not wait for the next example.
+                got += source.read(min(reads[len(got) % len(reads)], total - len(got)))
+            writer.join()
+            assert got == data
+
+    check()
+    client.dealloc()
+    server.dealloc()
+
+
+def http_over_a_flow() -> None:
+    """A client of the standard library that only knows sockets."""
+    import http.client
+
+    class Connection(http.client.HTTPConnection):
+        def connect(self) -> None:
+            self.sock = SocketOf(flow_alloc("end", QOS_DATA))
+
+    class SocketOf:
+        def __init__(self, flow: Flow) -> None:
+            self.flow, self.makefile = flow, flow.makefile
+
+        def sendall(self, data: bytes) -> None:
+            with self.flow.makefile("wb") as file:
+                file.write(data)
+
+        def close(self) -> None:
+            self.flow.dealloc()
+
+    bind()
+    body = os.urandom(500_000)
+
+    def serve() -> None:
+        with flow_accept() as flow, flow.makefile("rwb") as file:
+            assert file.readline() == b"GET /path HTTP/1.1\r\n"
+            while file.readline().strip():
+                pass
+            file.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body))
+            file.write(body)
+
+    server = threading.Thread(target=serve)
+    server.start()
+    connection = Connection("end")
+    connection.request("GET", "/path")
+    response = connection.getresponse()
+    assert response.status == 200 and response.read() == body
+    connection.close()
+    server.join()
+
+
 def waiting_files() -> None:
     client, server = ends(qos=QOS_DATA)
     raw = server.makefile("rwb", 0)
@@ -252,6 +333,49 @@ def fragmentation_switched_off() -> None:
         server.dealloc()
 
 
+def flow_control_switched_off() -> None:
+    """The sender does not look at the window; what the receiver does not take is sent again."""
+    client, server = ends(qos=QOS_DATA)
+    client.flags |= FlowProperties.NonBlocking
+    assert client.get_frct_flags() & 2
+    wrote = 0
+    with raises(FlowWouldBlock):
+        while True:
+            client.write(b"%d" % wrote)
+            wrote += 1
+    assert client.frcp is not None and client.frcp.window == 0
+    client.set_frct_flags(client.get_frct_flags() & ~2)
+    beyond = 0
+    with raises(FlowWouldBlock):
+        while True:
+            client.write(b"%d" % (wrote + beyond))
+            beyond += 1
+    assert beyond > 500, (wrote, beyond)
+    for i in range(wrote + beyond):
+        assert server.recv() == b"%d" % i
+    client.set_frct_flags(31)
+    client.write(b"and again")
+    assert server.recv() == b"and again"
+    client.dealloc()
+    server.dealloc()
+
+
+def a_writer_is_let_go() -> None:
+    """One that waits in front of a shut window, when flow control is switched off."""
+    client, server = ends(qos=QOS_DATA)
+    client.flags |= FlowProperties.NonBlocking
+    with raises(FlowWouldBlock):
+        while True:
+            client.write(b"x")
+    client.flags &= ~FlowProperties.NonBlocking
+    writer = threading.Thread(target=client.write, args=(b"last",))
+    writer.start()
+    client.set_frct_flags(client.get_frct_flags() & ~2)
+    writer.join()
+    client.dealloc()
+    server.dealloc()
+
+
 def partial_reads() -> None:
     """Reads shorter than the packet, on a flow with FRCP as on any (spec cli-api 4.3)."""
     for layer in layers():
@@ -308,8 +432,12 @@ def counters() -> None:
         only_reliable_flows_end,
         files,
         text_both_ways,
+        any_pieces,
+        http_over_a_flow,
         waiting_files,
         fragmentation_switched_off,
+        flow_control_switched_off,
+        a_writer_is_let_go,
         partial_reads,
         counters,
     ],
