@@ -83,6 +83,10 @@ GOALS: tuple[Goal, ...] = (
     ),
     Goal("unicast/local", What.RTT_P50, 64, Mode.SINGLE, Sense.AT_MOST, 1.5, "udp"),
     Goal("unicast/eth-dix", What.PACED_P50, 64, Mode.SINGLE, Sense.AT_MOST, 1.8, "ping"),
+    *(
+        Goal(path, What.GOODPUT, 1400, Mode.BURST, Sense.AT_LEAST, 1, "tcp")
+        for path in ("loss-1", "loss-5", "loss-10")
+    ),
     Goal("enrol-50", What.ENROL_MS, 0, Mode.SINGLE, Sense.BELOW, 1000),
     Goal("voice", What.VOICE_P99, 64, Mode.SINGLE, Sense.AT_MOST, 0.2, "raw"),
     Goal("forward", What.PPS, 64, Mode.BURST, Sense.AT_LEAST, 5e6),

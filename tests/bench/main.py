@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from types import FrameType
 
-from tests.bench import enrolment, forwarding, link, machine, plan, report, upkeep, voice
+from tests.bench import enrolment, forwarding, link, lossy, machine, plan, report, upkeep, voice
 from tests.bench.pair import Pair
 from tests.bench.path import Path, World
 from tests.bench.paths import PATHS, find
@@ -21,7 +21,7 @@ from tests.bench.row import Row, What, to_json
 from tests.bench.subjects import SUBJECTS
 
 QUIET = 0.15  # cores that others may use before the figures are in doubt
-OTHER_PATHS = ("voice", "voice-one", "enrol-50", "forward", "routes", "system", "floor")
+OTHER_PATHS = (*lossy.POINTS, "voice", "voice-one", "enrol-50", "forward", "routes", "system", "floor")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -145,6 +145,18 @@ class Bench:
             plan.run(lanes, todo, plan.QUICK if self.quick else plan.FULL, self.show, self.fail)
             return plan.by_path(lanes, self.wanted)
 
+    def _lossy(self) -> list[Row]:
+        names = [name for name in lossy.POINTS if self.selected(name)]
+        subjects = [name for name in lossy.SUBJECTS if not self.subjects or name in self.subjects]
+        if not (names and subjects and self.wanted(What.GOODPUT)):
+            return []
+        if reason := link.missing():
+            for name in names:
+                self.leave_out(name, reason)
+            return []
+        rounds = lossy.ROUNDS_QUICK if self.quick else lossy.ROUNDS_FULL
+        return lossy.rows(names, subjects, rounds, self.show, self.fail)
+
     def rows(self) -> list[Row]:
         """All that is asked for."""
         effort = upkeep.QUICK if self.quick else upkeep.FULL
@@ -161,6 +173,7 @@ class Bench:
                     continue
                 calls = voice.QUICK if self.quick else voice.FULL
                 rows += voice.rows(flows, calls, self.wanted, self.show, self.fail)
+        rows += self._lossy()
         if self.selected("enrol-50") and ours:
             rows += enrolment.rows(3 if self.quick else 10, self.wanted, self.show, self.fail)
         load = forwarding.QUICK if self.quick else forwarding.FULL

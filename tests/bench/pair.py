@@ -91,6 +91,16 @@ class Pair:
             return OneWay(0.0, 0.0, 0)
         return OneWay(packets / (got["ended"] - sent["began"]) * 1e9, cpu / packets * 1e6, packets)
 
+    def delivery(self, size: int, count: int, seed: int) -> float:
+        """Seconds that `count` packets took from client to server. Raises PeerError when one was lost, wrong, late or there twice."""
+        what = {"size": size, "count": count, "seed": seed}
+        got, sent = self._both({"do": "verify"} | what, {"do": "deliver"} | what)
+        if got["hash"] != sent["hash"]:
+            raise PeerError(f"what was read (sha256 {got['hash']}) is not what was written ({sent['hash']})")
+        if got["left"]:
+            raise PeerError(f"{got['left']} more came than were written")
+        return float(got["ended"] - sent["began"]) / 1e9
+
     def flood_for_ever(self, size: int) -> None:
         """From now on the client sends as fast as it can, and the server reads, until the peers are ended."""
         self._server.ask(do="drain", size=size, count=0)

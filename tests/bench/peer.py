@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.bench import measure
+from tests.bench import delivery, measure
 from tests.bench.subjects import SUBJECTS
 from tests.bench.subjects.subject import Endpoint
 
@@ -52,6 +52,15 @@ def transfer(end: Endpoint, command: Command) -> dict[str, Any]:
             return measure.sink(end.calls(size), size, count, burst, lambda: say(armed=True))
         case "flood":
             return measure.flood(end.calls(size), size, count, burst)
+        case "deliver":
+            writev = end.calls(size).writev
+            assert writev is not None, "the subject has no burst calls"
+            return delivery.deliver(writev, size, count, command["seed"])
+        case "verify":
+            packets = end.packets(size)
+            say(armed=True)
+            found = delivery.verify(packets, size, count, command["seed"])
+            return found | {"left": end.more(delivery.QUIET)}
         case "drain":
             say(armed=True)
             return measure.drain(end.calls(size), size)

@@ -26,6 +26,7 @@ class What(StrEnum):
     PPS = "pps"
     GBPS = "gbps"
     CPU = "cpu_per_mpkt"
+    GOODPUT = "goodput"
     VOICE_P50 = "voice_p50"
     VOICE_P99 = "voice_p99"
     FUTEX_WAKE = "futex_wake"
@@ -53,6 +54,7 @@ UNITS: dict[What, str] = {
     What.PPS: "packet/s",
     What.GBPS: "Gbit/s",
     What.CPU: "s",
+    What.GOODPUT: "Mbit/s",
     What.VOICE_P50: "us",
     What.VOICE_P99: "us",
     What.FUTEX_WAKE: "us",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, ClassVar
 
@@ -44,6 +44,7 @@ class FlowEnd(Endpoint):
         self._window = window
         if window:
             flow.rcv_timeout = SILENCE
+        self._packets: Iterator[bytes] = iter(())
         self._room = bytearray(1 << 16)  # larger than any packet here: an exact fit would read an end mark
 
     def calls(self, size: int) -> Calls:
@@ -72,6 +73,19 @@ class FlowEnd(Endpoint):
                 left += 1
         self._flow.rcv_timeout = SILENCE
         return left
+
+    def packets(self, size: int) -> Iterator[bytes]:
+        """Iterating over a flow."""
+        self._packets = iter(self._flow)
+        return self._packets
+
+    def more(self, seconds: float) -> int:
+        """As `Endpoint`."""
+        self._flow.rcv_timeout = seconds
+        with suppress(TimeoutError):
+            next(self._packets)
+            return 1
+        return 0
 
     def close(self) -> None:
         """Deallocate the flow."""

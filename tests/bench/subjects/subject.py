@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -56,6 +56,14 @@ class Endpoint(ABC):
         Where packets are lost, or wait under way, some of an earlier measure may still come. Others never have any.
         """
         return 0
+
+    def packets(self, size: int) -> Iterator[bytes]:
+        """What comes, packet by packet; for those that `deliver`."""
+        raise NotImplementedError(f"{type(self).__name__} has no reliable delivery to check")
+
+    def more(self, seconds: float) -> int:
+        """How many packets (of a stream: octets) still come within so long, after `packets`."""
+        raise NotImplementedError(f"{type(self).__name__} has no reliable delivery to check")
 
     @abstractmethod
     def close(self) -> None:

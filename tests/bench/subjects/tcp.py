@@ -8,7 +8,7 @@ burst octets are counted, and nothing is cut.
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tests.bench.subjects.subject import Calls, Endpoint, Subject
@@ -23,6 +23,7 @@ class TcpEnd(Endpoint):
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._room = bytearray(ROOM)
+        self._file: Any = None
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def calls(self, size: int) -> Calls:
@@ -56,6 +57,20 @@ class TcpEnd(Endpoint):
             return whole
 
         return Calls(sendall, recv, one, writev=writev, readv=readv)
+
+    def packets(self, size: int) -> Iterator[bytes]:
+        """The stream, cut."""
+        file = self._file = self._sock.makefile("rb", buffering=ROOM)
+        return iter(lambda: file.read(size), b"")
+
+    def more(self, seconds: float) -> int:
+        """Octets, of the stream's buffer too."""
+        assert self._file is not None, "packets() comes before more()"
+        self._sock.settimeout(seconds)
+        try:
+            return len(self._file.read1())
+        except TimeoutError:
+            return 0
 
     def close(self) -> None:
         """Close the socket."""
