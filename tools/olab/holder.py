@@ -245,8 +245,8 @@ class Holder:
         return {}
 
     def _do_emulation(self, _client: Client, link: str) -> dict[str, Any]:
-        emulator = self.wires.emulator(link)
-        return {**emulator.show(), "pid": emulator.pid}
+        found: dict[str, Any] = self.wires.emulation(link)
+        return found
 
     def _do_status(self, _client: Client) -> dict[str, Any]:
         systems = {

@@ -62,7 +62,7 @@ def draw(survey: Survey, *, title: str) -> str:
         *(_box(box, colours[box.layer]) for box in layout.boxes.values()),
         *(_label(band, colours[band.layer]) for band in layout.bands),
         *(_wire(wire, layout) for wire in layout.wires),
-        *(_wire_label(wire) for wire in layout.wires),
+        *(_wire_label(wire, width) for wire in layout.wires),
         *_legend(layout, colours, height),
         "</svg>",
     ]
@@ -194,28 +194,43 @@ def _wire(wire: Wire, layout: Layout) -> str:
     )
 
 
-def _wire_label(wire: Wire) -> str:
+def _wire_label(wire: Wire, width: float) -> str:
     """Over all wires, because those that lie deeper may cross it."""
     cable = wire.cable
     ink = _RED if cable.cut else _INK
-    text = cable.name + _emulated(cable) + (f"  ✕ cut ({cable.cut})" if cable.cut else "")
+    text = cable.name + (f"  ✕ cut ({cable.cut})" if cable.cut else "")
     middle = (wire.ports[0].x + wire.ports[1].x) / 2
     half = len(text) * 2.9 + 7
     return (
         f'<rect x="{middle - half:.1f}" y="{wire.y - 9:.1f}" width="{2 * half:.1f}" height="18" fill="#ffffff"/>'
         f'<text x="{middle:.1f}" y="{wire.y + 4:.1f}" text-anchor="middle" font-size="11" fill="{ink}">{escape(text)}</text>'
+        + _emulated_label(cable, middle, wire.y, width)
+    )
+
+
+def _emulated_label(cable: Cable, middle: float, y: float, width: float) -> str:
+    """Below the name; in full in what appears under the pointer."""
+    whole = _emulated(cable)
+    if not whole:
+        return ""
+    text = _short(whole, int(2 * (min(middle, width - middle) - MARGIN) / 5.6))
+    half = len(text) * 2.8 + 6
+    return (
+        f"<g><title>{escape(whole)}</title>"
+        f'<rect x="{middle - half:.1f}" y="{y + 7:.1f}" width="{2 * half:.1f}" height="13" fill="#ffffff"/>'
+        f'<text x="{middle:.1f}" y="{y + 16:.1f}" text-anchor="middle" font-size="10" fill="{_GREY}">{escape(text)}</text></g>'
     )
 
 
 def _emulated(cable: Cable) -> str:
-    """What its emulator does to frames: from the left end and from the right one, when that is not the same."""
+    """What its emulator does to frames, from either end when that is not the same; nothing for one that does nothing."""
     if not any(cable.emulated):
         return ""
     one, other = (words or "nothing" for words in cable.emulated)
     if one == other:
-        return f"  ≈ {one}"
+        return one
     (left, _), (right, _) = cable.ends
-    return f"  ≈ from {left}: {one}; from {right}: {other}"
+    return f"from {left}: {one}; from {right}: {other}"
 
 
 def _inward(x: float, other: float) -> float:

@@ -22,9 +22,9 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -42,6 +42,9 @@ CARRIER_LOOK = 0.02
 _ROOT = 0xFFFFFFFF
 _INGRESS, _EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
 _PREFERENCE = 100  # of the first loopback link's filter
+
+
+_Answer = TypeVar("_Answer")
 
 
 class WireError(OSError):
@@ -221,11 +224,23 @@ class Wires:
 
     def emulate(self, name: str, impairments: tuple[Impairment | None, Impairment | None]) -> None:
         """This happens from now on to frames from either end; None: what happened before. Raises WireError."""
-        self.emulator(name).set(impairments)
+        self._ask(name, lambda emulator: emulator.set(impairments))
         self.impairments[name] = [
             before if fresh is None else fresh
             for before, fresh in zip(self.impairments[name], impairments, strict=True)
         ]
+
+    def emulation(self, name: str) -> dict[str, Any]:
+        """What an emulated link does, and has counted: `words`, `counters`, and `pid`. Raises WireError."""
+        return self._ask(name, lambda emulator: {**emulator.show(), "pid": emulator.pid})
+
+    def _ask(self, name: str, question: Callable[[Emulator], _Answer]) -> _Answer:
+        try:
+            return question(self.emulator(name))
+        except EmulatorError as error:
+            raise WireError(
+                error.errno or 0, f"link {name}: {error.strerror}; `olab heal {name}` starts it again"
+            ) from None
 
     def ended(self, pid: int, code: int) -> None:
         """A process has ended: if it was an emulator, its link is dead from now on."""

@@ -139,6 +139,108 @@ def test_life_of_a_lab(user: User) -> None:
     assert json.loads(user.olab("list", "--json").stdout) == {"labs": []}
 
 
+EMULATED = SMALL + 'emulate = "delay 1ms"\n[link.plain]\nbetween = ["a:eth2", "b:eth2"]\n'
+
+
+def test_emulated_link(user: User) -> None:
+    user.olab("up", "--quiet", user.write(EMULATED))
+    assert "delay 1ms" in user.olab("status").stdout
+
+    said = user.olab("link", "cable", "loss", "5%", "delay", "20ms", "2ms", "seed", "7").stdout
+    assert said.splitlines() == [
+        "link cable",
+        "a:eth1 to b:eth0: loss 5% delay 20ms 2ms seed 7",
+        "b:eth0 to a:eth1: loss 5% delay 20ms 2ms seed 7",
+    ]
+    user.olab("link", "cable", "from", "b", "rate", "10mbit", "limit", "50")
+    found = json.loads(user.olab("link", "cable", "--json").stdout)
+    assert (found["link"], found["cut"]) == ("cable", None)
+    assert [(one["from"], one["to"], one["words"]) for one in found["directions"]] == [
+        ("a:eth1", "b:eth0", "loss 5% delay 20ms 2ms seed 7"),
+        ("b:eth0", "a:eth1", "rate 10mbit limit 50"),
+    ]
+    assert found["directions"][0]["lost"] >= 0
+    shown = user.olab("link", "cable").stdout
+    assert "b:eth0 to a:eth1: rate 10mbit limit 50\n" in shown
+    assert "|        received |" in shown
+
+    links = json.loads(user.olab("status", "--json").stdout)["links"]
+    assert [link["emulated"] for link in links] == [
+        ["loss 5% delay 20ms 2ms seed 7", "rate 10mbit limit 50"],
+        None,
+    ]
+    drawn = "".join(ElementTree.fromstring(user.olab("graph").stdout).itertext())
+    assert "from a: loss 5% delay 20ms 2ms seed 7; from b: rate 10mbit limit 50" in drawn
+    user.olab("cut", "cable")
+    assert user.olab("link", "cable", "clear").stdout.splitlines() == [
+        "link cable, cut (carrier)",
+        "a:eth1 to b:eth0: frames pass as they are",
+        "b:eth0 to a:eth1: frames pass as they are",
+    ]
+    user.olab("heal", "cable")
+
+    user.olab("run", "a", "--", "kill", "-9", str(found["emulator"]))
+    while json.loads(user.olab("status", "--json").stdout)["links"][0]["cut"] != "dead":
+        pass
+    assert "The emulator of link cable has ended; `olab heal cable` starts it" in user.olab("status").stdout
+    assert "cut (dead)" in user.olab("graph").stdout
+    assert "`olab heal cable` starts it again" in user.olab("link", "cable", code=1).stderr
+    user.olab("heal", "cable")
+    user.olab("link", "cable")
+    user.olab("down")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "complaint"),
+    [
+        ("cable lost 5%", 2, '"lost" is unknown behind a link; it must be one of: from, clear, loss, delay'),
+        ("cable loss", 2, "loss needs a value, as in `loss 5%`"),
+        ("cable loss 5", 2, '"5" is not a percentage, as in `loss 5%`'),
+        ("cable reorder 5%", 2, "reorder needs a delay"),
+        ("cable clear loss 5%", 2, '"clear" is unknown'),
+        ("cable from", 2, "from needs a system"),
+        ("cable from a", 2, "say what is to happen to its frames, or `clear`"),
+        ("cable from c loss 5%", 1, 'link cable has no end "c"; it joins a and b'),
+        ("none loss 5%", 1, 'there is no link "none" in lab small; it has: cable, plain'),
+        ("a b loss 5%", 1, "between a and b there are several links; name one of: cable, plain"),
+        ("a:b loss 5%", 1, "between a and b there are several links; name one of: cable, plain"),
+        ("a:c loss 5%", 1, "there is no link between a and c"),
+        (
+            "plain loss 5%",
+            1,
+            'write `emulate = ""` below [link.plain], or make the lab with `olab up --emulate`',
+        ),
+        ("plain", 1, "link plain is a plain cable"),
+    ],
+)
+def test_wrong_words_for_a_link(small_lab: User, words: str, code: int, complaint: str) -> None:
+    said = small_lab.olab("link", *words.split(), code=code)
+    assert complaint in said.stderr and said.stderr.count("\n") == 1 and said.stdout == ""
+
+
+@pytest.fixture(scope="module")
+def small_lab(namespaces: None) -> Iterator[User]:
+    """A lab with an emulated link, that several tests look at."""
+    with tempfile.TemporaryDirectory(prefix="olab-", dir="/tmp") as folder:
+        user = User(Path(folder))
+        user.olab("up", "--quiet", user.write(EMULATED))
+        yield user
+        user.olab("down")
+
+
+def test_emulators_in_all_links(user: User) -> None:
+    text = (
+        SMALL
+        + '[link.short]\ntype = "loopback"\nbetween = ["a", "a"]\naddresses = ["127.0.0.1", "127.0.0.2"]\n'
+    )
+    user.olab("up", "--quiet", "--emulate", user.write(text))
+    user.olab("link", "a", "b", "delay", "1ms")
+    user.olab("link", "a:b", "clear")
+    refused = user.olab("link", "short", "delay", "1ms", code=1).stderr
+    assert "link short is the loopback device, in which no emulator can stand" in refused
+    user.olab("down")
+
+
 def test_graph_is_drawn_from_what_there_is(user: User) -> None:
     user.olab("up", "--quiet", user.write(SMALL))
     user.olab("cut", "cable")

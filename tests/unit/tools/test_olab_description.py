@@ -14,6 +14,7 @@ from ouroboros_tools.olab.description import (
     LinkSpec,
     Step,
     SystemSpec,
+    both,
     check,
     loopback,
     md5,
@@ -56,6 +57,15 @@ def test_vlan_adds_a_device() -> None:
     link = veth("a", "b", vlan=7)
     assert describe(link).devices("a") == {"lo", "to-b", "to-b.7"}
     assert (link.interface(0), link.interface(1)) == ("to-b.7", "to-a.7")
+
+
+def test_emulated_links() -> None:
+    plain, lossy = veth("a", "b"), veth("b", "c", emulate=("loss 5%", ""))
+    short = loopback("a", "a", name="lo", addresses=("127.0.0.1", "127.0.0.2"))
+    description = check(describe(plain, lossy, short).emulated())
+    assert [link.emulate for link in description.links] == [both(""), both(("loss 5%", "")), None]
+    wrong = describe(replace(short, emulate=both("loss 5%")))
+    assert refused(wrong).path == ("link", "lo", "emulate")
 
 
 def test_hosts_file_has_names_by_their_hash() -> None:

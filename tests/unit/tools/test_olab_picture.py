@@ -268,6 +268,25 @@ def test_picture_is_xml_and_says_everything() -> None:
         assert word in said, said
 
 
+def test_what_is_emulated_is_said_at_the_link() -> None:
+    def said(*words: str) -> tuple[str, list[str]]:
+        found = network()
+        found.cables[0].emulated = words
+        root = ElementTree.fromstring(draw(found, title="x"))
+        texts = " ".join("".join(text.itertext()) for text in root.iter(f"{SVG}text"))
+        return texts, [title.text or "" for title in root.iter(f"{SVG}title")]
+
+    assert "loss 5%" in said("loss 5%", "loss 5%")[0]
+    (a, _), (b, _) = network().cables[0].ends
+    assert f"from {a}: loss 5%; from {b}: nothing" in said("loss 5%", "")[1]
+    for nothing in (said("", ""), said()):
+        assert "nothing" not in nothing[0]
+    long = "loss 5% delay 20ms 2ms duplicate 3% reorder 10% corrupt 0.1% rate 100mbit limit 1000 seed 7"
+    texts, titles = said(long, "delay 1ms")
+    assert any(long in title for title in titles)
+    assert long not in texts and "…" in texts  # it would not fit
+
+
 def test_cut_links_and_silent_neighbours_are_red_and_dashed() -> None:
     def red(found: Survey) -> int:
         root = ElementTree.fromstring(draw(found, title="x"))

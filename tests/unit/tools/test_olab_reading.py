@@ -28,6 +28,7 @@ between = ["a:eth1", "b:eth0"]
 addresses = ["10.0.0.1/24", "10.0.0.2/24"]
 vlan = 5
 mtu = 1400
+emulate = ["loss 5%", "delay 20ms 2ms seed 7"]
 
 [link.short]
 type = "loopback"
@@ -94,6 +95,13 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     [
         ("mtu = 1400", "mtu = 14", 15, "link.cable.mtu: 14 is not an MTU"),
         ("mtu = 1400", 'mtu = "big"', 15, "link.cable.mtu: it must be a whole number, not 'big'"),
+        (
+            '"loss 5%", "delay',
+            '"loss 5", "delay',
+            16,
+            'link.cable.emulate: loss: "5" is not a percentage, as in `loss 5%`',
+        ),
+        ('"loss 5%", "delay', '"", "", "delay', 16, "link.cable.emulate: it takes one text, or two"),
         ("mtu = 1400", "mtu = true", 15, "link.cable.mtu: it must be a whole number"),
         (
             "mtu = 1400",
@@ -104,20 +112,20 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         (
             '"loopback"',
             '"pigeon"',
-            18,
+            19,
             'link.short.type: "pigeon" is not a type of link; it must be one of: veth, loopback',
         ),
         ('["a:eth1", "b:eth0"]', '["a:eth1"]', 12, "link.cable.between: it takes two ends"),
         ('["a:eth1", "b:eth0"]', '["a:eth1", "b"]', 12, 'link.cable.between: "b" is not SYSTEM:DEVICE'),
-        ('["a", "b"]', '["a:lo", "b"]', 19, "link.short.between"),
+        ('["a", "b"]', '["a:lo", "b"]', 20, "link.short.between"),
         ('"10.0.0.1/24"', '"10.0.0.300"', 13, 'link.cable.addresses: "10.0.0.300" is not an IP address'),
         ('peer = "10.0.0.2"', 'peer = "nowhere"', 4, 'system.a.hosts.peer: "nowhere" is not an IP address'),
         ('"name list"', '"nme list"', 6, 'system.a.irm: "nme list"'),
         ('irm = ["ipcp list", "name list"]', "irm = 5", 6, "system.a.irm: it must be a list of texts"),
         ("[system.b]", "[system.b]\ncolour = 1", 10, "system.b.colour: the key is unknown"),
-        ('irm = "flow list"', 'irm = "flow lost"', 24, 'step.1.irm: "flow lost"'),
-        ('system = "a"\nrun', 'system = "x"\nrun', 27, 'step.2.system: there is no system "x"'),
-        ('system = "a"\nrun', "run", 26, "step.2: it needs a system"),
+        ('irm = "flow list"', 'irm = "flow lost"', 25, 'step.1.irm: "flow lost"'),
+        ('system = "a"\nrun', 'system = "x"\nrun', 28, 'step.2.system: there is no system "x"'),
+        ('system = "a"\nrun', "run", 27, "step.2: it needs a system"),
         ('name = "small"', "systems = 3", 1, "systems: the key is unknown"),
         ('name = "small"', 'name = "two words"', None, 'the lab cannot be called "two words"'),
     ],

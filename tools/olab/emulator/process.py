@@ -79,13 +79,13 @@ class Process:
             for line in lines:
                 try:
                     _reply(self._answer(json.loads(line)))
-                except (ValueError, KeyError, OSError) as error:
-                    _reply({"error": str(error)})
+                except (ValueError, LookupError, TypeError, OSError) as error:
+                    _reply({"error": str(error) or repr(error)})
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         if request["do"] == "set":
-            fresh = [None if words is None else parse(words) for words in request["words"]]
-            for number, impairment in enumerate(fresh):
+            one, other = (None if words is None else parse(words) for words in request["words"])
+            for number, impairment in enumerate((one, other)):
                 if impairment is not None:
                     self.impairments[number] = impairment
                     set_line(lib.emulator_line(self._emulator, number), impairment, number)

@@ -1,6 +1,7 @@
 """Started: an emulator's process, as the one who started it sees it. Used by the holder of a lab, by tests and the benchmark.
 
-Calls wait for the answer of the process, which takes no longer than a few milliseconds; not for several threads at once.
+Calls wait for the answer of the process, which takes a few milliseconds; one that does not answer is killed, because its
+answer could be taken for that to another question. Not for several threads at once.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Any
 
 from .impairment import Impairment
 
-PATIENCE = 30.0
-"""Seconds after which a process that says nothing has lost its mind."""
+START_TIME, ANSWER_TIME = 30.0, 5.0
+"""Seconds after which a process that says nothing is killed."""
 
 
 class EmulatorError(OSError):
@@ -49,7 +50,7 @@ class Emulator:
 
     def await_ready(self) -> None:
         """Wait until it passes frames on. Raises EmulatorError."""
-        reply = self._receive()
+        reply = self._receive(START_TIME)
         if "error" in reply:
             self.close()
             raise EmulatorError(reply.get("errno", 0), reply["error"])
@@ -83,20 +84,21 @@ class Emulator:
             os.write(self._process.stdin.fileno(), json.dumps(request).encode() + b"\n")
         except (OSError, ValueError):
             raise EmulatorError(0, f"the emulator (pid {self.pid}) has ended") from None
-        reply = self._receive()
+        reply = self._receive(ANSWER_TIME)
         if "error" in reply:
             raise EmulatorError(0, reply["error"])
         return reply
 
-    def _receive(self) -> dict[str, Any]:
+    def _receive(self, patience: float) -> dict[str, Any]:
         assert self._process.stdout is not None
         fd = self._process.stdout.fileno()
         poll = select.poll()
         poll.register(fd, select.POLLIN)
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while b"\n" not in self._buffer:
             if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                raise EmulatorError(0, f"the emulator (pid {self.pid}) does not answer")
+                self._process.kill()
+                raise EmulatorError(0, f"the emulator (pid {self.pid}) does not answer, and was killed")
             octets = os.read(fd, 65536)
             if not octets:
                 raise EmulatorError(0, f"the emulator (pid {self.pid}) has ended")
