@@ -34,7 +34,7 @@ class IpcpInfo(NamedTuple):
 class FlowEnd(NamedTuple):
     """One end of a flow, in packets: `queued` wait for it to read, `packets` it has written.
 
-    `dropped`: what the IPCP at this end could not put into the flow; `refused`: what it read and that made no sense.
+    `dropped`: what the IPCP at this end could not put into the flow; `refused`: what it read and that made no sense, or was not what the peer had protected.
     """
 
     pid: int

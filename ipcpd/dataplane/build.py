@@ -25,6 +25,7 @@ CDEF = """
     void relay_remove_region(struct relay *relay, struct events *region);
     int relay_add(struct relay *relay, struct pool *pool, struct segment *segment, struct events *own,
                   struct events *peer, const struct flow_spec *spec);
+    int relay_protect(struct relay *relay, uint32_t fd, uint32_t cipher, const uint8_t *key, bool check);
     int relay_pair(struct relay *relay, uint32_t a, uint32_t b);
     int relay_cube(struct relay *relay, uint32_t fd, uint32_t cube);
     int relay_remove(struct relay *relay, uint32_t fd);

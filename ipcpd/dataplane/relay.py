@@ -55,7 +55,8 @@ class Relay:
     def add(self, endpoint: FlowEndpoint, fds: list[int]) -> None:
         """Attach to a flow end that the IRMd described, with the descriptors that came along (the caller's still).
 
-        It moves nothing until it has a role. The QoS of the flow says which cube it belongs to.
+        It moves nothing until it has a role. The QoS of the flow says which cube it belongs to; where its packets are
+        protected, `endpoint.max_packet` becomes the smaller.
         """
         resources = self.resources
         resources.take(endpoint.resources, fds)
@@ -75,6 +76,17 @@ class Relay:
             f"cannot attach to flow {endpoint.flow_id}",
         )
         lib.relay_cube(self._relay, endpoint.fd, QoSSpec.from_proto(endpoint.qos).cube)
+        if endpoint.cipher or endpoint.check:
+            endpoint.max_packet = self._protect(endpoint)
+
+    def _protect(self, endpoint: FlowEndpoint) -> int:
+        """Protect the packets of a lower flow, or leave it: how long a packet may be. Raises OSError."""
+        key = endpoint.key if endpoint.cipher else ffi.NULL
+        most = int(lib.relay_protect(self._relay, endpoint.fd, endpoint.cipher, key, endpoint.check))
+        if most < 0:
+            self.remove(endpoint.fd)
+            self._check(most, f"cannot protect the packets of flow {endpoint.flow_id}")
+        return most
 
     @property
     def handle(self) -> Any:

@@ -35,7 +35,7 @@ static void tally(struct broadcast *broadcast, bool done)
 }
 
 /* One member of the same trust domain gets the packet itself, the others copies of it. */
-static void fan_out(struct broadcast *broadcast, struct port *from, const struct packet *packet)
+static void fan_out(struct broadcast *broadcast, struct port *from, struct packet *packet)
 {
         struct port *heir = NULL;
 

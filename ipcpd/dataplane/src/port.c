@@ -1,5 +1,6 @@
 #include "port.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +25,36 @@ struct port *port_create(struct pool *pool, struct segment *segment, struct even
         ring_attach(&port->tx, port->shm, spec->side, spec->serial, true);
         ring_attach(&port->rx, port->shm, 1 - spec->side, spec->serial, false);
         return port;
+}
+
+int port_protect(struct port *port, uint32_t cipher, const uint8_t *key, bool check)
+{
+        struct seal *seal = calloc(1, sizeof *seal);
+        int error;
+
+        if (seal == NULL)
+                return -ENOMEM;
+        error = seal_init(seal, cipher, key, check);
+        if (error == 0 && port->max_packet <= seal->overhead)
+                error = -EMSGSIZE;
+        if (error != 0 || seal_is_plain(seal)) {
+                seal_fini(seal);
+                free(seal);
+                return error;
+        }
+        port->max_packet -= seal->overhead;
+        port->seal = seal;
+        return 0;
+}
+
+void port_destroy(struct port *port)
+{
+        if (port == NULL)
+                return;
+        if (port->seal != NULL)
+                seal_fini(port->seal);
+        free(port->seal);
+        free(port);
 }
 
 static void count(_Atomic uint64_t *counter)
@@ -54,6 +85,25 @@ static void prefetch(const struct port *port, uint32_t at)
         }
 }
 
+/* Open a packet in place. An offset beyond what a slot can say is none of an honest writer. */
+static bool open_packet(struct port *port, struct packet *packet)
+{
+        struct seal *seal = port->seal;
+        ssize_t n;
+
+        if (packet->length == 0)
+                return true;
+        if (packet->offset + seal->front > UINT16_MAX)
+                return false;
+        n = seal_open(seal, packet->data, packet->length, packet->data + seal->front);
+        if (n < 0)
+                return false;
+        packet->data += seal->front;
+        packet->offset += seal->front;
+        packet->length = (uint32_t)n;
+        return true;
+}
+
 bool port_take(struct port *port, struct packet *packet)
 {
         uint32_t ready = ring_ready(&port->rx);
@@ -74,6 +124,11 @@ bool port_take(struct port *port, struct packet *packet)
                 packet->offset = SLOT_OFFSET(slot);
                 packet->length = SLOT_LENGTH(slot);
                 port->octets += packet->length;
+                if (port->seal != NULL && !open_packet(port, packet)) {
+                        count(&port->end->refused);
+                        port_free(port, packet);
+                        continue;
+                }
                 return true;
         }
         return false;
@@ -128,23 +183,55 @@ uint8_t *port_reserve(struct port *to, uint32_t length, struct packet *packet)
 {
         int64_t block = -1;
 
+        uint32_t front = to->seal != NULL ? to->seal->front : 0;
+
         if (length <= to->max_packet && port_room(to) > 0)
-                block = pool_alloc(to->pool, length);
+                block = pool_alloc(to->pool, to->seal != NULL ? length + to->seal->overhead : length);
         if (block < 0) {
                 count(&to->end->dropped);
                 return NULL;
         }
         *packet = (struct packet){
-                .data = pool_block(to->pool, pool_class_of(to->pool, (uint32_t)block), (uint32_t)block) + HEADROOM,
+                .data = pool_block(to->pool, pool_class_of(to->pool, (uint32_t)block), (uint32_t)block) + HEADROOM + front,
                 .length = length,
-                .offset = HEADROOM,
+                .offset = HEADROOM + front,
                 .block = (uint32_t)block,
         };
         return packet->data;
 }
 
-void port_put(struct port *to, const struct packet *packet)
+/* Protect a packet where it lies; there is room before and behind it. */
+static bool close_packet(struct port *to, struct packet *packet)
 {
+        struct seal *seal = to->seal;
+        ssize_t n = seal_close(seal, NULL, 0, packet->data, packet->length, packet->data - seal->front);
+
+        if (n < 0) {
+                count(&to->end->dropped);
+                return false;
+        }
+        if (n > 0) {
+                packet->data -= seal->front;
+                packet->offset -= seal->front;
+                packet->length = (uint32_t)n;
+        }
+        return true;
+}
+
+static bool has_room(const struct port *to, const struct packet *packet)
+{
+        uint32_t behind = to->seal->overhead - to->seal->front;
+
+        return packet->offset >= to->seal->front && packet->offset + packet->length + behind <=
+                                                            to->pool->classes[pool_class_of(to->pool, packet->block)].stride;
+}
+
+void port_put(struct port *to, struct packet *packet)
+{
+        if (to->seal != NULL && !close_packet(to, packet)) {
+                port_cancel(to, packet);
+                return;
+        }
         pool_give(to->pool, packet->block, to->tx.owner);
         CRASH(18);
         put(to, packet);
@@ -166,7 +253,7 @@ bool port_copy(struct port *to, const void *data, uint32_t length)
         return true;
 }
 
-/* Between domains: the packet is copied, and the block given back to the pool it came from. */
+/* Between domains, or for want of room around it: the packet is copied, and the block given back to the pool it came from. */
 static bool copy_across(struct port *from, const struct packet *packet, struct port *to)
 {
         bool done = port_copy(to, packet->data, packet->length);
@@ -175,12 +262,16 @@ static bool copy_across(struct port *from, const struct packet *packet, struct p
         return done;
 }
 
-bool port_pass(struct port *from, const struct packet *packet, struct port *to)
+bool port_pass(struct port *from, struct packet *packet, struct port *to)
 {
-        if (from->pool != to->pool)
+        if (from->pool != to->pool || (to->seal != NULL && !has_room(to, packet)))
                 return copy_across(from, packet, to);
         if (packet->length > to->max_packet || port_room(to) == 0) {
                 count(&to->end->dropped);
+                port_free(from, packet);
+                return false;
+        }
+        if (to->seal != NULL && !close_packet(to, packet)) {
                 port_free(from, packet);
                 return false;
         }

@@ -31,10 +31,11 @@ struct port {
         struct ring rx;
         struct ring tx;
         struct budget budget; /* of tx */
+        struct seal *seal;    /* what protects the packets of a lower flow; NULL: nothing does */
         uint32_t fd;
         uint32_t peer_fd;
         uint32_t cube;
-        uint32_t max_packet; /* octets that may be put */
+        uint32_t max_packet; /* octets that may be put, before they are protected */
         uint32_t taken;      /* from rx, not consumed yet */
         uint32_t put;        /* into tx, not published yet */
 
@@ -105,14 +106,19 @@ static inline bool packet_pull(struct packet *packet, uint32_t octets)
 struct port *port_create(struct pool *pool, struct segment *segment, struct events *own, struct events *peer,
                          const struct flow_spec *spec);
 
-/* The next packet that waits; slots that make no sense are refused and counted. False: none is left. */
+/* Protect its packets from now on (flow_protect). 0, -EINVAL, -EMSGSIZE, -ENOMEM. */
+int port_protect(struct port *port, uint32_t cipher, const uint8_t *key, bool check);
+void port_destroy(struct port *port); /* NULL: nothing */
+
+/* The next packet that waits, opened; slots that make no sense, and what cannot be opened, are refused and counted. False:
+ * none is left. */
 bool port_take(struct port *port, struct packet *packet);
 
-/* The one taken last stays for later. */
+/* The one taken last stays for later. Not of a port whose packets are protected: it has been opened where it lies. */
 void port_untake(struct port *port);
 
-/* Hand a packet on. It is gone from `from` in any case; false: dropped, and counted at `to`. */
-bool port_pass(struct port *from, const struct packet *packet, struct port *to);
+/* Hand a packet on, protected where `to` wants it so. It is gone from `from` in any case; false: dropped, and counted at `to`. */
+bool port_pass(struct port *from, struct packet *packet, struct port *to);
 void port_free(struct port *from, const struct packet *packet);
 void port_drop(struct port *from, const struct packet *packet); /* counted at `from` */
 
@@ -144,7 +150,7 @@ static inline uint32_t port_fit(const struct port *port)
 
 /* A new block, to be filled and put or cancelled. NULL: no room or no block, counted as dropped. */
 uint8_t *port_reserve(struct port *to, uint32_t length, struct packet *packet);
-void port_put(struct port *to, const struct packet *packet);
+void port_put(struct port *to, struct packet *packet);
 void port_cancel(struct port *to, const struct packet *packet);
 bool port_copy(struct port *to, const void *data, uint32_t length);
 

@@ -58,7 +58,7 @@ void relay_destroy(struct relay *relay)
                 if (relay->ports[i] != NULL && relay->ports[i]->gone != NULL)
                         relay->ports[i]->gone(relay->ports[i]);
         for (uint32_t i = 0; i < relay->words * 64; i++)
-                free(relay->ports[i]);
+                port_destroy(relay->ports[i]);
         close(relay->control);
         free(relay);
 }
@@ -104,7 +104,7 @@ int relay_add(struct relay *relay, struct pool *pool, struct segment *segment, s
         port->unsettled_list = &relay->unsettled;
         relay_lock(relay);
         if (relay->ports[bit] != NULL) {
-                free(port);
+                port_destroy(port);
                 error = -EEXIST;
         } else {
                 relay->ports[bit] = port;
@@ -114,6 +114,21 @@ int relay_add(struct relay *relay, struct pool *pool, struct segment *segment, s
         }
         relay_unlock(relay);
         return error;
+}
+
+int relay_protect(struct relay *relay, uint32_t fd, uint32_t cipher, const uint8_t *key, bool check)
+{
+        struct port *port;
+        int result = -EBADF;
+
+        relay_lock(relay);
+        port = relay_port(relay, fd);
+        if (port != NULL)
+                result = port_protect(port, cipher, key, check);
+        if (result == 0)
+                result = (int)port->max_packet;
+        relay_unlock(relay);
+        return result;
 }
 
 int relay_cube(struct relay *relay, uint32_t fd, uint32_t cube)
@@ -214,6 +229,7 @@ static void let_go(struct relay *relay, struct port *port)
 int relay_remove(struct relay *relay, uint32_t fd)
 {
         struct port *port;
+        bool known;
 
         relay_lock(relay);
         port = relay_port(relay, fd);
@@ -232,8 +248,9 @@ int relay_remove(struct relay *relay, uint32_t fd)
                 relay->ports[fd - FD_BASE] = NULL;
         }
         relay_unlock(relay);
-        free(port);
-        return port != NULL ? 0 : -EBADF;
+        known = port != NULL;
+        port_destroy(port);
+        return known ? 0 : -EBADF;
 }
 
 int relay_stats(struct relay *relay, uint32_t fd, struct port_stats *stats)

@@ -29,7 +29,7 @@ uint32_t cipher_overhead(const struct cipher *cipher); /* octets that a packet g
 uint32_t cipher_front(const struct cipher *cipher);    /* and those of them before the ciphertext */
 
 /*
- * header | data, encrypted, to `out`, which is somewhere else. Octets written, or -EIO: libcrypto could not (no random
+ * header | data, encrypted, to `out`: somewhere else, or, without a header, cipher_front octets before `data`. Octets written, or -EIO: libcrypto could not (no random
  * octets, no memory). For the writer.
  */
 ssize_t cipher_close(struct cipher *cipher, const void *header, uint32_t header_length, const void *data,

@@ -180,6 +180,11 @@ void flow_refuse(struct flow *flow)
         atomic_fetch_add_explicit(&flow->end->refused, 1, memory_order_relaxed);
 }
 
+void flow_refuse_packet(struct flow *flow)
+{
+        atomic_fetch_add_explicit(&flow->end->refused, 1, memory_order_relaxed);
+}
+
 void flow_break(struct flow *flow)
 {
         if (atomic_fetch_or(&flow->gone, END_DOWN) != 0)

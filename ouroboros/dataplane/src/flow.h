@@ -182,8 +182,9 @@ void flow_declare(struct flow *flow, bool down);
 /* The peer wrote an index that makes no sense: down for this end, for ever. With a lock of the end held. */
 void flow_break(struct flow *flow);
 
-/* Count something that the peer wrote and that makes no sense. */
+/* Count something that the peer wrote and that makes no sense; a packet that cannot be opened. */
 void flow_refuse(struct flow *flow);
+void flow_refuse_packet(struct flow *flow);
 
 /* The IRMd has gone: down for this end, wakes its sleepers. */
 void flow_orphan(struct flow *flow);

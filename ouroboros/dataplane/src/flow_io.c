@@ -236,6 +236,8 @@ static bool open_front(struct flow *flow, uint8_t *packet, uint32_t length)
         if (flow->opened_at == flow->rx.at + 1)
                 return true;
         n = seal_open(seal, packet, length, packet + seal->front);
+        if (n < 0)
+                flow_refuse_packet(flow);
         if (n <= 0)
                 return false;
         flow->opened_at = flow->rx.at + 1;
@@ -247,6 +249,8 @@ static bool open_front(struct flow *flow, uint8_t *packet, uint32_t length)
 /* What the packet `i` behind the front holds, copied out: its length. -EBADMSG: refused; -ENOBUFS: longer than that. */
 static ssize_t copy_opened(struct flow *flow, uint32_t i, const uint8_t *packet, uint32_t length, uint8_t *at, size_t size)
 {
+        ssize_t n;
+
         if (i == 0 && flow->opened_at == flow->rx.at + 1) {
                 if (flow->opened_length > size)
                         return -ENOBUFS;
@@ -255,7 +259,10 @@ static ssize_t copy_opened(struct flow *flow, uint32_t i, const uint8_t *packet,
         }
         if (length > size + flow->seal->overhead)
                 return -ENOBUFS;
-        return seal_open(flow->seal, packet, length, at);
+        n = seal_open(flow->seal, packet, length, at);
+        if (n < 0)
+                flow_refuse_packet(flow);
+        return n;
 }
 
 /*

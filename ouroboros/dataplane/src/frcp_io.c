@@ -80,8 +80,10 @@ static bool passes(struct frcp_end *end, uint8_t **packet, uint32_t *length)
         if (seal == NULL || *length == 0)
                 return true;
         n = seal_open(seal, *packet, *length, *packet + seal->front);
-        if (n < 0)
+        if (n < 0) {
+                flow_refuse_packet(end->flow);
                 return false;
+        }
         *packet += seal->front;
         *length = (uint32_t)n;
         return true;

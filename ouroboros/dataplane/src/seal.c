@@ -50,7 +50,7 @@ ssize_t seal_close(struct seal *seal, const void *header, uint32_t header_length
         } else {
                 if (header_length > 0)
                         memcpy(out, header, header_length);
-                if (length > 0)
+                if (length > 0 && data != out + header_length)
                         memcpy(out + header_length, data, length);
         }
         if (seal->check) {
