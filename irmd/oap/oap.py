@@ -18,7 +18,6 @@ from .. import refused
 from ..complaints import Complaints
 from . import credentials, extension, offer
 from .acceptor import Accepted, accept
-from .algorithms import Cipher
 from .credentials import Credentials, Policy, Side
 from .extension import Extensions, Type
 from .header import MAX_LENGTH, decode_reply
@@ -28,9 +27,6 @@ from .trust import Trust
 
 SUPPORTED: frozenset[int] = frozenset(Type)
 """Extensions that this system offers and grants, where they make sense (`offer`)."""
-PACKETS_ENCRYPTED = False
-"""Whether the data plane encrypts the packets of a flow with the key that the handshake yields. While it does not, a flow that
-would have to be encrypted is refused: this is the only place that decides it."""
 
 
 @dataclass(slots=True)
@@ -58,14 +54,12 @@ class Oap:
         *,
         directory: str = "",
         supported: Container[int] = SUPPORTED,
-        encrypts: bool = PACKETS_ENCRYPTED,
         clock: Callable[[], int] = time.time_ns,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._complaints = complaints
         self._directory = directory
         self._supported = supported
-        self._encrypts = encrypts
         self._clock = clock
         self._random = random
         self._guard = ReplayGuard()
@@ -106,8 +100,6 @@ class Oap:
         try:
             ours = self._credentials(Side.SERVER, name, policy)
             accepted = accept(octets, ours, self._guard, self.trust, now=self._clock())
-            if accepted.negotiated.cipher is not Cipher.NONE:
-                self._check_encrypts()
         except OSError as error:
             about = f"requests over layer {layer}"
             raise self._refuse(
@@ -155,16 +147,7 @@ class Oap:
 
     def _credentials(self, side: Side, name: str, policy: Policy, otherwise: str = "") -> Credentials:
         """Raises OSError; also where the name wants what this version does not have."""
-        found = credentials.read(self._directory, side, name, policy, otherwise=otherwise)
-        if found.encryption is not None:
-            self._check_encrypts()
-        return found
-
-    def _check_encrypts(self) -> None:
-        if not self._encrypts:
-            raise OSError(
-                ECRYPT, "it would have to be encrypted, and this version cannot encrypt packets yet"
-            )
+        return credentials.read(self._directory, side, name, policy, otherwise=otherwise)
 
     def _refuse(self, about: str, line: str, error: Exception, text: str = "") -> refused.Refused:
         self._complaints.warn(about, "%s", line)

@@ -7,6 +7,7 @@
 #include <openssl/hmac.h>
 #include <openssl/rand.h>
 #include <openssl/sha.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -173,6 +174,61 @@ static int draw_iv(uint8_t *iv, uint32_t length)
         return 0;
 }
 
+/* ---- memory of a thread ---- */
+
+struct scratches {
+        struct {
+                uint8_t *octets;
+                uint32_t size;
+        } of[SCRATCHES];
+};
+
+static pthread_once_t scratch_once = PTHREAD_ONCE_INIT;
+static pthread_key_t scratch_key;
+static bool scratch_works;
+static _Thread_local struct scratches *scratches;
+
+static void free_scratches(void *arg)
+{
+        struct scratches *all = arg;
+
+        for (int use = 0; use < SCRATCHES; use++)
+                OPENSSL_clear_free(all->of[use].octets, all->of[use].size);
+        free(all);
+}
+
+static void make_scratch_key(void)
+{
+        scratch_works = pthread_key_create(&scratch_key, free_scratches) == 0;
+}
+
+static struct scratches *make_scratches(void)
+{
+        struct scratches *all;
+
+        pthread_once(&scratch_once, make_scratch_key);
+        all = scratch_works ? calloc(1, sizeof *all) : NULL;
+        if (all != NULL && pthread_setspecific(scratch_key, all) != 0) {
+                free(all);
+                all = NULL;
+        }
+        return all;
+}
+
+uint8_t *cipher_scratch(enum scratch use, uint32_t length)
+{
+        if (scratches == NULL && (scratches = make_scratches()) == NULL)
+                return NULL;
+        if (scratches->of[use].size < length) {
+                uint32_t size = (length + 4095u) & ~4095u;
+
+                OPENSSL_clear_free(scratches->of[use].octets, scratches->of[use].size);
+                scratches->of[use].octets = OPENSSL_malloc(size);
+                scratches->of[use].size = scratches->of[use].octets != NULL ? size : 0;
+        }
+        return scratches->of[use].octets;
+}
+
 /* ---- closing ---- */
 
 /*
@@ -216,12 +272,16 @@ static int begin_packet(struct cipher *cipher, bool *phase)
         return 0;
 }
 
-/* The two parts are brought together first: libcrypto is faster with one piece than with two. */
-static const uint8_t *gathered(const void *header, uint32_t header_length, const void *data, uint32_t length,
-                               uint8_t *at)
+/* The two parts are brought together first: libcrypto is faster with one piece than with two. NULL: no memory. */
+static const uint8_t *gathered(const void *header, uint32_t header_length, const void *data, uint32_t length)
 {
+        uint8_t *at;
+
         if (header_length == 0)
                 return data;
+        at = cipher_scratch(SCRATCH_CLOSE, header_length + length);
+        if (at == NULL)
+                return NULL;
         memcpy(at, header, header_length);
         if (length > 0)
                 memcpy(at + header_length, data, length);
@@ -233,17 +293,17 @@ ssize_t cipher_close_with(struct cipher *cipher, const uint8_t *iv, const void *
 {
         const struct kind *kind = cipher->kind;
         uint8_t *at = out + kind->iv;
+        const uint8_t *clear = gathered(header, header_length, data, length);
         uint32_t total = header_length + length;
         bool phase;
         int n, rest;
 
-        if (begin_packet(cipher, &phase) != 0)
+        if (clear == NULL || begin_packet(cipher, &phase) != 0)
                 return -EIO;
         memcpy(out, iv, kind->iv);
         out[0] = (uint8_t)((out[0] & ~PHASE) | (phase ? PHASE : 0));
         if (EVP_EncryptInit_ex(cipher->tx.context, NULL, NULL, NULL, out) != 1 ||
-            EVP_EncryptUpdate(cipher->tx.context, at, &n, gathered(header, header_length, data, length, at),
-                              (int)total) != 1 ||
+            EVP_EncryptUpdate(cipher->tx.context, at, &n, clear, (int)total) != 1 ||
             EVP_EncryptFinal_ex(cipher->tx.context, at + n, &rest) != 1 ||
             (kind->tag > 0 && EVP_CIPHER_CTX_ctrl(cipher->tx.context, EVP_CTRL_AEAD_GET_TAG, (int)kind->tag,
                                                   at + total) != 1))

@@ -113,6 +113,7 @@ static void let_go(struct flow *flow, uint32_t how)
         if (flow->seal != NULL)
                 seal_fini(flow->seal);
         free(flow->seal);
+        free(flow->opened);
         free(flow);
 }
 

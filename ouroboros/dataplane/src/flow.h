@@ -74,9 +74,10 @@ struct flow {
         bool rx_closed;
         struct ring rx;
         struct poller rx_poller;
-        uint64_t opened_at; /* where in the ring, plus one, a packet has been opened in place before it is read: */
-        uint8_t *opened;    /* what it holds */
+        uint64_t opened_at; /* where in the ring, plus one, a packet has been opened before it is read: */
+        uint8_t *opened;    /* what it holds, in memory of this end */
         uint32_t opened_length;
+        uint32_t opened_size;
         _Atomic uint32_t ahead; /* packets that a read took ahead, or left in part: the library still has them */
 };
 

@@ -1,5 +1,6 @@
 /* flow_io: reading and writing packets (spec cli-api 4.3); the only code that runs once per packet in a process. */
 #define _GNU_SOURCE
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -227,22 +228,42 @@ static void discard(struct flow *flow, uint64_t slot)
                 flow_refuse(flow);
 }
 
-/* Open the packet at the front of the ring, in place: what it holds must be known before somebody is told of it. */
-static bool open_front(struct flow *flow, uint8_t *packet, uint32_t length)
+/* Open the packet at the front of the ring: what it holds must be known before somebody is told of it. */
+static bool open_front(struct flow *flow, const uint8_t *packet, uint32_t length)
 {
-        struct seal *seal = flow->seal;
         ssize_t n;
 
-        if (flow->opened_at == flow->rx.at + 1)
-                return true;
-        n = seal_open(seal, packet, length, packet + seal->front);
+        if (flow->opened_size < length) {
+                free(flow->opened);
+                flow->opened = malloc(length);
+                flow->opened_size = flow->opened != NULL ? length : 0;
+        }
+        if (flow->opened == NULL)
+                return false;
+        n = seal_open(flow->seal, packet, length, flow->opened);
         if (n < 0)
                 flow_refuse_packet(flow);
         if (n <= 0)
                 return false;
         flow->opened_at = flow->rx.at + 1;
-        flow->opened = packet + seal->front;
         flow->opened_length = (uint32_t)n;
+        return true;
+}
+
+/* How long it is, if that can be told without opening it, or it is not longer than `most`; else it is opened. False: it is none. */
+static bool look_at_front(struct flow *flow, const uint8_t *packet, uint32_t *length, uint32_t most)
+{
+        uint32_t overhead = flow->seal->overhead;
+
+        if (flow->opened_at != flow->rx.at + 1) {
+                if (*length > overhead && *length - overhead <= most) {
+                        *length -= overhead;
+                        return true;
+                }
+                if (!open_front(flow, packet, *length))
+                        return false;
+        }
+        *length = flow->opened_length;
         return true;
 }
 
@@ -267,11 +288,11 @@ static ssize_t copy_opened(struct flow *flow, uint32_t i, const uint8_t *packet,
 
 /*
  * The length of the packet at the front. Empty packets (keep-alives), those that cannot be opened, and slots that make no
- * sense are dropped on the way.
+ * sense are dropped on the way. One of at most `most` octets may still be refused when it is read.
  * 0, or -EAGAIN, or why there will never be one. The state is read before the ring, so that what a peer wrote
  * before it left is read before its leaving is told.
  */
-static int rx_front(struct flow *flow, uint32_t *length)
+static int rx_front(struct flow *flow, uint32_t *length, uint32_t most)
 {
         int gone = flow_error(flow);
         uint8_t *packet;
@@ -287,14 +308,9 @@ static int rx_front(struct flow *flow, uint32_t *length)
                 slot = ring_peek(&flow->rx, 0);
                 packet = pool_packet(flow->pool, slot);
                 *length = SLOT_LENGTH(slot);
-                if (packet != NULL && *length > 0) {
-                        if (flow->seal == NULL)
-                                return 0;
-                        if (open_front(flow, packet, *length)) {
-                                *length = flow->opened_length;
-                                return 0;
-                        }
-                }
+                if (packet != NULL && *length > 0 &&
+                    (flow->seal == NULL || look_at_front(flow, packet, length, most)))
+                        return 0;
                 discard(flow, slot);
                 flow_consume(flow, 1);
         }
@@ -412,7 +428,7 @@ again:
         n = flow_may_read(flow);
         if (n != 0)
                 goto out;
-        n = rx_front(flow, &front);
+        n = rx_front(flow, &front, burst->size);
         if (n != 0) {
                 n = await_packet(flow, (int)n, &rounds);
                 if (n == 0)
@@ -493,7 +509,7 @@ uint32_t flow_examine(struct flow *flow, bool *again)
         if (!flow->rx_closed) {
                 events = flow_take_events(flow);
                 if (atomic_load_explicit(&flow->ahead, memory_order_relaxed) > 0 ||
-                    rx_front(flow, &length) == 0) {
+                    rx_front(flow, &length, 0) == 0) {
                         events |= EVENT_PKT;
                         *again = true;
                 } else {

@@ -71,20 +71,23 @@ static bool emit(void *arg, const uint8_t *header, uint32_t header_length, const
 
 /* ---- from the ring ---- */
 
-/* What a packet holds, opened in place. False: it is not for us; the seal has counted it. */
+/* What a packet holds: in memory of this thread when it was encrypted. False: it is not for us; the seal has counted it. */
 static bool passes(struct frcp_end *end, uint8_t **packet, uint32_t *length)
 {
         struct seal *seal = end->flow->seal;
+        uint8_t *out = *packet;
         ssize_t n;
 
         if (seal == NULL || *length == 0)
                 return true;
-        n = seal_open(seal, *packet, *length, *packet + seal->front);
+        if (seal->cipher != NULL && (out = cipher_scratch(SCRATCH_OPEN, *length)) == NULL)
+                return false;
+        n = seal_open(seal, *packet, *length, out);
         if (n < 0) {
                 flow_refuse_packet(end->flow);
                 return false;
         }
-        *packet += seal->front;
+        *packet = out;
         *length = (uint32_t)n;
         return true;
 }

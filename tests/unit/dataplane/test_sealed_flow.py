@@ -111,7 +111,25 @@ def test_what_lies_in_the_pool(memory: Memory, pair: Pair, cipher: int, visible:
     fd = memory.system.fd
     with mmap.mmap(fd, os.fstat(fd).st_size, mmap.MAP_SHARED, mmap.PROT_READ) as pool:
         assert (pool.find(secret) >= 0) == visible
-    assert pair.b.read() == secret
+        assert pair.b.read_into(10) == -ENOBUFS
+        assert pair.b.read() == secret
+        assert (pool.find(secret) >= 0) == visible
+
+
+def test_what_frcp_leaves_in_the_pool(memory: Memory, pair: Pair) -> None:
+    """Neither the sender's packet nor the receiver's."""
+    for end in (pair.a, pair.b):
+        protect(end, 1018, False)
+        config = ffi.new("struct frcp_config *", {"mpl_ms": 100, "retransmit": True, "fragments": True})
+        assert lib.frcp_io_begin(end.handle, config) == 0
+    secret = b"what nobody shall read but who it is for"
+    pair.a.write(secret * 10_000)
+    while (got := pair.b.readv(1, 1 << 20)) == -EAGAIN:
+        lib.frcp_io_visit(pair.a.handle, lib.wait_now(), ffi.new("bool *"))
+    assert got == [secret * 10_000]
+    fd = memory.system.fd
+    with mmap.mmap(fd, os.fstat(fd).st_size, mmap.MAP_SHARED, mmap.PROT_READ) as pool:
+        assert pool.find(secret) < 0
 
 
 def test_events_are_for_packets_that_can_be_read(pair: Pair) -> None:

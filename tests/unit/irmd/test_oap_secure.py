@@ -40,14 +40,13 @@ ENCRYPTED, AUTHENTIC = Requirement.ENCRYPTION, Requirement.AUTHENTICATION
 class End:
     """One system, with a security directory of its own. `now` is ns since 1970."""
 
-    def __init__(self, folder: Path, *, encrypts: bool = True) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.now = NOW
         self._ids = 0
         self.oap = Oap(
             Complaints(logging.getLogger("test/oap"), lambda: 0.0),
             directory=str(folder),
-            encrypts=encrypts,
             clock=lambda: self.now,
             random=self._random,
         )
@@ -286,23 +285,6 @@ def test_none_is_plain(pair: Pair) -> None:
     pair.client.enc("client", "kex=X25519", "none")
     pair.run()
     assert len(pair.request) == 36 and pair.request[24:] == bytes(12)
-
-
-# ---------------------------------------------------------------- a version that cannot encrypt packets
-
-
-def test_without_encryption_in_the_data_plane_nothing_runs_in_the_clear(tmp_path: Path) -> None:
-    pair = Pair(tmp_path)
-    pair.client.enc("client", "kex=X25519")
-    able = pair.client
-    pair.client = End(able.folder, encrypts=False)
-    with pytest.raises(Refused, match="cannot encrypt packets yet") as fault:
-        pair.run()
-    assert fault.value.errno == ECRYPT
-    pair.client, pair.server = able, End(pair.server.folder, encrypts=False)
-    with pytest.raises(Refused, match="cannot encrypt packets yet") as fault:
-        pair.run()
-    assert fault.value.errno == ECRYPT
 
 
 # ---------------------------------------------------------------- client encapsulation
