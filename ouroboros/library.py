@@ -31,6 +31,8 @@ FRAGMENTATION, SELECTIVE, END = 1, 3, 4
 """What two of our ends may agree on in the allocation handshake."""
 
 _LINGER = 5_000_000  # ns
+_DIRECT_MPL = 1  # ms: of a flow between two processes without a layer
+_DIRECT_OCTETS = 1 << 20  # what waits between two that share memory should fit a processor's cache
 
 
 class Library:
@@ -89,6 +91,7 @@ class Library:
         config = {
             "mpl_ms": endpoint.mpl_ms,
             "window": lib.RECVQ_WINDOW,  # the machine's own is the prototype's, a quarter of it
+            "octets": _DIRECT_OCTETS if endpoint.mpl_ms <= _DIRECT_MPL else 0,
             "timeout_ms": endpoint.qos.timeout & 0x7FFFFFFF,
             "first": int.from_bytes(os.urandom(4)),
             "retransmit": endpoint.qos.loss == 0,

@@ -220,6 +220,7 @@ CDEF_MACHINES = """
         uint32_t max_packet;
         uint32_t max_message;
         uint32_t window;
+        uint32_t octets;
         uint32_t first;
         bool retransmit;
         bool fragments;

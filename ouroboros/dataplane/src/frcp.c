@@ -17,6 +17,8 @@ int frcp_init(struct frcp *frcp, const struct frcp_config *config, frcp_send *se
         memset(frcp, 0, sizeof *frcp);
         frcp->config = *config;
         frcp->config.window = window;
+        if (config->octets == 0)
+                frcp->config.octets = FRCP_WINDOW_OCTETS;
         if (config->max_message == 0 || config->max_message > MESSAGE_MAX)
                 frcp->config.max_message = MESSAGE_MAX;
         frcp->send = send;

@@ -34,6 +34,7 @@
 #define FRCP_RDV_SLOW (1000 * FRCP_MS) /* the same once it has been shut for so long */
 #define FRCP_WINDOW_FIRST 64u          /* what a peer that has said nothing takes */
 #define FRCP_WINDOW 256u
+#define FRCP_WINDOW_OCTETS (4u << 20)
 #define FRCP_WINDOW_SANE 0x10000u /* nobody means to let so many packets come */
 #define FRCP_EVERY 32u            /* packets that are acknowledged together at most */
 #define FRCP_BURST 16u            /* packets that are sent again together at most */
@@ -51,6 +52,7 @@ struct frcp_config {
         uint32_t max_packet;  /* of the flow, header included */
         uint32_t max_message; /* largest packet of the user, with fragments; 0: what the queues bear */
         uint32_t window;      /* packets we let come, a power of two up to RECVQ_WINDOW; 0: FRCP_WINDOW */
+        uint32_t octets;      /* large packets: not more of them than this; 0: FRCP_WINDOW_OCTETS */
         uint32_t first;       /* our first sequence number: random */
         bool retransmit;      /* loss = 0 */
         bool fragments;       /* granted: the peer reads the fragment bits */

@@ -5,12 +5,11 @@
 
 #define MAP_OCTETS (RECVQ_WINDOW / 8)
 #define WINDOW_LEAST 16u
-#define WINDOW_OCTETS (4u << 20) /* large packets: not more of them than this */
 
 /* A window in packets says nothing of their size: with large ones it is smaller. */
 static uint32_t window_of(const struct frcp *frcp)
 {
-        uint32_t window = frcp->bulk > 0 ? WINDOW_OCTETS / frcp->bulk : RECVQ_WINDOW;
+        uint32_t window = frcp->bulk > 0 ? frcp->config.octets / frcp->bulk : RECVQ_WINDOW;
 
         if (window < WINDOW_LEAST)
                 window = WINDOW_LEAST;
