@@ -1,7 +1,7 @@
 """`make demo`: the networks of the paper at work, as any user, and nothing left of them afterwards.
 
     make demo                          both networks of paper 5.10, and a ping that survives the loss of links
-    make demo ARGS='unicast cut'       only these scenes; there are: unicast broadcast cut system
+    make demo ARGS='unicast cut'       only these scenes; there are: unicast broadcast cut listing5 system
 
 Every line with a `$` is a command; what stands in front of it is the system where it is typed. Three systems on one
 machine need network namespaces; the scene `system` needs nothing. Pictures are drawn into demo/pictures. Exit code 0 when
@@ -23,10 +23,10 @@ DEFAULT = ("unicast", "broadcast", "cut")
 
 
 def scenes() -> dict[str, Scene]:
-    from networks import broadcast, cut, unicast
+    from networks import broadcast, cut, listing5, unicast
     from one_system import one_system
 
-    return {"unicast": unicast, "broadcast": broadcast, "cut": cut, "system": one_system}
+    return {"unicast": unicast, "broadcast": broadcast, "cut": cut, "listing5": listing5, "system": one_system}
 
 
 def on_signal(number: int, _frame: FrameType | None) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ouroboros_tools.olab import link_command
 from ouroboros_tools.olab.control import HolderError
 from ouroboros_tools.olab.lab import Lab, LabError
 from ouroboros_tools.olab.picture import draw
@@ -25,6 +26,11 @@ EXAMPLES = CHECKOUT / "examples" / "olab"
 MESSAGE = "Hello multiple worlds"
 INTERVAL = 50
 """Milliseconds between the packets of the ping that has to survive."""
+PROMISES = {
+    "raw": "every packet as it comes; what is lost is lost, and what is overtaken comes late",
+    "voice": "in order; what is overtaken is dropped as well",
+    "data": "everything, in order; what is lost is sent again, what is overtaken waits",
+}
 WANTED = 20
 """Replies that have to arrive after a link was cut."""
 
@@ -124,6 +130,20 @@ def broadcast(stage: Stage) -> None:
         picture(stage, lab, "broadcast", "The broadcast network of paper 5.10")
         for reader in readers.values():
             reader.stop()
+
+
+def listing5(stage: Stage) -> None:
+    """Listing 5: what becomes of ten thousand pings depends on the QoS of their flow alone."""
+    stage.title("A link that loses one frame in a thousand, and lets another one overtake those before it")
+    with network(stage, "listing5") as lab:
+        for qos, promise in PROMISES.items():
+            stage.title(f"{qos}: {promise}")
+            options = f"--interval 0 --count 10000 --quiet --qos {qos}"
+            run_in(stage, lab, "a", f"oping --server-name oping {options}")
+        stage.title("What the link did to their frames")
+        stage.show("olab link wire")
+        counted, _ = link_command.run(lab, ["wire"])
+        print(link_command.show(counted, counters=True), flush=True)
 
 
 def cut(stage: Stage) -> None:

@@ -89,6 +89,22 @@ def test_broadcast_network_reaches_both_readers(clean_world: None) -> None:
 
 
 @pytest.mark.usefixtures("namespaces")
+def test_listing_5_shows_three_behaviours(clean_world: None) -> None:
+    before = stages()
+    with start_demo("listing5") as demo:
+        assert demo.wait() == 0, demo.output
+    assert_nothing_new(before)
+    found = re.findall(
+        r"--qos (\w+)\n(?:.*\n)*?10000 packets transmitted, (\d+) received, (\d+) out-of-order", demo.output
+    )
+    raw, voice, data = [(int(received), int(late)) for _, received, late in found]
+    assert [qos for qos, *_ in found] == ["raw", "voice", "data"], demo.output
+    assert raw[0] < 10000 and raw[1] > 0, "some are lost, some are late"
+    assert voice[0] < 10000 and voice[1] == 0, "what is late is lost as well"
+    assert data == (10000, 0), "everything, in order"
+
+
+@pytest.mark.usefixtures("namespaces")
 def test_ping_survives_two_cuts(clean_world: None) -> None:
     before = stages()
     with start_demo("cut") as demo:

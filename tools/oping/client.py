@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..program import ToolError, allocation_error, print_lines_at_once, qos, reason, warn
@@ -82,11 +83,20 @@ class Pinger:
         except OSError as error:
             warn(f"oping: the flow to {self._options.name} ended: {reason(error)}")
         elapsed = time.monotonic_ns() - self._start
+        self._statistics.resent = self._resent()
         if self._options.json:
             print(json.dumps(self._statistics.to_json(elapsed)))
         else:
             print(self._statistics.render(elapsed))
         return 0
+
+    def _resent(self) -> int | None:
+        """Packets that FRCP has sent again; None on a flow without it, or that does not retransmit."""
+        with suppress(OSError):
+            frcp = self._flow.frcp
+            if frcp is not None and frcp.retransmits:
+                return frcp.resent
+        return None
 
     def _print_opening(self) -> None:
         if self._silent:

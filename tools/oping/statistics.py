@@ -11,12 +11,14 @@ _NS_PER_MS = 1e6
 class Statistics:
     """Counters and round-trip times of one run."""
 
-    __slots__ = ("_histogram", "_rtt", "_sequence", "name", "size", "transmitted")
+    __slots__ = ("_histogram", "_rtt", "_sequence", "name", "resent", "size", "transmitted")
 
     def __init__(self, name: str, size: int) -> None:
         self.name = name
         self.size = size
         self.transmitted = 0
+        self.resent: int | None = None
+        """Packets that were sent again on the way there; None where nothing is."""
         self._sequence = Sequence()
         self._rtt = Running()
         self._histogram = Histogram()
@@ -54,6 +56,8 @@ class Statistics:
                 f"rtt min/avg/max/mdev = "
                 f"{rtt.minimum:.3f}/{rtt.mean:.3f}/{rtt.maximum:.3f}/{rtt.deviation:.3f} ms"
             )
+        if self.resent:
+            lines.append(f"{self.resent} packets sent again")
         return "\n".join(lines)
 
     def to_json(self, elapsed_ns: int) -> dict[str, object]:
@@ -66,6 +70,7 @@ class Statistics:
             "received": self.received,
             "out_of_order": self._sequence.out_of_order,
             "duplicates": self._sequence.duplicates,
+            "resent": self.resent,
             "loss_percent": 100 * lost / self.transmitted if self.transmitted else 0.0,
             "time_ms": elapsed_ns / _NS_PER_MS,
             "rtt_ms": self._rtt_json() if self._rtt.count else None,

@@ -36,6 +36,8 @@ class FakeFlow:
 
     max_packet = 65000
 
+    frcp = None
+
     def __init__(self, fd: int, rx: Pipe, tx: Pipe) -> None:
         self.fd = fd
         self.rx, self.tx = rx, tx

@@ -115,6 +115,15 @@ def test_no_reply_no_rtt_line() -> None:
     assert statistics.to_json(_S)["rtt_ms"] is None
 
 
+def test_what_was_sent_again_is_told() -> None:
+    statistics = Statistics("oping", 64)
+    assert statistics.to_json(_S)["resent"] is None
+    for resent in (0, 3):
+        statistics.resent = resent
+        assert statistics.to_json(_S)["resent"] == resent
+        assert statistics.render(_S).endswith("\n3 packets sent again") == bool(resent)
+
+
 def test_one_reply_has_a_deviation_of_0() -> None:
     statistics = Statistics("oping", 64)
     statistics.transmitted = 1
