@@ -437,6 +437,18 @@ def test_long_folder_is_refused(user: User) -> None:
 # ---------------------------------------------------------------- the examples
 
 
+LOSSY = "loss 5% delay 20ms duplicate 3% reorder 10% seed 1"
+
+
+def test_lossy_example_loses(user: User) -> None:
+    user.olab("up", "--quiet", str(CHECKOUT / "examples" / "olab" / "lossy.toml"))
+    said = user.olab("run", "a", "--", "oping", "-n", "oping", "-c", "3", "-i", "20", code=None).stdout
+    assert "3 packets transmitted" in said
+    there, back = json.loads(user.olab("link", "a", "b", "--json").stdout)["directions"]
+    assert there["received"] >= 3 and there["words"] == back["words"] == LOSSY
+    user.olab("down")
+
+
 @pytest.mark.parametrize("example", ["two-systems", "ring", "paper-unicast", "redundant"])
 def test_examples_carry_a_ping(user: User, example: str) -> None:
     user.olab("up", "--quiet", str(CHECKOUT / "examples" / "olab" / f"{example}.toml"))

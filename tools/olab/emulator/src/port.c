@@ -18,6 +18,8 @@
 #define HEADER 96u /* octets before a frame in the ring: tpacket2_hdr, an address, and both rounded up */
 #define ADDRESSES 12u /* octets of the two addresses: a VLAN tag is behind them */
 #define TAG 4u
+#define ATTEMPTS 4
+#define CLOSE 2000 /* ns */
 #define LATEST (SECOND / 2) /* what is said to have arrived longer ago: the clock was set */
 
 _Static_assert(HEADER >= sizeof(struct tpacket2_hdr) + sizeof(struct sockaddr_ll) + 32, "a header fits there");
@@ -116,13 +118,33 @@ static struct tpacket2_hdr *frame_at(const struct port *port, uint32_t number)
         return (struct tpacket2_hdr *)(void *)(port->ring + (size_t)number * port->stride);
 }
 
-/* What is to be added to the time of day, which frames are stamped with, to get the time that does not go back. */
-static int64_t time_of_day_to(int64_t now)
+static int64_t read_clock(clockid_t clock)
 {
-        struct timespec day;
+        struct timespec now;
 
-        clock_gettime(CLOCK_REALTIME, &day);
-        return now - (day.tv_sec * (int64_t)SECOND + day.tv_nsec);
+        clock_gettime(clock, &now);
+        return now.tv_sec * (int64_t)SECOND + now.tv_nsec;
+}
+
+/*
+ * What is to be added to the time of day, which frames are stamped with, to get the time that does not go back; and that time
+ * now. Others may run between two looks at clocks: the look between the two that are closest together counts.
+ */
+static int64_t time_of_day_to(int64_t *now)
+{
+        int64_t best = INT64_MAX, offset = 0;
+
+        for (uint32_t attempt = 0; attempt < ATTEMPTS && best > CLOSE; attempt++) {
+                int64_t before = read_clock(CLOCK_MONOTONIC);
+                int64_t day = read_clock(CLOCK_REALTIME);
+
+                *now = read_clock(CLOCK_MONOTONIC);
+                if (*now - before >= best)
+                        continue;
+                best = *now - before;
+                offset = *now - day;
+        }
+        return offset;
 }
 
 /* Into a slot, with the VLAN tag that the kernel has taken out of it. */
@@ -168,9 +190,9 @@ static void receive_one(struct port *port, struct line *line, const struct tpack
         line_enter(line, slot, arrival);
 }
 
-uint32_t port_receive(struct port *port, struct line *line, int64_t now)
+uint32_t port_receive(struct port *port, struct line *line)
 {
-        int64_t offset = 0;
+        int64_t now = 0, offset = 0;
         uint32_t count = 0;
 
         for (; count < PORT_BATCH; count++) {
@@ -180,7 +202,7 @@ uint32_t port_receive(struct port *port, struct line *line, int64_t now)
                 if ((status & TP_STATUS_USER) == 0)
                         break;
                 if (count == 0)
-                        offset = time_of_day_to(now);
+                        offset = time_of_day_to(&now);
                 receive_one(port, line, header, status, offset, now);
                 __atomic_store_n(&header->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
                 port->head = port->head + 1 == port->frames ? 0 : port->head + 1;

@@ -31,7 +31,7 @@ int port_socket(const struct port *port);
 uint32_t port_room(const struct port *port); /* octets of its longest frame */
 
 /* Let up to PORT_BATCH frames that have arrived go into the line. How many there were. */
-uint32_t port_receive(struct port *port, struct line *line, int64_t now);
+uint32_t port_receive(struct port *port, struct line *line);
 
 /* Send what is due, up to PORT_BATCH frames. How many there were. */
 uint32_t port_send(struct port *port, struct line *line, int64_t now);
