@@ -29,7 +29,7 @@ _COMPONENTS = {kind.word: names for kind, names in COMPONENTS.items()}
 _CONN_KEYS = ("dst", "component", "qos", "timeout")
 _LB = {"spill": SPILLOVER, "spillover": SPILLOVER, "round-robin": ROUND_ROBIN}
 _FILES = tuple(f"{side}_{what}_file" for side in ("server", "client") for what in ("enc", "crt", "key"))
-_NAME_KEYS = ("prog", "args", "lb", "require", *_FILES)
+_NAME_KEYS = ("prog", "args", "user", "lb", "require", *_FILES)
 _IPCP_KEYS = ("bootstrap", "enrol", "enroll", "layer", "autobind", "reg", "conn", "retry")
 _SPELLINGS = {
     "addr_size": "addr",
@@ -47,12 +47,13 @@ class ConfigError(Exception):
 
 @dataclass(slots=True, frozen=True)
 class NameEntry:
-    """A `[name.N]` table: the name and the programs bound to it; args None: not started on demand."""
+    """A `[name.N]` table: the name and the programs bound to it, for `user`; args None: not started on demand."""
 
     name: str
     lb: int
     policy: Policy
     programs: tuple[tuple[str, tuple[str, ...] | None], ...]
+    user: str = ""
 
 
 @dataclass(slots=True, frozen=True)
@@ -263,6 +264,7 @@ def _name(where: str, name: str, keys: dict[str, Any]) -> NameEntry:
             _require(where, keys),
         ),
         tuple(bound),
+        _value(where, keys, "user", str, ""),
     )
 
 

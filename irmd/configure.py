@@ -29,7 +29,7 @@ from ouroboros.rpc.messages_pb2 import (
 from .config import Config, IpcpEntry, NameEntry
 from .ipcp import Ipcp
 from .ipcps import Ipcps
-from .manager import Manager
+from .manager import Manager, somebody
 from .oap.credentials import SecurityPaths
 from .refused import Refused
 
@@ -58,10 +58,11 @@ def _name(entry: NameEntry, manager: Manager) -> None:
             require=entry.policy.require,
         )
     )
+    uid, gid = os.geteuid(), os.getegid()
+    if entry.user:
+        uid, gid = somebody(entry.user, uid, auto=any(args is not None for _, args in entry.programs))
     for path, args in entry.programs:
-        manager.bind_program(
-            entry.name, path, auto=args is not None, args=args or (), uid=os.geteuid(), gid=os.getegid()
-        )
+        manager.bind_program(entry.name, path, auto=args is not None, args=args or (), uid=uid, gid=gid)
 
 
 def _paths(paths: SecurityPaths) -> NameSecPaths:

@@ -9,6 +9,7 @@ import asyncio
 import errno
 import logging
 import os
+import pwd
 import stat
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -102,9 +103,8 @@ class Manager:
 
     def _bind_program(self, envelope: Envelope, peer: Peer) -> Envelope:
         body = envelope.bind_program
-        self.bind_program(
-            body.name, body.path, auto=body.auto, args=tuple(body.args), uid=peer.uid, gid=peer.gid
-        )
+        uid, gid = (peer.uid, peer.gid) if not body.user else somebody(body.user, peer.uid, auto=body.auto)
+        self.bind_program(body.name, body.path, auto=body.auto, args=tuple(body.args), uid=uid, gid=gid)
         return Envelope()
 
     def bind_program(
@@ -232,3 +232,16 @@ def check_program(path: str, *, auto: bool) -> str:
     if not stat.S_ISREG(mode) or (auto and not mode & 0o111):
         raise Refused(errno.EACCES, f"Cannot execute {path}, please check permissions.")
     return real
+
+
+def somebody(user: str, asker: int, *, auto: bool) -> tuple[int, int]:
+    """The ids of a user for whom `asker`, a uid, binds a program. Raises Refused."""
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        raise Refused(errno.ENOENT, f'there is no user "{user}"') from None
+    if asker not in (0, entry.pw_uid):
+        raise Refused(errno.EPERM, f'only root binds programs for user "{user}"')
+    if auto and os.geteuid() not in (0, entry.pw_uid):
+        raise Refused(errno.EPERM, f'an IRMd of uid {os.geteuid()} cannot start programs as "{user}"')
+    return entry.pw_uid, entry.pw_gid

@@ -54,7 +54,9 @@ def name_hash(algorithm: int, name: str) -> bytes:
 
 @dataclass(slots=True, frozen=True)
 class ProgramBinding:
-    """A program that is bound to a name. `uid` and `gid` are those of who bound it: it is started as them."""
+    """A program that is bound to a name. `uid` and `gid` are those of who bound it, or whom he named: it is started as them, and
+    of all users who may not manage only their processes serve the name. Which program it runs a process says itself, and could run it
+    as it likes: so that is no proof of anything."""
 
     path: str
     auto: bool
@@ -228,17 +230,22 @@ class Registry:
 
     # ------------------------------------------------------------ processes
 
-    def announce(self, process: Process) -> None:
+    def announce(self, process: Process, *, manages: bool) -> list[Name]:
         """A process said Hello: it is bound to the names of its program, and to those it was bound to by
-        its pid before it said so."""
+        its pid before it said so. Returns names of its program that it is not bound to, because they are another user's."""
         self.processes[process.token] = process
         self._by_pid.setdefault(process.peer.pid, {})[process] = None
+        others: list[Name] = []
         for entry in self._by_path.get(process.program, ()):
-            self._add_process(entry, process)
+            if manages or entry.programs[process.program].uid == process.peer.uid:
+                self._add_process(entry, process)
+            else:
+                others.append(entry)
         expected = self._expected.get(process.peer.pid)
         if expected is not None and expected.started == process.peer.started:
             for name in expected.names:
                 self._add_process(self.create_name(name)[0], process)
+        return [entry for entry in others if process not in entry.processes]
 
     def depart(self, process: Process) -> None:
         """A process has ended: it leaves every table."""

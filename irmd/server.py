@@ -332,7 +332,18 @@ class Server:
         connection.process = process
         if ipcp is not None:
             ipcp.process = process
-        self._registry.announce(process)
+        for entry in self._registry.announce(process, manages=connection.trusted):
+            self._complaints.warn(
+                culprit(peer),
+                "%s of uid %d is not bound to %s, which uid %d has bound that program to: `irm bind process %d name %s`, or "
+                "bind the program with `user`",
+                process,
+                peer.uid,
+                entry.name,
+                entry.programs[process.program].uid,
+                peer.pid,
+                entry.name,
+            )
         name = self.superserver.name_of(peer.pid)
         if name is not None:
             # Started for this name: bound to it whatever path it goes by (a wrapper, an interpreter).

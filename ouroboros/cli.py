@@ -292,9 +292,11 @@ def find_program(prog: str) -> str:
     raise BindError(ENOENT, f"{prog} does not exist.")
 
 
-def bind_program(prog: str, name: str, opts: int = 0, argv: Sequence[str] | None = None) -> None:
+def bind_program(
+    prog: str, name: str, opts: int = 0, argv: Sequence[str] | None = None, *, user: str = ""
+) -> None:
     """Bind a program, by its path or as found in PATH, to a name (see `irm.bind_program`). Raises BindError."""
-    irm.bind_program(find_program(prog), name, opts, argv)
+    irm.bind_program(find_program(prog), name, opts, argv, user=user)
 
 
 def unbind_program(prog: str, name: str | None = None) -> None:

@@ -248,13 +248,17 @@ def disconnect_ipcp(pid: int, component: str, dst: str) -> None:
 # ---------------------------------------------------------------- bindings
 
 
-def bind_program(prog: str, name: str, opts: int = 0, argv: Sequence[str] | None = None) -> None:
+def bind_program(
+    prog: str, name: str, opts: int = 0, argv: Sequence[str] | None = None, *, user: str = ""
+) -> None:
     """Bind a program, by its path, to a name: every process of it that starts from now on.
 
     With BIND_AUTO in `opts` the IRMd starts it, with the arguments `argv`, when a flow to the name is requested and
-    no process of it waits. A name that does not exist is made. Raises BindError.
+    no process of it waits. A name that does not exist is made. Processes of users who may not manage the IRMd are bound
+    only where the program was bound for them: `user` names one (default: who asks), as whom it is started too. Raises BindError.
     """
-    request = pb.BindProgram(path=prog, name=name, auto=bool(opts & BIND_AUTO), args=list(argv or ()))
+    auto = bool(opts & BIND_AUTO)
+    request = pb.BindProgram(path=prog, name=name, auto=auto, args=list(argv or ()), user=user)
     _call(BindError, bind_program=request)
 
 

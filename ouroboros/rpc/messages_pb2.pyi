@@ -1271,10 +1271,13 @@ class BindProgram(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     AUTO_FIELD_NUMBER: _builtins.int
     ARGS_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     name: _builtins.str
     auto: _builtins.bool
     """super-server: start it on demand"""
+    user: _builtins.str
+    """whose processes of it are bound, and as whom it is started; empty: the asker"""
     @_builtins.property
     def args(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -1284,10 +1287,11 @@ class BindProgram(_message.Message):
         name: _builtins.str = ...,
         auto: _builtins.bool = ...,
         args: _abc.Iterable[_builtins.str] | None = ...,
+        user: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "auto", b"auto", "name", b"name", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "auto", b"auto", "name", b"name", "path", b"path", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

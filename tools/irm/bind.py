@@ -31,7 +31,13 @@ def _bind_program(arguments: Arguments) -> int:
         )
     from ouroboros import cli, irm
 
-    cli.bind_program(arguments.operands[0], name, irm.BIND_AUTO if automatic else 0, list(arguments.rest))
+    cli.bind_program(
+        arguments.operands[0],
+        name,
+        irm.BIND_AUTO if automatic else 0,
+        list(arguments.rest),
+        user=arguments.one("user") or "",
+    )
     return 0
 
 
@@ -87,7 +93,7 @@ BIND = Group(
             "bind a program, a path or looked up in PATH; with auto the IRMd starts it when a flow asks for it",
             _bind_program,
             operands=("program",),
-            keys=(_NAME, Key("auto")),
+            keys=(_NAME, Key("auto"), Key("user", "user")),
             rest="argument",
         ),
         Command("process", "bind a running process", _bind_process, operands=("pid",), keys=(_NAME,)),

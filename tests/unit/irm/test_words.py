@@ -187,7 +187,7 @@ def test_wrong_words(line: str, text: str) -> None:
         ("ipcp create name x name y type local", '"name" is there twice: x and y.'),
         (
             "bind program",
-            "<program> is missing: irm bind program <program> name <name> [auto] [-- <argument>...]",
+            "<program> is missing: irm bind program <program> name <name> [auto] [user <user>] [-- <argument>...]",
         ),
         ("bind program x", '"name <name>" is missing'),
         ("register", '"name <name>" is missing'),

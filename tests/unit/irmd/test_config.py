@@ -83,6 +83,7 @@ def test_what_a_file_can_say() -> None:
         prog = ["/bin/sh", "/bin/cat"]
         args = ["-c true"]
         lb = "round-robin"
+        user = "nobody"
         [name.c]
         [eth-dix.e]
         bootstrap = "ether"
@@ -110,6 +111,7 @@ def test_what_a_file_can_say() -> None:
     assert isinstance(local, IpcpEntry) and local.type == LOCAL and local.options == {"hash": "SHA3_512"}
     assert local.register == ("a", "b")
     assert isinstance(first, NameEntry) and first.name == "a.b" and first.lb == ROUND_ROBIN
+    assert first.user == "nobody"
     assert [args for _, args in first.programs] == [("-c", "true"), None]
     assert isinstance(second, NameEntry) and second.lb == SPILLOVER
     assert isinstance(ether, IpcpEntry) and ether.options["ethertype"] == "0xA001"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import settings
@@ -46,10 +47,27 @@ def test_what_cannot_be_a_name(name: str) -> None:
 def test_later_processes_of_a_bound_program_are_bound_and_earlier_ones_not() -> None:
     registry = Registry()
     early, late = process(1), process(2)
-    registry.announce(early)
+    registry.announce(early, manages=True)
     registry.bind_program("n", binding())
-    registry.announce(late)
+    registry.announce(late, manages=True)
     assert list(registry.name("n").processes) == [late]
+
+
+@pytest.mark.parametrize(
+    ("owner", "uid", "manages", "bound"),
+    [(0, 7, False, False), (7, 7, False, True), (0, 7, True, True), (8, 7, False, False)],
+)
+def test_a_program_that_was_bound_for_another_user(owner: int, uid: int, manages: bool, bound: bool) -> None:
+    """What program it is a process says itself: a stranger must not serve in the name of others by saying so."""
+    registry = Registry()
+    registry.bind_program("n", replace(binding(), uid=owner))
+    one = process(1, uid=uid)
+    withheld = registry.announce(one, manages=manages)
+    assert (one in registry.name("n").processes) == bound
+    assert withheld == ([] if bound else [registry.name("n")])
+    other = process(2, uid=uid)
+    registry.bind_process(2, "n", started=2)
+    assert registry.announce(other, manages=manages) == [] and other in registry.name("n").processes
 
 
 def test_a_process_may_be_bound_before_it_uses_ouroboros() -> None:
@@ -57,7 +75,7 @@ def test_a_process_may_be_bound_before_it_uses_ouroboros() -> None:
     registry.bind_process(7, "n", started=7)
     one = process(7)
     assert registry.expects(registry.name("n"))
-    registry.announce(one)
+    registry.announce(one, manages=True)
     assert not registry.expects(registry.name("n"))
     assert list(registry.name("n").processes) == [one]
 
@@ -65,7 +83,7 @@ def test_a_process_may_be_bound_before_it_uses_ouroboros() -> None:
 def test_the_number_of_a_dead_process_binds_nobody() -> None:
     registry = Registry()
     registry.bind_process(7, "n", started=6)  # another process had the number then
-    registry.announce(process(7))
+    registry.announce(process(7), manages=True)
     assert not registry.name("n").processes
 
 
@@ -86,7 +104,7 @@ def test_spillover_feeds_the_most_recent_accept() -> None:
 def test_a_process_that_waits_is_selectable_as_soon_as_it_is_bound() -> None:
     registry = Registry()
     one = process(1)
-    registry.announce(one)
+    registry.announce(one, manages=True)
     waiting = acceptor(one)
     registry.begin_accept(waiting)
     registry.bind_process(1, "n", started=1)
@@ -134,7 +152,7 @@ def test_binding_twice_is_an_error() -> None:
 def test_unbinding_without_a_name_undoes_all() -> None:
     registry = Registry()
     one = process(1)
-    registry.announce(one)
+    registry.announce(one, manages=True)
     for name in ("a", "b"):
         registry.bind_program(name, binding())
         registry.bind_process(1, name, started=1)
@@ -164,7 +182,7 @@ def _accept(registry: Registry, number: int) -> list[Acceptor]:
     accepts = []
     for pid in range(1, number + 1):
         one = process(pid)
-        registry.announce(one)
+        registry.announce(one, manages=True)
         accepts.append(acceptor(one))
         registry.begin_accept(accepts[-1])
     return accepts
@@ -233,7 +251,7 @@ class RegistryMachine(RuleBasedStateMachine):
         """A process says Hello; `again`: over a second connection of its own."""
         self.pids += not again or not self.pids
         one = process(self.pids, path)
-        self.registry.announce(one)
+        self.registry.announce(one, manages=True)
         self.alive.add(one)
         assert all(one in entry.processes for entry in self.registry if path in entry.programs)
         return one
