@@ -50,6 +50,7 @@ def _row(**known: object) -> Row:
         (
             "name",
             "certificate",
+            "encrypted",
             "address",
             "component",
             "state",
@@ -72,6 +73,7 @@ def _neighbour(member: Member, connection: Connection) -> Row:
     return _row(
         name=connection.peer or None,
         certificate=lower.shown.name if lower.shown.certificate else None,
+        encrypted=lower.shown.encrypted,
         address=to_text(connection.peer_address),
         component="dt" if connection.component == DATA_TRANSFER else "mgmt",
         state="up" if lower.usable else "down" if lower.down else "silent",

@@ -213,14 +213,32 @@ def test_a_member_that_its_own_layer_would_not_admit(lan: Lan) -> None:
     assert 'it cannot be a member of layer "lan": it must show a certificate' in said(refused)
 
 
-def test_encryption_that_is_required(lan: Lan) -> None:
+def encrypt(lan: Lan, name: str) -> None:
+    (lan.security(name) / "client" / "lan" / "enc.conf").write_text("kex=X25519\n")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_encryption_that_is_required(lan: Lan, kind: str) -> None:
     """Flows between members must be encrypted, whatever the certificates."""
     for name in ("m1", "m2"):
         lan.certify(name)
-    lan.bootstrap("unicast", "require", "authentication", "require", "encryption")
+    first = lan.bootstrap(kind, "require", "authentication", "require", "encryption")
     second = lan.system("m2", B)
-    refused = lan.enroll(second, "unicast")
-    assert "flows between its members must be encrypted, and this one is not" in said(refused)
+    refused = lan.enroll(second, kind)
+    assert '"m1" refuses: flows between its members must be encrypted' in said(refused)
+    refused = lan.enroll(second, kind, "m2", "m1", "require", "encryption")
+    assert '"m1" is not to be trusted: the flow to it must be encrypted, and is not' in said(refused)
+    encrypt(lan, "m2")
+    assert lan.enroll(second, kind, "m2", "m1", "require", "encryption").returncode == 0
+    second.irm("ipcp connect name m2 dst m1")
+    assert {(row["certificate"], row["encrypted"]) for row in neighbours(first, "m1")} == {("m2", True)}
+    if kind == "broadcast":
+        return
+    server = second.spawn("oping", "-l")
+    server.expect("started")
+    second.irm(f"bind process {server.pid} name server")
+    second.irm("name register server ipcp m2")
+    assert "3 received" in first.run("oping", "-n", "server", "-c", "3", "-i", "10").stdout
 
 
 def test_a_member_that_comes_back(lan: Lan) -> None:
