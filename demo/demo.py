@@ -26,7 +26,13 @@ def scenes() -> dict[str, Scene]:
     from networks import broadcast, cut, listing5, unicast
     from one_system import one_system
 
-    return {"unicast": unicast, "broadcast": broadcast, "cut": cut, "listing5": listing5, "system": one_system}
+    return {
+        "unicast": unicast,
+        "broadcast": broadcast,
+        "cut": cut,
+        "listing5": listing5,
+        "system": one_system,
+    }
 
 
 def on_signal(number: int, _frame: FrameType | None) -> None:

@@ -221,7 +221,7 @@ class BroadcastIpcp(Ipcp):
         return _row(
             name=connection.peer or None,
             certificate=lower.shown.name if lower.shown.certificate else None,
-        encrypted=lower.shown.encrypted,
+            encrypted=lower.shown.encrypted,
             member=f"{theirs.member:016x}" if theirs.member else None,
             state="up" if lower.usable else "down" if lower.down else "silent",
             fd=lower.fd,
