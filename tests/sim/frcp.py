@@ -47,6 +47,8 @@ class Promise:
     retransmit: bool
     fragments: bool
     selective: bool
+    ends: bool
+    """Whether both say, and hear, when there is nothing more to come."""
     max_packet: int
     window: int
     mpl_ms: int
@@ -92,6 +94,7 @@ class End:
             first=self.first,
             fragments=p.fragments,
             selective=p.selective,
+            ends=p.ends,
             send=self.send,
         )
         self.link.on_packet = self.arrived
@@ -131,6 +134,9 @@ class End:
             self.got(data)
         if not self.promise.lazy:
             self.drain(None)
+        if self.frcp.ended:
+            here = len(self.read) + self.frcp.c.recvq.messages
+            must(here == self.promise.messages, f"{self.name} hears the end after {here} packets")
         self.step()
 
     def spoil(self, packet: bytes) -> bytes:
@@ -188,6 +194,8 @@ class End:
             self.written += 1
             if self.written == self.promise.messages:
                 break
+        if self.promise.ends and self.written == self.promise.messages:
+            must(self.frcp.finish(self.clock.time_ns()) == 0, f"{self.name} cannot say that it writes no more")
         self.step()
         self.clock.call_later(self.random.expovariate(1 / 0.05), self.write)
 
@@ -246,10 +254,12 @@ class Scenario:
         )
         fragments = random.random() < 0.5
         max_packet = random.choice([64, 200, 1400, 9000])
+        retransmit = random.random() < 0.75
         self.promise = Promise(
-            retransmit=random.random() < 0.75,
+            retransmit=retransmit,
             fragments=fragments,
             selective=random.random() < 0.5,
+            ends=retransmit and Random(f"ends/{seed}").random() < 0.5,
             max_packet=max_packet,
             window=random.choice([64, 256, 1024]),
             mpl_ms=100,
@@ -314,6 +324,7 @@ class Scenario:
         self.clock.run(lambda: all(len(e.read) == everything for e in (self.a, self.b)), limit=limit)
         self.clock.advance(60)
         for end in (self.a, self.b):
+            must(end.frcp.ended == self.promise.ends, f"{end.name} does not know that nothing comes any more")
             if self.promise.retransmit:
                 must(len(end.read) == everything, f"{end.name} has read {len(end.read)} of {everything}")
             must(end.frcp.c.sendq.size == 0, f"{end.name} keeps {end.frcp.c.sendq.size} octets for nothing")

@@ -194,6 +194,42 @@ def test_reassembly_switched_off_at_the_receiver(net: Net) -> None:
     assert "pieces 8960 8960 2080\nwhole 20000" in server.output
 
 
+def test_a_peer_that_leaves_is_an_event(net: Net) -> None:
+    """No layer tells it: the peer does. First what it has written, then that it has left."""
+    a, b = net.system(A), net.system(B)
+    net.name("server", B)
+    server = b.python("""
+        from ouroboros import FEventQueue, FEventType, FlowDownException, FlowSet, flow_accept
+        flow = flow_accept()
+        got, seen, queue = [], [], FEventQueue()
+        with FlowSet([flow]) as flows:
+            while FEventType.FlowDealloc not in seen:
+                flows.wait(queue)
+                for _, event in queue:
+                    seen.append(event)
+        try:
+            while True:
+                got.append(flow.recv())
+        except FlowDownException:
+            print("read", len(got), "ended", flow.peer_ended, flush=True)
+        try:
+            flow.write(b"anybody?")
+        except FlowDownException:
+            print("nobody reads", flush=True)
+        """)
+    b.irm(f"bind process {server.pid} name server")
+    b.irm("name register server ipcp udp")
+    client = a.python("""
+        from ouroboros import QOS_DATA, flow_alloc
+        with flow_alloc("server", QOS_DATA) as flow:
+            for _ in range(10):
+                flow.write(b"hello")
+        """)
+    assert client.wait() == 0, client.output
+    assert server.wait() == 0, server.output
+    assert "read 10 ended True\nnobody reads" in server.output
+
+
 def test_linger_switched_off(net: Net, stranger: socket.socket) -> None:
     """Who does not linger does not wait for a peer that never acknowledges anything."""
     a = net.system(A)

@@ -7,7 +7,9 @@
  */
 #include "frcp.h"
 
-#define TRIES 5u /* somebody who has left does not wait longer than that for the peer to hear it */
+/* Somebody who has left does not wait longer than that for the peer to hear it. */
+#define TRIES 5u
+#define WAIT (3000 * FRCP_MS)
 
 bool frcp_at_finish(const struct frcp *frcp, uint32_t seq)
 {
@@ -53,5 +55,9 @@ void frcp_hear_finish(struct frcp *frcp, uint8_t bits)
 
 bool frcp_finish_lingers(const struct frcp *frcp)
 {
-        return frcp->config.mpl_ms > FRCP_DIRECT_MS && sendq_at(&frcp->sendq, frcp->una)->tries < TRIES;
+        const struct sent *sent = sendq_at(&frcp->sendq, frcp->una);
+
+        if (frcp->una == frcp->nxt)
+                return true; /* it found no room in the flow below yet */
+        return frcp->config.mpl_ms > FRCP_DIRECT_MS && sent->tries < TRIES && sent->last - sent->first < WAIT;
 }
