@@ -31,7 +31,8 @@ FRAGMENTATION, SELECTIVE, END = 1, 3, 4
 """What two of our ends may agree on in the allocation handshake."""
 
 _LINGER = 5_000_000  # ns
-_WINDOW = 512  # packets: what one flow has under way finds room in every queue on its way (forwarders keep 640 for one cube)
+_WINDOW = 2048  # packets
+_WINDOW_OTHERS = 512  # for who does not see by the round trip how many of them the queues on the way can take
 _DIRECT_MPL = 1  # ms: of a flow between two processes without a layer
 _DIRECT_OCTETS = 1 << 20  # what waits between two that share memory should fit a processor's cache
 
@@ -91,7 +92,9 @@ class Library:
         """From the QoS to what the ends do (paper 5.1; spec wire-unicast 8.1), with what was granted to us."""
         config = {
             "mpl_ms": endpoint.mpl_ms,
-            "window": _WINDOW,
+            "window": _WINDOW
+            if SELECTIVE in endpoint.extensions and endpoint.qos.loss == 0
+            else _WINDOW_OTHERS,
             "octets": _DIRECT_OCTETS if endpoint.mpl_ms <= _DIRECT_MPL else 0,
             "timeout_ms": endpoint.qos.timeout & 0x7FFFFFFF,
             "first": int.from_bytes(os.urandom(4)),

@@ -27,6 +27,15 @@ static uint32_t end_of(const struct frcp *frcp)
         return frcp->sendq.count > 0 ? frcp->sendq.first + frcp->sendq.count : frcp->nxt;
 }
 
+/*
+ * The window says what the peer can take, not what the queues on the way can: as long as a round trip is short, all that is
+ * not acknowledged stands in those.
+ */
+static bool enough(const struct frcp *frcp)
+{
+        return frcp->config.retransmit && frcp->nxt - frcp->una >= FRCP_SHORT && frcp->rtt.least < FRCP_LONG;
+}
+
 static bool window_open(const struct frcp *frcp)
 {
         return !(frcp->flags & FRCP_FLOW_CONTROL) || seq_before(frcp->nxt, frcp->lim);
@@ -41,7 +50,7 @@ bool frcp_writable(const struct frcp *frcp, uint32_t length)
 {
         if (frcp->down != 0 || frcp->said || frcp->heard == FRCP_LEFT || length > frcp_max_packet(frcp))
                 return true;
-        return end_of(frcp) == frcp->nxt && window_open(frcp) &&
+        return end_of(frcp) == frcp->nxt && window_open(frcp) && !enough(frcp) &&
                sendq_has_room(&frcp->sendq, pieces_of(frcp, length), length);
 }
 
@@ -127,7 +136,7 @@ static void watch_window(struct frcp *frcp, int64_t now)
 
 void frcp_flush(struct frcp *frcp, int64_t now)
 {
-        while (end_of(frcp) != frcp->nxt && (window_open(frcp) || frcp_at_finish(frcp, frcp->nxt))) {
+        while (end_of(frcp) != frcp->nxt && !enough(frcp) && (window_open(frcp) || frcp_at_finish(frcp, frcp->nxt))) {
                 struct sent *sent = sendq_at(&frcp->sendq, frcp->nxt);
 
                 if (!transmit_new(frcp, sent, sendq_data(&frcp->sendq, sent), now))
@@ -283,6 +292,8 @@ static void note_arrived(struct frcp *frcp, const uint8_t *map, uint32_t length,
 
                 if (!seq_before(seq, frcp->nxt))
                         break;
+                if (map[i / 8] == 0)
+                        i |= 7;
                 if (!(map[i / 8] & 1u << i % 8))
                         continue;
                 sendq_at(&frcp->sendq, seq)->arrived = true;

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define RECVQ_OCTETS (8u << 20)
-#define RECVQ_WINDOW 1024u /* largest window */
+#define RECVQ_WINDOW 4096u /* largest window */
 
 struct held {
         struct held *next;

@@ -30,6 +30,7 @@ static int64_t estimate(const struct rtt *rtt)
 /* Shifts of negative numbers round down, as those of the peer do. */
 void rtt_sample(struct rtt *rtt, int64_t sample)
 {
+        rtt->least += rtt->least == 0 || sample < rtt->least ? sample - rtt->least : (sample - rtt->least) >> 6;
         if (rtt->srtt == 0) {
                 rtt->srtt = sample;
                 rtt->dev = sample >> 1;

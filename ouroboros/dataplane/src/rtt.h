@@ -16,6 +16,7 @@
 
 struct rtt {
         int64_t srtt; /* 0: no sample yet */
+        int64_t least; /* of late: the way without waiting */
         int64_t dev;
         int64_t rto;
         int64_t probe_at; /* when the probe was sent */
