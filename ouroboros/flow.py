@@ -32,6 +32,19 @@ if TYPE_CHECKING:
     from .frcp import FrcpCounters
 
 
+class _Facts:
+    """What a flow still wants to know of the endpoint that the IRMd described: the message is five times as large."""
+
+    __slots__ = ("data", "extensions", "flow_id", "mpl_ms", "peer_certificate")
+
+    def __init__(self, endpoint: FlowEndpoint) -> None:
+        self.flow_id = endpoint.flow_id
+        self.mpl_ms = endpoint.mpl_ms
+        self.data = endpoint.data
+        self.peer_certificate = endpoint.peer_certificate
+        self.extensions = tuple(endpoint.extensions)
+
+
 class Flow(Packets):
     """A flow end (paper 2.7). `Flow()` is not allocated yet; see `alloc`, `accept`, `join`.
 
@@ -45,7 +58,7 @@ class Flow(Packets):
         super().__init__()
         self._told = True  # whether the end of an asynchronous allocation has been reported
         self._qos: QoSSpec | None = None
-        self._info: FlowEndpoint | None = None
+        self._info: _Facts | None = None
         self._eventfd = -1
         self._room_eventfd = -1
         self._set: Any = None
@@ -117,7 +130,7 @@ class Flow(Packets):
         assert self._library is not None
         self._handle = self._library.attach(endpoint)
         self._fd = endpoint.fd
-        self._info = endpoint
+        self._info = _Facts(endpoint)
         self._qos = QoSSpec.from_proto(endpoint.qos)
         self._library.flows[self._fd] = self
 
@@ -271,7 +284,7 @@ class Flow(Packets):
         """Whether the flow is down; packets that came before can still be read."""
         return bool(self._handle != ffi.NULL and lib.flow_is_down(self._handle))
 
-    def _endpoint(self) -> FlowEndpoint:
+    def _endpoint(self) -> _Facts:
         self._settle()
         if self._handle == ffi.NULL or self._info is None:
             raise self._failure(-ENOTALLOC)

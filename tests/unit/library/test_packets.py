@@ -18,7 +18,7 @@ from ouroboros import buffers
 from ouroboros.dataplane._dataplane import lib
 from ouroboros.errors import FlowDownException, FlowException, FlowTimeout, FlowWouldBlock
 from ouroboros.fccntl import FlowProperties
-from ouroboros.flow import Flow
+from ouroboros.flow import Flow, _Facts
 from ouroboros.rpc.messages_pb2 import FlowEndpoint
 from tests.unit.dataplane.shm import End, Pair, Process, connect, packet
 
@@ -44,7 +44,7 @@ def flow_of(end: End) -> Flow:
     """A flow object on an end; blocking, as after an allocation."""
     flow = Flow()
     flow._library = Stub(end.process)  # type: ignore[assignment]
-    flow._handle, flow._fd, flow._info = end.handle, end.fd, FlowEndpoint(fd=end.fd)
+    flow._handle, flow._fd, flow._info = end.handle, end.fd, _Facts(FlowEndpoint(fd=end.fd))
     end.flags(2)
     return flow
 
