@@ -86,7 +86,8 @@ CDEF = """
         uint64_t max_packet;
     };
     struct seal;
-    struct flow { uint32_t fd; uint64_t max_packet; uint32_t ahead; struct seal *seal; ...; };
+    struct frcp_end { uint32_t calm; ...; };
+    struct flow { uint32_t fd; uint64_t max_packet; uint32_t ahead; struct seal *seal; struct frcp_end *frcp; ...; };
     struct flow *flow_attach(struct pool *pool, struct segment *segment, struct events *peer,
                              const struct flow_spec *spec);
     int flow_protect(struct flow *flow, uint32_t cipher, const uint8_t *key, bool check);

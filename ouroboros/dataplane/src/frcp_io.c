@@ -432,7 +432,7 @@ int64_t frcp_io_visit(struct flow *flow, int64_t now, bool *woken)
                         next = now + FRCP_IO_VISIT;
         }
         /* Those who call from now on see it, or have been seen: both hold the lock. */
-        atomic_store_explicit(&end->visited, next != NEVER, memory_order_relaxed);
+        atomic_store_explicit(&end->visited, next <= now + FRCP_IO_VISIT, memory_order_relaxed);
         unlock(flow);
         return next;
 }

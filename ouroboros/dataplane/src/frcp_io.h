@@ -20,7 +20,7 @@ struct frcp_end {
         uint32_t ahead; /* packets put and not published */
         uint64_t seen;  /* how far the ring had been read at the last visit */
         uint32_t calm;  /* visits since anything went on */
-        _Atomic bool visited; /* by the thread */
+        _Atomic bool visited; /* by the thread, soon */
         void (*visit)(void *arg, struct flow *flow); /* asks the thread for visits; NULL: there is none */
         void *visitor;
 };

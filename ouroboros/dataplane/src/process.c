@@ -94,8 +94,11 @@ static void distribute(struct process *process)
 /* Packets have come for a flow that had asked to be told. */
 static void visit_soon(struct process *process, struct flow *flow)
 {
-        if (flow->frcp != NULL && !wheel_is_set(&flow->frcp->timer))
-                wheel_set(&process->wheel, &flow->frcp->timer, wait_now() + FRCP_IO_VISIT);
+        int64_t due = wait_now() + FRCP_IO_VISIT;
+
+        /* A calm end may wait for its next keep-alive, which is far away. */
+        if (flow->frcp != NULL && !(wheel_is_set(&flow->frcp->timer) && flow->frcp->timer.due <= due))
+                wheel_set(&process->wheel, &flow->frcp->timer, due);
 }
 
 /* A user's call, without any lock: the flow may be leaving, but not while the call lasts. */

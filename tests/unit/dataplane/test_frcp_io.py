@@ -14,6 +14,7 @@ from ouroboros.dataplane._dataplane import ffi, lib
 from tests.unit.dataplane.shm import EMUSTSLEEP, PKT, RDWR, End, Pair, packet
 
 KEY = bytes(range(32))
+CALM = 10  # visits
 OPTIONS = {"mpl_ms": 100, "retransmit": True}
 
 
@@ -186,6 +187,29 @@ def test_the_thread_rests_when_nothing_goes_on(flow: Pair) -> None:
         visit(flow.a)
         deadline = visit(flow.b)
     assert deadline == lib.NEVER or deadline > lib.wait_now()
+
+
+def test_the_thread_comes_back_after_a_silence(pair: Pair) -> None:
+    """Also where it would come for the next keep-alive anyway, which is far away."""
+    begin(pair, timeout_ms=3_600_000)
+    read, write = os.pipe()
+    for end in (pair.a, pair.b):
+        lib.process_add(end.process.process, end.handle)
+        assert lib.process_watch(end.process.process, read) == 0
+    try:
+        for number in range(3):
+            while pair.b.handle.frcp.calm < CALM:
+                os.sched_yield()
+            pair.a.write(packet(number, 100))
+            while pair.b.queues()[0]:
+                os.sched_yield()  # nobody reads: the thread takes it in
+        assert pair.b.drain() == [packet(number, 100) for number in range(3)]
+    finally:
+        for end in (pair.a, pair.b):
+            lib.process_remove(end.process.process, end.handle)
+            lib.process_stop(end.process.process)
+        os.close(read)
+        os.close(write)
 
 
 def test_the_thread_of_a_process_that_does_not_read(memory: Memory, flow: Pair) -> None:
