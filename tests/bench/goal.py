@@ -87,6 +87,10 @@ GOALS: tuple[Goal, ...] = (
         Goal(path, What.GOODPUT, 1400, Mode.BURST, Sense.AT_LEAST, 1, "tcp")
         for path in ("loss-1", "loss-5", "loss-10")
     ),
+    Goal("flows-10000", What.FLOW_KIB, 0, Mode.SINGLE, Sense.AT_MOST, 4),
+    Goal("flows-10000", What.UNREAD_US, 0, Mode.SINGLE, Sense.AT_MOST, 2, "few"),
+    Goal("flows-10000", What.ACTIVE_US, 0, Mode.SINGLE, Sense.AT_MOST, 2, "few"),
+    Goal("flows-10000", What.IDLE_CPU, 0, Mode.SINGLE, Sense.BELOW, 1),
     Goal("enrol-50", What.ENROL_MS, 0, Mode.SINGLE, Sense.BELOW, 1000),
     Goal("voice", What.VOICE_P99, 64, Mode.SINGLE, Sense.AT_MOST, 0.2, "raw"),
     Goal("forward", What.PPS, 64, Mode.BURST, Sense.AT_LEAST, 5e6),

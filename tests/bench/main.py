@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from types import FrameType
 
-from tests.bench import enrolment, forwarding, link, lossy, machine, plan, report, upkeep, voice
+from tests.bench import crowd, enrolment, forwarding, link, lossy, machine, plan, report, upkeep, voice
 from tests.bench.pair import Pair
 from tests.bench.path import Path, World
 from tests.bench.paths import PATHS, find
@@ -21,7 +21,17 @@ from tests.bench.row import Row, What, to_json
 from tests.bench.subjects import SUBJECTS
 
 QUIET = 0.15  # cores that others may use before the figures are in doubt
-OTHER_PATHS = (*lossy.POINTS, "voice", "voice-one", "enrol-50", "forward", "routes", "system", "floor")
+OTHER_PATHS = (
+    *lossy.POINTS,
+    crowd.PATH,
+    "voice",
+    "voice-one",
+    "enrol-50",
+    "forward",
+    "routes",
+    "system",
+    "floor",
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -174,6 +184,8 @@ class Bench:
                 calls = voice.QUICK if self.quick else voice.FULL
                 rows += voice.rows(flows, calls, self.wanted, self.show, self.fail)
         rows += self._lossy()
+        if self.selected(crowd.PATH) and ours:
+            rows += crowd.rows(crowd.QUICK if self.quick else crowd.FULL, self.wanted, self.show, self.fail)
         if self.selected("enrol-50") and ours:
             rows += enrolment.rows(3 if self.quick else 10, self.wanted, self.show, self.fail)
         load = forwarding.QUICK if self.quick else forwarding.FULL

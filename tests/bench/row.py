@@ -29,6 +29,11 @@ class What(StrEnum):
     GOODPUT = "goodput"
     VOICE_P50 = "voice_p50"
     VOICE_P99 = "voice_p99"
+    FLOW_KIB = "flow_kib"
+    FLOW_PYTHON_KIB = "flow_python_kib"
+    FIFO_KIB = "fifo_kib"
+    UNREAD_US = "unread_us"
+    ACTIVE_US = "active_us"
     FUTEX_WAKE = "futex_wake"
     ALLOC_RATE = "flow_alloc_rate"
     ALLOC_RATE_LOCAL = "flow_alloc_rate_local"
@@ -57,6 +62,11 @@ UNITS: dict[What, str] = {
     What.GOODPUT: "Mbit/s",
     What.VOICE_P50: "us",
     What.VOICE_P99: "us",
+    What.FLOW_KIB: "KiB",
+    What.FLOW_PYTHON_KIB: "KiB",
+    What.FIFO_KIB: "KiB",
+    What.UNREAD_US: "us",
+    What.ACTIVE_US: "us",
     What.FUTEX_WAKE: "us",
     What.ALLOC_RATE: "flow/s",
     What.ALLOC_RATE_LOCAL: "flow/s",

@@ -40,7 +40,12 @@ def tools_package() -> str:
 class PrivateSystem:
     """A running system; leaving it as a context manager stops it and removes its run directory."""
 
-    def __init__(self, enter: Callable[[], None] | None = None, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        enter: Callable[[], None] | None = None,
+        env: Mapping[str, str] | None = None,
+        config: Path | None = None,
+    ) -> None:
         self.enter = enter  # what lets a process live in its namespace, if it has one
         self.rundir = tempfile.mkdtemp(prefix="bench-ouroboros-")
         self.env = {**(env or {}), "OUROBOROS_RUNDIR": self.rundir}
@@ -50,7 +55,7 @@ class PrivateSystem:
         self._registered: set[tuple[str, str]] = set()
         with open(self._log, "wb") as log:
             self._irmd = subprocess.Popen(
-                [*program("irmd", "irmd.main"), "--stdout"],
+                [*program("irmd", "irmd.main"), "--stdout", *(["--config", str(config)] if config else [])],
                 cwd=ROOT,
                 env={**os.environ, **self.env},
                 stdin=subprocess.DEVNULL,
