@@ -195,7 +195,9 @@ class End:
             if self.written == self.promise.messages:
                 break
         if self.promise.ends and self.written == self.promise.messages:
-            must(self.frcp.finish(self.clock.time_ns()) == 0, f"{self.name} cannot say that it writes no more")
+            must(
+                self.frcp.finish(self.clock.time_ns()) == 0, f"{self.name} cannot say that it writes no more"
+            )
         self.step()
         self.clock.call_later(self.random.expovariate(1 / 0.05), self.write)
 
