@@ -17,6 +17,7 @@
 
 #define TAG_OCTETS 16u
 #define PHASE 0x80u
+#define SMALL 2048u  /* octets that are encrypted aside: what libcrypto writes it reads again, and the block is cold */
 #define EPOCHS 3u   /* the key before, the key, the key after */
 #define PATIENCE 64u /* packets in a row that no key opens, before keys further ahead are tried */
 #define AHEAD 64u    /* and how far ahead */
@@ -279,7 +280,7 @@ static const uint8_t *gathered(const void *header, uint32_t header_length, const
 
         if (header_length == 0)
                 return data;
-        at = cipher_scratch(SCRATCH_CLOSE, header_length + length);
+        at = cipher_scratch(SCRATCH_CLOSE, header_length + length + TAG_OCTETS);
         if (at == NULL)
                 return NULL;
         memcpy(at, header, header_length);
@@ -292,13 +293,13 @@ ssize_t cipher_close_with(struct cipher *cipher, const uint8_t *iv, const void *
                           const void *data, uint32_t length, uint8_t *out)
 {
         const struct kind *kind = cipher->kind;
-        uint8_t *at = out + kind->iv;
         const uint8_t *clear = gathered(header, header_length, data, length);
         uint32_t total = header_length + length;
+        uint8_t *at = total <= SMALL ? cipher_scratch(SCRATCH_CLOSE, total + kind->tag) : out + kind->iv;
         bool phase;
         int n, rest;
 
-        if (clear == NULL || begin_packet(cipher, &phase) != 0)
+        if (clear == NULL || at == NULL || begin_packet(cipher, &phase) != 0)
                 return -EIO;
         memcpy(out, iv, kind->iv);
         out[0] = (uint8_t)((out[0] & ~PHASE) | (phase ? PHASE : 0));
@@ -308,6 +309,8 @@ ssize_t cipher_close_with(struct cipher *cipher, const uint8_t *iv, const void *
             (kind->tag > 0 && EVP_CIPHER_CTX_ctrl(cipher->tx.context, EVP_CTRL_AEAD_GET_TAG, (int)kind->tag,
                                                   at + total) != 1))
                 return -EIO;
+        if (at != out + kind->iv)
+                memcpy(out + kind->iv, at, total + kind->tag);
         return kind->iv + total + kind->tag;
 }
 

@@ -281,8 +281,14 @@ static int64_t alloc_in(struct pool *pool, int c)
                         uint32_t block = cache->block[--cache->count];
 
                         /* Who freed the next ones was another core: have their owner words under way in time. */
-                        if (cache->count >= AHEAD)
-                                __builtin_prefetch(&pool->owner[cache->block[cache->count - AHEAD]], 1);
+                        if (cache->count >= AHEAD) {
+                                uint32_t soon = cache->block[cache->count - AHEAD];
+                                uint8_t *data = pool_block(pool, c, soon) + HEADROOM;
+
+                                __builtin_prefetch(&pool->owner[soon], 1);
+                                __builtin_prefetch(data, 1);
+                                __builtin_prefetch(data + CACHE_LINE, 1);
+                        }
                         if (claim(pool, block))
                                 return block;
                 }
