@@ -95,7 +95,8 @@ class Crowd:
     def active(self, count: int) -> float:
         """Median of round trips, in µs."""
         what = {"do": "talk", "count": count}
-        return float(self.both(what | {"answer": True}, what | {"answer": False})[1]["p50"])
+        _, there = self.both(what | {"answer": True}, what | {"answer": False})
+        return float(there["p50"])
 
     def idle(self, seconds: float) -> float:
         """The share of a core, in percent, that either process needs for nothing."""

@@ -11,7 +11,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from types import FrameType
 
-from tests.bench import crowd, enrolment, forwarding, link, lossy, machine, plan, report, upkeep, voice
+from tests.bench import (
+    crowd,
+    enrolment,
+    forwarding,
+    link,
+    lossy,
+    machine,
+    plan,
+    report,
+    sealed,
+    upkeep,
+    voice,
+)
 from tests.bench.pair import Pair
 from tests.bench.path import Path, World
 from tests.bench.paths import PATHS, find
@@ -22,6 +34,7 @@ from tests.bench.subjects import SUBJECTS
 
 QUIET = 0.15  # cores that others may use before the figures are in doubt
 OTHER_PATHS = (
+    *sealed.PATHS,
     *lossy.POINTS,
     crowd.PATH,
     "voice",
@@ -155,6 +168,17 @@ class Bench:
             plan.run(lanes, todo, plan.QUICK if self.quick else plan.FULL, self.show, self.fail)
             return plan.by_path(lanes, self.wanted)
 
+    def _sealed(self) -> list[Row]:
+        ciphers = [cipher for cipher in sealed.CIPHERS if self.selected(f"sealed/{cipher}")]
+        if not ciphers or (self.subjects and not set(self.subjects) & set(sealed.SUBJECTS)):
+            return []
+        if reason := sealed.missing():
+            for cipher in ciphers:
+                self.leave_out(f"sealed/{cipher}", reason)
+            return []
+        effort = sealed.QUICK if self.quick else sealed.FULL
+        return sealed.rows(ciphers, effort, self.wanted, self.show, self.fail)
+
     def _lossy(self) -> list[Row]:
         names = [name for name in lossy.POINTS if self.selected(name)]
         subjects = [name for name in lossy.SUBJECTS if not self.subjects or name in self.subjects]
@@ -183,7 +207,7 @@ class Bench:
                     continue
                 calls = voice.QUICK if self.quick else voice.FULL
                 rows += voice.rows(flows, calls, self.wanted, self.show, self.fail)
-        rows += self._lossy()
+        rows += self._sealed() + self._lossy()
         if self.selected(crowd.PATH) and ours:
             rows += crowd.rows(crowd.QUICK if self.quick else crowd.FULL, self.wanted, self.show, self.fail)
         if self.selected("enrol-50") and ours:

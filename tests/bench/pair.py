@@ -21,6 +21,8 @@ class OneWay:
     pps: float
     cpu_per_mpkt: float
     received: int
+    sender_cpu: float = 0.0  # seconds, of the process
+    receiver_cpu: float = 0.0
 
 
 class Pair:
@@ -89,7 +91,13 @@ class Pair:
         packets = got["got"]
         if packets == 0:
             return OneWay(0.0, 0.0, 0)
-        return OneWay(packets / (got["ended"] - sent["began"]) * 1e9, cpu / packets * 1e6, packets)
+        return OneWay(
+            packets / (got["ended"] - sent["began"]) * 1e9,
+            cpu / packets * 1e6,
+            packets,
+            sent["cpu"],
+            got["cpu"],
+        )
 
     def delivery(self, size: int, count: int, seed: int) -> float:
         """Seconds that `count` packets took from client to server. Raises PeerError when one was lost, wrong, late or there twice."""

@@ -24,8 +24,10 @@ SUBJECTS = (
     "raw",
     "tcp",
     "quic",
+    "plain",
+    "openssl",
 )
-RATIOS = (PEER, "floor")  # of paths that say nothing else
+RATIOS = (PEER, "floor", "plain", "openssl")  # of paths that say nothing else
 
 
 def figure(value: float) -> str:
@@ -63,7 +65,7 @@ def _path_table(path: str, rows: Mapping[Key, Row], verdicts: Mapping[Key, Seque
     mine = [r for r in rows.values() if r.path == path]
     subjects = [s for s in SUBJECTS if any(r.subject == s for r in mine)]
     known = find(path)
-    ratios = known.ratios if known else RATIOS
+    ratios = [other for other in (known.ratios if known else RATIOS) if other in subjects]
     lines: list[list[str]] = [
         ["what", "unit", "size", "mode", *subjects, *(f"/{other}" for other in ratios), "goal"]
     ]

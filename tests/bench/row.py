@@ -25,6 +25,7 @@ class What(StrEnum):
     PACED_P99 = "paced_p99"
     PPS = "pps"
     GBPS = "gbps"
+    CORE_GBPS = "core_gbps"
     CPU = "cpu_per_mpkt"
     GOODPUT = "goodput"
     VOICE_P50 = "voice_p50"
@@ -58,6 +59,7 @@ UNITS: dict[What, str] = {
     What.PACED_P99: "us",
     What.PPS: "packet/s",
     What.GBPS: "Gbit/s",
+    What.CORE_GBPS: "Gbit/s",
     What.CPU: "s",
     What.GOODPUT: "Mbit/s",
     What.VOICE_P50: "us",
@@ -92,6 +94,7 @@ TRANSFER = (
     What.PACED_P99,
     What.PPS,
     What.GBPS,
+    What.CORE_GBPS,
     What.CPU,
 )
 
