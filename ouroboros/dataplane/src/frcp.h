@@ -35,7 +35,8 @@
 #define FRCP_WINDOW_FIRST 64u          /* what a peer that has said nothing takes */
 #define FRCP_WINDOW 256u
 #define FRCP_WINDOW_OCTETS (4u << 20)
-#define FRCP_SHORT 512u           /* packets sent before the first of them is acknowledged, on a short way */
+#define FRCP_SHORT 512u           /* packets sent before the first of them is acknowledged, on a short way, */
+#define FRCP_SHORT_OCTETS 786432u /* and their octets */
 #define FRCP_LONG (5 * FRCP_MS)   /* a round trip from which on packets are on the wire, and not in queues */
 #define FRCP_WINDOW_SANE 0x10000u /* nobody means to let so many packets come */
 #define FRCP_EVERY 32u            /* packets that are acknowledged together at most */
@@ -94,6 +95,7 @@ struct frcp {
         /* sender */
         uint32_t una;    /* oldest that is not acknowledged */
         uint32_t nxt;    /* next to be sent */
+        uint32_t flying; /* octets sent and not acknowledged */
         uint32_t lim;    /* first that may not be sent */
         bool confirmed;  /* the peer has acknowledged some of our data: it knows our numbers */
         bool wanting;    /* somebody wants to write and could not */

@@ -33,7 +33,8 @@ static uint32_t end_of(const struct frcp *frcp)
  */
 static bool enough(const struct frcp *frcp)
 {
-        return frcp->config.retransmit && frcp->nxt - frcp->una >= FRCP_SHORT && frcp->rtt.least < FRCP_LONG;
+        return frcp->config.retransmit && frcp->rtt.least < FRCP_LONG &&
+               (frcp->nxt - frcp->una >= FRCP_SHORT || frcp->flying >= FRCP_SHORT_OCTETS);
 }
 
 static bool window_open(const struct frcp *frcp)
@@ -115,6 +116,7 @@ static bool transmit_new(struct frcp *frcp, struct sent *sent, const uint8_t *da
                 frcp->una = frcp->nxt;
                 return true;
         }
+        frcp->flying += sent->length;
         sent->first = sent->last = now;
         sent->due = now + rtt_timeout(&frcp->rtt);
         rtt_probe(&frcp->rtt, frcp->nxt - 1, now);
@@ -319,7 +321,7 @@ void frcp_acknowledged(struct frcp *frcp, uint32_t ackno, const uint8_t *map, ui
                 frcp->una = ackno;
                 frcp->confirmed = true;
                 frcp->vain = 0;
-                sendq_drop(&frcp->sendq, ackno);
+                frcp->flying -= sendq_drop(&frcp->sendq, ackno);
                 if (frcp->una != frcp->nxt) {
                         struct sent *oldest = sendq_at(&frcp->sendq, frcp->una);
                         int64_t due = due_at(frcp, oldest, rtt_timeout(&frcp->rtt));

@@ -53,8 +53,8 @@ int sendq_reserve(struct sendq *q, uint32_t packets, uint32_t octets);
 /* Add the packet with the next sequence number; there is room. */
 struct sent *sendq_push(struct sendq *q, const uint8_t *data, uint32_t length, uint8_t bits);
 
-/* Forget the packets before `seq`. */
-void sendq_drop(struct sendq *q, uint32_t seq);
+/* Forget the packets before `seq`. Their octets. */
+uint32_t sendq_drop(struct sendq *q, uint32_t seq);
 
 /* Whether there is room as it is: then sendq_reserve has nothing to do. */
 static inline bool sendq_ready(const struct sendq *q, uint32_t packets, uint32_t octets)
