@@ -119,7 +119,7 @@ struct frcp {
         uint32_t acked;        /* acknowledged last */
         uint32_t told;         /* edge that the peer has been told */
         uint32_t since;        /* packets since the peer was told anything */
-        uint32_t bulk;         /* octets of the largest packet that came */
+        uint32_t bulk;         /* octets of the largest packets that came lately */
         int64_t heard_at;      /* anything came last; NEVER: not yet */
         int64_t data_heard_at; /* data came last */
         int64_t ack_at;

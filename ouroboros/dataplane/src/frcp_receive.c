@@ -236,8 +236,8 @@ bool frcp_receive(struct frcp *frcp, const uint8_t *packet, uint32_t length, int
         if (!(pci.flags & PCI_DATA))
                 return false;
         frcp->data_heard_at = now;
-        if (length > frcp->bulk)
-                frcp->bulk = length;
+        /* At once when they get larger; when they get smaller, after some dozens. */
+        frcp->bulk = length > frcp->bulk ? length : frcp->bulk - (frcp->bulk - length) / 32;
         if (frcp->config.retransmit)
                 return data_reliable(frcp, &pci, packet, length, now, direct);
         return data_lossy(frcp, &pci, packet, length, now, direct);

@@ -15,6 +15,7 @@ from tests.unit.dataplane.shm import EMUSTSLEEP, PKT, RDWR, End, Pair, packet
 
 KEY = bytes(range(32))
 CALM = 10  # visits
+RECVQ_WINDOW = 4096  # packets, at most
 OPTIONS = {"mpl_ms": 100, "retransmit": True}
 
 
@@ -85,6 +86,21 @@ def test_a_reader_who_does_not_read_shuts_the_window(pair: Pair) -> None:
     for i in range(n):
         assert pair.b.read() == packet(i, 40)
     assert pair.a.write(packet(n, 40)) == 40
+
+
+def test_large_packets_of_long_ago_do_not_make_the_window_small(pair: Pair) -> None:
+    begin(pair, octets=32768)
+    for length, least, most in ((1000, 16, 64), (10, 200, RECVQ_WINDOW)):
+        for number in range(300):
+            assert pair.a.write(packet(number, length)) == length
+            assert pair.b.read() == packet(number, length)
+        room = 0
+        while pair.a.write(packet(room, length)) > 0:
+            room += 1
+        assert least <= room <= most
+        while room:
+            room -= len(pair.b.drain())
+            pair.a.read()  # acknowledgements
 
 
 def test_a_packet_longer_than_the_buffer_stays(flow: Pair) -> None:
