@@ -11,7 +11,7 @@ HERE = Path(__file__).resolve().parent
 SOURCES = ["map", "wait", "pool", "events", "segment", "flow", "flow_io", "process", "fset", "irm"]
 MACHINES = ["wheel", "crc32", "rtt", "sendq", "recvq", "frcp", "frcp_send", "frcp_receive"]
 MACHINES += ["frcp_finish", "frcp_io"]
-PROTECTION = ["cipher", "seal"]
+PROTECTION = ["cipher", "hkdf", "scratch", "seal"]
 
 CDEF = """
     #define LAYOUT_VERSION ...
@@ -193,7 +193,9 @@ CDEF_MACHINES = """
                               const void *data, uint32_t length, uint8_t *out);
     ssize_t cipher_open(struct cipher *cipher, const uint8_t *packet, uint32_t length, uint8_t *out);
     uint32_t cipher_epoch(struct cipher *cipher);
-    int cipher_hkdf(const uint8_t *key, size_t key_length, const uint8_t *salt, size_t salt_length,
+
+    /* hkdf */
+    int hkdf_sha256(const uint8_t *key, size_t key_length, const uint8_t *salt, size_t salt_length,
                     const uint8_t *info, size_t info_length, uint8_t *out, size_t length);
 
     /* seal */
@@ -295,6 +297,7 @@ INCLUDES = """
     #include "map.h"
     #include "crc32.h"
     #include "cipher.h"
+    #include "hkdf.h"
     #include "seal.h"
     #include "frcp_io.h"
     #include "wheel.h"

@@ -4,21 +4,22 @@
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <openssl/rand.h>
 #include <openssl/sha.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "hkdf.h"
 #include "map.h"
+#include "scratch.h"
 #include "wait.h"
 
 #define TAG_OCTETS 16u
 #define PHASE 0x80u
 #define SMALL 2048u  /* octets that are encrypted aside: what libcrypto writes it reads again, and the block is cold */
-#define EPOCHS 3u   /* the key before, the key, the key after */
+#define EPOCHS 8u   /* keys that are known at once: those that the peer may still use, ours, the one after */
+#define CONTEXTS 3u /* those that the reader has at hand */
 #define PATIENCE 64u /* packets in a row that no key opens, before keys further ahead are tried */
 #define AHEAD 64u    /* and how far ahead */
 
@@ -56,76 +57,54 @@ struct cipher {
         uint32_t packets;
         uint32_t age;
         bool phase;
-        bool has_before;
-        uint32_t epoch;
-        struct key before, now, after;
+        uint32_t epoch;          /* of the key that we use */
+        uint32_t oldest;         /* of the keys that are kept */
+        uint32_t seen;           /* newest that the peer has used */
+        struct key keys[EPOCHS]; /* by epoch, from `oldest` to the one after ours */
         struct key salt;
 
-        struct keyed tx;         /* the writer's */
-        struct keyed rx[EPOCHS]; /* the reader's, by epoch; two of them only once the key has changed */
-        uint32_t last;           /* epoch of the key that opened a packet last */
-        uint32_t failures;       /* packets since */
+        struct keyed tx;           /* the writer's */
+        struct keyed rx[CONTEXTS]; /* the reader's, by epoch; two of them only once the key has changed */
+        uint32_t last;             /* epoch of the key that opened a packet last */
+        uint32_t failures;         /* packets since */
 };
 
 /* ---- keys ---- */
-
-static int hmac(const void *key, size_t key_length, const void *data, size_t length, uint8_t *out)
-{
-        return HMAC(EVP_sha256(), key, (int)key_length, data, length, out, NULL) != NULL ? 0 : -EIO;
-}
-
-int cipher_hkdf(const uint8_t *key, size_t key_length, const uint8_t *salt, size_t salt_length, const uint8_t *info,
-                size_t info_length, uint8_t *out, size_t length)
-{
-        uint8_t extracted[SHA256_DIGEST_LENGTH], block[SHA256_DIGEST_LENGTH];
-        uint8_t text[SHA256_DIGEST_LENGTH + 128 + 1];
-        size_t have = 0, part;
-        int error = 0;
-
-        if (info_length > 128 || length > 255 * sizeof block)
-                return -EIO;
-        error = hmac(salt_length > 0 ? salt : (const uint8_t *)"", salt_length, key, key_length, extracted);
-        for (unsigned n = 1; error == 0 && length > 0; n++) {
-                memcpy(text, block, have);
-                if (info_length > 0)
-                        memcpy(text + have, info, info_length);
-                text[have + info_length] = (uint8_t)n;
-                error = hmac(extracted, sizeof extracted, text, have + info_length + 1, block);
-                have = sizeof block;
-                part = length < have ? length : have;
-                memcpy(out, block, part);
-                out += part;
-                length -= part;
-        }
-        OPENSSL_cleanse(extracted, sizeof extracted);
-        OPENSSL_cleanse(block, sizeof block);
-        OPENSSL_cleanse(text, sizeof text);
-        return error;
-}
 
 static int next_key(const struct key *key, const struct key *salt, struct key *next)
 {
         static const uint8_t info[] = "o7s-key-rotation";
 
-        return cipher_hkdf(key->octets, sizeof key->octets, salt->octets, sizeof salt->octets, info, sizeof info - 1,
+        return hkdf_sha256(key->octets, sizeof key->octets, salt->octets, sizeof salt->octets, info, sizeof info - 1,
                            next->octets, sizeof next->octets);
 }
 
-/* With the lock. Where the key after cannot be made, the key stays. */
+static struct key *key_at(struct cipher *cipher, uint32_t epoch)
+{
+        return &cipher->keys[epoch % EPOCHS];
+}
+
+/* With the lock. Where the next key cannot be made, ours stays. */
 static void rotate(struct cipher *cipher)
 {
-        struct key after;
+        struct key next;
 
-        if (next_key(&cipher->after, &cipher->salt, &after) != 0)
+        if (next_key(key_at(cipher, cipher->epoch + 1), &cipher->salt, &next) != 0)
                 return;
-        cipher->before = cipher->now;
-        cipher->now = cipher->after;
-        cipher->after = after;
-        cipher->has_before = true;
+        cipher->epoch++;
+        *key_at(cipher, cipher->epoch + 1) = next;
+        if (cipher->epoch + 1 - cipher->oldest >= EPOCHS)
+                cipher->oldest = cipher->epoch + 2 - EPOCHS;
         cipher->age = 0;
         cipher->phase = !cipher->phase;
-        cipher->epoch++;
-        OPENSSL_cleanse(&after, sizeof after);
+        OPENSSL_cleanse(&next, sizeof next);
+}
+
+/* With the lock: keys that neither we nor the peer use any more. */
+static void forget(struct cipher *cipher)
+{
+        while ((int32_t)(cipher->oldest - cipher->epoch) < 0 && (int32_t)(cipher->oldest - cipher->seen) < 0)
+                OPENSSL_cleanse(key_at(cipher, cipher->oldest++), sizeof(struct key));
 }
 
 static void grow_older(struct cipher *cipher)
@@ -175,61 +154,6 @@ static int draw_iv(uint8_t *iv, uint32_t length)
         return 0;
 }
 
-/* ---- memory of a thread ---- */
-
-struct scratches {
-        struct {
-                uint8_t *octets;
-                uint32_t size;
-        } of[SCRATCHES];
-};
-
-static pthread_once_t scratch_once = PTHREAD_ONCE_INIT;
-static pthread_key_t scratch_key;
-static bool scratch_works;
-static _Thread_local struct scratches *scratches;
-
-static void free_scratches(void *arg)
-{
-        struct scratches *all = arg;
-
-        for (int use = 0; use < SCRATCHES; use++)
-                OPENSSL_clear_free(all->of[use].octets, all->of[use].size);
-        free(all);
-}
-
-static void make_scratch_key(void)
-{
-        scratch_works = pthread_key_create(&scratch_key, free_scratches) == 0;
-}
-
-static struct scratches *make_scratches(void)
-{
-        struct scratches *all;
-
-        pthread_once(&scratch_once, make_scratch_key);
-        all = scratch_works ? calloc(1, sizeof *all) : NULL;
-        if (all != NULL && pthread_setspecific(scratch_key, all) != 0) {
-                free(all);
-                all = NULL;
-        }
-        return all;
-}
-
-uint8_t *cipher_scratch(enum scratch use, uint32_t length)
-{
-        if (scratches == NULL && (scratches = make_scratches()) == NULL)
-                return NULL;
-        if (scratches->of[use].size < length) {
-                uint32_t size = (length + 4095u) & ~4095u;
-
-                OPENSSL_clear_free(scratches->of[use].octets, scratches->of[use].size);
-                scratches->of[use].octets = OPENSSL_malloc(size);
-                scratches->of[use].size = scratches->of[use].octets != NULL ? size : 0;
-        }
-        return scratches->of[use].octets;
-}
-
 /* ---- closing ---- */
 
 /*
@@ -255,14 +179,12 @@ static int begin_packet(struct cipher *cipher, bool *phase)
         *phase = (cipher->packets & cipher->period) != 0;
         wanted = cipher->tx.context == NULL || cipher->tx.epoch != epoch;
         if (wanted)
-                key = cipher->now;
+                key = *key_at(cipher, epoch);
         grow_older(cipher);
         if (due(cipher))
                 rotate(cipher);
-        if (cipher->has_before && cipher->age >= cipher->period / 2) {
-                cipher->has_before = false;
-                OPENSSL_cleanse(&cipher->before, sizeof cipher->before);
-        }
+        if (cipher->age >= cipher->period / 2)
+                forget(cipher);
         spinlock_release(&cipher->lock);
         if (wanted) {
                 int error = use_key(cipher->kind, &cipher->tx, &key, epoch, true);
@@ -280,7 +202,7 @@ static const uint8_t *gathered(const void *header, uint32_t header_length, const
 
         if (header_length == 0)
                 return data;
-        at = cipher_scratch(SCRATCH_CLOSE, header_length + length + TAG_OCTETS);
+        at = scratch_of_thread(SCRATCH_CLOSE, header_length + length + TAG_OCTETS);
         if (at == NULL)
                 return NULL;
         memcpy(at, header, header_length);
@@ -295,7 +217,7 @@ ssize_t cipher_close_with(struct cipher *cipher, const uint8_t *iv, const void *
         const struct kind *kind = cipher->kind;
         const uint8_t *clear = gathered(header, header_length, data, length);
         uint32_t total = header_length + length;
-        uint8_t *at = total <= SMALL ? cipher_scratch(SCRATCH_CLOSE, total + kind->tag) : out + kind->iv;
+        uint8_t *at = total <= SMALL ? scratch_of_thread(SCRATCH_CLOSE, total + kind->tag) : out + kind->iv;
         bool phase;
         int n, rest;
 
@@ -352,35 +274,63 @@ static bool undo(EVP_CIPHER_CTX *context, const uint8_t *iv, uint8_t *at, uint32
                EVP_EncryptUpdate(context, at, &n, at, (int)length) == 1;
 }
 
-/* With the key of this epoch. False: the packet is as it was. */
-static bool try_key(struct cipher *cipher, const struct key *key, uint32_t epoch, const uint8_t *packet,
-                    uint32_t length, uint8_t *out)
+/* With this key. False: the packet is as it was. */
+static bool try_context(struct cipher *cipher, const struct keyed *keyed, const uint8_t *packet, uint32_t length,
+                        uint8_t *out)
 {
-        const struct kind *kind = cipher->kind;
-        struct keyed *keyed = &cipher->rx[epoch % EPOCHS];
-
-        if ((keyed->context == NULL || keyed->epoch != epoch) && use_key(kind, keyed, key, epoch, false) != 0)
-                return false;
-        if (decrypt(keyed->context, kind, packet, length, out))
+        if (decrypt(keyed->context, cipher->kind, packet, length, out))
                 return true;
-        if (out == packet + kind->iv)
+        if (out == packet + cipher->kind->iv)
                 undo(keyed->context, packet, out, length);
         return false;
 }
 
-/* A peer that was not heard for long may have changed its key more than once. Looked for now and then only: it costs. */
-static bool search(struct cipher *cipher, struct key *key, uint32_t *epoch, const uint8_t *packet, uint32_t length,
-                   uint8_t *out)
+static bool try_key(struct cipher *cipher, const struct key *key, uint32_t epoch, const uint8_t *packet,
+                    uint32_t length, uint8_t *out)
 {
-        struct key next;
+        struct keyed *keyed = &cipher->rx[epoch % CONTEXTS];
+
+        return use_key(cipher->kind, keyed, key, epoch, false) == 0 && try_context(cipher, keyed, packet, length, out);
+}
+
+/* With the key of this epoch, which the reader has at hand, or gets. */
+static bool try_epoch(struct cipher *cipher, uint32_t epoch, const uint8_t *packet, uint32_t length, uint8_t *out)
+{
+        struct keyed *keyed = &cipher->rx[epoch % CONTEXTS];
+        struct key key;
+        bool done;
+
+        if (keyed->context != NULL && keyed->epoch == epoch)
+                return try_context(cipher, keyed, packet, length, out);
+        spinlock_acquire(&cipher->lock);
+        done = epoch - cipher->oldest <= cipher->epoch + 1 - cipher->oldest;
+        if (done)
+                key = *key_at(cipher, epoch);
+        spinlock_release(&cipher->lock);
+        if (!done) /* forgotten meanwhile */
+                return false;
+        done = try_key(cipher, &key, epoch, packet, length, out);
+        OPENSSL_cleanse(&key, sizeof key);
+        return done;
+}
+
+/* A peer that was not heard for long may have changed its key more than once. Looked for now and then only: it costs. */
+static bool search(struct cipher *cipher, uint32_t *epoch, const uint8_t *packet, uint32_t length, uint8_t *out)
+{
+        struct key key, next;
         bool found = false;
 
+        spinlock_acquire(&cipher->lock);
+        *epoch = cipher->epoch + 1;
+        key = *key_at(cipher, *epoch);
+        spinlock_release(&cipher->lock);
         for (uint32_t i = 0; i < AHEAD && !found; i++) {
-                if (next_key(key, &cipher->salt, &next) != 0)
+                if (next_key(&key, &cipher->salt, &next) != 0)
                         break;
-                *key = next;
-                found = try_key(cipher, key, ++*epoch, packet, length, out);
+                key = next;
+                found = try_key(cipher, &key, ++*epoch, packet, length, out);
         }
+        OPENSSL_cleanse(&key, sizeof key);
         OPENSSL_cleanse(&next, sizeof next);
         return found;
 }
@@ -396,6 +346,8 @@ static void opened(struct cipher *cipher, uint32_t epoch)
                 if (cipher->epoch == from)
                         break;
         }
+        if ((int32_t)(epoch - cipher->seen) > 0)
+                cipher->seen = epoch;
         grow_older(cipher);
         spinlock_release(&cipher->lock);
         cipher->last = epoch;
@@ -403,61 +355,52 @@ static void opened(struct cipher *cipher, uint32_t epoch)
 }
 
 /*
- * The key that opened the last packet first; then the others there are, and the next one: which key it was shows when it
- * fits. What no key opens changes nothing, so that a forger cannot move the keys of two ends apart.
+ * The key that opened the last packet first; then later ones up to the one after ours, then older ones: which key it was
+ * shows when it fits. What no key opens changes nothing, so that a forger cannot move the keys of two ends apart.
  */
-static ssize_t open_sealed(struct cipher *cipher, const uint8_t *packet, uint32_t length, uint8_t *out)
+static bool find_key(struct cipher *cipher, uint32_t *epoch, const uint8_t *packet, uint32_t length, uint8_t *out)
 {
-        struct key keys[EPOCHS];
-        uint32_t epoch, first, found;
-        bool has_before, done = false;
+        uint32_t oldest, newest, last = cipher->last;
 
         spinlock_acquire(&cipher->lock);
-        epoch = cipher->epoch;
-        has_before = cipher->has_before;
-        keys[0] = cipher->before;
-        keys[1] = cipher->now;
-        keys[2] = cipher->after;
+        oldest = cipher->oldest;
+        newest = cipher->epoch + 1;
         spinlock_release(&cipher->lock);
-        first = has_before && cipher->last == epoch - 1 ? 0 : 1;
-        found = epoch - 1 + first;
-        done = try_key(cipher, &keys[first], found, packet, length, out);
-        if (!done && (first == 0 || has_before)) {
-                found = epoch - first;
-                done = try_key(cipher, &keys[1 - first], found, packet, length, out);
-        }
-        if (!done) {
-                found = epoch + 1;
-                done = try_key(cipher, &keys[2], found, packet, length, out);
-        }
-        if (!done && ++cipher->failures % PATIENCE == 0)
-                done = search(cipher, &keys[2], &found, packet, length, out);
-        OPENSSL_cleanse(keys, sizeof keys);
-        if (!done) {
+        if (last - oldest > newest - oldest) /* none of those that there are */
+                last = oldest;
+        for (*epoch = last; *epoch != newest + 1; ++*epoch)
+                if (try_epoch(cipher, *epoch, packet, length, out))
+                        return true;
+        for (*epoch = last; *epoch != oldest;)
+                if (try_epoch(cipher, --*epoch, packet, length, out))
+                        return true;
+        return ++cipher->failures % PATIENCE == 0 && search(cipher, epoch, packet, length, out);
+}
+
+static ssize_t open_sealed(struct cipher *cipher, const uint8_t *packet, uint32_t length, uint8_t *out)
+{
+        uint32_t epoch;
+
+        if (!find_key(cipher, &epoch, packet, length, out)) {
                 memset(out, 0, length);
                 return -EBADMSG;
         }
-        opened(cipher, found);
+        opened(cipher, epoch);
         return length;
 }
 
 /* Without a tag there is nothing to tell the key by: as the specification has it, by the phase bit and the count. */
 static ssize_t open_stream(struct cipher *cipher, const uint8_t *packet, uint32_t length, uint8_t *out)
 {
-        struct key key;
         uint32_t epoch;
-        bool done;
 
         spinlock_acquire(&cipher->lock);
         if (((packet[0] & PHASE) != 0) != cipher->phase && cipher->age >= cipher->period - cipher->period / 4)
                 rotate(cipher);
         grow_older(cipher);
-        epoch = cipher->epoch;
-        key = cipher->now;
+        epoch = cipher->seen = cipher->epoch;
         spinlock_release(&cipher->lock);
-        done = try_key(cipher, &key, epoch, packet, length, out);
-        OPENSSL_cleanse(&key, sizeof key);
-        return done ? (ssize_t)length : -EBADMSG;
+        return try_epoch(cipher, epoch, packet, length, out) ? (ssize_t)length : -EBADMSG;
 }
 
 ssize_t cipher_open(struct cipher *cipher, const uint8_t *packet, uint32_t length, uint8_t *out)
@@ -509,11 +452,11 @@ struct cipher *cipher_create(uint32_t id, const uint8_t *key, uint32_t period)
                 return NULL;
         cipher->kind = kind;
         cipher->period = period;
-        memcpy(cipher->now.octets, key, CIPHER_KEY_OCTETS);
+        memcpy(cipher->keys[0].octets, key, CIPHER_KEY_OCTETS);
         SHA256(key, CIPHER_KEY_OCTETS, cipher->salt.octets);
-        if (next_key(&cipher->now, &cipher->salt, &cipher->after) != 0 ||
-            use_key(kind, &cipher->tx, &cipher->now, 0, true) != 0 ||
-            use_key(kind, &cipher->rx[0], &cipher->now, 0, false) != 0) {
+        if (next_key(&cipher->keys[0], &cipher->salt, &cipher->keys[1]) != 0 ||
+            use_key(kind, &cipher->tx, &cipher->keys[0], 0, true) != 0 ||
+            use_key(kind, &cipher->rx[0], &cipher->keys[0], 0, false) != 0) {
                 cipher_destroy(cipher);
                 errno = ENOMEM;
                 return NULL;
@@ -526,7 +469,7 @@ void cipher_destroy(struct cipher *cipher)
         if (cipher == NULL)
                 return;
         EVP_CIPHER_CTX_free(cipher->tx.context);
-        for (uint32_t i = 0; i < EPOCHS; i++)
+        for (uint32_t i = 0; i < CONTEXTS; i++)
                 EVP_CIPHER_CTX_free(cipher->rx[i].context);
         OPENSSL_cleanse(cipher, sizeof *cipher);
         free(cipher);

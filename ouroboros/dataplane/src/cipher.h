@@ -45,18 +45,7 @@ ssize_t cipher_close_with(struct cipher *cipher, const uint8_t *iv, const void *
  */
 ssize_t cipher_open(struct cipher *cipher, const uint8_t *packet, uint32_t length, uint8_t *out);
 
-/*
- * Memory of this thread alone, for `length` octets of a packet on its way: what is in the clear is not for the pool, which others
- * may see. Valid until the next call with the same `use`; wiped when the thread ends. NULL: there is none.
- */
-enum scratch { SCRATCH_CLOSE, SCRATCH_OPEN, SCRATCHES };
-uint8_t *cipher_scratch(enum scratch use, uint32_t length);
-
 /* How often the key has changed. */
 uint32_t cipher_epoch(struct cipher *cipher);
-
-/* HKDF with SHA-256 (RFC 5869), at most 255 * 32 octets. 0 or -EIO. */
-int cipher_hkdf(const uint8_t *key, size_t key_length, const uint8_t *salt, size_t salt_length, const uint8_t *info,
-                size_t info_length, uint8_t *out, size_t length);
 
 #endif

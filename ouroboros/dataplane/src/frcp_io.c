@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "map.h"
+#include "scratch.h"
 
 #define ROUNDS 16   /* tries of one call before the caller has its turn, whatever the peer does */
 #define BATCH 64u   /* packets taken from the ring at once */
@@ -80,7 +81,7 @@ static bool passes(struct frcp_end *end, uint8_t **packet, uint32_t *length)
 
         if (seal == NULL || *length == 0)
                 return true;
-        if (seal->cipher != NULL && (out = cipher_scratch(SCRATCH_OPEN, *length)) == NULL)
+        if (seal->cipher != NULL && (out = scratch_of_thread(SCRATCH_OPEN, *length)) == NULL)
                 return false;
         n = seal_open(seal, *packet, *length, out);
         if (n < 0) {

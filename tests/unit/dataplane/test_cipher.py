@@ -8,6 +8,8 @@ import random
 from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import cycle, islice
+from queue import SimpleQueue
+from threading import Thread
 
 import pytest
 
@@ -145,7 +147,7 @@ def test_rfc_8439() -> None:
 
 def derive(key: bytes, salt: bytes, info: bytes, length: int) -> str:
     out = ffi.new("uint8_t[]", length)
-    assert lib.cipher_hkdf(key, len(key), salt, len(salt), info, len(info), out, length) == 0
+    assert lib.hkdf_sha256(key, len(key), salt, len(salt), info, len(info), out, length) == 0
     return bytes(ffi.buffer(out)).hex()
 
 
@@ -342,3 +344,42 @@ def test_old_packets_are_not_opened_for_ever() -> None:
     for _ in range(40):
         b.close(b"answer")
     assert b.open(old) is None
+
+
+def test_a_writer_who_does_not_read() -> None:
+    """What the peer sent waits while the writer's key changes five times; then it is read."""
+    a, b = End(901, period=64), End(901, period=64)
+    waiting = [a.close(b"%d" % i) for i in range(10)]
+    for _ in range(5 * 64):
+        b.close(b"busy")
+    assert b.epoch == 5
+    assert [b.open(packet) for packet in waiting] == [b"%d" % i for i in range(10)]
+
+
+def test_four_threads() -> None:
+    """Each end is written and read at once, while its key changes some hundred times: everything is opened."""
+    a, b = End(901, period=64), End(901, period=64)
+    bad: list[bytes] = []
+
+    def write(end: End, to: SimpleQueue[bytes]) -> None:
+        for i in range(5000):
+            to.put(end.close(b"%d" % i))
+            if i % 8 == 0:  # no more on the way than there are keys for
+                while to.qsize() > 8:
+                    os.sched_yield()
+
+    def read(end: End, source: SimpleQueue[bytes]) -> None:
+        for i in range(5000):
+            if end.open(packet := source.get()) != b"%d" % i:
+                bad.append(packet)
+
+    there: SimpleQueue[bytes] = SimpleQueue()
+    back: SimpleQueue[bytes] = SimpleQueue()
+    calls = [(write, a, there), (read, b, there), (write, b, back), (read, a, back)]
+    threads = [Thread(target=call, args=(end, queue)) for call, end, queue in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not bad
+    assert a.epoch > 60 and abs(a.epoch - b.epoch) <= 1
