@@ -227,6 +227,10 @@ class Flow(Packets):
                 warnings.warn(f"{self!r} was never deallocated", ResourceWarning, source=self, stacklevel=2)
             self._release()
 
+    def _left_over(self) -> None:
+        if self._library is not None and (self._set is not None or self._eventfd >= 0):
+            lib.events_raise(self._library.events, self._fd)
+
     # ------------------------------------------------------------ what it is
 
     @property

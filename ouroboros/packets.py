@@ -7,10 +7,12 @@ have to, and Python, which has signals to handle, sleeps (also in C) and tries a
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from errno import EBADF, EMSGSIZE, ENOBUFS, ETIMEDOUT
-from time import monotonic_ns
+from errno import EAGAIN, EBADF, EMSGSIZE, ENOBUFS, ETIMEDOUT
+from threading import Lock
+from time import monotonic_ns, sleep
 from typing import TYPE_CHECKING, Any
 
 from . import buffers
@@ -24,6 +26,7 @@ from .errors import (
     FlowValueError,
     error,
 )
+from .fccntl import FlowProperties
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from .library import Library
 
 MUST_SLEEP: int = -lib.EMUSTSLEEP
+_EINHAND = -lib.EINHAND
 _ENOBUFS = -ENOBUFS
 _FIRST_SLEEP = 20_000_000
 """ns. A signal that comes between Python's last look and the sleep is seen after the first, short, sleep."""
@@ -45,7 +49,18 @@ _take = buffers.spare.pop
 _give = buffers.spare.append
 _Burst = buffers.Burst
 _MANY: int = lib.FLOW_MANY
+_handing = Lock()
+"""For what is said to C of packets that are here: it must be true when the last one has said it."""
+_MOMENT = 50e-6  # s; another thread has come back from C, and has not had its turn
 _LARGE = 8192  # octets above which a burst is written packet by packet: joining would copy too much
+
+
+def _forked() -> None:
+    global _handing
+    _handing = Lock()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 class _Wait:
@@ -203,7 +218,7 @@ class Packets:
             except IndexError:
                 return self.read(count)  # another thread was faster
             if not front:
-                self._ahead(0)
+                self._emptied()
         elif count > 0:
             packet = self._next(front)
         elif count:
@@ -224,33 +239,54 @@ class Packets:
         n = _read(self._handle, burst.c)
         if n < 0:
             n, burst = self._next_again(n, burst)
+            if n == _EINHAND:
+                _give(burst)
+                return self.recv()
         if n < _MANY:
             packet: bytes = burst.view[:n]
         else:
             packet, *ahead = burst.packets(n - _MANY)
-            front.extend(ahead)
-            self._ahead(len(ahead))
+            handle = self._handle
+            with _handing:
+                front.extend(ahead)
+                if handle != ffi.NULL:
+                    handle.ahead = 1
+                    handle.hand = 0
         _give(burst)
         return packet
 
     def _next_again(self, n: int, burst: buffers.Burst) -> tuple[int, buffers.Burst]:
         while True:
             n = self._again(n, False, lambda c=burst.c: _read(self._handle, c))
-            if n != _ENOBUFS:
+            if n == _ENOBUFS:
+                burst = _Burst(burst.first)
+                n = _read(self._handle, burst.c)
+            else:
                 return n, burst
-            burst = _Burst(burst.first)
-            n = _read(self._handle, burst.c)
 
-    def _ahead(self, packets: int) -> None:
-        """Tell the event system how many packets are here, where it does not see them."""
-        handle = self._handle
-        if handle != ffi.NULL:
-            handle.ahead = packets
-            try:
-                if not packets and self._front[-1]:
-                    handle.ahead = 1  # another thread has put some here since
-            except IndexError:
-                pass
+    def _emptied(self) -> None:
+        """Tell the event system whether packets are here, where it does not see them. The end mark is none."""
+        with _handing:
+            handle, front = self._handle, self._front
+            if handle != ffi.NULL:
+                handle.ahead = 1 if front and front[-1] else 0
+
+    def _in_other_hands(self, wait: _Wait) -> bool:
+        """C says that packets were taken ahead: whether they are not here. Who has them is given a moment."""
+        if self._front:
+            return False
+        self._emptied()
+        sleep(_MOMENT)
+        if self._front:
+            return False
+        if 0 <= wait.deadline <= monotonic_ns():
+            raise self._timed_out(False)
+        if lib.flow_get_flags(self._handle) & FlowProperties.NonBlockingRead:
+            raise self._failure(-EAGAIN)
+        return True
+
+    def _left_over(self) -> None:
+        """A packet was read in part: threads that wait for events may have looked while it was in nobody's queue."""
 
     def _cut(self, packet: bytes, count: int) -> bytes:
         """The first `count` octets of a packet that is not shorter than that; the rest, or the end mark, is kept."""
@@ -268,8 +304,8 @@ class Packets:
                 self._front.appendleft(packet[count:])
         elif packet and not self._whole:
             self._front.appendleft(b"")
-        front = self._front
-        self._ahead(len(front) - (1 if front and not front[0] else 0))
+        self._emptied()
+        self._left_over()
         return packet[:count]
 
     def read_into(self, buffer: WriteableBuffer) -> int:
@@ -281,6 +317,8 @@ class Packets:
             n: int = _read_into(self._handle, view, len(view))
             if n < 0:
                 n = self._again(n, False, lambda: _read_into(self._handle, view, len(view)))
+                if n == _EINHAND:
+                    return self.read_into(buffer)
             if n >= 0:
                 if n == len(view) and not self._whole:
                     self._front.appendleft(b"")
@@ -306,7 +344,8 @@ class Packets:
         view[:n] = packets[0][:n]
         if n < len(packets[0]):
             self._front.appendleft(packets[0][n:])
-            self._ahead(len(self._front))
+            self._emptied()
+            self._left_over()
         return n
 
     def readv(self, max_packets: int = 64) -> list[bytes]:
@@ -327,6 +366,9 @@ class Packets:
         n = _readv(self._handle, burst.c, count)
         while n < 0:
             n = self._again(n, False, lambda c=burst.c: _readv(self._handle, c, count))
+            if n == _EINHAND:
+                _give(burst)
+                return self.readv(max_packets)
             if n == _ENOBUFS:
                 burst = _Burst(burst.first)
                 n = _readv(self._handle, burst.c, count)
@@ -345,7 +387,8 @@ class Packets:
                     packets.append(packet)
         except IndexError:
             pass
-        self._ahead(len(front))
+        if not front:
+            self._emptied()
         return packets
 
     def recv(self) -> bytes:
@@ -376,7 +419,11 @@ class Packets:
         """A call could not be done at once: sleep and attempt it again, or raise what is wrong."""
         wait: _Wait | None = None
         while result < 0 and result != _ENOBUFS:
-            if result != MUST_SLEEP:
+            if result == _EINHAND:
+                wait = wait or _Wait(self._rcv_timeout)
+                if not self._in_other_hands(wait):
+                    return result
+            elif result != MUST_SLEEP:
                 if not self._retry(result):
                     raise self._failure(result)
             else:

@@ -325,7 +325,7 @@ int flow_sleep(struct flow *flow, bool writing, int64_t deadline)
         word = writing ? &flow->tx.shm->prod_wait : &flow->rx.shm->cons_wait;
         value = ring_ask(word, WAIT_FUTEX);
         CRASH(16);
-        if ((writing ? tx_has_room(flow) : rx_has_packet(flow)) || flow_state(flow)) {
+        if ((writing ? tx_has_room(flow) : rx_has_packet(flow) || flow_in_hand(flow)) || flow_state(flow)) {
                 value = 0;
                 flow_withdraw(flow, word);
         }

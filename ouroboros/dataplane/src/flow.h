@@ -78,7 +78,8 @@ struct flow {
         uint8_t *opened;    /* what it holds, in memory of this end */
         uint32_t opened_length;
         uint32_t opened_size;
-        _Atomic uint32_t ahead; /* packets that a read took ahead, or left in part: the library still has them */
+        _Atomic uint32_t ahead; /* not 0: the library has packets that a read took ahead, or left in part */
+        _Atomic uintptr_t hand; /* the thread that carries such packets there from the ring, see flow_taken_ahead; 0: none */
 };
 
 struct flow *flow_attach(struct pool *pool, struct segment *segment, struct events *peer,
@@ -133,10 +134,10 @@ struct burst {
 #define FLOW_MANY (1l << 30)
 
 /*
- * Read whole packets. -ENOBUFS: the first is longer than the buffer, lengths[0] says how long it is.
+ * Read whole packets. -EINHAND: nothing is in the ring, but the library has, or a thread brings it, what was taken ahead. -ENOBUFS: the first is longer than the buffer, lengths[0] says how long it is.
  * flow_readv: up to `max`; returns how many.
  * flow_read: the next packet, returns its length; or, when more are waiting, some of them: FLOW_MANY | how many, and
- *   flow->ahead says that the library has all but one of them in hand.
+ *   flow->hand says that the library has all but one of them in hand. One thread at a time takes ahead.
  * flow_read_into: the next packet alone, returns its length.
  */
 ssize_t flow_readv(struct flow *flow, struct burst *burst, uint32_t max);
@@ -160,6 +161,19 @@ int flow_error(const struct flow *flow); /* 0, -EFLOWDOWN or -EFLOWPEER */
 /* 0, -ENOTALLOC, -EPERM, and for writing why the flow is down. */
 int flow_may_write(const struct flow *flow);
 int flow_may_read(const struct flow *flow);
+
+/*
+ * Packets that were taken ahead are on their way to the library until it has set `ahead` and cleared `hand`, in this order.
+ * A thread that comes again has lost what it carried (an exception of a signal handler).
+ */
+bool flow_may_take_ahead(struct flow *flow);
+void flow_taken_ahead(struct flow *flow);
+
+static inline bool flow_in_hand(const struct flow *flow)
+{
+        return atomic_load_explicit(&flow->hand, memory_order_relaxed) != 0 ||
+               atomic_load_explicit(&flow->ahead, memory_order_relaxed) != 0;
+}
 
 /* Publish packets put, consume slots, and tell the peer if it wants to know. */
 uint32_t flow_publish(struct flow *flow, uint32_t count);

@@ -203,6 +203,8 @@ ssize_t flow_write(struct flow *flow, const void *buffer, size_t length)
 
 /* ---- reading ---- */
 
+static _Thread_local char this_thread; /* its address names the thread */
+
 int flow_may_read(const struct flow *flow)
 {
         if (flow->rx_closed)
@@ -336,7 +338,7 @@ static void rearm(struct flow *flow)
                 /* Was clear already. */
         }
         ring_ask(&flow->rx.shm->cons_wait, WAIT_EVENT);
-        if (something_to_read(flow) || atomic_load_explicit(&flow->ahead, memory_order_relaxed) > 0)
+        if (something_to_read(flow) || flow_in_hand(flow))
                 wait_ring_eventfd(eventfd);
 }
 
@@ -349,6 +351,8 @@ static int await_packet(struct flow *flow, int error, int *rounds)
         bool found;
 
         rearm(flow);
+        if (flow_in_hand(flow))
+                error = -EINHAND;
         if (error != -EAGAIN || atomic_load_explicit(&flow->flags, memory_order_relaxed) & FLOW_RNOBLOCK) {
                 spinlock_release(&flow->rx_lock);
                 return error;
@@ -408,6 +412,24 @@ static uint32_t gather(struct flow *flow, uint8_t *at, size_t size, uint32_t *le
         return n;
 }
 
+bool flow_may_take_ahead(struct flow *flow)
+{
+        uintptr_t hand = atomic_load_explicit(&flow->hand, memory_order_relaxed);
+
+        if (hand == (uintptr_t)&this_thread)
+                atomic_store_explicit(&flow->hand, 0, memory_order_relaxed);
+        return hand == 0 || hand == (uintptr_t)&this_thread;
+}
+
+void flow_taken_ahead(struct flow *flow)
+{
+        _Atomic uint32_t *word = &flow->rx.shm->cons_wait;
+
+        atomic_store(&flow->hand, (uintptr_t)&this_thread);
+        if (atomic_load(&flow->sleepers) > 0 && atomic_fetch_and(word, ~WAIT_FUTEX) & WAIT_FUTEX)
+                wait_wake(word); /* threads that wait for packets, too, look for what we have taken */
+}
+
 /* Take packets from the front of the ring; holds the lock, which it lets go. `room`: octets beyond the first one. */
 static ssize_t take(struct flow *flow, struct burst *burst, uint32_t max, uint32_t room, bool ahead)
 {
@@ -428,6 +450,8 @@ again:
         n = flow_may_read(flow);
         if (n != 0)
                 goto out;
+        if (!flow_may_take_ahead(flow) && ahead)
+                max = 1;
         n = rx_front(flow, &front, burst->size);
         if (n != 0) {
                 n = await_packet(flow, (int)n, &rounds);
@@ -445,7 +469,7 @@ again:
         n = gather(flow, burst->buffer, room < burst->size ? room : burst->size, burst->lengths, max, &taken);
         flow_consume(flow, taken);
         if (ahead && n > 1)
-                atomic_store_explicit(&flow->ahead, (uint32_t)n - 1, memory_order_relaxed);
+                flow_taken_ahead(flow);
         spinlock_release(&flow->rx_lock);
         if (n > 0)
                 return n;
@@ -508,8 +532,7 @@ uint32_t flow_examine(struct flow *flow, bool *again)
         spinlock_acquire(&flow->rx_lock);
         if (!flow->rx_closed) {
                 events = flow_take_events(flow);
-                if (atomic_load_explicit(&flow->ahead, memory_order_relaxed) > 0 ||
-                    rx_front(flow, &length, 0) == 0) {
+                if (flow_in_hand(flow) || rx_front(flow, &length, 0) == 0) {
                         events |= EVENT_PKT;
                         *again = true;
                 } else {

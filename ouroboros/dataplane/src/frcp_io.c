@@ -297,6 +297,7 @@ ssize_t frcp_io_take(struct flow *flow, struct burst *burst, uint32_t max, uint3
                 /* What a read takes ahead is bounded, the packet at the front is not. */
                 struct reader reader = {burst->buffer, burst->size, burst->lengths, 0, 1};
                 int64_t now;
+                bool may;
 
                 lock(flow);
                 n = flow_may_read(flow);
@@ -305,8 +306,11 @@ ssize_t frcp_io_take(struct flow *flow, struct burst *burst, uint32_t max, uint3
                         return n;
                 }
                 now = wait_now();
+                may = flow_may_take_ahead(flow);
                 n = read_some(end, burst, &reader, now);
-                if (n > 0 && max > 1 && room > burst->lengths[0]) {
+                if (n <= 0 && n != -ENOBUFS && flow_in_hand(flow))
+                        n = -EINHAND;
+                if (n > 0 && max > 1 && (may || !ahead) && room > burst->lengths[0]) {
                         reader.max = max;
                         reader.size = (room < burst->size ? room : burst->size) - burst->lengths[0];
                         read_kept(end, &reader, now);
@@ -314,7 +318,7 @@ ssize_t frcp_io_take(struct flow *flow, struct burst *burst, uint32_t max, uint3
                         n = reader.count;
                 }
                 if (n > 1 && ahead)
-                        atomic_store_explicit(&flow->ahead, (uint32_t)n - 1, memory_order_relaxed);
+                        flow_taken_ahead(flow);
                 atomic_fetch_add(&flow->sleepers, 1);
                 leave(end, now);
                 if (n != -EAGAIN || atomic_load_explicit(&flow->flags, memory_order_relaxed) & FLOW_RNOBLOCK) {
@@ -352,7 +356,7 @@ int frcp_io_sleep(struct flow *flow, bool writing, int64_t deadline)
         if (!flow->rx_closed) {
                 due = frcp_deadline(&flow->frcp->frcp);
                 value = ring_ask(word, WAIT_FUTEX);
-                if (something_came(flow) || frcp_io_ready(flow, writing)) {
+                if (something_came(flow) || frcp_io_ready(flow, writing) || (!writing && flow_in_hand(flow))) {
                         value = 0;
                         flow_withdraw(flow, word);
                 }
@@ -370,7 +374,7 @@ int frcp_io_sleep(struct flow *flow, bool writing, int64_t deadline)
 /* Packets; or that there are no more, until it was read. */
 static bool to_be_read(const struct frcp_end *end)
 {
-        return atomic_load_explicit(&end->flow->ahead, memory_order_relaxed) > 0 || end->frcp.recvq.messages > 0 ||
+        return flow_in_hand(end->flow) || end->frcp.recvq.messages > 0 ||
                (end->frcp.heard && !end->told);
 }
 

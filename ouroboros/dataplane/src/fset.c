@@ -230,13 +230,18 @@ int fset_sleep(struct fset *set, int64_t deadline)
 {
         struct events_shm *shm;
         uint32_t seq;
+        bool found;
 
         if (set == NULL || set->process->generation != map_generation)
                 return -EBADF;
         shm = set->process->events->shm;
         seq = atomic_load(&shm->seq);
         atomic_fetch_or(&shm->sleepers, SLEEP_FUTEX);
-        if (anything(set))
+        /* With the lock: another thread may just be moving bits from the region to the set. */
+        pthread_mutex_lock(&set->process->lock);
+        found = anything(set);
+        pthread_mutex_unlock(&set->process->lock);
+        if (found)
                 return 0;
         /* After having asked: who sets these wakes those who asked. The end of the flows is reported first. */
         if (atomic_load(&set->closed))

@@ -110,7 +110,7 @@ def test_what_was_read_ahead_counts(flows: Flows) -> None:
     one.a.writev([b"x"] * 10)
     assert one.b.read_ahead() == [b"x"] * 10
     assert members.take() == [(one.b.fd, PKT)]
-    one.b.handle.ahead = 0
+    one.b.handle.hand = 0
     assert members.take() == []
     members.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from errno import EMSGSIZE
 
 import pytest
@@ -20,7 +20,7 @@ from ouroboros.errors import FlowDownException, FlowException, FlowTimeout, Flow
 from ouroboros.fccntl import FlowProperties
 from ouroboros.flow import Flow, _Facts
 from ouroboros.rpc.messages_pb2 import FlowEndpoint
-from tests.unit.dataplane.shm import End, Pair, Process, connect, packet
+from tests.unit.dataplane.shm import PKT, End, Pair, Process, connect, packet
 
 
 class Stub:
@@ -217,6 +217,80 @@ def test_readers_that_mix_their_calls(flows: Flows) -> None:
         thread.join()
     assert sorted(i for mine in got for i in mine) == list(range(total))
     assert flows.b._handle.ahead == 0
+
+
+class Before(deque[bytes]):
+    """What a read takes ahead comes in here; before it does, something else happens."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        super().__init__()
+        self.action = action
+
+    def extend(self, packets: Iterable[bytes]) -> None:
+        thread = threading.Thread(target=self.action)
+        thread.start()
+        thread.join()
+        super().extend(packets)
+
+
+def test_a_thread_that_finds_nothing_while_another_holds_packets(flows: Flows) -> None:
+    """What one thread takes ahead is on its way from C into the flow: another reads what there is else, and looks for events."""
+    members = flows.pair.b.process.set()
+    lib.process_add(flows.pair.b.process.process, flows.pair.b.handle)
+    assert members.add(flows.b.fd) == 0
+    flows.b.blocking = False
+    flows.a.writev([packet(i, 9) for i in range(40)])
+    others: list[bytes] = []
+
+    def meanwhile() -> None:
+        front = flows.b._front
+        flows.b._front = own  # the other thread extends its own only once
+        others.extend(flows.b.read() for _ in range(8))
+        members.take()
+        flows.b._front = front
+
+    own: deque[bytes] = deque()
+    flows.b._front = Before(meanwhile)
+    first = flows.b.read()
+    assert members.take() == [(flows.b.fd, PKT)], "31 packets are there"
+    rest = [flows.b.read() for _ in range(31)]
+    assert sorted([first, *rest, *others]) == sorted(packet(i, 9) for i in range(40))
+    assert members.take() == []
+    members.close()
+    lib.process_remove(flows.pair.b.process.process, flows.pair.b.handle)
+
+
+def test_a_blocked_reader_gets_what_another_took_ahead(flows: Flows) -> None:
+    """One thread takes many and goes on with something else; those that wait must not sleep beside the rest."""
+    got: list[bytes] = []
+    threads = [threading.Thread(target=lambda: got.append(flows.b.recv())) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    flows.a.writev([packet(i, 9) for i in range(10)])
+    for thread in threads:
+        thread.join()
+    assert len(set(got)) == 3
+    assert len({*got, *flows.b.readv(10)}) == 10
+
+
+def test_a_thread_that_took_packets_and_lost_them(flows: Flows) -> None:
+    """An exception from a signal handler may strike between C and the flow. What was taken is lost; no event stays for ever."""
+    members = flows.pair.b.process.set()
+    lib.process_add(flows.pair.b.process.process, flows.pair.b.handle)
+    assert members.add(flows.b.fd) == 0
+    flows.a.writev([b"x"] * 10)
+    assert isinstance(flows.pair.b.read_ahead(), list)
+    assert members.take() == [(flows.b.fd, PKT)]
+    flows.b.blocking = False
+    with pytest.raises(FlowWouldBlock):
+        flows.b.read()
+    assert members.take() == []
+    flows.b._handle.ahead = 1  # the same, a moment later
+    with pytest.raises(FlowWouldBlock):
+        flows.b.readv()
+    assert members.take() == []
+    members.close()
+    lib.process_remove(flows.pair.b.process.process, flows.pair.b.handle)
 
 
 class Reading(RuleBasedStateMachine):
