@@ -62,3 +62,37 @@ def test_what_is_spoiled_is_as_good_as_lost(lab: LabOfTest) -> None:
     assert data["received"] == COUNT and not data["out_of_order"] and not data["duplicates"]
     assert data["resent"] > 0
     assert all(one["corrupted"] for one in lab.emulation("a-b")["counters"])
+
+
+def test_a_stream_over_a_bad_link(lab: LabOfTest) -> None:
+    """All of it, in order, once, and then its end; both ways at the same time."""
+    program = """
+        import hashlib, os, sys, threading
+        from random import Random
+        from ouroboros import QOS_DATA, cli, flow_accept, flow_alloc, irm
+        ours, theirs = (Random(seed).randbytes(3_000_000) for seed in sys.argv[1:3])
+        if not sys.argv[3:]:
+            irm.bind_process(os.getpid(), "peer")
+            cli.reg_name("peer", layer="ethernet")
+            print("ready", flush=True)
+        with (flow_alloc("peer", QOS_DATA) if sys.argv[3:] else flow_accept()) as flow:
+            def send():
+                with flow.makefile("wb") as file:
+                    file.write(ours)
+                flow.write_end()
+            sender = threading.Thread(target=send)
+            sender.start()
+            with flow.makefile("rb") as file:
+                got = file.read()
+            sender.join()
+            assert got == theirs, (len(got), hashlib.sha256(got).hexdigest())
+            print("whole", flow.frcp.resent > 0, flush=True)
+        """
+    a, b = lab.system("a"), lab.system("b")
+    server = b.python(program, "1", "2")
+    server.expect("ready")
+    lab.emulate("a-b", f"loss 2% delay 2ms reorder 2% duplicate 2% corrupt 0.5% seed {SEED}")
+    client = a.python(program, "2", "1", "asks")
+    assert client.wait() == 0, client.output
+    assert server.wait() == 0, server.output
+    assert "whole True" in client.output and "whole True" in server.output
