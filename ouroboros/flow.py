@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import deque
-from errno import EAGAIN, EISCONN
+from errno import EAGAIN, EISCONN, EPERM
 from functools import partial
 from time import monotonic_ns
 from types import TracebackType
@@ -478,16 +478,19 @@ class Flow(Packets):
     def set_frct_flags(self, flags: int) -> None:
         """Set the flags of FRCP (`FrctFlags`). Raises FlowPermissionException (EPERM) on a flow without FRCP."""
         self._endpoint()
-        if lib.frcp_io_set_flags(self._handle, int(flags)) < 0:
-            raise FlowPermissionException(f"flow {self._fd} runs without FRCP: its QoS has no in_order")
+        self._with_frcp(lib.frcp_io_set_flags(self._handle, int(flags)))
 
     def get_frct_flags(self) -> int:
         """Flags of FRCP (`FrctFlags`). Raises FlowPermissionException (EPERM) on a flow without FRCP."""
         self._endpoint()
-        flags: int = lib.frcp_io_flags(self._handle)
-        if flags < 0:
+        return self._with_frcp(lib.frcp_io_flags(self._handle))
+
+    def _with_frcp(self, result: int) -> int:
+        if result == -EPERM:
             raise FlowPermissionException(f"flow {self._fd} runs without FRCP: its QoS has no in_order")
-        return flags
+        if result < 0:
+            raise self._failure(result)
+        return result
 
 
 def _finish(handle: Any, at_once: bool) -> int:

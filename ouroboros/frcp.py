@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from errno import EPERM
 from typing import Any
 
 from .dataplane._dataplane import ffi, lib
+from .errors import error
 
 _MASK = 0xFFFFFFFF
 
@@ -63,8 +65,11 @@ class FrcpCounters:
 def look(handle: Any) -> FrcpCounters | None:
     """What the machine of a flow end says; None on a flow without FRCP."""
     frcp, seal = ffi.new("struct frcp *"), handle.seal
-    if lib.frcp_io_look(handle, frcp) < 0:
+    result = lib.frcp_io_look(handle, frcp)
+    if result == -EPERM:
         return None
+    if result < 0:
+        raise error(result, "FRCP of this flow end cannot be seen")
     sealed = seal != ffi.NULL
     c, config, rtt = frcp.counters, frcp.config, frcp.rtt
     return FrcpCounters(

@@ -161,14 +161,12 @@ static uint32_t take_in(struct frcp_end *end, uint32_t most, struct reader *read
 
 static void lock(struct flow *flow)
 {
-        spinlock_acquire(&flow->rx_lock);
-        spinlock_acquire(&flow->tx_lock);
+        frcp_io_lock(flow);
 }
 
 static void unlock(struct flow *flow)
 {
-        spinlock_release(&flow->tx_lock);
-        spinlock_release(&flow->rx_lock);
+        frcp_io_unlock(flow);
 }
 
 /* Do what is due, and let the peer see it. */
@@ -178,8 +176,8 @@ static void settle(struct frcp_end *end, int64_t now)
         publish(end);
 }
 
-/* What a call of the user does last. Something goes on: the thread has to look after it from now on. */
-static void leave(struct frcp_end *end, int64_t now)
+/* Something goes on: the thread has to look after it from now on. */
+void frcp_io_leave(struct frcp_end *end, int64_t now)
 {
         bool ask;
 
@@ -244,7 +242,7 @@ ssize_t frcp_io_writev(struct flow *flow, const void *buffer, const uint32_t *le
                 take_in(end, BATCH, NULL, now);
                 result = write_some(end, buffer, lengths, each, count, now);
                 atomic_fetch_add(&flow->sleepers, 1);
-                leave(end, now);
+                frcp_io_leave(end, now);
                 if (result != -EAGAIN) {
                         atomic_fetch_sub(&flow->sleepers, 1);
                         return result;
@@ -320,7 +318,7 @@ ssize_t frcp_io_take(struct flow *flow, struct burst *burst, uint32_t max, uint3
                 if (n > 1 && ahead)
                         flow_taken_ahead(flow);
                 atomic_fetch_add(&flow->sleepers, 1);
-                leave(end, now);
+                frcp_io_leave(end, now);
                 if (n != -EAGAIN || atomic_load_explicit(&flow->flags, memory_order_relaxed) & FLOW_RNOBLOCK) {
                         atomic_fetch_sub(&flow->sleepers, 1);
                         return n;
@@ -483,72 +481,6 @@ int frcp_io_close(struct flow *flow)
         }
         unlock(flow);
         return result;
-}
-
-int frcp_io_finish(struct flow *flow)
-{
-        int64_t now = wait_now();
-        int result;
-
-        if (flow->frcp == NULL)
-                return -ENOTSUP;
-        if (flow->generation != map_generation)
-                return -EBADF;
-        lock(flow);
-        result = flow_may_write(flow);
-        if (result != 0) {
-                unlock(flow);
-                return result;
-        }
-        result = frcp_finish(&flow->frcp->frcp, false, now);
-        leave(flow->frcp, now);
-        return result;
-}
-
-bool frcp_io_ended(struct flow *flow)
-{
-        bool ended = false;
-
-        if (flow->frcp != NULL) {
-                lock(flow);
-                ended = flow->frcp->frcp.heard != FRCP_GOES_ON;
-                unlock(flow);
-        }
-        return ended;
-}
-
-int frcp_io_look(struct flow *flow, struct frcp *frcp)
-{
-        if (flow->frcp == NULL)
-                return -EPERM;
-        lock(flow);
-        *frcp = flow->frcp->frcp;
-        unlock(flow);
-        return 0;
-}
-
-int frcp_io_flags(struct flow *flow)
-{
-        int flags;
-
-        if (flow->frcp == NULL)
-                return -EPERM;
-        lock(flow);
-        flags = (int)flow->frcp->frcp.flags;
-        unlock(flow);
-        return flags;
-}
-
-int frcp_io_set_flags(struct flow *flow, uint32_t flags)
-{
-        if (flow->frcp == NULL)
-                return -EPERM;
-        lock(flow);
-        frcp_set_flags(&flow->frcp->frcp, flags);
-        flow->max_packet = frcp_max_packet(&flow->frcp->frcp);
-        leave(flow->frcp, wait_now());
-        flow_withdraw_all(flow); /* no window holds a writer up any more, and what was in pieces may be read */
-        return 0;
 }
 
 void frcp_io_end(struct flow *flow)

@@ -72,4 +72,19 @@ uint32_t frcp_io_examine(struct flow *flow, bool *again);
 #define FRCP_IO_VISIT (2 * FRCP_TICK)
 int64_t frcp_io_visit(struct flow *flow, int64_t now, bool *woken);
 
+/* For the files of it: both locks of an end, the reader's first; and what a call of the user does last, which lets go of them. */
+static inline void frcp_io_lock(struct flow *flow)
+{
+        spinlock_acquire(&flow->rx_lock);
+        spinlock_acquire(&flow->tx_lock);
+}
+
+static inline void frcp_io_unlock(struct flow *flow)
+{
+        spinlock_release(&flow->tx_lock);
+        spinlock_release(&flow->rx_lock);
+}
+
+void frcp_io_leave(struct frcp_end *end, int64_t now);
+
 #endif

@@ -1,0 +1,84 @@
+/* frcp_control: what a user switches, says and sees of FRCP on his flow end, beside reading and writing (spec cli-api 4.4). */
+#define _GNU_SOURCE
+#include "frcp_io.h"
+#include "map.h"
+
+/* The end, locked; NULL: it has no FRCP, is not ours, or has been left, and *error says which. */
+static struct frcp_end *enter(struct flow *flow, int *error)
+{
+        *error = flow->frcp == NULL ? -EPERM : flow->generation != map_generation ? -EBADF : 0;
+        if (*error != 0)
+                return NULL;
+        frcp_io_lock(flow);
+        if (!flow->rx_closed)
+                return flow->frcp;
+        frcp_io_unlock(flow);
+        *error = -ENOTALLOC;
+        return NULL;
+}
+
+int frcp_io_finish(struct flow *flow)
+{
+        int error;
+        struct frcp_end *end = enter(flow, &error);
+        int64_t now = wait_now();
+
+        if (end == NULL)
+                return error == -EPERM ? -ENOTSUP : error;
+        error = flow_may_write(flow);
+        if (error == 0)
+                error = frcp_finish(&end->frcp, false, now);
+        frcp_io_leave(end, now);
+        return error;
+}
+
+bool frcp_io_ended(struct flow *flow)
+{
+        int error;
+        struct frcp_end *end = enter(flow, &error);
+        bool ended;
+
+        if (end == NULL)
+                return false;
+        ended = end->frcp.heard != FRCP_GOES_ON;
+        frcp_io_unlock(flow);
+        return ended;
+}
+
+int frcp_io_look(struct flow *flow, struct frcp *frcp)
+{
+        int error;
+        struct frcp_end *end = enter(flow, &error);
+
+        if (end == NULL)
+                return error;
+        *frcp = end->frcp;
+        frcp_io_unlock(flow);
+        return 0;
+}
+
+int frcp_io_flags(struct flow *flow)
+{
+        int result;
+        struct frcp_end *end = enter(flow, &result);
+
+        if (end == NULL)
+                return result;
+        result = (int)end->frcp.flags;
+        frcp_io_unlock(flow);
+        return result;
+}
+
+int frcp_io_set_flags(struct flow *flow, uint32_t flags)
+{
+        int error;
+        struct frcp_end *end = enter(flow, &error);
+
+        if (end == NULL)
+                return error;
+        frcp_set_flags(&end->frcp, flags);
+        flow->max_packet = frcp_max_packet(&end->frcp);
+        frcp_io_leave(end, wait_now());
+        flow_withdraw_all(flow); /* no window holds a writer up any more, and what was in pieces may be read */
+        return 0;
+}
