@@ -72,12 +72,17 @@ static void ack_at_once(struct frcp *frcp, int64_t now)
         frcp->ack_at = now;
 }
 
-/* Packets that are acknowledged together; of a small window half, or its sender would wait for the delay each time. */
+/*
+ * Packets that are acknowledged together; half of a small window, or of what may be under way on a short way: their sender would
+ * wait for the delay each time.
+ */
 static uint32_t pace(const struct frcp *frcp)
 {
-        uint32_t half = window_of(frcp) / 2;
+        uint32_t most = window_of(frcp);
 
-        return half < FRCP_EVERY ? half : FRCP_EVERY;
+        if (frcp->bulk > 0 && most > FRCP_SHORT_OCTETS / frcp->bulk)
+                most = FRCP_SHORT_OCTETS / frcp->bulk;
+        return most / 2 < FRCP_EVERY ? most / 2 : FRCP_EVERY;
 }
 
 static void ack_later(struct frcp *frcp, int64_t now)
