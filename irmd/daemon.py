@@ -104,6 +104,7 @@ class Irmd:
         self._spawner.start()
         self.server.listen(self._rundir.listen())
         log.info("Ouroboros IPC Resource Manager daemon started...")
+        self.broker.oap.prepare()  # after the spawner has been forked: who forks has one thread
         status = 0
         configuring = self._loop.create_task(self._configure())
         waiting: list[asyncio.Future[Any]] = [configuring, stop]

@@ -185,6 +185,8 @@ class Manager:
         _, made = self._registry.create_name(info.name, lb=info.lb, policy=policy)
         if made:
             log.info("created name %s", info.name)
+            if (policy.server, policy.client) != (SecurityPaths(), SecurityPaths()):
+                self._broker.oap.prepare(needed=True)
 
     async def _name_destroy(self, envelope: Envelope) -> Envelope:
         entry = self._registry.destroy_name(envelope.name_destroy.name)

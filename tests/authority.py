@@ -126,7 +126,8 @@ class Authority:
         )
         for extension, critical in extensions:
             builder = builder.add_extension(extension, critical)
-        pure = isinstance(self.key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey)
+        curve = isinstance(self.key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey)
+        pure = curve or type(self.key).__name__.startswith("MLDSA")
         return builder.sign(self.key, None if pure else self._hash)
 
 

@@ -88,6 +88,18 @@ def default_directory() -> str:
     return os.path.join(config, "ouroboros", "security")
 
 
+def any_below(directory: str) -> bool:
+    """Whether a security directory has anything in it that flows may need."""
+    for folder in ("cacert", "untrusted", *(side.value for side in Side)):
+        try:
+            with os.scandir(os.path.join(directory, folder)) as entries:
+                if next(entries, None) is not None:
+                    return True
+        except OSError:
+            continue  # what is wrong with it, a flow that needs it will say
+    return False
+
+
 def read(directory: str, side: Side, name: str, policy: Policy, *, otherwise: str = "") -> Credentials:
     """The credentials of `name` at `side`; where it has no folder, those in that of the name `otherwise`. Raises Unusable."""
     paths, require = (policy.server if side is Side.SERVER else policy.client), policy.require

@@ -7,7 +7,9 @@ are made and checked here, where its name has something to secure.
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Container
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ from .header import MAX_LENGTH, decode_reply
 from .replay import ReplayGuard
 from .requester import Outcome, Requester
 from .trust import Trust
+
+log = logging.getLogger("irmd/oap")
 
 SUPPORTED: frozenset[int] = frozenset(Type)
 """Extensions that this system offers and grants, where they make sense (`offer`)."""
@@ -64,6 +68,7 @@ class Oap:
         self._random = random
         self._guard = ReplayGuard()
         self.trust = Trust(directory)
+        self._prepared = False
 
     def request(
         self,
@@ -132,6 +137,16 @@ class Oap:
             text = f'the reply to a request for a flow to "{name}" over layer {layer} is not good: {_reason(error)}'
             raise self._refuse(f"replies over layer {layer}", text, error) from None
 
+    def prepare(self, *, needed: bool = False) -> threading.Thread | None:
+        """Load the cryptographic library beside everything else, if there are credentials (or it is `needed` for some): otherwise the
+        first flow that is to be secure would hold up all others for some 70 ms. The thread does nothing else, and ends."""
+        if self._prepared or not (needed or credentials.any_below(self._directory)):
+            return None
+        self._prepared = True
+        thread = threading.Thread(target=_load, name="irmd-oap", daemon=True)
+        thread.start()
+        return thread
+
     def direct(self, name: str, policy: Policy) -> tuple[Outcome, Outcome]:
         """The handshake of a flow between two processes of this system: what it comes to for requester and acceptor. Raises
         refused.Refused."""
@@ -156,6 +171,12 @@ class Oap:
 
 
 _NOTHING = (Outcome(), Outcome())
+
+
+def _load() -> None:
+    from . import certificate, crypto  # noqa: F401
+
+    log.info("credentials are there: the cryptographic library is loaded")
 
 
 def _reason(error: Exception) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
 import pytest
 
-from irmd.oap import encryption
+from irmd.complaints import Complaints
+from irmd.oap import credentials, encryption
 from irmd.oap.algorithms import Cipher, Hash, Kex
 from irmd.oap.credentials import (
     MAX_FILE,
@@ -20,6 +22,7 @@ from irmd.oap.credentials import (
     read,
 )
 from irmd.oap.encryption import EncConfError, Encryption, KemMode
+from irmd.oap.oap import Oap
 from ouroboros.errors import EAUTH, ECRYPT
 from ouroboros.name_info import Requirement
 
@@ -182,6 +185,28 @@ def test_the_daemon_starts_without_a_cryptographic_library() -> None:
     code = "import sys, irmd.daemon; print([m for m in sys.modules if m.split('.')[0] in ('cryptography', 'Crypto')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "file", ["cacert/ca.pem", "untrusted/ca.pem", "client/n/crt.pem", "server/n/enc.conf"]
+)
+def test_credentials_that_are_there(tmp_path: Path, file: str) -> None:
+    for folder in ("", "cacert", "other"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        assert not credentials.any_below(str(tmp_path))
+    assert not credentials.any_below(str(tmp_path / "nowhere"))
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).touch()
+    assert credentials.any_below(str(tmp_path))
+
+
+def test_the_library_is_loaded_once_where_it_is_needed(tmp_path: Path) -> None:
+    oap = Oap(Complaints(logging.getLogger("test"), lambda: 0.0), directory=str(tmp_path))
+    assert oap.prepare() is None
+    thread = oap.prepare(needed=True)
+    assert thread is not None
+    thread.join()
+    assert oap.prepare(needed=True) is None
 
 
 def test_the_example_has_the_defaults_and_names_what_there_is() -> None:

@@ -600,3 +600,40 @@ def test_the_capture_s_requester_would_be_answered() -> None:
 
 def test_the_capture_is_there() -> None:
     assert (VECTORS / "enc.pcap").is_file()
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_post_quantum_signatures(pair: Pair, encrypted: bool) -> None:
+    """By an authority and ends with keys of ML-DSA, with enc.conf too: their signatures use no other hash."""
+    mldsa = pytest.importorskip(
+        "cryptography.hazmat.primitives.asymmetric.mldsa", reason="the installed cryptography has no ML-DSA"
+    )
+    pair.ca = Authority("post quantum", now=MOMENT, key=mldsa.MLDSA65PrivateKey.generate())
+    for end, side, cn in ((pair.client, "client", "alice"), (pair.server, "server", NAME)):
+        pair.ca.trust(end.folder)
+        pair.ca.issue(cn, key=mldsa.MLDSA44PrivateKey.generate()).install(end.folder, side, NAME)
+        if encrypted:
+            end.enc(side, "kex=X25519", "digest=sha384")
+    ours, theirs = pair.run()
+    assert ours.certificate and theirs.certificate and bool(ours.key) is encrypted and ours.key == theirs.key
+    pair.change_request = lambda octets: octets[:-1] + bytes([octets[-1] ^ 1])
+    with pytest.raises(Refused, match="not that of its certificate's owner"):
+        pair.accept()
+
+
+def test_credentials_of_a_layer(pair: Pair) -> None:
+    """An IPCP shows what is there for the member that it asks; where there is nothing, what is there for its layer."""
+    lan = pair.ca.issue("of the layer")
+    lan.install(pair.client.folder, "client", "lan")
+    pair.ca.issue(NAME).install(pair.server.folder, "server", NAME)
+
+    def shown(layer: str) -> bytes:
+        asking = pair.client.oap.request(NAME, PLAIN, layer=layer)
+        return decode_request(asking.octets).certificate
+
+    assert shown("") == shown("other") == b"" and shown("lan") == lan.der
+    (pair.client.folder / "client" / NAME).mkdir()
+    assert shown("lan") == b"", "a folder that is there counts, if nothing is in it"
+    own = pair.ca.issue("of the name")
+    own.install(pair.client.folder, "client", NAME)
+    assert shown("lan") == own.der
