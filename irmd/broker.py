@@ -47,7 +47,7 @@ DIRECT_MPL_MS = 1
 """Maximum packet lifetime of a direct flow (spec/irm-rpc.md 6.1)."""
 JOINED = QoSSpec(loss=UINT32_MAX, ber=UINT32_MAX, timeout=0).to_proto()
 """QoS of a flow to a broadcast layer (spec/wire-lower.md 9.1)."""
-MAX_LINGER_S = 3600
+MAX_QUIET_S = 3600
 
 
 class Broker:
@@ -289,7 +289,7 @@ class Broker:
             request.settle()
         elif flow is not None and flow.state not in (State.ALLOC_PENDING, State.ACCEPT_PENDING):
             side = 1 if flow.ends[1].process is process and flow.ends[1].fd == body.fd else 0
-            self.endpoints.close(flow, side, orderly=True, linger_s=min(body.linger_s, MAX_LINGER_S))
+            self.endpoints.close(flow, side, orderly=True, quiet_s=min(body.quiet_s, MAX_QUIET_S))
         elif flow is not None and flow.ends[1].process is process:
             self._provider_gave_up(flow)
             return
@@ -312,12 +312,12 @@ class Broker:
             self.endpoints.close(flow, 1, orderly=True)
             end.process.fds.give_back(end.fd)
 
-    def _tell_provider(self, flow: Flow, linger_s: int) -> None:
+    def _tell_provider(self, flow: Flow, quiet_s: int) -> None:
         """Ask the IPCP to forget its end. Its slot is kept until it says so or dies: there is no time limit,
         because reusing memory that it may still touch is worse than keeping it."""
         envelope = Envelope()
         envelope.ipcp_flow_dealloc.fd = flow.ends[1].fd
-        envelope.ipcp_flow_dealloc.linger_s = linger_s
+        envelope.ipcp_flow_dealloc.quiet_s = quiet_s
         assert flow.ipcp is not None
 
         def confirmed(reply: Envelope | None, _fds: list[int]) -> None:

@@ -40,7 +40,7 @@ def name_of(der: bytes) -> str:
 
 
 class Endpoints:
-    """Makes and ends flows. `tell_provider(flow, linger_s)` asks the IPCP of a flow to forget its end."""
+    """Makes and ends flows. `tell_provider(flow, quiet_s)` asks the IPCP of a flow to forget its end."""
 
     def __init__(
         self,
@@ -200,9 +200,10 @@ class Endpoints:
 
     # ------------------------------------------------------------ the end of a flow
 
-    def close(self, flow: Flow, side: int, *, orderly: bool, linger_s: int = 0) -> None:
+    def close(self, flow: Flow, side: int, *, orderly: bool, quiet_s: int = 0) -> None:
         """One end has been deallocated (`orderly`), or its process has died; closing it again does nothing.
 
+        quiet_s  what the process said of Delta-t; one that died said nothing: then it is the longest that it can be.
         The other end sees DOWN after it has read what is queued. The flow is given back with its second end.
         """
         mine, other = flow.ends[side], flow.ends[1 - side]
@@ -224,7 +225,7 @@ class Endpoints:
             memory.raise_event(1 - side, FlowEvent.DEALLOC)
         if side == 0 and flow.ipcp is not None:
             flow.confirming = True
-            self._tell_provider(flow, linger_s)
+            self._tell_provider(flow, quiet_s if orderly else flow.quiet_s)
 
     def _finish(self, flow: Flow) -> None:
         assert flow.memory is not None

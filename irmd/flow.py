@@ -32,6 +32,11 @@ FIRST_FD = 64
 """The first flow descriptor of a process (paper 5.3: lower ones are for the components of an IPCP)."""
 
 
+_A_MS = 10_000
+_R_MS = 120_000
+"""Delta-t: the longest time until a packet is acknowledged, and for which one is sent again."""
+
+
 class State(Enum):
     """Life of a flow; the values are what people read."""
 
@@ -156,6 +161,13 @@ class Flow:
     """By side: the verified certificate of the other, DER."""
     confirming: bool = False
     """The IPCP has been told to forget its end, and has not answered yet."""
+
+    @property
+    def quiet_s(self) -> int:
+        """Seconds until nobody knows anything of its ends any more, whatever they did last (wire-unicast 8.4); 0 without FRCP."""
+        if self.qos is None or not self.qos.in_order:
+            return 0
+        return (3 * self.mpl_ms + _A_MS + _R_MS) // 1000 + 1
 
     @property
     def is_checked(self) -> bool:

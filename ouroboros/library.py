@@ -115,16 +115,19 @@ class Library:
 
     def detach(self, handle: Any, fd: int) -> None:
         """Leave a flow, and tell the IRMd; what was written is waited for as long as the flow lingers."""
-        while lib.frcp_io_close(handle) < 0:
-            lib.flow_sleep(handle, False, monotonic_ns() + _LINGER)
-        lib.process_remove(self.process, handle)
-        lib.flow_detach(handle)
-        self.release(fd)
-
-    def release(self, fd: int) -> None:
-        """Tell the IRMd that a descriptor is not wanted any more."""
+        quiet = 0
         try:
-            self.client.notify(Envelope(flow_dealloc=FlowDealloc(fd=fd)))
+            while (quiet := lib.frcp_io_close(handle)) < 0:
+                lib.flow_sleep(handle, False, monotonic_ns() + _LINGER)
+        finally:  # Ctrl-C does not wait
+            lib.process_remove(self.process, handle)
+            lib.flow_detach(handle)
+            self.release(fd, max(quiet, 0))
+
+    def release(self, fd: int, quiet: int = 0) -> None:
+        """Tell the IRMd that a descriptor is not wanted any more, and for how many seconds its layer should not use it again."""
+        try:
+            self.client.notify(Envelope(flow_dealloc=FlowDealloc(fd=fd, quiet_s=quiet)))
         except OuroborosError:
             pass  # with the IRMd the flow has gone as well
 

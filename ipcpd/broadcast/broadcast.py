@@ -133,7 +133,7 @@ class BroadcastIpcp(Ipcp):
         self.allocated(fd, 0, mpl_ms=MPL_MS, max_packet=min(largest, MOST) if largest else MOST)
         return None
 
-    def flow_dealloc(self, fd: int) -> Result:
+    def flow_dealloc(self, fd: int, quiet_s: int = 0) -> Result:
         if fd in self._joined:
             self._joined.remove(fd)
             self._relay.remove(fd)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import inspect
 import json
 import logging
 from collections.abc import Callable, Coroutine
@@ -125,8 +124,12 @@ class Ipcp:
         """The local process has accepted, or not, the flow that was announced with `announce`."""
         raise self.lacks("flow allocation")
 
-    def flow_dealloc(self, fd: int) -> Result:
-        """Forget a flow; one that is unknown has been forgotten already."""
+    def flow_dealloc(self, fd: int, quiet_s: int = 0) -> Result:
+        """Forget a flow; one that is unknown has been forgotten already.
+
+        quiet_s  seconds for which what names it on the wire should not name another: Delta-t of its ends (spec wire-unicast
+                 8.11). Layers whose names are never used again need not care.
+        """
         raise self.lacks("flows")
 
     def bootstrap(self, config: IpcpConfig, values: dict[str, str]) -> Result:
@@ -305,15 +308,7 @@ class Ipcp:
 
     def _flow_dealloc(self, envelope: Envelope, _fds: list[int]) -> Result:
         body = envelope.ipcp_flow_dealloc
-        if body.linger_s and self.state is State.OPERATIONAL:
-            return self._linger(body.fd, body.linger_s)
-        return self.flow_dealloc(body.fd)
-
-    async def _linger(self, fd: int, seconds: int) -> None:
-        await asyncio.sleep(seconds)
-        result = self.flow_dealloc(fd)
-        if inspect.isawaitable(result):
-            await result
+        return self.flow_dealloc(body.fd, body.quiet_s)
 
     async def _become_member(self, envelope: Envelope, body: str) -> Envelope:
         if body == "ipcp_bootstrap":

@@ -5,7 +5,9 @@ each other's frames, and nothing in a frame says for whom of them it is but the 
 blocks, as many as it needs, and `claim` says whether a block was still to be had.
 
 An endpoint that was given back rests before it is used again, and the one that has rested longest comes first: the
-other end of a flow is not told of its end, and may send on for a while (trap 29).
+other end of a flow is not told of its end, and may send on for a while (trap 29). How long at least is a matter of the
+lifetime of packets. A flow with FRCP asks for its quiet time on top of it, more than two minutes (wire-unicast 8.11): as long
+as there are others, its endpoint is left alone for that long, but nobody is refused an endpoint for it.
 """
 
 from __future__ import annotations
@@ -51,7 +53,9 @@ class Endpoints:
         # The first block is what a prototype uses first: the last resort.
         self._unclaimed = deque(sorted(blocks, key=lambda number: number == 0))
         self._rng = rng
-        self._free: list[tuple[float, int, int]] = []  # a heap: from when on, then in order
+        self._free: list[
+            tuple[float, int, int, float]
+        ] = []  # a heap: from when on, in order, earliest time if need be
         self._order = 0
         self._used: set[int] = set()
 
@@ -64,21 +68,25 @@ class Endpoints:
         """An endpoint for a new flow; None when there is none."""
         if len(self._free) < ENOUGH or self._free[0][0] > now:
             self._claim_more()
-        if not self._free or self._free[0][0] > now:
+        if not self._free or (self._free[0][0] > now and self._free[0][3] > now):
             return None
         endpoint = heapq.heappop(self._free)[2]
         self._used.add(endpoint)
         return endpoint
 
-    def give_back(self, endpoint: int, now: float, rest: float = 0.0) -> None:
-        """A flow has ended; the endpoint rests for `rest` at least. One that was not taken is none of ours."""
+    def give_back(self, endpoint: int, now: float, rest: float = 0.0, *, quiet: float = 0.0) -> None:
+        """A flow has ended; the endpoint rests for `rest` at least, and for `quiet` while there are others.
+
+        One that was not taken is none of ours.
+        """
         if endpoint in self._used:
             self._used.remove(endpoint)
-            self._push(now + max(rest, self._rest), endpoint)
+            earliest = max(rest, self._rest)
+            self._push(now + max(quiet, earliest), endpoint, now + earliest)
 
-    def _push(self, when: float, endpoint: int) -> None:
+    def _push(self, when: float, endpoint: int, earliest: float) -> None:
         self._order += 1
-        heapq.heappush(self._free, (when, self._order, endpoint))
+        heapq.heappush(self._free, (when, self._order, endpoint, earliest))
 
     def _claim_more(self) -> None:
         claimed = 0
@@ -91,7 +99,7 @@ class Endpoints:
             ids = list(self._every[number * self._block : (number + 1) * self._block])
             at = self._rng.randrange(len(ids))
             for endpoint in ids[at:] + ids[:at]:
-                self._push(float("-inf"), endpoint)
+                self._push(float("-inf"), endpoint, float("-inf"))
             claimed += len(ids)
             if claimed >= ENOUGH:
                 return

@@ -417,10 +417,10 @@ class FlowAllocator:
         self.flows[fd] = flow
         self._ends[other_end] = fd
 
-    def _end(self, fd: int, now: float) -> None:
+    def _end(self, fd: int, now: float, quiet: float = 0.0) -> None:
         flow = self.flows.pop(fd)
         del self._ends[flow.peer, flow.peer_endpoint]
-        self.endpoints.give_back(flow.endpoint, now)
+        self.endpoints.give_back(flow.endpoint, now, quiet=quiet)
 
     def _refuse(self, arrival: _Arrival, number: int, now: float) -> None:
         self._messages.append(
@@ -430,10 +430,10 @@ class FlowAllocator:
 
     # ------------------------------------------------------------ the end
 
-    def deallocate(self, fd: int, now: float) -> None:
-        """Our end is gone, whatever it was; nobody is told (there is no message for it)."""
+    def deallocate(self, fd: int, now: float, quiet: float = 0.0) -> None:
+        """Our end is gone, whatever it was; nobody is told (there is no message for it). Its endpoint should rest for `quiet`."""
         if fd in self.flows:
-            self._end(fd, now)
+            self._end(fd, now, quiet)
             return
         request = self._requests.get(fd)
         if request is not None:

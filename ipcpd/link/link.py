@@ -167,9 +167,9 @@ class LinkIpcp(Ipcp):
             "moment ago, or belong to other IPCPs on this device"
         )
 
-    def flow_dealloc(self, fd: int) -> Result:
+    def flow_dealloc(self, fd: int, quiet_s: int = 0) -> Result:
         self._drop_port(fd)
-        self._fa.deallocate(fd, self.loop.time())
+        self._fa.deallocate(fd, self.loop.time(), quiet_s)
         self._pump()
         return None
 

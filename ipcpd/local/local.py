@@ -139,7 +139,7 @@ class LocalIpcp(Ipcp):
         self.allocated(fd, 0, mpl_ms=MPL_MS, data=response.data)
         return None
 
-    def flow_dealloc(self, fd: int) -> Result:
+    def flow_dealloc(self, fd: int, quiet_s: int = 0) -> Result:
         if fd in self._announcing:
             self._announcing.remove(fd)
             self._relay.remove(fd)

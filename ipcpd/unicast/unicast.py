@@ -196,7 +196,7 @@ class UnicastIpcp(Ipcp):
                 errno.EMSGSIZE, f"{len(data)} octets of allocation data; {most} is the most over this layer"
             )
 
-    def flow_dealloc(self, fd: int) -> Result:
+    def flow_dealloc(self, fd: int, quiet_s: int = 0) -> Result:
         if self._member is not None:
             self._member.fa.deallocate(fd, self.loop.time())
             self._member.forget_end(fd)

@@ -688,18 +688,19 @@ class FlowDealloc(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FD_FIELD_NUMBER: _builtins.int
-    LINGER_S_FIELD_NUMBER: _builtins.int
+    QUIET_S_FIELD_NUMBER: _builtins.int
     fd: _builtins.int
-    linger_s: _builtins.int
+    quiet_s: _builtins.int
+    """Delta-t of its ends: the layer should not use its names for another flow so soon"""
     def __init__(
         self,
         *,
         fd: _builtins.int = ...,
-        linger_s: _builtins.int = ...,
+        quiet_s: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fd", b"fd", "linger_s", b"linger_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fd", b"fd", "quiet_s", b"quiet_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2120,18 +2121,18 @@ class IpcpFlowDealloc(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FD_FIELD_NUMBER: _builtins.int
-    LINGER_S_FIELD_NUMBER: _builtins.int
+    QUIET_S_FIELD_NUMBER: _builtins.int
     fd: _builtins.int
-    linger_s: _builtins.int
+    quiet_s: _builtins.int
     def __init__(
         self,
         *,
         fd: _builtins.int = ...,
-        linger_s: _builtins.int = ...,
+        quiet_s: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fd", b"fd", "linger_s", b"linger_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fd", b"fd", "quiet_s", b"quiet_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

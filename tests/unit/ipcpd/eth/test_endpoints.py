@@ -107,3 +107,27 @@ def test_what_was_not_taken_cannot_be_given_back() -> None:
 
 def test_after_a_restart_it_does_not_begin_where_it_began() -> None:
     assert len({dix(Blocks(), seed=seed).take(0.0) for seed in range(20)}) > 10
+
+
+def test_quiet_ones_are_left_alone_while_there_are_others() -> None:
+    endpoints = llc(Blocks())
+    first = endpoints.take(0.0)
+    assert first is not None
+    endpoints.give_back(first, 0.0, quiet=131.0)
+    others = [endpoints.take(2.0) for _ in range(61)]
+    assert first not in others and None not in others
+    assert endpoints.take(0.5) is None, "it rests in any case"
+    assert endpoints.take(2.0) == first, "nobody is refused for the sake of quiet"
+
+
+def test_flows_one_after_the_other() -> None:
+    """Reliable ones, in less time than one of them wants quiet: as many as there are, and then those that have rested longest."""
+    endpoints = dix(Blocks())
+    seen: dict[int, int] = {}
+    every = MAX_EID - FIRST_EID + 1
+    for i in range(10_000):
+        endpoint = endpoints.take(i / 100)
+        assert endpoint is not None
+        assert i - seen.get(endpoint, i - every) == every
+        seen[endpoint] = i
+        endpoints.give_back(endpoint, i / 100, quiet=131.0)
