@@ -138,6 +138,7 @@ def _flow(flow: Flow) -> FlowInfo:
         layer=flow.layer,
         qos=flow.qos,
         down=flow.down,
+        cipher=flow.cipher,
     )
     if flow.memory is None:
         if flow.asker is not None:

@@ -11,6 +11,7 @@ from time import monotonic_ns
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
+from .cipher import cipher_name
 from .dataplane._dataplane import ffi, lib
 from .errors import (
     EIRMD,
@@ -35,13 +36,14 @@ if TYPE_CHECKING:
 class _Facts:
     """What a flow still wants to know of the endpoint that the IRMd described: the message is five times as large."""
 
-    __slots__ = ("data", "extensions", "flow_id", "mpl_ms", "peer_certificate")
+    __slots__ = ("cipher", "data", "extensions", "flow_id", "mpl_ms", "peer_certificate")
 
     def __init__(self, endpoint: FlowEndpoint) -> None:
         self.flow_id = endpoint.flow_id
         self.mpl_ms = endpoint.mpl_ms
         self.data = endpoint.data
         self.peer_certificate = endpoint.peer_certificate
+        self.cipher = endpoint.cipher
         self.extensions = tuple(endpoint.extensions)
 
 
@@ -265,6 +267,11 @@ class Flow(Packets):
     def data(self) -> bytes:
         """What the other side sent along with the allocation."""
         return self._endpoint().data
+
+    @property
+    def cipher(self) -> str | None:
+        """What packets are encrypted with, as `enc.conf` calls it; None when they are in the clear."""
+        return cipher_name(self._endpoint().cipher) or None
 
     @property
     def peer_certificate(self) -> bytes | None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from .cipher import cipher_name
 from .errors import (
     BindError,
     IpcpBootstrapError,
@@ -334,7 +335,10 @@ def list_flows() -> list[FlowInfo]:
                 FlowEnd(e.pid, e.fd, e.program, e.queued, e.packets, e.dropped, e.refused) for e in flow.ends
             ]
             qos = QoSSpec.from_proto(flow.qos)
-            found.append(FlowInfo(flow.flow_id, flow.state, flow.name, flow.layer, ends, qos, flow.down))
+            cipher = cipher_name(flow.cipher)
+            found.append(
+                FlowInfo(flow.flow_id, flow.state, flow.name, flow.layer, ends, qos, flow.down, cipher)
+            )
         offset = _next_page(offset, table.next)
         if not offset:
             return found

@@ -34,7 +34,8 @@ class IpcpInfo(NamedTuple):
 class FlowEnd(NamedTuple):
     """One end of a flow, in packets: `queued` wait for it to read, `packets` it has written.
 
-    `dropped`: what the IPCP at this end could not put into the flow; `refused`: what it read and that made no sense, or was not what the peer had protected.
+    `dropped`: what the IPCP at this end could not put into the flow; `refused`: what it read and that made no sense, or could not
+    be opened.
     """
 
     pid: int
@@ -47,7 +48,7 @@ class FlowEnd(NamedTuple):
 
 
 class FlowInfo(NamedTuple):
-    """A flow; `layer` is empty for one directly between two processes of the system."""
+    """A flow; `layer` is empty for one directly between two processes of the system, `cipher` for one in the clear."""
 
     flow_id: int
     state: str
@@ -56,6 +57,7 @@ class FlowInfo(NamedTuple):
     ends: Sequence[FlowEnd] = ()
     qos: QoSSpec = QOS_RAW
     down: bool = False
+    cipher: str = ""
 
 
 class PoolHolder(NamedTuple):

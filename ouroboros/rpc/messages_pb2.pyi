@@ -1681,6 +1681,7 @@ class FlowInfo(_message.Message):
     ENDS_FIELD_NUMBER: _builtins.int
     QOS_FIELD_NUMBER: _builtins.int
     DOWN_FIELD_NUMBER: _builtins.int
+    CIPHER_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.int
     state: _builtins.str
     """alloc-pending accept-pending allocated dealloc-pending deallocated"""
@@ -1689,6 +1690,8 @@ class FlowInfo(_message.Message):
     layer: _builtins.str
     """empty: direct"""
     down: _builtins.bool
+    cipher: _builtins.int
+    """of its packets; 0: they are in the clear"""
     @_builtins.property
     def ends(self) -> _containers.RepeatedCompositeFieldContainer[Global___FlowEnd]: ...
     @_builtins.property
@@ -1703,10 +1706,11 @@ class FlowInfo(_message.Message):
         ends: _abc.Iterable[Global___FlowEnd] | None = ...,
         qos: Global___QosSpec | None = ...,
         down: _builtins.bool = ...,
+        cipher: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["qos", b"qos"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["down", b"down", "ends", b"ends", "flow_id", b"flow_id", "layer", b"layer", "name", b"name", "qos", b"qos", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cipher", b"cipher", "down", b"down", "ends", b"ends", "flow_id", b"flow_id", "layer", b"layer", "name", b"name", "qos", b"qos", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

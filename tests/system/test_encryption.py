@@ -57,7 +57,7 @@ CLIENT = """
                 got += 1
             except TimeoutError:
                 assert kind != "data"
-        print("most", flow.max_packet, flush=True)
+        print("cipher", flow.cipher, "most", flow.max_packet, flush=True)
     print("got", got)
 """
 
@@ -153,12 +153,19 @@ def world(make_system: MakeSystem, tmp_path: Path) -> Iterator[World]:
 
 
 def ask(
-    system: System, name: str = "echo", kind: str = "raw", *, layer: str = "", count: int = 50
+    system: System,
+    name: str = "echo",
+    kind: str = "raw",
+    *,
+    layer: str = "",
+    count: int = 50,
+    cipher: str | None = None,
 ) -> tuple[int, int]:
-    """How many answers came, and how long a packet of the flow may be."""
+    """How many answers came, and how long a packet of the flow may be; it is encrypted with this."""
     program = system.python(CLIENT, name, kind, layer, str(count), SECRET.decode())
     assert program.wait() == 0, program.output
-    most, got = program.output.split()[1::2]
+    used, most, got = program.output.split()[1::2]
+    assert used == str(cipher)
     return int(got), int(most)
 
 
@@ -198,7 +205,7 @@ def test_nothing_is_to_be_seen_on_the_wire(world: World, cipher: str, kind: str)
     if cipher:
         world.enc("a", "client", "echo", f"cipher={cipher}")
     world.serve(b, "echo", "udp")
-    got, most = ask(a, kind=kind)
+    got, most = ask(a, kind=kind, cipher=cipher or None)
     assert got == 50
     assert world.proxy is not None
     if cipher:
@@ -223,7 +230,7 @@ def test_of_who_is_known(world: World) -> None:
     world.enc("b", "server", "echo", "cipher=aes-128-gcm\nkex=X25519")
     world.enc("a", "client", "echo", "kex=X25519")
     world.serve(b, "echo", "udp", "require", "encryption", "require", "authentication")
-    assert ask(a, kind="data")[0] == 50
+    assert ask(a, kind="data", cipher="aes-256-gcm")[0] == 50
     assert world.proxy is not None and not world.proxy.saw(SECRET)
 
 
@@ -253,10 +260,10 @@ def test_somebody_changes_packets_on_the_way(world: World, kind: str) -> None:
     world.serve(b, "echo", "udp")
     assert world.proxy is not None
     world.proxy.tamper = hostile(7)
-    got, _ = ask(a, kind=kind, count=60)
+    got, _ = ask(a, kind=kind, count=60, cipher="aes-256-gcm")
     assert got == 60 if kind == "data" else 20 < got <= 60
     world.proxy.tamper = lambda data: [data]
-    assert ask(a, kind=kind, count=5)[0] == 5
+    assert ask(a, kind=kind, count=5, cipher="aes-256-gcm")[0] == 5
 
 
 @pytest.mark.parametrize("encrypted", [True, False])
@@ -272,7 +279,7 @@ def test_lower_flows_of_a_layer(world: World, encrypted: bool) -> None:
     a.irm("ipcp enroll name uni.a type unicast dst uni.b autobind")
     a.irm("ipcp connect name uni.a dst uni.b")
     world.serve(b, "echo", "uni.b")
-    got, most = ask(a, layer="net2", kind="data")
+    got, _ = ask(a, layer="net2", kind="data")
     assert got == 50
     assert world.proxy is not None
     assert world.proxy.saw(SECRET) != encrypted
@@ -292,7 +299,7 @@ def test_in_one_system(world: World, layer: str, kind: str) -> None:
     world.enc("a", "client", "echo", "kex=X25519")
     world.serve(system, "echo", "local", "require", "encryption")
     world.serve(system, "plain", "local")
-    assert ask(system, kind=kind, layer=layer)[0] == 50
+    assert ask(system, kind=kind, layer=layer, cipher="aes-256-gcm")[0] == 50
     assert not lies_in_memory(system, SECRET)
     assert ask(system, "plain", kind=kind, layer=layer)[0] == 50
     assert lies_in_memory(system, SECRET)

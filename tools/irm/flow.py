@@ -42,6 +42,7 @@ def _record(flow: FlowInfo) -> dict[str, Any]:
         "down": flow.down,
         "name": flow.name,
         "layer": flow.layer or None,
+        "cipher": flow.cipher or None,
         "ends": [end._asdict() for end in flow.ends],
         "qos": dict(zip(flow.qos.__slots__, flow.qos, strict=True)),
     }

@@ -277,6 +277,7 @@ def a_flow(number: int = 5) -> FlowInfo:
             FlowEnd(pid=12, fd=65, program="/bin/b", queued=0, packets=9),
         ],
         qos=QosSpec(delay=1000, max_gap=2000, in_order=1, timeout=120000),
+        cipher=901,
     )
 
 

@@ -480,6 +480,7 @@ def test_flow_list(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
         "refused": 1,
     }
     assert (record["flow_id"], record["layer"], record["down"]) == (5, None, False)
+    assert record["cipher"] == "aes-256-gcm"
     assert record["qos"]["max_gap"] == 2000
 
 
