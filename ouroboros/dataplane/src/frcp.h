@@ -37,7 +37,7 @@
 #define FRCP_WINDOW_OCTETS (4u << 20)
 #define FRCP_SHORT 512u           /* packets sent before the first of them is acknowledged, on a short way, */
 #define FRCP_SHORT_OCTETS 786432u /* and their octets */
-#define FRCP_LONG (5 * FRCP_MS)   /* a round trip from which on packets are on the wire, and not in queues */
+#define FRCP_LONG (20 * FRCP_MS)  /* a round trip from which on packets are on the wire; in it is the delay of a lone packet's acknowledgement */
 #define FRCP_WINDOW_SANE 0x10000u /* nobody means to let so many packets come */
 #define FRCP_EVERY 32u            /* packets that are acknowledged together at most */
 #define FRCP_BURST 16u            /* packets that are sent again together at most */
