@@ -339,7 +339,7 @@ class Packets:
                 n = self._again(n, False, lambda: _read_into(self._handle, data, len(data)))
             if n >= 0:
                 return n
-            packets = [self._next(self._front)]
+            packets = [self.recv()]
         n = min(len(view), len(packets[0]))
         view[:n] = packets[0][:n]
         if n < len(packets[0]):

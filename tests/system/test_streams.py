@@ -376,6 +376,64 @@ def a_writer_is_let_go() -> None:
     server.dealloc()
 
 
+def polling() -> None:
+    """A descriptor is readable while there is something to read, or room to write, and else it is not."""
+    import select
+    from contextlib import suppress
+
+    def readable(fd: int, wait: float = 0) -> bool:
+        return bool(select.select([fd], [], [], wait)[0])
+
+    for layer in layers():
+        client, server = ends(qos=QOS_DATA, layer=layer)
+        for flow in (client, server):
+            flow.flags |= FlowProperties.NonBlocking
+        fd = server.fileno()
+        with raises(FlowWouldBlock):
+            server.recv()
+        assert not readable(fd)
+        for i in range(3):
+            client.write(b"%d" % i)
+            assert readable(fd, 60) and server.recv() == b"%d" % i
+            # An event that was on its way may ring once more; then there is silence.
+            quiet = False
+            for _ in range(100):
+                with raises(FlowWouldBlock):
+                    server.recv()
+                if quiet := not readable(fd, 0.05):
+                    break
+            assert quiet, "readable, with nothing to read"
+        wrote = 0
+        with raises(FlowWouldBlock):
+            while True:
+                client.write(b"x")
+                wrote += 1
+        for _ in range(100):
+            room = client.ask_room()
+            if room >= 0 and not readable(room, 0.05):
+                break
+            with suppress(FlowWouldBlock):
+                while True:  # the first window was a small one
+                    client.write(b"x")
+                    wrote += 1
+        else:
+            raise AssertionError("room, and no room to write")
+        server.flags &= ~FlowProperties.NonBlocking
+        for _ in range(wrote):
+            assert server.recv() == b"x"
+        assert readable(room, 60)
+        while True:
+            try:
+                client.write(b"last")
+                break
+            except FlowWouldBlock:
+                fd = client.ask_room()
+                assert fd < 0 or readable(fd, 60)
+        assert server.recv() == b"last"
+        client.dealloc()
+        server.dealloc()
+
+
 def partial_reads() -> None:
     """Reads shorter than the packet, on a flow with FRCP as on any (spec cli-api 4.3)."""
     for layer in layers():
@@ -438,6 +496,7 @@ def counters() -> None:
         fragmentation_switched_off,
         flow_control_switched_off,
         a_writer_is_let_go,
+        polling,
         partial_reads,
         counters,
     ],

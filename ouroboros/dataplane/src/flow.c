@@ -342,6 +342,8 @@ bool flow_ask_room(struct flow *flow)
 
         if (!flow_is_ours(flow))
                 return true; /* the write that follows says why not */
+        if (flow->frcp != NULL)
+                return frcp_io_ask_room(flow);
         spinlock_acquire(&flow->tx_lock);
         if (flow->tx_closed) {
                 spinlock_release(&flow->tx_lock);

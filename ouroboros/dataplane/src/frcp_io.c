@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "map.h"
 #include "scratch.h"
@@ -286,6 +287,30 @@ static ssize_t read_some(struct frcp_end *end, struct burst *burst, struct reade
         return gone != 0 ? gone : -EAGAIN;
 }
 
+/* Packets; or that there are no more, until it was read. */
+static bool to_be_read(const struct frcp_end *end)
+{
+        return flow_in_hand(end->flow) || end->frcp.recvq.messages > 0 ||
+               (end->frcp.heard && !end->told);
+}
+
+/* Nothing for a reader who polls a descriptor: clear it, ask for the event, look once more. */
+static void rearm(struct frcp_end *end)
+{
+        struct flow *flow = end->flow;
+        int eventfd = atomic_load_explicit(&flow->eventfd, memory_order_relaxed);
+        uint64_t count;
+
+        if (eventfd < 0)
+                return;
+        if (read(eventfd, &count, sizeof count) < 0) {
+                /* Was clear already. */
+        }
+        ring_ask(&flow->rx.shm->cons_wait, WAIT_EVENT);
+        if (something_came(flow) || to_be_read(end) || end->frcp.down != 0)
+                wait_ring_eventfd(eventfd);
+}
+
 ssize_t frcp_io_take(struct flow *flow, struct burst *burst, uint32_t max, uint32_t room, bool ahead)
 {
         struct frcp_end *end = flow->frcp;
@@ -317,6 +342,8 @@ ssize_t frcp_io_take(struct flow *flow, struct burst *burst, uint32_t max, uint3
                 }
                 if (n > 1 && ahead)
                         flow_taken_ahead(flow);
+                if (n == -EAGAIN)
+                        rearm(end);
                 atomic_fetch_add(&flow->sleepers, 1);
                 frcp_io_leave(end, now);
                 if (n != -EAGAIN || atomic_load_explicit(&flow->flags, memory_order_relaxed) & FLOW_RNOBLOCK) {
@@ -340,6 +367,22 @@ bool frcp_io_ready(struct flow *flow, bool writing)
         if (frcp->down != 0)
                 return true;
         return writing ? frcp_writable(frcp, 1) : frcp->recvq.messages > 0 || frcp->heard;
+}
+
+bool frcp_io_ask_room(struct flow *flow)
+{
+        struct frcp_end *end = flow->frcp;
+        bool room = true;
+
+        lock(flow);
+        if (!flow->rx_closed && flow_error(flow) == 0 && end->frcp.down == 0 && end->frcp.heard != FRCP_LEFT) {
+                ring_ask(&flow->rx.shm->cons_wait, WAIT_EVENT);
+                ring_ask(&flow->tx.shm->prod_wait, WAIT_EVENT);
+                /* What has come is seen by the write that follows: it may open the window. */
+                room = something_came(flow) || (frcp_writable(&end->frcp, 1) && room_in(end) > 0);
+        }
+        unlock(flow);
+        return room;
 }
 
 int frcp_io_sleep(struct flow *flow, bool writing, int64_t deadline)
@@ -367,13 +410,6 @@ int frcp_io_sleep(struct flow *flow, bool writing, int64_t deadline)
         result = wait_sleep(word, value, due != NEVER && (deadline < 0 || due < deadline) ? due : deadline);
         atomic_fetch_sub(&flow->sleepers, 1);
         return result == -ETIMEDOUT && (deadline < 0 || due < deadline) ? 0 : result;
-}
-
-/* Packets; or that there are no more, until it was read. */
-static bool to_be_read(const struct frcp_end *end)
-{
-        return flow_in_hand(end->flow) || end->frcp.recvq.messages > 0 ||
-               (end->frcp.heard && !end->told);
 }
 
 /* The peer has left, once. Of a direct flow the IRMd says so. */

@@ -58,6 +58,9 @@ ssize_t frcp_io_take(struct flow *flow, struct burst *burst, uint32_t max, uint3
 /* Whether a reader (a writer) would find what he waits for. With the reader's lock. */
 bool frcp_io_ready(struct flow *flow, bool writing);
 
+/* flow_ask_room of such a flow: the window may be in the way, or the ring. */
+bool frcp_io_ask_room(struct flow *flow);
+
 /* flow_sleep and flow_examine of such a flow. Who sleeps wakes when the machine wants to run: in his own next call. */
 int frcp_io_sleep(struct flow *flow, bool writing, int64_t deadline);
 uint32_t frcp_io_examine(struct flow *flow, bool *again);
