@@ -270,3 +270,71 @@ def test_a_layer_without_requirements_is_open(lan: Lan) -> None:
     third.irm("ipcp connect name m3 dst m1")
     assert {row["certificate"] for row in neighbours(first, "m1")} == {"m2", None}
     assert counter(first, "m1", "unauthenticated") == 0
+
+
+STRANGER = """
+    import hashlib, sys, time
+    from ipcpd.unicast.wire import connmgr, dht, dt, fa, link_state
+    from ipcpd.unicast.wire.connmgr import ENROLMENT
+    from ipcpd.unicast.lsm import Lsm
+    from ouroboros import flow_alloc
+
+    member, own = int.from_bytes(bytes.fromhex(sys.argv[1].replace(".", "")), "little"), 0x01020304
+    name = hashlib.sha3_256(b"server").digest()
+    contact = dht.Contact(b"i" * 32, own)
+    request = fa.encode(fa.FlowRequest(own, 77, name, data=bytes(16) + time.time_ns().to_bytes(8, "big") + bytes(12)))
+    store = dht.encode(dht.Store(contact, name, dht.value_of(own), 2**31))
+    update = link_state.encode(Lsm(own, member, 1))
+    packets = [dt.encode(dt.Packet(member, 0, request)), dt.encode(dt.Packet(member, 1, store))]
+
+    def say(*what, wait=20):
+        with flow_alloc("m1") as flow:
+            flow.rcv_timeout = wait
+            for packet in what:
+                flow.write(packet)
+            try:
+                return flow.read()
+            except OSError as error:
+                return error
+
+    for record in (connmgr.data_transfer(own), connmgr.management(own), ENROLMENT):
+        answer = connmgr.decode(say(connmgr.encode(record), *packets, update))
+        print("answer", repr(answer.component), answer.reason, flush=True)
+    print("nothing" if isinstance(say(*packets, wait=1), OSError) else "something", flush=True)
+"""
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_strangers_that_speak_the_protocols(lan: Lan, closed: bool) -> None:
+    """Somebody who reaches a member by its name and sends what members send: a request for a flow, an entry of the directory, a link.
+    Where the layer is closed nothing of it is looked at; where it is open, all of it arrives."""
+    lan.certify("m1")
+    first = lan.bootstrap("unicast", *(("require", "authentication") if closed else ()))
+    second = lan.system("m2", B)
+    server = first.spawn("oping", "-l")
+    server.expect("started")
+    first.irm(f"bind process {server.pid} name server")
+    first.irm("name register server ipcp m1")
+    (status,) = first.json("ipcp status name m1")["status"]
+    stranger = second.python(STRANGER, status["address"])
+    assert stranger.wait() == 0, stranger.output
+    answers = [line for line in stranger.output.splitlines() if line.startswith("answer")]
+    if closed:
+        assert len(answers) == 3 and all("answer '' it admits only members" in line for line in answers)
+        assert counter(first, "m1", "unauthenticated") == 3
+        assert neighbours(first, "m1") == []
+    else:
+        assert ["'Data Transfer'" in line for line in answers] == [True, False, False]
+    assert stranger.output.endswith("nothing")
+    rows = {
+        (row["component"], row["counter"]): row["value"]
+        for row in first.json("ipcp counters name m1")["counters"]
+        if row["of"] == ""
+    }
+    (after,) = first.json("ipcp status name m1")["status"]
+    if closed:
+        assert (after["members"], after["links"], after["contacts"], after["values"]) == (1, 0, 0, 0)
+        assert (after["flows"], after["waiting"]) == (0, 0), after
+        assert rows["flow allocator", "requests"] == 0
+    else:
+        assert rows["flow allocator", "requests"] == 1
