@@ -138,7 +138,7 @@ class AppAttempt(Attempt):
         self._joining = joining
         self._handshake: Requester | None = None
         """A flow to a broadcast layer has none."""
-        self._flow: Flow | None = broker.flows.create(Step.ALLOC)
+        self._flow: Flow | None = broker.flows.create(Step.ALLOC, user=broker.limited(request.process))
         self._flow.name = name
         self._flow.qos = qos
         self._flow.asker = (request.process, request.fd)

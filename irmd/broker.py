@@ -136,6 +136,10 @@ class Broker:
         are built over layers)."""
         return other.ipcp is None and process.ipcp is None and other.pool is process.pool
 
+    def limited(self, process: Process) -> int | None:
+        """The user whose flows are counted: one who does not share the pool of the system; None for the others."""
+        return None if process.pool is self._system_pool else process.peer.uid
+
     def _same_domain(self, process: Process, binding: ProgramBinding) -> bool:
         """Whether the program, once started, would share a pool with `process`."""
         if self._trusts(binding.uid):
@@ -212,7 +216,9 @@ class Broker:
             request.timer = self.loop.call_later(request.timeout, self._accept_expired, request)
 
     def _accepting(self, request: Request) -> Acceptor:
-        acceptor = Acceptor(request.process, self.flows.create(Step.ACCEPT), request)
+        acceptor = Acceptor(
+            request.process, self.flows.create(Step.ACCEPT, user=self.limited(request.process)), request
+        )
         acceptor.flow.asker = (request.process, request.fd)
         self.registry.begin_accept(acceptor)
         request.undo = partial(self._give_up_accept, acceptor)

@@ -137,6 +137,8 @@ class Flow:
 
     id: int
     state: State = State.INIT
+    user: int | None = None
+    """The user who asked for it, unless he may manage the system."""
     name: str = ""
     layer: str = ""
     """Layer that carries it; empty for a direct flow."""
@@ -199,22 +201,32 @@ class Flow:
 
 
 class FlowTable:
-    """All flows of the system, by id. Raises Refused(ENOSPC) when the system's limit is reached."""
+    """All flows of the system, by id. Raises Refused(ENOSPC) when the system's limit is reached, and earlier for one user: who
+    may not manage the system gets half of them, so that he cannot keep others from having any."""
 
     def __init__(self, limit: int) -> None:
         self._ids = Numbers(1, limit)
         self._limit = limit
         self.flows: dict[int, Flow] = {}
+        self._of: dict[int, int] = {}
 
-    def create(self, step: Step) -> Flow:
-        """A new flow that is `alloc-pending` or `accept-pending`."""
+    def create(self, step: Step, *, user: int | None = None) -> Flow:
+        """A new flow that is `alloc-pending` or `accept-pending`. `user` is the uid of who asks, None when he may manage."""
+        if user is not None and self._of.get(user, 0) >= self._limit // 2:
+            raise Refused(
+                errno.ENOSPC,
+                f"user {user} has {self._of[user]} flows already, half of what the system can have; see flows in table "
+                "[irmd] of the configuration",
+            )
         number = self._ids.take()
         if number is None:
             raise Refused(
                 errno.ENOSPC,
                 f"the system has {self._limit} flows already; see flows in table [irmd] of the configuration",
             )
-        flow = Flow(number)
+        flow = Flow(number, user=user)
+        if user is not None:
+            self._of[user] = self._of.get(user, 0) + 1
         flow.step(step)
         self.flows[number] = flow
         return flow
@@ -224,4 +236,8 @@ class FlowTable:
         if flow.state is not State.DEALLOCATED:
             raise IllegalTransition(flow.state, Step.RELEASE)
         del self.flows[flow.id]
+        if flow.user is not None:
+            self._of[flow.user] -= 1
+            if not self._of[flow.user]:
+                del self._of[flow.user]
         self._ids.give_back(flow.id)

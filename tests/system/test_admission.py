@@ -338,3 +338,25 @@ def test_strangers_that_speak_the_protocols(lan: Lan, closed: bool) -> None:
         assert rows["flow allocator", "requests"] == 0
     else:
         assert rows["flow allocator", "requests"] == 1
+
+
+def test_a_prototype(make_system: MakeSystem, tmp_path: Path) -> None:
+    """Without a certificate it gets the record of refusal that it knows; with one it is a member as any other."""
+    ca = Authority("ca")
+    ca.trust(tmp_path)
+    ca.issue("m1").install(tmp_path, "server", "m1")
+    config = tmp_path / "irmd.conf"
+    config.write_text(f'[irmd]\nsecurity = "{tmp_path}"\n')
+    system = make_system("--config", str(config))
+    system.local_layer()
+    system.irm("ipcp bootstrap name m1 type unicast layer lan autobind require authentication")
+    system.irm("name register m1 ipcp local")
+    script = Path(__file__).with_name("prototype.py").read_text()
+    refused = system.python(script, "newcomer", "m1")
+    assert refused.wait() != 0 and "it is refused" in refused.output
+    assert counter(system, "m1", "unauthenticated") == 1
+    ca.issue("of old").install(tmp_path, "client", "m1")
+    with_one = system.python(script, "newcomer", "m1")
+    for said_so in ("enrolled lan", "connected"):
+        with_one.expect(said_so)
+    assert {row["certificate"] for row in neighbours(system, "m1")} == {"of old"}

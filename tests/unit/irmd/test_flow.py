@@ -52,6 +52,21 @@ def test_numbers_are_the_lowest_free(moves: list[int]) -> None:
         assert numbers.used == len(taken)
 
 
+def test_one_user_gets_half() -> None:
+    """Those who manage are counted with nobody, and what is given back counts no more."""
+    table = FlowTable(4)
+    first = table.create(Step.ALLOC, user=7)
+    table.create(Step.ACCEPT, user=7)
+    with pytest.raises(Refused, match="user 7 has 2 flows already") as refused:
+        table.create(Step.ALLOC, user=7)
+    assert refused.value.errno == errno.ENOSPC
+    table.create(Step.ALLOC, user=8)
+    table.create(Step.ALLOC)
+    first.step(Step.REFUSE)
+    table.forget(first)
+    table.create(Step.ALLOC, user=7)
+
+
 def test_the_limit_of_the_system_is_an_error_that_names_it() -> None:
     table = FlowTable(2)
     first = table.create(Step.ALLOC)
