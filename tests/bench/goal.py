@@ -90,6 +90,10 @@ GOALS: tuple[Goal, ...] = (
         )
     ),
     *(
+        Goal("stream/unicast/udp4", What.GBPS, size, Mode.BURST, Sense.AT_LEAST, 10, "quic")
+        for size in (64, 1400, 65000)
+    ),
+    *(
         Goal(f"sealed/{cipher}", What.CORE_GBPS, size, Mode.BURST, Sense.AT_LEAST, 0.5, "openssl", enough=2)
         for cipher in ("aes-256-gcm", "chacha20-poly1305")
         for size in (1400, 65000)

@@ -6,7 +6,7 @@ import re
 
 from tests.bench.networks import Chain, Ethernet, Udp
 from tests.bench.path import Direct, Local, Path
-from tests.bench.reliable import Data
+from tests.bench.reliable import Data, Stream
 
 ONE_SYSTEM = {
     "sizes": (64, 1500, 65000),
@@ -30,6 +30,7 @@ PATHS: dict[str, Path] = {
     )
 }
 PATHS |= {p.name: p for p in (Data(PATHS[over]) for over in ("direct", "local", "unicast/udp4"))}
+PATHS |= {p.name: p for p in (Stream(PATHS["unicast/udp4"]),)}
 """Those that are measured when none is asked for."""
 
 
@@ -39,6 +40,8 @@ def find(name: str) -> Path | None:
         return found
     if name.startswith("data/") and (over := find(name.removeprefix("data/"))):
         return Data(over)
+    if name.startswith("stream/") and (over := find(name.removeprefix("stream/"))):
+        return Stream(over)
     if match := _CHAIN.fullmatch(name):
         return Chain(name, int(match[1]))
     return None

@@ -39,3 +39,25 @@ class Data(Path):
     def beside(self, subject: str, world: World) -> Wiring:
         """A raw flow over the path, as it is measured there."""
         return self.over.wire(world, "raw") if subject == "raw" else self.wire(world)
+
+
+class Stream(Path):
+    """The same flow, read and written as a stream of octets: what TCP and QUIC are."""
+
+    def __init__(self, over: Path) -> None:
+        rivals = ("tcp", "quic")
+        super().__init__(
+            f"stream/{over.name}", sizes=SIZES, rivals=rivals, ratios=rivals, paced=False, modes=(Mode.BURST,)
+        )
+        self.data = Data(over)
+
+    def missing(self) -> str | None:
+        """As the path below."""
+        return self.data.missing()
+
+    def wire(self, world: World, word: str = "stream") -> Wiring:
+        """The flow's, and how it is used."""
+        wiring = self.data.wire(world, word)
+        return replace(
+            wiring, client={**wiring.client, "stream": True}, server={**wiring.server, "stream": True}
+        )

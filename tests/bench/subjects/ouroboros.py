@@ -102,18 +102,28 @@ class Ouroboros(Subject):
 
     def __init__(self) -> None:
         self._window = 0
+        self._stream = False  # whether the path is about octets, not packets
 
     def listen(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """The benchmark binds this process to the name."""
         self._window = args.get("window", 0)
+        self._stream = bool(args.get("stream"))
         return {"pid": os.getpid()}
 
     def accept(self) -> Endpoint:
         """The flow that the client allocates."""
         from ouroboros import flow_accept
 
-        return self.end(flow_accept(timeo=PATIENCE), self._window)
+        return self._end(flow_accept(timeo=PATIENCE), self._window)
 
     def connect(self, args: Mapping[str, Any], hello: Mapping[str, Any]) -> Endpoint:
         """Allocate a flow to the server's name, over the path's layer."""
-        return self.end(reach(args["name"], args["layer"], args.get("qos")), args.get("window", 0))
+        self._stream = bool(args.get("stream"))
+        return self._end(reach(args["name"], args["layer"], args.get("qos")), args.get("window", 0))
+
+    def _end(self, flow: Any, window: int) -> Endpoint:
+        if not self._stream:
+            return self.end(flow, window)
+        from tests.bench.subjects.stream import StreamEnd
+
+        return StreamEnd(flow, window)
