@@ -7,8 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from ipcpd.dataplane._ipcp import ffi
-from irmd.memory import Memory
+from ipcpd.dataplane.relay import Relay as IpcpRelay
+from irmd.memory import Events, FlowMemory, Memory
 from ouroboros.dataplane import _dataplane
+from ouroboros.rpc.messages_pb2 import FlowEndpoint, Resource
 from tests.unit.dataplane.shm import End, Process, close_all, free, packet, total
 from tests.unit.dataplane.test_seal import KEY
 
@@ -148,6 +150,49 @@ def test_what_is_not_possible(layer: Layer) -> None:
     assert lib.relay_protect(layer.relay.relay, fd, 7, KEY, False) < 0
     assert lib.relay_protect(layer.relay.relay, 9999, 901, KEY, False) < 0
     assert lib.relay_protect(layer.relay.relay, fd, 901, KEY, True) > 0
+
+
+def test_an_endpoint_that_cannot_be_protected_is_left(memory: Memory) -> None:
+    """The shell's part: the IRMd described a flow with a cipher that there is not; then one that there is."""
+    relay, process, own = IpcpRelay(), Process(memory), memory.events()
+    relay.resources.token = memory.token()
+    flow = memory.flow(relay.resources.token, process.token, memory.system)
+    flow.open(own, 64, process.events, 65)
+    endpoint = FlowEndpoint(
+        fd=64, index=flow.index, side=0, serial=flow.serial, peer_fd=65, cipher=7, key=KEY
+    )
+    endpoint.pool, endpoint.segment = memory.system.id, flow.segment_id
+    endpoint.events, endpoint.peer_events = own.id, process.events.id
+    fds = [memory.system.fd, flow.segment_fd, *own.fds, *process.events.fds]
+    for kind, number in (
+        (Resource.POOL, endpoint.pool),
+        (Resource.SEGMENT, endpoint.segment),
+        (Resource.EVENTS, endpoint.events),
+        (Resource.EVENTS, endpoint.peer_events),
+    ):
+        endpoint.resources.add(kind=kind, id=number)
+    with pytest.raises(OSError, match="cannot protect the packets"):
+        relay.add(endpoint, fds)
+    with pytest.raises(OSError, match="no flow with descriptor 64"):
+        relay.stats(64)
+    del endpoint.resources[:]
+    endpoint.cipher, endpoint.check, endpoint.max_packet = 901, True, 1500
+    relay.add(endpoint, [])
+    assert endpoint.max_packet == 1500 - 32
+    end = protected_end(process, flow, own)
+    assert relay.send(64, b"hello")
+    assert end.read() == b"hello"
+    relay.remove(64)
+    end.detach()
+    flow.release()
+    relay.close()
+    own.close()
+
+
+def protected_end(process: Process, flow: FlowMemory, peer: Events) -> End:
+    end = process.attach(flow, 1, 65, 64, peer)
+    assert _dataplane.lib.flow_protect(end.handle, 901, KEY, True) == 0
+    return end
 
 
 def test_copies_for_many(memory: Memory) -> None:
