@@ -139,6 +139,8 @@ class Node:
         """What accepts flows to names of this system: gets the flow, returns the response."""
         self.apps: dict[int, App] = {}
         self._ids = 0
+        self.certificate: str | None = None
+        self.encrypts = False
 
     @property
     def member(self) -> Member:
