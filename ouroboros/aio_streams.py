@@ -55,6 +55,7 @@ class FlowTransport(asyncio.Transport):
             while True:
                 await self._reading.wait()
                 for packet in await self._flow.readv():
+                    await self._reading.wait()
                     self._protocol.data_received(packet)  # type: ignore[attr-defined]
         except FlowDownException as down:
             if isinstance(down, FlowPeerException) or not self._flow.flow.peer_ended:
@@ -62,6 +63,10 @@ class FlowTransport(asyncio.Transport):
             elif not self._protocol.eof_received():  # type: ignore[attr-defined]
                 self.close()
         except OSError as error:
+            self._end(error)
+        except Exception as error:
+            told = {"message": "the protocol failed", "exception": error, "protocol": self._protocol}
+            self._loop.call_exception_handler(told)
             self._end(error)
 
     def pause_reading(self) -> None:

@@ -175,6 +175,34 @@ async def protocols() -> None:
         transport.set_write_buffer_limits(1, 2)
 
 
+async def a_protocol_that_fails() -> None:
+    """It is told, and the flow goes."""
+    from ouroboros import aio
+    from ouroboros.aio_streams import FlowTransport
+
+    bind()
+    loop = asyncio.get_running_loop()
+    complaints: list[object] = []
+    loop.set_exception_handler(lambda loop, context: complaints.append(context["exception"]))
+    lost = loop.create_future()
+
+    class Failing(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            raise ZeroDivisionError(data)
+
+        def connection_lost(self, exc: BaseException | None) -> None:
+            lost.set_result(exc)
+
+    accepted = asyncio.ensure_future(aio.flow_accept())
+    client = await aio.flow_alloc("end", QOS_DATA)
+    FlowTransport(await accepted, Failing())
+    await client.write(b"1/0")
+    assert isinstance(await lost, ZeroDivisionError) and len(complaints) == 1
+    with raises(FlowDownException):
+        await client.recv()
+    await client.dealloc()
+
+
 async def a_breakdown() -> None:
     from ouroboros import aio
 
@@ -203,6 +231,6 @@ def test_a_process_that_is_killed(shared: System) -> None:
     assert client.wait() == 0, client.output
 
 
-@pytest.mark.parametrize("function", [echo, backpressure, closing_early, protocols])
+@pytest.mark.parametrize("function", [echo, backpressure, closing_early, protocols, a_protocol_that_fails])
 def test_scenario(shared: System, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
     scenario(shared, function, preamble="import asyncio\n")
