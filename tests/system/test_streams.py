@@ -470,7 +470,7 @@ def counters() -> None:
         assert sent is not None and got is not None
         assert sent.sent == 10 and got.delivered == 10 and got.received >= 10
         assert sent.retransmits and sent.fragments and not sent.checked and not sent.peer_ended
-        assert 0 < sent.window <= 1024 and sent.rto > 0
+        assert sent.window > 0 and sent.rto > 0
         client.dealloc()
         looked = server.frcp
         assert looked is not None and looked.unread == 0
