@@ -204,4 +204,4 @@ sys.exit(main([show]))
 def test_unknown_scene_is_refused() -> None:
     with start_demo("unicat") as demo:
         assert demo.wait() == 1
-    assert 'there is no scene "unicat"; there are: unicast broadcast cut system' in demo.output
+    assert 'there is no scene "unicat"; there are: unicast broadcast cut listing5 system' in demo.output
