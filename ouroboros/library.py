@@ -37,6 +37,15 @@ _DIRECT_MPL = 1  # ms: of a flow between two processes without a layer
 _DIRECT_OCTETS = 1 << 20  # what waits between two that share memory should fit a processor's cache
 
 
+def _peer_timeout(endpoint: FlowEndpoint) -> int:
+    """Milliseconds after which the peer is given up; 0: never.
+
+    On a direct flow the IRMd tells of its end, and a peer that is stopped, by a debugger for example, has not gone.
+    """
+    timeout: int = endpoint.qos.timeout
+    return 0 if endpoint.mpl_ms <= _DIRECT_MPL else min(timeout, 0x7FFFFFFF)
+
+
 class Library:
     """One connection of this process to an IRMd, and everything that came over it."""
 
@@ -84,6 +93,8 @@ class Library:
             self._begun(handle, endpoint, lib.flow_protect(handle, endpoint.cipher, key, endpoint.check))
         if endpoint.qos.in_order:
             self._begin_frcp(handle, endpoint)
+        else:
+            lib.flow_keep_alive(handle, _peer_timeout(endpoint))
         lib.process_add(self.process, handle)
         # Freed when it is detached, and the last thread that uses it has let go of it.
         return ffi.gc(handle, lib.flow_destroy)
@@ -96,7 +107,7 @@ class Library:
             if SELECTIVE in endpoint.extensions and endpoint.qos.loss == 0
             else _WINDOW_OTHERS,
             "octets": _DIRECT_OCTETS if endpoint.mpl_ms <= _DIRECT_MPL else 0,
-            "timeout_ms": endpoint.qos.timeout & 0x7FFFFFFF,
+            "timeout_ms": _peer_timeout(endpoint),
             "first": int.from_bytes(os.urandom(4)),
             "retransmit": endpoint.qos.loss == 0,
             "fragments": FRAGMENTATION in endpoint.extensions,
@@ -131,15 +142,22 @@ class Library:
         except OuroborosError:
             pass  # with the IRMd the flow has gone as well
 
-    def explain(self, number: int, fd: int) -> str:
+    def explain(self, number: int, fd: int, handle: Any = ffi.NULL) -> str:
         """Why a call on a flow failed, where the reason is not in the number."""
-        if number in (EFLOWDOWN, EFLOWPEER) and lib.process_is_orphan(self.process):
+        if number not in (EFLOWDOWN, EFLOWPEER):
+            return ""
+        if lib.process_is_orphan(self.process):
             return f"flow {fd} is down: the IRMd has gone; start it with `irmd`, then allocate again"
-        if number == EFLOWDOWN:
-            return f"flow {fd} is down: its peer has left"
-        if number == EFLOWPEER:
-            return f"the peer of flow {fd} does not answer any more"
-        return ""
+        why = lib.flow_why(handle)
+        if why & lib.END_PEER:
+            return f"the peer of flow {fd} does not answer any more: nothing has come from it for as long as the QoS allows"
+        if why & lib.GONE_UNANSWERED:
+            return f"flow {fd} is down: its peer has not acknowledged what was sent, again and again, for two minutes"
+        if why & lib.GONE_NONSENSE:
+            return f"flow {fd} is down: its peer wrote into their memory what makes no sense"
+        if why & lib.END_DECLARED:
+            return f"flow {fd} is down: one of its two ends has declared it down; clear FlowProperties.Down to go on"
+        return f"flow {fd} is down: its peer has left"
 
     # ------------------------------------------------------------ what the IRMd tells
 

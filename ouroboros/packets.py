@@ -452,5 +452,5 @@ class Packets:
             return FlowNotAllocatedException(number, f"flow {self._fd} belongs to the parent process")
         if number == EMSGSIZE:
             return error(number, f"flow {self._fd} takes packets of at most {self._handle.max_packet} octets")
-        text = self._library.explain(number, self._fd) if self._library is not None else ""
+        text = self._library.explain(number, self._fd, self._handle) if self._library is not None else ""
         return error(number, text)

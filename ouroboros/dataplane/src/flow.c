@@ -186,13 +186,33 @@ void flow_refuse_packet(struct flow *flow)
         atomic_fetch_add_explicit(&flow->end->refused, 1, memory_order_relaxed);
 }
 
+void flow_give_up(struct flow *flow, uint32_t gone, uint32_t event)
+{
+        if (atomic_fetch_or(&flow->gone, gone) != 0)
+                return;
+        atomic_fetch_or(&flow->end->events, event);
+        wake_sleepers(flow);
+}
+
 void flow_break(struct flow *flow)
 {
-        if (atomic_fetch_or(&flow->gone, END_DOWN) != 0)
+        if (atomic_load(&flow->gone) != 0)
                 return;
-        atomic_fetch_or(&flow->end->events, EVENT_DOWN);
         flow_refuse(flow);
-        wake_sleepers(flow);
+        flow_give_up(flow, END_DOWN | GONE_NONSENSE, EVENT_DOWN);
+}
+
+uint32_t flow_why(struct flow *flow)
+{
+        uint32_t why = 0;
+
+        if (flow == NULL || !flow_is_ours(flow))
+                return 0;
+        spinlock_acquire(&flow->rx_lock);
+        if (!flow->rx_closed)
+                why = flow_state(flow);
+        spinlock_release(&flow->rx_lock);
+        return why;
 }
 
 /* Threads that sleep are woken; an event that somebody asked for stays asked for, since none is raised here. */
@@ -230,7 +250,7 @@ void flow_declare(struct flow *flow, bool down)
 void flow_orphan(struct flow *flow)
 {
         spinlock_acquire(&flow->rx_lock);
-        atomic_store(&flow->gone, END_DOWN);
+        atomic_fetch_or(&flow->gone, END_DOWN | GONE_IRMD);
         if (!flow->rx_closed) {
                 latch(flow, flow->side, EVENT_DOWN);
                 wait_ring_eventfd(atomic_load(&flow->eventfd));
@@ -263,6 +283,10 @@ void flow_queues(struct flow *flow, uint64_t *rx, uint64_t *tx)
         *rx = *tx = 0;
         if (!flow_is_ours(flow))
                 return;
+        if (flow->frcp != NULL) {
+                frcp_io_queues(flow, rx, tx);
+                return;
+        }
         spinlock_acquire(&flow->rx_lock);
         if (!flow->rx_closed) {
                 *rx = queued(flow->rx.shm);

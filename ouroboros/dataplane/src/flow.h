@@ -15,6 +15,7 @@
 #include "budget.h"
 #include "errors.h"
 #include "events.h"
+#include "keepalive.h"
 #include "pool.h"
 #include "ring.h"
 #include "seal.h"
@@ -44,6 +45,11 @@ struct flow_spec {
 
 struct frcp_end;
 
+/* What this process alone knows of the state of its end, beside END_*: why it is down. */
+#define GONE_IRMD 256u         /* the IRMd has gone */
+#define GONE_NONSENSE 512u     /* the peer wrote into the ring what makes no sense */
+#define GONE_UNANSWERED 1024u  /* the peer has not acknowledged for too long */
+
 struct flow {
         struct pool *pool;
         struct segment *segment;
@@ -58,11 +64,14 @@ struct flow {
         struct seal *seal;     /* what protects every packet; NULL: nothing does */
         struct frcp_end *frcp; /* NULL: packets go as they are */
         _Atomic uint32_t flags;
-        _Atomic uint32_t gone;     /* END_*: what this process knows by itself (the IRMd has gone) */
+        _Atomic uint32_t gone;     /* END_*, GONE_*: what this process knows by itself */
         _Atomic uint32_t let_go;   /* LET_GO_* */
         _Atomic uint32_t sleepers; /* threads that look at the rings without a lock: polling or asleep */
         _Atomic int eventfd;       /* for poll(2): packets; -1: none asked for */
         _Atomic int room_eventfd;  /* for poll(2): room to write after flow_ask_room */
+        struct wheel_timer timer;  /* the next visit of the process's thread; its lock */
+        struct keepalive alive;    /* of a flow without FRCP */
+        uint64_t heard, spoke;     /* the indices of the rings at the last visit */
 
         _Alignas(CACHE_LINE) struct spinlock tx_lock;
         bool tx_closed;
@@ -196,6 +205,20 @@ void flow_declare(struct flow *flow, bool down);
 
 /* The peer wrote an index that makes no sense: down for this end, for ever. With a lock of the end held. */
 void flow_break(struct flow *flow);
+
+/* This process has found out that the flow is down: END_* and GONE_*, and the event. Wakes its sleepers. With a lock. */
+void flow_give_up(struct flow *flow, uint32_t gone, uint32_t event);
+
+/* Why: END_* and GONE_*. */
+uint32_t flow_why(struct flow *flow);
+
+/*
+ * Keep-alives (keepalive.h) on a flow without FRCP, from now on. flow_visit is what the process's thread does then:
+ * nothing happens per packet, it sees from the rings' indices whether something has come or gone since its last visit. *found:
+ * an event was raised. Returns when to come next; NEVER.
+ */
+void flow_keep_alive(struct flow *flow, uint32_t timeout_ms);
+int64_t flow_visit(struct flow *flow, int64_t now, bool *found);
 
 /* Count something that the peer wrote and that makes no sense; a packet that cannot be opened. */
 void flow_refuse(struct flow *flow);

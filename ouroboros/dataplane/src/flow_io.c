@@ -544,3 +544,55 @@ uint32_t flow_examine(struct flow *flow, bool *again)
         spinlock_release(&flow->rx_lock);
         return events;
 }
+
+/* ---- keep-alives ---- */
+
+void flow_keep_alive(struct flow *flow, uint32_t timeout_ms)
+{
+        keepalive_init(&flow->alive, timeout_ms, wait_now());
+        flow->heard = flow->rx.at;
+        flow->spoke = flow->tx.at;
+}
+
+/* A sign of life. A ring without room is one: the peer has something to read. */
+static void give_sign(struct flow *flow, int64_t now)
+{
+        if (flow_error(flow) != 0)
+                return;
+        if (budget_room(&flow->budget, &flow->tx, flow->pool) > 0 && put(flow, 0, "", 0) == 0)
+                flow_publish(flow, 1);
+        flow->spoke = flow->tx.at;
+        flow->alive.sent = now;
+}
+
+int64_t flow_visit(struct flow *flow, int64_t now, bool *found)
+{
+        struct keepalive *alive = &flow->alive;
+        uint32_t length;
+        uint64_t head;
+
+        *found = false;
+        spinlock_acquire(&flow->rx_lock);
+        spinlock_acquire(&flow->tx_lock);
+        if (flow->rx_closed || flow_state(flow) & ~END_DECLARED)
+                alive->gone = true;
+        head = atomic_load_explicit(&flow->rx.shm->head, memory_order_relaxed);
+        if (head != flow->heard || head - flow->rx.at >= RING_SLOTS)
+                alive->received = now; /* also when the peer cannot say anything, because nobody reads what it has said */
+        flow->heard = head;
+        if (flow->tx.at != flow->spoke)
+                alive->sent = now;
+        flow->spoke = flow->tx.at;
+        if (!alive->gone && keepalive_lost(alive, now)) {
+                alive->gone = true;
+                flow_give_up(flow, END_PEER, EVENT_PEER);
+                *found = true;
+        } else if (!alive->gone) {
+                rx_front(flow, &length, UINT32_MAX); /* keep-alives that nobody reads must not fill the ring */
+                if (keepalive_quiet(alive, now))
+                        give_sign(flow, now);
+        }
+        spinlock_release(&flow->tx_lock);
+        spinlock_release(&flow->rx_lock);
+        return keepalive_deadline(alive);
+}

@@ -175,6 +175,12 @@ static void settle(struct frcp_end *end, int64_t now)
 {
         frcp_run(&end->frcp, now);
         publish(end);
+        if (end->frcp.down != 0 && !end->given_up) {
+                bool peer = end->frcp.down == -EFLOWPEER;
+
+                end->given_up = end->news = true;
+                flow_give_up(end->flow, peer ? END_PEER : END_DOWN | GONE_UNANSWERED, peer ? EVENT_PEER : EVENT_DOWN);
+        }
 }
 
 /* Something goes on: the thread has to look after it from now on. */
@@ -183,7 +189,8 @@ void frcp_io_leave(struct frcp_end *end, int64_t now)
         bool ask;
 
         settle(end, now);
-        ask = end->visit != NULL && !atomic_exchange_explicit(&end->visited, true, memory_order_relaxed);
+        ask = end->visit != NULL &&
+              (!atomic_exchange_explicit(&end->visited, true, memory_order_relaxed) || end->news);
         unlock(end->flow);
         if (ask)
                 end->visit(end->visitor, end->flow);
@@ -412,6 +419,26 @@ int frcp_io_sleep(struct flow *flow, bool writing, int64_t deadline)
         return result == -ETIMEDOUT && (deadline < 0 || due < deadline) ? 0 : result;
 }
 
+void frcp_io_queues(struct flow *flow, uint64_t *rx, uint64_t *tx)
+{
+        struct frcp_end *end = flow->frcp;
+        int64_t now = wait_now();
+
+        lock(flow);
+        if (flow->rx_closed) {
+                unlock(flow);
+                return;
+        }
+        take_in(end, BATCH, NULL, now);
+        *rx = end->frcp.recvq.messages;
+        *tx = end->frcp.sendq.count;
+        if (!end->frcp.config.retransmit) {
+                ring_room_now(&flow->tx);
+                *tx += flow->tx.at - flow->tx.other;
+        }
+        frcp_io_leave(end, now);
+}
+
 /* The peer has left, once. Of a direct flow the IRMd says so. */
 static uint32_t departed(struct frcp_end *end)
 {
@@ -430,9 +457,9 @@ uint32_t frcp_io_examine(struct flow *flow, bool *again)
         *again = false;
         lock(flow);
         if (!flow->rx_closed) {
-                events = flow_take_events(flow);
                 take_in(end, BATCH, NULL, now);
                 settle(end, now);
+                events = flow_take_events(flow);
                 events |= departed(end);
                 if (to_be_read(end)) {
                         events |= EVENT_PKT;
@@ -462,6 +489,8 @@ int64_t frcp_io_visit(struct flow *flow, int64_t now, bool *woken)
         end->calm = flow->rx.at == end->seen && !something_came(flow) ? end->calm + 1 : 0;
         end->seen = flow->rx.at;
         settle(end, now);
+        *woken = *woken || end->news;
+        end->news = false;
         next = frcp_deadline(&end->frcp);
         if (end->calm < CALM && next > now + FRCP_IO_VISIT) {
                 next = now + FRCP_IO_VISIT;

@@ -14,8 +14,9 @@
 struct frcp_end {
         struct frcp frcp;
         struct flow *flow;
-        struct wheel_timer timer;
         bool told;      /* the reader knows that there is nothing behind what he has read */
+        bool given_up;  /* the machine has found the flow down, and the end says so */
+        bool news;      /* so that the thread has to tell those who wait for events */
         bool announced; /* the event was raised that the peer has left */
         uint32_t ahead; /* packets put and not published */
         uint64_t seen;  /* how far the ring had been read at the last visit */
@@ -57,6 +58,9 @@ ssize_t frcp_io_take(struct flow *flow, struct burst *burst, uint32_t max, uint3
 
 /* Whether a reader (a writer) would find what he waits for. With the reader's lock. */
 bool frcp_io_ready(struct flow *flow, bool writing);
+
+/* flow_queues of such a flow: packets that can be read; that are not acknowledged, or not taken. */
+void frcp_io_queues(struct flow *flow, uint64_t *rx, uint64_t *tx);
 
 /* flow_ask_room of such a flow: the window may be in the way, or the ring. */
 bool frcp_io_ask_room(struct flow *flow);

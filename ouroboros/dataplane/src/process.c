@@ -97,8 +97,8 @@ static void visit_soon(struct process *process, struct flow *flow)
         int64_t due = wait_now() + FRCP_IO_VISIT;
 
         /* A calm end may wait for its next keep-alive, which is far away. */
-        if (flow->frcp != NULL && !(wheel_is_set(&flow->frcp->timer) && flow->frcp->timer.due <= due))
-                wheel_set(&process->wheel, &flow->frcp->timer, due);
+        if (flow != NULL && flow->frcp != NULL && !(wheel_is_set(&flow->timer) && flow->timer.due <= due))
+                wheel_set(&process->wheel, &flow->timer, due);
 }
 
 /* A user's call, without any lock: the flow may be leaving, but not while the call lasts. */
@@ -120,15 +120,15 @@ static void visit_all(struct process *process)
 
         pthread_mutex_lock(&process->lock);
         while ((timer = wheel_expire(&process->wheel, now)) != NULL) {
-                struct frcp_end *end = (struct frcp_end *)(void *)((char *)timer - offsetof(struct frcp_end, timer));
+                struct flow *flow = (struct flow *)(void *)((char *)timer - offsetof(struct flow, timer));
                 bool woken;
-                int64_t next = frcp_io_visit(end->flow, now, &woken);
+                int64_t next = flow->frcp != NULL ? frcp_io_visit(flow, now, &woken) : flow_visit(flow, now, &woken);
 
                 if (next != NEVER)
                         wheel_set(&process->wheel, timer, next);
                 if (woken) {
-                        flow_withdraw_all(end->flow);
-                        events_raise(process->events, end->flow->fd);
+                        flow_withdraw_all(flow);
+                        events_raise(process->events, flow->fd);
                 }
         }
         pthread_mutex_unlock(&process->lock);
@@ -200,6 +200,7 @@ bool process_is_orphan(const struct process *process)
 void process_add(struct process *process, struct flow *flow)
 {
         uint32_t bit = flow->fd - FD_BASE;
+        bool due;
 
         pthread_mutex_lock(&process->lock);
         process->flows[bit] = flow;
@@ -212,9 +213,12 @@ void process_add(struct process *process, struct flow *flow)
                 flow->frcp->visitor = process;
                 flow->frcp->visit = ask_visits;
                 visit_soon(process, flow);
+        } else if (keepalive_deadline(&flow->alive) != NEVER) {
+                wheel_set(&process->wheel, &flow->timer, keepalive_deadline(&flow->alive));
         }
+        due = wheel_is_set(&flow->timer);
         pthread_mutex_unlock(&process->lock);
-        if (flow->frcp != NULL)
+        if (due)
                 wait_ring_eventfd(process->control);
 }
 
@@ -229,8 +233,7 @@ void process_remove(struct process *process, struct flow *flow)
                 process->flows[bit] = NULL;
         process->watched[bit / 64] &= ~(1ull << (bit % 64));
         process->reliable[bit / 64] &= ~(1ull << (bit % 64));
-        if (flow->frcp != NULL)
-                wheel_cancel(&process->wheel, &flow->frcp->timer);
+        wheel_cancel(&process->wheel, &flow->timer);
         pthread_mutex_unlock(&process->lock);
 }
 

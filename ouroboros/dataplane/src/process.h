@@ -30,7 +30,7 @@ struct process {
         bool watching;
         _Atomic bool stop;
         _Atomic bool orphan; /* the IRMd has gone */
-        struct wheel wheel; /* visits to flows with FRCP */
+        struct wheel wheel; /* visits to flows with FRCP, or with keep-alives */
         pthread_t watcher;
 };
 

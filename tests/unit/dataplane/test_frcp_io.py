@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Iterator
+from contextlib import contextmanager
 from errno import EAGAIN, EMSGSIZE, ENOBUFS
 from threading import Thread
 
@@ -11,7 +13,8 @@ import pytest
 
 from irmd.memory import Memory
 from ouroboros.dataplane._dataplane import ffi, lib
-from tests.unit.dataplane.shm import EMUSTSLEEP, PKT, RDWR, End, Pair, packet
+from ouroboros.errors import EFLOWDOWN, EFLOWPEER
+from tests.unit.dataplane.shm import DOWN, EMUSTSLEEP, PEER, PKT, RDWR, End, Pair, packet
 
 KEY = bytes(range(32))
 CALM = 10  # visits
@@ -217,7 +220,7 @@ def test_the_thread_comes_back_after_a_silence(pair: Pair) -> None:
             while pair.b.handle.frcp.calm < CALM:
                 os.sched_yield()
             pair.a.write(packet(number, 100))
-            while pair.b.queues()[0]:
+            while pair.a.queues()[1]:
                 os.sched_yield()  # nobody reads: the thread takes it in
         assert pair.b.drain() == [packet(number, 100) for number in range(3)]
     finally:
@@ -239,7 +242,7 @@ def test_the_thread_of_a_process_that_does_not_read(memory: Memory, flow: Pair) 
         while sent < 200:
             if flow.a.write(packet(sent, 100)) > 0:  # more than the first window: somebody must open it
                 sent += 1
-        while flow.b.queues()[0]:
+        while flow.a.queues()[1]:
             os.sched_yield()  # the thread takes them in
         got = flow.b.drain()
         assert got == [packet(i, 100) for i in range(len(got))]
@@ -250,3 +253,179 @@ def test_the_thread_of_a_process_that_does_not_read(memory: Memory, flow: Pair) 
             lib.process_stop(end.process.process)
         os.close(read)
         os.close(write)
+
+
+# ---- what the machine finds out by itself: events, and those who wait ----
+
+
+@contextmanager
+def watched(*ends: End) -> Iterator[None]:
+    """Their processes have a thread."""
+    read, write = os.pipe()
+    for end in ends:
+        lib.process_add(end.process.process, end.handle)
+        assert lib.process_watch(end.process.process, read) == 0
+    try:
+        yield
+    finally:
+        for end in ends:
+            lib.process_remove(end.process.process, end.handle)
+            lib.process_stop(end.process.process)
+        os.close(read)
+        os.close(write)
+
+
+def give_up(pair: Pair, *, reliable: bool) -> None:
+    """A flow whose peer, without any thread, says nothing."""
+    if reliable:
+        config = ffi.new("struct frcp_config *", OPTIONS | {"timeout_ms": 60})
+        assert lib.frcp_io_begin(pair.b.handle, config) == 0
+    else:
+        lib.flow_keep_alive(pair.b.handle, 60)
+
+
+@pytest.mark.parametrize("reliable", [True, False], ids=["data", "raw"])
+def test_a_peer_that_is_silent_wakes_a_reader(pair: Pair, reliable: bool) -> None:
+    give_up(pair, reliable=reliable)
+    pair.b.flags(RDWR)
+    with watched(pair.b):
+        while (result := pair.b.read()) == -EMUSTSLEEP:
+            pair.b.sleep()
+    assert result == -EFLOWPEER
+    assert pair.b.write(b"x") == -EFLOWPEER
+    assert lib.flow_why(pair.b.handle) & lib.END_PEER
+
+
+@pytest.mark.parametrize("reliable", [True, False], ids=["data", "raw"])
+def test_a_peer_that_is_silent_is_an_event_once(pair: Pair, reliable: bool) -> None:
+    give_up(pair, reliable=reliable)
+    members = pair.b.process.set()
+    assert members.add(pair.b.fd) == 0
+    with watched(pair.b):
+        assert members.take() == []
+        while not (events := members.take()):
+            members.sleep()
+        assert events == [(pair.b.fd, PEER)]
+        assert members.take() == []
+    members.close()
+
+
+@pytest.mark.parametrize("reliable", [True, False], ids=["data", "raw"])
+def test_a_peer_that_is_silent_makes_the_descriptor_readable(pair: Pair, reliable: bool) -> None:
+    give_up(pair, reliable=reliable)
+    eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    with watched(pair.b):
+        lib.process_poll_flow(pair.b.process.process, pair.b.handle, eventfd)
+        while (result := pair.b.read()) == -EAGAIN:
+            select.select([eventfd], [], [])
+        assert result == -EFLOWPEER
+        assert select.select([eventfd], [], [], 0)[0], "as long as it is so"
+    os.close(eventfd)
+
+
+def test_a_descriptor_is_cleared_by_a_read_that_finds_nothing(flow: Pair) -> None:
+    eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    with watched(flow.b):
+        lib.process_poll_flow(flow.b.process.process, flow.b.handle, eventfd)
+        assert flow.b.read() == -EAGAIN
+        assert not select.select([eventfd], [], [], 0)[0]
+        assert flow.a.write(b"x") == 1
+        assert select.select([eventfd], [], [])[0]
+        assert flow.b.read() == b"x"
+    os.close(eventfd)
+
+
+def test_a_peer_that_never_acknowledges_is_an_event(pair: Pair) -> None:
+    """R is over: the thread's visit of two minutes later finds it."""
+    begin(pair)
+    members = pair.a.process.set()
+    lib.process_add(pair.a.process.process, pair.a.handle)
+    assert members.add(pair.a.fd) == 0
+    pair.a.write(b"nobody hears")
+    assert members.take() == []
+    woken = ffi.new("bool *")
+    lib.frcp_io_visit(pair.a.handle, lib.wait_now() + 121_000_000_000, woken)
+    assert woken[0]
+    lib.events_raise(pair.a.process.region, pair.a.fd)  # so does the thread then
+    assert members.take() == [(pair.a.fd, DOWN)]
+    assert pair.a.write(b"x") == -EFLOWDOWN
+    assert pair.a.read() == -EFLOWDOWN
+    assert lib.flow_why(pair.a.handle) & lib.GONE_UNANSWERED
+    lib.process_remove(pair.a.process.process, pair.a.handle)
+
+
+def test_room_is_that_of_the_window(pair: Pair) -> None:
+    """Its descriptor becomes readable when an acknowledgement opens it."""
+    begin(pair)
+    eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    with watched(pair.a):
+        lib.process_poll_room(pair.a.process.process, pair.a.handle, eventfd)
+        n = 0
+        while pair.a.write(packet(n, 40)) > 0:
+            n += 1
+            visit(pair.b)
+        assert n == 256
+        assert pair.a.queues() == (0, 0), "all of them are acknowledged, and not read"
+        assert pair.b.queues()[0] == 256
+        while not lib.flow_ask_room(pair.a.handle):
+            if select.select([eventfd], [], [], 0)[0]:
+                os.eventfd_read(eventfd)
+                continue
+            assert isinstance(pair.b.readv(256), list) or n == 256
+            select.select([eventfd], [], [])
+            os.eventfd_read(eventfd)
+        assert pair.a.write(packet(n, 40)) == 40
+    os.close(eventfd)
+
+
+# ---- keep-alives without FRCP: time is an argument ----
+
+MS = 1_000_000
+
+
+def keep(end: End, at: int) -> tuple[int, bool]:
+    """The thread's visit: when it wants to come next, and whether it has found the peer gone."""
+    found = ffi.new("bool *")
+    return int(lib.flow_visit(end.handle, at, found)), bool(found[0])
+
+
+def test_keep_alives_of_a_quiet_flow(pair: Pair) -> None:
+    """One each quarter of the time-out, seen on arrival, though nobody reads."""
+    for end in (pair.a, pair.b):
+        lib.flow_keep_alive(end.handle, 2000)
+    now = int(lib.wait_now())
+    for i in range(1, 5000):
+        for end in (pair.a, pair.b):
+            due, gone = keep(end, now + i * 501 * MS)
+            assert not gone and due > now + i * 501 * MS
+    assert sum(pair.a.queues() + pair.b.queues()) <= 2, "empty packets do not fill the rings"
+    assert pair.b.read() == -EAGAIN
+
+
+def test_a_flow_on_which_packets_go_sends_no_keep_alives(pair: Pair) -> None:
+    lib.flow_keep_alive(pair.a.handle, 2000)
+    now = int(lib.wait_now())
+    for i in range(1, 20):
+        pair.a.write(packet(i, 20))
+        pair.b.write(packet(i, 20))
+        assert not keep(pair.a, now + i * 501 * MS)[1]
+        assert pair.a.queues() == (i, i)
+
+
+def test_the_peer_of_a_quiet_flow_is_given_up(pair: Pair) -> None:
+    lib.flow_keep_alive(pair.a.handle, 2000)
+    pair.b.write(b"last words")
+    now = int(lib.wait_now())
+    assert not keep(pair.a, now)[1]
+    for at in (500, 1000, 1500, 1999):
+        assert not keep(pair.a, now + at * MS)[1]
+    assert keep(pair.a, now + 2002 * MS) == (lib.NEVER, True)
+    assert pair.a.read() == b"last words"
+    assert pair.a.read() == -EFLOWPEER
+    assert keep(pair.a, now + 9000 * MS) == (lib.NEVER, False)
+
+
+def test_without_a_timeout_nobody_is_given_up(pair: Pair) -> None:
+    lib.flow_keep_alive(pair.a.handle, 0)
+    assert keep(pair.a, int(lib.wait_now()) + 10**15) == (lib.NEVER, False)
+    assert pair.a.queues() == (0, 0)

@@ -36,7 +36,7 @@ class Stub:
         lib.process_remove(self.process, handle)
         lib.flow_detach(handle)
 
-    def explain(self, number: int, fd: int) -> str:
+    def explain(self, number: int, fd: int, handle: object) -> str:
         return f"flow {fd}: {number}"
 
 
