@@ -7,6 +7,7 @@ tries everything it can think of (`intruder`). A's packets must all arrive, unre
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import sys
 import textwrap
@@ -67,7 +68,7 @@ class Users:
 
     def __init__(self, system: System, checkout: Path) -> None:
         self.system = system
-        self._become = BECOME.format(checkout=str(checkout))
+        self.become = BECOME.format(checkout=str(checkout))
         for path in (system.base, system.rundir):  # below /tmp they are for their owner only
             path.chmod(0o755)
         system.local_layer()
@@ -80,7 +81,7 @@ class Users:
         self.client.expect("flows")
 
     def run(self, source: str, uid: int = A) -> Program:
-        return self.system.python(textwrap.dedent(self._become) + textwrap.dedent(source), str(uid))
+        return self.system.python(textwrap.dedent(self.become) + textwrap.dedent(source), str(uid))
 
     def intrude(self, program: str) -> Program:
         (ipcp,) = self.system.json("ipcp list")["ipcps"]
@@ -134,3 +135,23 @@ def test_an_intruder_reads_and_changes_nothing(users: Users) -> None:
         assert pool["uid"] == 0
         for one in pool["classes"]:
             assert one["free"] == one["total"], pool
+
+
+def test_a_program_that_is_bound_for_a_user(users: Users) -> None:
+    """Root says whose processes of it serve: those of nobody else, and the log says why."""
+    system, nobody = users.system, pwd.getpwnam("nobody").pw_uid
+    script = system.base / "service.py"
+    script.write_text(textwrap.dedent(users.become) + "\nprint(flow_accept() is not None, flush=True)\n")
+    script.chmod(0o755)
+    system.irm(f"bind program {script} name service user nobody")
+    system.irm("name register service layer local")
+    stranger = Program([sys.executable, str(script), str(B)], env=system.env)
+    system.programs.append(stranger)
+    system.irmd.expect(f"of uid {B} is not bound to service, which uid {nobody} has bound that program to")
+    owner = Program([sys.executable, str(script), str(nobody)], env=system.env)
+    system.programs.append(owner)
+    client = users.run("flow_alloc('service', layer='local')")
+    owner.expect("True")
+    assert client.wait() == owner.wait() == 0 and stranger.running and not stranger.output
+    wrong = system.irm(f"bind program {script} name other user no-such-user", check=False)
+    assert wrong.returncode == 1 and 'there is no user "no-such-user"' in wrong.stdout + wrong.stderr

@@ -15,7 +15,8 @@ from irmd.config import parse
 from irmd.configure import apply
 from irmd.refused import Refused
 from irmd.retry import persist
-from ouroboros.errors import ENAME
+from ouroboros.errors import EAUTH, ENAME
+from ouroboros.name_info import Requirement
 from ouroboros.qos import QOS_RAW, QOS_VOICE, QoSSpec
 
 from .inside import FakeIpcp, Inside, run
@@ -101,6 +102,21 @@ def test_in_order_and_then_connected() -> None:
             ]
             (process,) = system.irmd.registry.of_pid(uni.pid)
             assert {entry.name for entry in process.names} == {"u", "net"}
+
+    run(test)
+
+
+def test_what_a_newcomer_requires() -> None:
+    """Of its member; and when it does not get it, the error says where this system looks for its credentials."""
+
+    async def test() -> None:
+        async with Inside() as system:
+            carried = Carried(system, FILE % 'require = "authentication"', refusing(1, EAUTH))
+            with pytest.raises(Refused) as refused:
+                await carried.apply()
+            assert refused.value.errno == EAUTH
+            assert "nobody is there. This system shows crt.pem in " in refused.value.text
+            assert system.spawner.ipcps["u"].received[0].ipcp_enroll.require == Requirement.AUTHENTICATION
 
     run(test)
 
