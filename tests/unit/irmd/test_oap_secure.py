@@ -637,3 +637,41 @@ def test_credentials_of_a_layer(pair: Pair) -> None:
     own = pair.ca.issue("of the name")
     own.install(pair.client.folder, "client", NAME)
     assert shown("lan") == own.der
+
+
+# ---------------------------------------------------------------- extensions
+
+
+def test_extensions_are_signed_with_the_rest(pair: Pair) -> None:
+    """They are agreed on beside certificates; who takes an offer or a grant out on the way breaks the signature."""
+    pair.identify(client="alice", server=NAME)
+    every = frozenset({1, 2, 3, 4})
+
+    def run(change: Callable[[bytes], bytes]) -> frozenset[int]:
+        asking = pair.client.oap.request(NAME, PLAIN, every)
+        received = pair.server.oap.received(asking.octets, NAME, PLAIN, "net", frozenset({1, 3}))
+        reply = change(pair.server.oap.reply(received, NAME))
+        return pair.client.oap.complete(asking, reply, NAME, "net").extensions
+
+    assert run(lambda reply: reply) == {1, 3}
+
+    def without_grant(reply: bytes) -> bytes:
+        return header.encode(replace(decode_reply(reply, digest=Hash.NONE), data=b""))
+
+    with pytest.raises(Refused) as fault:
+        run(without_grant)
+    assert fault.value.errno == EAUTH
+    request = pair.client.oap.request(NAME, PLAIN, every)
+    stripped = header.encode(replace(decode_request(request.octets), data=b""))
+    with pytest.raises(Refused) as fault:
+        pair.server.oap.received(stripped, NAME, PLAIN, "net", every)
+    assert fault.value.errno == EAUTH
+
+
+def test_a_certificate_leaves_no_room_for_an_offer(pair: Pair) -> None:
+    pair.identify(client="alice")
+    every = frozenset({1, 2, 3, 4})
+    length = len(pair.client.oap.request(NAME, PLAIN, every).octets)
+    asked = pair.client.oap.request(NAME, PLAIN, every, room=length - 10)
+    assert not decode_request(asked.octets).data
+    assert pair.server.oap.received(asked.octets, NAME, PLAIN, "net", every).granted is None
