@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m tests.bench", description="Measure this library beside its rivals."
     )
     p.add_argument("--json", action="store_true", help="one JSON object instead of the table")
-    p.add_argument("--quick", action="store_true", help="under a minute instead of some minutes; noisier")
+    p.add_argument("--quick", action="store_true", help="a few minutes instead of many; noisier")
     p.add_argument("--path", action="append", type=_path, metavar="P", default=[],
                    help=f"only this path, may be repeated: {', '.join([*PATHS, *OTHER_PATHS])}; "
                         "chain-N has N forwarders, data/P is a flow of data over path P")  # fmt: skip
