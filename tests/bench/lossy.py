@@ -42,12 +42,12 @@ class Point:
 
 
 POINTS = {
-    "loss-0": Point(DELAY, 12000),
+    "loss-0": Point(DELAY, 6000),
     "loss-1": Point(f"loss 1% {BESIDE}", 1500),
     "loss-5": Point(f"loss 5% {BESIDE}", 900),
     "loss-10": Point(f"loss 10% {BESIDE}", 600),
 }
-ROUNDS_QUICK, ROUNDS_FULL = 3, 5
+ROUNDS_QUICK, ROUNDS_FULL = 2, 4
 
 Show = Callable[[str], None]
 

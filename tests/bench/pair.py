@@ -64,8 +64,9 @@ class Pair:
         theirs = self._client.expect("done")
         return self._server.expect("done"), theirs
 
-    def round_trips(self, size: int, count: int, warm: int = WARM) -> tuple[float, float]:
-        """50th and 99th percentile of `count` round trips, in µs."""
+    def round_trips(self, size: int, count: int, warm: int | None = None) -> tuple[float, float]:
+        """50th and 99th percentile of `count` round trips, in µs, after `warm` others: WARM, but no more than those."""
+        warm = min(WARM, count) if warm is None else warm
         return self._trips({"do": "ping", "size": size, "count": count, "warm": warm}, count + warm)
 
     def paced(self, size: int, count: int, seconds: float) -> tuple[float, float]:

@@ -18,6 +18,9 @@ PACED = frozenset({What.PACED_P50, What.PACED_P99})
 PACED_SIZE = 64  # what ping sends
 PACED_SHARE = 2  # pings take so much longer than other measures, and still give few samples
 PACE = 0.01  # seconds between two pings, as of `ping -i 0.01`
+SLOW = 1000  # µs of a round trip from which on a few must do
+FIRST, FIRST_LARGE = 20, 4  # bursts of the first measure, which finds out how many take how long
+MOST = burst_of(1)
 ONE_WAY = frozenset({What.PPS, What.GBPS, What.CPU})
 
 
@@ -34,7 +37,7 @@ class Effort:
 
 
 QUICK = Effort(rounds=5, seconds=0.08)
-FULL = Effort(rounds=7, seconds=0.5)
+FULL = Effort(rounds=7, seconds=0.3)
 
 
 @dataclass(slots=True, frozen=True)
@@ -131,15 +134,16 @@ class Lane:
             self.counts[task] = effort.count(PACED_SHARE / PACE, 20, 1000)
         elif task.one_way:
             step = burst_of(task.size)
-            rate = self.pair.one_way(task.size, 20 * step, task.mode is Mode.BURST).pps
+            first = FIRST if step == MOST else FIRST_LARGE
+            rate = self.pair.one_way(task.size, first * step, task.mode is Mode.BURST).pps
             rate = self.pair.one_way(
                 task.size, max(int(rate * effort.seconds / 4) // step, 4) * step, task.mode is Mode.BURST
             ).pps
             count = effort.count(rate, 4 * step, 20_000_000)
             self.counts[task] = -(-count // step) * step
         else:
-            p50, _ = self.pair.round_trips(task.size, 300)
-            self.counts[task] = effort.count(1e6 / p50, 500, 200_000)
+            p50, _ = self.pair.round_trips(task.size, 100)
+            self.counts[task] = effort.count(1e6 / p50, 500 if p50 < SLOW else 20, 200_000)
 
     def run(self, task: Task) -> None:
         """One measure, noted."""

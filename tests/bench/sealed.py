@@ -43,8 +43,8 @@ class Thoroughness:
     seconds: float
 
 
-QUICK = Thoroughness(rounds=3, seconds=0.3)
-FULL = Thoroughness(rounds=5, seconds=1.0)
+QUICK = Thoroughness(rounds=3, seconds=0.15)
+FULL = Thoroughness(rounds=5, seconds=0.5)
 
 
 def openssl(cipher: str, size: int) -> float:
