@@ -26,8 +26,8 @@ BECOME = """
     import sys
     sys.path.insert(0, {checkout!r})
     import random, signal, threading
-    from ouroboros import flow_accept, flow_alloc, irm
-    import ouroboros.library, ouroboros.qos
+    from ouroboros import Flow, flow_accept, flow_alloc, irm
+    import ouroboros.event, ouroboros.library, ouroboros.qos
     from tests.system.intruder import SECRET, become
     become(int(sys.argv[1]))
 """
@@ -60,6 +60,18 @@ CLIENT = """
         if rounds % 200 == 0:
             print("rounds", rounds, flush=True)
     print("undisturbed", rounds, flush=True)
+"""
+
+
+SERVICE = """
+    from ouroboros.event import FEventQueue, FlowSet
+    flow = Flow()
+    flow.accept(0)
+    print("accepting", flush=True)
+    with FlowSet([flow]) as flows:
+        list(flows.wait(FEventQueue()))
+    assert flow.allocated
+    print("accepted", flush=True)
 """
 
 
@@ -141,7 +153,7 @@ def test_a_program_that_is_bound_for_a_user(users: Users) -> None:
     """Root says whose processes of it serve: those of nobody else, and the log says why."""
     system, nobody = users.system, pwd.getpwnam("nobody").pw_uid
     script = system.base / "service.py"
-    script.write_text(textwrap.dedent(users.become) + "\nprint(flow_accept() is not None, flush=True)\n")
+    script.write_text(textwrap.dedent(users.become) + textwrap.dedent(SERVICE))
     script.chmod(0o755)
     system.irm(f"bind program {script} name service user nobody")
     system.irm("name register service layer local")
@@ -150,8 +162,9 @@ def test_a_program_that_is_bound_for_a_user(users: Users) -> None:
     system.irmd.expect(f"of uid {B} is not bound to service, which uid {nobody} has bound that program to")
     owner = Program([sys.executable, str(script), str(nobody)], env=system.env)
     system.programs.append(owner)
+    owner.expect("accepting")
     client = users.run("flow_alloc('service', layer='local')")
-    owner.expect("True")
-    assert client.wait() == owner.wait() == 0 and stranger.running and not stranger.output
+    owner.expect("accepted")
+    assert client.wait() == owner.wait() == 0 and stranger.running and stranger.output == "accepting"
     wrong = system.irm(f"bind program {script} name other user no-such-user", check=False)
     assert wrong.returncode == 1 and 'there is no user "no-such-user"' in wrong.stdout + wrong.stderr
