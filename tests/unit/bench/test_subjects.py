@@ -13,13 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ouroboros.qos import QOS_DATA, QoSSpec
 from tests.bench import measure
 from tests.bench.link import Link
 from tests.bench.pair import Pair
+from tests.bench.path import Direct
 from tests.bench.process import PeerError
+from tests.bench.reliable import DATA, Stream
 from tests.bench.subjects import SUBJECTS, raw
 from tests.bench.subjects.ping import echo_request
-from tests.bench.subjects.subject import Endpoint
+from tests.bench.subjects.stream import StreamEnd
+from tests.bench.subjects.subject import Endpoint, Wiring
 from tests.bench.subjects.udp import OVERHEAD, window
 
 IN_C = (
@@ -131,6 +135,36 @@ def test_a_stream_is_counted_in_packets(size: int) -> None:
         client.send(b"+" * size)
         server.recv(server.room)
         assert bytes(server.room) == b"+" * size
+
+
+class FakeStream:
+    """A flow whose two files are the ends of a pipe."""
+
+    def __init__(self) -> None:
+        self.ends = dict(zip(("rb", "wb"), os.pipe(), strict=True))
+
+    def makefile(self, mode: str, *, buffering: int) -> Any:
+        return open(self.ends[mode], mode, buffering=buffering)
+
+
+@pytest.mark.parametrize("size", [64, 65000])
+def test_a_flow_as_a_stream_is_counted_in_packets(size: int) -> None:
+    calls = StreamEnd(FakeStream(), 0).calls(size)
+    got = together(
+        lambda: measure.sink(calls, size, 200, True, lambda: None),
+        lambda: measure.flood(calls, size, 200, True),
+    )
+    assert got["got"] == 200
+
+
+def test_paths_of_streams_and_of_data_say_so() -> None:
+    wiring = Wiring({"window": 512}, {"window": 512})
+    stream = Stream(Direct("direct", rivals=(), ratios=()))
+    stream.data.over.wire = lambda world, word="": wiring  # type: ignore[method-assign]
+    made = stream.wire(None)  # type: ignore[arg-type]
+    assert made.client == {"window": 0, "qos": DATA, "stream": True}
+    assert made.server == {"window": 0, "stream": True}
+    assert QoSSpec(**DATA) == QOS_DATA
 
 
 def test_quic_arrives_between_two_processes() -> None:
