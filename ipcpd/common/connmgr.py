@@ -30,6 +30,7 @@ from .connection import (
     Connection,
     Counters,
     Responding,
+    Sparing,
     Wanted,
     cube_of,
     log_level,
@@ -94,6 +95,7 @@ class ConnectionManager:
         self._responding: dict[int, Responding] = {}
         self._abandon: dict[int, asyncio.TimerHandle] = {}
         self._closed = False
+        self._sparing = Sparing()
 
     # ------------------------------------------------------------ components
 
@@ -350,7 +352,7 @@ class ConnectionManager:
             answer = waiting.machine.receive(packet)
         except MalformedPacket as error:
             self.counters.malformed += 1
-            log.info("a flow that was accepted is not for us: %s", error)
+            self._tell("a flow that was accepted is not for us: %s", error)
             self._lowers.release(lower.fd)
             return
         sent = self._lowers.send(lower.fd, answer.packet)
@@ -359,7 +361,7 @@ class ConnectionManager:
                 self.counters.unauthenticated += 1
             else:
                 self.counters.refused += 1
-            log.info(
+            self._tell(
                 "refused a connection of %s for %s: %s",
                 stranger(answer.theirs, lower),
                 f'"{printable(answer.theirs.component)}"',
@@ -374,7 +376,12 @@ class ConnectionManager:
         try:
             self._add(Connection(lower, answer.component, theirs.address, False, "", theirs, now))
         except Refusal as refusal:
-            log.info("refused a connection: %s", refusal)
+            self._tell("refused a connection: %s", refusal)
+
+    def _tell(self, text: str, *about: object) -> None:
+        """Of those who come and are refused."""
+        if self._sparing.may(self._loop.time()):
+            log.info(text, *about)
 
     def _supersede(self, component: str, address: int, cube: int) -> None:
         """A neighbour that connects anew has given up the connection that we find silent."""

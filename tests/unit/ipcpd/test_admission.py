@@ -196,6 +196,19 @@ def test_a_crowd_of_strangers_keeps_no_member_out(world: World) -> None:
     nothing_left(world)
 
 
+def test_the_log_has_the_reason_but_no_flood_of_it(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    a, b = member(world, "a", 1, access=Access()), member(world, "b", 2)
+    a.ipcp.certificate = None
+    for _ in range(50):
+        refusal(world, a.connect("b"))
+    assert caplog.text.count("without a certificate") == 20
+    assert b.ipcp.connections.counters.unauthenticated == 50
+    world.pass_time(61)
+    refusal(world, a.connect("b"))
+    assert caplog.text.count("without a certificate") == 21
+
+
 # ---------------------------------------------------------------- enrolment
 
 
