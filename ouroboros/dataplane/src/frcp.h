@@ -98,6 +98,7 @@ struct frcp {
         uint32_t flying; /* octets sent and not acknowledged */
         uint32_t lim;    /* first that may not be sent */
         bool confirmed;  /* the peer has acknowledged some of our data: it knows our numbers */
+        bool resting;    /* enough is under way for a short one */
         bool wanting;    /* somebody wants to write and could not */
         uint32_t vain;   /* how often `una` was sent again since something was acknowledged */
         struct pci stamp; /* what packets with data say beside their number */

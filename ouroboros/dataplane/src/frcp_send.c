@@ -29,12 +29,22 @@ static uint32_t end_of(const struct frcp *frcp)
 
 /*
  * The window says what the peer can take, not what the queues on the way can: as long as a round trip is short, all that is
- * not acknowledged stands in those.
+ * not acknowledged stands in those. Who has sent enough goes on when half of it has been acknowledged: queues that never run dry
+ * count as congestion, and packets one at a time cost everybody on the way more than many together.
  */
 static bool enough(const struct frcp *frcp)
 {
-        return frcp->config.retransmit && frcp->rtt.least < FRCP_LONG &&
-               (frcp->nxt - frcp->una >= FRCP_SHORT || frcp->flying >= FRCP_SHORT_OCTETS);
+        return frcp->resting && frcp->rtt.least < FRCP_LONG;
+}
+
+static void rest(struct frcp *frcp)
+{
+        uint32_t packets = frcp->nxt - frcp->una;
+
+        if (packets >= FRCP_SHORT || frcp->flying >= FRCP_SHORT_OCTETS)
+                frcp->resting = true;
+        else if (packets <= FRCP_SHORT / 2 && frcp->flying <= FRCP_SHORT_OCTETS / 2)
+                frcp->resting = false;
 }
 
 static bool window_open(const struct frcp *frcp)
@@ -117,6 +127,7 @@ static bool transmit_new(struct frcp *frcp, struct sent *sent, const uint8_t *da
                 return true;
         }
         frcp->flying += sent->length;
+        rest(frcp);
         sent->first = sent->last = now;
         sent->due = now + rtt_timeout(&frcp->rtt);
         rtt_probe(&frcp->rtt, frcp->nxt - 1, now);
@@ -322,6 +333,7 @@ void frcp_acknowledged(struct frcp *frcp, uint32_t ackno, const uint8_t *map, ui
                 frcp->confirmed = true;
                 frcp->vain = 0;
                 frcp->flying -= sendq_drop(&frcp->sendq, ackno);
+                rest(frcp);
                 if (frcp->una != frcp->nxt) {
                         struct sent *oldest = sendq_at(&frcp->sendq, frcp->una);
                         int64_t due = due_at(frcp, oldest, rtt_timeout(&frcp->rtt));
