@@ -14,6 +14,8 @@ from tests.system.conftest import System
 from tests.system.ends import (
     ENAME,
     EPERM,
+    QOS_DATA,
+    QOS_RAW,
     FEventQueue,
     FEventType,
     Flow,
@@ -24,11 +26,13 @@ from tests.system.ends import (
     FlowNotAllocatedException,
     FlowProperties,
     FlowSet,
+    FlowTimeout,
     FlowWouldBlock,
     allocated,
     bind,
     ends,
     flow_alloc,
+    irm,
     raises,
     readable,
     scenario,
@@ -475,4 +479,61 @@ def test_the_death_of_a_peer_is_an_event(shared: System) -> None:
     victim = start(shared, hold_a_flow)
     victim.expect("accepting")
     scenario(shared, meet_a_death, str(victim.pid))
+    assert victim.wait() == -9
+
+
+def keep_quiet() -> None:
+    """Accepts a flow, and says nothing on it."""
+    import signal
+
+    flow = Flow()
+    bind("quiet")
+    flow.accept(0)
+    print("accepting", flush=True)
+    allocated(flow)
+    print("has a flow", flush=True)
+    signal.pause()
+
+
+def notice_a_stop(pid: str, which: str) -> None:
+    """Keep-alives are enough, for longer than the time-out; a peer that has stopped sends none."""
+    import signal
+
+    from ouroboros.errors import FlowPeerException
+
+    ipcp = next(one.pid for one in irm.list_ipcps() if one.layer == "local")
+    irm.reg_name("quiet", ipcp)
+    qos = (QOS_DATA if which == "data" else QOS_RAW).replace(timeout=400)
+    flow = flow_alloc("quiet", qos, layer="local")
+    mine, other = ends()
+    flow.rcv_timeout = 1.5
+    with raises(FlowTimeout):
+        flow.read()
+    assert not flow.down
+    flow.rcv_timeout = None
+    queue = FEventQueue()
+    os.kill(int(pid), signal.SIGSTOP)
+    with FlowSet([flow]) as flows:
+        kinds = [kind for _, kind in flows.wait(queue)]
+        assert kinds == [FEventType.FlowPeer]
+        with raises(FlowEventTimeout):
+            flows.wait(queue, 0)
+    with raises(FlowPeerException):
+        flow.read()
+    with raises(FlowPeerException):
+        flow.write(b"x")
+    mine.write(b"other flows do not notice")
+    assert other.read() == b"other flows do not notice"
+    irm.unreg_name("quiet", ipcp)
+    for one in (flow, mine, other):
+        one.dealloc()
+    os.kill(int(pid), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("which", ["data", "raw"])
+def test_a_peer_that_stops_is_given_up(shared: System, which: str) -> None:
+    victim = start(shared, keep_quiet)
+    victim.expect("accepting")
+    program = start(shared, notice_a_stop, str(victim.pid), which)
+    assert program.wait() == 0, program.output
     assert victim.wait() == -9

@@ -373,6 +373,8 @@ bool frcp_io_ready(struct flow *flow, bool writing)
 
         if (frcp->down != 0)
                 return true;
+        if (flow->frcp->closing)
+                return false;
         return writing ? frcp_writable(frcp, 1) : frcp->recvq.messages > 0 || frcp->heard;
 }
 
@@ -404,7 +406,7 @@ int frcp_io_sleep(struct flow *flow, bool writing, int64_t deadline)
         if (!flow->rx_closed) {
                 due = frcp_deadline(&flow->frcp->frcp);
                 value = ring_ask(word, WAIT_FUTEX);
-                if (something_came(flow) || frcp_io_ready(flow, writing) || (!writing && flow_in_hand(flow))) {
+                if (something_came(flow) || frcp_io_ready(flow, writing) || (!writing && !flow->frcp->closing && flow_in_hand(flow))) {
                         value = 0;
                         flow_withdraw(flow, word);
                 }
@@ -537,6 +539,7 @@ int frcp_io_close(struct flow *flow)
         if (end == NULL || flow->generation != map_generation)
                 return 0;
         lock(flow);
+        end->closing = true;
         if (!flow->rx_closed && flow_error(flow) == 0) {
                 take_in(end, RING_SLOTS, NULL, now);
                 settle(end, now);

@@ -6,7 +6,7 @@ import os
 import select
 from collections.abc import Iterator
 from contextlib import contextmanager
-from errno import EAGAIN, EMSGSIZE, ENOBUFS
+from errno import EAGAIN, EMSGSIZE, ENOBUFS, ETIMEDOUT
 from threading import Thread
 
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from irmd.memory import Memory
 from ouroboros.dataplane._dataplane import ffi, lib
 from ouroboros.errors import EFLOWDOWN, EFLOWPEER
+from ouroboros.flow_event import FlowEvent
 from tests.unit.dataplane.shm import DOWN, EMUSTSLEEP, PEER, PKT, RDWR, End, Pair, packet
 
 KEY = bytes(range(32))
@@ -429,3 +430,41 @@ def test_without_a_timeout_nobody_is_given_up(pair: Pair) -> None:
     lib.flow_keep_alive(pair.a.handle, 0)
     assert keep(pair.a, int(lib.wait_now()) + 10**15) == (lib.NEVER, False)
     assert pair.a.queues() == (0, 0)
+
+
+# ---- leaving ----
+
+
+def test_who_lingers_does_not_spin(pair: Pair) -> None:
+    """What he could read, or write, does not keep him awake."""
+    begin(pair)
+    pair.b.write(b"not read")
+    pair.a.write(b"not acknowledged")
+    assert pair.a.queues()[0] == 1
+    assert lib.frcp_io_close(pair.a.handle) == -EMUSTSLEEP
+    for _ in range(3):
+        assert lib.flow_sleep(pair.a.handle, False, lib.wait_now() + 5 * MS) == -ETIMEDOUT
+        assert lib.frcp_io_close(pair.a.handle) == -EMUSTSLEEP
+    assert pair.b.read() == b"not acknowledged"
+    while lib.frcp_io_close(pair.a.handle) == -EMUSTSLEEP:
+        pair.b.read()
+        lib.flow_sleep(pair.a.handle, False, lib.wait_now() + 5 * MS)
+
+
+@pytest.mark.parametrize("state", [FlowEvent.DOWN, FlowEvent.PEER])
+def test_nobody_lingers_for_a_peer_that_has_gone(pair: Pair, state: FlowEvent) -> None:
+    begin(pair)
+    pair.a.write(b"not acknowledged")
+    assert lib.frcp_io_close(pair.a.handle) == -EMUSTSLEEP
+    pair.flow.raise_event(0, state)
+    assert lib.frcp_io_close(pair.a.handle) >= 0
+
+
+def test_what_is_left_of_the_quiet_time(pair: Pair) -> None:
+    begin(pair)
+    assert lib.frcp_io_close(pair.a.handle) == 0, "nothing was ever sent or received"
+    pair.a.write(b"x")
+    pair.b.read()
+    while pair.a.queues()[1]:
+        visit(pair.b)
+    assert 129 <= lib.frcp_io_close(pair.a.handle) <= 131
