@@ -42,6 +42,7 @@ from tests.system.ends import (
     FlowWouldBlock,
     IrmdError,
     QoSSpec,
+    allocated,
     bind,
     conserved,
     ends,
@@ -727,3 +728,60 @@ def test_the_irmd_is_killed_and_another_one_started(make_system: MakeSystem) -> 
     program.send("again\n")
     assert program.wait() == 0, program.output
     conserved(system)
+
+
+def accept_and_say_nothing() -> None:
+    """Its end exists, and nobody looks after it: it has stopped."""
+    import signal
+
+    flow = Flow()
+    bind("deaf")
+    flow.accept(0)
+    print("accepting", flush=True)
+    allocated(flow)
+    signal.pause()
+
+
+def linger_for_nobody(pid: str) -> None:
+    """The peer will never acknowledge. Ctrl-C ends it; other threads and flows go on."""
+    import signal
+
+    ipcp = next(one.pid for one in irm.list_ipcps() if one.layer == "local")
+    irm.reg_name("deaf", ipcp)
+    flow = flow_alloc("deaf", QOS_DATA, layer="local")
+    os.kill(int(pid), signal.SIGSTOP)
+    flow.write(b"nobody will acknowledge this")
+    mine, other = ends(qos=QOS_DATA)
+    count = 0
+    done = threading.Event()
+
+    def use() -> None:
+        nonlocal count
+        while not done.is_set():
+            mine.write(b"x")
+            assert other.read() == b"x"
+            count += 1
+            if count == 300:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    with raises(KeyboardInterrupt):
+        flow.dealloc()
+    done.set()
+    thread.join()
+    assert count >= 300
+    with raises(FlowNotAllocatedException):
+        flow.read()
+    irm.unreg_name("deaf", ipcp)
+    mine.dealloc()
+    other.dealloc()
+    os.kill(int(pid), signal.SIGKILL)
+
+
+def test_ctrl_c_ends_lingering(shared: System) -> None:
+    victim = start(shared, accept_and_say_nothing)
+    victim.expect("accepting")
+    program = start(shared, linger_for_nobody, str(victim.pid))
+    assert program.wait() == 0, program.output
+    assert victim.wait() == -9

@@ -11,10 +11,12 @@ import pytest
 from tests.system.conftest import System
 from tests.system.ends import (
     EBADF,
+    QOS_DATA,
     FEventQueue,
     FlowEventError,
     FlowNotAllocatedException,
     FlowSet,
+    QoSSpec,
     bind,
     ends,
     flow_alloc,
@@ -32,8 +34,8 @@ def shared() -> Iterator[System]:
     system.stop()
 
 
-def fork_with_flows() -> None:
-    client, server = ends()
+def fork_with_flows(qos: QoSSpec | None = None) -> None:
+    client, server = ends(qos=qos)
     flows = FlowSet([server])
     descriptor = server.fileno()
     client.writev([b"one", b"two", b"three"])
@@ -74,6 +76,10 @@ def fork_with_flows() -> None:
     flows.destroy()
     client.dealloc()
     server.dealloc()
+
+
+def fork_with_reliable_flows() -> None:
+    fork_with_flows(QOS_DATA)
 
 
 def a_child_has_its_own() -> None:
@@ -205,6 +211,7 @@ def multiprocessing_works() -> None:
 
 SCENARIOS: list[Callable[[], None]] = [
     fork_with_flows,
+    fork_with_reliable_flows,
     a_child_has_its_own,
     a_child_that_exits_normally,
     a_fork_while_threads_are_busy,
@@ -215,4 +222,4 @@ SCENARIOS: list[Callable[[], None]] = [
 
 @pytest.mark.parametrize("function", SCENARIOS, ids=lambda function: function.__name__)
 def test(shared: System, function: Callable[[], None]) -> None:
-    scenario(shared, function)
+    scenario(shared, function, also=(fork_with_flows,) if function is fork_with_reliable_flows else ())
