@@ -7,7 +7,7 @@ Subject `few` is the same between two processes with ten flows, in turns. The fi
     fifo_kib     shared memory of a flow that a process has touched
     unread_us    processor time of the library's thread for a packet that nobody reads, on ten of the flows: it is taken in,
                  acknowledged, and the timers run
-    active_us    a round trip over one of the flows
+    active_us    processor time of both ends for a packet, in bursts over one of the flows
     idle_cpu_percent   of a process whose flows are all idle
 """
 
@@ -44,12 +44,12 @@ class Thoroughness:
 
     turns: int
     packets: int  # that nobody reads
-    trips: int
+    burst: int  # packets of a measure that are read
     idle_seconds: float
 
 
-QUICK = Thoroughness(turns=3, packets=300, trips=2000, idle_seconds=3.0)
-FULL = Thoroughness(turns=5, packets=1000, trips=20000, idle_seconds=15.0)
+QUICK = Thoroughness(turns=3, packets=300, burst=100_000, idle_seconds=3.0)
+FULL = Thoroughness(turns=5, packets=1000, burst=1_000_000, idle_seconds=15.0)
 
 
 class Crowd:
@@ -93,10 +93,10 @@ class Crowd:
         return float(here["thread_ns"]) / count / 1e3
 
     def active(self, count: int) -> float:
-        """Median of round trips, in µs."""
+        """µs of both ends for a packet."""
         what = {"do": "talk", "count": count}
-        _, there = self.both(what | {"answer": True}, what | {"answer": False})
-        return float(there["p50"])
+        answers = self.both(what | {"answer": True}, what | {"answer": False})
+        return float(sum(answer["cpu_ns"] for answer in answers)) / count / 1e3
 
     def idle(self, seconds: float) -> float:
         """The share of a core, in percent, that either process needs for nothing."""
@@ -134,7 +134,7 @@ def measure(effort: Thoroughness, show: Show) -> dict[tuple[What, str], float]:
             for subject, crowd in both if turn % 2 else reversed(both):
                 show(f"round {turn + 1} of {effort.turns}: {subject}")
                 turns.setdefault((What.UNREAD_US, subject), []).append(crowd.unread(effort.packets))
-                turns.setdefault((What.ACTIVE_US, subject), []).append(crowd.active(effort.trips))
+                turns.setdefault((What.ACTIVE_US, subject), []).append(crowd.active(effort.burst))
     return found | {key: median(values) for key, values in turns.items()}
 
 
