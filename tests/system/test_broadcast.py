@@ -193,10 +193,11 @@ def test_the_member_by_which_one_joined_is_killed(layer: Layer) -> None:
 def test_a_reader_that_does_not_read_delays_nobody(layer: Layer) -> None:
     layer.line(2)
     sleeper = layer.system.python("""
+        import signal
         from ouroboros.dev import flow_join
         flow = flow_join("broadcast")
         print("joined", flush=True)
-        input()
+        signal.pause()
     """)
     sleeper.expect("joined")
     reader = layer.read("-c", "3000")
