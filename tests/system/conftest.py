@@ -111,6 +111,17 @@ class Program:
                     break
         raise AssertionError(f"{self} {why}; no line matched {pattern!r} in:\n{self.output}")
 
+    def expect_all(self, *patterns: str) -> None:
+        """The same for lines that come in any order, of several processes that write here."""
+        with self._changed:
+            begin = self._seen
+        last = begin
+        for pattern in patterns:
+            self._seen = begin
+            self.expect(pattern)
+            last = max(last, self._seen)
+        self._seen = last
+
     def send(self, text: str) -> None:
         """Write to its standard input (`stdin=subprocess.PIPE`)."""
         assert self.process.stdin is not None

@@ -51,10 +51,11 @@ class Layer:
             row["value"] for row in rows if (row["component"], row["counter"]) == ("data transfer", counter)
         )
 
-    def kill(self, name: str) -> None:
+    def kill(self, name: str, *notice: str) -> None:
+        """Kill an IPCP; the log says so, and what others notice."""
         (ipcp,) = self.system.json(f"ipcp list name {name}")["ipcps"]
         os.kill(ipcp["pid"], signal.SIGKILL)
-        self.system.irmd.expect(rf"IPCP {name} \(pid {ipcp['pid']}\) has ended")
+        self.system.irmd.expect_all(rf"IPCP {name} \(pid {ipcp['pid']}\) has ended", *notice)
 
     def flows(self) -> list[tuple[str, str, int]]:
         """State and layer of each flow, and how many ends it has."""
@@ -160,10 +161,12 @@ def test_wrong_enrolments_leave_nothing(layer: Layer) -> None:
 def test_the_middle_of_a_line_is_killed_and_comes_back(layer: Layer) -> None:
     """Its neighbours notice; the one that had connected to it connects again by itself, and packets pass."""
     layer.line(3)
-    layer.kill("bc2")
+    layer.kill(
+        "bc2",
+        "Data Transfer is not connected to a neighbour any more",
+        "Data Transfer is not connected to bc2 any more",
+    )
     irmd = layer.system.irmd
-    irmd.expect("Data Transfer is not connected to a neighbour any more")
-    irmd.expect("Data Transfer is not connected to bc2 any more")
     reader = layer.read("-c", "1")
     layer.say("-m", "in between")
     assert reader.wait() == 0
