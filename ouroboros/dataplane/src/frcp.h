@@ -95,7 +95,7 @@ struct frcp {
         /* sender */
         uint32_t una;    /* oldest that is not acknowledged */
         uint32_t nxt;    /* next to be sent */
-        uint32_t flying; /* octets sent and not acknowledged */
+        uint32_t flying; /* weight of what was sent and is not acknowledged */
         uint32_t lim;    /* first that may not be sent */
         bool confirmed;  /* the peer has acknowledged some of our data: it knows our numbers */
         bool resting;    /* enough is under way for a short one */

@@ -126,7 +126,7 @@ static bool transmit_new(struct frcp *frcp, struct sent *sent, const uint8_t *da
                 frcp->una = frcp->nxt;
                 return true;
         }
-        frcp->flying += sent->length;
+        frcp->flying += sent_weight(sent->length);
         rest(frcp);
         sent->first = sent->last = now;
         sent->due = now + rtt_timeout(&frcp->rtt);

@@ -110,12 +110,16 @@ struct sent *sendq_push(struct sendq *q, const uint8_t *data, uint32_t length, u
 
 uint32_t sendq_drop(struct sendq *q, uint32_t seq)
 {
-        uint32_t gone = seq - q->first, octets = q->octets;
+        uint32_t gone = seq - q->first, weight = 0;
 
-        for (uint32_t i = 0; i < gone && i < q->count; i++)
-                q->octets -= sendq_at(q, q->first + i)->length;
+        for (uint32_t i = 0; i < gone && i < q->count; i++) {
+                uint32_t length = sendq_at(q, q->first + i)->length;
+
+                q->octets -= length;
+                weight += sent_weight(length);
+        }
         q->count = gone < q->count ? q->count - gone : 0;
         q->first = seq;
         q->tail = q->count > 0 ? sendq_at(q, seq)->at : q->head;
-        return octets - q->octets;
+        return weight;
 }

@@ -53,7 +53,19 @@ int sendq_reserve(struct sendq *q, uint32_t packets, uint32_t octets);
 /* Add the packet with the next sequence number; there is room. */
 struct sent *sendq_push(struct sendq *q, const uint8_t *data, uint32_t length, uint8_t bits);
 
-/* Forget the packets before `seq`. Their octets. */
+/*
+ * What a packet under way takes of the queues on its way, which bound the memory of large blocks (budget.h): what is not small
+ * lies in a block of the next size, however little of it is used.
+ */
+#define SENT_SMALL 1800u
+#define SENT_LARGE 10240u
+
+static inline uint32_t sent_weight(uint32_t length)
+{
+        return length <= SENT_SMALL || length >= SENT_LARGE ? length : SENT_LARGE;
+}
+
+/* Forget the packets before `seq`. Their weight together. */
 uint32_t sendq_drop(struct sendq *q, uint32_t seq);
 
 /* Whether there is room as it is: then sendq_reserve has nothing to do. */
