@@ -1,8 +1,8 @@
 """Packets in and out of a flow end: reading, writing, and waiting for either (spec cli-api 4.3).
 
 The one room of the library where something happens once per packet, and so little of it as possible: the work is
-done in C, without the GIL (`dataplane/src/flow_io.c`). C never sleeps inside a read or a write: it says that it would
-have to, and Python, which has signals to handle, sleeps (also in C) and tries again.
+done in C, without the GIL (`dataplane/src/flow_read.c`, `flow_write.c`). C never sleeps inside a read or a write:
+it says that it would have to, and Python, which has signals to handle, sleeps (also in C) and tries again.
 """
 
 from __future__ import annotations

@@ -8,7 +8,19 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
-SOURCES = ["map", "wait", "pool", "events", "segment", "flow", "flow_io", "process", "fset", "irm"]
+SOURCES = [
+    "map",
+    "wait",
+    "pool",
+    "events",
+    "segment",
+    "flow",
+    "flow_write",
+    "flow_read",
+    "process",
+    "fset",
+    "irm",
+]
 MACHINES = ["wheel", "crc32", "rtt", "sendq", "recvq", "frcp", "frcp_send", "frcp_receive"]
 MACHINES += ["frcp_finish", "frcp_io", "frcp_control"]
 PROTECTION = ["cipher", "hkdf", "scratch", "seal"]

@@ -188,6 +188,9 @@ static inline bool flow_in_hand(const struct flow *flow)
 uint32_t flow_publish(struct flow *flow, uint32_t count);
 void flow_consume(struct flow *flow, uint32_t count);
 
+/* Consume what is at the front and will never be read. With the reader's lock. */
+void flow_skip_empty(struct flow *flow);
+
 /* Asked to be woken, and need not sleep. */
 void flow_withdraw(struct flow *flow, _Atomic uint32_t *word);
 

@@ -1,0 +1,241 @@
+/* flow_write: writing packets (spec cli-api 4.3), and keep-alives; runs once per packet in a process. */
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <string.h>
+
+#include "flow.h"
+#include "flow_tell.h"
+#include "frcp_io.h"
+#include "map.h"
+
+#define ROUNDS 16 /* tries of one call before the caller has its turn, whatever the peer does */
+
+int flow_may_write(const struct flow *flow)
+{
+        if (flow->tx_closed)
+                return -ENOTALLOC;
+        if ((atomic_load_explicit(&flow->flags, memory_order_relaxed) & FLOW_ACCMODE) == FLOW_RDONLY)
+                return -EPERM;
+        return flow_error(flow);
+}
+
+/* The packet goes protected into the block: how long it is there. -EIO: it could not be, and the block is free again. */
+static ssize_t protect(struct flow *flow, uint32_t block, uint8_t *at, const void *packet, size_t length)
+{
+        ssize_t n = seal_close(flow->seal, NULL, 0, packet, (uint32_t)length, at);
+
+        if (n < 0)
+                pool_free(flow->pool, block, flow->pool->self);
+        return n;
+}
+
+/* Put one packet behind `ahead` unpublished ones. */
+static int put(struct flow *flow, uint32_t ahead, const void *packet, size_t length)
+{
+        struct pool *pool = flow->pool;
+        uint8_t *at;
+        int64_t block;
+        int c;
+
+        if (length > flow->max_packet)
+                return -EMSGSIZE;
+        block = pool_alloc(pool, flow->seal == NULL ? length : length + flow->seal->overhead);
+        if (block < 0)
+                return (int)block;
+        c = pool_class_of(pool, (uint32_t)block);
+        at = pool_block(pool, c, (uint32_t)block) + HEADROOM;
+        if (flow->seal == NULL) {
+                memcpy(at, packet, length);
+        } else {
+                ssize_t n = protect(flow, (uint32_t)block, at, packet, length);
+
+                if (n < 0)
+                        return (int)n;
+                length = (size_t)n;
+        }
+        CRASH(4);
+        pool_give(pool, (uint32_t)block, flow->tx.owner);
+        CRASH(5);
+        ring_put(&flow->tx, ahead, SLOT(block, HEADROOM, length));
+        budget_charge(&flow->budget, &flow->tx, ahead, pool, c);
+        return 0;
+}
+
+struct room_wanted {
+        const struct flow *flow;
+        uint64_t tail;
+};
+
+/* A writer that polls waits for a quarter of the ring: else it would come back for every single slot. */
+static bool much_room(const void *arg)
+{
+        const struct room_wanted *wanted = arg;
+        const struct flow *flow = wanted->flow;
+        uint64_t tail = atomic_load_explicit(&flow->tx.shm->tail, memory_order_relaxed);
+
+        return tail - wanted->tail >= RING_SLOTS / 4 || flow_state(flow) ||
+               (tail != wanted->tail && atomic_load_explicit(&flow->tx.shm->head, memory_order_relaxed) == tail);
+}
+
+/* The ring is full. 0: try again; else what the caller returns. */
+static int await_room(struct flow *flow, uint64_t tail, int *rounds)
+{
+        struct room_wanted wanted = {flow, tail};
+
+        if (atomic_load_explicit(&flow->flags, memory_order_relaxed) & FLOW_WNOBLOCK)
+                return -EAGAIN;
+        if (++*rounds >= ROUNDS)
+                return -EMUSTSLEEP;
+        if (wait_poll(&flow->tx_poller, much_room, &wanted))
+                return 0;
+        return atomic_load_explicit(&flow->tx.shm->tail, memory_order_relaxed) != tail ? 0 : -EMUSTSLEEP;
+}
+
+/*
+ * The flow went down while we wrote: whoever cleans up behind a dead reader may have looked before we published.
+ * What we put just now goes back; compare-and-swap decides should the reader, or the IRMd, be at it too.
+ */
+static uint32_t take_back(struct flow *flow, uint32_t count)
+{
+        uint32_t taken = 0;
+
+        for (uint64_t at = flow->tx.at - count; at != flow->tx.at; at++) {
+                uint64_t slot = atomic_load_explicit(&flow->tx.slots[at & RING_MASK], memory_order_relaxed);
+
+                if (pool_packet(flow->pool, slot) != NULL)
+                        taken += pool_free(flow->pool, SLOT_BLOCK(slot), flow->tx.owner);
+        }
+        return taken;
+}
+
+/* Returns how many were taken back. */
+uint32_t flow_publish(struct flow *flow, uint32_t count)
+{
+        uint32_t wanted = ring_publish(&flow->tx, count);
+
+        if (wanted)
+                flow_tell(flow, &flow->tx.shm->cons_wait, wanted);
+        return flow_error(flow) != 0 ? take_back(flow, count) : 0;
+}
+
+ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengths, uint32_t each, uint32_t count)
+{
+        const uint8_t *packet = buffer;
+        uint32_t room, done;
+        uint64_t tail;
+        int rounds = 0;
+        int error;
+
+        if (flow == NULL)
+                return -ENOTALLOC;
+        if (flow->generation != map_generation)
+                return -EBADF;
+        if (count == 0)
+                return 0;
+        if (flow->frcp != NULL)
+                return frcp_io_writev(flow, buffer, lengths, each, count);
+        for (;;) {
+                spinlock_acquire(&flow->tx_lock);
+                error = flow_may_write(flow);
+                if (error != 0)
+                        goto out;
+                room = budget_room(&flow->budget, &flow->tx, flow->pool);
+                if (room > 0)
+                        break;
+                if (flow->tx.broken) {
+                        flow_break(flow);
+                        error = -EFLOWDOWN;
+                        goto out;
+                }
+                tail = flow->tx.other;
+                atomic_fetch_add(&flow->sleepers, 1);
+                spinlock_release(&flow->tx_lock);
+                error = await_room(flow, tail, &rounds);
+                atomic_fetch_sub(&flow->sleepers, 1);
+                if (error != 0)
+                        return error;
+        }
+        for (done = 0; done < count && done < room; done++) {
+                size_t length = lengths != NULL ? lengths[done] : each;
+
+                if (budget_spent(&flow->budget))
+                        break;
+                error = put(flow, done, packet, length);
+                if (error != 0)
+                        break;
+                packet += length;
+        }
+        if (done == 0)
+                goto out;
+        done -= flow_publish(flow, done);
+        if (done == 0) {
+                error = flow_error(flow);
+                goto out;
+        }
+        spinlock_release(&flow->tx_lock);
+        return done;
+out:
+        spinlock_release(&flow->tx_lock);
+        return error;
+}
+
+ssize_t flow_write(struct flow *flow, const void *buffer, size_t length)
+{
+        ssize_t written;
+
+        if (length > SLOT_LENGTH(UINT64_MAX))
+                return -EMSGSIZE;
+        written = flow_writev(flow, buffer, NULL, (uint32_t)length, 1);
+        return written == 1 ? (ssize_t)length : written;
+}
+
+/* ---- keep-alives ---- */
+
+void flow_keep_alive(struct flow *flow, uint32_t timeout_ms)
+{
+        keepalive_init(&flow->alive, timeout_ms, wait_now());
+        flow->heard = flow->rx.at;
+        flow->spoke = flow->tx.at;
+}
+
+/* A sign of life. A ring without room is one: the peer has something to read. */
+static void give_sign(struct flow *flow, int64_t now)
+{
+        if (flow_error(flow) != 0)
+                return;
+        if (budget_room(&flow->budget, &flow->tx, flow->pool) > 0 && put(flow, 0, "", 0) == 0)
+                flow_publish(flow, 1);
+        flow->spoke = flow->tx.at;
+        flow->alive.sent = now;
+}
+
+int64_t flow_visit(struct flow *flow, int64_t now, bool *found)
+{
+        struct keepalive *alive = &flow->alive;
+        uint64_t head;
+
+        *found = false;
+        spinlock_acquire(&flow->rx_lock);
+        spinlock_acquire(&flow->tx_lock);
+        if (flow->rx_closed || flow_state(flow) & ~END_DECLARED)
+                alive->gone = true;
+        head = atomic_load_explicit(&flow->rx.shm->head, memory_order_relaxed);
+        if (head != flow->heard || head - flow->rx.at >= RING_SLOTS)
+                alive->received = now; /* also when the peer cannot say anything, because nobody reads what it has said */
+        flow->heard = head;
+        if (flow->tx.at != flow->spoke)
+                alive->sent = now;
+        flow->spoke = flow->tx.at;
+        if (!alive->gone && keepalive_lost(alive, now)) {
+                alive->gone = true;
+                flow_give_up(flow, END_PEER, EVENT_PEER);
+                *found = true;
+        } else if (!alive->gone) {
+                flow_skip_empty(flow); /* keep-alives that nobody reads must not fill the ring */
+                if (keepalive_quiet(alive, now))
+                        give_sign(flow, now);
+        }
+        spinlock_release(&flow->tx_lock);
+        spinlock_release(&flow->rx_lock);
+        return keepalive_deadline(alive);
+}
