@@ -653,14 +653,14 @@ def test_too_many_flows(small: System) -> None:
 # ---------------------------------------------------------------- the IRMd goes
 
 
-def losing_the_irmd() -> None:
+def losing_the_irmd(qos: str) -> None:
     bind()
     blocked = [Flow(), Flow()]
     errors: dict[str, BaseException] = {}
     clients = []
     flows = []
     for _ in range(2):
-        client, server = ends()
+        client, server = ends(qos={"raw": QOS_RAW, "data": QOS_DATA}[qos])
         clients.append(client)
         flows.append(server)
     waiting = FlowSet([flows[1]])
@@ -717,9 +717,10 @@ def losing_the_irmd() -> None:
     server.dealloc()
 
 
-def test_the_irmd_is_killed_and_another_one_started(make_system: MakeSystem) -> None:
+@pytest.mark.parametrize("qos", ["raw", "data"])
+def test_the_irmd_is_killed_and_another_one_started(make_system: MakeSystem, qos: str) -> None:
     system = make_system()
-    program = start(system, losing_the_irmd, stdin=subprocess.PIPE)
+    program = start(system, losing_the_irmd, qos, stdin=subprocess.PIPE)
     program.expect("ready")
     system.irmd.kill()
     program.expect("lost")

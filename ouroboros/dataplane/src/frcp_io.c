@@ -196,11 +196,17 @@ void frcp_io_leave(struct frcp_end *end, int64_t now)
                 end->visit(end->visitor, end->flow);
 }
 
+static bool packets_came(const struct flow *flow)
+{
+        return !flow->rx.broken && atomic_load_explicit(&flow->rx.shm->head, memory_order_seq_cst) != flow->rx.at;
+}
+
+/* For those who wait: also that nothing will ever come. */
 static bool something_came(const void *arg)
 {
         const struct flow *flow = arg;
 
-        return atomic_load_explicit(&flow->rx.shm->head, memory_order_seq_cst) != flow->rx.at || flow_state(flow);
+        return packets_came(flow) || flow_state(flow);
 }
 
 /* ---- writing ---- */
@@ -468,7 +474,7 @@ uint32_t frcp_io_examine(struct flow *flow, bool *again)
                         *again = true;
                 } else {
                         ring_ask(&flow->rx.shm->cons_wait, WAIT_EVENT);
-                        *again = something_came(flow) && !flow->rx.broken;
+                        *again = packets_came(flow);
                 }
         }
         unlock(flow);
@@ -486,9 +492,9 @@ int64_t frcp_io_visit(struct flow *flow, int64_t now, bool *woken)
                 unlock(flow);
                 return NEVER;
         }
-        if (flow->rx.at == end->seen && something_came(flow))
+        if (flow->rx.at == end->seen && packets_came(flow))
                 *woken = take_in(end, RING_SLOTS, NULL, now) > 0;
-        end->calm = flow->rx.at == end->seen && !something_came(flow) ? end->calm + 1 : 0;
+        end->calm = flow->rx.at == end->seen && !packets_came(flow) ? end->calm + 1 : 0;
         end->seen = flow->rx.at;
         settle(end, now);
         *woken = *woken || end->news;
@@ -498,7 +504,7 @@ int64_t frcp_io_visit(struct flow *flow, int64_t now, bool *woken)
                 next = now + FRCP_IO_VISIT;
         } else if (end->calm >= CALM) {
                 ring_ask(&flow->rx.shm->cons_wait, WAIT_EVENT);
-                if (something_came(flow))
+                if (packets_came(flow))
                         next = now + FRCP_IO_VISIT;
         }
         /* Those who call from now on see it, or have been seen: both hold the lock. */
