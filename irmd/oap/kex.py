@@ -123,7 +123,13 @@ def _prefix(kex: Kex) -> bytes:
 def _number(octets: bytes, algorithm: bytes) -> bytes:
     """The INTEGER at the end of a SubjectPublicKeyInfo of that algorithm, or nothing; `decode` checks what surrounds it."""
     _, found, rest = octets[: len(algorithm) + 2048].partition(algorithm)
-    return rest[9:].lstrip(b"\0") if found else b""  # behind BIT STRING (4), its zero (1) and INTEGER (4)
+    return _content(_content(rest)[1:]).lstrip(b"\0") if found else b""  # BIT STRING, its zero, INTEGER
+
+
+def _content(element: bytes) -> bytes:
+    """What follows tag and length of a DER element: a length of 128 and more has its count of octets in front."""
+    long = len(element) > 1 and element[1] >= 0x80
+    return element[2 + (element[1] & 0x7F if long else 0) :]
 
 
 def _integer(value: int) -> bytes:

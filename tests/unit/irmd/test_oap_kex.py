@@ -360,6 +360,15 @@ def test_keys_cut_at_every_octet(algorithm: Kex) -> None:
 FFDHE_FIELD = kex.encode(PublicKey(Kex.FFDHE2048, b"\5" * 256))
 
 
+@pytest.mark.parametrize("group", [Kex.FFDHE2048, Kex.FFDHE3072, Kex.FFDHE4096])
+def test_finite_field_keys_of_every_length(group: Kex) -> None:
+    """One key in 512 of the smallest group is short enough for a length of one octet."""
+    for length in range(1, kex.prime(group).bit_length() // 8 + 1):
+        for first in (b"\1", b"\x7f", b"\x80", b"\xff"):
+            public = PublicKey(group, first + b"\5" * (length - 1))
+            assert kex.decode(kex.encode(public), hybrid=False) == public, (length, first)
+
+
 @pytest.mark.parametrize("at", [0, 1, 4, 10, 20, 30, 250, len(FFDHE_FIELD) - 262, len(FFDHE_FIELD) - 258])
 def test_finite_field_keys_have_one_encoding(at: int) -> None:
     changed = bytearray(FFDHE_FIELD)
