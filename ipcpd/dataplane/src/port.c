@@ -29,31 +29,18 @@ struct port *port_create(struct pool *pool, struct segment *segment, struct even
 
 int port_protect(struct port *port, uint32_t cipher, const uint8_t *key, bool check)
 {
-        struct seal *seal = calloc(1, sizeof *seal);
-        int error;
+        int error = seal_create(&port->seal, port->max_packet, cipher, key, check);
 
-        if (seal == NULL)
-                return -ENOMEM;
-        error = seal_init(seal, cipher, key, check);
-        if (error == 0 && port->max_packet <= seal->overhead)
-                error = -EMSGSIZE;
-        if (error != 0 || seal_is_plain(seal)) {
-                seal_fini(seal);
-                free(seal);
-                return error;
-        }
-        port->max_packet -= seal->overhead;
-        port->seal = seal;
-        return 0;
+        if (port->seal != NULL)
+                port->max_packet -= port->seal->overhead;
+        return error;
 }
 
 void port_destroy(struct port *port)
 {
         if (port == NULL)
                 return;
-        if (port->seal != NULL)
-                seal_fini(port->seal);
-        free(port->seal);
+        seal_destroy(port->seal);
         free(port);
 }
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "flow_tell.h"
 #include "frcp_io.h"
 #include "map.h"
 
@@ -43,22 +44,11 @@ struct flow *flow_attach(struct pool *pool, struct segment *segment, struct even
 
 int flow_protect(struct flow *flow, uint32_t cipher, const uint8_t *key, bool check)
 {
-        struct seal *seal = calloc(1, sizeof *seal);
-        int error;
+        int error = seal_create(&flow->seal, flow->max_packet, cipher, key, check);
 
-        if (seal == NULL)
-                return -ENOMEM;
-        error = seal_init(seal, cipher, key, check);
-        if (error == 0 && flow->max_packet <= seal->overhead)
-                error = -EMSGSIZE;
-        if (error != 0 || seal_is_plain(seal)) {
-                seal_fini(seal);
-                free(seal);
-                return error;
-        }
-        flow->max_packet -= seal->overhead;
-        flow->seal = seal;
-        return 0;
+        if (flow->seal != NULL)
+                flow->max_packet -= flow->seal->overhead;
+        return error;
 }
 
 static void wake_sleepers(struct flow *flow)
@@ -110,9 +100,7 @@ static void let_go(struct flow *flow, uint32_t how)
         if (!handle_let_go(&flow->let_go, how))
                 return;
         frcp_io_end(flow);
-        if (flow->seal != NULL)
-                seal_fini(flow->seal);
-        free(flow->seal);
+        seal_destroy(flow->seal);
         free(flow->opened);
         free(flow);
 }
@@ -296,6 +284,20 @@ void flow_queues(struct flow *flow, uint64_t *rx, uint64_t *tx)
 }
 
 /* ---- sleeping ---- */
+
+int flow_clear_eventfd(struct flow *flow)
+{
+        int eventfd = atomic_load_explicit(&flow->eventfd, memory_order_relaxed);
+        uint64_t count;
+
+        if (eventfd < 0)
+                return -1;
+        if (read(eventfd, &count, sizeof count) < 0) {
+                /* Was clear already. */
+        }
+        ring_ask(&flow->rx.shm->cons_wait, WAIT_EVENT);
+        return eventfd;
+}
 
 static bool tx_has_room(struct flow *flow)
 {

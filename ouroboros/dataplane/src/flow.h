@@ -184,6 +184,13 @@ static inline bool flow_in_hand(const struct flow *flow)
                atomic_load_explicit(&flow->ahead, memory_order_relaxed) != 0;
 }
 
+/*
+ * Put one packet, header | data, behind `ahead` unpublished ones; there is room for it. 0, -ENOMEM, or -EIO: it could not be
+ * protected.
+ */
+int flow_put(struct flow *flow, uint32_t ahead, const void *header, uint32_t header_length, const void *data,
+             uint32_t length);
+
 /* Publish packets put, consume slots, and tell the peer if it wants to know. */
 uint32_t flow_publish(struct flow *flow, uint32_t count);
 void flow_consume(struct flow *flow, uint32_t count);

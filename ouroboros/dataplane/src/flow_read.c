@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "flow.h"
 #include "flow_tell.h"
@@ -144,15 +143,10 @@ static bool something_to_read(const void *arg)
 /* Nothing there and the end is polled by a descriptor: clear it, ask for the event, look once more. */
 static void rearm(struct flow *flow)
 {
-        int eventfd = atomic_load_explicit(&flow->eventfd, memory_order_relaxed);
-        uint64_t count;
+        int eventfd = flow_clear_eventfd(flow);
 
         if (eventfd < 0)
                 return;
-        if (read(eventfd, &count, sizeof count) < 0) {
-                /* Was clear already. */
-        }
-        ring_ask(&flow->rx.shm->cons_wait, WAIT_EVENT);
         if (something_to_read(flow) || flow_in_hand(flow))
                 wait_ring_eventfd(eventfd);
 }
@@ -191,12 +185,8 @@ static uint32_t gather(struct flow *flow, uint8_t *at, size_t size, uint32_t *le
                 uint8_t *packet = pool_packet(flow->pool, slot);
                 uint32_t length = SLOT_LENGTH(slot);
 
-                if (i + 4 < ready) {
-                        uint8_t *soon = pool_packet(flow->pool, ring_peek(&flow->rx, i + 4));
-
-                        if (soon != NULL)
-                                __builtin_prefetch(soon);
-                }
+                if (i + SOON < ready)
+                        flow_prefetch(flow, i + SOON);
                 if (packet == NULL || length == 0) {
                         discard(flow, slot);
                         continue;

@@ -1,6 +1,6 @@
 /*
- * flow_tell: telling the other side of a flow that packets, or room, are there. With a lock of the end held: a detaching thread
- * must not unmap what is used here.
+ * flow_tell: what reading and writing share, with FRCP and without: telling the other side that packets, or room, are there, and
+ * being told. With a lock of the end held: a detaching thread must not unmap what is used here.
  */
 #ifndef OUROBOROS_FLOW_TELL_H
 #define OUROBOROS_FLOW_TELL_H
@@ -13,6 +13,22 @@ static inline void flow_tell(struct flow *flow, _Atomic uint32_t *word, uint32_t
                 wait_wake(word);
         if (wanted & WAIT_EVENT && flow->peer != NULL)
                 events_raise(flow->peer, flow->peer_fd);
+}
+
+/*
+ * A reader found nothing: if the end is polled by a descriptor, clear that and ask for the event. The descriptor, to be rung
+ * should there be something after all; -1: it is not polled.
+ */
+int flow_clear_eventfd(struct flow *flow);
+
+/* Have the packet at a place in the ring under way: who wrote it was another core. */
+#define SOON 4u
+static inline void flow_prefetch(const struct flow *flow, uint32_t at)
+{
+        const uint8_t *packet = pool_packet(flow->pool, ring_peek(&flow->rx, at));
+
+        if (packet != NULL)
+                __builtin_prefetch(packet);
 }
 
 #endif

@@ -3,8 +3,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "flow_tell.h"
 #include "map.h"
 #include "scratch.h"
 
@@ -37,36 +37,9 @@ static bool emit(void *arg, const uint8_t *header, uint32_t header_length, const
 {
         struct frcp_end *end = arg;
         struct flow *flow = end->flow;
-        struct pool *pool = flow->pool;
-        uint32_t total = header_length + length;
-        uint8_t *at;
-        int64_t block;
-        int c;
 
-        if (room_in(end) == 0)
+        if (room_in(end) == 0 || flow_put(flow, end->ahead, header, header_length, data, length) < 0)
                 return false;
-        block = pool_alloc(pool, flow->seal == NULL ? total : total + flow->seal->overhead);
-        if (block < 0)
-                return false;
-        c = pool_class_of(pool, (uint32_t)block);
-        at = pool_block(pool, c, (uint32_t)block) + HEADROOM;
-        if (flow->seal != NULL) {
-                ssize_t n = seal_close(flow->seal, header, header_length, data, length, at);
-
-                if (n < 0) {
-                        pool_free(pool, (uint32_t)block, pool->self);
-                        return false;
-                }
-                total = (uint32_t)n;
-        } else {
-                if (header_length > 0)
-                        memcpy(at, header, header_length);
-                if (length > 0)
-                        memcpy(at + header_length, data, length);
-        }
-        pool_give(pool, (uint32_t)block, flow->tx.owner);
-        ring_put(&flow->tx, end->ahead, SLOT(block, HEADROOM, total));
-        budget_charge(&flow->budget, &flow->tx, end->ahead, pool, c);
         end->ahead++;
         return true;
 }
@@ -136,12 +109,8 @@ static uint32_t take_in(struct frcp_end *end, uint32_t most, struct reader *read
 
                 if (reader != NULL && reader->count > 0 && !fits)
                         break; /* the next read is for it */
-                if (i + 4 < ready) {
-                        uint8_t *soon = pool_packet(flow->pool, ring_peek(&flow->rx, i + 4));
-
-                        if (soon != NULL)
-                                __builtin_prefetch(soon);
-                }
+                if (i + SOON < ready)
+                        flow_prefetch(flow, i + SOON);
                 if (packet == NULL) {
                         flow_refuse(flow);
                         continue;
@@ -158,16 +127,6 @@ static uint32_t take_in(struct frcp_end *end, uint32_t most, struct reader *read
         if (ready == 0 && flow->rx.broken)
                 flow_break(flow);
         return i;
-}
-
-static void lock(struct flow *flow)
-{
-        frcp_io_lock(flow);
-}
-
-static void unlock(struct flow *flow)
-{
-        frcp_io_unlock(flow);
 }
 
 /* Do what is due, and let the peer see it. */
@@ -191,7 +150,7 @@ void frcp_io_leave(struct frcp_end *end, int64_t now)
         settle(end, now);
         ask = end->visit != NULL &&
               (!atomic_exchange_explicit(&end->visited, true, memory_order_relaxed) || end->news);
-        unlock(end->flow);
+        frcp_io_unlock(end->flow);
         if (ask)
                 end->visit(end->visitor, end->flow);
 }
@@ -246,10 +205,10 @@ ssize_t frcp_io_writev(struct flow *flow, const void *buffer, const uint32_t *le
         for (int round = 0;; round++) {
                 int64_t now;
 
-                lock(flow);
+                frcp_io_lock(flow);
                 result = flow_may_write(flow);
                 if (result != 0) {
-                        unlock(flow);
+                        frcp_io_unlock(flow);
                         return result;
                 }
                 now = wait_now();
@@ -311,15 +270,10 @@ static bool to_be_read(const struct frcp_end *end)
 static void rearm(struct frcp_end *end)
 {
         struct flow *flow = end->flow;
-        int eventfd = atomic_load_explicit(&flow->eventfd, memory_order_relaxed);
-        uint64_t count;
+        int eventfd = flow_clear_eventfd(flow);
 
         if (eventfd < 0)
                 return;
-        if (read(eventfd, &count, sizeof count) < 0) {
-                /* Was clear already. */
-        }
-        ring_ask(&flow->rx.shm->cons_wait, WAIT_EVENT);
         if (something_came(flow) || to_be_read(end) || end->frcp.down != 0)
                 wait_ring_eventfd(eventfd);
 }
@@ -335,10 +289,10 @@ ssize_t frcp_io_take(struct flow *flow, struct burst *burst, uint32_t max, uint3
                 int64_t now;
                 bool may;
 
-                lock(flow);
+                frcp_io_lock(flow);
                 n = flow_may_read(flow);
                 if (n != 0) {
-                        unlock(flow);
+                        frcp_io_unlock(flow);
                         return n;
                 }
                 now = wait_now();
@@ -389,14 +343,14 @@ bool frcp_io_ask_room(struct flow *flow)
         struct frcp_end *end = flow->frcp;
         bool room = true;
 
-        lock(flow);
+        frcp_io_lock(flow);
         if (!flow->rx_closed && flow_error(flow) == 0 && end->frcp.down == 0 && end->frcp.heard != FRCP_LEFT) {
                 ring_ask(&flow->rx.shm->cons_wait, WAIT_EVENT);
                 ring_ask(&flow->tx.shm->prod_wait, WAIT_EVENT);
                 /* What has come is seen by the write that follows: it may open the window. */
                 room = something_came(flow) || (frcp_writable(&end->frcp, 1) && room_in(end) > 0);
         }
-        unlock(flow);
+        frcp_io_unlock(flow);
         return room;
 }
 
@@ -408,7 +362,7 @@ int frcp_io_sleep(struct flow *flow, bool writing, int64_t deadline)
         int result;
 
         atomic_fetch_add(&flow->sleepers, 1);
-        lock(flow);
+        frcp_io_lock(flow);
         if (!flow->rx_closed) {
                 due = frcp_deadline(&flow->frcp->frcp);
                 value = ring_ask(word, WAIT_FUTEX);
@@ -417,7 +371,7 @@ int frcp_io_sleep(struct flow *flow, bool writing, int64_t deadline)
                         flow_withdraw(flow, word);
                 }
         }
-        unlock(flow);
+        frcp_io_unlock(flow);
         if (value == 0) {
                 atomic_fetch_sub(&flow->sleepers, 1);
                 return 0;
@@ -432,9 +386,9 @@ void frcp_io_queues(struct flow *flow, uint64_t *rx, uint64_t *tx)
         struct frcp_end *end = flow->frcp;
         int64_t now = wait_now();
 
-        lock(flow);
+        frcp_io_lock(flow);
         if (flow->rx_closed) {
-                unlock(flow);
+                frcp_io_unlock(flow);
                 return;
         }
         take_in(end, BATCH, NULL, now);
@@ -463,7 +417,7 @@ uint32_t frcp_io_examine(struct flow *flow, bool *again)
         int64_t now = wait_now();
 
         *again = false;
-        lock(flow);
+        frcp_io_lock(flow);
         if (!flow->rx_closed) {
                 take_in(end, BATCH, NULL, now);
                 settle(end, now);
@@ -477,7 +431,7 @@ uint32_t frcp_io_examine(struct flow *flow, bool *again)
                         *again = packets_came(flow);
                 }
         }
-        unlock(flow);
+        frcp_io_unlock(flow);
         return events;
 }
 
@@ -487,9 +441,9 @@ int64_t frcp_io_visit(struct flow *flow, int64_t now, bool *woken)
         int64_t next = NEVER;
 
         *woken = false;
-        lock(flow);
+        frcp_io_lock(flow);
         if (flow->rx_closed) {
-                unlock(flow);
+                frcp_io_unlock(flow);
                 return NEVER;
         }
         if (flow->rx.at == end->seen && packets_came(flow))
@@ -509,7 +463,7 @@ int64_t frcp_io_visit(struct flow *flow, int64_t now, bool *woken)
         }
         /* Those who call from now on see it, or have been seen: both hold the lock. */
         atomic_store_explicit(&end->visited, next <= now + FRCP_IO_VISIT, memory_order_relaxed);
-        unlock(flow);
+        frcp_io_unlock(flow);
         return next;
 }
 
@@ -544,7 +498,7 @@ int frcp_io_close(struct flow *flow)
 
         if (end == NULL || flow->generation != map_generation)
                 return 0;
-        lock(flow);
+        frcp_io_lock(flow);
         end->closing = true;
         if (!flow->rx_closed && flow_error(flow) == 0) {
                 take_in(end, RING_SLOTS, NULL, now);
@@ -553,7 +507,7 @@ int frcp_io_close(struct flow *flow)
                 publish(end);
                 result = frcp_lingers(&end->frcp) ? -EMUSTSLEEP : (int)frcp_quiet_time(&end->frcp, now);
         }
-        unlock(flow);
+        frcp_io_unlock(flow);
         return result;
 }
 

@@ -1,6 +1,7 @@
 #include "seal.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 int seal_init(struct seal *seal, uint32_t cipher, const uint8_t *key, bool check)
@@ -20,6 +21,31 @@ void seal_fini(struct seal *seal)
 {
         cipher_destroy(seal->cipher);
         seal->cipher = NULL;
+}
+
+int seal_create(struct seal **seal, uint64_t max_packet, uint32_t cipher, const uint8_t *key, bool check)
+{
+        struct seal *made = calloc(1, sizeof *made);
+        int error;
+
+        *seal = NULL;
+        if (made == NULL)
+                return -ENOMEM;
+        error = seal_init(made, cipher, key, check);
+        if (error == 0 && max_packet <= made->overhead)
+                error = -EMSGSIZE;
+        if (error != 0 || seal_is_plain(made))
+                seal_destroy(made);
+        else
+                *seal = made;
+        return error;
+}
+
+void seal_destroy(struct seal *seal)
+{
+        if (seal != NULL)
+                seal_fini(seal);
+        free(seal);
 }
 
 static void put_check(uint8_t *at, uint32_t check)

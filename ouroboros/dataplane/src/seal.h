@@ -28,6 +28,13 @@ struct seal {
 int seal_init(struct seal *seal, uint32_t cipher, const uint8_t *key, bool check);
 void seal_fini(struct seal *seal); /* wipes the keys */
 
+/*
+ * The same for an end whose packets have at most `max_packet` octets, on the heap; *seal is NULL where nothing is to be done.
+ * Also -EMSGSIZE: what protects a packet would leave no room in it.
+ */
+int seal_create(struct seal **seal, uint64_t max_packet, uint32_t cipher, const uint8_t *key, bool check);
+void seal_destroy(struct seal *seal); /* may be NULL */
+
 static inline bool seal_is_plain(const struct seal *seal)
 {
         return seal->overhead == 0;
