@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from ouroboros.extension import Extension
 from ouroboros.flow_event import FlowEvent
 from ouroboros.rpc.messages_pb2 import BROADCAST
 
-from .oap.extension import Type
 from .refused import Refused
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class Flow:
         if self.ipcp is None or self.ipcp.inside or self.ipcp.type == BROADCAST or self.qos is None:
             return False
         if self.qos.in_order:
-            return Type.FRCP_CHECK in self.extensions
+            return Extension.FRCP_CHECK in self.extensions
         return self.qos.ber == 0
 
     def secure(self, side: int, outcome: Outcome) -> None:

@@ -7,7 +7,6 @@ import warnings
 from collections import deque
 from errno import EAGAIN, EISCONN, EPERM
 from functools import partial
-from time import monotonic_ns
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
@@ -203,10 +202,7 @@ class Flow(Packets):
         self._pending = False
         self._library = None
         if handle != ffi.NULL and owner is not None:
-            while lib.frcp_io_close(handle) < 0:
-                lib.flow_sleep(handle, False, monotonic_ns() + 5_000_000)
-            lib.process_remove(owner.process, handle)
-            lib.flow_detach(handle)
+            owner.leave(handle)
         self._close_eventfds()
 
     def _close_eventfds(self) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .dataplane._dataplane import ffi, lib
 from .dataplane.resources import Resources
 from .errors import EFLOWDOWN, EFLOWPEER, ENOTALLOC, OuroborosError, error
+from .extension import Extension
 from .rpc.client import Client
 from .rpc.codec import close_fds
 from .rpc.messages_pb2 import Envelope, FlowDealloc, FlowDone, FlowEndpoint, Hello
@@ -27,13 +28,9 @@ if TYPE_CHECKING:
     from .flow import Flow
 
 
-FRAGMENTATION, SELECTIVE, END = 1, 3, 4
-"""What two of our ends may agree on in the allocation handshake."""
-
-_LINGER = 5_000_000  # ns
+_LINGER = 5_000_000  # ns between two looks at a flow that lingers
 _WINDOW = 2048  # packets
 _WINDOW_OTHERS = 512  # for who does not see by the round trip how many of them the queues on the way can take
-_DIRECT_MPL = 1  # ms: of a flow between two processes without a layer
 _DIRECT_OCTETS = 1 << 20  # what waits between two that share memory should fit a processor's cache
 
 
@@ -43,7 +40,7 @@ def _peer_timeout(endpoint: FlowEndpoint) -> int:
     On a direct flow the IRMd tells of its end, and a peer that is stopped, by a debugger for example, has not gone.
     """
     timeout: int = endpoint.qos.timeout
-    return 0 if endpoint.mpl_ms <= _DIRECT_MPL else min(timeout, 0x7FFFFFFF)
+    return 0 if endpoint.mpl_ms <= lib.FRCP_DIRECT_MS else min(timeout, 0x7FFFFFFF)
 
 
 class Library:
@@ -104,15 +101,15 @@ class Library:
         config = {
             "mpl_ms": endpoint.mpl_ms,
             "window": _WINDOW
-            if SELECTIVE in endpoint.extensions and endpoint.qos.loss == 0
+            if Extension.SELECTIVE in endpoint.extensions and endpoint.qos.loss == 0
             else _WINDOW_OTHERS,
-            "octets": _DIRECT_OCTETS if endpoint.mpl_ms <= _DIRECT_MPL else 0,
+            "octets": _DIRECT_OCTETS if endpoint.mpl_ms <= lib.FRCP_DIRECT_MS else 0,
             "timeout_ms": _peer_timeout(endpoint),
             "first": int.from_bytes(os.urandom(4)),
             "retransmit": endpoint.qos.loss == 0,
-            "fragments": FRAGMENTATION in endpoint.extensions,
-            "selective": SELECTIVE in endpoint.extensions,
-            "ends": END in endpoint.extensions,
+            "fragments": Extension.FRAGMENTATION in endpoint.extensions,
+            "selective": Extension.SELECTIVE in endpoint.extensions,
+            "ends": Extension.END in endpoint.extensions,
         }
         self._begun(handle, endpoint, lib.frcp_io_begin(handle, ffi.new("struct frcp_config *", config)))
 
@@ -128,12 +125,19 @@ class Library:
         """Leave a flow, and tell the IRMd; what was written is waited for as long as the flow lingers."""
         quiet = 0
         try:
+            quiet = self.leave(handle)
+        finally:  # Ctrl-C does not wait
+            self.release(fd, quiet)
+
+    def leave(self, handle: Any) -> int:
+        """Leave a flow when it does not linger any more: for how many seconds its layer should not use its endpoint again."""
+        try:
             while (quiet := lib.frcp_io_close(handle)) < 0:
                 lib.flow_sleep(handle, False, monotonic_ns() + _LINGER)
-        finally:  # Ctrl-C does not wait
+            return int(quiet)
+        finally:
             lib.process_remove(self.process, handle)
             lib.flow_detach(handle)
-            self.release(fd, max(quiet, 0))
 
     def release(self, fd: int, quiet: int = 0) -> None:
         """Tell the IRMd that a descriptor is not wanted any more, and for how many seconds its layer should not use it again."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass
-from enum import IntEnum
 from struct import Struct
 
 from ouroboros.wire import MalformedPacket, must, pack
@@ -25,15 +24,6 @@ MAX_ITEMS = 32
 
 _HEAD = Struct(">HH")
 _WHAT = "extensions of an allocation handshake"
-
-
-class Type(IntEnum):
-    """What an item is about."""
-
-    FRAGMENTATION = 1  # packets larger than the layer's are cut and put together again; value empty
-    FRCP_CHECK = 2  # packets of a flow with FRCP carry a CRC-32, control packets too; value empty
-    SELECTIVE = 3  # acknowledgements carry a map of what came out of order; value empty
-    END = 4  # who writes no more says so, in order with what was written; value empty
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,14 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from ouroboros.errors import EAUTH, ECRYPT
+from ouroboros.extension import Extension
 
 from .. import refused
 from ..complaints import Complaints
 from . import credentials, extension, offer
 from .acceptor import Accepted, accept
 from .credentials import Credentials, Policy, Side
-from .extension import Extensions, Type
+from .extension import Extensions
 from .header import MAX_LENGTH, decode_reply
 from .replay import ReplayGuard
 from .requester import Outcome, Requester
@@ -29,7 +30,7 @@ from .trust import Trust
 
 log = logging.getLogger("irmd/oap")
 
-SUPPORTED: frozenset[int] = frozenset(Type)
+SUPPORTED: frozenset[int] = frozenset(Extension)
 """Extensions that this system offers and grants, where they make sense (`offer`)."""
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .extension import Extensions, Item, Type
+from ouroboros.extension import Extension
+
+from .extension import Extensions, Item
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -19,18 +21,18 @@ def fitting(qos: QosSpec, *, inside: bool) -> frozenset[int]:
     """What such a flow may have. `inside`: its packets stay in the memory of this system, where nothing spoils them."""
     if not qos.in_order:
         return frozenset()
-    kinds = {Type.FRAGMENTATION}
+    kinds = {Extension.FRAGMENTATION}
     if not qos.loss:
-        kinds |= {Type.SELECTIVE, Type.END}
+        kinds |= {Extension.SELECTIVE, Extension.END}
     if not inside:
-        kinds.add(Type.FRCP_CHECK)
+        kinds.add(Extension.FRCP_CHECK)
     return frozenset(kinds)
 
 
 def wanted(qos: QosSpec, *, inside: bool) -> frozenset[int]:
     """What is offered for a flow that an application asks for: the check only where it wants no bit error."""
     kinds = fitting(qos, inside=inside)
-    return kinds - {Type.FRCP_CHECK} if qos.ber else kinds
+    return kinds - {Extension.FRCP_CHECK} if qos.ber else kinds
 
 
 def make(kinds: frozenset[int], supported: Container[int]) -> Extensions | None:
@@ -50,7 +52,7 @@ def obtained(qos: QosSpec, granted: frozenset[int], *, inside: bool) -> QosSpec:
     """The QoS that a flow has over a layer: without bit errors where its packets are checked."""
     if not qos.in_order:
         return qos
-    if Type.FRCP_CHECK in granted:
+    if Extension.FRCP_CHECK in granted:
         return _with_ber(qos, 0)
     return qos if inside else _with_ber(qos, qos.ber or 1)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from irmd.oap import offer
-from irmd.oap.extension import Extensions, Item, Type
+from irmd.oap.extension import Extensions, Item
+from ouroboros.extension import Extension
 from ouroboros.qos import QOS_BEST_EFFORT, QOS_DATA, QOS_RAW, QOS_RAW_NO_ERRORS, QOS_VOICE, QoSSpec
 
-FRAGMENTATION, CHECK, SELECTIVE, END = Type
+FRAGMENTATION, CHECK, SELECTIVE, END = Extension
 
 
 @pytest.mark.parametrize(
@@ -19,7 +20,7 @@ FRAGMENTATION, CHECK, SELECTIVE, END = Type
         (QOS_RAW_NO_ERRORS, True, set(), set()),
         (QOS_DATA, False, {FRAGMENTATION, CHECK, SELECTIVE, END}, {FRAGMENTATION, CHECK, SELECTIVE, END}),
         (QOS_DATA, True, {FRAGMENTATION, SELECTIVE, END}, {FRAGMENTATION, SELECTIVE, END}),
-        (QOS_DATA.replace(ber=1), False, {FRAGMENTATION, SELECTIVE, END}, set(Type)),
+        (QOS_DATA.replace(ber=1), False, {FRAGMENTATION, SELECTIVE, END}, set(Extension)),
         (QOS_VOICE, False, {FRAGMENTATION, CHECK}, {FRAGMENTATION, CHECK}),
         (QOS_VOICE, True, {FRAGMENTATION}, {FRAGMENTATION}),
         (QOS_BEST_EFFORT.replace(ber=5), False, {FRAGMENTATION}, {FRAGMENTATION, CHECK}),

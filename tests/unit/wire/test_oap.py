@@ -11,16 +11,17 @@ from hypothesis import strategies as st
 
 from irmd.oap import extension, handshake, header
 from irmd.oap.algorithms import Cipher, Hash, request_hash, request_hash_length
-from irmd.oap.extension import Extensions, Item, Type
+from irmd.oap.extension import Extensions, Item
 from irmd.oap.handshake import ReplyRefused
 from irmd.oap.replay import Fault, Refused, ReplayGuard
 from ouroboros.errors import EAUTH
+from ouroboros.extension import Extension
 from ouroboros.wire import MalformedPacket, UnsendablePacket
 
 MS = 1_000_000
 NOW = 1_795_334_382_869_341_919
 A, B = bytes(16), bytes(15) + b"\x01"
-OFFER = Extensions((Item(Type.FRAGMENTATION), Item(Type.FRCP_CHECK), Item(999, b"from the future")))
+OFFER = Extensions((Item(Extension.FRAGMENTATION), Item(Extension.FRCP_CHECK), Item(999, b"from the future")))
 
 
 # ---------------------------------------------------------------- time and replay
@@ -161,10 +162,10 @@ def test_offer_and_grant() -> None:
     request = handshake.make_request(identity=A, now=NOW, offer=OFFER)
     asked, offer = handshake.accept_request(request, guard, now=NOW)
     assert asked.id == A and offer == OFFER
-    granted = extension.grant(offer, {Type.FRCP_CHECK, 17})
-    assert granted == Extensions((Item(Type.FRCP_CHECK),))
+    granted = extension.grant(offer, {Extension.FRCP_CHECK, 17})
+    assert granted == Extensions((Item(Extension.FRCP_CHECK),))
     reply = handshake.make_reply(request, now=NOW, granted=granted)
-    assert handshake.check_reply(request, reply)[1] == {Type.FRCP_CHECK}
+    assert handshake.check_reply(request, reply)[1] == {Extension.FRCP_CHECK}
     with pytest.raises(Refused):
         handshake.accept_request(request, guard, now=NOW)
 
@@ -172,14 +173,14 @@ def test_offer_and_grant() -> None:
 def test_a_prototype_makes_no_offer_and_grants_nothing() -> None:
     request = handshake.make_request(identity=A, now=NOW)
     _, offer = handshake.accept_request(request, ReplayGuard(), now=NOW)
-    assert offer is None and extension.grant(offer, {Type.FRCP_CHECK}) is None
+    assert offer is None and extension.grant(offer, {Extension.FRCP_CHECK}) is None
     offering = handshake.make_request(identity=A, now=NOW, offer=OFFER)
     assert handshake.check_reply(offering, handshake.make_reply(offering, now=NOW))[1] == frozenset()
 
 
 def test_nothing_can_be_granted_that_was_not_offered() -> None:
     request = handshake.make_request(identity=A, now=NOW)
-    reply = handshake.make_reply(request, now=NOW, granted=Extensions((Item(Type.FRCP_CHECK),)))
+    reply = handshake.make_reply(request, now=NOW, granted=Extensions((Item(Extension.FRCP_CHECK),)))
     with pytest.raises(MalformedPacket, match="not offered"):
         handshake.check_reply(request, reply)
 
@@ -208,5 +209,5 @@ def test_extensions_that_cannot_be_sent(items: tuple[Item, ...]) -> None:
 
 def test_value() -> None:
     assert OFFER.value(999) == b"from the future"
-    assert OFFER.value(Type.FRCP_CHECK) == b""
+    assert OFFER.value(Extension.FRCP_CHECK) == b""
     assert OFFER.value(5) is None
