@@ -77,21 +77,6 @@ class Layer:
         self.punt.close()
 
 
-@pytest.fixture(autouse=True)
-def no_process_stays() -> Iterator[None]:
-    yield
-    close_all()
-
-
-@pytest.fixture
-def memory() -> Iterator[Memory]:
-    memory = Memory(CONFIG)
-    yield memory
-    for pool in memory.pools.values():
-        assert free(pool) == total(pool), pool.holders()
-    memory.close()
-
-
 @pytest.fixture
 def layer(memory: Memory) -> Iterator[Layer]:
     layer = Layer(memory)

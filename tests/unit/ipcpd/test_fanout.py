@@ -9,23 +9,8 @@ from errno import EAGAIN
 import pytest
 
 from irmd.memory import Memory
-from tests.unit.dataplane.shm import End, Process, close_all, free, is_error, number, packet, total
-from tests.unit.ipcpd.relays import CONFIG, Relay, ffi, lib, read
-
-
-@pytest.fixture(autouse=True)
-def no_process_stays() -> Iterator[None]:
-    yield
-    close_all()
-
-
-@pytest.fixture
-def memory() -> Iterator[Memory]:
-    memory = Memory(CONFIG)
-    yield memory
-    for pool in memory.pools.values():
-        assert free(pool) == total(pool), pool.holders()
-    memory.close()
+from tests.unit.dataplane.shm import End, Process, is_error, number, packet
+from tests.unit.ipcpd.relays import Relay, ffi, lib, read
 
 
 class Layer:

@@ -18,32 +18,13 @@ from tests.unit.dataplane.shm import (
     End,
     Process,
     Raw,
-    close_all,
-    free,
     is_error,
     lengths,
     number,
     packet,
-    total,
 )
 
-from .relays import CONFIG, Relay, ffi, lib, read, wait
-
-
-@pytest.fixture(autouse=True)
-def no_process_stays() -> Iterator[None]:
-    """Descriptors and mappings of the processes that a test played."""
-    yield
-    close_all()
-
-
-@pytest.fixture
-def memory() -> Iterator[Memory]:
-    memory = Memory(CONFIG)
-    yield memory
-    for pool in memory.pools.values():
-        assert free(pool) == total(pool), pool.holders()
-    memory.close()
+from .relays import Relay, ffi, lib, read, wait
 
 
 @pytest.fixture

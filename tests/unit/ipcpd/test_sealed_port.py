@@ -11,29 +11,14 @@ from ipcpd.dataplane.relay import Relay as IpcpRelay
 from irmd.memory import Events, FlowMemory, Memory
 from ouroboros.dataplane import _dataplane
 from ouroboros.rpc.messages_pb2 import FlowEndpoint, Resource
-from tests.unit.dataplane.shm import End, Process, close_all, free, packet, total
+from tests.unit.dataplane.shm import End, Process, packet
 from tests.unit.dataplane.test_seal import KEY
 
-from .relays import CONFIG, lib
+from .relays import lib
 from .test_dt import EID, FAR, ME, Layer, dt_packet
 
 PLAIN = (0, False)
 KINDS = [(901, False), (1018, True), (0, True)]
-
-
-@pytest.fixture(autouse=True)
-def no_process_stays() -> Iterator[None]:
-    yield
-    close_all()
-
-
-@pytest.fixture
-def memory() -> Iterator[Memory]:
-    memory = Memory(CONFIG)
-    yield memory
-    for pool in memory.pools.values():
-        assert free(pool) == total(pool), pool.holders()
-    memory.close()
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from ipcpd.eth.wire import dix, llc, mac
 from ipcpd.eth.wire.dix import Frame
 from irmd.memory import Memory
 from ouroboros.qos import QOS_BEST_EFFORT, QOS_VOICE
-from tests.unit.dataplane.shm import SLOTS, End, Process, close_all, free, is_error, packet, total
-from tests.unit.ipcpd.relays import CONFIG, Relay, lib
+from tests.unit.dataplane.shm import SLOTS, End, Process, is_error, packet
+from tests.unit.ipcpd.relays import Relay, lib
 from tests.unit.wire.captures import dissected
 
 ME, PEER, STRANGER = b"\2\0\0\0\0\1", b"\2\0\0\0\0\2", b"\2\0\0\0\0\3"
@@ -105,22 +105,6 @@ class Link:
         self.punt.close()
         for one in (self.wire, self._receiver, *self.out, *self._senders):
             one.close()
-
-
-@pytest.fixture(autouse=True)
-def no_process_stays() -> Iterator[None]:
-    """Descriptors and mappings of the processes that a test played."""
-    yield
-    close_all()
-
-
-@pytest.fixture
-def memory() -> Iterator[Memory]:
-    memory = Memory(CONFIG)
-    yield memory
-    for pool in memory.pools.values():
-        assert free(pool) == total(pool), pool.holders()
-    memory.close()
 
 
 @pytest.fixture

@@ -19,27 +19,12 @@ from ipcpd.dataplane.punt import Punt
 from ipcpd.dataplane.udp import Peer, Udp
 from ipcpd.udp.address import Address
 from irmd.memory import Memory
-from tests.unit.dataplane.shm import End, Process, close_all, free, is_error, lengths, packet, total
-from tests.unit.ipcpd.relays import CONFIG, Relay, ffi, lib
+from tests.unit.dataplane.shm import End, Process, is_error, lengths, packet
+from tests.unit.ipcpd.relays import Relay, ffi, lib
 
 MAX_PACKET = 8976
 LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 FAMILIES = [socket.AF_INET, socket.AF_INET6]
-
-
-@pytest.fixture(autouse=True)
-def no_process_stays() -> Iterator[None]:
-    yield
-    close_all()
-
-
-@pytest.fixture
-def memory() -> Iterator[Memory]:
-    memory = Memory(CONFIG)
-    yield memory
-    for pool in memory.pools.values():
-        assert free(pool) == total(pool), pool.holders()
-    memory.close()
 
 
 def bound(family: socket.AddressFamily = socket.AF_INET) -> socket.socket:
