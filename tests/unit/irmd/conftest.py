@@ -1,12 +1,14 @@
-"""The IRMd under test."""
+"""The IRMd under test, and handshakes of two."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from .daemon import Daemon
+from .handshakes import Pair
 
 
 @pytest.fixture
@@ -17,3 +19,9 @@ def irmd() -> Iterator[Daemon]:
         assert daemon.process.poll() is None, "the IRMd has ended"
         assert daemon.stop() == 0
         assert not daemon.rundir.exists()
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Pair:
+    """A requester and an acceptor, each with a security directory of its own."""
+    return Pair(tmp_path)
