@@ -359,6 +359,15 @@ def system(make_system: MakeSystem) -> System:
     return make_system()
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[System]:
+    """One system for all scenarios of a module, which leave it as they found it, with a local layer."""
+    system = System()
+    system.local_layer()
+    yield system
+    system.stop()
+
+
 @pytest.fixture(scope="session")
 def namespaces() -> None:
     """Skip where the kernel, or whoever runs us, gives no namespaces."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -34,14 +34,6 @@ async def ends():
     server, client = await asyncio.gather(aio.flow_accept(), aio.flow_alloc("end"))
     return client, server
 """
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[System]:
-    system = System()
-    system.local_layer()
-    yield system
-    system.stop()
 
 
 async def ends() -> tuple[Any, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -23,14 +23,6 @@ from tests.system.ends import (
     signal,
     start,
 )
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[System]:
-    """One system for all scenarios that leave it as they found it."""
-    system = System()
-    yield system
-    system.stop()
 
 
 async def echo() -> None:

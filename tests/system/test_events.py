@@ -6,7 +6,7 @@ import os
 import select
 import selectors
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -38,15 +38,6 @@ from tests.system.ends import (
     scenario,
     start,
 )
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[System]:
-    system = System()
-    system.local_layer()
-    yield system
-    system.stop()
-
 
 # ---------------------------------------------------------------- asynchronous allocation
 

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from tests.system.conftest import MakeSystem, System
+from tests.system.conftest import System
 from tests.system.ends import (
     EAGAIN,
-    EBADF,
     EFLOWDOWN,
-    EIRMD,
     EMSGSIZE,
     ENAME,
-    ENOMEM,
     ENOTALLOC,
     EPERM,
     ETIMEDOUT,
@@ -29,7 +22,6 @@ from tests.system.ends import (
     QOS_RAW,
     QOS_VOICE,
     Fccntl,
-    FEventQueue,
     Flow,
     FlowDeallocWarning,
     FlowDownException,
@@ -37,14 +29,10 @@ from tests.system.ends import (
     FlowNotAllocatedException,
     FlowPermissionException,
     FlowProperties,
-    FlowSet,
     FlowTimeout,
     FlowWouldBlock,
-    IrmdError,
     QoSSpec,
-    allocated,
     bind,
-    conserved,
     ends,
     fccntl,
     flow_accept,
@@ -55,18 +43,7 @@ from tests.system.ends import (
     irm,
     raises,
     scenario,
-    start,
 )
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[System]:
-    """One system for all scenarios that leave it as they found it, with a local layer."""
-    system = System()
-    system.local_layer()
-    yield system
-    system.stop()
-
 
 # ---------------------------------------------------------------- allocation
 
@@ -401,162 +378,9 @@ SCENARIOS += [
 ]
 
 
-# ---------------------------------------------------------------- threads and signals
-
-
-def threads_share_a_flow() -> None:
-    client, server = ends()
-    got: list[list[bytes]] = [[] for _ in range(4)]
-
-    def read(mine: list[bytes]) -> None:
-        try:
-            while True:
-                mine.append(server.read())
-        except FlowDownException:
-            pass
-
-    def write(k: int) -> None:
-        for i in range(500):
-            client.write(b"%d %d" % (k, i))
-
-    threads = [threading.Thread(target=read, args=(mine,)) for mine in got]
-    writers = [threading.Thread(target=write, args=(k,)) for k in range(3)]
-    for thread in threads + writers:
-        thread.start()
-    for thread in writers:
-        thread.join()
-    client.dealloc()
-    for thread in threads:
-        thread.join()
-    everything = [data for mine in got for data in mine]
-    assert sorted(everything) == sorted(b"%d %d" % (k, i) for k in range(3) for i in range(500))
-    server.dealloc()
-
-
-def dealloc_under_a_reader() -> None:
-    for turn in range(60):
-        client, server = ends()
-        failures: list[BaseException] = []
-        blocked = threading.Event()
-
-        def read(flow: Flow, failures: list[BaseException], blocked: threading.Event) -> None:
-            blocked.set()
-            with raises(FlowNotAllocatedException) as caught:
-                flow.read()
-            failures.extend(caught)
-
-        threads = [threading.Thread(target=read, args=(server, failures, blocked)) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        blocked.wait()
-        if turn % 2:
-            os.sched_yield()
-        server.dealloc()
-        for thread in threads:
-            thread.join()
-        assert len(failures) == 2, failures
-        client.dealloc()
-
-
-def a_storm_of_signals() -> None:
-    client, server = ends()
-    rung = 0
-
-    def ring(number: int, frame: object) -> None:
-        nonlocal rung
-        rung += 1
-
-    signal.signal(signal.SIGALRM, ring)
-    server.rcv_timeout = 0.3
-    for call in (server.read, server.recv, server.readv):
-        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
-        before = time.monotonic()
-        with raises(FlowTimeout):
-            call()
-        assert time.monotonic() - before >= 0.3
-        signal.setitimer(signal.ITIMER_REAL, 0)
-    with FlowSet([server]) as flows:
-        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
-        before = time.monotonic()
-        with raises(TimeoutError):
-            flows.wait(FEventQueue(), 0.3)
-        assert time.monotonic() - before >= 0.3
-        with raises(FlowTimeout):
-            flow_accept(0.3)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-    assert rung > 10
-    client.dealloc()
-    server.dealloc()
-
-
-def a_handler_that_raises() -> None:
-    class Enough(Exception):
-        pass
-
-    def ring(number: int, frame: object) -> None:
-        raise Enough
-
-    signal.signal(signal.SIGALRM, ring)
-    client, server = ends()
-    with FlowSet([client]) as flows:
-        for call in (server.read, flow_accept, lambda: flows.wait(FEventQueue())):
-            signal.setitimer(signal.ITIMER_REAL, 0.03)
-            with raises(Enough):
-                call()
-    client.write(b"still works")
-    assert server.read() == b"still works"
-    client.dealloc()
-    server.dealloc()
-
-
-SCENARIOS += [threads_share_a_flow, dealloc_under_a_reader, a_storm_of_signals, a_handler_that_raises]
-
-
 @pytest.mark.parametrize("function", SCENARIOS, ids=lambda function: function.__name__)
 def test(shared: System, function: Callable[[], None]) -> None:
     scenario(shared, function)
-
-
-def blocked_in_read() -> None:
-    client, server = ends()
-    print("blocked", flush=True)
-    server.read()
-
-
-def blocked_in_write() -> None:
-    client, server = ends()
-    print("blocked", flush=True)
-    while True:
-        client.write(b"x")
-
-
-def blocked_in_accept() -> None:
-    bind()
-    with Flow() as first:
-        first.accept(0)
-    print("blocked", flush=True)
-    flow_accept()
-
-
-def blocked_in_wait() -> None:
-    client, server = ends()
-    with FlowSet([server]) as flows:
-        print("blocked", flush=True)
-        flows.wait(FEventQueue())
-
-
-BLOCKED = [blocked_in_read, blocked_in_write, blocked_in_accept, blocked_in_wait]
-
-
-@pytest.mark.parametrize("function", BLOCKED, ids=lambda function: function.__name__)
-def test_ctrl_c_ends_a_blocked_call(shared: System, function: Callable[[], None]) -> None:
-    program = start(shared, function)
-    program.expect("blocked")
-    assert program.stop(signal.SIGINT) == -signal.SIGINT, program.output
-    assert "KeyboardInterrupt" in program.output
-    assert program.output.endswith("\nKeyboardInterrupt"), program.output
-    assert program.output.count("Traceback") == 1 and "ignored" not in program.output, program.output
-    conserved(shared)
 
 
 def _forgetting() -> None:
@@ -577,212 +401,3 @@ def _forgetting() -> None:
 
 def test_a_forgotten_flow_warns_and_is_deallocated(shared: System) -> None:
     scenario(shared, _forgetting)
-
-
-# ---------------------------------------------------------------- limits
-
-
-def exhausting_the_pool() -> None:
-    client, server = ends()
-    flows = [(client, server)]
-    client.blocking = False
-    with raises(FlowException, ENOMEM) as caught:
-        while True:
-            try:
-                flows[-1][0].write(bytes(60000))
-            except FlowWouldBlock:
-                flows.append(ends())
-                flows[-1][0].blocking = False
-    assert isinstance(caught[0], MemoryError)
-    full = flows[-1][0]
-    with raises(MemoryError):
-        full.writev([bytes(60000)])
-    for _, reader in flows:
-        reader.blocking = False
-        with raises(FlowWouldBlock):
-            while True:
-                reader.recv()
-    assert full.write(bytes(60000)) == 60000
-    for pair in flows:
-        for flow in pair:
-            flow.dealloc()
-
-
-def too_many_flows(most: str) -> None:
-    flows: list[Flow] = []
-    with raises(FlowException, EBADF) as caught:
-        while True:
-            flow = Flow()
-            flow.accept(0)
-            flows.append(flow)
-    assert len(flows) == int(most)
-    assert len(str(caught[0])) > 20
-    print(f"refused: {caught[0]}")
-    for flow in flows:
-        flow.dealloc()
-    assert ends()
-
-
-@pytest.fixture
-def small(make_system: MakeSystem, tmp_path: Path) -> System:
-    """A system with little of everything."""
-    config = tmp_path / "irmd.toml"
-    config.write_text(CONFIG)
-    return make_system("--config", str(config))
-
-
-CONFIG = """
-[irmd]
-descriptors = 20
-
-[pool]
-classes = [[512, 256, 64], [2048, 128, 64], [10240, 128, 64], [67584, 128, 64]]
-"""
-
-
-def test_a_pool_that_is_exhausted(small: System) -> None:
-    scenario(small, exhausting_the_pool)
-    assert small.json("pool show")["pools"][0]["failures"] >= 2
-
-
-def test_too_many_flows(small: System) -> None:
-    output = scenario(small, too_many_flows, "20")
-    assert "refused: " in output
-
-
-# ---------------------------------------------------------------- the IRMd goes
-
-
-def losing_the_irmd(qos: str) -> None:
-    bind()
-    blocked = [Flow(), Flow()]
-    errors: dict[str, BaseException] = {}
-    clients = []
-    flows = []
-    for _ in range(2):
-        client, server = ends(qos={"raw": QOS_RAW, "data": QOS_DATA}[qos])
-        clients.append(client)
-        flows.append(server)
-    waiting = FlowSet([flows[1]])
-
-    def attempt(name: str, call: Callable[[], object]) -> threading.Thread:
-        def run() -> None:
-            try:
-                call()
-            except BaseException as exc:
-                errors[name] = exc
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        return thread
-
-    def wait() -> None:
-        queue = FEventQueue()
-        kinds = []
-        while True:
-            waiting.wait(queue)
-            kinds += [kind for _, kind in queue]
-            print(kinds, flush=True)
-
-    threads = [
-        attempt("read", flows[0].read),
-        attempt("wait", wait),
-        attempt("accept", blocked[0].accept),
-    ]
-    print("ready", flush=True)
-    for thread in threads:
-        thread.join()
-    assert isinstance(errors["read"], FlowDownException) and "IRMd" in str(errors["read"]), errors
-    assert isinstance(errors["wait"], IrmdError), errors
-    assert isinstance(errors["accept"], IrmdError) and errors["accept"].errno == EIRMD, errors
-    for flow in clients + flows:
-        with raises(FlowDownException, EFLOWDOWN, "start it with `irmd`"):
-            flow.write(b"x")
-    with raises(IrmdError, EIRMD):
-        flow_alloc("end")
-    print("lost", flush=True)
-    assert sys.stdin.readline() == "again\n"
-    from tests.system import ends as module
-
-    module._bound.clear()
-    client, server = ends()
-    client.write(b"again")
-    assert server.read() == b"again"
-    waiting.destroy()
-    for flow in clients + flows:
-        flow.dealloc()
-    used = os.times()
-    print(f"cpu {used.user + used.system}", flush=True)
-    client.dealloc()
-    server.dealloc()
-
-
-@pytest.mark.parametrize("qos", ["raw", "data"])
-def test_the_irmd_is_killed_and_another_one_started(make_system: MakeSystem, qos: str) -> None:
-    system = make_system()
-    program = start(system, losing_the_irmd, qos, stdin=subprocess.PIPE)
-    program.expect("ready")
-    system.irmd.kill()
-    program.expect("lost")
-    assert "FlowDown" in program.output, "the set reports its flows' end first"
-    system.start()
-    program.send("again\n")
-    assert program.wait() == 0, program.output
-    conserved(system)
-
-
-def accept_and_say_nothing() -> None:
-    """Its end exists, and nobody looks after it: it has stopped."""
-    import signal
-
-    flow = Flow()
-    bind("deaf")
-    flow.accept(0)
-    print("accepting", flush=True)
-    allocated(flow)
-    signal.pause()
-
-
-def linger_for_nobody(pid: str) -> None:
-    """The peer will never acknowledge. Ctrl-C ends it; other threads and flows go on."""
-    import signal
-
-    ipcp = next(one.pid for one in irm.list_ipcps() if one.layer == "local")
-    irm.reg_name("deaf", ipcp)
-    flow = flow_alloc("deaf", QOS_DATA, layer="local")
-    os.kill(int(pid), signal.SIGSTOP)
-    flow.write(b"nobody will acknowledge this")
-    mine, other = ends(qos=QOS_DATA)
-    count = 0
-    done = threading.Event()
-
-    def use() -> None:
-        nonlocal count
-        while not done.is_set():
-            mine.write(b"x")
-            assert other.read() == b"x"
-            count += flow.fd < 0  # it is lingering
-            if count == 300:
-                os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=use)
-    thread.start()
-    with raises(KeyboardInterrupt):
-        flow.dealloc()
-    done.set()
-    thread.join()
-    assert count >= 300
-    with raises(FlowNotAllocatedException):
-        flow.read()
-    irm.unreg_name("deaf", ipcp)
-    mine.dealloc()
-    other.dealloc()
-    os.kill(int(pid), signal.SIGKILL)
-
-
-def test_ctrl_c_ends_lingering(shared: System) -> None:
-    victim = start(shared, accept_and_say_nothing)
-    victim.expect("accepting")
-    program = start(shared, linger_for_nobody, str(victim.pid))
-    assert program.wait() == 0, program.output
-    assert victim.wait() == -9
