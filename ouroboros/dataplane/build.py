@@ -22,7 +22,7 @@ SOURCES = [
     "irm",
 ]
 MACHINES = ["wheel", "crc32", "rtt", "sendq", "recvq", "frcp", "frcp_send", "frcp_receive"]
-MACHINES += ["frcp_finish", "frcp_io", "frcp_control"]
+MACHINES += ["frcp_finish", "frcp_end", "frcp_io", "frcp_visit", "frcp_control"]
 PROTECTION = ["cipher", "hkdf", "scratch", "seal"]
 
 CDEF = """
@@ -301,7 +301,7 @@ CDEF_MACHINES = """
     bool frcp_lingers(const struct frcp *frcp);
     uint32_t frcp_quiet_time(const struct frcp *frcp, int64_t now);
 
-    /* frcp_io */
+    /* frcp_end, frcp_io, frcp_visit, frcp_control */
     int frcp_io_begin(struct flow *flow, const struct frcp_config *config);
     int frcp_io_close(struct flow *flow);
     int frcp_io_finish(struct flow *flow);

@@ -304,11 +304,6 @@ static bool tx_has_room(struct flow *flow)
         return atomic_load_explicit(&flow->tx.shm->tail, memory_order_seq_cst) != flow->tx.other;
 }
 
-static bool rx_has_packet(const struct flow *flow)
-{
-        return atomic_load_explicit(&flow->rx.shm->head, memory_order_seq_cst) != flow->rx.at;
-}
-
 /*
  * We asked and need not sleep. Another thread of this process may be on its way to sleep, on the very value that
  * we wrote again after the peer had cleared it for both: it must look once more.
@@ -351,7 +346,7 @@ int flow_sleep(struct flow *flow, bool writing, int64_t deadline)
         word = writing ? &flow->tx.shm->prod_wait : &flow->rx.shm->cons_wait;
         value = ring_ask(word, WAIT_FUTEX);
         CRASH(16);
-        if ((writing ? tx_has_room(flow) : rx_has_packet(flow) || flow_in_hand(flow)) || flow_state(flow)) {
+        if ((writing ? tx_has_room(flow) : flow_packets_came(flow) || flow_in_hand(flow)) || flow_state(flow)) {
                 value = 0;
                 flow_withdraw(flow, word);
         }

@@ -133,13 +133,6 @@ void flow_skip_empty(struct flow *flow)
         rx_front(flow, &length, UINT32_MAX);
 }
 
-static bool something_to_read(const void *arg)
-{
-        const struct flow *flow = arg;
-
-        return atomic_load_explicit(&flow->rx.shm->head, memory_order_seq_cst) != flow->rx.at || flow_state(flow);
-}
-
 /* Nothing there and the end is polled by a descriptor: clear it, ask for the event, look once more. */
 static void rearm(struct flow *flow)
 {
@@ -147,7 +140,7 @@ static void rearm(struct flow *flow)
 
         if (eventfd < 0)
                 return;
-        if (something_to_read(flow) || flow_in_hand(flow))
+        if (flow_something_came(flow) || flow_in_hand(flow))
                 wait_ring_eventfd(eventfd);
 }
 
@@ -168,7 +161,7 @@ static int await_packet(struct flow *flow, int error, int *rounds)
         }
         atomic_fetch_add(&flow->sleepers, 1);
         spinlock_release(&flow->rx_lock);
-        found = ++*rounds < ROUNDS && wait_poll(&flow->rx_poller, something_to_read, flow);
+        found = ++*rounds < ROUNDS && wait_poll(&flow->rx_poller, flow_something_came, flow);
         atomic_fetch_sub(&flow->sleepers, 1);
         return found ? 0 : -EMUSTSLEEP;
 }

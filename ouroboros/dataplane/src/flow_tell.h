@@ -21,6 +21,20 @@ static inline void flow_tell(struct flow *flow, _Atomic uint32_t *word, uint32_t
  */
 int flow_clear_eventfd(struct flow *flow);
 
+/* Whether there are packets in the ring that nobody has taken. Ordered behind an own ring_ask. */
+static inline bool flow_packets_came(const struct flow *flow)
+{
+        return !flow->rx.broken && atomic_load_explicit(&flow->rx.shm->head, memory_order_seq_cst) != flow->rx.at;
+}
+
+/* For those who wait: also that nothing will ever come. */
+static inline bool flow_something_came(const void *arg)
+{
+        const struct flow *flow = arg;
+
+        return flow_packets_came(flow) || flow_state(flow);
+}
+
 /* Have the packet at a place in the ring under way: who wrote it was another core. */
 #define SOON 4u
 static inline void flow_prefetch(const struct flow *flow, uint32_t at)

@@ -9,10 +9,10 @@ static struct frcp_end *enter(struct flow *flow, int *error)
         *error = flow->frcp == NULL ? -EPERM : flow->generation != map_generation ? -EBADF : 0;
         if (*error != 0)
                 return NULL;
-        frcp_io_lock(flow);
+        frcp_end_lock(flow);
         if (!flow->rx_closed)
                 return flow->frcp;
-        frcp_io_unlock(flow);
+        frcp_end_unlock(flow);
         *error = -ENOTALLOC;
         return NULL;
 }
@@ -28,7 +28,7 @@ int frcp_io_finish(struct flow *flow)
         error = flow_may_write(flow);
         if (error == 0)
                 error = frcp_finish(&end->frcp, false, now);
-        frcp_io_leave(end, now);
+        frcp_end_leave(end, now);
         return error;
 }
 
@@ -41,7 +41,7 @@ bool frcp_io_ended(struct flow *flow)
         if (end == NULL)
                 return false;
         ended = end->frcp.heard != FRCP_GOES_ON;
-        frcp_io_unlock(flow);
+        frcp_end_unlock(flow);
         return ended;
 }
 
@@ -53,7 +53,7 @@ int frcp_io_look(struct flow *flow, struct frcp *frcp)
         if (end == NULL)
                 return error;
         *frcp = end->frcp;
-        frcp_io_unlock(flow);
+        frcp_end_unlock(flow);
         return 0;
 }
 
@@ -65,7 +65,7 @@ int frcp_io_flags(struct flow *flow)
         if (end == NULL)
                 return result;
         result = (int)end->frcp.flags;
-        frcp_io_unlock(flow);
+        frcp_end_unlock(flow);
         return result;
 }
 
@@ -78,7 +78,7 @@ int frcp_io_set_flags(struct flow *flow, uint32_t flags)
                 return error;
         frcp_set_flags(&end->frcp, flags);
         flow->max_packet = frcp_max_packet(&end->frcp);
-        frcp_io_leave(end, wait_now());
+        frcp_end_leave(end, wait_now());
         flow_withdraw_all(flow); /* no window holds a writer up any more, and what was in pieces may be read */
         return 0;
 }

@@ -1,38 +1,11 @@
 /*
- * frcp_io: FRCP on a flow end (paper 2.7, 2.17, 4.1): what flow_write, flow_read and their like do when the flow has it, and
- * what the process's thread does for flows that nobody reads or writes just now.
- *
- * The machine (frcp.h) between the user and the rings. Both locks of the end are held while it runs, the reader's first.
- * Each call takes what has come, does what is due, and publishes everything it sends at once.
+ * frcp_io: what flow_write, flow_read and their like do when the flow has FRCP (paper 2.17, 4.1), what a user switches and sees of
+ * it (frcp_control.c), and what the process's thread does for flows that nobody reads or writes just now (frcp_visit.c).
  */
 #ifndef OUROBOROS_FRCP_IO_H
 #define OUROBOROS_FRCP_IO_H
 
-#include "flow.h"
-#include "frcp.h"
-
-struct frcp_end {
-        struct frcp frcp;
-        struct flow *flow;
-        bool told;      /* the reader knows that there is nothing behind what he has read */
-        bool given_up;  /* the machine has found the flow down, and the end says so */
-        bool closing;   /* the user has left: what can be read, and room to write, concern nobody */
-        bool news;      /* so that the thread has to tell those who wait for events */
-        bool announced; /* the event was raised that the peer has left */
-        uint32_t ahead; /* packets put and not published */
-        uint64_t seen;  /* how far the ring had been read at the last visit */
-        uint32_t calm;  /* visits since anything went on */
-        _Atomic bool visited; /* by the thread, soon */
-        void (*visit)(void *arg, struct flow *flow); /* asks the thread for visits; NULL: there is none */
-        void *visitor;
-};
-
-/*
- * FRCP from now on, before anybody reads or writes; what protects the packets (flow_protect) comes before. The first sequence
- * number, what was granted and what the QoS says are in the configuration; max_packet is the flow's. 0 or -errno.
- */
-int frcp_io_begin(struct flow *flow, const struct frcp_config *config);
-void frcp_io_end(struct flow *flow);
+#include "frcp_end.h"
 
 /*
  * The user deallocates. -EMUSTSLEEP: there is data that is not acknowledged; sleep (as for reading, FRCP_TICK at most) and
@@ -79,20 +52,5 @@ uint32_t frcp_io_examine(struct flow *flow, bool *again);
  */
 #define FRCP_IO_VISIT (2 * FRCP_TICK)
 int64_t frcp_io_visit(struct flow *flow, int64_t now, bool *woken);
-
-/* For the files of it: both locks of an end, the reader's first; and what a call of the user does last, which lets go of them. */
-static inline void frcp_io_lock(struct flow *flow)
-{
-        spinlock_acquire(&flow->rx_lock);
-        spinlock_acquire(&flow->tx_lock);
-}
-
-static inline void frcp_io_unlock(struct flow *flow)
-{
-        spinlock_release(&flow->tx_lock);
-        spinlock_release(&flow->rx_lock);
-}
-
-void frcp_io_leave(struct frcp_end *end, int64_t now);
 
 #endif

@@ -3,7 +3,7 @@
  *
  *     [ IV ][ ciphertext of ( FRCP header | data ) ][ tag ][ CRC-32 ]
  *
- * Empty packets (keep-alives) go as they are. Used by flow ends of processes (flow_write.c, flow_read.c, frcp_io.c) and of IPCPs (port.c).
+ * Empty packets (keep-alives) go as they are. Used by flow ends of processes (flow_write.c, flow_read.c, frcp_end.c) and of IPCPs (port.c).
  */
 #ifndef OUROBOROS_SEAL_H
 #define OUROBOROS_SEAL_H

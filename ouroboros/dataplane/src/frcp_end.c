@@ -1,0 +1,170 @@
+#define _GNU_SOURCE
+#include "frcp_end.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "flow_tell.h"
+#include "scratch.h"
+
+/* ---- to the ring ---- */
+
+void frcp_end_publish(struct frcp_end *end)
+{
+        if (end->ahead == 0)
+                return;
+        flow_publish(end->flow, end->ahead);
+        end->ahead = 0;
+}
+
+uint32_t frcp_end_room(struct frcp_end *end)
+{
+        struct flow *flow = end->flow;
+        uint32_t room = budget_room(&flow->budget, &flow->tx, flow->pool);
+
+        if (room > end->ahead && !budget_spent(&flow->budget))
+                return room - end->ahead;
+        frcp_end_publish(end);
+        return budget_look(&flow->budget, &flow->tx, flow->pool);
+}
+
+static bool emit(void *arg, const uint8_t *header, uint32_t header_length, const uint8_t *data, uint32_t length)
+{
+        struct frcp_end *end = arg;
+        struct flow *flow = end->flow;
+
+        if (frcp_end_room(end) == 0 || flow_put(flow, end->ahead, header, header_length, data, length) < 0)
+                return false;
+        end->ahead++;
+        return true;
+}
+
+/* ---- from the ring ---- */
+
+/* What a packet holds: in memory of this thread when it was encrypted. False: it is not for us; the seal has counted it. */
+static bool passes(struct frcp_end *end, uint8_t **packet, uint32_t *length)
+{
+        struct seal *seal = end->flow->seal;
+        uint8_t *out = *packet;
+        ssize_t n;
+
+        if (seal == NULL || *length == 0)
+                return true;
+        if (seal->cipher != NULL && (out = scratch_of_thread(SCRATCH_OPEN, *length)) == NULL)
+                return false;
+        n = seal_open(seal, *packet, *length, out);
+        if (n < 0) {
+                flow_refuse_packet(end->flow);
+                return false;
+        }
+        *packet = out;
+        *length = (uint32_t)n;
+        return true;
+}
+
+static void hand_over(struct frcp_reader *reader, const struct frcp_piece *piece)
+{
+        memcpy(reader->at, piece->data, piece->length);
+        reader->at += piece->length;
+        reader->size -= piece->length;
+        reader->lengths[reader->count++] = piece->length;
+}
+
+void frcp_end_read(struct frcp_end *end, struct frcp_reader *reader, int64_t now)
+{
+        struct frcp_piece piece;
+
+        while (reader->count < reader->max && frcp_front(&end->frcp, &piece) && piece.length <= reader->size) {
+                hand_over(reader, &piece);
+                frcp_pop(&end->frcp, now);
+        }
+}
+
+uint32_t frcp_end_take(struct frcp_end *end, uint32_t most, struct frcp_reader *reader, int64_t now)
+{
+        struct flow *flow = end->flow;
+        uint32_t ready = ring_ready(&flow->rx), i;
+
+        for (i = 0; i < ready && i < most; i++) {
+                uint64_t slot = ring_peek(&flow->rx, i);
+                uint8_t *packet = pool_packet(flow->pool, slot);
+                uint32_t length = SLOT_LENGTH(slot);
+                struct frcp_piece piece;
+                bool fits = reader != NULL && reader->count < reader->max && length <= reader->size;
+
+                if (reader != NULL && reader->count > 0 && !fits)
+                        break; /* the next read is for it */
+                if (i + SOON < ready)
+                        flow_prefetch(flow, i + SOON);
+                if (packet == NULL) {
+                        flow_refuse(flow);
+                        continue;
+                }
+                if (passes(end, &packet, &length) &&
+                    frcp_receive(&end->frcp, packet, length, now, fits ? &piece : NULL))
+                        hand_over(reader, &piece);
+                pool_free(flow->pool, SLOT_BLOCK(slot), flow->rx.owner);
+                if (reader != NULL)
+                        frcp_end_read(end, reader, now);
+        }
+        if (i > 0)
+                flow_consume(flow, i);
+        if (ready == 0 && flow->rx.broken)
+                flow_break(flow);
+        return i;
+}
+
+void frcp_end_settle(struct frcp_end *end, int64_t now)
+{
+        frcp_run(&end->frcp, now);
+        frcp_end_publish(end);
+        if (end->frcp.down != 0 && !end->given_up) {
+                bool peer = end->frcp.down == -EFLOWPEER;
+
+                end->given_up = end->news = true;
+                flow_give_up(end->flow, peer ? END_PEER : END_DOWN | GONE_UNANSWERED, peer ? EVENT_PEER : EVENT_DOWN);
+        }
+}
+
+void frcp_end_leave(struct frcp_end *end, int64_t now)
+{
+        bool ask;
+
+        frcp_end_settle(end, now);
+        ask = end->visit != NULL &&
+              (!atomic_exchange_explicit(&end->visited, true, memory_order_relaxed) || end->news);
+        frcp_end_unlock(end->flow);
+        if (ask)
+                end->visit(end->visitor, end->flow);
+}
+
+/* ---- life ---- */
+
+int frcp_io_begin(struct flow *flow, const struct frcp_config *config)
+{
+        struct frcp_end *end = calloc(1, sizeof *end);
+        struct frcp_config own = *config;
+        int error;
+
+        if (end == NULL)
+                return -ENOMEM;
+        end->flow = flow;
+        own.max_packet = (uint32_t)flow->max_packet;
+        error = frcp_init(&end->frcp, &own, emit, end, wait_now());
+        if (error != 0) {
+                free(end);
+                return error;
+        }
+        flow->frcp = end;
+        flow->max_packet = frcp_max_packet(&end->frcp);
+        return 0;
+}
+
+void frcp_io_end(struct flow *flow)
+{
+        if (flow->frcp == NULL)
+                return;
+        frcp_fini(&flow->frcp->frcp);
+        free(flow->frcp);
+        flow->frcp = NULL;
+}
