@@ -127,7 +127,7 @@ async def closing_early() -> None:
 async def protocols() -> None:
     """Any asyncio protocol; reading that is paused shuts the window."""
     from ouroboros import aio
-    from ouroboros.aio_streams import FlowTransport
+    from ouroboros.aio import FlowTransport
 
     bind()
     happened: list[object] = []
@@ -170,7 +170,7 @@ async def protocols() -> None:
 async def a_protocol_that_fails() -> None:
     """It is told, and the flow goes."""
     from ouroboros import aio
-    from ouroboros.aio_streams import FlowTransport
+    from ouroboros.aio import FlowTransport
 
     bind()
     loop = asyncio.get_running_loop()

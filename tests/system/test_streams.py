@@ -1,4 +1,4 @@
-"""Reliable flows as streams (ouroboros/stream.py, aio_streams.py), and the switches of FRCP, over a real IRMd."""
+"""Reliable flows as streams (ouroboros/stream.py, aio/streams.py), and the switches of FRCP, over a real IRMd."""
 
 from __future__ import annotations
 

@@ -1,11 +1,6 @@
-"""Flows for asyncio: the calls of `ouroboros.dev` and `ouroboros.event` as coroutines.
+"""Flows and sets of flows as coroutines: the calls of `ouroboros.dev` and `ouroboros.event` (spec cli-api 4).
 
-    async with await flow_alloc("oecho") as flow:
-        await flow.write(b"Client says hi!")
-        print(await flow.read())
-
-Every call may be cancelled at any await: a packet is either returned or still in the flow, an allocation that
-was given up leaves nothing behind. Flows of several event loops may live in one process.
+On the event loops' threads; flows of several event loops may live in one process.
 """
 
 from __future__ import annotations
@@ -15,31 +10,17 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
-from . import dev, event
-from .errors import FlowDownException, FlowEventTimeout, FlowPeerException, FlowTimeout, FlowWouldBlock
-from .event import FEventQueue, FEventType
-from .fccntl import FlowProperties
-from .library import Library, closing, library
-from .qos import QOS_DATA, QOS_RAW, QoSSpec
-from .rpc.codec import close_fds
-from .rpc.messages_pb2 import Envelope, FlowAccept, FlowAlloc, FlowJoin
+from .. import dev, event
+from ..errors import FlowDownException, FlowEventTimeout, FlowPeerException, FlowTimeout, FlowWouldBlock
+from ..event import FEventQueue, FEventType
+from ..fccntl import FlowProperties
+from ..library import Library, closing, library
+from ..qos import QOS_RAW, QoSSpec
+from ..rpc.codec import close_fds
+from ..rpc.messages_pb2 import Envelope, FlowAccept, FlowAlloc, FlowJoin
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
-
-    from .aio_streams import Connected, FlowServer
-
-__all__ = [
-    "FEventQueue",
-    "FEventType",
-    "Flow",
-    "FlowSet",
-    "flow_accept",
-    "flow_alloc",
-    "flow_join",
-    "open_flow_stream",
-    "start_flow_server",
-]
 
 T = TypeVar("T")
 
@@ -387,39 +368,6 @@ async def flow_join(dst: str, qos: QoSSpec | None = None, timeo: float | None = 
     flow = Flow()
     await flow.join(dst, timeo, qos=qos)
     return flow
-
-
-# ---------------------------------------------------------------- streams
-
-
-async def open_flow_stream(
-    name: str,
-    qos: QoSSpec = QOS_DATA,
-    timeo: float | None = None,
-    *,
-    layer: str | None = None,
-    limit: int = 65536,
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Allocate a reliable flow, as a stream: `asyncio.open_connection` for flows.
-
-    Times and errors as for `Flow.alloc`; raises FlowException with ENOTSUP when `qos` may lose packets. `limit` is that of
-    the reader. The reader is at its end when the peer has said that it writes no more, or has left; it raises when the flow
-    went down otherwise. `writer.drain()` waits for a peer that reads slowly, `writer.close()` deallocates the flow.
-    """
-    from . import aio_streams
-
-    return await aio_streams.open_flow_stream(name, qos, timeo, layer=layer, limit=limit)
-
-
-async def start_flow_server(connected: Connected, *, limit: int = 65536) -> FlowServer:
-    """Accept flows to the names of this process (`irm bind`), each as a stream: `asyncio.start_server` for flows.
-
-    `connected(reader, writer)` is called, and awaited in a task of its own, for each of them. A flow that may lose packets is
-    refused, with a line in the log.
-    """
-    from . import aio_streams
-
-    return aio_streams.FlowServer(connected, limit=limit)
 
 
 # ---------------------------------------------------------------- events

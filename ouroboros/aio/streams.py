@@ -11,10 +11,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from . import aio
-from .errors import FlowDownException, FlowPeerException, FlowWouldBlock
-from .qos import QOS_DATA, QoSSpec
-from .stream import CHUNK, check_reliable
+from ..errors import FlowDownException, FlowPeerException, FlowWouldBlock
+from ..qos import QOS_DATA, QoSSpec
+from ..stream import CHUNK, check_reliable
+from .flow import Flow, flow_accept, flow_alloc
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class FlowTransport(asyncio.Transport):
     `get_extra_info` knows "flow", the `ouroboros.aio.Flow`, and "peer_certificate".
     """
 
-    def __init__(self, flow: aio.Flow, protocol: asyncio.BaseProtocol) -> None:
+    def __init__(self, flow: Flow, protocol: asyncio.BaseProtocol) -> None:
         """Raises FlowException with ENOTSUP for a flow that may lose something."""
         check_reliable(flow.qos, f"flow {flow.fd}")
         super().__init__({"flow": flow, "peer_certificate": flow.peer_certificate})
@@ -213,9 +213,14 @@ async def open_flow_stream(
     layer: str | None = None,
     limit: int = LIMIT,
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """See `ouroboros.aio.open_flow_stream`."""
+    """Allocate a reliable flow, as a stream: `asyncio.open_connection` for flows.
+
+    Times and errors as for `Flow.alloc`; raises FlowException with ENOTSUP when `qos` may lose packets. `limit` is that of
+    the reader. The reader is at its end when the peer has said that it writes no more, or has left; it raises when the flow
+    went down otherwise. `writer.drain()` waits for a peer that reads slowly, `writer.close()` deallocates the flow.
+    """
     check_reliable(qos, f'a flow to "{name}"')
-    flow = await aio.flow_alloc(name, qos, timeo, layer=layer)
+    flow = await flow_alloc(name, qos, timeo, layer=layer)
     try:
         return streams(flow, limit=limit)
     except BaseException:
@@ -223,13 +228,22 @@ async def open_flow_stream(
         raise
 
 
-def streams(flow: aio.Flow, *, limit: int = LIMIT) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+def streams(flow: Flow, *, limit: int = LIMIT) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Reader and writer of a flow, which is theirs from then on."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=limit, loop=loop)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
     transport = FlowTransport(flow, protocol)
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+async def start_flow_server(connected: Connected, *, limit: int = LIMIT) -> FlowServer:
+    """Accept flows to the names of this process (`irm bind`), each as a stream: `asyncio.start_server` for flows.
+
+    `connected(reader, writer)` is called, and awaited in a task of its own, for each of them. A flow that may lose packets is
+    refused, with a line in the log.
+    """
+    return FlowServer(connected, limit=limit)
 
 
 class FlowServer:
@@ -243,7 +257,7 @@ class FlowServer:
 
     async def _accept(self) -> None:
         while True:
-            flow = await aio.flow_accept()
+            flow = await flow_accept()
             try:
                 reader, writer = streams(flow, limit=self._limit)
             except OSError as error:
