@@ -172,6 +172,8 @@ class Endpoints:
             endpoint.data = data
         if not (side == 1 and flow.ipcp is not None):  # a layer carries the flow, and knows no secret of it
             endpoint.cipher, endpoint.key = flow.cipher, flow.key
+            if side == 0:  # it is told last. Nobody needs the key any more, and later ones follow from it.
+                flow.key = b""
             endpoint.check = flow.is_checked
             endpoint.peer_certificate = flow.certificates[side]
             if endpoint.peer_certificate:

@@ -157,8 +157,8 @@ class Flow:
     extensions: frozenset[int] = frozenset()
     """What the allocation handshake agreed on, by type."""
     cipher: int = 0
-    key: bytes = b""
-    """Of its packets, as the handshake agreed; 0 and nothing: they are in the clear."""
+    key: bytes = field(default=b"", repr=False)
+    """Of its packets, as the handshake agreed, until both ends have it; cipher 0: they are in the clear."""
     certificates: list[bytes] = field(default_factory=lambda: [b"", b""])
     """By side: the verified certificate of the other, DER."""
     confirming: bool = False

@@ -7,7 +7,7 @@ MalformedPacket.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ouroboros.errors import EAUTH, ECRYPT
 from ouroboros.name_info import Requirement
@@ -31,7 +31,7 @@ class Negotiated:
     kdf: Hash = Hash.NONE
     kex: bytes = b""
     hybrid: bool = False
-    key: bytes = b""
+    key: bytes = field(default=b"", repr=False)
 
 
 _CLEAR = Negotiated()

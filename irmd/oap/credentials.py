@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from ouroboros.errors import EAUTH, ECRYPT
@@ -65,8 +65,8 @@ class Credentials:
 
     encryption: Encryption | None = None
     certificate: bytes = b""
-    key: bytes = b""
-    static: bytes = b""
+    key: bytes = field(default=b"", repr=False)
+    static: bytes = field(default=b"", repr=False)
     static_raw: bool = False
     require: Requirement = Requirement(0)
 

@@ -8,7 +8,7 @@ arithmetic. Keys come as `kex.PublicKey`; a `Secret` is our half of an exchange.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
@@ -61,7 +61,7 @@ class Secret:
     """Our private key and its public one. Hybrids have a pair of private keys."""
 
     public: PublicKey
-    private: Any
+    private: Any = field(repr=False)
 
 
 def generate(algorithm: Kex) -> Secret:

@@ -6,7 +6,7 @@ wrong raises an OSError with errno EAUTH or ECRYPT, or MalformedPacket; the acce
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from ouroboros.errors import EAUTH, ECRYPT
@@ -40,7 +40,7 @@ class Outcome:
     data: bytes = b""
     extensions: frozenset[int] = frozenset()
     cipher: Cipher = Cipher.NONE
-    key: bytes = b""
+    key: bytes = field(default=b"", repr=False)
     certificate: bytes = b""
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from irmd.config import Config
 from irmd.oap import crypto
 from irmd.oap.algorithms import Cipher, Hash, Kex, rank
 from irmd.oap.header import decode_reply, decode_request
 from irmd.refused import Refused
+from irmd.settings import Settings
 from ouroboros.errors import ECRYPT
 from tests.unit.irmd.handshakes import NAME, Pair
+from tests.unit.irmd.inside import Inside, accept, alloc, run
 
 
 @pytest.mark.parametrize("algorithm", [one for one in Kex if one is not Kex.ML_KEM_512])
@@ -149,3 +155,23 @@ def test_client_encapsulation_to_another_key(static: Pair) -> None:
     )
     ours, theirs = static.run()
     assert ours.key != theirs.key, "a server without the private key can read nothing"
+
+
+def test_the_irmd_forgets_keys(tmp_path: Path) -> None:
+    """When both ends have one. Later keys follow from it: who reads the IRMd's memory then learns nothing of what was said."""
+
+    async def test() -> None:
+        for side in ("client", "server"):
+            (tmp_path / side / "n").mkdir(parents=True)
+            (tmp_path / side / "n" / "enc.conf").write_text("kex=X25519\n")
+        async with Inside(Config(settings=Settings(security=str(tmp_path)))) as system:
+            await system.bind(os.getpid(), "n")
+            server, client = await system.application(), await system.application()
+            accepting = server.begin(flow_accept=accept())
+            ends = [await client.call(flow_alloc=alloc("n")), await accepting]
+            (flow,) = system.irmd.broker.flows.flows.values()
+            keys = {end.flow_endpoint.key for end in ends}
+            assert len(keys) == 1 and len(keys.pop()) == 32
+            assert flow.cipher == Cipher.AES_256_GCM and not flow.key
+
+    run(test)
