@@ -29,6 +29,7 @@ int frcp_init(struct frcp *frcp, const struct frcp_config *config, frcp_send *se
         frcp->lim = config->first + FRCP_WINDOW_FIRST;
         frcp->stamp_at = frcp->data_at = frcp->heard_at = frcp->data_heard_at = NEVER;
         frcp->shut_at = frcp->rdv_at = frcp->resend_at = frcp->stall_at = frcp->ack_at = NEVER;
+        frcp->leave_by = NEVER;
         sendq_init(&frcp->sendq, config->first);
         rtt_init(&frcp->rtt);
         recvq_init(&frcp->recvq, window, frcp->config.max_message);
@@ -57,12 +58,12 @@ void frcp_break(struct frcp *frcp, int why)
 
 uint32_t frcp_sender_inactivity(const struct frcp *frcp)
 {
-        return (uint32_t)((3 * frcp->config.mpl_ms * FRCP_MS + FRCP_A + FRCP_R) / SECOND) + 1;
+        return (uint32_t)((3 * FRCP_MS * frcp->config.mpl_ms + FRCP_A + FRCP_R) / SECOND) + 1;
 }
 
 uint32_t frcp_receiver_inactivity(const struct frcp *frcp)
 {
-        return (uint32_t)((2 * frcp->config.mpl_ms * FRCP_MS + FRCP_A + FRCP_R) / SECOND) + 1;
+        return (uint32_t)((2 * FRCP_MS * frcp->config.mpl_ms + FRCP_A + FRCP_R) / SECOND) + 1;
 }
 
 static void keep_alive(struct frcp *frcp, int64_t now)
@@ -83,11 +84,24 @@ static void rendez_vous(struct frcp *frcp, int64_t now)
         frcp_control(frcp, &pci, NULL, 0, now);
 }
 
+/*
+ * R bounds each packet from when it was sent, but not those behind a window that the peer keeps shut, or in front of a flow
+ * below that takes nothing, nor all of those that a peer acknowledges one at a time. Who leaves waits for R, and no longer.
+ */
+static void stop_lingering(struct frcp *frcp)
+{
+        frcp->leave_by = NEVER;
+        if (frcp_lingers(frcp))
+                frcp_break(frcp, -EFLOWDOWN);
+}
+
 void frcp_run(struct frcp *frcp, int64_t now)
 {
         if (frcp->down != 0)
                 return;
-        if (now >= frcp->resend_at)
+        if (now >= frcp->leave_by)
+                stop_lingering(frcp);
+        if (frcp->down == 0 && now >= frcp->resend_at)
                 frcp_resend(frcp, now);
         if (frcp->down != 0)
                 return;
@@ -102,7 +116,7 @@ void frcp_run(struct frcp *frcp, int64_t now)
 
 int64_t frcp_deadline(const struct frcp *frcp)
 {
-        const int64_t at[] = {frcp->resend_at, frcp->ack_at, frcp->rdv_at, frcp->stall_at};
+        const int64_t at[] = {frcp->resend_at, frcp->ack_at, frcp->rdv_at, frcp->stall_at, frcp->leave_by};
         int64_t first = keepalive_deadline(&frcp->alive);
 
         if (frcp->down != 0)
@@ -150,6 +164,9 @@ void frcp_close(struct frcp *frcp, int64_t now)
         struct pci pci = {.flags = PCI_ACK};
 
         frcp_finish(frcp, true, now);
+        if (!frcp->closed && frcp_lingers(frcp))
+                frcp->leave_by = now + FRCP_R;
+        frcp->closed = true;
         pci.ackno = frcp->want;
         if (frcp->down != 0 || !frcp->run || frcp->want == frcp->acked)
                 return;

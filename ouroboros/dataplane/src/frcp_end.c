@@ -109,20 +109,24 @@ uint32_t frcp_end_take(struct frcp_end *end, uint32_t most, struct frcp_reader *
         }
         if (i > 0)
                 flow_consume(flow, i);
-        if (ready == 0 && flow->rx.broken)
-                flow_break(flow);
         return i;
 }
 
 void frcp_end_settle(struct frcp_end *end, int64_t now)
 {
+        struct flow *flow = end->flow;
+
         frcp_run(&end->frcp, now);
         frcp_end_publish(end);
+        if ((flow->rx.broken || flow->tx.broken) && atomic_load_explicit(&flow->gone, memory_order_relaxed) == 0) {
+                flow_break(flow);
+                end->news = true;
+        }
         if (end->frcp.down != 0 && !end->given_up) {
                 bool peer = end->frcp.down == -EFLOWPEER;
 
                 end->given_up = end->news = true;
-                flow_give_up(end->flow, peer ? END_PEER : END_DOWN | GONE_UNANSWERED, peer ? EVENT_PEER : EVENT_DOWN);
+                flow_give_up(flow, peer ? END_PEER : END_DOWN | GONE_UNANSWERED, peer ? EVENT_PEER : EVENT_DOWN);
         }
 }
 

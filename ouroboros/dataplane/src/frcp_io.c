@@ -80,8 +80,12 @@ static ssize_t read_some(struct frcp_end *end, struct burst *burst, struct frcp_
         struct frcp_piece piece;
 
         frcp_end_read(end, reader, now);
-        for (uint32_t taken = 1; taken > 0 && reader->count == 0 && end->frcp.recvq.messages == 0;)
+        /* A ring full at most: a peer that writes what nobody reads, for ever, must not hold the caller here. */
+        for (uint32_t all = 0, taken = 1; taken > 0 && all < RING_SLOTS; all += taken) {
+                if (reader->count > 0 || end->frcp.recvq.messages > 0)
+                        break;
                 taken = frcp_end_take(end, FRCP_BATCH, reader, now);
+        }
         if (reader->count > 0)
                 return reader->count;
         if (frcp_front(&end->frcp, &piece)) {

@@ -46,8 +46,8 @@ static void start_run(struct frcp *frcp, uint32_t seq, int64_t now)
  */
 static bool in_run(struct frcp *frcp, const struct pci *pci, int64_t now)
 {
-        int64_t silence = frcp_receiver_inactivity(frcp) * 1000 * FRCP_MS;
-        int64_t lifetime = 2 * frcp->config.mpl_ms * FRCP_MS + FRCP_A + FRCP_R;
+        int64_t silence = frcp_receiver_inactivity(frcp) * (1000 * FRCP_MS);
+        int64_t lifetime = 2 * FRCP_MS * frcp->config.mpl_ms + FRCP_A + FRCP_R;
 
         if (!frcp->run || !frcp_recent(frcp->heard_at, silence, now)) {
                 if (pci->flags & PCI_DRF) {

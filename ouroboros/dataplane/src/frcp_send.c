@@ -72,7 +72,7 @@ bool frcp_writable(const struct frcp *frcp, uint32_t length)
 static void stamp(struct frcp *frcp, int64_t now)
 {
         struct pci *pci = &frcp->stamp;
-        int64_t silence = frcp_receiver_inactivity(frcp) * 1000 * FRCP_MS;
+        int64_t silence = frcp_receiver_inactivity(frcp) * (1000 * FRCP_MS);
 
         *pci = (struct pci){.flags = PCI_DATA};
         if (frcp->run && frcp_recent(frcp->heard_at, silence, now)) {

@@ -76,6 +76,7 @@ int frcp_io_close(struct flow *flow)
 {
         struct frcp_end *end = flow->frcp;
         int64_t now = wait_now();
+        bool lingers = false;
         int result = 0;
 
         if (end == NULL || flow->generation != map_generation)
@@ -87,8 +88,11 @@ int frcp_io_close(struct flow *flow)
                 frcp_end_settle(end, now);
                 frcp_close(&end->frcp, now);
                 frcp_end_publish(end);
-                result = frcp_lingers(&end->frcp) ? -EMUSTSLEEP : (int)frcp_quiet_time(&end->frcp, now);
+                lingers = frcp_lingers(&end->frcp);
         }
+        /* Also of a flow that is down: what it has sent may still be on its way. */
+        if (!flow->rx_closed)
+                result = lingers ? -EMUSTSLEEP : (int)frcp_quiet_time(&end->frcp, now);
         frcp_end_unlock(flow);
         return result;
 }

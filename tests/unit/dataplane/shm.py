@@ -347,12 +347,13 @@ class Raw:
     def __init__(self, flow: FlowMemory) -> None:
         self._map = mmap.mmap(flow.segment_fd, os.fstat(flow.segment_fd).st_size)
         self._base = PAGE + flow.index * (PAGE + 2 * 8 * SLOTS)
+        self._words = memoryview(self._map).cast("Q")  # written at once, not octet by octet
 
     def _get(self, at: int) -> int:
-        return int(struct.unpack_from("<Q", self._map, self._base + at)[0])
+        return self._words[(self._base + at) // 8]
 
     def _set(self, at: int, value: int) -> None:
-        struct.pack_into("<Q", self._map, self._base + at, value & (2**64 - 1))
+        self._words[(self._base + at) // 8] = value & (2**64 - 1)
 
     def head(self, ring: int, value: int | None = None) -> int:
         """The producer's index of a ring; with `value` it is overwritten."""

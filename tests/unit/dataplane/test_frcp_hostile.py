@@ -8,14 +8,16 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from errno import EAGAIN
+from threading import Event, Thread
 from typing import Any
 
 import pytest
 
 from ouroboros.dataplane._dataplane import ffi, lib
 from ouroboros.errors import EFLOWDOWN
-from tests.unit.dataplane.shm import Pair, packet
+from tests.unit.dataplane.shm import EMUSTSLEEP, RDWR, SLOTS, Pair, Raw, packet
 
 DATA, DRF, ACK, FC, RDV, FIRST, MORE = 1, 2, 4, 8, 16, 32, 64
 OURS = 1000
@@ -259,3 +261,76 @@ def test_the_peer_dies_in_the_middle(victim: Victim) -> None:
     assert victim.end.read() == -EFLOWDOWN
     assert victim.end.write(b"x") == -EFLOWDOWN
     assert lib.frcp_io_close(victim.end.handle) >= 0, "nobody lingers for it"
+
+
+# ---- a peer that writes nonsense into the memory that the two ends share ----
+
+
+@contextmanager
+def storm(raw: Raw) -> Iterator[Event]:
+    """The peer fills its ring again and again; the event is set when it has given up."""
+    over = Event()
+
+    def blow() -> None:
+        for _ in range(50_000_000):
+            raw.head(0, raw.tail(0) + SLOTS)
+            if over.is_set():
+                return
+        over.set()
+
+    for index in range(SLOTS):
+        raw.slot(0, index, 0xFFFFFF << 40)
+    thread = Thread(target=blow)
+    thread.start()
+    try:
+        yield over
+    finally:
+        over.set()
+        thread.join()
+        raw.head(0, raw.tail(0))
+
+
+@pytest.mark.parametrize("flags", [RDWR, RDWR | 0o1000], ids=["waiting", "not waiting"])
+def test_a_peer_that_is_never_silent_holds_no_reader(victim: Victim, flags: int) -> None:
+    """He comes back, and can look at his signals and his deadline, while the peer goes on."""
+    victim.end.flags(flags)
+    with storm(Raw(victim.pair.flow)) as over:
+        for _ in range(20):
+            assert victim.end.read() in (-EMUSTSLEEP, -EAGAIN)
+            assert not over.is_set(), "it came back when the peer had given up"
+
+
+@pytest.mark.parametrize("what", ["packets that cannot be", "room that cannot be"])
+def test_an_index_that_cannot_be(victim: Victim, what: str) -> None:
+    """Both directions are down, those who wait for events are told, and nobody lingers."""
+    raw = Raw(victim.pair.flow)
+    woken = ffi.new("bool *")
+    victim.say(pci(DATA | DRF | FIRST, seq=0, data=b"begin"))
+    assert victim.end.read() == b"begin"
+    assert victim.end.write(b"not acknowledged") == 16
+    if what.startswith("packets"):
+        raw.head(0, raw.tail(0) + SLOTS + 1)
+    else:
+        raw.tail(1, raw.head(1) - SLOTS - 1)
+    told = False
+    for _ in range(SLOTS):  # some of what it answers takes the last of the room that it has seen
+        if what.startswith("room"):
+            victim.peer.write(pci(RDV))
+        for _ in range(2):
+            lib.frcp_io_visit(victim.end.handle, victim.now, woken)
+            told = told or bool(woken[0] and lib.flow_why(victim.end.handle))
+    assert lib.flow_why(victim.end.handle) & lib.GONE_NONSENSE
+    assert told
+    assert victim.end.write(b"x") == -EFLOWDOWN
+    assert victim.end.read() == -EFLOWDOWN
+    assert lib.frcp_io_close(victim.end.handle) >= 0
+    raw.tail(1, raw.head(1))
+    raw.head(0, raw.tail(0))
+
+
+def test_a_flow_that_went_down_rests_like_any_other(victim: Victim) -> None:
+    """What it has sent may still be on its way (spec wire-unicast 8.11)."""
+    assert victim.end.write(b"nobody acknowledges this") > 0
+    victim.pair.flow.close_side(0)
+    assert victim.end.write(b"x") == -EFLOWDOWN
+    assert 129 <= lib.frcp_io_close(victim.end.handle) <= 131
