@@ -59,7 +59,7 @@ struct flow {
         uint32_t fd;
         uint32_t side;
         uint32_t peer_fd;
-        uint64_t max_packet;
+        _Atomic uint64_t max_packet; /* what fccntl switches may change it */
         unsigned generation;
         struct seal *seal;     /* what protects every packet; NULL: nothing does */
         struct frcp_end *frcp; /* NULL: packets go as they are */
@@ -161,6 +161,7 @@ int flow_sleep(struct flow *flow, bool writing, int64_t deadline);
  * the next packet will set the end's bit in the event region. *again: look again even if no bit is set.
  */
 uint32_t flow_examine(struct flow *flow, bool *again);
+#define FLOW_VISIT (1u << 31) /* among these bits: the thread should look after the flow from now on */
 
 /* For those who hold a lock of an attached end. */
 uint32_t flow_take_events(struct flow *flow);

@@ -150,6 +150,7 @@ static void rearm(struct flow *flow)
  */
 static int await_packet(struct flow *flow, int error, int *rounds)
 {
+        struct flow_seen seen = {.flow = flow, .rx = flow->rx.at};
         bool found;
 
         rearm(flow);
@@ -161,7 +162,7 @@ static int await_packet(struct flow *flow, int error, int *rounds)
         }
         atomic_fetch_add(&flow->sleepers, 1);
         spinlock_release(&flow->rx_lock);
-        found = ++*rounds < ROUNDS && wait_poll(&flow->rx_poller, flow_something_came, flow);
+        found = ++*rounds < ROUNDS && wait_poll(&flow->rx_poller, flow_came_since, &seen);
         atomic_fetch_sub(&flow->sleepers, 1);
         return found ? 0 : -EMUSTSLEEP;
 }

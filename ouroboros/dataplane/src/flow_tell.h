@@ -28,11 +28,24 @@ static inline bool flow_packets_came(const struct flow *flow)
 }
 
 /* For those who wait: also that nothing will ever come. */
-static inline bool flow_something_came(const void *arg)
+static inline bool flow_something_came(const struct flow *flow)
 {
-        const struct flow *flow = arg;
-
         return flow_packets_came(flow) || flow_state(flow);
+}
+
+/* What a thread that polls without a lock goes by: how far the rings had been read when it let go of the lock. */
+struct flow_seen {
+        const struct flow *flow;
+        uint64_t rx;
+        uint64_t tx;
+        bool full; /* there was no room to write */
+};
+
+static inline bool flow_came_since(const void *arg)
+{
+        const struct flow_seen *seen = arg;
+
+        return atomic_load_explicit(&seen->flow->rx.shm->head, memory_order_seq_cst) != seen->rx || flow_state(seen->flow);
 }
 
 /* Have the packet at a place in the ring under way: who wrote it was another core. */

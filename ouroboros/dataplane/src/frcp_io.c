@@ -11,10 +11,10 @@
 /* Acknowledgements, a window, or room in a ring that was full. */
 static bool worth_another_try(const void *arg)
 {
-        const struct flow *flow = arg;
+        const struct flow_seen *seen = arg;
 
-        return flow_something_came(flow) || (flow->frcp->frcp.stall_at != NEVER &&
-                                        atomic_load_explicit(&flow->tx.shm->tail, memory_order_relaxed) != flow->tx.other);
+        return flow_came_since(seen) ||
+               (seen->full && atomic_load_explicit(&seen->flow->tx.shm->tail, memory_order_relaxed) != seen->tx);
 }
 
 static ssize_t write_some(struct frcp_end *end, const uint8_t *packet, const uint32_t *lengths, uint32_t each,
@@ -41,6 +41,7 @@ ssize_t frcp_io_writev(struct flow *flow, const void *buffer, const uint32_t *le
         ssize_t result;
 
         for (int round = 0;; round++) {
+                struct flow_seen seen = {.flow = flow};
                 int64_t now;
 
                 frcp_end_lock(flow);
@@ -52,6 +53,9 @@ ssize_t frcp_io_writev(struct flow *flow, const void *buffer, const uint32_t *le
                 now = wait_now();
                 frcp_end_take(end, FRCP_BATCH, NULL, now);
                 result = write_some(end, buffer, lengths, each, count, now);
+                seen.full = result == -EAGAIN && frcp_end_room(end) == 0;
+                seen.rx = flow->rx.at;
+                seen.tx = flow->tx.other;
                 atomic_fetch_add(&flow->sleepers, 1);
                 frcp_end_leave(end, now);
                 if (result != -EAGAIN) {
@@ -62,7 +66,7 @@ ssize_t frcp_io_writev(struct flow *flow, const void *buffer, const uint32_t *le
                         atomic_fetch_sub(&flow->sleepers, 1);
                         return -EAGAIN;
                 }
-                if (round >= ROUNDS || !wait_poll(&flow->tx_poller, worth_another_try, flow))
+                if (round >= ROUNDS || !wait_poll(&flow->tx_poller, worth_another_try, &seen))
                         result = -EMUSTSLEEP;
                 atomic_fetch_sub(&flow->sleepers, 1);
                 if (result == -EMUSTSLEEP)
@@ -121,6 +125,7 @@ ssize_t frcp_io_take(struct flow *flow, struct burst *burst, uint32_t max, uint3
         for (int round = 0;; round++) {
                 /* What a read takes ahead is bounded, the packet at the front is not. */
                 struct frcp_reader reader = {burst->buffer, burst->size, burst->lengths, 0, 1};
+                struct flow_seen seen = {.flow = flow};
                 int64_t now;
                 bool may;
 
@@ -146,13 +151,14 @@ ssize_t frcp_io_take(struct flow *flow, struct burst *burst, uint32_t max, uint3
                         flow_taken_ahead(flow);
                 if (n == -EAGAIN)
                         rearm(end);
+                seen.rx = flow->rx.at;
                 atomic_fetch_add(&flow->sleepers, 1);
                 frcp_end_leave(end, now);
                 if (n != -EAGAIN || atomic_load_explicit(&flow->flags, memory_order_relaxed) & FLOW_RNOBLOCK) {
                         atomic_fetch_sub(&flow->sleepers, 1);
                         return n;
                 }
-                if (round >= ROUNDS || !wait_poll(&flow->rx_poller, flow_something_came, flow))
+                if (round >= ROUNDS || !wait_poll(&flow->rx_poller, flow_came_since, &seen))
                         n = -EMUSTSLEEP;
                 atomic_fetch_sub(&flow->sleepers, 1);
                 if (n == -EMUSTSLEEP)
@@ -189,6 +195,15 @@ bool frcp_io_ask_room(struct flow *flow)
         return room;
 }
 
+/* Whether who sleeps would find what he waits for: a packet (what opens a window is one), or, where the ring is full, room in it. */
+static bool worth_waking(struct flow *flow, bool writing, bool full)
+{
+        if (full)
+                return flow_state(flow) || flow->tx.broken || frcp_end_room(flow->frcp) > 0;
+        return flow_something_came(flow) || frcp_io_ready(flow, writing) ||
+               (!writing && !flow->frcp->closing && flow_in_hand(flow));
+}
+
 int frcp_io_sleep(struct flow *flow, bool writing, int64_t deadline)
 {
         _Atomic uint32_t *word = &flow->rx.shm->cons_wait;
@@ -199,9 +214,13 @@ int frcp_io_sleep(struct flow *flow, bool writing, int64_t deadline)
         atomic_fetch_add(&flow->sleepers, 1);
         frcp_end_lock(flow);
         if (!flow->rx_closed) {
+                bool full = writing && frcp_end_room(flow->frcp) == 0;
+
+                if (full)
+                        word = &flow->tx.shm->prod_wait;
                 due = frcp_deadline(&flow->frcp->frcp);
                 value = ring_ask(word, WAIT_FUTEX);
-                if (flow_something_came(flow) || frcp_io_ready(flow, writing) || (!writing && !flow->frcp->closing && flow_in_hand(flow))) {
+                if (worth_waking(flow, writing, full)) {
                         value = 0;
                         flow_withdraw(flow, word);
                 }

@@ -17,15 +17,18 @@ static uint32_t departed(struct frcp_end *end)
 uint32_t frcp_io_examine(struct flow *flow, bool *again)
 {
         struct frcp_end *end = flow->frcp;
-        uint32_t events = 0;
+        uint32_t events = 0, taken;
         int64_t now = wait_now();
 
         *again = false;
         frcp_end_lock(flow);
         if (!flow->rx_closed) {
-                frcp_end_take(end, FRCP_BATCH, NULL, now);
+                taken = frcp_end_take(end, FRCP_BATCH, NULL, now);
                 frcp_end_settle(end, now);
                 events = flow_take_events(flow);
+                /* Nobody may read for long what has been taken in: the thread acknowledges it. */
+                if (taken > 0 && !atomic_exchange_explicit(&end->visited, true, memory_order_relaxed))
+                        events |= FLOW_VISIT;
                 events |= departed(end);
                 if (frcp_end_readable(end)) {
                         events |= EVENT_PKT;

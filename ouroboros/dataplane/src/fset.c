@@ -116,11 +116,11 @@ int fset_add(struct fset *set, uint32_t fd)
                                 process->words = w + 1;
                 }
         }
-        pthread_mutex_unlock(&process->lock);
-        if (error == 0) {
+        if (error == 0)
                 wait_ring_eventfd(set->eventfd);
+        pthread_mutex_unlock(&process->lock);
+        if (error == 0)
                 events_kick(process->events);
-        }
         return error;
 }
 
@@ -144,7 +144,7 @@ void fset_remove(struct fset *set, uint32_t fd)
 static const uint32_t order[] = {EVENT_ALLOC, EVENT_PKT, EVENT_DOWN, EVENT_UP, EVENT_PEER, EVENT_DEALLOC};
 #define TYPES (int)(sizeof order / sizeof order[0])
 
-static int deliver(struct fset *set, uint32_t bit, struct fevent *out)
+static int deliver(struct fset *set, uint32_t bit, struct fevent *out, bool *visit)
 {
         struct flow *flow = set->process->flows[bit];
         uint64_t mask = 1ull << (bit % 64);
@@ -160,6 +160,10 @@ static int deliver(struct fset *set, uint32_t bit, struct fevent *out)
         events = flow_examine(flow, &again);
         if (!again)
                 set->pending[bit / 64] &= ~mask;
+        if (events & FLOW_VISIT) {
+                process_visit_soon(set->process, flow);
+                *visit = true;
+        }
         for (int i = 0; i < TYPES; i++)
                 if (events & order[i])
                         out[n++] = (struct fevent){bit + FD_BASE, order[i]};
@@ -170,24 +174,30 @@ static int deliver(struct fset *set, uint32_t bit, struct fevent *out)
 static int take(struct fset *set, struct fevent *out, int max)
 {
         struct process *process = set->process;
-        uint32_t words = process->words, i;
+        uint32_t words, i;
+        bool visit = false;
         int n = 0;
 
         pthread_mutex_lock(&process->lock);
+        words = process->words;
         for (i = 0; i < words && n + TYPES <= max; i++) {
                 uint32_t w = (set->cursor + i) % words;
                 uint64_t bits;
 
                 if (set->member[w] == 0)
                         continue;
-                set->pending[w] |= events_take(process->events, w, set->member[w]);
+                bits = events_take(process->events, w, set->member[w]);
+                if (bits != 0)
+                        set->pending[w] |= bits;
                 for (bits = set->pending[w]; bits != 0 && n + TYPES <= max; bits &= bits - 1)
-                        n += deliver(set, w * 64 + (uint32_t)__builtin_ctzll(bits), out + n);
+                        n += deliver(set, w * 64 + (uint32_t)__builtin_ctzll(bits), out + n, &visit);
                 if (bits != 0)
                         break; /* `out` is full: the next look begins here, so that nobody is left out for ever */
         }
         set->cursor = words ? (set->cursor + i) % words : 0;
         pthread_mutex_unlock(&process->lock);
+        if (visit)
+                wait_ring_eventfd(process->control);
         return n;
 }
 
@@ -204,9 +214,24 @@ static bool anything(const void *arg)
         return false;
 }
 
-int fset_take(struct fset *set, struct fevent *out, int max, bool patient)
+/* Nothing for who polls the descriptor: clear it, look once more. With the lock: another thread may be closing it. */
+static void rearm(struct fset *set)
 {
         uint64_t count;
+
+        pthread_mutex_lock(&set->process->lock);
+        if (set->eventfd >= 0) {
+                if (read(set->eventfd, &count, sizeof count) < 0) {
+                        /* Was clear already. */
+                }
+                if (anything(set))
+                        wait_ring_eventfd(set->eventfd);
+        }
+        pthread_mutex_unlock(&set->process->lock);
+}
+
+int fset_take(struct fset *set, struct fevent *out, int max, bool patient)
+{
         int n;
 
         if (set == NULL || set->process->generation != map_generation || atomic_load(&set->closed))
@@ -216,13 +241,8 @@ int fset_take(struct fset *set, struct fevent *out, int max, bool patient)
                 return n;
         if (patient && wait_poll(&set->poller, anything, set))
                 n = take(set, out, max);
-        if (n == 0 && set->eventfd >= 0) {
-                if (read(set->eventfd, &count, sizeof count) < 0) {
-                        /* Was clear already. */
-                }
-                if (anything(set))
-                        wait_ring_eventfd(set->eventfd);
-        }
+        if (n == 0)
+                rearm(set);
         return n;
 }
 

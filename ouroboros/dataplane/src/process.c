@@ -51,8 +51,6 @@ static void orphan_all(struct process *process)
         events_kick(process->events);
 }
 
-static void visit_soon(struct process *process, struct flow *flow);
-
 /* Pass what the region says on to those who poll. Bits of set members stay for the set. */
 static void distribute(struct process *process)
 {
@@ -68,7 +66,7 @@ static void distribute(struct process *process)
                 for (uint64_t frcp = bits & process->reliable[w]; frcp != 0; frcp &= frcp - 1) {
                         uint32_t bit = w * 64 + (uint32_t)__builtin_ctzll(frcp);
 
-                        visit_soon(process, process->flows[bit]);
+                        process_visit_soon(process, process->flows[bit]);
                         if (!((process->grouped[w] | process->watched[w]) & 1ull << bit % 64))
                                 events_take(events, w, 1ull << bit % 64);
                 }
@@ -92,7 +90,7 @@ static void distribute(struct process *process)
 /* ---- flows with FRCP (frcp_io.h) ---- */
 
 /* Packets have come for a flow that had asked to be told. */
-static void visit_soon(struct process *process, struct flow *flow)
+void process_visit_soon(struct process *process, struct flow *flow)
 {
         int64_t due = wait_now() + FRCP_IO_VISIT;
 
@@ -108,7 +106,7 @@ static void ask_visits(void *arg, struct flow *flow)
 
         pthread_mutex_lock(&process->lock);
         if (process->flows[flow->fd - FD_BASE] == flow)
-                visit_soon(process, flow);
+                process_visit_soon(process, flow);
         pthread_mutex_unlock(&process->lock);
         wait_ring_eventfd(process->control);
 }
@@ -212,7 +210,7 @@ void process_add(struct process *process, struct flow *flow)
                 process->reliable[bit / 64] |= 1ull << (bit % 64);
                 flow->frcp->visitor = process;
                 flow->frcp->visit = ask_visits;
-                visit_soon(process, flow);
+                process_visit_soon(process, flow);
         } else if (keepalive_deadline(&flow->alive) != NEVER) {
                 wheel_set(&process->wheel, &flow->timer, keepalive_deadline(&flow->alive));
         }

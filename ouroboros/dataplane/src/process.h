@@ -19,7 +19,7 @@ struct process {
         pthread_mutex_t lock; /* flows, watched, sets; taken before a flow's own lock */
         struct events *events;
         struct flow *flows[EVENT_BITS];
-        uint32_t words; /* of the bitmaps that are in use */
+        _Atomic uint32_t words; /* of the bitmaps that are in use */
         uint64_t watched[EVENT_WORDS]; /* flows with an eventfd */
         uint64_t reliable[EVENT_WORDS]; /* flows with FRCP */
         uint64_t grouped[EVENT_WORDS];  /* descriptors that are in a set */
@@ -46,6 +46,9 @@ int process_watch(struct process *process, int rpc);
 /* Whether the IRMd has gone. */
 bool process_is_orphan(const struct process *process);
 
+/* For those who hold its lock: the watcher visits the flow soon, once it has been told (`control`). */
+void process_visit_soon(struct process *process, struct flow *flow);
+
 void process_add(struct process *process, struct flow *flow);
 void process_remove(struct process *process, struct flow *flow);
 
@@ -57,8 +60,8 @@ void process_poll_room(struct process *process, struct flow *flow, int eventfd);
 struct fset {
         struct process *process;
         struct fset *next;
-        uint64_t member[EVENT_WORDS];
-        uint64_t pending[EVENT_WORDS]; /* members to look at, taken from the region */
+        _Atomic uint64_t member[EVENT_WORDS];  /* written with the lock, as is what follows; looked at without */
+        _Atomic uint64_t pending[EVENT_WORDS]; /* members to look at, taken from the region */
         uint32_t cursor;
         int eventfd;
         struct poller poller;

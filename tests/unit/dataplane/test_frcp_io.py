@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import select
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from tests.unit.dataplane.shm import DOWN, EMUSTSLEEP, PEER, PKT, RDWR, End, Pai
 
 KEY = bytes(range(32))
 CALM = 10  # visits
+SLEEPERS = 68  # where it lies in an event region
+MS = 1_000_000
 RECVQ_WINDOW = 4096  # packets, at most
 OPTIONS = {"mpl_ms": 100, "retransmit": True}
 
@@ -256,6 +259,54 @@ def test_the_thread_of_a_process_that_does_not_read(memory: Memory, flow: Pair) 
         os.close(write)
 
 
+def test_who_has_been_told_of_a_packet_need_not_read_it(pair: Pair) -> None:
+    """A wait for events takes it in, and the bit that would have told the thread; which acknowledges it all the same."""
+    begin(pair)
+    members = pair.b.process.set()
+    assert members.add(pair.b.fd) == 0
+    read, write = os.pipe()
+    lib.process_add(pair.b.process.process, pair.b.handle)
+    assert lib.process_watch(pair.b.process.process, read) == 0
+    region = mmap.mmap(pair.b.process.events.fds[0], 0)
+    try:
+        while pair.b.handle.frcp.calm < CALM:
+            os.sched_yield()
+        region[SLEEPERS : SLEEPERS + 4] = bytes(4)  # the thread is slower than we are
+        pair.a.write(b"not read")
+        assert members.take() == [(pair.b.fd, PKT)]
+        machine = ffi.new("struct frcp *")
+        while pair.a.queues()[1]:
+            assert lib.frcp_io_look(pair.a.handle, machine) == 0
+            assert machine.counters.resent == 0, "nobody acknowledges it"
+            os.sched_yield()
+        assert pair.b.read() == b"not read"
+    finally:
+        lib.process_remove(pair.b.process.process, pair.b.handle)
+        lib.process_stop(pair.b.process.process)
+        members.close()
+        os.close(read)
+        os.close(write)
+
+
+def test_a_writer_in_front_of_a_full_ring_sleeps(pair: Pair) -> None:
+    """Where the window is open, and nothing is sent again. He wakes when there is room."""
+    begin(pair, retransmit=False)
+    pair.a.flags(RDWR)
+    large = bytes(60000)
+    while (result := pair.a.write(large)) > 0:
+        pass
+    assert result == -EMUSTSLEEP
+    for _ in range(3):
+        assert pair.a.sleep(True, lib.wait_now() + MS) == -ETIMEDOUT
+    woken: list[int] = []
+    thread = Thread(target=lambda: woken.append(pair.a.sleep(True)))
+    thread.start()
+    assert isinstance(pair.b.read(), bytes)
+    thread.join()
+    assert woken == [0]
+    assert pair.a.write(large) == len(large)
+
+
 # ---- what the machine finds out by itself: events, and those who wait ----
 
 
@@ -380,8 +431,6 @@ def test_room_is_that_of_the_window(pair: Pair) -> None:
 
 
 # ---- keep-alives without FRCP: time is an argument ----
-
-MS = 1_000_000
 
 
 def keep(end: End, at: int) -> tuple[int, bool]:
