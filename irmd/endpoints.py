@@ -183,7 +183,7 @@ class Endpoints:
         self._attach(process, endpoint.resources, fds, _POOL, pool.id, (pool.fd,))
         self._attach(process, endpoint.resources, fds, _SEGMENT, memory.segment_id, (memory.segment_fd,))
         self._attach(process, endpoint.resources, fds, _EVENTS, mine.events.id, mine.events.fds)
-        self._attach(process, endpoint.resources, fds, _EVENTS, peer.events.id, peer.events.fds)
+        self._attach(process, endpoint.resources, fds, _EVENTS, peer.events.id, peer.events.ring_fds)
         return tuple(fds)
 
     @staticmethod

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import pwd
+import socket
 from array import array
 from collections import Counter
 from dataclasses import dataclass
@@ -130,18 +131,23 @@ class Pool:
 
 
 class Events:
-    """An event region of a process: a memfd, and the eventfd that wakes its owner."""
+    """An event region of a process: a memfd, and two sockets: its owner is woken by what is sent through the other.
+
+    fds       what the owner gets
+    ring_fds  what all others get
+    """
 
     def __init__(self, number: int) -> None:
         self.id = number
         memory = _check(lib.events_create(b"ouroboros-events"), "an event region")
-        wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self.fds = (memory, wake)
-        self.handle = lib.events_map(memory, wake)
+        bell, ring = (one.detach() for one in socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM))
+        self.fds = (memory, bell)
+        self.ring_fds = (memory, ring)
+        self.handle = lib.events_map(memory, ring)
         if self.handle == ffi.NULL:
             number = ffi.errno
-            os.close(memory)
-            os.close(wake)
+            for fd in (memory, bell, ring):
+                os.close(fd)
             raise OSError(number, f"cannot map an event region: {strerror(number)}")
 
     def close(self) -> None:
@@ -149,7 +155,7 @@ class Events:
         if self.handle != ffi.NULL:
             lib.events_unmap(self.handle)
             self.handle = ffi.NULL
-            for fd in self.fds:
+            for fd in (*self.fds, self.ring_fds[1]):
                 os.close(fd)
 
 

@@ -79,11 +79,12 @@ CDEF = """
     uint64_t owner_ring(uint64_t serial, uint32_t ring);
 
     /* events */
-    struct events { int eventfd; ...; };
+    struct events { int bell; ...; };
     int events_create(const char *name);
-    struct events *events_map(int fd, int eventfd);
+    struct events *events_map(int fd, int bell);
     void events_unmap(struct events *events);
     void events_raise(struct events *events, uint32_t fd);
+    void events_hear(struct events *events);
     void events_kick(struct events *events);
 
     /* segment */

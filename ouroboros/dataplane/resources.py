@@ -30,7 +30,7 @@ class Resources:
         self.pools: dict[int, Any] = {}
         self.segments: dict[int, Any] = {}
         self.events: dict[int, Any] = {}
-        self._eventfds: dict[int, int] = {}
+        self._bells: dict[int, int] = {}
         self._ffi = ffi
         self._lib = lib
         self._reserve = reserve
@@ -68,10 +68,9 @@ class Resources:
         elif kind == Resource.SEGMENT:
             mapped = self.segments[number] = lib.segment_map(fds[0])
         else:
-            eventfd = os.dup(fds[1])
-            os.set_inheritable(eventfd, False)
-            mapped = self.events[number] = lib.events_map(fds[0], eventfd)
-            self._eventfds[number] = eventfd
+            bell = os.dup(fds[1])
+            mapped = self.events[number] = lib.events_map(fds[0], bell)
+            self._bells[number] = bell
         if mapped == ffi.NULL:
             self._forget(kind, number)
             raise error(ffi.errno or EINVAL, f"cannot map {Resource.Kind.Name(kind)} {number} of the IRMd")
@@ -81,8 +80,8 @@ class Resources:
             kind
         ]
         table.pop(number, None)
-        if kind == Resource.EVENTS and (eventfd := self._eventfds.pop(number, -1)) >= 0:
-            os.close(eventfd)
+        if kind == Resource.EVENTS and (bell := self._bells.pop(number, -1)) >= 0:
+            os.close(bell)
 
     def gone(self, message: SegmentGone) -> None:
         """Unmap what the IRMd has given up. No flow of this process uses it any more."""
@@ -92,7 +91,7 @@ class Resources:
         for number in message.events:
             if (events := self.events.pop(number, None)) is not None:
                 self._lib.events_unmap(events)
-                os.close(self._eventfds.pop(number))
+                os.close(self._bells.pop(number))
         for number in message.pools:
             if (pool := self.pools.pop(number, None)) is not None:
                 self._lib.pool_unmap(pool)

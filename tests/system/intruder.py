@@ -17,6 +17,7 @@ import random
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from ouroboros.dataplane._dataplane import lib
 from ouroboros.rpc import codec
@@ -275,7 +276,9 @@ def scribble(peer: Peer) -> None:
     values = [bytes(8), b"\xff" * 8, *(source.randbytes(8) for _ in range(30))]
     values += [number.to_bytes(8, "little") for number in (1, 2, 3, 1 << 20, 1 << 32, 1 << 62, 1 << 63)]
     print("scribbling", flush=True)
-    wakes = [fds[1] for kind, _, fds in peer.fds if len(fds) > 1]
+    bells = [socket.socket(fileno=os.dup(fds[1])) for _, _, fds in peer.fds if len(fds) > 1]
+    for bell in bells:  # who rings it would wait now, if that were in our hands
+        bell.setblocking(True)
     passes = 0
     while True:
         for one in mapped:
@@ -285,11 +288,15 @@ def scribble(peer: Peer) -> None:
             for _ in range(100):
                 at = source.randrange(0, len(one) - 8)
                 one[at : at + 8] = source.choice(values)
-        for wake in wakes:
+        for bell in bells:
             try:
-                os.eventfd_write(wake, 1)
+                for _ in range(20):
+                    bell.send(b"\0", socket.MSG_DONTWAIT)
             except OSError:
                 pass
+            if passes % 100 == 99:
+                with suppress(OSError):
+                    bell.shutdown(socket.SHUT_RDWR)
         passes += 1
         if passes % 200 == 0:
             print(f"scribbled {passes}", flush=True)

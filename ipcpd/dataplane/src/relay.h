@@ -8,7 +8,7 @@
  *
  * The thread serves ports by QoS cube, and looks at those of a higher cube again before it goes on to the next of a
  * lower one. Ports that had packets a moment ago are looked at without being told; one that stays empty asks for the
- * event. With nothing to do the thread polls for a moment, then sleeps in poll(2) on the eventfds of its event regions
+ * event. With nothing to do the thread polls for a moment, then sleeps in poll(2) on the sockets of its event regions
  * (one a trust domain) and on its sockets.
  */
 #ifndef OUROBOROS_RELAY_H

@@ -65,12 +65,22 @@ static bool rung(const void *arg)
 
 /* ---- sleeping ---- */
 
+/* Not removed while we slept. */
+static bool is_region(const struct relay *relay, const struct events *region)
+{
+        for (uint32_t r = 0; r < RELAY_REGIONS; r++)
+                if (relay->regions[r] == region)
+                        return true;
+        return false;
+}
+
 static void sleep_until_rung(struct relay *relay)
 {
         struct pollfd fds[1 + RELAY_SOURCES + RELAY_REGIONS];
+        struct events *regions[RELAY_REGIONS];
         struct timespec time, *limit = NULL;
         uint64_t count;
-        nfds_t n, rings;
+        nfds_t n, rings, of = 0;
 
         n = poll_list(relay, fds);
         rings = n;
@@ -78,7 +88,8 @@ static void sleep_until_rung(struct relay *relay)
         for (uint32_t r = 0; r < RELAY_REGIONS; r++)
                 if (relay->regions[r] != NULL) {
                         atomic_fetch_or(&relay->regions[r]->shm->sleepers, SLEEP_EVENTFD);
-                        fds[n++] = (struct pollfd){.fd = relay->regions[r]->eventfd, .events = POLLIN};
+                        fds[n++] = (struct pollfd){.fd = relay->regions[r]->bell, .events = POLLIN};
+                        regions[of++] = relay->regions[r];
                 }
         atomic_thread_fence(memory_order_seq_cst); /* who rang before we asked is seen by the last look */
         if (rung(relay))
@@ -92,11 +103,13 @@ static void sleep_until_rung(struct relay *relay)
                 limit = &time;
         }
         pthread_mutex_unlock(&relay->lock);
-        if (ppoll(fds, n, limit, NULL) > 0)
-                for (nfds_t i = rings; i < n; i++)
-                        if (fds[i].revents & POLLIN && read(fds[i].fd, &count, sizeof count) < 0)
-                                continue;
+        if (ppoll(fds, n, limit, NULL) > 0 && fds[rings].revents & POLLIN && read(relay->control, &count, sizeof count) < 0) {
+                /* Somebody else was faster. */
+        }
         pthread_mutex_lock(&relay->lock);
+        for (nfds_t r = 0; r < of; r++)
+                if (fds[rings + 1 + r].revents & POLLIN && is_region(relay, regions[r]))
+                        events_hear(regions[r]);
 }
 
 /*

@@ -12,21 +12,29 @@
 
 #include "layout.h"
 
+/*
+ * Who sleeps in poll(2) is rung through a pair of datagram sockets: the owner has one of them, all others share the other. Not
+ * through an eventfd: whoever has that one could make it blocking, and full, for all who ring it, of whatever user they are.
+ */
 struct events {
         struct events_shm *shm;
         size_t size;
-        int eventfd; /* rung when the owner sleeps in poll(2) */
+        int bell; /* the socket: the owner's becomes readable when another one sends something */
+        int own;  /* an eventfd by which the owner rings himself; -1: there is none */
         unsigned generation;
 };
 
 int events_create(const char *name);
 
-/* Both descriptors stay the caller's; the eventfd must outlive the region. NULL with errno set. */
-struct events *events_map(int fd, int eventfd);
+/* Both descriptors stay the caller's; the socket must outlive the region. NULL with errno set. */
+struct events *events_map(int fd, int bell);
 void events_unmap(struct events *events);
 
 /* Set the bit of a descriptor and wake the owner. Out of range: nothing. */
 void events_raise(struct events *events, uint32_t fd);
+
+/* The owner has been rung: the socket is not readable any more. Never blocks. */
+void events_hear(struct events *events);
 
 /* Wake every thread that sleeps on the region, without an event. */
 void events_kick(struct events *events);

@@ -23,6 +23,7 @@ struct process *process_create(struct events *events)
                 free(process);
                 return NULL;
         }
+        events->own = process->control;
         pthread_mutex_init(&process->lock, NULL);
         wheel_init(&process->wheel, wait_now());
         return process;
@@ -151,7 +152,7 @@ static void *watch(void *arg)
         struct process *process = arg;
         struct pollfd fds[3] = {
                 {.fd = process->control, .events = POLLIN},
-                {.fd = process->events->eventfd, .events = POLLIN},
+                {.fd = process->events->bell, .events = POLLIN},
                 {.fd = process->rpc, .events = POLLRDHUP},
         };
         uint64_t count;
@@ -162,9 +163,11 @@ static void *watch(void *arg)
                 visit_all(process);
                 if (poll(fds, 3, until_visit(process)) < 0)
                         continue;
-                for (int i = 0; i < 2; i++)
-                        if (fds[i].revents & POLLIN && read(fds[i].fd, &count, sizeof count) < 0)
-                                continue; /* somebody else was faster */
+                if (fds[0].revents & POLLIN && read(process->control, &count, sizeof count) < 0) {
+                        /* Somebody else was faster. */
+                }
+                if (fds[1].revents & POLLIN)
+                        events_hear(process->events);
                 if (fds[2].revents != 0) {
                         orphan_all(process);
                         distribute(process);

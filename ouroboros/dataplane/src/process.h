@@ -2,7 +2,7 @@
  * process: what one process has of Ouroboros: its flows by descriptor, its event region, and a watcher thread.
  *
  * The watcher sleeps in poll(2). It wakes when the RPC connection ends (then every flow is down and every sleeper
- * is told), and when the event region rings its eventfd: it passes that on to the eventfds of flows and sets that
+ * is told), and when somebody rings the event region: it passes that on to the eventfds of flows and sets that
  * an event loop of the application waits on. Without either it never runs. It ends with the IRMd.
  */
 #ifndef OUROBOROS_PROCESS_H

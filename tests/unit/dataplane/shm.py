@@ -100,7 +100,7 @@ class Process:
         region = self.ffi.NULL
         if peer is not None:
             if peer.id not in self._peers:
-                self._peers[peer.id] = self.lib.events_map(*peer.fds)
+                self._peers[peer.id] = self.lib.events_map(*peer.ring_fds)
             region = self._peers[peer.id]
         handle = self.lib.flow_attach(self.pool, segment, region, self.ffi.new("struct flow_spec *", spec))
         assert handle != self.ffi.NULL

@@ -3,12 +3,17 @@ nothing else happens (design 3: every value read from shared memory is checked).
 
 from __future__ import annotations
 
+import mmap
+import os
 import random
+import select
+import socket
+import threading
 from errno import EAGAIN
 
 import pytest
 
-from irmd.memory import Memory
+from irmd.memory import Memory, raise_pending
 from ouroboros.dataplane._dataplane import lib
 from tests.unit.dataplane.shm import (
     DOWN,
@@ -23,6 +28,7 @@ from tests.unit.dataplane.shm import (
     packet,
 )
 
+SLEEPERS = 68  # where it lies in an event region
 NONSENSE = [SLOTS + 1, 2**63, 2**64 - 1, 2**32]
 
 
@@ -193,3 +199,33 @@ def test_a_storm_of_nonsense(memory: Memory) -> None:
         memory.reclaim(pair.b.process.token)
         pair.a.process.close()
         pair.b.process.close()
+
+
+def test_a_bell_that_is_never_heard_holds_nobody_up(memory: Memory) -> None:
+    """Who wakes a process has a descriptor in common with it and its like, and they do with it what they like."""
+    process = Process(memory)
+    region = mmap.mmap(process.events.fds[0], 0)
+    for fd in (process.events.fds[1], process.events.ring_fds[1]):
+        os.set_blocking(fd, True)
+
+    def ring() -> None:
+        for _ in range(1000):
+            region[SLEEPERS : SLEEPERS + 4] = b"\xff" * 4
+            raise_pending(process.events, 70)
+
+    thread = threading.Thread(target=ring, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive(), "it waits until somebody hears it"
+    assert select.select([process.region.bell], [], [], 0)[0]
+    while select.select([process.region.bell], [], [], 0)[0]:
+        lib.events_hear(process.region)
+    lib.events_hear(process.region)
+
+
+def test_a_bell_that_was_broken_does_not_ring_for_ever(memory: Memory) -> None:
+    process = Process(memory)
+    with socket.socket(fileno=os.dup(process.events.ring_fds[1])) as theirs:
+        theirs.shutdown(socket.SHUT_RDWR)
+    raise_pending(process.events, 70)
+    assert not select.select([process.region.bell], [], [], 0)[0]
