@@ -159,7 +159,8 @@ static bool assemble(struct recvq *q, struct held *piece)
                 give_up(q, piece);
                 return true;
         }
-        if (piece->length > q->largest - q->partial->length) {
+        /* The beginning alone may be too large, too. */
+        if (q->partial->length > q->largest || piece->length > q->largest - q->partial->length) {
                 drop_partial(q);
                 give_up(q, piece);
                 return true;
