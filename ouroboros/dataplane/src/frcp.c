@@ -29,7 +29,7 @@ int frcp_init(struct frcp *frcp, const struct frcp_config *config, frcp_send *se
         frcp->lim = config->first + FRCP_WINDOW_FIRST;
         frcp->stamp_at = frcp->data_at = frcp->heard_at = frcp->data_heard_at = NEVER;
         frcp->shut_at = frcp->rdv_at = frcp->resend_at = frcp->stall_at = frcp->ack_at = NEVER;
-        frcp->leave_by = NEVER;
+        frcp->closed_at = frcp->leave_by = NEVER;
         sendq_init(&frcp->sendq, config->first);
         rtt_init(&frcp->rtt);
         recvq_init(&frcp->recvq, window, frcp->config.max_message);
@@ -164,9 +164,10 @@ void frcp_close(struct frcp *frcp, int64_t now)
         struct pci pci = {.flags = PCI_ACK};
 
         frcp_finish(frcp, true, now);
-        if (!frcp->closed && frcp_lingers(frcp))
-                frcp->leave_by = now + FRCP_R;
-        frcp->closed = true;
+        if (frcp->closed_at == NEVER)
+                frcp->closed_at = now;
+        if (frcp_lingers(frcp))
+                frcp->leave_by = frcp->closed_at + FRCP_R;
         pci.ackno = frcp->want;
         if (frcp->down != 0 || !frcp->run || frcp->want == frcp->acked)
                 return;

@@ -91,8 +91,8 @@ struct frcp {
         int down; /* why nothing goes any more: 0, -EFLOWDOWN, -EFLOWPEER */
         enum frcp_ending said;  /* we write no more */
         enum frcp_ending heard; /* the peer does not: there is nothing behind what has come */
-        bool closed;      /* the user has left */
-        int64_t leave_by; /* what is not acknowledged then is given up; NEVER: nobody lingers */
+        int64_t closed_at; /* the user has left; NEVER: not yet */
+        int64_t leave_by;  /* what is not acknowledged then is given up; NEVER: nobody lingers */
 
         /* sender */
         uint32_t una;    /* oldest that is not acknowledged */

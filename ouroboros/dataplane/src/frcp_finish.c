@@ -45,6 +45,7 @@ void frcp_hear_finish(struct frcp *frcp, uint8_t bits)
         recvq_gap(&frcp->recvq); /* a packet that it did not write to its end */
         if (frcp->heard != FRCP_LEFT)
                 return;
+        recvq_forget(&frcp->recvq); /* there is nothing behind */
         /* Nobody reads what we write, and nobody needs a sign of life. */
         sendq_clear(&frcp->sendq, frcp->nxt);
         frcp->una = frcp->nxt;

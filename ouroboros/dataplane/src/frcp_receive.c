@@ -102,6 +102,11 @@ static void add_waiting(struct frcp *frcp, bool reassemble)
                 if (frcp->config.ends && held->length == 0) {
                         frcp_hear_finish(frcp, held->bits);
                         free(held);
+                        continue;
+                }
+                if (frcp->heard) {
+                        frcp->counters.malformed++; /* there is nothing behind the end */
+                        free(held);
                         return;
                 }
                 if (!recvq_add_held(&frcp->recvq, held, reassemble)) {
@@ -149,6 +154,7 @@ static bool data_reliable(struct frcp *frcp, const struct pci *pci, const uint8_
         }
         if (frcp->config.ends && length == 0 && pci->seq == frcp->want) {
                 frcp_hear_finish(frcp, bits);
+                add_waiting(frcp, false);
                 ack_at_once(frcp, now);
                 return false;
         }
