@@ -209,7 +209,7 @@ def _required(words: Iterable[str]) -> int:
     try:
         return Requirement.from_words(words)
     except ValueError as error:
-        raise IpcpEnrollError(EINVAL, f"Cannot require {error}.") from None
+        raise IpcpEnrollError(EINVAL, f"Wrong requirement: {error}.") from None
 
 
 def connect_ipcp(

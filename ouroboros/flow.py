@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import deque
-from errno import EAGAIN, EISCONN, EPERM
+from errno import EAGAIN, EISCONN, ENOTSUP, EPERM
 from functools import partial
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
@@ -429,7 +429,12 @@ class Flow(Packets):
         """
         self._endpoint()
         attempt = partial(_finish, self._handle, bool(self.flags & FlowProperties.NonBlockingWrite))
-        self._again(attempt(), True, attempt)
+        result = attempt()
+        if result == -ENOTSUP:
+            reliable = self.qos.in_order and not self.qos.loss
+            why = "its peer would not understand it" if reliable else "it may lose packets: ask for one with QOS_DATA"
+            raise error(ENOTSUP, f"flow {self._fd} cannot say that no more is written: {why}")
+        self._again(result, True, attempt)
 
     @property
     def peer_ended(self) -> bool:

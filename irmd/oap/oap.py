@@ -107,10 +107,9 @@ class Oap:
             ours = self._credentials(Side.SERVER, name, policy)
             accepted = accept(octets, ours, self._guard, self.trust, now=self._clock())
         except OSError as error:
-            about = f"requests over layer {layer}"
             raise self._refuse(
-                about,
-                f'refused a flow to "{name}" over layer {layer}: {_reason(error)}',
+                f"requests {_over(layer)}",
+                f'refused a flow to "{name}" {_over(layer)}: {_reason(error)}',
                 error,
                 f'the flow to "{name}" was refused: {_reason(error)}',
             ) from None
@@ -135,8 +134,8 @@ class Oap:
         try:
             return request.complete(reply, self.trust, now=self._clock())
         except OSError as error:
-            text = f'the reply to a request for a flow to "{name}" over layer {layer} is not good: {_reason(error)}'
-            raise self._refuse(f"replies over layer {layer}", text, error) from None
+            text = f'the reply to a request for a flow to "{name}" {_over(layer)} is not good: {_reason(error)}'
+            raise self._refuse(f"replies {_over(layer)}", text, error) from None
 
     def prepare(self, *, needed: bool = False) -> threading.Thread | None:
         """Load the cryptographic library beside everything else, if there are credentials (or it is `needed` for some): otherwise the
@@ -178,6 +177,10 @@ def _load() -> None:
     from . import certificate, crypto  # noqa: F401
 
     log.info("credentials are there: the cryptographic library is loaded")
+
+
+def _over(layer: str) -> str:
+    return f"over layer {layer}" if layer else "within this system"
 
 
 def _reason(error: Exception) -> str:

@@ -109,7 +109,7 @@ def an_end_is_read_by_those_who_wait() -> None:
 def only_reliable_flows_end() -> None:
     for qos in (QOS_RAW, QOS_VOICE):
         client, server = ends(qos=qos)
-        with raises(FlowException, 95):
+        with raises(FlowException, 95, "QOS_DATA"):
             client.write_end()
         with raises(FlowException, 95, "QOS_DATA"):
             client.makefile()

@@ -36,7 +36,7 @@ def _create(arguments: Arguments) -> int:
     try:
         Requirement.from_words(required)
     except ValueError as error:
-        raise ipcp_options.OptionError(f"Cannot require {error}.") from None
+        raise ipcp_options.OptionError(f"Wrong requirement: {error}.") from None
     cli.create_name(name, policy, NameSecPaths(*server), NameSecPaths(*client), require=required)
     return 0
 

@@ -142,7 +142,7 @@ def test_encryption_that_is_required(pair: Pair) -> None:
 # ---------------------------------------------------------------- both ends here
 
 
-def test_direct_flows(tmp_path: Path) -> None:
+def test_direct_flows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     end = End(tmp_path)
     assert end.oap.direct(NAME, PLAIN) == (Outcome(), Outcome()) and end._ids == 0
     ca = Authority("ca", now=MOMENT)
@@ -152,6 +152,7 @@ def test_direct_flows(tmp_path: Path) -> None:
     assert ours.certificate and not theirs.certificate
     with pytest.raises(Refused, match="must show a certificate"):
         end.oap.direct(NAME, Policy(require=AUTHENTIC))
+    assert f'refused a flow to "{NAME}" within this system: who asks must show' in caplog.text
     ca.issue("alice").install(tmp_path, "client", NAME)
     ours, theirs = end.oap.direct(NAME, Policy(require=AUTHENTIC))
     assert ours.certificate and theirs.certificate
