@@ -6,7 +6,8 @@ python -m tests.sim.frcp --seeds 200     the runs 0 to 199
 The ends are the C machine that applications run. From the seed comes everything: what the flow promises, what the link
 does, when it is cut, what is written, how lazily it is read, whether an end dies. What must hold at any time: packets are
 read whole, in order, once; where the flow retransmits, none is left out; no packet is sent again after R, nothing is
-acknowledged after A, what is kept is bounded. And in the end: everything has arrived, and an idle flow keeps nothing.
+acknowledged after A, and so nothing arrives, be it at an end that has died, that is older than these and MPL; what is kept is
+bounded. And in the end: everything has arrived, and an idle flow keeps nothing.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class End:
 
     name: str
     clock: FakeClock
-    link: FakeEnd[bytes]
+    link: FakeEnd[tuple[float, bytes]]
     promise: Promise
     random: Random
     corrupt: float
@@ -80,6 +81,8 @@ class End:
     read: list[int] = field(default_factory=list)
     heard: float = -1e9
     sent_first: dict[int, float] = field(default_factory=dict)
+    heard_then: dict[float, float] = field(default_factory=dict)
+    """By when an acknowledgement was sent: when anything had come before that."""
     corrupted: int = 0
 
     def __post_init__(self) -> None:
@@ -112,14 +115,33 @@ class End:
             header, _ = Header.decode(packet)
             if header.flags & Flag.ACK:
                 must(now - self.heard <= A + MICRO, f"{self.name} acknowledges after {now - self.heard} s: A")
+                self.heard_then[now] = self.heard
             if header.flags & Flag.DATA and self.promise.retransmit:
                 first = self.sent_first.setdefault(header.sequence, now)
                 must(now - first < R, f"{self.name} sends {header.sequence} again after {now - first} s: R")
         packet += int(lib.crc32_of(0, packet, len(packet))).to_bytes(CHECK) if packet else b""
-        self.link.send(packet)
+        self.link.send((now, packet))
         return True
 
-    def arrived(self, packet: bytes) -> None:
+    def too_old(self, packet: bytes, sent: float) -> None:
+        """Delta-t: what named this flow can mean another one, once the quiet time is over."""
+        now, mpl = self.clock.now, self.promise.mpl_ms / 1000
+        must(now - sent <= mpl, f"the link keeps a packet for {now - sent} s: MPL")
+        header, _ = Header.decode(packet)
+        if header.flags & Flag.DATA and self.promise.retransmit:
+            age = now - self.peer.sent_first[header.sequence]
+            must(
+                age <= R + mpl,
+                f"{header.sequence} comes to {self.name} {age} s after it was first sent: R and MPL",
+            )
+        if header.flags & Flag.ACK:
+            age = now - self.peer.heard_then[sent]
+            must(age <= A + mpl, f"an acknowledgement comes to {self.name} after {age} s: A and MPL")
+
+    def arrived(self, arrival: tuple[float, bytes]) -> None:
+        sent, packet = arrival
+        if packet:
+            self.too_old(packet[:-CHECK], sent)
         if self.dead:
             return
         if packet and self.corrupt and self.random.random() < self.corrupt:
@@ -274,7 +296,7 @@ class Scenario:
         corrupt = random.choice([0, 0, 0.02, 0.2])
         if self.impairment.loss + corrupt > 0.05:
             self.promise.timeout_ms = 0  # four keep-alives in a row may be lost
-        self.link = FakeNetwork[bytes](self.clock, seed=seed).link("flow", self.impairment)
+        self.link = FakeNetwork[tuple[float, bytes]](self.clock, seed=seed).link("flow", self.impairment)
         self.a, self.b = (
             End(
                 name,
