@@ -432,7 +432,11 @@ class Flow(Packets):
         result = attempt()
         if result == -ENOTSUP:
             reliable = self.qos.in_order and not self.qos.loss
-            why = "its peer would not understand it" if reliable else "it may lose packets: ask for one with QOS_DATA"
+            why = (
+                "its peer would not understand it"
+                if reliable
+                else "it may lose packets: ask for one with QOS_DATA"
+            )
             raise error(ENOTSUP, f"flow {self._fd} cannot say that no more is written: {why}")
         self._again(result, True, attempt)
 

@@ -134,7 +134,9 @@ class Oap:
         try:
             return request.complete(reply, self.trust, now=self._clock())
         except OSError as error:
-            text = f'the reply to a request for a flow to "{name}" {_over(layer)} is not good: {_reason(error)}'
+            text = (
+                f'the reply to a request for a flow to "{name}" {_over(layer)} is not good: {_reason(error)}'
+            )
             raise self._refuse(f"replies {_over(layer)}", text, error) from None
 
     def prepare(self, *, needed: bool = False) -> threading.Thread | None:
