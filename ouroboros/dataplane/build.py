@@ -269,10 +269,12 @@ CDEF_MACHINES = """
         int down;
         int said;
         int heard;
+        int64_t leave_by;
         uint32_t una;
         uint32_t nxt;
         uint32_t lim;
         bool confirmed;
+        bool resting;
         struct sendq sendq;
         struct rtt rtt;
         bool run;

@@ -182,7 +182,8 @@ bool frcp_lingers(const struct frcp *frcp)
 {
         if (frcp->down != 0 || !(frcp->flags & FRCP_LINGER) || frcp->sendq.count == 0)
                 return false;
-        return frcp->sendq.count > 1 || !frcp_at_finish(frcp, frcp->una) || frcp_finish_lingers(frcp);
+        /* Behind an end there are only ends. */
+        return !frcp_at_finish(frcp, frcp->una) || frcp_finish_lingers(frcp);
 }
 
 static int64_t left(int64_t at, uint32_t seconds, int64_t now)

@@ -233,7 +233,7 @@ bool frcp_at_finish(const struct frcp *frcp, uint32_t seq);
 /* The peer has said, in order, that it writes no more. */
 void frcp_hear_finish(struct frcp *frcp, uint8_t bits);
 
-/* Whether the end is worth waiting for, when it is all that is not acknowledged. */
+/* Whether the end, or that and the one after it, is worth waiting for, when nothing else is not acknowledged. */
 bool frcp_finish_lingers(const struct frcp *frcp);
 
 /* Nothing goes any more. */

@@ -34,6 +34,7 @@ int frcp_finish(struct frcp *frcp, bool leaving, int64_t now)
                 return error;
         sendq_push(&frcp->sendq, (const uint8_t *)"", 0, leaving ? PCI_FIRST : PCI_WHOLE);
         frcp->said = what;
+        frcp->wanting = false; /* nobody can write any more: who did is told so */
         frcp_flush(frcp, now);
         return 0;
 }
@@ -50,15 +51,17 @@ void frcp_hear_finish(struct frcp *frcp, uint8_t bits)
         sendq_clear(&frcp->sendq, frcp->nxt);
         frcp->una = frcp->nxt;
         frcp->wanting = false;
-        frcp->resend_at = frcp->shut_at = frcp->rdv_at = NEVER;
+        frcp->resend_at = frcp->shut_at = frcp->rdv_at = frcp->leave_by = NEVER;
         frcp->alive.timeout = 0;
 }
 
 bool frcp_finish_lingers(const struct frcp *frcp)
 {
-        const struct sent *sent = sendq_at(&frcp->sendq, frcp->una);
+        uint32_t end = frcp->sendq.first + frcp->sendq.count;
+        const struct sent *oldest = sendq_at(&frcp->sendq, frcp->una), *newest = sendq_at(&frcp->sendq, end - 1);
 
-        if (frcp->una == frcp->nxt)
+        if (frcp->nxt != end)
                 return true; /* it found no room in the flow below yet */
-        return frcp->config.mpl_ms > FRCP_DIRECT_MS && sent->tries < TRIES && sent->last - sent->first < WAIT;
+        /* The oldest is sent again whatever happens: from the newest its time counts. */
+        return frcp->config.mpl_ms > FRCP_DIRECT_MS && newest->tries < TRIES && oldest->last - newest->first < WAIT;
 }

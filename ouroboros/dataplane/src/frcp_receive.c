@@ -141,6 +141,14 @@ static bool take(struct frcp *frcp, uint8_t bits, const uint8_t *data, uint32_t 
         return false;
 }
 
+static bool beyond_window(struct frcp *frcp, uint32_t seq)
+{
+        if (seq - frcp->want < frcp->edge - frcp->want)
+                return false;
+        frcp_renew_edge(frcp); /* what came meanwhile may have moved it */
+        return seq - frcp->want >= frcp->edge - frcp->want;
+}
+
 /* Flows that retransmit: in order and complete. */
 static bool data_reliable(struct frcp *frcp, const struct pci *pci, const uint8_t *data, uint32_t length,
                           int64_t now, struct frcp_piece *direct)
@@ -158,7 +166,7 @@ static bool data_reliable(struct frcp *frcp, const struct pci *pci, const uint8_
                 ack_at_once(frcp, now);
                 return false;
         }
-        if (!seq_before(pci->seq, frcp->want) && pci->seq - frcp->want >= frcp->edge - frcp->want) {
+        if (!seq_before(pci->seq, frcp->want) && beyond_window(frcp, pci->seq)) {
                 frcp->counters.refused++;
                 ack_at_once(frcp, now);
                 return false;

@@ -1,15 +1,54 @@
 """FRCP once more, small and slow: what a flow end keeps is sets and lists, and everything is worked out anew each time.
 
-It says what an end that retransmits has to have acknowledged, let in, delivered and allowed, whatever came in which order; not
-when it says so. The numbers are whole numbers that do not wrap.
+It says what an end that retransmits has to have acknowledged, let in, delivered and allowed, and what it has to say and hear of
+the end of what is written, whatever came in which order; not when it says so. The numbers are whole numbers that do not wrap.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import IntEnum
+from errno import EAGAIN, ENOTSUP, EPIPE
+
+from ouroboros.errors import EFLOWDOWN
 
 FIRST_WINDOW = 64
 SANE = 1 << 16
+TRIES = 5
+PATIENCE = 3_000_000_000
+
+
+class Piece(IntEnum):
+    """What a packet is of what was written: the bits FFGM (1) and MFGM (2)."""
+
+    LAST = 0
+    WHOLE = 1
+    MIDDLE = 2
+    FIRST = 3
+
+
+class Ending(IntEnum):
+    """What an end has said of itself."""
+
+    GOES_ON = 0
+    ENDED = 1
+    LEFT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """A packet with data; of no octets, where that was granted, it is the end of what is written."""
+
+    piece: Piece
+    data: bytes
+
+
+@dataclass(slots=True)
+class Message:
+    """What was written at once, or what is there of it; and how many packets of the window it holds shut."""
+
+    data: bytes
+    packets: int = 1
 
 
 @dataclass(slots=True)
@@ -17,70 +56,185 @@ class Model:
     """An end: a sender of packets 0, 1, 2 …, and a receiver of those of its peer."""
 
     window: int
+    piece: int = 1 << 20
+    """Octets that a packet carries."""
+    fragments: bool = False
+    ends: bool = False
+    direct: bool = False
+    """A direct flow: what was sent is not lost."""
+
     start: int | None = None
     """First number of the peer, once it is known."""
-    came: dict[int, bytes] = field(default_factory=dict)
-    """What was let in."""
-    read: int = 0
-    """Packets that the user has read."""
-    written: int = 0
-    sent: int = 0
-    """Those that went out: what the flow below had no room for cannot be acknowledged."""
-    una: int = 0
-    lim: int = FIRST_WINDOW
+    want: int = 0
+    """The first number that has not come."""
+    came: dict[int, Packet] = field(default_factory=dict)
+    """What was let in before its turn."""
+    messages: list[Message] = field(default_factory=list)
+    """What the user can read."""
+    partial: Message | None = None
     edge: int = 0
+    heard: Ending = Ending.GOES_ON
     refused: int = 0
     duplicates: int = 0
+    behind: int = 0
+    """Packets that came behind the end."""
+
+    content: list[Packet] = field(default_factory=list)
+    """What was written, by number."""
+    sent: int = 0
+    """Those that went out: what the flow below had no room for cannot be acknowledged."""
+    times: dict[int, list[int]] = field(default_factory=dict)
+    """When, by number."""
+    una: int = 0
+    lim: int = FIRST_WINDOW
+    said: Ending = Ending.GOES_ON
+    wanting: bool = False
+    """Somebody wants to write, and finds the window shut."""
 
     # ---- receiver
 
-    @property
-    def want(self) -> int:
-        """The first number that has not come."""
-        assert self.start is not None
-        number = self.start
-        while number in self.came:
-            number += 1
-        return number
-
-    def data(self, seq: int, drf: bool, payload: bytes) -> None:
-        """A packet with data came."""
+    def data(self, seq: int, drf: bool, packet: Packet, *, reader: bool = False) -> bytes | None:
+        """A packet with data came. What a reader who waits gets of it at once."""
         if self.start is None:
             if not drf:
                 self.refused += 1
-                return
+                return None
             self.begin(seq)
-        assert self.start is not None
-        if seq < self.start or seq in self.came:
-            self.duplicates += 1
+        idle = not self.messages and self.partial is None
+        if seq >= self.want and self.at_end(packet):
+            self.behind += 1
+        elif self.is_end(packet) and seq == self.want:
+            self.take(packet)  # no window has to be open
         elif seq >= self.edge:
             self.refused += 1
+        elif seq < self.want or seq in self.came:
+            self.duplicates += 1
+        elif seq > self.want:
+            self.came[seq] = packet
         else:
-            self.came[seq] = payload
-        self.renew()
+            self.take(packet)
+            if reader and idle and packet.data and (packet.piece is Piece.WHOLE or not self.fragments):
+                got = self.next()
+                self.go_on()
+                return got
+        self.go_on()
+        return None
 
     def begin(self, seq: int) -> None:
         """A packet with the data run flag is the first that is heard."""
         if self.start is None:
-            self.start = seq
+            self.start = self.want = seq
             self.edge = seq + self.window
 
+    def is_end(self, packet: Packet) -> bool:
+        return self.ends and not packet.data
+
+    def at_end(self, packet: Packet) -> bool:
+        """Whether this cannot be: it follows the end. Who writes no more may still leave."""
+        return self.heard is Ending.LEFT or (self.heard is Ending.ENDED and packet.data != b"")
+
+    def go_on(self) -> None:
+        """What was waiting for what came."""
+        while self.want in self.came:
+            packet = self.came.pop(self.want)
+            if self.at_end(packet):
+                self.behind += 1
+                break
+            self.take(packet)
+        self.renew()
+
+    def take(self, packet: Packet) -> None:
+        """The next packet in order."""
+        self.want += 1
+        if self.is_end(packet):
+            self.partial = None
+            self.heard = Ending.LEFT if packet.piece is Piece.FIRST else Ending.ENDED
+            if self.heard is Ending.LEFT:
+                self.came.clear()
+                del self.content[self.sent :]
+                self.una = self.sent
+                self.wanting = False
+        elif not self.fragments or packet.piece is Piece.WHOLE:
+            self.partial = None
+            self.ready(Message(packet.data))
+        elif packet.piece is Piece.FIRST:
+            self.partial = Message(packet.data)
+        elif self.partial is not None:
+            whole = self.partial = Message(self.partial.data + packet.data, self.partial.packets + 1)
+            if packet.piece is Piece.LAST:
+                self.partial = None
+                self.ready(whole)
+        self.relieve()
+
+    def ready(self, message: Message) -> None:
+        if message.data:  # what is empty is not read
+            self.messages.append(message)
+
+    def relieve(self) -> None:
+        """A large packet, alone, does not keep the window shut that it needs to become whole."""
+        if self.partial and not self.messages and self.partial.packets >= self.window // 2:
+            self.partial.packets = 0
+
     def renew(self) -> None:
-        """The window ends so many packets after the first that was not read."""
-        assert self.start is not None
-        self.edge = max(self.edge, self.start + self.read + self.window)
+        """The window ends so many packets after the first that was not read; it never goes back."""
+        unread = sum(message.packets for message in (*self.messages, *filter(None, [self.partial])))
+        self.edge = max(self.edge, self.want - unread + self.window)
 
     def next(self) -> bytes | None:
         """What the user reads next."""
-        if self.start is None:
+        if not self.messages:
             return None
-        payload = self.came.get(self.start + self.read)
-        if payload is not None:
-            self.read += 1
-            self.renew()
-        return payload
+        data = self.messages.pop(0).data
+        self.relieve()
+        self.renew()
+        return data
 
     # ---- sender
+
+    @property
+    def written(self) -> int:
+        return len(self.content)
+
+    def write(self, data: bytes) -> int:
+        """The user writes. 0, or an errno."""
+        if self.said:
+            return EPIPE
+        if self.heard is Ending.LEFT:
+            return EFLOWDOWN
+        if self.sent < self.written or self.shut:
+            self.wanting = self.shut
+            return EAGAIN
+        starts = range(0, len(data), self.piece)
+        for at in starts:
+            last = at == starts[-1]
+            piece = Piece((1 if at == 0 else 0) + (0 if last else 2)) if self.fragments else Piece.LAST
+            self.content.append(Packet(piece, data[at : at + self.piece]))
+        return 0
+
+    def finish(self, leaving: bool) -> int:
+        """The user writes no more, or leaves. 0, or an errno."""
+        what = Ending.LEFT if leaving else Ending.ENDED
+        if not self.ends:
+            return ENOTSUP
+        if self.said < what and self.heard is not Ending.LEFT:
+            self.content.append(Packet(Piece.FIRST if leaving else Piece.WHOLE, b""))
+            self.said = what
+            self.wanting = False
+        return 0
+
+    @property
+    def shut(self) -> bool:
+        """Whether the window has no room for the next packet."""
+        return self.sent >= self.lim
+
+    def may_send(self, number: int) -> bool:
+        """Whether it is this one's turn, or was: what is before it has been sent, and the window is open or need not be."""
+        return number <= self.sent and (number < self.lim or self.is_end(self.content[number]))
+
+    def went(self, number: int, now: int) -> None:
+        """A packet went out."""
+        self.sent = max(self.sent, number + 1)
+        self.times.setdefault(number, []).append(now)
 
     def acknowledgement(self, ackno: int) -> None:
         """The peer says that it has everything before `ackno`."""
@@ -91,8 +245,14 @@ class Model:
         """The peer says that it takes everything before `edge`."""
         if 1 <= edge - self.una < SANE:
             self.lim = max(self.lim, edge)
+            self.wanting = self.wanting and self.shut
 
     @property
-    def may_write(self) -> bool:
-        """Whether the window is open."""
-        return self.written < self.lim
+    def lingers(self) -> bool:
+        """Whether who leaves waits: for data as long as it takes, for the end alone not for long."""
+        if self.una == self.written:
+            return False
+        if self.sent < self.written or not self.is_end(self.content[self.una]):
+            return True
+        oldest, newest = self.times[self.una], self.times[self.written - 1]
+        return not self.direct and len(newest) <= TRIES and oldest[-1] - newest[0] < PATIENCE

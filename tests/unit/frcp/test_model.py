@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from errno import EAGAIN
-
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from ouroboros_tools.ocap.frcp import Flag, Header
 
 from ouroboros.testing.frcp import Frcp
-from tests.unit.frcp.model import Model
+from tests.unit.frcp.model import Ending, Model, Packet, Piece
 
 MS = 1_000_000
+SECOND = 1000 * MS
+PIECE = 16
 WORD = 0xFFFFFFFF
 NEAR = st.integers(-3, 3)
 AHEAD = st.one_of(
@@ -28,16 +28,30 @@ class FrcpMachine(RuleBasedStateMachine):
         peer=st.one_of(st.integers(0, WORD), st.integers(WORD - 40, WORD)),
         window=st.sampled_from([1, 4, 64, 256]),
         selective=st.booleans(),
+        fragments=st.booleans(),
+        ends=st.sampled_from([True, True, False]),
+        direct=st.booleans(),
     )
-    def begin(self, first: int, peer: int, window: int, selective: bool) -> None:
+    def begin(
+        self, first: int, peer: int, window: int, selective: bool, fragments: bool, ends: bool, direct: bool
+    ) -> None:
         self.first, self.peer = first, peer
-        self.now = 5_000_000_000
-        self.end = Frcp(self.now, first=first, window=window, selective=selective, send=self.send)
-        self.model = Model(window)
+        self.now = 5 * SECOND
+        self.end = Frcp(
+            self.now,
+            first=first,
+            window=window,
+            selective=selective,
+            fragments=fragments,
+            ends=ends,
+            mpl_ms=1 if direct else 100,
+            max_packet=12 + PIECE if fragments else 1500,
+            send=self.send,
+        )
+        self.model = Model(window, PIECE if fragments else 1500, fragments, ends, direct)
         self.room = True
-        self.sent: dict[int, bytes] = {}
-        self.content: list[bytes] = []
-        self.told_edge = 0
+        self.came_at = self.now
+        self.told: int | None = None
 
     # ---- what goes out
 
@@ -48,16 +62,23 @@ class FrcpMachine(RuleBasedStateMachine):
         model = self.model
         if header.flags & Flag.DATA:
             number = (header.sequence - self.first) & WORD
-            assert number < model.written + 1 and number < model.lim, "beyond the window"
+            assert model.heard is not Ending.LEFT, "to a peer that has left"
+            assert number < model.written and model.may_send(number), "before its turn"
             assert number >= model.una, "acknowledged, and sent again"
-            model.sent = max(model.sent, number + 1)
-            assert self.sent.setdefault(number, data) == data, "not what was sent first"
+            assert model.content[number] == Packet(Piece(header.flags >> 5), data), "not what was written"
             assert bool(header.flags & Flag.DRF) == (number == model.una), "data run flag"
+            model.went(number, self.now)
         elif header.flags & Flag.DRF:
-            assert model.una == 0 and header.sequence == self.first, "numbers of our own"
+            assert model.una == 0 or model.heard is Ending.LEFT, "the peer knows our numbers"
+            assert header.sequence == (self.first + model.una) & WORD, "numbers of our own"
+        if header.flags & Flag.RDV:
+            assert model.shut and (model.wanting or model.sent < model.written), "nobody wants a window"
         if header.flags & Flag.ACK:
             assert model.start is not None
             assert header.acknowledgement == (self.peer + model.want) & WORD, "acknowledgement"
+            self.told = model.want
+            if not header.flags & Flag.DATA:
+                self.map_goes_out(data)
         else:
             assert header.acknowledgement == 0
         if header.flags & Flag.FC:
@@ -66,25 +87,45 @@ class FrcpMachine(RuleBasedStateMachine):
             assert header.window == 0
         return True
 
+    def map_goes_out(self, octets: bytes) -> None:
+        model = self.model
+        said = {model.want + 1 + i for i in range(len(octets) * 8) if octets[i // 8] & 1 << i % 8}
+        last = model.want + 8 * min(model.piece, model.window)
+        assert said == ({n for n in model.came if n <= last} if self.end.c.config.selective else set()), "map"
+
     # ---- what comes in
 
-    def arrive(self, header: Header, payload: bytes = b"") -> None:
-        self.end.receive(header.encode(payload), self.now)
+    def arrive(self, header: Header, payload: bytes = b"", *, reader: bool = False) -> bytes | None:
+        self.came_at = self.now
+        got = self.end.receive(header.encode(payload), self.now, reader=reader)
         self.end.run(self.now)
+        return got
 
-    @rule(ahead=AHEAD, drf=st.booleans(), size=st.integers(1, 40))
-    def data(self, ahead: int, drf: bool, size: int) -> None:
-        base = self.model.want if self.model.start is not None else 0
-        number = base + ahead
-        payload = bytes((number + i) & 0xFF for i in range(size))
-        flags = Flag.DATA | Flag.DRF if drf else Flag.DATA
-        self.model.data(number, drf, payload)
-        self.arrive(Header(flags, 0, (self.peer + number) & WORD, 0), payload)
+    @rule(
+        ahead=AHEAD,
+        drf=st.booleans(),
+        size=st.integers(0, 30),
+        piece=st.sampled_from(Piece),
+        reader=st.booleans(),
+    )
+    def data(self, ahead: int, drf: bool, size: int, piece: Piece, reader: bool) -> None:
+        number = self.model.want + ahead
+        packet = Packet(piece, bytes((number + i) & 0xFF for i in range(size)))
+        flags = Flag.DATA | Flag(piece << 5) | (Flag.DRF if drf else Flag(0))
+        malformed = self.end.c.counters.malformed - self.model.behind
+        wanted = self.model.data(number, drf, packet, reader=reader)
+        header = Header(flags, 0, (self.peer + number) & WORD, 0)
+        assert self.arrive(header, packet.data, reader=reader) == wanted
+        assert self.end.c.counters.malformed == malformed + self.model.behind, "behind the end"
 
-    @rule(count=st.integers(1, 80))
-    def burst(self, count: int) -> None:
+    @rule(count=st.integers(1, 80), piece=st.sampled_from(Piece))
+    def burst(self, count: int, piece: Piece) -> None:
         for i in range(count):
-            self.data(0, i == 0, 3)
+            self.data(0, i == 0, 3, piece, False)
+
+    @rule(ahead=st.integers(0, 3), leaving=st.booleans())
+    def peer_finishes(self, ahead: int, leaving: bool) -> None:
+        self.data(ahead, True, 0, Piece.FIRST if leaving else Piece.WHOLE, False)
 
     @rule(ahead=NEAR, data=st.booleans())
     def control_with_numbers(self, ahead: int, data: bool) -> None:
@@ -92,8 +133,8 @@ class FrcpMachine(RuleBasedStateMachine):
             self.model.begin(ahead)
         self.arrive(Header(Flag.DRF, 0, (self.peer + ahead) & WORD, 0))
 
-    @rule(ahead=AHEAD, window=st.one_of(st.none(), AHEAD, st.integers(0, 300)))
-    def acknowledgement(self, ahead: int, window: int | None) -> None:
+    @rule(ahead=AHEAD, window=st.one_of(st.none(), AHEAD, st.integers(0, 300)), arrived=st.binary(max_size=3))
+    def acknowledgement(self, ahead: int, window: int | None, arrived: bytes) -> None:
         ackno = self.model.una + ahead
         flags, edge = Flag.ACK, 0
         self.model.acknowledgement(ackno)
@@ -101,11 +142,11 @@ class FrcpMachine(RuleBasedStateMachine):
             flags |= Flag.FC
             edge = self.model.una + window
             self.model.limit(self.model.una + (window & 0xFFFFFF))
-        self.arrive(Header(flags, (self.first + edge) & 0xFFFFFF, 0, (self.first + ackno) & WORD))
+        self.arrive(Header(flags, (self.first + edge) & 0xFFFFFF, 0, (self.first + ackno) & WORD), arrived)
 
     @rule()
     def acknowledge_everything(self) -> None:
-        self.acknowledgement(self.model.written - self.model.una, 256)
+        self.acknowledgement(self.model.sent - self.model.una, 256, b"")
 
     @rule()
     def rendez_vous(self) -> None:
@@ -118,18 +159,27 @@ class FrcpMachine(RuleBasedStateMachine):
 
     # ---- what the user does
 
-    @rule(count=st.integers(1, 70), size=st.integers(1, 30))
+    @rule(count=st.integers(1, 70), size=st.integers(1, 4 * PIECE))
     def write(self, count: int, size: int) -> None:
-        for _ in range(count):
-            # A packet that found no room below waits in front of the others.
-            may = self.model.may_write and self.end.c.nxt == (self.first + self.model.written) & WORD
-            payload = bytes((self.model.written * 7 + i) & 0xFF for i in range(size))
-            if may:
-                self.model.written += 1
-                self.content.append(payload)
-            result = self.end.write(payload, self.now)
-            assert result == (size if may else -EAGAIN)
+        for i in range(count):
+            if self.end.c.resting:
+                return  # what it does not send at once of what it may is its own affair
+            payload = bytes((self.model.written * 7 + i + j) & 0xFF for j in range(size))
+            error = self.model.write(payload)
+            assert self.end.write(payload, self.now) == (-error if error else size)
             self.end.run(self.now)
+
+    @rule()
+    def finish(self) -> None:
+        error = self.model.finish(False)
+        assert self.end.finish(self.now) == -error
+        self.end.run(self.now)
+
+    @rule()
+    def leave(self) -> None:
+        self.model.finish(True)
+        self.end.close(self.now)
+        self.end.run(self.now)
 
     @rule(count=st.integers(1, 90))
     def read(self, count: int) -> None:
@@ -143,8 +193,9 @@ class FrcpMachine(RuleBasedStateMachine):
     def below(self, room: bool) -> None:
         self.room = room
 
-    @rule(ms=st.integers(0, 60))
+    @rule(ms=st.one_of(st.integers(0, 60), st.integers(0, 3900)))
     def wait(self, ms: int) -> None:
+        """All of them together are less than A and R need to be over."""
         target = self.now + ms * MS
         while (deadline := self.end.deadline) is not None and deadline <= target:
             self.now = max(self.now, deadline)
@@ -154,11 +205,15 @@ class FrcpMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.room)
     @rule()
-    def what_was_written_has_gone(self) -> None:
-        self.wait(6)
-        unsent = range(self.model.una, self.model.written)
-        assert all(number in self.sent for number in unsent)
-        assert all(self.sent[number] == self.content[number] for number in unsent)
+    def what_was_due_has_gone(self) -> None:
+        self.wait(11)
+        model = self.model
+        if not self.end.c.resting and model.sent < model.written:
+            assert not model.may_send(model.sent), "it could have been sent"
+        if model.start is not None and model.want != model.start and self.now - self.came_at < 9 * SECOND:
+            assert self.told == model.want, "it should have been acknowledged"
+        if model.heard is Ending.LEFT:
+            assert self.end.deadline is None, "nobody is there"
 
     @invariant()
     def both_say_the_same(self) -> None:
@@ -166,12 +221,15 @@ class FrcpMachine(RuleBasedStateMachine):
             return
         c, model = self.end.c, self.model
         assert (c.una - self.first) & WORD == model.una
+        assert (c.nxt - self.first) & WORD == model.sent
         assert (c.lim - self.first) & WORD == model.lim
         assert bool(c.run) == (model.start is not None)
         if c.run:
             assert c.want == (self.peer + model.want) & WORD
+        assert (c.said, c.heard) == (model.said, model.heard)
         assert c.counters.refused == model.refused
         assert c.counters.duplicate == model.duplicates
+        assert self.end.lingers == model.lingers
         assert self.end.down == 0
 
 
