@@ -38,6 +38,7 @@ static pthread_key_t thread_key;
 
 static void thread_ended(void *number)
 {
+        thread_number = 0; /* what else ends with the thread takes another: this one may be somebody else's now */
         atomic_fetch_and(&threads_taken, ~(1u << ((uintptr_t)number - 1)));
 }
 
