@@ -9,6 +9,7 @@ import random
 import select
 import socket
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -58,6 +59,8 @@ CLIENT = """
             except TimeoutError:
                 assert kind != "data"
         print("cipher", flow.cipher, "most", flow.max_packet, flush=True)
+        if flow.frcp is not None:
+            print("checked", flow.frcp.checked, "forged", flow.frcp.forged, "spoilt", flow.frcp.spoilt)
     print("got", got)
 """
 
@@ -152,6 +155,14 @@ def world(make_system: MakeSystem, tmp_path: Path) -> Iterator[World]:
     world.close()
 
 
+def told(system: System, name: str, kind: str, layer: str = "", *, count: int) -> dict[str, str]:
+    """What the client has to say of a flow on which it has written so many packets, and waited for each."""
+    program = system.python(CLIENT, name, kind, layer, str(count), SECRET.decode())
+    assert program.wait() == 0, program.output
+    words = program.output.split()
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
 def ask(
     system: System,
     name: str = "echo",
@@ -162,11 +173,9 @@ def ask(
     cipher: str | None = None,
 ) -> tuple[int, int]:
     """How many answers came, and how long a packet of the flow may be; it is encrypted with this."""
-    program = system.python(CLIENT, name, kind, layer, str(count), SECRET.decode())
-    assert program.wait() == 0, program.output
-    used, most, got = program.output.split()[1::2]
-    assert used == str(cipher)
-    return int(got), int(most)
+    said = told(system, name, kind, layer, count=count)
+    assert said["cipher"] == str(cipher)
+    return int(said["got"]), int(said["most"])
 
 
 def lies_in_memory(system: System, octets: bytes) -> bool:
@@ -264,6 +273,37 @@ def test_somebody_changes_packets_on_the_way(world: World, kind: str) -> None:
     assert got == 60 if kind == "data" else 20 < got <= 60
     world.proxy.tamper = lambda data: [data]
     assert ask(a, kind=kind, count=5, cipher="aes-256-gcm")[0] == 5
+
+
+@pytest.mark.parametrize("encrypted", [True, False])
+def test_what_was_changed_on_the_way_is_counted(world: World, encrypted: bool) -> None:
+    """The check of flows of data finds what was changed, without encryption too; behind it, what is no packet of the key's."""
+    a, b = world.over_udp("echo")
+    if encrypted:
+        world.enc("a", "client", "echo", "kex=X25519")
+    world.serve(b, "echo", "udp")
+    assert world.proxy is not None
+    said = told(a, "echo", "data", count=5)
+    assert said | {"most": ""} == {
+        "cipher": "aes-256-gcm" if encrypted else "None",
+        "most": "",
+        "checked": "True",
+        "forged": "0",
+        "spoilt": "0",
+        "got": "5",
+    }
+    world.proxy.tamper = hostile(3)
+    said = told(a, "echo", "data", count=60)
+    assert said["got"] == "60" and int(said["spoilt"]) > 0 and said["forged"] == "0"
+
+    def forge(data: bytes) -> list[bytes]:
+        body = data[4:-5] + bytes([data[-5] ^ 1])
+        return [data, data[:4] + body + zlib.crc32(body).to_bytes(4)] if len(data) > 40 else [data]
+
+    if encrypted:
+        world.proxy.tamper = forge
+        said = told(a, "echo", "data", count=5)
+        assert said["got"] == "5" and int(said["forged"]) > 0 and said["spoilt"] == "0"
 
 
 @pytest.mark.parametrize("encrypted", [True, False])
