@@ -252,10 +252,14 @@ class Client:
             return
         try:
             self._sock.send(Envelope(bye=Bye()).SerializeToString(), socket.MSG_DONTWAIT)
-            self._sock.shutdown(socket.SHUT_RDWR)  # wakes a leader in another thread
+        except OSError:
+            pass  # it has gone already, or does not listen
+        # Before a leader in another thread wakes, who would take it for the IRMd's end.
+        self._lose("the connection with the IRMd has been closed")
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)  # wakes him
         except OSError:
             pass  # it has gone already
-        self._lose("the connection with the IRMd has been closed")
         self._sock.close()
 
     def abandon(self) -> None:

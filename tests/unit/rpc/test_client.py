@@ -1,92 +1,29 @@
-"""Client: leader and followers, cancellation, loss of the IRMd, fork. The IRMd is the other end of a socketpair."""
+"""Client: leader and followers, loss of the IRMd, fork. The IRMd is the other end of a socketpair."""
 
 from __future__ import annotations
 
 import errno
 import os
-import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from ouroboros.errors import EFLOWDOWN, EIRMD, FlowDownException, FlowTimeout, IrmdError, IrmError
 from ouroboros.rpc.client import Client
-from ouroboros.rpc.codec import RPC_VERSION, receive, send
+from ouroboros.rpc.codec import RPC_VERSION, send
 from ouroboros.rpc.locate import running_program
 from ouroboros.rpc.messages_pb2 import (
     Envelope,
     FlowAccept,
-    FlowAlloc,
     FlowDone,
-    FlowEndpoint,
     Hello,
     IpcpReg,
     SegmentGone,
     Welcome,
 )
-
-
-class Irmd:
-    """The other end: what it receives, and a way to answer by hand."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-
-    def receive(self) -> Envelope:
-        message = receive(self.sock)
-        assert message is not None
-        return message[0]
-
-    def answer(self, request: Envelope, body: Envelope | None = None, fds: tuple[int, ...] = ()) -> None:
-        body = body or Envelope()
-        body.id = request.id
-        body.reply = True
-        send(self.sock, body, fds)
-
-    def at_end(self) -> bool:
-        return receive(self.sock) is None
-
-
-def background(work: Callable[[], None]) -> threading.Thread:
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    return thread
-
-
-def make(program: str = "") -> tuple[Client, Irmd, Envelope]:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    irmd = Irmd(theirs)
-    hello: list[Envelope] = []
-
-    def greet() -> None:
-        hello.append(irmd.receive())
-        irmd.answer(hello[0], Envelope(welcome=Welcome(version="0.1.0", process=7)))
-
-    thread = background(greet)
-    client = Client(ours, Hello.TOOL, path="/x/irm.sock", program=program)
-    thread.join()
-    return client, irmd, hello[0]
-
-
-@pytest.fixture
-def pair() -> Iterator[tuple[Client, Irmd]]:
-    client, irmd, _ = make()
-    yield client, irmd
-    client.close()
-    irmd.sock.close()
-
-
-ALLOC = Envelope(flow_alloc=FlowAlloc(dst="x"))
-
-
-def alloc(name: str) -> Envelope:
-    return Envelope(flow_alloc=FlowAlloc(dst=name))
-
-
-def endpoint(number: int) -> Envelope:
-    return Envelope(flow_endpoint=FlowEndpoint(fd=number))
+from tests.unit.rpc.irmd import Irmd, alloc, background, endpoint, make
 
 
 def test_hello() -> None:
@@ -294,203 +231,6 @@ def test_a_defect_in_a_handler_is_reported(
     assert "a bug" in capsys.readouterr().err
 
 
-class Impatient(BaseException):
-    pass
-
-
-@pytest.fixture
-def interrupted() -> Iterator[Callable[[], None]]:
-    """Interrupts the main thread as Ctrl-C does."""
-
-    def raise_(*_: object) -> None:
-        raise Impatient
-
-    before = signal.signal(signal.SIGUSR1, raise_)
-    main = threading.main_thread().ident
-    assert main is not None
-    yield lambda: signal.pthread_kill(main, signal.SIGUSR1)
-    signal.signal(signal.SIGUSR1, before)
-
-
-def test_interrupted_call_is_cancelled(pair: tuple[Client, Irmd], interrupted: Callable[[], None]) -> None:
-    client, irmd = pair
-    cancelled: list[int] = []
-
-    def serve() -> None:
-        request = irmd.receive()
-        interrupted()
-        cancelled.append(irmd.receive().cancel.id - request.id)
-        irmd.answer(request, Envelope(error=errno.ECANCELED, text="cancelled"))
-
-    thread = background(serve)
-    with pytest.raises(Impatient):
-        client.call(Envelope(flow_accept=FlowAccept()))
-    thread.join()
-    assert cancelled == [0]
-
-
-def test_interrupted_call_that_succeeds_all_the_same(
-    pair: tuple[Client, Irmd], interrupted: Callable[[], None]
-) -> None:
-    client, irmd = pair
-    orphans: list[int] = []
-    client.on_orphan = lambda e, _: orphans.append(e.flow_endpoint.fd)
-
-    def serve() -> None:
-        request = irmd.receive()
-        interrupted()
-        irmd.receive()
-        irmd.answer(request, endpoint(77))
-
-    thread = background(serve)
-    with pytest.raises(Impatient):
-        client.call(Envelope(flow_accept=FlowAccept()))
-    thread.join()
-    while not orphans:  # struck before the call had begun to wait
-        assert client.pump()
-    assert orphans == [77]
-
-
-def test_interrupted_twice_does_not_wait(pair: tuple[Client, Irmd], interrupted: Callable[[], None]) -> None:
-    client, irmd = pair
-    orphans: list[int] = []
-    client.on_orphan = lambda e, _: orphans.append(e.flow_endpoint.fd)
-    requests: list[Envelope] = []
-
-    def serve() -> None:
-        requests.append(irmd.receive())
-        interrupted()
-        irmd.receive()
-        interrupted()
-
-    thread = background(serve)
-    with pytest.raises(Impatient):
-        client.call(Envelope(flow_accept=FlowAccept()))
-    thread.join()
-    irmd.answer(requests[0], endpoint(78))
-    assert client.pump()
-    assert orphans == [78]
-
-
-def test_not_cancellable(pair: tuple[Client, Irmd], interrupted: Callable[[], None]) -> None:
-    client, irmd = pair
-    requests: list[Envelope] = []
-
-    def serve() -> None:
-        requests.append(irmd.receive())
-        interrupted()
-
-    thread = background(serve)
-    with pytest.raises(Impatient):
-        client.call(alloc("x"), cancellable=False)
-    thread.join()
-    client.notify(Envelope(segment_gone=SegmentGone()))
-    assert irmd.receive().WhichOneof("body") == "segment_gone"  # and nothing before it
-
-
-def test_interrupted_follower_leaves_the_others_alone(
-    pair: tuple[Client, Irmd], interrupted: Callable[[], None]
-) -> None:
-    client, irmd = pair
-    results: list[int] = []
-    other = background(lambda: results.append(client.call(alloc("a"))[0].flow_endpoint.fd))
-    first = irmd.receive()
-
-    def serve() -> None:
-        request = irmd.receive()
-        interrupted()
-        irmd.receive()
-        irmd.answer(request, Envelope(error=errno.ECANCELED))
-        irmd.answer(first, endpoint(5))
-
-    thread = background(serve)
-    with pytest.raises(Impatient):
-        client.call(alloc("b"))
-    thread.join()
-    other.join()
-    assert results == [5]
-
-
-def test_interrupted_at_any_moment(pair: tuple[Client, Irmd], interrupted: Callable[[], None]) -> None:
-    """Wherever Ctrl-C strikes, among other threads that call: each flow is either returned or an orphan, once."""
-    client, irmd = pair
-    made: list[int] = []
-    got: list[int] = []
-    mine: list[int] = []
-    orphans: list[int] = []
-    client.on_orphan = lambda e, _: orphans.append(e.flow_endpoint.fd)
-    strikes, limit = 0, 300
-    struck = threading.Event()  # the last strike has been felt
-    ended = threading.Event()
-
-    def serve() -> None:
-        waiting: list[Envelope] = []
-        while (message := receive(irmd.sock)) is not None:
-            request = message[0]
-            if request.WhichOneof("body") == "flow_alloc":
-                waiting.append(request)
-            for one in list(waiting):
-                # Some of the main thread's are answered late, so that Cancel still finds them.
-                if one.flow_alloc.dst != "main" or len(made) % 3:
-                    waiting.remove(one)
-                    made.append(one.id)
-                    irmd.answer(one, endpoint(one.id))
-            if request.WhichOneof("body") == "cancel":
-                for one in [one for one in waiting if one.id == request.cancel.id]:
-                    waiting.remove(one)
-                    irmd.answer(one, Envelope(error=errno.ECANCELED))
-
-    def strike() -> None:
-        while not ended.is_set():
-            struck.wait()
-            struck.clear()
-            if not ended.is_set():
-                interrupted()
-
-    def work() -> None:
-        while not ended.is_set():
-            got.append(client.call(alloc("x"))[0].flow_endpoint.fd)
-
-    threads = [background(serve), background(strike), background(work), background(work)]
-    while strikes < limit:
-        try:
-            struck.set()
-            while True:
-                mine.append(client.call(alloc("main"))[0].flow_endpoint.fd)
-        except Impatient:
-            strikes += 1
-    ended.set()
-    struck.set()
-    for thread in threads[1:]:
-        thread.join()
-    assert client.pump()
-    assert sorted(got + mine + orphans) == sorted(made)
-    client.close()
-    threads[0].join()
-
-
-def test_signals_that_do_not_raise_do_not_disturb(pair: tuple[Client, Irmd]) -> None:
-    client, irmd = pair
-    count: list[int] = []
-    before = signal.signal(signal.SIGUSR1, lambda *_: count.append(1))
-    main = threading.main_thread().ident
-    assert main is not None
-
-    def serve() -> None:
-        request = irmd.receive()
-        signal.pthread_kill(main, signal.SIGUSR1)
-        while not count:
-            os.sched_yield()
-        irmd.answer(request, endpoint(1))
-
-    thread = background(serve)
-    try:
-        assert client.call(alloc("x"))[0].flow_endpoint.fd == 1
-    finally:
-        thread.join()
-        signal.signal(signal.SIGUSR1, before)
-
-
 def test_irmd_goes(pair: tuple[Client, Irmd]) -> None:
     client, irmd = pair
     failures: list[OSError] = []
@@ -530,6 +270,20 @@ def test_garbage_from_the_irmd(pair: tuple[Client, Irmd]) -> None:
         client.call(alloc("x"))
 
 
+class ThreadFirst:
+    """A socket that goes on after `shutdown` when the thread which that woke has ended."""
+
+    def __init__(self, sock: socket.socket, thread: threading.Thread) -> None:
+        self.sock, self.thread = sock, thread
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sock, name)
+
+    def shutdown(self, how: int) -> None:
+        self.sock.shutdown(how)
+        self.thread.join()
+
+
 def test_close_wakes_who_waits(pair: tuple[Client, Irmd]) -> None:
     client, irmd = pair
     failures: list[OSError] = []
@@ -542,6 +296,7 @@ def test_close_wakes_who_waits(pair: tuple[Client, Irmd]) -> None:
 
     thread = background(work)
     irmd.receive()
+    client._sock = ThreadFirst(client._sock, thread)  # type: ignore[assignment]
     client.close()
     thread.join()
     assert "closed" in str(failures[0])

@@ -1,65 +1,18 @@
-"""The unicast IPCP as a whole, in a network of Python: life, directory, flows, neighbours, and octets of strangers."""
+"""The unicast IPCP as a whole, in a network of Python: life, directory, flows, read-outs."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
-from dataclasses import replace
-from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
 
-from ipcpd.unicast.wire import dht as dht_wire
-from ipcpd.unicast.wire import fa as fa_wire
-from ipcpd.unicast.wire import link_state as ls_wire
-from ipcpd.unicast.wire.dht import Contact, FindValue, Store
-from ipcpd.unicast.wire.fa import FlowReply, FlowRequest, FlowUpdate
 from ouroboros.errors import EIPCPSTATE, ENAME, ENOTALLOC
-from ouroboros.flow_event import FlowEvent
 from ouroboros.ipcp_config import LinkStatePolicy
-from ouroboros.qos import QOS_DATA, QOS_VIDEO, QOS_VOICE, QoSSpec
+from ouroboros.qos import QOS_VOICE, QoSSpec
 from ouroboros.rpc.messages_pb2 import SHA3_512, Envelope
-from tests.unit.ipcpd.unicast.network import DT, MGMT, App, Network, Node, make_network
-
-NAME, OTHER = bytes(range(32)), bytes(32)
-
-
-@pytest.fixture
-def network() -> Iterator[Network]:
-    with make_network() as made:
-        yield made
-
-
-def outcome(app: App) -> tuple[int, str]:
-    assert app.outcome is not None
-    body = app.outcome.ipcp_flow_alloc_reply
-    return body.response, body.text
-
-
-def talk(network: Network, client: App, server: App) -> None:
-    """Packets pass in both directions."""
-    before = len(client.heard), len(server.heard)
-    client.write(b"ping")
-    network.settle()
-    server.write(b"pong")
-    network.settle()
-    assert (client.heard[before[0] :], server.heard[before[1] :]) == ([b"pong"], [b"ping"])
-
-
-def serving(node: Node, key: bytes = NAME) -> list[App]:
-    """Register a name that accepts everybody; the flows that came."""
-    flows: list[App] = []
-
-    def serve(app: App) -> int:
-        flows.append(app)
-        return 0
-
-    node.register(key, serve)
-    return flows
-
+from tests.unit.ipcpd.unicast.applications import NAME, outcome, serving, talk
+from tests.unit.ipcpd.unicast.network import DT, App, Network
 
 # ---------------------------------------------------------------- life
 
@@ -347,127 +300,6 @@ def test_updates_reach_the_sender(network: Network) -> None:
     assert a.dt.uppers[client.fd].levels == [35] and b.member.congestion_malformed == 1
 
 
-# ---------------------------------------------------------------- neighbours
-
-
-def test_connections_carry_what_they_are_for(network: Network) -> None:
-    _, b = network.line(2)
-    kinds = {c.component: QoSSpec.from_proto(c.lower.qos) for c in b.member.adjacencies.connections.values()}
-    assert set(kinds) == {MGMT, DT}
-
-
-@pytest.mark.parametrize("qos", [QOS_VOICE, QOS_VIDEO, QOS_DATA])
-def test_data_transfer_is_never_in_order_and_management_always_raw(network: Network, qos: QoSSpec) -> None:
-    network.bootstrap("a")
-    b = network.enroll("b", "a")
-    network.connect(b, "a", qos=qos.replace(timeout=700))
-    for connection in b.member.adjacencies.connections.values():
-        asked = QoSSpec.from_proto(connection.lower.qos)
-        assert (asked.in_order, asked.timeout) == (0, 700) and asked.ber
-        assert asked.cube == (qos.cube if connection.component == DT else 0)
-
-
-def test_a_neighbour_with_our_address_is_not_taken(network: Network) -> None:
-    a = network.bootstrap("a")
-    b = network.enroll("b", "a")
-    b.member.link_state.address = a.member.address  # as a prototype may draw it
-    for component in b.connections._components.values():
-        component.record = replace(component.record, address=a.member.address)
-    answer = b.ask(ipcp_connect={"dst": "a", "component": MGMT})
-    assert answer.error and "address" in answer.text
-    network.settle()
-    assert not a.member.adjacencies.connections and not network.open
-
-
-def links(node: Node) -> list[Any]:
-    return [c for c in node.member.adjacencies.connections.values() if c.component == DT]
-
-
-def both(network: Network, node: Node, *, cut: bool) -> None:
-    """Packets of all flows of a node vanish, in both directions, and nobody gets a new one; or all is well again."""
-    network.silent = set(network.names) if cut else set()
-    for (owner, _), end in network.open.items():
-        if owner is node and end.peer is not None and end.fd not in node.apps:  # type: ignore[comparison-overlap]
-            end.cut = end.peer.cut = cut
-
-
-def test_a_silent_neighbour_is_noticed_and_taken_back(network: Network) -> None:
-    network.bootstrap("a")
-    b = network.enroll("b", "a")
-    a = network.ipcps[0]
-    assert isinstance(a, Node)
-    network.connect(b, "a", qos=QoSSpec(timeout=1000))
-    flows = serving(a)
-    client = network.allocate(b, NAME)
-    talk(network, client, flows[0])
-    both(network, b, cut=True)
-    network.pass_time(3)
-    for node in (a, b):
-        assert not node.member.link_state.tables[0].entries and len(node.member.silent()) == 2
-        assert not any(node.dt.lowers[link.lower.fd] for link in links(node))
-        (status,) = node.ipcp.readout("status")
-        assert (status["members"], status["neighbours"], status["unreachable"]) == (1, 0, 2)
-    both(network, b, cut=False)
-    network.pass_time(40)
-    for node in (a, b):
-        assert len(node.member.link_state.tables[0].entries) == 1 and not node.member.silent()
-    talk(network, client, flows[0])
-
-
-def test_alternates_are_told_before_routes_move(network: Network) -> None:
-    a, b = network.line(2, routing="lfa")
-    (link,) = links(b)
-    b.relay.raise_events(link.lower.fd, FlowEvent.DOWN)
-    network.pass_time(0)
-    network.pass_time(0)
-    assert b.dt.lowers[link.lower.fd] is False
-    b.relay.raise_events(link.lower.fd, FlowEvent.UP)
-    network.pass_time(2)  # a link may come up so often, and not more
-    assert b.dt.lowers[link.lower.fd] is True and b.member.link_state.tables[0].entries
-    assert a.member.link_state.tables[0].entries
-
-
-def test_a_neighbour_that_dies_is_forgotten(network: Network) -> None:
-    a, b, c = network.line(3)
-    network.settle()
-    network.dies(b)  # type: ignore[arg-type]
-    network.settle()
-    for node in (a, c):
-        assert not node.member.adjacencies.connections and not node.member.link_state.tables[0].entries
-        assert not node.relay.ends
-
-
-def test_disconnect_is_felt_by_both(network: Network) -> None:
-    a, b = network.line(2)
-    network.settle()
-    for component in (DT, MGMT):
-        b.ok(ipcp_disconnect={"dst": "a", "component": component})
-    assert b.ask(ipcp_disconnect={"dst": "a", "component": DT}).error == errno.ENOENT
-    network.settle()
-    for node in (a, b):
-        assert not node.member.adjacencies.connections and not node.member.link_state.tables[0].entries
-    assert not network.open
-    network.connect(b, "a")
-    network.settle()
-    assert a.member.link_state.tables[0].entries
-
-
-def test_a_database_that_did_not_fit_is_sent_again(network: Network) -> None:
-    a, b = network.line(2)
-    network.settle()
-    send = a.relay.send
-    a.relay.send = lambda fd, packet: False  # type: ignore[method-assign]
-    c = network.enroll("c", "b")
-    network.connect(c, "b")
-    network.pass_time(16)  # a says again what its links are
-    assert a.member.adjacencies.unsent
-    a.relay.send = send  # type: ignore[method-assign]
-    network.pass_time(2)
-    assert (
-        a.member.link_state.lsdb.live() == b.member.link_state.lsdb.live() == c.member.link_state.lsdb.live()
-    )
-
-
 # ---------------------------------------------------------------- the largest packet
 
 
@@ -521,99 +353,3 @@ def test_a_defect_does_not_stop_the_rest(network: Network, monkeypatch: pytest.M
     client = network.allocate(a, NAME)
     assert outcome(client)[0] == 0
     talk(network, client, flows[0])
-
-
-# ---------------------------------------------------------------- octets of strangers
-
-
-class Besieged:
-    """Two members with a flow between them, and what a stranger can reach: every component of the first."""
-
-    def __init__(self, network: Network) -> None:
-        self.network = network
-        self.a, self.b = network.line(2)
-        self.server = serving(self.b)
-        self.other = serving(self.a, OTHER)
-        self.client = network.allocate(self.a, NAME)
-        network.settle()
-        (self.mgmt,) = [fd for fd, c in self.a.member.adjacencies.connections.items() if c.component == MGMT]
-        (self.dt,) = [fd for fd, c in self.a.member.adjacencies.connections.items() if c.component == DT]
-
-    def valid(self) -> list[bytes]:
-        """What a stranger could have heard, to be bent."""
-        a, b = self.a.member, self.b.member
-        (flow,) = [flow for flow in a.fa if flow.fd == self.client.fd]
-        contact = Contact(bytes(31) + b"\1", b.address)
-        packets = [
-            fa_wire.encode(FlowRequest(b.address, 1 << 40 | 64, OTHER, data=b"oap")),
-            fa_wire.encode(FlowReply(flow.eid, 1 << 40 | 64, 0, b"oap")),
-            fa_wire.encode(FlowUpdate(flow.eid, 7)),
-            dht_wire.encode(Store(contact, NAME, dht_wire.value_of(b.address), 1 << 31)),
-            dht_wire.encode(FindValue(contact, 77, NAME)),
-        ]
-        return packets + [ls_wire.encode(entry.message()) for entry in a.link_state.lsdb]
-
-    def attack(self, port: str, octets: bytes) -> None:
-        if port in ("fa", "dht"):
-            self.a.punt.push({"fa": 0, "dht": 1}[port], self.dt, octets)
-        else:
-            fd = self.mgmt if port == "mgmt" else self.dt
-            end = self.network.end(self.a, fd)  # type: ignore[arg-type]
-            end.waiting.append(octets)
-            self.a.relay.pump(end)
-        self.network.pass_time(0.02)
-
-    def handled(self) -> int:
-        member = self.a.member
-        fa, ls, dht = member.fa.counters, member.link_state.counters, member.directory.dht.counters
-        lowers = self.a.lowers.counters
-        assert not lowers.failures, "a handler raised"
-        counts = sum(self.a.dt.counts.values()) + self.a.dt.keepalives
-        return fa.malformed + fa.requests + fa.replies + fa.updates + ls.received + dht.received + counts
-
-    def check(self) -> None:
-        """The flow that was there is there, and another can be had."""
-        talk(self.network, self.client, self.server[0])
-        another = self.network.allocate(self.a, NAME)
-        assert outcome(another)[0] == 0
-        talk(self.network, another, self.server[-1])
-
-
-def bend(octets: bytes, seed: int) -> bytes:
-    """Cut, lengthened, or with bits flipped."""
-    random = Random(seed)
-    bent = bytearray(octets)
-    for _ in range(random.randint(0, 3)):
-        if bent:
-            bent[random.randrange(len(bent))] ^= 1 << random.randrange(8)
-    if random.random() < 0.3:
-        del bent[random.randrange(len(bent) + 1) :]
-    if random.random() < 0.2:
-        bent += random.randbytes(random.randint(1, 40))
-    return bytes(bent)
-
-
-PORTS = st.sampled_from(["fa", "dht", "mgmt", "dt"])
-ATTACKS = st.lists(
-    st.tuples(
-        PORTS, st.one_of(st.binary(max_size=150), st.tuples(st.integers(0, 9), st.integers(0, 1 << 32)))
-    ),
-    min_size=1,
-    max_size=25,
-)
-
-
-@given(ATTACKS)
-@example([("mgmt", bytes(24)), ("fa", bytes(61)), ("dht", b"\x08\x05"), ("dt", bytes(15))])
-@settings(suppress_health_check=[HealthCheck.too_slow])
-def test_no_octets_disturb_anything(attacks: list[tuple[str, Any]]) -> None:
-    with make_network() as network:
-        besieged = Besieged(network)
-        for port, what in attacks:
-            before = besieged.handled()
-            if isinstance(what, tuple):
-                valid = besieged.valid()
-                what = bend(valid[what[0] % len(valid)], what[1])
-            besieged.attack(port, what)
-            assert besieged.handled() > before or not what, "nothing vanishes uncounted"
-        besieged.check()

@@ -1,20 +1,14 @@
-"""The directory's machine, alone and with others on a network that a test controls."""
+"""The directory's machine, alone and with others on a network that a test controls: messages, joining, questions."""
 
 from __future__ import annotations
-
-import heapq
-from collections.abc import Callable
-from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ipcpd.unicast.dht import Answer, Dht, Registered
-from ipcpd.unicast.dht.contacts import number
+from ipcpd.unicast.dht import Answer, Dht
 from ipcpd.unicast.dht.dht import QUERY_LIMIT
 from ipcpd.unicast.dht.exchange import LOST, SECOND_TRY
-from ipcpd.unicast.dht.names import STORE_AGAIN
 from ipcpd.unicast.dht.node import EXPIRED, MAX_LOOKUPS
 from ipcpd.unicast.wire.dht import (
     Contact,
@@ -22,131 +16,25 @@ from ipcpd.unicast.wire.dht import (
     FindNodeReply,
     FindValue,
     FindValueReply,
-    Message,
     Store,
-    decode,
     encode,
     value_of,
 )
-from ouroboros.ipcp_config import DhtConfig
-
-EPOCH = 1_700_000_000
-KEY, OTHER = bytes([7]) * 32, bytes([8]) * 32
-ME, B, C = 0xA, 0xB, 0xC
-B_ID, C_ID = bytes([1]) * 32, bytes([2]) * 32
-CONFIG = DhtConfig(t_expire=3600, t_refresh=100, t_replicate=100)
-
-
-def node(*, address: int = ME, peer: int = 0, seed: int = 1, config: DhtConfig = CONFIG) -> Dht:
-    return Dht(
-        address=address,
-        key_length=32,
-        config=config,
-        peer=peer,
-        epoch=EPOCH,
-        random=Random(f"{seed}/{address}"),
-    )
-
-
-def acquainted(**how: int) -> Dht:
-    """A node that knows B, and has settled."""
-    dht = node(**how)
-    dht.receive(FindNode(Contact(B_ID, B), 5, KEY), 0)
-    answer_all(dht, 0)
-    return dht
-
-
-def answer_all(
-    dht: Dht, now: float, *, values: tuple[int, ...] = (), but: frozenset[int] = frozenset()
-) -> list[Message]:
-    """Answer every question, by the one who was asked, without news; what else was sent."""
-    rest: list[Message] = []
-    for _ in range(50):
-        dht.timer(now)
-        packets = dht.take_packets()
-        if not packets:
-            break
-        for address, message in packets:
-            source = Contact(B_ID if address == B else bytes([address & 0xFF]) * 32, address)
-            if address in but or not isinstance(message, FindNode | FindValue):
-                rest.append(message)
-            elif isinstance(message, FindNode):
-                dht.receive(FindNodeReply(source, message.cookie, message.key, (source,)), now)
-            else:
-                found = tuple(map(value_of, values))
-                dht.receive(FindValueReply(source, message.cookie, message.key, (source,), found), now)
-    return rest
-
-
-class Net:
-    """Nodes, and messages that take 10 ms."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.nodes: dict[int, Dht] = {}
-        self.dead: set[int] = set()
-        self.drop: Callable[[int, int, Message], bool] = lambda source, target, message: False
-        self.answers: dict[tuple[int, bytes], tuple[int, ...]] = {}
-        self.registered: list[tuple[int, Registered]] = []
-        self.sent = 0
-        self._flight: list[tuple[float, int, int, bytes]] = []
-
-    def add(self, address: int, *, peer: int = 0, config: DhtConfig = CONFIG) -> Dht:
-        dht = Dht(
-            address=address,
-            key_length=32,
-            config=config,
-            peer=peer,
-            now=self.now,
-            epoch=EPOCH,
-            random=Random(f"net/{address}"),
-        )
-        self.nodes[address] = dht
-        self._collect()
-        return dht
-
-    def _collect(self) -> None:
-        for address, dht in self.nodes.items():
-            for target, message in dht.take_packets():
-                self.sent += 1
-                if (
-                    address not in self.dead
-                    and target in self.nodes
-                    and not self.drop(address, target, message)
-                ):
-                    heapq.heappush(self._flight, (self.now + 0.01, self.sent, target, encode(message)))
-            for event in dht.take_events():
-                if isinstance(event, Answer):
-                    self.answers[address, event.key] = event.addresses
-                else:
-                    self.registered.append((address, event))
-
-    def run(self, seconds: float) -> None:
-        end = self.now + seconds
-        while True:
-            self._collect()
-            dues = [
-                d.deadline for a, d in self.nodes.items() if a not in self.dead and d.deadline is not None
-            ]
-            due = min([*dues, *(flight[0] for flight in self._flight[:1])], default=end + 1)
-            if due > end:
-                self.now = end
-                return
-            self.now = max(self.now, due)
-            while self._flight and self._flight[0][0] <= self.now:
-                _, _, target, octets = heapq.heappop(self._flight)
-                if target not in self.dead:
-                    self.nodes[target].receive(decode(octets, key_length=32), self.now)
-            for address, dht in self.nodes.items():
-                if address not in self.dead:
-                    dht.timer(self.now)
-
-    def find(self, address: int, key: bytes = KEY) -> tuple[int, ...]:
-        self.answers.pop((address, key), None)
-        self.nodes[address].query(key, self.now)
-        self.run(QUERY_LIMIT + 0.1)
-        return self.answers[address, key]
-
+from tests.unit.ipcpd.unicast.dht.nodes import (
+    B_ID,
+    C_ID,
+    CONFIG,
+    EPOCH,
+    KEY,
+    ME,
+    OTHER,
+    B,
+    C,
+    Net,
+    acquainted,
+    answer_all,
+    node,
+)
 
 # ---------------------------------------------------------------- messages, one by one
 
@@ -401,155 +289,6 @@ def test_many_look_ups_wait_for_their_turn() -> None:
             dht.timer(now)
         answer_all(dht, now)
     assert {key for key, copies in dht.names.items() if copies} == set(names)
-
-
-# ---------------------------------------------------------------- names
-
-
-def test_a_name_is_stored_at_once_again_after_a_while_and_then_regularly() -> None:
-    dht = acquainted()
-    dht.register(KEY, 0)
-    dht.register(KEY, 0)
-    stores = []
-    for step in range(0, 4000):
-        now = step / 10
-        stores += [(now, m) for m in answer_all(dht, now) if isinstance(m, Store)]
-    times = [now for now, _ in stores]
-    assert times[:2] == pytest.approx([0, STORE_AGAIN], abs=0.11)
-    assert all(80 - 0.2 <= b - a <= 100 + 0.2 for a, b in zip(times[1:], times[2:], strict=False))
-    assert stores[0][1] == Store(dht.own, KEY, value_of(ME), EPOCH + CONFIG.t_expire)
-    assert [e for e in dht.take_events() if isinstance(e, Registered)] == [Registered(KEY, 1)]
-
-
-def test_a_name_that_was_registered_alone_is_stored_at_the_first_contact() -> None:
-    dht = node()
-    dht.register(KEY, 0)
-    dht.timer(0)
-    assert dht.take_events() == [Registered(KEY, 0)]
-    dht.receive(FindNode(Contact(B_ID, B), 5, OTHER), 10)
-    assert (B, Store(dht.own, KEY, value_of(ME), EPOCH + 10 + CONFIG.t_expire)) in dht.take_packets()
-    assert dht.take_events() == [Registered(KEY, 1)]
-
-
-def test_a_name_that_is_taken_back_is_taken_from_those_that_keep_it() -> None:
-    net = Net()
-    for address in range(1, 7):
-        net.add(address, peer=max(0, address - 1))
-    net.nodes[3].register(KEY, 0)
-    net.run(10)
-    assert net.find(6) == (3,)
-    net.nodes[3].unregister(KEY, net.now)
-    net.nodes[3].unregister(OTHER, net.now)
-    net.run(1)
-    assert all(not dht.values.get(KEY) for dht in net.nodes.values())
-    assert net.find(6) == ()
-
-
-def test_a_keeper_that_did_not_hear_of_it_asks_the_owner() -> None:
-    net = Net()
-    for address in (1, 2, 3):
-        net.add(address, peer=address - 1)
-    net.nodes[1].register(KEY, 0)
-    net.run(10)
-    net.drop = lambda source, target, message: isinstance(message, Store) and message.expires == EXPIRED
-    net.nodes[1].unregister(KEY, net.now)
-    net.run(1)
-    assert net.nodes[2].values.get(KEY) == [1]
-    net.run(1.25 * CONFIG.t_replicate + 5)
-    assert net.nodes[2].values.get(KEY) == []
-
-
-def test_the_name_of_a_dead_owner_goes_long_before_it_expires() -> None:
-    net = Net()
-    for address in (1, 2, 3):
-        net.add(address, peer=address - 1)
-    net.nodes[1].register(KEY, 0)
-    net.run(10)
-    net.dead.add(1)
-    net.run(5 * CONFIG.t_replicate)
-    assert net.nodes[2].values.count == net.nodes[3].values.count == 0
-
-
-def test_the_name_of_a_prototype_that_stores_once_is_copied_to_those_that_are_nearest_now() -> None:
-    dht = acquainted()
-    dht.receive(Store(Contact(C_ID, C), KEY, value_of(C), EPOCH + 3000), 0)
-    stores: list[Message] = []
-    for step in range(0, 1300, 5):
-        sent = answer_all(dht, step / 10, values=(C,))
-        stores += [message for message in sent if isinstance(message, Store)]
-    assert stores == [Store(dht.own, KEY, value_of(C), EPOCH + 3000)]
-    assert dht.values.get(KEY) == [C]
-
-
-def test_a_value_that_does_not_belong_here_is_copied_to_where_it_does() -> None:
-    net = Net()
-    config = DhtConfig(k=3, t_expire=3600, t_refresh=100, t_replicate=100)
-    for address in range(1, 21):
-        net.add(address, peer=max(0, address - 1), config=config)
-        net.run(0.1)
-    net.run(40)
-    by_distance = sorted(net.nodes.values(), key=lambda dht: number(dht.own.id) ^ number(KEY))
-    nearest, farthest = by_distance[:3], by_distance[-1]
-    owner = next(dht for dht in by_distance[5:] if dht is not farthest)
-    store = Store(owner.own, KEY, value_of(owner.own.address), EPOCH + 3000)
-    farthest.receive(store, net.now)  # as a prototype does: to anybody
-    assert net.find(by_distance[8].own.address) == ()
-    net.run(5)
-    assert all(dht.values.get(KEY) == [owner.own.address] for dht in nearest)
-    assert net.find(by_distance[8].own.address) == (owner.own.address,)
-
-
-def test_several_members_may_have_a_name() -> None:
-    net = Net()
-    for address in range(1, 6):
-        net.add(address, peer=max(0, address - 1))
-    net.nodes[2].register(KEY, 0)
-    net.nodes[4].register(KEY, 0)
-    net.run(10)
-    assert set(net.find(5)) == {2, 4}
-    assert net.find(2) == (4,)
-
-
-@settings(max_examples=10, deadline=None)
-@given(st.randoms(use_true_random=False))
-def test_every_name_survives_the_loss_of_any_node_but_its_own(random: Random) -> None:
-    net = Net()
-    for address in range(1, 26):
-        net.add(address, peer=random.randrange(1, address) if address > 1 else 0)
-        net.run(random.random() / 5)
-    net.nodes[7].register(KEY, net.now)
-    net.run(5)
-    for victim in random.sample([a for a in net.nodes if a != 7], 10):
-        net.dead.add(victim)
-        asker = random.choice([a for a in net.nodes if a not in net.dead and a != 7])
-        assert net.find(asker) == (7,)
-
-
-def test_with_a_tenth_of_the_messages_lost_all_is_found_all_the_same() -> None:
-    net, random = Net(), Random(3)
-    net.drop = lambda source, target, message: random.random() < 0.1
-    for address in range(1, 31):
-        net.add(address, peer=max(0, address - 1))
-        net.nodes[address].register(bytes([address]) * 32, net.now)
-        net.run(0.2)
-    net.run(40)
-    found = [
-        net.find(asker, bytes([owner]) * 32)
-        for asker in (1, 15, 30)
-        for owner in range(1, 31)
-        if owner != asker
-    ]
-    assert len([addresses for addresses in found if addresses]) == len(found)
-
-
-def test_an_idle_layer_is_quiet() -> None:
-    net = Net()
-    for address in range(1, 11):
-        net.add(address, peer=max(0, address - 1))
-    net.run(60)
-    before = net.sent
-    net.run(100)
-    assert (net.sent - before) / 10 < 150  # messages of each node in a round of t_refresh
 
 
 # ---------------------------------------------------------------- anything at all
