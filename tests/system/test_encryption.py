@@ -39,7 +39,7 @@ SERVER = """
 CLIENT = """
     import sys
     from ouroboros import QOS_DATA, QOS_RAW, QOS_RAW_NO_ERRORS, flow_alloc
-    name, kind, layer, count, secret = sys.argv[1:6]
+    name, kind, layer, count, secret, patience = sys.argv[1:7]
     spec = {"raw": QOS_RAW, "data": QOS_DATA, "checked": QOS_RAW_NO_ERRORS}[kind]
     try:
         flow = flow_alloc(name, spec, 20, layer=layer or None)
@@ -48,7 +48,7 @@ CLIENT = """
         sys.exit()
     got = 0
     with flow:
-        flow.rcv_timeout = 20 if kind == "data" else 0.5
+        flow.rcv_timeout = float(patience)
         for i in range(int(count)):
             packet = b"%d %s" % (i, secret.encode() * (1 + i % 25))
             flow.write(packet)
@@ -155,9 +155,11 @@ def world(make_system: MakeSystem, tmp_path: Path) -> Iterator[World]:
     world.close()
 
 
-def told(system: System, name: str, kind: str, layer: str = "", *, count: int) -> dict[str, str]:
-    """What the client has to say of a flow on which it has written so many packets, and waited for each."""
-    program = system.python(CLIENT, name, kind, layer, str(count), SECRET.decode())
+def told(
+    system: System, name: str, kind: str, layer: str = "", *, count: int, patience: float = 60
+) -> dict[str, str]:
+    """What the client has to say of a flow on which it has written so many packets, and waited for each, so many seconds."""
+    program = system.python(CLIENT, name, kind, layer, str(count), SECRET.decode(), str(patience))
     assert program.wait() == 0, program.output
     words = program.output.split()
     return dict(zip(words[::2], words[1::2], strict=True))
@@ -171,9 +173,10 @@ def ask(
     layer: str = "",
     count: int = 50,
     cipher: str | None = None,
+    patience: float = 60,
 ) -> tuple[int, int]:
     """How many answers came, and how long a packet of the flow may be; it is encrypted with this."""
-    said = told(system, name, kind, layer, count=count)
+    said = told(system, name, kind, layer, count=count, patience=patience)
     assert said["cipher"] == str(cipher)
     return int(said["got"]), int(said["most"])
 
@@ -269,7 +272,7 @@ def test_somebody_changes_packets_on_the_way(world: World, kind: str) -> None:
     world.serve(b, "echo", "udp")
     assert world.proxy is not None
     world.proxy.tamper = hostile(7)
-    got, _ = ask(a, kind=kind, count=60, cipher="aes-256-gcm")
+    got, _ = ask(a, kind=kind, count=60, cipher="aes-256-gcm", patience=60 if kind == "data" else 0.5)
     assert got == 60 if kind == "data" else 20 < got <= 60
     world.proxy.tamper = lambda data: [data]
     assert ask(a, kind=kind, count=5, cipher="aes-256-gcm")[0] == 5
