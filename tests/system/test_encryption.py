@@ -352,6 +352,6 @@ def test_no_direct_flow_in_the_clear(world: World) -> None:
     """`require encryption` holds between two processes of one system too."""
     system = world.system("a")
     world.serve(system, "echo", "", "require", "encryption")
-    program = system.python(CLIENT, "echo", "raw", "", "1", "x")
+    program = system.python(CLIENT, "echo", "raw", "", "1", "x", "60")
     assert program.wait() == 0
     assert program.output.startswith("refused 1008")
