@@ -50,7 +50,7 @@ class FrcpMachine(RuleBasedStateMachine):
             send=self.send,
         )
         self.model = Model(window, PIECE if fragments else 1500, fragments, ends, direct)
-        self.room = True
+        self.room, self.leaving = True, False
         self.came_at = self.now
         self.told: int | None = None
 
@@ -78,7 +78,7 @@ class FrcpMachine(RuleBasedStateMachine):
             assert model.start is not None
             assert header.acknowledgement == (self.peer + model.want) & WORD, "acknowledgement"
             self.told = model.want
-            if not header.flags & Flag.DATA:
+            if not header.flags & Flag.DATA and not self.leaving:  # the last acknowledgement has none
                 self.map_goes_out(data)
         else:
             assert header.acknowledgement == 0
@@ -113,11 +113,13 @@ class FrcpMachine(RuleBasedStateMachine):
         number = self.model.want + ahead
         packet = Packet(piece, bytes((number + i) & 0xFF for i in range(size)))
         flags = Flag.DATA | Flag(piece << 5) | (Flag.DRF if drf else Flag(0))
-        malformed = self.end.c.counters.malformed - self.model.behind
+        malformed, heard = self.end.c.counters.malformed - self.model.behind, self.model.heard
         wanted = self.model.data(number, drf, packet, reader=reader)
         header = Header(flags, 0, (self.peer + number) & WORD, 0)
         assert self.arrive(header, packet.data, reader=reader) == wanted
         assert self.end.c.counters.malformed == malformed + self.model.behind, "behind the end"
+        if self.room and self.model.heard != heard:
+            assert self.told == self.model.want, "who says the end may be waiting"
 
     @rule(count=st.integers(1, 80), piece=st.sampled_from(Piece))
     def burst(self, count: int, piece: Piece) -> None:
@@ -184,8 +186,20 @@ class FrcpMachine(RuleBasedStateMachine):
     @rule()
     def leave(self) -> None:
         self.model.finish(True)
+        self.leaving = True
         self.end.close(self.now)
+        self.leaving = False
         self.end.run(self.now)
+
+    @precondition(lambda self: self.model.said is not Ending.LEFT)
+    @rule(room=st.booleans())
+    def leave_when_nothing_else_is_open(self, room: bool) -> None:
+        """Who does not hear it is not waited for long."""
+        self.acknowledge_everything()
+        self.below(room)
+        self.leave()
+        assert self.end.lingers == self.model.lingers
+        self.wait(3500)
 
     @rule(count=st.integers(1, 90))
     def read(self, count: int) -> None:
@@ -200,7 +214,7 @@ class FrcpMachine(RuleBasedStateMachine):
         self.room = room
         self.end.run(self.now)
 
-    @rule(ms=st.one_of(st.integers(0, 60), st.integers(0, 3900)))
+    @rule(ms=st.one_of(st.integers(0, 60), st.integers(0, 3500)))
     def wait(self, ms: int) -> None:
         """All of them together are less than A and R need to be over."""
         target = self.now + ms * MS
