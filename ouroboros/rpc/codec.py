@@ -60,6 +60,10 @@ def decode(
             fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
     if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         close_fds(fds)
+        if len(fds) < MAX_FDS and not flags & socket.MSG_TRUNC:  # not the peer's fault, as a rule
+            raise ProtocolError(
+                "descriptors that came with it were lost; has this process too many open files? See `ulimit -n`"
+            )
         raise ProtocolError("truncated message")
     if not data:
         close_fds(fds)

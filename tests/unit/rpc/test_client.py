@@ -12,7 +12,7 @@ import pytest
 
 from ouroboros.errors import EFLOWDOWN, EIRMD, FlowDownException, FlowTimeout, IrmdError, IrmError
 from ouroboros.rpc.client import Client
-from ouroboros.rpc.codec import RPC_VERSION, send
+from ouroboros.rpc.codec import RPC_VERSION, ProtocolError, decode, send
 from ouroboros.rpc.locate import running_program
 from ouroboros.rpc.messages_pb2 import (
     Envelope,
@@ -363,3 +363,12 @@ def test_connect(tmp_path: object, monkeypatch: pytest.MonkeyPatch, deep: bool) 
 
 def test_running_program_is_a_file() -> None:
     assert os.path.isfile(running_program())
+
+
+def test_lost_descriptors_are_laid_at_the_limit_of_open_files() -> None:
+    """The kernel drops descriptors that the receiver has no room for: neither garbage nor the peer's fault."""
+    octets = Envelope().SerializeToString()
+    with pytest.raises(ProtocolError, match="ulimit -n"):
+        decode(octets, [], socket.MSG_CTRUNC)
+    with pytest.raises(ProtocolError, match="truncated message"):
+        decode(octets, [], socket.MSG_TRUNC)
