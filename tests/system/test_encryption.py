@@ -185,9 +185,12 @@ def lies_in_memory(system: System, octets: bytes) -> bool:
     """Whether some shared memory of the system holds them, in use or not."""
     folder = Path(f"/proc/{system.irmd.pid}/fd")
     for link in folder.iterdir():
-        if "memfd:" not in os.readlink(link):
-            continue
-        fd = os.open(link, os.O_RDONLY)
+        try:
+            if "memfd:" not in os.readlink(link):
+                continue
+            fd = os.open(link, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # closed meanwhile: of a process that has just ended
         try:
             with mmap.mmap(fd, os.fstat(fd).st_size, mmap.MAP_SHARED, mmap.PROT_READ) as memory:
                 if memory.find(octets) >= 0:
