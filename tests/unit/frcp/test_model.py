@@ -130,6 +130,12 @@ class FrcpMachine(RuleBasedStateMachine):
     def peer_finishes(self, ahead: int, leaving: bool) -> None:
         self.data(ahead, True, 0, Piece.FIRST if leaving else Piece.WHOLE, False)
 
+    @rule(pieces=st.integers(1, 3), leaving=st.booleans())
+    def peer_finishes_in_the_middle_of_a_packet(self, pieces: int, leaving: bool) -> None:
+        for i in range(pieces):
+            self.data(0, True, 3, Piece.MIDDLE if i else Piece.FIRST, False)
+        self.peer_finishes(0, leaving)
+
     @rule(ahead=NEAR, data=st.booleans())
     def control_with_numbers(self, ahead: int, data: bool) -> None:
         if self.model.start is None:
