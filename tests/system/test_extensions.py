@@ -27,10 +27,15 @@ for packet in flow:
 
 CLIENT = """
 import sys
-from ouroboros import QOS_DATA, QOS_VOICE, QOS_RAW, flow_alloc
-qos = dict(data=QOS_DATA, errors=QOS_DATA.replace(ber=1), voice=QOS_VOICE, raw=QOS_RAW)[sys.argv[1]]
+from ouroboros import QOS_BEST_EFFORT, QOS_DATA, QOS_RAW, QOS_RAW_NO_ERRORS, QOS_VIDEO, QOS_VOICE, flow_alloc
+qos = dict(
+    data=QOS_DATA, errors=QOS_DATA.replace(ber=1), voice=QOS_VOICE, video=QOS_VIDEO, best=QOS_BEST_EFFORT, raw=QOS_RAW,
+    no_errors=QOS_RAW_NO_ERRORS,
+)[sys.argv[1]]
 with flow_alloc("echo", qos) as flow:
     print("granted", list(flow._info.extensions), "ber", flow.qos.ber, flush=True)
+    if (frcp := flow.frcp) is not None:
+        print("frcp", frcp.retransmits, frcp.checked, frcp.fragments, flow.get_frct_flags(), flush=True)
     size = int(sys.argv[2])
     try:
         flow.write(bytes(i % 251 for i in range(size)))
@@ -55,29 +60,36 @@ def serve(system: System) -> Program:
 
 
 @pytest.mark.parametrize(
-    ("qos", "granted", "ber"),
-    [("data", "[1, 2, 3, 4]", 0), ("errors", "[1, 3, 4]", 1), ("voice", "[1, 2]", 0)],
+    ("qos", "granted", "ber", "frcp"),
+    [
+        ("data", "[1, 2, 3, 4]", 0, "True True True 31"),
+        ("errors", "[1, 3, 4]", 1, "True False True 31"),
+        ("voice", "[1, 2]", 0, "False True True 26"),
+        ("video", "[1, 2]", 0, "False True True 26"),
+        ("best", "[1, 2]", 0, "False True True 26"),
+    ],
 )
-def test_two_of_ours_agree_on_what_makes_sense(net: Net, qos: str, granted: str, ber: int) -> None:
-    """And a packet of a hundred thousand octets arrives whole, over a layer that carries nine thousand."""
+def test_two_of_ours_agree_on_what_makes_sense(net: Net, qos: str, granted: str, ber: int, frcp: str) -> None:
+    """As in paper 5.1. And a packet of a hundred thousand octets arrives whole, over a layer that carries nine thousand."""
     a, b = net.system(A), net.system(B)
     net.name("echo", B)
     server = serve(b)
     client = a.python(CLIENT, qos, "100000")
     line = f"granted {granted} ber {ber}"
     assert client.wait() == 0, client.output
-    assert line in client.output and "whole" in client.output
+    assert line in client.output and f"frcp {frcp}" in client.output and "whole" in client.output
     assert line in server.output
 
 
-def test_raw_flows_have_none(net: Net) -> None:
+@pytest.mark.parametrize(("qos", "ber", "most"), [("raw", 1, 8976), ("no_errors", 0, 8972)])
+def test_raw_flows_have_none(net: Net, qos: str, ber: int, most: int) -> None:
     a, b = net.system(A), net.system(B)
     net.name("echo", B)
     serve(b)
-    client = a.python(CLIENT, "raw", "9000")
+    client = a.python(CLIENT, qos, "9000")
     assert client.wait() == 0, client.output
-    assert "granted [] ber 1" in client.output
-    assert "errno 90 flow 64 takes packets of at most 8976 octets" in client.output
+    assert f"granted [] ber {ber}" in client.output and "frcp" not in client.output
+    assert f"errno 90 flow 64 takes packets of at most {most} octets" in client.output
 
 
 # ---------------------------------------------------------------- a prototype
