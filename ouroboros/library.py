@@ -125,19 +125,30 @@ class Library:
         """Leave a flow, and tell the IRMd; what was written is waited for as long as the flow lingers."""
         quiet = 0
         try:
-            quiet = self.leave(handle)
-        finally:  # Ctrl-C does not wait
+            quiet = self.linger(handle)
+        finally:  # Ctrl-C does not wait; what has gone may still be on its way
+            quiet = quiet or _quiet_time(handle)
+            self.let_go(handle)
             self.release(fd, quiet)
 
-    def leave(self, handle: Any) -> int:
-        """Leave a flow when it does not linger any more: for how many seconds its layer should not use its endpoint again."""
+    def leave(self, handle: Any) -> None:
+        """Leave a flow when it does not linger any more."""
         try:
-            while (quiet := lib.frcp_io_close(handle)) < 0:
-                lib.flow_sleep(handle, False, monotonic_ns() + _LINGER)
-            return int(quiet)
+            self.linger(handle)
         finally:
-            lib.process_remove(self.process, handle)
-            lib.flow_detach(handle)
+            self.let_go(handle)
+
+    def linger(self, handle: Any) -> int:
+        """Say that nobody reads or writes any more, and wait as long as a flow lingers: for how many seconds its layer should not
+        use its endpoint again."""
+        while (quiet := lib.frcp_io_close(handle)) < 0:
+            lib.flow_sleep(handle, False, monotonic_ns() + _LINGER)
+        return int(quiet)
+
+    def let_go(self, handle: Any) -> None:
+        """Let go of a flow, lingering or not."""
+        lib.process_remove(self.process, handle)
+        lib.flow_detach(handle)
 
     def release(self, fd: int, quiet: int = 0) -> None:
         """Tell the IRMd that a descriptor is not wanted any more, and for how many seconds its layer should not use it again."""
@@ -262,3 +273,9 @@ def _exit() -> None:
 
 
 os.register_at_fork(after_in_child=_forked)
+
+
+def _quiet_time(handle: Any) -> int:
+    """What is left of the quiet time of Delta-t, as of now; 0 without FRCP."""
+    look = ffi.new("struct frcp *")
+    return int(lib.frcp_quiet_time(look, monotonic_ns())) if lib.frcp_io_look(handle, look) == 0 else 0

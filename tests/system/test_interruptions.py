@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -200,9 +201,19 @@ def accept_and_say_nothing() -> None:
 
 
 def linger_for_nobody(pid: str) -> None:
-    """The peer will never acknowledge. Ctrl-C ends it; other threads and flows go on."""
+    """The peer will never acknowledge. Ctrl-C ends it; other threads and flows go on, and the layer hears of the quiet time."""
     import signal
 
+    from ouroboros.library import library
+
+    notify, quiet = library().client.notify, list[int]()
+
+    def listen(envelope: Any) -> None:
+        if envelope.WhichOneof("body") == "flow_dealloc":
+            quiet.append(envelope.flow_dealloc.quiet_s)
+        notify(envelope)
+
+    library().client.notify = listen  # type: ignore[method-assign]
     ipcp = next(one.pid for one in irm.list_ipcps() if one.layer == "local")
     irm.reg_name("deaf", ipcp)
     flow = flow_alloc("deaf", QOS_DATA, layer="local")
@@ -228,6 +239,7 @@ def linger_for_nobody(pid: str) -> None:
     done.set()
     thread.join()
     assert count >= 300
+    assert len(quiet) == 1 and 100 < quiet[0] <= 131, quiet
     with raises(FlowNotAllocatedException):
         flow.read()
     irm.unreg_name("deaf", ipcp)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -481,10 +482,40 @@ def counters() -> None:
     server.dealloc()
 
 
+def numbers_of_its_own() -> None:
+    """A flow begins with a number that nobody can guess; and its layer hears how long nothing of it may be used again."""
+    from ouroboros.dataplane._dataplane import ffi, lib
+    from ouroboros.library import library
+
+    notify, quiet, first = library().client.notify, list[int](), set[int]()
+
+    def listen(envelope: Any) -> None:
+        if envelope.WhichOneof("body") == "flow_dealloc":
+            quiet.append(envelope.flow_dealloc.quiet_s)
+        notify(envelope)
+
+    library().client.notify = listen  # type: ignore[method-assign]
+    for qos, seconds in ((QOS_DATA, 131), (QOS_VOICE, 131), (QOS_RAW, 0)):
+        client, server = ends(qos=qos)
+        if qos.in_order:
+            for flow in (client, server):
+                look = ffi.new("struct frcp *")
+                assert lib.frcp_io_look(flow._handle, look) == 0
+                first.add(look.config.first)
+        client.write(b"something")
+        assert server.recv() == b"something"
+        client.dealloc()
+        server.dealloc()
+        assert len(quiet) == 2 and all(0 <= seconds - told <= 10 for told in quiet), quiet
+        quiet.clear()
+    assert len(first) == 4
+
+
 @pytest.mark.parametrize(
     "function",
     [
         the_end,
+        numbers_of_its_own,
         an_end_is_read_by_those_who_wait,
         only_reliable_flows_end,
         files,

@@ -21,6 +21,7 @@ from ouroboros.rpc.messages_pb2 import (
     FlowJoin,
     FlowList,
     IpcpEnroll,
+    QosSpec,
 )
 
 from .inside import FakeIpcp, Inside, Party, accept, alloc, run, settle
@@ -211,6 +212,37 @@ def test_two_ipcps_over_a_local_layer_as_in_the_paper() -> None:
             # The relay of uni3 hears of it when uni2 goes.
             uni2.note(flow_dealloc=FlowDealloc(fd=(await accepted).flow_endpoint.fd))
             assert (await local.next("ipcp_flow_dealloc")).ipcp_flow_dealloc.fd == endpoint.fd
+
+    run(test)
+
+
+def test_a_layer_is_told_how_long_the_ends_must_rest() -> None:
+    """What the process says of Delta-t, within reason; of one that died the longest that it can be, which is none without FRCP."""
+
+    async def test() -> None:
+        async with Inside() as system:
+            eth = await system.ipcp("eth", ETH_DIX, "e")
+            eth.knows.add("far")
+            client = await system.application()
+
+            async def flow(in_order: int) -> int:
+                asked = client.begin(flow_alloc=alloc("far", qos=QosSpec(in_order=in_order)))
+                body = (await requested(eth)).ipcp_flow_alloc
+                eth.allocated(body.endpoint.fd, data=reply_to(body.data))
+                reply = await asked
+                assert not reply.error, reply.text
+                return reply.flow_endpoint.fd
+
+            async def rests() -> int:
+                return (await eth.next("ipcp_flow_dealloc")).ipcp_flow_dealloc.quiet_s
+
+            for said, told in ((42, 42), (0, 0), (1_000_000, 3600)):
+                client.note(flow_dealloc=FlowDealloc(fd=await flow(1), quiet_s=said))
+                assert await rests() == told
+            await flow(1)
+            await flow(0)
+            client.close()
+            assert {await rests(), await rests()} == {131, 0}
 
     run(test)
 
