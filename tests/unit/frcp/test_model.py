@@ -130,6 +130,12 @@ class FrcpMachine(RuleBasedStateMachine):
     def peer_finishes(self, ahead: int, leaving: bool) -> None:
         self.data(ahead, True, 0, Piece.FIRST if leaving else Piece.WHOLE, False)
 
+    @rule(leaving=st.booleans())
+    def peer_fills_the_window_and_finishes(self, leaving: bool) -> None:
+        self.data(0, True, 3, Piece.WHOLE, False)
+        self.burst(min(self.model.edge - self.model.want, 64), Piece.WHOLE)
+        self.peer_finishes(0, leaving)
+
     @rule(pieces=st.integers(1, 3), leaving=st.booleans())
     def peer_finishes_in_the_middle_of_a_packet(self, pieces: int, leaving: bool) -> None:
         for i in range(pieces):
