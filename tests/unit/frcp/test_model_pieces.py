@@ -159,6 +159,15 @@ class PiecesMachine(RuleBasedStateMachine):
         self.end.flags = flags | FrctFlags.Reassemble if on else flags & ~FrctFlags.Reassemble
         self.model.switch(on)
 
+    @rule(gap=st.integers(0, 2))
+    def switched_in_the_middle(self, gap: int) -> None:
+        """What follows a loss is not the rest of what was read in pieces."""
+        self.switch(False)
+        self.arrive(0, True, FIRST, b"first", False)
+        self.switch(True)
+        self.arrive(gap, True, MIDDLE, b"middle", False)
+        self.arrive(0, True, LAST, b"last", False)
+
     @invariant()
     def both_say_the_same(self) -> None:
         if not hasattr(self, "end"):
@@ -171,6 +180,8 @@ class PiecesMachine(RuleBasedStateMachine):
         assert counted == (model.duplicates, model.refused, model.skipped)
         assert c.recvq.messages == len(model.whole)
         assert c.recvq.early == len(model.held)
+        if not model.whole and not model.held and model.partial is None:
+            assert c.recvq.octets == 0 and c.recvq.unread == 0
 
 
 PiecesMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
