@@ -113,11 +113,11 @@ class Pinger:
                 schedule.finish()
             elif not schedule.all_sent and now >= schedule.send_at:
                 self._send(now)
-            elif now >= schedule.give_up_at:
+            elif now < schedule.give_up_at:
+                self._receive(schedule.wake_at - now)
+            elif not self._receive(0):  # it was not we who slept, for want of a core or after Ctrl-Z
                 print("Server timed out.", file=sys.stderr if self._options.json else sys.stdout, flush=True)
                 return
-            else:
-                self._receive(schedule.wake_at - now)
 
     def _send(self, now: int) -> None:
         number = self._schedule.number
@@ -133,16 +133,16 @@ class Pinger:
         self._schedule.sent(now)
         self._statistics.transmitted += 1
 
-    def _receive(self, wait_ns: int) -> None:
-        """Wait for a reply for at most `wait_ns`, and take all that are there."""
+    def _receive(self, wait_ns: int) -> bool:
+        """Wait for a packet for at most `wait_ns`; whether it was a reply."""
         if not self._options.flood_busy:
             self._flow.rcv_timeout = max(wait_ns / _NS, _MIN_WAIT)
         try:
-            self._take(self._flow.recv())
+            return self._take(self._flow.recv())
         except (TimeoutError, BlockingIOError):
-            return
+            return False
 
-    def _take(self, reply: bytes) -> None:
+    def _take(self, reply: bytes) -> bool:
         now = time.monotonic_ns()
         try:
             kind, number, sent_ns = packet.decode(reply)
@@ -150,14 +150,15 @@ class Pinger:
             kind, number, sent_ns = packet.Kind.REQUEST, 0, 0
         if kind is not packet.Kind.REPLY or not self._start <= sent_ns <= now:
             invalid_message(self._flow.fd)
-            return
+            return False
         line = self._statistics.reply(number, now - sent_ns)
         if line is None:
             warn("Invalid id.")
-            return
+            return False
         self._schedule.replied(now)
         if not self._silent:
             print(self._time_prefix() + line)
+        return True
 
     def _time_prefix(self) -> str:
         if not self._options.timeofday:

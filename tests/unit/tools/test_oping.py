@@ -230,6 +230,23 @@ def test_output_of_a_run(fake_dev: ModuleType, capsys: pytest.CaptureFixture[str
     assert lines[4:6] == ["", "--- oping ping statistics ---"]
 
 
+def test_replies_that_wait_count_however_late_the_client_looks(
+    fake_dev: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped with Ctrl-Z, or without a core: its patience is at an end when it looks, and everything is there."""
+    monkeypatch.setattr("ouroboros_tools.oping.schedule.PATIENCE_NS", -10 * _S)
+    near, far = pair()
+
+    def write(request: bytes) -> int:
+        sent = near.writev([request])
+        server.answer(far, quiet=True)  # type: ignore[arg-type]
+        return sent
+
+    monkeypatch.setattr(near, "write", write)
+    assert run_client(near, "-c", "5", "-i", "0", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["received"] == 5
+
+
 def test_lost_replies_time_out(
     fake_dev: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
