@@ -488,7 +488,9 @@ class Flow(Packets):
         return self.flags
 
     def set_frct_flags(self, flags: int) -> None:
-        """Set the flags of FRCP (`FrctFlags`). Raises FlowPermissionException (EPERM) on a flow without FRCP."""
+        """Set the flags of FRCP (`FrctFlags`). Raises FlowPermissionException (EPERM) on a flow without FRCP, FlowValueError."""
+        if not 0 <= int(flags) < 1 << 32:
+            raise FlowValueError(f"{int(flags)} is not a set of FRCP flags")
         self._endpoint()
         self._with_frcp(lib.frcp_io_set_flags(self._handle, int(flags)))
 

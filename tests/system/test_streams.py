@@ -320,6 +320,9 @@ def fragmentation_switched_off() -> None:
         client.write(bytes(piece))
         assert server.recv() == bytes(piece)
         client.set_frct_flags(31)
+        for wrong in (-1, 1 << 32):
+            with raises(FlowException, text="is not a set of FRCP flags"):
+                client.set_frct_flags(wrong)
         assert client.max_packet == largest and client.get_frct_flags() == 31
         client.write(bytes(largest))
         assert server.recv() == bytes(largest)

@@ -103,6 +103,8 @@ struct frcp {
         bool resting;    /* enough is under way for a short one */
         bool wanting;    /* somebody wants to write and could not */
         uint32_t vain;   /* how often `una` was sent again since something was acknowledged */
+        uint32_t torn;   /* large packets that were sent again, less a part of all that were sent */
+        bool small;      /* what is written is cut so that nobody below cuts it once more */
         struct pci stamp; /* what packets with data say beside their number */
         int64_t stamp_at; /* as of when; NEVER: not any more */
         int64_t data_at;  /* data was sent last; NEVER: not yet */

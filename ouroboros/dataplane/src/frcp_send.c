@@ -7,9 +7,33 @@
 #define ALONE 5u /* the same, before the others are spared */
 #define SPAN 3u  /* packets that came after one that did not, before it is taken for lost */
 
+#define SMALL 1400u      /* octets of data in a packet that no link on the way cuts */
+#define TORN 64u         /* of so many large packets one may be lost */
+#define TORN_MOST 1024u  /* sixteen more are too many */
+
 static uint32_t piece_max(const struct frcp *frcp)
 {
         return frcp->config.max_packet - PCI_OCTETS;
+}
+
+/*
+ * Where pieces are cut. A layer over IP takes larger packets than the links below it, and IP cuts them; then a packet is lost with any
+ * of its parts, and what is left of it stands for half a minute in the memory where IP puts parts together, until that is full and
+ * nothing large gets through any more. Whoever loses many large packets sends small ones from then on.
+ */
+static uint32_t piece_size(const struct frcp *frcp)
+{
+        uint32_t most = piece_max(frcp);
+
+        return frcp->small && frcp->flags & FRCP_FRAGMENT && most > SMALL ? SMALL : most;
+}
+
+static void note_torn(struct frcp *frcp, uint32_t length)
+{
+        if (length <= SMALL)
+                return;
+        frcp->torn += TORN;
+        frcp->small = frcp->small || frcp->torn > TORN_MOST || frcp->vain >= HOPE;
 }
 
 uint32_t frcp_max_packet(const struct frcp *frcp)
@@ -54,7 +78,7 @@ static bool window_open(const struct frcp *frcp)
 
 static uint32_t pieces_of(const struct frcp *frcp, uint32_t length)
 {
-        return length <= piece_max(frcp) ? length > 0 : (length - 1) / piece_max(frcp) + 1;
+        return length <= piece_size(frcp) ? length > 0 : (length - 1) / piece_size(frcp) + 1;
 }
 
 bool frcp_writable(const struct frcp *frcp, uint32_t length)
@@ -127,6 +151,7 @@ static bool transmit_new(struct frcp *frcp, struct sent *sent, const uint8_t *da
                 return true;
         }
         frcp->flying += sent_weight(sent->length);
+        frcp->torn -= frcp->torn > 0 && sent->length > SMALL;
         rest(frcp);
         sent->first = sent->last = now;
         sent->due = now + rtt_timeout(&frcp->rtt);
@@ -185,7 +210,7 @@ static uint8_t bits_of(const struct frcp *frcp, bool first, bool last)
 
 ssize_t frcp_write(struct frcp *frcp, const uint8_t *data, uint32_t length, int64_t now)
 {
-        uint32_t most = piece_max(frcp), pieces = pieces_of(frcp, length), done;
+        uint32_t most = piece_size(frcp), pieces = pieces_of(frcp, length), done;
         int error;
 
         if (frcp->down != 0)
@@ -258,6 +283,7 @@ static bool transmit_again(struct frcp *frcp, uint32_t seq, struct sent *sent, b
         if (!transmit(frcp, seq, sent->bits, sendq_data(&frcp->sendq, sent), sent->length, now))
                 return false;
         rtt_resent(&frcp->rtt, seq, timed_out);
+        note_torn(frcp, sent->length);
         frcp->counters.resent++;
         sent->tries++;
         sent->last = now;
