@@ -69,6 +69,8 @@ class Credentials:
     static: bytes = field(default=b"", repr=False)
     static_raw: bool = False
     require: Requirement = Requirement(0)
+    files: str = field(default="", compare=False)
+    """Where certificate and key come from, for complaints."""
 
     @property
     def plain(self) -> bool:
@@ -119,7 +121,7 @@ def read(directory: str, side: Side, name: str, policy: Policy, *, otherwise: st
         raw = wanted.kex.hybrid
         path = os.path.join(folder, f"{side.static_file}.{'raw' if raw else 'pem'}")
         static = _read(path, ECRYPT, needed=False)
-    return Credentials(wanted, certificate, key, static, raw, require)
+    return Credentials(wanted, certificate, key, static, raw, require, f"{where}, {key_where}")
 
 
 def _folder(directory: str, side: Side, name: str) -> str:

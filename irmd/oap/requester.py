@@ -143,7 +143,10 @@ def sign(unsigned: Header, credentials: Credentials) -> bytes:
 
     from . import certificate
 
-    ours = certificate.identity(credentials.certificate, credentials.key)
+    try:
+        ours = certificate.identity(credentials.certificate, credentials.key)
+    except certificate.NotAuthentic as error:
+        raise certificate.NotAuthentic(f"{error.strerror}: {credentials.files}") from None
     signed = replace(unsigned, certificate=ours.der)
     return header.encode_signed(signed, lambda octets: ours.sign(signed.digest, octets))
 

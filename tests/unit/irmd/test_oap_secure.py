@@ -81,6 +81,15 @@ def test_certificates_of_strangers(pair: Pair, side: str) -> None:
     (pair.refused if side == "client" else pair.reply_refused)(EAUTH, "nobody in cacert has issued")
 
 
+def test_a_key_that_is_none(pair: Pair) -> None:
+    pair.identify(client="alice")
+    key = pair.client.folder / "client" / NAME / "key.pem"
+    key.write_text("not a key\n")
+    with pytest.raises(Refused, match="our private key cannot be read") as fault:
+        pair.accept()
+    assert str(key) in fault.value.text
+
+
 def test_a_certificate_without_its_key(pair: Pair) -> None:
     """Whoever copies a certificate from the network cannot sign."""
     pair.identify(client="alice", server=NAME)
