@@ -23,6 +23,7 @@ from ipcpd.eth.wire import messages as eth
 from ipcpd.link import messages as link
 from ipcpd.udp import wire as udp
 from irmd.oap import extension, handshake
+from ouroboros.extension import Extension
 from ouroboros.qos import QOS_RAW, QOS_RAW_NO_ERRORS, QoSSpec
 from tests.unit.wire.captures import dissected
 
@@ -277,7 +278,7 @@ def test_an_endpoint_that_is_used_again_is_another_flow() -> None:
 
 
 def test_extensions_are_shown() -> None:
-    offer = extension.Extensions((extension.Item(extension.Type.FRCP_CHECK),))
+    offer = extension.Extensions((extension.Item(Extension.FRCP_CHECK),))
     asked = handshake.make_request(identity=bytes(16), now=1, offer=offer)
     frame = llc.encode(llc.Frame(B, A, 1, 1, llc.encode_message(link.FlowRequest(2, HASH, QOS_RAW, asked))))
     (packet,) = dissect(frame)
