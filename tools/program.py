@@ -96,10 +96,20 @@ def allocation_error(error: OSError) -> ToolError:
 
 def run(tool: str, body: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None) -> int:
     """Run the tool and turn however it ends into an exit code."""
-    _end_on_signals()
+    over = False
+
+    def end(number: int, frame: FrameType | None) -> None:
+        # Two threads may learn at once that the IRMd has gone: one interrupts the main thread, which tells of it already.
+        if not over:
+            raise KeyboardInterrupt
+
+    _at_signals(end)
     try:
-        code = body(argv)
-        sys.stdout.flush()
+        try:
+            code = body(argv)
+            sys.stdout.flush()
+        finally:
+            over = True  # no call: Python looks for signals at calls
         return code
     except SystemExit as leave:  # argparse: --help, --version, usage
         return leave.code if isinstance(leave.code, int) else 0
@@ -132,13 +142,9 @@ def print_lines_at_once() -> None:
         reconfigure(line_buffering=True)
 
 
-def _end_on_signals() -> None:
+def _at_signals(end: Callable[[int, FrameType | None], None]) -> None:
     if threading.current_thread() is not threading.main_thread():
         return
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
     # A script's shell starts background jobs with SIGINT ignored; a tool that is asked to end still does so.
     signal.signal(signal.SIGINT, end)
     signal.signal(signal.SIGTERM, end)
