@@ -12,6 +12,7 @@ import socket
 import struct
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from . import lower
@@ -48,6 +49,10 @@ class _End:
     flow: Flow
     peer: Address
     peer_eid: int
+    again: bool = False
+    """Whether what comes may be meant for a flow that had it before."""
+    replied: bool = True
+    """Whether the reply has come: data follows it."""
     request: bytes = b""
     answered: asyncio.Future[tuple[Management, Address]] | None = None
 
@@ -100,6 +105,7 @@ class Link:
         eid = self.take()
         header = lower.new_header()
         end = self.open(eid, qos, peer, 0)
+        end.again, end.replied = self._loop.time() - self._freed.get(eid, float("-inf")) <= GRACE, False
         end.request, end.answered = header, self._loop.create_future()
         request = Management(lower.REQUEST, eid, 0, 0, qos, md5(name.encode()) + header)
         self.send(lower.write_management(request), peer)
@@ -123,9 +129,7 @@ class Link:
         return end.flow
 
     def take(self) -> int:
-        eid = next(eid for eid in range(lower.FIRST_EID, lower.LAST_EID + 1) if eid not in self._ends)
-        self._freed.pop(eid, None)
-        return eid
+        return next(eid for eid in range(lower.FIRST_EID, lower.LAST_EID + 1) if eid not in self._ends)
 
     def open(self, eid: int, qos: Qos, peer: Address, peer_eid: int) -> _End:
         flow = Flow(eid, qos, lambda packet: self._write(eid, packet), lambda: self._free(eid))
@@ -159,16 +163,27 @@ class Link:
         if eid == 0:
             self.stack.append((datagram, source))
             self._arrived.set()
+            self._note_reply(datagram)
             return
         if eid > lower.LAST_EID:
             raise Wrong(f"endpoint id {eid}: 0.23 looks behind its table")
         if len(datagram) > lower.MOST_DATAGRAM:
             raise Wrong(f"a datagram of {len(datagram)} octets, which is cut at {lower.MOST_DATAGRAM}")
         end = self._ends.get(eid)
-        if end is not None:
+        if end is not None and not end.replied:
+            if not end.again:
+                raise Wrong(f"endpoint id {eid}: data before the reply")
+        elif end is not None:
             end.flow.arrived(datagram[_EID.size :])
         elif self._loop.time() - self._freed.get(eid, float("-inf")) > GRACE:
             raise Wrong(f"endpoint id {eid}, which nobody was given")
+
+    def _note_reply(self, datagram: bytes) -> None:
+        """At once: it is handled later, perhaps after the data behind it."""
+        with suppress(Wrong):
+            message = lower.read_management(datagram)
+            if message.code == lower.REPLY and (end := self._ends.get(message.requester)):
+                end.replied = True
 
     # ---------------------------------------------------------------- management, one thread
 
