@@ -166,18 +166,15 @@ static void put(struct port *to, const struct packet *packet)
         to->put++;
 }
 
-uint8_t *port_reserve(struct port *to, uint32_t length, struct packet *packet)
+static uint8_t *reserve(struct port *to, uint32_t length, struct packet *packet)
 {
         int64_t block = -1;
-
         uint32_t front = to->seal != NULL ? to->seal->front : 0;
 
         if (length <= to->max_packet && port_room(to) > 0)
                 block = pool_alloc(to->pool, to->seal != NULL ? length + to->seal->overhead : length);
-        if (block < 0) {
-                count(&to->end->dropped);
+        if (block < 0)
                 return NULL;
-        }
         *packet = (struct packet){
                 .data = pool_block(to->pool, pool_class_of(to->pool, (uint32_t)block), (uint32_t)block) + HEADROOM + front,
                 .length = length,
@@ -185,6 +182,15 @@ uint8_t *port_reserve(struct port *to, uint32_t length, struct packet *packet)
                 .block = (uint32_t)block,
         };
         return packet->data;
+}
+
+uint8_t *port_reserve(struct port *to, uint32_t length, struct packet *packet)
+{
+        uint8_t *data = reserve(to, length, packet);
+
+        if (data == NULL)
+                count(&to->end->dropped);
+        return data;
 }
 
 /* Protect a packet where it lies; there is room before and behind it. */
@@ -268,6 +274,22 @@ bool port_pass(struct port *from, struct packet *packet, struct port *to)
         }
         CRASH(14);
         put(to, packet);
+        return true;
+}
+
+bool port_carry(struct port *from, struct packet *packet, struct port *to)
+{
+        struct packet copy;
+
+        if (from->pool == to->pool || packet->length > to->max_packet) {
+                port_pass(from, packet, to);
+                return true;
+        }
+        if (reserve(to, packet->length, &copy) == NULL)
+                return false;
+        memcpy(copy.data, packet->data, packet->length);
+        port_put(to, &copy);
+        port_free(from, packet);
         return true;
 }
 

@@ -119,6 +119,9 @@ void port_untake(struct port *port);
 
 /* Hand a packet on, protected where `to` wants it so. It is gone from `from` in any case; false: dropped, and counted at `to`. */
 bool port_pass(struct port *from, struct packet *packet, struct port *to);
+
+/* The same where nothing is lost: false, and nothing has happened, when the domain of `to` has no block for it now. */
+bool port_carry(struct port *from, struct packet *packet, struct port *to);
 void port_free(struct port *from, const struct packet *packet);
 void port_drop(struct port *from, const struct packet *packet); /* counted at `from` */
 

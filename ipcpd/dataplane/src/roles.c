@@ -6,12 +6,14 @@
 
 /* ---- a pair ---- */
 
+#define WAIT_BLOCK 5000000 /* ns */
+
 static void forward(struct relay *relay, struct port *from, int64_t now)
 {
         struct port *to = from->role;
         struct packet packet;
 
-        (void)relay, (void)now;
+        (void)relay;
         for (uint32_t n = 0; n < PORT_BATCH; n++) {
                 if (port_room(to) == 0) {
                         port_wait(from, to);
@@ -19,7 +21,11 @@ static void forward(struct relay *relay, struct port *from, int64_t now)
                 }
                 if (!port_take(from, &packet))
                         return;
-                port_pass(from, &packet, to);
+                if (!port_carry(from, &packet, to)) {
+                        port_untake(from);
+                        port_pause(from, now + WAIT_BLOCK);
+                        return;
+                }
         }
 }
 
