@@ -167,6 +167,7 @@ class Endpoints:
             endpoint.qos.CopyFrom(flow.qos)
         endpoint.mpl_ms = flow.mpl_ms
         endpoint.max_packet = flow.max_packet
+        endpoint.inside = flow.ipcp is None or flow.ipcp.inside
         endpoint.extensions.extend(sorted(flow.extensions))
         if data:
             endpoint.data = data

@@ -109,6 +109,7 @@ class Library:
             "retransmit": endpoint.qos.loss == 0,
             "fragments": Extension.FRAGMENTATION in endpoint.extensions,
             "selective": Extension.SELECTIVE in endpoint.extensions,
+            "lossless": endpoint.inside,
             "ends": Extension.END in endpoint.extensions,
         }
         self._begun(handle, endpoint, lib.frcp_io_begin(handle, ffi.new("struct frcp_config *", config)))

@@ -249,6 +249,7 @@ CDEF_MACHINES = """
         bool retransmit;
         bool fragments;
         bool selective;
+        bool lossless;
         bool ends;
     };
     struct frcp_counters {

@@ -733,6 +733,7 @@ class FlowEndpoint(_message.Message):
     PEER_CERTIFICATE_FIELD_NUMBER: _builtins.int
     PEER_NAME_FIELD_NUMBER: _builtins.int
     CHECK_FIELD_NUMBER: _builtins.int
+    INSIDE_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.int
     """system-wide (paper 2.7: FID)"""
     fd: _builtins.int
@@ -769,6 +770,8 @@ class FlowEndpoint(_message.Message):
     """its common name, where it has one that can be printed"""
     check: _builtins.bool
     """a CRC-32 behind every packet (wire-lower 6.2); nor this"""
+    inside: _builtins.bool
+    """the packets stay in the memory of this system: none is lost"""
     @_builtins.property
     def qos(self) -> Global___QosSpec: ...
     @_builtins.property
@@ -801,10 +804,11 @@ class FlowEndpoint(_message.Message):
         peer_certificate: _builtins.bytes = ...,
         peer_name: _builtins.str = ...,
         check: _builtins.bool = ...,
+        inside: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["qos", b"qos"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "cipher", b"cipher", "data", b"data", "events", b"events", "extensions", b"extensions", "fd", b"fd", "flow_id", b"flow_id", "index", b"index", "key", b"key", "max_packet", b"max_packet", "mpl_ms", b"mpl_ms", "peer_certificate", b"peer_certificate", "peer_events", b"peer_events", "peer_fd", b"peer_fd", "peer_name", b"peer_name", "pool", b"pool", "qos", b"qos", "resources", b"resources", "segment", b"segment", "serial", b"serial", "side", b"side"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "cipher", b"cipher", "data", b"data", "events", b"events", "extensions", b"extensions", "fd", b"fd", "flow_id", b"flow_id", "index", b"index", "inside", b"inside", "key", b"key", "max_packet", b"max_packet", "mpl_ms", b"mpl_ms", "peer_certificate", b"peer_certificate", "peer_events", b"peer_events", "peer_fd", b"peer_fd", "peer_name", b"peer_name", "pool", b"pool", "qos", b"qos", "resources", b"resources", "segment", b"segment", "serial", b"serial", "side", b"side"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -29,6 +29,7 @@ class Frcp:
     first        first sequence number
     fragments    whether the other end reassembles
     selective    whether acknowledgements say what came out of order
+    lossless     whether the flow below loses nothing
     ends         whether the other end understands that this one writes no more
     send         called with each packet that goes out, says whether there was room; None: it is appended to `out`.
                  What it raises comes out of the method that was called.
@@ -51,6 +52,7 @@ class Frcp:
         first: int = 0,
         fragments: bool = False,
         selective: bool = False,
+        lossless: bool = False,
         ends: bool = False,
         send: Callable[[bytes], bool] | None = None,
     ) -> None:
@@ -83,6 +85,7 @@ class Frcp:
             "retransmit": retransmit,
             "fragments": fragments,
             "selective": selective,
+            "lossless": lossless,
             "ends": ends,
         }
         if lib.frcp_init(self.c, ffi.new("struct frcp_config *", config), self._callback, ffi.NULL, now) < 0:

@@ -50,6 +50,8 @@ class Promise:
     selective: bool
     ends: bool
     """Whether both say, and hear, when there is nothing more to come."""
+    lossless: bool
+    """Whether the way is memory: nothing is lost there, but it is full at times, and who should read it stands still."""
     max_packet: int
     window: int
     mpl_ms: int
@@ -84,6 +86,9 @@ class End:
     heard_then: dict[float, float] = field(default_factory=dict)
     """By when an acknowledgement was sent: when anything had come before that."""
     corrupted: int = 0
+    stopped: bool = False
+    waiting: list[bytes] = field(default_factory=list)
+    """What has come since it stands still."""
 
     def __post_init__(self) -> None:
         p = self.promise
@@ -98,6 +103,7 @@ class End:
             fragments=p.fragments,
             selective=p.selective,
             ends=p.ends,
+            lossless=p.lossless,
             send=self.send,
         )
         self.link.on_packet = self.arrived
@@ -110,13 +116,18 @@ class End:
 
     def send(self, packet: bytes) -> bool:
         now = self.clock.now
+        if self.promise.lossless and self.random.random() < 0.1:
+            return False
         must(len(packet) <= self.promise.max_packet, f"{self.name} sends {len(packet)} octets in one packet")
         if packet:
-            header, _ = Header.decode(packet)
+            header, data = Header.decode(packet)
             if header.flags & Flag.ACK:
                 must(now - self.heard <= A + MICRO, f"{self.name} acknowledges after {now - self.heard} s: A")
                 self.heard_then[now] = self.heard
             if header.flags & Flag.DATA and self.promise.retransmit:
+                whole = not self.promise.fragments or header.flags & (Flag.FFGM | Flag.MFGM) == Flag.FFGM
+                if self.promise.lossless and whole and data:
+                    must(header.sequence not in self.sent_first, f"{self.name} sends {header.sequence} again")
                 first = self.sent_first.setdefault(header.sequence, now)
                 must(now - first < R, f"{self.name} sends {header.sequence} again after {now - first} s: R")
         packet += int(lib.crc32_of(0, packet, len(packet))).to_bytes(CHECK) if packet else b""
@@ -144,6 +155,12 @@ class End:
             self.too_old(packet[:-CHECK], sent)
         if self.dead:
             return
+        if self.stopped:
+            self.waiting.append(packet)
+            return
+        self.take(packet)
+
+    def take(self, packet: bytes) -> None:
         if packet and self.corrupt and self.random.random() < self.corrupt:
             packet = self.spoil(packet)
         body, check = packet[:-CHECK], packet[-CHECK:]
@@ -159,6 +176,21 @@ class End:
         if self.frcp.ended:
             here = len(self.read) + self.frcp.c.recvq.messages
             must(here == self.promise.messages, f"{self.name} hears the end after {here} packets")
+        self.step()
+
+    def stop(self) -> None:
+        """The process stands still: what comes waits in its memory."""
+        self.stopped = True
+        self.rearm()
+
+    def go_on(self) -> None:
+        """It goes on, with what has come meanwhile, unless it was killed."""
+        if self.dead:
+            return
+        self.stopped = False
+        waiting, self.waiting = self.waiting, []
+        for packet in waiting:
+            self.take(packet)
         self.step()
 
     def spoil(self, packet: bytes) -> bytes:
@@ -181,7 +213,7 @@ class End:
         if self.timer is not None:
             self.timer.cancel()
         self.timer = None
-        if (deadline := self.frcp.deadline) is not None and not self.dead:
+        if (deadline := self.frcp.deadline) is not None and not (self.dead or self.stopped):
             must(deadline > self.clock.time_ns(), f"{self.name} wants to run again at once")
             self.timer = self.clock.call_at(deadline / 1e9 + MICRO, self.step)
 
@@ -205,6 +237,9 @@ class End:
         return number.to_bytes(4) + random.randbytes(length)
 
     def write(self) -> None:
+        if self.stopped:
+            self.clock.call_later(1.0, self.write)
+            return
         if self.dead or self.frcp.down or self.written == self.promise.messages:
             return
         for _ in range(self.random.randint(1, self.promise.burst)):
@@ -226,6 +261,9 @@ class End:
     def look(self) -> None:
         """A lazy reader looks, and reads some."""
         if self.dead:
+            return
+        if self.stopped:
+            self.clock.call_later(1.0, self.look)
             return
         self.drain(self.random.randint(1, 200))
         self.step()
@@ -264,7 +302,7 @@ class End:
 class Scenario:
     """A run, from its seed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, lossless: bool = False) -> None:
         self.seed = seed
         self.random = random = Random(f"frcp/{seed}")
         self.clock = FakeClock(1000.0)
@@ -276,14 +314,17 @@ class Scenario:
             reorder=random.choice([0, 0.1, 0.5]),
             reorder_delay=random.choice([0.001, 0.02]),
         )
+        if lossless:
+            self.impairment = Impairment(delay=0.0001)
         fragments = random.random() < 0.5
         max_packet = random.choice([64, 200, 1400, 9000])
-        retransmit = random.random() < 0.75
+        retransmit = random.random() < 0.75 or lossless
         self.promise = Promise(
             retransmit=retransmit,
             fragments=fragments,
             selective=random.random() < 0.5,
             ends=retransmit and Random(f"ends/{seed}").random() < 0.5,
+            lossless=lossless,
             max_packet=max_packet,
             window=random.choice([64, 256, 1024]),
             mpl_ms=100,
@@ -293,7 +334,7 @@ class Scenario:
             burst=random.choice([1, 10, 100]),
             lazy=random.choice([0, 0, 0.5, 15.0]),
         )
-        corrupt = random.choice([0, 0, 0.02, 0.2])
+        corrupt = 0.0 if lossless else random.choice([0, 0, 0.02, 0.2])
         if self.impairment.loss + corrupt > 0.05:
             self.promise.timeout_ms = 0  # four keep-alives in a row may be lost
         self.link = FakeNetwork[tuple[float, bytes]](self.clock, seed=seed).link("flow", self.impairment)
@@ -314,9 +355,10 @@ class Scenario:
         at = self.clock.now
         for _ in range(random.choice([0, 0, 1, 3])):
             at += random.uniform(0, 5)
-            self.clock.call_at(at, lambda: self.link.cut(silent=True))
+            end = self.b if self.crash else Random(f"stop/{seed}").choice([self.a, self.b])
+            self.clock.call_at(at, end.stop if lossless else lambda: self.link.cut(silent=True))
             at += random.choice([0.05, 1.0, 10.0, 30.0])
-            self.clock.call_at(at, self.link.heal)
+            self.clock.call_at(at, end.go_on if lossless else self.link.heal)
         self.calm = at + 20
         if self.crash:
             self.clock.call_at(self.clock.now + random.uniform(0, 10), self.b.die)
@@ -360,6 +402,7 @@ class Scenario:
 
     def one_left(self) -> None:
         """The other died: who waits for it hears of it, in bounded time."""
+        self.clock.advance(1)  # what it said before that may be on its way
         waits = bool(self.a.frcp.c.una != self.a.frcp.c.nxt)
         bound = min(R if waits else 1e9, self.promise.timeout_ms / 1000 or 1e9)
         self.clock.advance(R + 130)
@@ -376,15 +419,17 @@ def main(argv: list[str] | None = None) -> int:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--seed", type=int, help="this run only")
     which.add_argument("--seeds", type=int, default=100, help="runs 0 to N-1 (100)", metavar="N")
+    parser.add_argument("--lossless", action="store_true", help="over memory, which loses nothing")
     options = parser.parse_args(argv)
     failed = 0
     for seed in [options.seed] if options.seed is not None else range(options.seeds):
         begin = perf_counter()
         try:
-            report = Scenario(seed).run()
+            report = Scenario(seed, lossless=options.lossless).run()
         except Violated as violated:
             failed += 1
-            print(f"seed {seed}: {violated}\n    again: python -m tests.sim.frcp --seed {seed}", flush=True)
+            again = f"python -m tests.sim.frcp --seed {seed}{' --lossless' if options.lossless else ''}"
+            print(f"seed {seed}: {violated}\n    again: {again}", flush=True)
         else:
             print(f"{report}; took {perf_counter() - begin:.2f} s", flush=True)
     return 1 if failed else 0

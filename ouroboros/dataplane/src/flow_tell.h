@@ -54,8 +54,10 @@ static inline void flow_prefetch(const struct flow *flow, uint32_t at)
 {
         const uint8_t *packet = pool_packet(flow->pool, ring_peek(&flow->rx, at));
 
-        if (packet != NULL)
+        if (packet != NULL) {
                 __builtin_prefetch(packet);
+                __builtin_prefetch(packet + CACHE_LINE); /* a header makes two lines of a small packet's one */
+        }
 }
 
 #endif

@@ -60,6 +60,7 @@ struct frcp_config {
         bool retransmit;      /* loss = 0 */
         bool fragments;       /* granted: the peer reads the fragment bits */
         bool selective;       /* granted: acknowledgements say what came out of order */
+        bool lossless;        /* the way loses nothing: memory of this system */
         bool ends;            /* granted, where packets are sent again: who writes no more says so */
 };
 

@@ -189,7 +189,7 @@ void frcp_flush(struct frcp *frcp, int64_t now)
         watch_window(frcp, now);
 }
 
-/* One that is not kept, and needs no place. */
+/* One that is not kept, and needs no place: nobody acknowledges it. */
 static ssize_t write_through(struct frcp *frcp, const uint8_t *data, uint32_t length, int64_t now)
 {
         struct sent sent = {.length = length, .bits = frcp->config.fragments ? PCI_WHOLE : 0};
@@ -198,6 +198,20 @@ static ssize_t write_through(struct frcp *frcp, const uint8_t *data, uint32_t le
                 frcp->stall_at = NEVER;
                 return -EAGAIN;
         }
+        return length;
+}
+
+/* One that is not kept, but for its number: what was sent arrives. */
+static ssize_t write_bare(struct frcp *frcp, const uint8_t *data, uint32_t length, int64_t now)
+{
+        struct sent *sent = sendq_push_bare(&frcp->sendq, length, frcp->config.fragments ? PCI_WHOLE : 0);
+
+        if (!transmit_new(frcp, sent, data, now)) {
+                sendq_pop(&frcp->sendq);
+                frcp->stall_at = NEVER;
+                return -EAGAIN;
+        }
+        watch_window(frcp, now);
         return length;
 }
 
@@ -211,6 +225,8 @@ static uint8_t bits_of(const struct frcp *frcp, bool first, bool last)
 ssize_t frcp_write(struct frcp *frcp, const uint8_t *data, uint32_t length, int64_t now)
 {
         uint32_t most = piece_size(frcp), pieces = pieces_of(frcp, length), done;
+        /* Behind a window that is not looked at, the peer takes nothing. */
+        bool bare = frcp->config.lossless && pieces == 1 && frcp->flags & FRCP_FLOW_CONTROL;
         int error;
 
         if (frcp->down != 0)
@@ -236,11 +252,13 @@ ssize_t frcp_write(struct frcp *frcp, const uint8_t *data, uint32_t length, int6
                 return write_through(frcp, data, length, now);
         if (frcp->sendq.count == 0)
                 frcp->sendq.first = frcp->nxt;
-        if (!sendq_ready(&frcp->sendq, pieces, length)) {
-                error = sendq_reserve(&frcp->sendq, pieces, length);
+        if (!sendq_ready(&frcp->sendq, pieces, bare ? 0 : length)) {
+                error = sendq_reserve(&frcp->sendq, pieces, bare ? 0 : length);
                 if (error != 0)
                         return error;
         }
+        if (bare)
+                return write_bare(frcp, data, length, now);
         for (done = 0; done < length; done += most) {
                 bool last = length - done <= most;
 
@@ -278,13 +296,29 @@ void frcp_window(struct frcp *frcp, uint32_t window, int64_t now)
                 frcp->lim = frcp->una + ahead;
 }
 
+static bool bare(const struct sent *sent)
+{
+        return sent->kept < sent->length;
+}
+
+/* What cannot be lost is asked for: the peer may have had no time to acknowledge it. */
+static bool ask(struct frcp *frcp, int64_t now)
+{
+        struct pci pci = {.flags = PCI_RDV};
+
+        return frcp_control(frcp, &pci, NULL, 0, now);
+}
+
 static bool transmit_again(struct frcp *frcp, uint32_t seq, struct sent *sent, bool timed_out, int64_t now)
 {
-        if (!transmit(frcp, seq, sent->bits, sendq_data(&frcp->sendq, sent), sent->length, now))
+        if (bare(sent) ? !ask(frcp, now) :
+                         !transmit(frcp, seq, sent->bits, sendq_data(&frcp->sendq, sent), sent->length, now))
                 return false;
         rtt_resent(&frcp->rtt, seq, timed_out);
-        note_torn(frcp, sent->length);
-        frcp->counters.resent++;
+        if (!bare(sent)) {
+                note_torn(frcp, sent->length);
+                frcp->counters.resent++;
+        }
         sent->tries++;
         sent->last = now;
         sent->due = now + rtt_timeout(&frcp->rtt);
@@ -382,10 +416,10 @@ static void forget_arrived(struct frcp *frcp)
                 sendq_at(&frcp->sendq, seq)->arrived = false;
 }
 
-/* Nothing has come back for a while: the oldest packet alone asks whether anybody is there. */
+/* Nothing has come back for a while, or nothing is sent again: the oldest packet alone asks whether anybody is there. */
 static bool alone(const struct frcp *frcp)
 {
-        return frcp->vain >= ALONE;
+        return frcp->vain >= ALONE || bare(sendq_at(&frcp->sendq, frcp->una));
 }
 
 /* The packets in [una, end) that are due; the time when the next is. */

@@ -52,9 +52,9 @@ static int grow_ring(struct sendq *q, uint32_t octets)
         for (uint32_t i = 0; i < q->count; i++) {
                 struct sent *sent = sendq_at(q, q->first + i);
 
-                memcpy(ring + at, q->ring + sent->at, sent->length);
+                memcpy(ring + at, q->ring + sent->at, sent->kept);
                 sent->at = at;
-                at += sent->length;
+                at += sent->kept;
         }
         free(q->ring);
         q->ring = ring;
@@ -100,7 +100,7 @@ struct sent *sendq_push(struct sendq *q, const uint8_t *data, uint32_t length, u
 
         if (q->head >= q->tail && q->size - q->head < length)
                 q->head = 0;
-        *sent = (struct sent){.at = q->head, .length = length, .bits = bits};
+        *sent = (struct sent){.at = q->head, .length = length, .kept = length, .bits = bits};
         memcpy(q->ring + q->head, data, length);
         q->head += length;
         q->octets += length;
@@ -108,15 +108,31 @@ struct sent *sendq_push(struct sendq *q, const uint8_t *data, uint32_t length, u
         return sent;
 }
 
+struct sent *sendq_push_bare(struct sendq *q, uint32_t length, uint8_t bits)
+{
+        struct sent *sent = sendq_at(q, q->first + q->count++);
+
+        *sent = (struct sent){.at = q->head, .length = length, .bits = bits};
+        return sent;
+}
+
+void sendq_pop(struct sendq *q)
+{
+        struct sent *sent = sendq_at(q, q->first + --q->count);
+
+        q->octets -= sent->kept;
+        q->head = sent->at;
+}
+
 uint32_t sendq_drop(struct sendq *q, uint32_t seq)
 {
         uint32_t gone = seq - q->first, weight = 0;
 
         for (uint32_t i = 0; i < gone && i < q->count; i++) {
-                uint32_t length = sendq_at(q, q->first + i)->length;
+                const struct sent *sent = sendq_at(q, q->first + i);
 
-                q->octets -= length;
-                weight += sent_weight(length);
+                q->octets -= sent->kept;
+                weight += sent_weight(sent->length);
         }
         q->count = gone < q->count ? q->count - gone : 0;
         q->first = seq;

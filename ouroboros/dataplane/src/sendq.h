@@ -4,12 +4,13 @@
  *
  * Places by sequence number, and the octets in a ring; both are made when they are needed, grow by doubling up to a bound,
  * and go when the queue is cleared. The data is kept as it was written: what is sent again gets a new header, and is
- * encrypted and checked anew (traps 37, 47).
+ * encrypted and checked anew (traps 37, 47). Of what cannot be lost only the number is kept.
  */
 #ifndef OUROBOROS_SENDQ_H
 #define OUROBOROS_SENDQ_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define SENDQ_PLACES 4096u      /* packets at most */
@@ -21,6 +22,7 @@ struct sent {
         int64_t due;   /* when it is to be sent again, as it was known then */
         uint32_t at;   /* in the ring of octets */
         uint32_t length;
+        uint32_t kept; /* octets there: all or none */
         uint32_t tries; /* how often it was sent again */
         uint8_t bits;   /* PCI_PIECE bits */
         bool arrived;   /* the peer has it, though not yet all before it */
@@ -53,6 +55,10 @@ int sendq_reserve(struct sendq *q, uint32_t packets, uint32_t octets);
 /* Add the packet with the next sequence number; there is room. */
 struct sent *sendq_push(struct sendq *q, const uint8_t *data, uint32_t length, uint8_t bits);
 
+/* The same without its octets, which need no room. And: the newest was not sent after all. */
+struct sent *sendq_push_bare(struct sendq *q, uint32_t length, uint8_t bits);
+void sendq_pop(struct sendq *q);
+
 /*
  * What a packet under way takes of the queues on its way, which bound the memory of large blocks (budget.h): what is not small
  * lies in a block of the next size, however little of it is used.
@@ -71,7 +77,7 @@ uint32_t sendq_drop(struct sendq *q, uint32_t seq);
 /* Whether there is room as it is: then sendq_reserve has nothing to do. */
 static inline bool sendq_ready(const struct sendq *q, uint32_t packets, uint32_t octets)
 {
-        return q->octets > 0 && q->count + packets <= q->mask + 1 &&
+        return q->place != NULL && (q->octets > 0 || octets == 0) && q->count + packets <= q->mask + 1 &&
                (q->head < q->tail ? q->tail - q->head > octets : q->size - q->head >= octets);
 }
 

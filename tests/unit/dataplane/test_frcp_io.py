@@ -44,7 +44,16 @@ def visit(end: End) -> int:
     return int(lib.frcp_io_visit(end.handle, lib.wait_now(), woken))
 
 
-@pytest.fixture(params=["data", "data with check", "lossy", "encrypted data", "encrypted lossy with check"])
+@pytest.fixture(
+    params=[
+        "data",
+        "data with check",
+        "lossless data",
+        "lossy",
+        "encrypted data",
+        "encrypted lossy with check",
+    ]
+)
 def flow(pair: Pair, request: pytest.FixtureRequest) -> Iterator[Pair]:
     """A flow with FRCP."""
     yield begin(
@@ -52,6 +61,7 @@ def flow(pair: Pair, request: pytest.FixtureRequest) -> Iterator[Pair]:
         check="check" in request.param,
         encrypted="encrypted" in request.param,
         retransmit="data" in request.param,
+        lossless="lossless" in request.param,
     )
 
 

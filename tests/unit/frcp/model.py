@@ -62,6 +62,8 @@ class Model:
     ends: bool = False
     direct: bool = False
     """A direct flow: what was sent is not lost."""
+    lossless: bool = False
+    """The same where a layer stays in the memory of its system: nothing is sent again, nor taken that cannot be sent."""
 
     start: int | None = None
     """First number of the peer, once it is known."""
@@ -195,14 +197,16 @@ class Model:
     def written(self) -> int:
         return len(self.content)
 
-    def write(self, data: bytes) -> int:
-        """The user writes. 0, or an errno."""
+    def write(self, data: bytes, *, room: bool = True) -> int:
+        """The user writes; the flow below has room, or not. 0, or an errno."""
         if self.said:
             return EPIPE
         if self.heard is Ending.LEFT:
             return EFLOWDOWN
         if self.sent < self.written or self.shut:
             self.wanting = self.shut
+            return EAGAIN
+        if self.lossless and not room and len(data) <= self.piece:
             return EAGAIN
         starts = range(0, len(data), self.piece)
         for at in starts:
@@ -226,6 +230,12 @@ class Model:
     def shut(self) -> bool:
         """Whether the window has no room for the next packet."""
         return self.sent >= self.lim
+
+    def goes_once(self, number: int) -> bool:
+        """Whether it is never sent again."""
+        packet = self.content[number]
+        whole = packet.piece is Piece.WHOLE if self.fragments else True
+        return self.lossless and whole and packet.data != b""
 
     def may_send(self, number: int) -> bool:
         """Whether it is this one's turn, or was: what is before it has been sent, and the window is open or need not be."""

@@ -6,7 +6,7 @@ passes first, to the nanosecond, and a packet that goes out meanwhile is an erro
 
     with KEY VALUE, ...     how the end is made, before everything else: mode data|lossy, mpl MS, timeout MS, max OCTETS,
                             message OCTETS, window PACKETS, first N, peer N (first number of the other end),
-                            fragments, selective, ends
+                            fragments, selective, ends, lossless
     > FLAG|FLAG FIELDS      the next packet that goes out is this one, now. Flags DATA DRF ACK FC RDV FFGM MFGM; fields seq N,
                             ack N, win N, len N. What is not said is 0, on the wire.
     < FLAG|FLAG FIELDS      a packet comes in
@@ -139,7 +139,7 @@ class Player:
                 options["retransmit"] = {"data": True, "lossy": False}[value]
             elif key == "peer":
                 self.peer = int(value, 0)
-            elif key in ("fragments", "selective", "ends"):
+            elif key in ("fragments", "selective", "ends", "lossless"):
                 options[key] = True
             else:
                 options[names.get(key, key)] = int(value, 0)

@@ -32,9 +32,18 @@ class FrcpMachine(RuleBasedStateMachine):
         fragments=st.booleans(),
         ends=st.sampled_from([True, True, False]),
         direct=st.booleans(),
+        lossless=st.sampled_from([False, False, True]),
     )
     def begin(
-        self, first: int, peer: int, window: int, selective: bool, fragments: bool, ends: bool, direct: bool
+        self,
+        first: int,
+        peer: int,
+        window: int,
+        selective: bool,
+        fragments: bool,
+        ends: bool,
+        direct: bool,
+        lossless: bool,
     ) -> None:
         self.first, self.peer = first, peer
         self.now = 5 * SECOND
@@ -45,11 +54,12 @@ class FrcpMachine(RuleBasedStateMachine):
             selective=selective,
             fragments=fragments,
             ends=ends,
+            lossless=lossless,
             mpl_ms=1 if direct else 100,
             max_packet=12 + PIECE if fragments else 1500,
             send=self.send,
         )
-        self.model = Model(window, PIECE if fragments else 1500, fragments, ends, direct)
+        self.model = Model(window, PIECE if fragments else 1500, fragments, ends, direct, lossless)
         self.room, self.leaving = True, False
         self.came_at = self.now
         self.told: int | None = None
@@ -68,12 +78,15 @@ class FrcpMachine(RuleBasedStateMachine):
             assert number >= model.una, "acknowledged, and sent again"
             assert model.content[number] == Packet(Piece(header.flags >> 5), data), "not what was written"
             assert bool(header.flags & Flag.DRF) == (number == model.una), "data run flag"
+            assert number == model.sent or not model.goes_once(number), "sent again, where nothing is lost"
             model.went(number, self.now)
         elif header.flags & Flag.DRF:
             assert model.una == 0 or model.heard is Ending.LEFT, "the peer knows our numbers"
             assert header.sequence == (self.first + model.una) & WORD, "numbers of our own"
         if header.flags & Flag.RDV:
-            assert model.shut and (model.wanting or model.sent < model.written), "nobody wants a window"
+            asks = model.una < model.sent and model.goes_once(model.una)
+            wants = model.shut and (model.wanting or model.sent < model.written)
+            assert asks or wants, "nobody wants a window"
         if header.flags & Flag.ACK:
             assert model.start is not None
             assert header.acknowledgement == (self.peer + model.want) & WORD, "acknowledgement"
@@ -181,7 +194,7 @@ class FrcpMachine(RuleBasedStateMachine):
                 return  # what it does not send at once of what it may is its own affair
             at = (self.model.written * 7 + i) % 256
             payload = OCTETS[at : at + size]
-            error = self.model.write(payload)
+            error = self.model.write(payload, room=self.room)
             assert self.end.write(payload, self.now) == (-error if error else size)
             self.end.run(self.now)
 
