@@ -4,7 +4,6 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "round.h"
 
@@ -79,7 +78,6 @@ static void sleep_until_rung(struct relay *relay)
         struct pollfd fds[1 + RELAY_SOURCES + RELAY_REGIONS];
         struct events *regions[RELAY_REGIONS];
         struct timespec time, *limit = NULL;
-        uint64_t count;
         nfds_t n, rings, of = 0;
 
         n = poll_list(relay, fds);
@@ -87,7 +85,7 @@ static void sleep_until_rung(struct relay *relay)
         fds[n++] = (struct pollfd){.fd = relay->control, .events = POLLIN};
         for (uint32_t r = 0; r < RELAY_REGIONS; r++)
                 if (relay->regions[r] != NULL) {
-                        atomic_fetch_or(&relay->regions[r]->shm->sleepers, SLEEP_EVENTFD);
+                        atomic_fetch_or(&relay->regions[r]->shm->sleepers, SLEEP_BELL);
                         fds[n++] = (struct pollfd){.fd = relay->regions[r]->bell, .events = POLLIN};
                         regions[of++] = relay->regions[r];
                 }
@@ -103,9 +101,8 @@ static void sleep_until_rung(struct relay *relay)
                 limit = &time;
         }
         pthread_mutex_unlock(&relay->lock);
-        if (ppoll(fds, n, limit, NULL) > 0 && fds[rings].revents & POLLIN && read(relay->control, &count, sizeof count) < 0) {
-                /* Somebody else was faster. */
-        }
+        if (ppoll(fds, n, limit, NULL) > 0 && fds[rings].revents & POLLIN)
+                wait_clear_eventfd(relay->control);
         pthread_mutex_lock(&relay->lock);
         for (nfds_t r = 0; r < of; r++)
                 if (fds[rings + 1 + r].revents & POLLIN && is_region(relay, regions[r]))

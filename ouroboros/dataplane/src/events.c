@@ -93,7 +93,7 @@ static void wake(struct events *events)
         atomic_fetch_add_explicit(&events->shm->seq, 1, memory_order_seq_cst);
         if (sleepers & SLEEP_FUTEX)
                 wait_wake(&events->shm->seq);
-        if (sleepers & SLEEP_EVENTFD)
+        if (sleepers & SLEEP_BELL)
                 ring_bell(events);
 }
 

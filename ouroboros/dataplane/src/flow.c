@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "flow_tell.h"
 #include "frcp_io.h"
@@ -288,13 +287,10 @@ void flow_queues(struct flow *flow, uint64_t *rx, uint64_t *tx)
 int flow_clear_eventfd(struct flow *flow)
 {
         int eventfd = atomic_load_explicit(&flow->eventfd, memory_order_relaxed);
-        uint64_t count;
 
         if (eventfd < 0)
                 return -1;
-        if (read(eventfd, &count, sizeof count) < 0) {
-                /* Was clear already. */
-        }
+        wait_clear_eventfd(eventfd);
         ring_ask(&flow->rx.shm->cons_wait, WAIT_EVENT);
         return eventfd;
 }

@@ -59,7 +59,7 @@ struct flow {
         uint32_t fd;
         uint32_t side;
         uint32_t peer_fd;
-        _Atomic uint64_t max_packet; /* what fccntl switches may change it */
+        _Atomic uint64_t max_packet; /* fragmentation switched by fccntl changes it */
         unsigned generation;
         struct seal *seal;     /* what protects every packet; NULL: nothing does */
         struct frcp_end *frcp; /* NULL: packets go as they are */

@@ -1,7 +1,6 @@
 /* fset: sets of flows and waiting for their events (paper Listings 6 and 7). */
 #define _GNU_SOURCE
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "map.h"
 #include "process.h"
@@ -217,13 +216,9 @@ static bool anything(const void *arg)
 /* Nothing for who polls the descriptor: clear it, look once more. With the lock: another thread may be closing it. */
 static void rearm(struct fset *set)
 {
-        uint64_t count;
-
         pthread_mutex_lock(&set->process->lock);
         if (set->eventfd >= 0) {
-                if (read(set->eventfd, &count, sizeof count) < 0) {
-                        /* Was clear already. */
-                }
+                wait_clear_eventfd(set->eventfd);
                 if (anything(set))
                         wait_ring_eventfd(set->eventfd);
         }

@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "map.h"
 
@@ -155,17 +154,15 @@ static void *watch(void *arg)
                 {.fd = process->events->bell, .events = POLLIN},
                 {.fd = process->rpc, .events = POLLRDHUP},
         };
-        uint64_t count;
 
         while (!atomic_load(&process->stop)) {
-                atomic_fetch_or(&process->events->shm->sleepers, SLEEP_EVENTFD);
+                atomic_fetch_or(&process->events->shm->sleepers, SLEEP_BELL);
                 distribute(process);
                 visit_all(process);
                 if (poll(fds, 3, until_visit(process)) < 0)
                         continue;
-                if (fds[0].revents & POLLIN && read(process->control, &count, sizeof count) < 0) {
-                        /* Somebody else was faster. */
-                }
+                if (fds[0].revents & POLLIN)
+                        wait_clear_eventfd(process->control);
                 if (fds[1].revents & POLLIN)
                         events_hear(process->events);
                 if (fds[2].revents != 0) {

@@ -60,6 +60,15 @@ void wait_ring_eventfd(int fd)
         }
 }
 
+void wait_clear_eventfd(int fd)
+{
+        uint64_t count;
+
+        if (read(fd, &count, sizeof count) < 0) {
+                /* EAGAIN: it was clear already. */
+        }
+}
+
 static uint32_t get(const _Atomic uint32_t *value, uint32_t initial)
 {
         uint32_t v = atomic_load_explicit(value, memory_order_relaxed);

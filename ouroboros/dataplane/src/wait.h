@@ -17,8 +17,9 @@ int64_t wait_now(void); /* CLOCK_MONOTONIC, ns */
 int wait_sleep(_Atomic uint32_t *word, uint32_t value, int64_t deadline);
 void wait_wake(_Atomic uint32_t *word);
 
-/* Wake whoever asked for it in a WAIT_* or SLEEP_* word's eventfd. Never blocks. */
+/* Make who polls an eventfd return; -1: nobody does. And: let it wait again. Neither blocks. */
 void wait_ring_eventfd(int fd);
+void wait_clear_eventfd(int fd);
 
 /* Both adapted by outcome. Zeroed is a good start. */
 struct poller {
