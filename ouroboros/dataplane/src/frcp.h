@@ -106,6 +106,8 @@ struct frcp {
         uint32_t vain;   /* how often `una` was sent again since something was acknowledged */
         uint32_t torn;   /* large packets that were sent again, less a part of all that were sent */
         bool small;      /* what is written is cut so that nobody below cuts it once more */
+        uint32_t lately[2]; /* octets the peer has to keep of the last window of packets begun, and of that before it */
+        uint32_t of_window; /* packets of the last one */
         struct pci stamp; /* what packets with data say beside their number */
         int64_t stamp_at; /* as of when; NEVER: not any more */
         int64_t data_at;  /* data was sent last; NEVER: not yet */

@@ -71,6 +71,29 @@ static void rest(struct frcp *frcp)
                 frcp->resting = false;
 }
 
+/*
+ * Packets that nobody has read are among those of the last window, or of that before: where they are no more than the peer keeps,
+ * it takes whatever the window allows. What it puts together has twice the room that it needs.
+ */
+static void note_sent(struct frcp *frcp, const struct sent *sent)
+{
+        bool whole = !frcp->config.fragments || sent->bits == PCI_WHOLE;
+
+        if (frcp->of_window == frcp->config.window) {
+                frcp->lately[1] = frcp->lately[0];
+                frcp->lately[0] = frcp->of_window = 0;
+        }
+        frcp->lately[0] += whole ? sent->length : 2 * sent->length;
+        frcp->of_window++;
+}
+
+/* Whether a packet that is sent arrives, and is taken. Behind a window that is not looked at, the peer takes nothing. */
+static bool sure(const struct frcp *frcp, uint32_t length)
+{
+        return frcp->config.lossless && frcp->flags & FRCP_FLOW_CONTROL &&
+               frcp->lately[0] + frcp->lately[1] + length <= RECVQ_OCTETS - frcp->config.max_message;
+}
+
 static bool window_open(const struct frcp *frcp)
 {
         return !(frcp->flags & FRCP_FLOW_CONTROL) || seq_before(frcp->nxt, frcp->lim);
@@ -150,6 +173,8 @@ static bool transmit_new(struct frcp *frcp, struct sent *sent, const uint8_t *da
                 frcp->una = frcp->nxt;
                 return true;
         }
+        if (frcp->config.lossless)
+                note_sent(frcp, sent);
         frcp->flying += sent_weight(sent->length);
         frcp->torn -= frcp->torn > 0 && sent->length > SMALL;
         rest(frcp);
@@ -201,7 +226,7 @@ static ssize_t write_through(struct frcp *frcp, const uint8_t *data, uint32_t le
         return length;
 }
 
-/* One that is not kept, but for its number: what was sent arrives. */
+/* One that is not kept, but for its number. */
 static ssize_t write_bare(struct frcp *frcp, const uint8_t *data, uint32_t length, int64_t now)
 {
         struct sent *sent = sendq_push_bare(&frcp->sendq, length, frcp->config.fragments ? PCI_WHOLE : 0);
@@ -225,8 +250,7 @@ static uint8_t bits_of(const struct frcp *frcp, bool first, bool last)
 ssize_t frcp_write(struct frcp *frcp, const uint8_t *data, uint32_t length, int64_t now)
 {
         uint32_t most = piece_size(frcp), pieces = pieces_of(frcp, length), done;
-        /* Behind a window that is not looked at, the peer takes nothing. */
-        bool bare = frcp->config.lossless && pieces == 1 && frcp->flags & FRCP_FLOW_CONTROL;
+        bool bare = pieces == 1 && sure(frcp, length);
         int error;
 
         if (frcp->down != 0)

@@ -527,3 +527,29 @@ def test_what_is_left_of_the_quiet_time(pair: Pair) -> None:
     while pair.a.queues()[1]:
         visit(pair.b)
     assert 129 <= lib.frcp_io_close(pair.a.handle) <= 131
+
+
+def test_what_a_reader_does_not_read_is_not_lost(pair: Pair) -> None:
+    """Small packets open a window which the large ones behind them fill with more than an end keeps."""
+    _, a, b = begin(pair, lossless=True, window=2048, selective=True, octets=1 << 20)
+    machine = ffi.new("struct frcp *")
+    sent = 0
+    for _ in range(1000):
+        sent += a.write(packet(sent, 64 if sent < 100 else 60000)) > 0
+        visit(b)
+        visit(a)
+        assert lib.frcp_io_look(b.handle, machine) == 0
+        if machine.counters.refused:
+            break
+    assert machine.counters.refused and machine.recvq.octets > 7 << 20
+    read = 0
+    while read < sent:
+        got = b.read()
+        if got == -EAGAIN:
+            visit(a)
+            visit(b)
+        else:
+            assert got == packet(read, 64 if read < 100 else 60000)
+            read += 1
+    assert lib.frcp_io_look(a.handle, machine) == 0
+    assert machine.counters.resent > 0
