@@ -10,6 +10,7 @@
 #define SMALL 1400u      /* octets of data in a packet that no link on the way cuts */
 #define TORN 64u         /* of so many large packets one may be lost */
 #define TORN_MOST 1024u  /* sixteen more are too many */
+#define TORN_TIME (250 * FRCP_MS) /* tries in vain for so long are no pause of the peer's */
 
 static uint32_t piece_max(const struct frcp *frcp)
 {
@@ -28,12 +29,14 @@ static uint32_t piece_size(const struct frcp *frcp)
         return frcp->small && frcp->flags & FRCP_FRAGMENT && most > SMALL ? SMALL : most;
 }
 
-static void note_torn(struct frcp *frcp, uint32_t length)
+/* One is sent again. What timed out may be late: only where others came that were sent later it is lost. */
+static void note_torn(struct frcp *frcp, const struct sent *sent, bool timed_out, int64_t now)
 {
-        if (length <= SMALL)
+        if (sent->length <= SMALL)
                 return;
-        frcp->torn += TORN;
-        frcp->small = frcp->small || frcp->torn > TORN_MOST || frcp->vain >= HOPE;
+        if (!timed_out)
+                frcp->torn += TORN;
+        frcp->small = frcp->small || frcp->torn > TORN_MOST || (frcp->vain >= HOPE && now - sent->first >= TORN_TIME);
 }
 
 uint32_t frcp_max_packet(const struct frcp *frcp)
@@ -340,7 +343,7 @@ static bool transmit_again(struct frcp *frcp, uint32_t seq, struct sent *sent, b
                 return false;
         rtt_resent(&frcp->rtt, seq, timed_out);
         if (!bare(sent)) {
-                note_torn(frcp, sent->length);
+                note_torn(frcp, sent, timed_out, now);
                 frcp->counters.resent++;
         }
         sent->tries++;
