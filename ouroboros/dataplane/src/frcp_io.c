@@ -4,7 +4,13 @@
 #include "flow_tell.h"
 #include "map.h"
 
-#define ROUNDS 16   /* tries of one call before the caller has its turn, whatever the peer does */
+#define ROUNDS 16 /* tries of one call before the caller has its turn, whatever the peer does */
+#define AGAIN (-EINPROGRESS) /* no result yet: the call tries once more */
+
+static bool waits(const struct flow *flow, uint32_t flag)
+{
+        return !(atomic_load_explicit(&flow->flags, memory_order_relaxed) & flag);
+}
 
 /* ---- writing ---- */
 
@@ -58,18 +64,10 @@ ssize_t frcp_io_writev(struct flow *flow, const void *buffer, const uint32_t *le
                 seen.tx = flow->tx.other;
                 atomic_fetch_add(&flow->sleepers, 1);
                 frcp_end_leave(end, now);
-                if (result != -EAGAIN) {
-                        atomic_fetch_sub(&flow->sleepers, 1);
-                        return result;
-                }
-                if (atomic_load_explicit(&flow->flags, memory_order_relaxed) & FLOW_WNOBLOCK) {
-                        atomic_fetch_sub(&flow->sleepers, 1);
-                        return -EAGAIN;
-                }
-                if (round >= ROUNDS || !wait_poll(&flow->tx_poller, worth_another_try, &seen))
-                        result = -EMUSTSLEEP;
+                if (result == -EAGAIN && waits(flow, FLOW_WNOBLOCK))
+                        result = round < ROUNDS && wait_poll(&flow->tx_poller, worth_another_try, &seen) ? AGAIN : -EMUSTSLEEP;
                 atomic_fetch_sub(&flow->sleepers, 1);
-                if (result == -EMUSTSLEEP)
+                if (result != AGAIN)
                         return result;
         }
 }
@@ -154,14 +152,10 @@ ssize_t frcp_io_take(struct flow *flow, struct burst *burst, uint32_t max, uint3
                 seen.rx = flow->rx.at;
                 atomic_fetch_add(&flow->sleepers, 1);
                 frcp_end_leave(end, now);
-                if (n != -EAGAIN || atomic_load_explicit(&flow->flags, memory_order_relaxed) & FLOW_RNOBLOCK) {
-                        atomic_fetch_sub(&flow->sleepers, 1);
-                        return n;
-                }
-                if (round >= ROUNDS || !wait_poll(&flow->rx_poller, flow_came_since, &seen))
-                        n = -EMUSTSLEEP;
+                if (n == -EAGAIN && waits(flow, FLOW_RNOBLOCK))
+                        n = round < ROUNDS && wait_poll(&flow->rx_poller, flow_came_since, &seen) ? AGAIN : -EMUSTSLEEP;
                 atomic_fetch_sub(&flow->sleepers, 1);
-                if (n == -EMUSTSLEEP)
+                if (n != AGAIN)
                         return n;
         }
 }
