@@ -162,9 +162,11 @@ class Library:
         """Why a call on a flow failed, where the reason is not in the number."""
         if number not in (EFLOWDOWN, EFLOWPEER):
             return ""
-        if lib.process_is_orphan(self.process):
-            return f"flow {fd} is down: the IRMd has gone; start it with `irmd`, then allocate again"
         why = lib.flow_why(handle)
+        if why & lib.GONE_IRMD or lib.process_is_orphan(
+            self.process
+        ):  # a flow learns of it before the process says so
+            return f"flow {fd} is down: the IRMd has gone; start it with `irmd`, then allocate again"
         if why & lib.END_PEER:
             return f"the peer of flow {fd} does not answer any more: nothing has come from it for as long as the QoS allows"
         if why & lib.GONE_UNANSWERED:
