@@ -21,7 +21,7 @@ SOURCES = [
     "fset",
     "irm",
 ]
-MACHINES = ["wheel", "crc32", "rtt", "sendq", "recvq", "frcp", "frcp_send", "frcp_receive"]
+MACHINES = ["wheel", "crc32", "rtt", "sendq", "recvq", "frcp", "frcp_send", "frcp_resend", "frcp_receive"]
 MACHINES += ["frcp_finish", "frcp_end", "frcp_io", "frcp_visit", "frcp_control"]
 PROTECTION = ["cipher", "hkdf", "scratch", "seal"]
 

@@ -41,6 +41,8 @@
 #define FRCP_WINDOW_SANE 0x10000u /* nobody means to let so many packets come */
 #define FRCP_EVERY 32u            /* packets that are acknowledged together at most */
 #define FRCP_BURST 16u            /* packets that are sent again together at most */
+#define FRCP_SMALL 1400u          /* octets of data in a packet that no link on the way cuts */
+#define FRCP_TORN 64u             /* of so many larger ones one may be lost, and sixteen more */
 
 /* Flags (fccntl; spec wire-unicast 8.11). The first cannot be changed; the last two are ours. */
 #define FRCP_RETRANSMIT 1u
@@ -215,6 +217,12 @@ static inline bool frcp_recent(int64_t at, int64_t span, int64_t now)
 
 /* A packet without data; `map` goes behind the header. */
 bool frcp_control(struct frcp *frcp, struct pci *pci, const uint8_t *map, uint32_t length, int64_t now);
+
+/* A packet with data, new or again, with what is to be said beside it now. False: no room below. */
+bool frcp_transmit(struct frcp *frcp, uint32_t seq, uint8_t bits, const uint8_t *data, uint32_t length, int64_t now);
+
+/* Whether enough is under way, as of now: called when that has changed. */
+void frcp_rest(struct frcp *frcp);
 
 /* Packets that wait, as far as the window goes; then, whether the window is open. */
 void frcp_flush(struct frcp *frcp, int64_t now);
