@@ -5,6 +5,7 @@ from pathlib import Path
 
 CDEF = """
     #define PUNT_COMPONENTS ...
+    #define RELAY_DOMAINS ...
 
     /* relay */
     struct relay { ...; };

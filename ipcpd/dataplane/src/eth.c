@@ -46,6 +46,7 @@ struct eth {
         uint32_t max_packet;
         int senders[CUBES];
         int64_t pause[CUBES];
+        int64_t full_until[CUBES]; /* the device had no room: until then no flow tries it again */
         struct eth_counters counters;
         struct eth_flow *flows[ETH_ENDPOINTS];
 
@@ -174,6 +175,7 @@ static void wait_for_device(struct eth *eth, struct port *port, int64_t now)
 
         *pause = *pause == 0 ? PAUSE_LEAST : *pause < PAUSE_MOST / 2 ? *pause * 2 : PAUSE_MOST;
         eth->counters.full++;
+        eth->full_until[port->cube] = now + *pause;
         port_pause(port, now + *pause);
 }
 
@@ -209,6 +211,10 @@ static void serve_flow(struct relay *relay, struct port *port, int64_t now)
         uint32_t n;
 
         (void)relay;
+        if (eth->full_until[port->cube] > now) {
+                port_pause(port, eth->full_until[port->cube]);
+                return;
+        }
         for (uint32_t total = 0; total < PORT_BATCH; total += n) {
                 n = gather(eth, flow, port);
                 if (n == 0 || !send_batch(eth, port, n, now))

@@ -18,6 +18,7 @@
 
 struct relay;
 struct port;
+struct domain;
 
 /* Take at most PORT_BATCH packets from the port, and do something with each. */
 typedef void port_serve(struct relay *relay, struct port *port, int64_t now);
@@ -27,6 +28,7 @@ struct port {
         struct end_shm *end; /* dropped: no room or no block for a packet, or larger than the flow takes */
         struct pool *pool;
         struct events *own;  /* region that the process at the other end rings */
+        struct domain *domain; /* the trust domain of `pool` and `own`; NULL: its region has been removed */
         struct events *peer; /* its region */
         struct ring rx;
         struct ring tx;
@@ -56,6 +58,10 @@ struct port {
         struct port *waiters;   /* ports that sleep until there is room here */
         struct port *next_waiter;
         int64_t paused; /* not served before, ns */
+
+        struct domain *lacks;    /* the domain whose pool had no block for its next packet */
+        bool queued_for_block;   /* on that domain's queue */
+        struct port *next_short;
 
         uint32_t standing; /* packets that were queued in tx throughout the last window */
         uint32_t least;    /* in this window so far */
@@ -172,6 +178,13 @@ static inline void port_wait(struct port *port, struct port *on)
 
 /* Whether what it waits for has come; looks at the reader's index, as it is now. */
 bool port_may_go_on(struct port *port);
+
+/* The port is served again when the pool of `on` may have a block. False: that domain is about to go, and has none ever. */
+static inline bool port_wait_block(struct port *port, const struct port *on)
+{
+        port->lacks = on->domain;
+        return on->domain != NULL;
+}
 
 /* The port is not served before `until`, ns. */
 static inline void port_pause(struct port *port, int64_t until)

@@ -59,6 +59,8 @@ void relay_destroy(struct relay *relay)
                         relay->ports[i]->gone(relay->ports[i]);
         for (uint32_t i = 0; i < relay->words * 64; i++)
                 port_destroy(relay->ports[i]);
+        for (uint32_t d = 0; d < relay->domain_count; d++)
+                free(relay->domains[d]);
         close(relay->control);
         free(relay);
 }
@@ -67,26 +69,57 @@ void relay_destroy(struct relay *relay)
 
 int relay_add_region(struct relay *relay, struct events *region)
 {
-        int error = -ENOSPC;
+        struct domain *domain = calloc(1, sizeof *domain);
+        int error = 0;
 
+        if (domain == NULL)
+                return -ENOMEM;
+        domain->region = region;
         relay_lock(relay);
-        for (uint32_t r = 0; r < RELAY_REGIONS; r++)
-                if (relay->regions[r] == NULL) {
-                        relay->regions[r] = region;
-                        error = 0;
-                        break;
-                }
+        if (relay->domain_count < RELAY_DOMAINS)
+                relay->domains[relay->domain_count++] = domain;
+        else
+                error = -ENOSPC;
         relay_unlock(relay);
+        if (error < 0)
+                free(domain);
         return error;
+}
+
+static struct domain *domain_of(const struct relay *relay, const struct events *region)
+{
+        for (uint32_t d = 0; d < relay->domain_count; d++)
+                if (relay->domains[d]->region == region)
+                        return relay->domains[d];
+        return NULL;
+}
+
+static void forget_domain(struct relay *relay, struct port *port, const struct domain *domain)
+{
+        if (port->domain == domain)
+                port->domain = NULL;
+        if (port->lacks == domain) {
+                round_leave_domain(port);
+                round_activate(relay, port);
+        }
 }
 
 void relay_remove_region(struct relay *relay, struct events *region)
 {
+        struct domain *domain;
+
         relay_lock(relay);
-        for (uint32_t r = 0; r < RELAY_REGIONS; r++)
-                if (relay->regions[r] == region)
-                        relay->regions[r] = NULL;
+        domain = domain_of(relay, region);
+        if (domain != NULL) {
+                for (uint32_t i = 0; i < relay->words * 64; i++)
+                        if (relay->ports[i] != NULL)
+                                forget_domain(relay, relay->ports[i], domain);
+                for (uint32_t d = 0; d < relay->domain_count; d++)
+                        if (relay->domains[d] == domain)
+                                relay->domains[d] = relay->domains[--relay->domain_count];
+        }
         relay_unlock(relay);
+        free(domain);
 }
 
 int relay_add(struct relay *relay, struct pool *pool, struct segment *segment, struct events *own,
@@ -103,6 +136,7 @@ int relay_add(struct relay *relay, struct pool *pool, struct segment *segment, s
                 return -ENOMEM;
         port->unsettled_list = &relay->unsettled;
         relay_lock(relay);
+        port->domain = domain_of(relay, own);
         if (relay->ports[bit] != NULL) {
                 port_destroy(port);
                 error = -EEXIST;
@@ -155,6 +189,7 @@ void relay_forget_role(struct port *port)
         if (port->gone != NULL)
                 port->gone(port);
         round_leave_waiters(port);
+        round_leave_domain(port);
         port->waits_for = NULL;
         port->paused = 0;
         port->serve = NULL;
@@ -237,6 +272,7 @@ int relay_remove(struct relay *relay, uint32_t fd)
                 /* What its process wrote before it left is still delivered, as far as there is room. */
                 relay->now = wait_now();
                 port->paused = 0;
+                round_leave_domain(port);
                 for (uint32_t n = 0; n < RING_SLOTS; n += PORT_BATCH)
                         if (round_serve(relay, port) == 0)
                                 break;

@@ -8,7 +8,8 @@
  *
  * The thread serves ports by QoS cube, and looks at those of a higher cube again before it goes on to the next of a
  * lower one. Ports that had packets a moment ago are looked at without being told; one that stays empty asks for the
- * event. With nothing to do the thread polls for a moment, then sleeps in poll(2) on the sockets of its event regions
+ * event. Ports whose packets need a block of a pool that has none are queued at the trust domain of that pool, and one of
+ * them tries for all. With nothing to do the thread polls for a moment, then sleeps in poll(2) on the sockets of its event regions
  * (one a trust domain) and on its sockets.
  */
 #ifndef OUROBOROS_RELAY_H
@@ -19,7 +20,7 @@
 #include "port.h"
 #include "punt.h"
 
-#define RELAY_REGIONS 64
+#define RELAY_DOMAINS 1024u /* trust domains that an IPCP serves together: the system, and users */
 #define RELAY_SOURCES 4
 
 /* A socket. `serve` handles what waits in it, without blocking, and returns how many packets that was. */
@@ -28,10 +29,26 @@ struct source {
         uint32_t (*serve)(struct relay *relay, struct source *source, int64_t now);
 };
 
+/*
+ * A trust domain: a pool, and the event region that its processes signal. Ports whose packets need a block of a pool that
+ * is used up wait here, in the order in which they found it so. The first one tries again for all after RELAY_RETRY; a
+ * port that gets a block lets two more ports try. So the work that an empty pool causes does not grow with the number of
+ * flows of its user.
+ */
+struct domain {
+        struct events *region;
+        struct port *short_first;
+        struct port *short_last;
+        int64_t retry; /* ns; of no meaning while none waits */
+};
+
+#define RELAY_RETRY 5000000 /* ns */
+
 struct relay {
         pthread_mutex_t lock;
         struct port *ports[EVENT_BITS];
-        struct events *regions[RELAY_REGIONS];
+        struct domain *domains[RELAY_DOMAINS]; /* the first `domain_count` are in use */
+        uint32_t domain_count;
         struct source *sources[RELAY_SOURCES];
         uint32_t words;
         struct port *active[CUBES];
@@ -39,7 +56,7 @@ struct relay {
         struct punt *punt; /* who is told of flow events, or NULL */
         uint32_t component;
         int64_t now;  /* when the round began */
-        int64_t wake; /* when the next paused port is to be served, 0: none is */
+        int64_t wake; /* when the next paused or queued port is to be served, 0: none is */
         int control;
         _Atomic bool wanted; /* somebody waits for the lock */
         _Atomic bool stop;
@@ -56,7 +73,7 @@ int relay_start(struct relay *relay);
 /* One round without the thread, for tests, the simulator and the benchmark. Returns how many packets were taken. */
 uint32_t relay_step(struct relay *relay, int64_t now);
 
-/* Event regions of this process. -ENOSPC when there are too many. */
+/* Event regions of this process, one for each trust domain. -ENOSPC beyond RELAY_DOMAINS, -ENOMEM. */
 int relay_add_region(struct relay *relay, struct events *region);
 void relay_remove_region(struct relay *relay, struct events *region);
 

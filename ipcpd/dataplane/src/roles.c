@@ -2,18 +2,16 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "relay.h"
+#include "round.h"
 
 /* ---- a pair ---- */
-
-#define WAIT_BLOCK 5000000 /* ns */
 
 static void forward(struct relay *relay, struct port *from, int64_t now)
 {
         struct port *to = from->role;
         struct packet packet;
 
-        (void)relay;
+        (void)now;
         for (uint32_t n = 0; n < PORT_BATCH; n++) {
                 if (port_room(to) == 0) {
                         port_wait(from, to);
@@ -22,10 +20,14 @@ static void forward(struct relay *relay, struct port *from, int64_t now)
                 if (!port_take(from, &packet))
                         return;
                 if (!port_carry(from, &packet, to)) {
-                        port_untake(from);
-                        port_pause(from, now + WAIT_BLOCK);
+                        if (port_wait_block(from, to))
+                                port_untake(from);
+                        else
+                                port_drop(from, &packet);
                         return;
                 }
+                if (n == 0 && from->pool != to->pool && to->domain != NULL && to->domain->short_first != NULL)
+                        round_found_block(relay, to->domain);
         }
 }
 

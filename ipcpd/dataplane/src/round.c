@@ -26,10 +26,11 @@ void round_leave_waiters(struct port *port)
         *at = port->next_waiter;
 }
 
+/* A port that waits for a block of a pool stays where it is, however often it is notified of packets. */
 void round_activate(struct relay *relay, struct port *port)
 {
         port->idle = 0;
-        if (port->active)
+        if (port->active || port->queued_for_block)
                 return;
         round_leave_waiters(port);
         port->active = true;
@@ -57,6 +58,71 @@ void round_wake_waiters(struct relay *relay, struct port *port)
                 port->waiters = waiter->next_waiter;
                 waiter->waiting = false;
                 round_activate(relay, waiter);
+        }
+}
+
+/* ---- ports that wait for a block of a pool that is used up ---- */
+
+static void queue_for_block(struct relay *relay, struct port *port)
+{
+        struct domain *domain = port->lacks;
+
+        port->queued_for_block = true;
+        port->next_short = NULL;
+        if (domain->short_first == NULL) {
+                domain->short_first = port;
+                domain->retry = relay->now + RELAY_RETRY;
+        } else {
+                domain->short_last->next_short = port;
+        }
+        domain->short_last = port;
+}
+
+void round_leave_domain(struct port *port)
+{
+        struct domain *domain = port->lacks;
+        struct port **at, *before = NULL;
+
+        port->lacks = NULL;
+        if (!port->queued_for_block)
+                return;
+        port->queued_for_block = false;
+        for (at = &domain->short_first; *at != port; at = &(*at)->next_short)
+                before = *at;
+        *at = port->next_short;
+        if (domain->short_last == port)
+                domain->short_last = before;
+}
+
+bool round_retry(struct relay *relay, struct domain *domain)
+{
+        struct port *port = domain->short_first;
+
+        if (port == NULL)
+                return false;
+        domain->short_first = port->next_short;
+        port->queued_for_block = false;
+        port->lacks = NULL;
+        round_activate(relay, port);
+        return true;
+}
+
+void round_found_block(struct relay *relay, struct domain *domain)
+{
+        for (uint32_t n = 0; n < 2 && round_retry(relay, domain); n++)
+                ;
+}
+
+/* One port for each domain whose pool had no block a while ago. */
+static void retry_domains(struct relay *relay)
+{
+        for (uint32_t d = 0; d < relay->domain_count; d++) {
+                struct domain *domain = relay->domains[d];
+
+                if (domain->short_first == NULL || domain->retry > relay->now)
+                        continue;
+                domain->retry = relay->now + RELAY_RETRY;
+                round_retry(relay, domain);
         }
 }
 
@@ -89,7 +155,7 @@ uint32_t round_serve(struct relay *relay, struct port *port)
 
         if (port->serve == NULL || ring_ready(&port->rx) == 0)
                 return 0;
-        if (port->paused > relay->now)
+        if (port->paused > relay->now || port->lacks != NULL)
                 return 0;
         if (port->waits_for != NULL && !port_may_go_on(port))
                 return 0;
@@ -128,6 +194,12 @@ static uint32_t serve_cube(struct relay *relay, uint32_t cube)
                 total += n;
                 if (n > 0 && cube < CUBES - 1)
                         total += serve_above(relay, cube);
+                if (port->lacks != NULL) {
+                        port->active = false;
+                        *at = port->next;
+                        queue_for_block(relay, port);
+                        continue;
+                }
                 port->idle = n > 0 || is_paused(relay, port) ? 0 : port->idle + 1;
                 if (port->idle >= ROUND_IDLE_LOOKS && quiet(port)) {
                         port->active = false;
@@ -145,6 +217,7 @@ uint32_t round_run(struct relay *relay)
 {
         uint32_t total = 0;
 
+        retry_domains(relay);
         for (uint32_t cube = CUBES; cube-- > 0;)
                 total += serve_cube(relay, cube);
         for (uint32_t s = 0; s < RELAY_SOURCES; s++)
@@ -182,11 +255,9 @@ bool round_collect(struct relay *relay)
 {
         bool any = false;
 
-        for (uint32_t r = 0; r < RELAY_REGIONS; r++) {
-                struct events *region = relay->regions[r];
+        for (uint32_t d = 0; d < relay->domain_count; d++) {
+                struct events *region = relay->domains[d]->region;
 
-                if (region == NULL)
-                        continue;
                 for (uint32_t w = 0; w < relay->words; w++) {
                         uint64_t bits = events_take(region, w, UINT64_MAX);
 

@@ -21,6 +21,15 @@ void round_leave_waiters(struct port *port);
 /* There is room at a port: those that sleep until then are looked at. */
 void round_wake_waiters(struct relay *relay, struct port *port);
 
+/* The port no longer waits for a block. */
+void round_leave_domain(struct port *port);
+
+/* The port that waits longest for a block of this domain is looked at. False: none waits. */
+bool round_retry(struct relay *relay, struct domain *domain);
+
+/* A port got a block of this domain: two of those that wait are looked at. */
+void round_found_block(struct relay *relay, struct domain *domain);
+
 /* Give a port its turn. Returns how many packets were taken. */
 uint32_t round_serve(struct relay *relay, struct port *port);
 

@@ -51,13 +51,10 @@ static bool rung(const void *arg)
                 for (const struct port *port = relay->active[cube]; port != NULL; port = port->next)
                         if (may_be_served(port, relay->now))
                                 return true;
-        for (uint32_t r = 0; r < RELAY_REGIONS; r++) {
-                if (relay->regions[r] == NULL)
-                        continue;
+        for (uint32_t d = 0; d < relay->domain_count; d++)
                 for (uint32_t w = 0; w < relay->words; w++)
-                        if (atomic_load_explicit(&relay->regions[r]->shm->pending[w], memory_order_relaxed))
+                        if (atomic_load_explicit(&relay->domains[d]->region->shm->pending[w], memory_order_relaxed))
                                 return true;
-        }
         n = poll_list(relay, fds);
         return n > 0 && poll(fds, n, 0) > 0;
 }
@@ -67,28 +64,29 @@ static bool rung(const void *arg)
 /* Not removed while we slept. */
 static bool is_region(const struct relay *relay, const struct events *region)
 {
-        for (uint32_t r = 0; r < RELAY_REGIONS; r++)
-                if (relay->regions[r] == region)
+        for (uint32_t d = 0; d < relay->domain_count; d++)
+                if (relay->domains[d]->region == region)
                         return true;
         return false;
 }
 
 static void sleep_until_rung(struct relay *relay)
 {
-        struct pollfd fds[1 + RELAY_SOURCES + RELAY_REGIONS];
-        struct events *regions[RELAY_REGIONS];
+        struct pollfd fds[1 + RELAY_SOURCES + RELAY_DOMAINS];
+        struct events *regions[RELAY_DOMAINS];
         struct timespec time, *limit = NULL;
         nfds_t n, rings, of = 0;
 
         n = poll_list(relay, fds);
         rings = n;
         fds[n++] = (struct pollfd){.fd = relay->control, .events = POLLIN};
-        for (uint32_t r = 0; r < RELAY_REGIONS; r++)
-                if (relay->regions[r] != NULL) {
-                        atomic_fetch_or(&relay->regions[r]->shm->sleepers, SLEEP_BELL);
-                        fds[n++] = (struct pollfd){.fd = relay->regions[r]->bell, .events = POLLIN};
-                        regions[of++] = relay->regions[r];
-                }
+        for (uint32_t d = 0; d < relay->domain_count; d++) {
+                struct events *region = relay->domains[d]->region;
+
+                atomic_fetch_or(&region->shm->sleepers, SLEEP_BELL);
+                fds[n++] = (struct pollfd){.fd = region->bell, .events = POLLIN};
+                regions[of++] = region;
+        }
         atomic_thread_fence(memory_order_seq_cst); /* who rang before we asked is seen by the last look */
         if (rung(relay))
                 return;
@@ -109,9 +107,15 @@ static void sleep_until_rung(struct relay *relay)
                         events_hear(regions[r]);
 }
 
+static void wake_at(struct relay *relay, int64_t time)
+{
+        if (relay->wake == 0 || time < relay->wake)
+                relay->wake = time;
+}
+
 /*
  * Before sleeping every port asks for the event, whatever it did a moment ago. True: only paused ones are left, and
- * `wake` is when the first of them goes on.
+ * `wake` is when the first of them, or of those that wait for a block, goes on.
  */
 static bool may_sleep(struct relay *relay)
 {
@@ -125,9 +129,11 @@ static bool may_sleep(struct relay *relay)
                 for (struct port *port = relay->active[cube]; port != NULL; port = port->next) {
                         if (port->paused <= relay->now)
                                 return false;
-                        if (relay->wake == 0 || port->paused < relay->wake)
-                                relay->wake = port->paused;
+                        wake_at(relay, port->paused);
                 }
+        for (uint32_t d = 0; d < relay->domain_count; d++)
+                if (relay->domains[d]->short_first != NULL)
+                        wake_at(relay, relay->domains[d]->retry);
         return true;
 }
 

@@ -165,6 +165,10 @@ void udp_serve_port(struct relay *relay, struct port *port, int64_t now)
                 port_pause(port, now + WAIT_REPLY);
                 return;
         }
+        if (udp->full_until > now) {
+                port_pause(port, udp->full_until);
+                return;
+        }
         if (flow->limited != 0 && now - flow->limited > FORGET_LIMIT) {
                 flow->run_limit = UINT32_MAX;
                 flow->limited = 0;
@@ -189,6 +193,7 @@ void udp_serve_port(struct relay *relay, struct port *port, int64_t now)
         if (done < batch->packets) {
                 udp->counters.full++;
                 put_back(port, batch, done);
-                port_pause(port, now + WAIT_FULL);
+                udp->full_until = now + WAIT_FULL;
+                port_pause(port, udp->full_until);
         }
 }

@@ -213,18 +213,24 @@ void pool_unmap(struct pool *pool)
         free(pool);
 }
 
+static void spend(uint32_t *looks, uint32_t cost)
+{
+        *looks = *looks > cost ? *looks - cost : 0;
+}
+
 /* Move hints of one word into the cache, lowest block on top, so that neighbours are used one after another. */
-static bool refill(struct pool *pool, int c, struct pool_cache *cache)
+static bool refill(struct pool *pool, int c, struct pool_cache *cache, uint32_t *looks)
 {
         const struct pool_class *k = &pool->classes[c];
         uint32_t words = k->blocks / 64;
         uint32_t from = pool->reserve ? 0 : k->reserve / 64;
         uint32_t cursor = atomic_load_explicit(&pool->cursor[c], memory_order_relaxed);
 
-        for (uint32_t i = 0; i < words - from; i++) {
+        for (uint32_t i = 0; i < words - from && *looks > 0; i++) {
                 uint32_t word = from + (cursor + i) % (words - from);
                 uint64_t bits;
 
+                spend(looks, 1);
                 if (atomic_load_explicit(&pool->hints[c][word], memory_order_relaxed) == 0)
                         continue;
                 bits = atomic_exchange_explicit(&pool->hints[c][word], 0, memory_order_acquire);
@@ -253,24 +259,40 @@ static bool claim(struct pool *pool, uint32_t block)
 }
 
 /* No hint left: other processes' caches may hoard some, and the dead lose theirs. The owner words know. */
-static int64_t scan(struct pool *pool, int c)
+static int64_t scan(struct pool *pool, int c, uint32_t *looks)
 {
         const struct pool_class *k = &pool->classes[c];
+        uint32_t from = pool->reserve ? 0 : k->reserve;
+        uint32_t span = k->blocks - from;
+        uint32_t at = atomic_load_explicit(&pool->scanned[c], memory_order_relaxed);
+        int64_t found = -ENOMEM;
 
-        for (uint32_t i = pool->reserve ? 0 : k->reserve; i < k->blocks; i++) {
-                uint32_t block = k->first + i;
+        for (uint32_t i = 0; i < span && *looks > 0 && found < 0; i++, spend(looks, 1)) {
+                uint32_t block = k->first + from + at;
 
+                at = at + 1 < span ? at + 1 : 0;
                 if (atomic_load_explicit(&pool->owner[block], memory_order_relaxed) == OWNER_FREE &&
                     claim(pool, block))
-                        return block;
+                        found = block;
         }
-        return -ENOMEM;
+        atomic_store_explicit(&pool->scanned[c], at, memory_order_relaxed);
+        return found;
+}
+
+/*
+ * What an attempt may look at in a class. In the pool of its own trust domain a process finds a free block wherever it is;
+ * the bound is what that takes, unless a process of the same domain writes nonsense all the time.
+ */
+static uint32_t looks_of(const struct pool *pool, const struct pool_class *k)
+{
+        return pool->reserve ? POOL_LOOKS : (POOL_TAKEN + 2) * k->blocks;
 }
 
 static int64_t alloc_in(struct pool *pool, int c)
 {
         struct pool_cache none; /* its blocks are not cleared: that would cost more than all the rest */
         struct pool_cache *cache = cache_of(pool, c);
+        uint32_t looks = looks_of(pool, &pool->classes[c]);
 
         if (cache == NULL) {
                 none.count = 0;
@@ -292,9 +314,12 @@ static int64_t alloc_in(struct pool *pool, int c)
                         }
                         if (claim(pool, block))
                                 return block;
+                        spend(&looks, POOL_TAKEN);
+                        if (looks == 0)
+                                return -ENOMEM;
                 }
-        } while (refill(pool, c, cache));
-        return scan(pool, c);
+        } while (refill(pool, c, cache, &looks));
+        return scan(pool, c, &looks);
 }
 
 int64_t pool_alloc(struct pool *pool, size_t length)

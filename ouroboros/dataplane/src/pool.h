@@ -18,6 +18,14 @@
 #define POOL_THREADS 32
 #define POOL_CACHE 64
 
+/*
+ * What one attempt to allocate may look at in a pool that another user can write: words of hints and of owners. A block
+ * that was named and turns out to be taken counts as POOL_TAKEN of them: it costs a cache line from another core. The next
+ * attempt goes on where the last one stopped, so that every free block is found, if not by the first.
+ */
+#define POOL_LOOKS 512u
+#define POOL_TAKEN 8u
+
 struct pool_cache {
         uint32_t count;
         uint32_t limit;
@@ -33,8 +41,9 @@ struct pool {
         struct pool_class classes[POOL_CLASSES]; /* private, checked copy */
         _Atomic uint64_t *hints[POOL_CLASSES];
         uint64_t self; /* OWNER_PROCESS of this process */
-        bool reserve;  /* may use the reserve */
-        _Atomic uint32_t cursor[POOL_CLASSES];
+        bool reserve;  /* may use the reserve; an attempt to allocate is bounded by POOL_LOOKS */
+        _Atomic uint32_t cursor[POOL_CLASSES];  /* word of hints that the next refill begins with */
+        _Atomic uint32_t scanned[POOL_CLASSES]; /* block that the next scan begins with */
         _Atomic uint64_t refused; /* slots and blocks that made no sense */
         unsigned generation;
         struct pool_cache (*cache)[POOL_CLASSES]; /* [thread][class] */
@@ -46,7 +55,10 @@ int pool_create(const char *name, const struct pool_class classes[POOL_CLASSES])
 struct pool *pool_map(int fd, uint64_t token, bool reserve);
 void pool_unmap(struct pool *pool);
 
-/* A block that holds `length` octets behind HEADROOM, owned by this process. Index, or -EMSGSIZE or -ENOMEM. */
+/*
+ * A block that holds `length` octets behind HEADROOM, owned by this process. Index, or -EMSGSIZE or -ENOMEM. A process that
+ * serves several users (`reserve`) may get -ENOMEM although a block is free, because its attempt is bounded.
+ */
 int64_t pool_alloc(struct pool *pool, size_t length);
 
 /* Give a block back; `owner` is who must own it now, else nothing happens, it is counted, and false returned. */

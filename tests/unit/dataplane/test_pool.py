@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import threading
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
 from errno import EMSGSIZE, ENOMEM
 
 import pytest
@@ -147,6 +151,58 @@ def test_lost_hints_are_made_up_for(memory: Memory) -> None:
     assert memory.reclaim(living.token) == len(blocks)
     living.close()
     dead.close()
+
+
+FREE = 16384 + 8000
+"""The one free block of a user's pool: far behind in its second class."""
+
+
+@contextmanager
+def used_up(pool: Pool) -> Iterator[memoryview]:
+    """The pool as a hostile process of its user leaves it: every block but one is taken. Yields its words."""
+    blocks = sum(count.total for count in pool.counts())
+    with mmap.mmap(pool.fd, pool.octets) as memory, memoryview(memory) as octets, octets.cast("Q") as words:
+        owners, taken = slice(32, 32 + blocks), array("Q", [2**62 + 99]) * blocks
+        words[owners] = taken
+        words[32 + FREE] = 0
+        yield words
+        words[owners] = array("Q", bytes(8 * blocks))
+
+
+def test_an_attempt_in_the_pool_of_another_user_is_bounded() -> None:
+    """An IPCP looks at a part of a user's pool at a time; the next attempt goes on behind it."""
+    memory = Memory()
+    ipcp = Process(memory, memory.pool(65534, trusted=False), reserve=True)
+    with used_up(ipcp.of) as words:
+        words[hints_of(ipcp.of)] = array("Q", bytes(8 * HINTS))
+        attempts = next(i for i in range(1, 100) if ipcp.alloc(1500) == FREE)
+        assert 8192 / lib.POOL_LOOKS < attempts < 8192 / (lib.POOL_LOOKS - 8192 / 64) + 1
+    ipcp.close()
+    memory.close()
+
+
+HINTS = (16384 + 8192 + 512) // 64 + 8  # those of the last class fill a cache line
+
+
+def hints_of(pool: Pool) -> slice:
+    """Where the free hints lie among the words of a pool."""
+    first = 32 + sum(count.total for count in pool.counts())
+    return slice(first, first + HINTS)
+
+
+def test_hints_that_are_set_again_and_again_bound_an_attempt() -> None:
+    """Every block is said to be free, and none that is looked at is: the attempt ends nevertheless."""
+    memory = Memory()
+    ipcp = Process(memory, memory.pool(65534, trusted=False), reserve=True)
+    own = Process(memory, ipcp.of)
+    with used_up(ipcp.of) as words:
+        for _ in range(3):
+            words[hints_of(ipcp.of)] = array("Q", [2**64 - 1]) * HINTS
+            assert is_error(ipcp.alloc(1500), ENOMEM)
+        assert own.alloc(1500) == FREE, "a process of the same user looks everywhere"
+    ipcp.close()
+    own.close()
+    memory.close()
 
 
 def test_many_threads(memory: Memory) -> None:

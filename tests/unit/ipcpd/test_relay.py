@@ -195,18 +195,76 @@ def test_wrong_requests(memory: Memory, relay: Relay) -> None:
 
 def test_too_many_domains(memory: Memory) -> None:
     relay = lib.relay_create()
-    regions = [memory.events() for _ in range(65)]
-    mapped = [lib.events_map(*one.fds) for one in regions]
-    for region in mapped[:64]:
+    events = memory.events()
+    most = int(lib.RELAY_DOMAINS)
+    mapped = [lib.events_map(*events.fds) for _ in range(most + 1)]
+    for region in mapped[:most]:
         assert lib.relay_add_region(relay, region) == 0
-    assert is_error(lib.relay_add_region(relay, mapped[64]), 28)
+    assert is_error(lib.relay_add_region(relay, mapped[most]), 28)
     lib.relay_remove_region(relay, mapped[3])
-    assert lib.relay_add_region(relay, mapped[64]) == 0
+    assert lib.relay_add_region(relay, mapped[most]) == 0
     lib.relay_destroy(relay)
     for region in mapped:
         lib.events_unmap(region)
-    for one in regions:
-        one.close()
+    events.close()
+
+
+WAITING = 300
+RETRY = 5_000_000  # ns
+
+
+@pytest.fixture
+def stepped(memory: Memory) -> Iterator[Relay]:
+    """A relay whose rounds the test runs."""
+    relay = Relay(memory)
+    yield relay
+    relay.close()
+
+
+def test_an_empty_pool_is_tried_once_for_all_flows(memory: Memory, stepped: Relay) -> None:
+    """A user who leaves his pool without a free block and hundreds of flows waiting costs one attempt each 5 ms."""
+    user = memory.pool(65534, trusted=False)
+    sender, reader = Process(memory), Process(memory, user)
+    pairs = [stepped.pair(sender, reader) for _ in range(WAITING)]
+    hog = Process(memory, user)
+    while hog.alloc(1) >= 0:
+        pass
+    now = 1_000_000_000
+    for i, (a, _) in enumerate(pairs):
+        assert a.write(packet(i, 64)) == 64
+    lib.relay_step(stepped.relay, now)
+    before = user.failures
+    for ms in range(100):
+        for a, _ in pairs[:3]:  # a port that waits is not tried because it is notified again
+            a.write(b"more")
+        lib.relay_step(stepped.relay, now + ms * 1_000_000)
+    assert user.failures - before <= 100_000_000 // RETRY + 1
+    memory.reclaim(hog.token)
+    now += 200_000_000
+    for _ in range(40):  # the number of ports that have a block doubles in each round
+        lib.relay_step(stepped.relay, now)
+    for i, (_, b) in enumerate(pairs):
+        assert b.read() == packet(i, 64)
+    assert stepped.stats(65)["dropped"] == 0
+
+
+def test_a_flow_leaves_while_it_waits_for_a_block(memory: Memory, stepped: Relay) -> None:
+    user = memory.pool(65534, trusted=False)
+    sender, reader = Process(memory), Process(memory, user)
+    pairs = [stepped.pair(sender, reader) for _ in range(5)]
+    hog = Process(memory, user)
+    while hog.alloc(1) >= 0:
+        pass
+    for i, (a, _) in enumerate(pairs):
+        assert a.write(packet(i, 64)) == 64
+    lib.relay_step(stepped.relay, 1)
+    for fd in (64, 64 + 4, 64 + 8, 65 + 2):  # first, in the middle, last; and the other end of the second pair
+        stepped.remove(fd)
+    memory.reclaim(hog.token)
+    for _ in range(5):
+        lib.relay_step(stepped.relay, 1 + RETRY)
+    assert pairs[3][1].read() == packet(3, 64)
+    lib.relay_remove_region(stepped.relay, stepped.regions[user.id])
 
 
 def test_a_hostile_process_hurts_its_own_flow_only(memory: Memory, relay: Relay) -> None:
