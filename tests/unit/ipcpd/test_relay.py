@@ -258,7 +258,12 @@ def test_a_flow_leaves_while_it_waits_for_a_block(memory: Memory, stepped: Relay
     for i, (a, _) in enumerate(pairs):
         assert a.write(packet(i, 64)) == 64
     lib.relay_step(stepped.relay, 1)
-    for fd in (64, 64 + 4, 64 + 8, 65 + 2):  # first, in the middle, last; and the other end of the second pair
+    for fd in (
+        64,
+        64 + 4,
+        64 + 8,
+        65 + 2,
+    ):  # first, in the middle, last; and the other end of the second pair
         stepped.remove(fd)
     memory.reclaim(hog.token)
     for _ in range(5):
