@@ -1,4 +1,4 @@
-"""One flow_accept that waits (spec/irm-rpc.md 6.3)."""
+"""One flow_accept that waits (spec/rpc RPC-16)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The allocation of one flow, as a state machine without I/O (design section 6, spec/irm-rpc.md 6.2).
+"""The allocation of one flow, as a state machine without I/O (docs/design/wire.md, spec/rpc 4).
 
 Calls and expiries go in together with `now`; actions come out, and `due` says when to call `expired`.
 
@@ -39,7 +39,7 @@ class Phase(Enum):
 
 @dataclass(slots=True, frozen=True)
 class Times:
-    """How long each phase may take, in seconds (design section 6, spec/cli-api.md 2.6).
+    """How long each phase may take, in seconds (docs/design/wire.md, docs/reference/irmd.md).
 
     `grace`: how long a layer that knows the name waits for those that are preferred, from the question on.
     """

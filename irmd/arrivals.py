@@ -1,4 +1,4 @@
-"""Flows that IPCPs announce for names of this system (paper Fig. 6, step 3; spec/irm-rpc.md 6.3; wire-lower 5.5).
+"""Flows that IPCPs announce for names of this system (paper Fig. 6, step 3; spec/rpc RPC-16; spec/oap 5).
 
 The handshake header is checked before anybody is disturbed: what is refused never reaches a server, and the IPCP is
 told with which number. A server whose flow ends before it has it goes on waiting.
@@ -165,7 +165,7 @@ class Arrivals:
         broker.accept_again(request)
 
     def flow_event(self, connection: Connection, envelope: Envelope) -> None:
-        """A layer says that the other end of a flow is down, up again, or silent: its user is told (wire-lower 6.4)."""
+        """A layer says that the other end of a flow is down, up again, or silent: its user is told (spec/protection 5)."""
         body, process = envelope.ipcp_flow_event, connection.process
         if connection.ipcp is None or process is None:
             raise Refused(errno.EPERM, "only an IPCP knows what becomes of flows over its layer")

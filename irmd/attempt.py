@@ -169,7 +169,7 @@ class AppAttempt(Attempt):
         self.run_if_waiting(lambda: self.machine.answered(ipcp, known, self.broker.loop.time(), trouble))
 
     def run_if_waiting(self, step: Callable[[], list[object]]) -> None:
-        """Give the machine an input that may come after it is done; then it is dropped (trap 18)."""
+        """Give the machine an input that may come after it is done; then it is dropped (spec/lessons 18)."""
         if self.machine.due is not None:
             self.run(step())
 
@@ -206,7 +206,9 @@ class AppAttempt(Attempt):
         flow.ipcp = ipcp
         flow.layer = ipcp.layer
         flow.max_packet = self.broker.endpoints.max_packet(request.process.pool)
-        self.broker.requested[flow] = self  # before it is sent: the answer may overtake its reply (trap 27)
+        self.broker.requested[flow] = (
+            self  # before it is sent: the answer may overtake its reply (spec/lessons 27)
+        )
         envelope = Envelope()
         body = envelope.ipcp_flow_join if self._joining else envelope.ipcp_flow_alloc
         if self._handshake is not None:

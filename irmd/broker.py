@@ -1,4 +1,4 @@
-"""Flow allocation, acceptance and deallocation (paper 2.11, 2.12.2; spec/irm-rpc.md 6).
+"""Flow allocation, acceptance and deallocation (paper 2.11, 2.12.2; spec/rpc 4).
 
 The shell around the registry, the allocation machines and shared memory: who asks and who accepts on this system
 (what IPCPs announce is in arrivals.py), and how flows end. Everything happens inside the
@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("irmd/flow")
 
 DIRECT_MPL_MS = 1
-"""Maximum packet lifetime of a direct flow (spec/irm-rpc.md 6.1)."""
+"""Maximum packet lifetime of a direct flow (spec/rpc RPC-10)."""
 JOINED = QoSSpec(loss=UINT32_MAX, ber=UINT32_MAX, timeout=0).to_proto()
-"""QoS of a flow to a broadcast layer (spec/wire-lower.md 9.1)."""
+"""QoS of a flow to a broadcast layer (spec/common 5)."""
 MAX_QUIET_S = 3600
 
 
@@ -177,8 +177,8 @@ class Broker:
     # ------------------------------------------------------------ join
 
     def flow_join(self, connection: Connection, envelope: Envelope) -> None:
-        """A process joins a broadcast layer (spec/irm-rpc.md 6.5). There is nobody at the other end who could keep the
-        QoS of such a flow: it has none (spec/wire-lower.md 4B.1)."""
+        """A process joins a broadcast layer (spec/rpc RPC-17). There is nobody at the other end who could keep the
+        QoS of such a flow: it has none (spec/broadcast 2)."""
         body = envelope.flow_join
         request = self.requests.begin(connection, envelope, body)
         try:

@@ -1,4 +1,4 @@
-"""The configuration file of the IRMd: read and checked as a whole before anything is done (spec/irm-rpc.md 8).
+"""The configuration file of the IRMd: read and checked as a whole before anything is done (spec/rpc 6).
 
 TOML. `[irmd]` and `[pool]` set limits; `[name.N]` and `[TYPE.I]` say what exists. Whatever is unknown or makes
 no sense is an error that names it.

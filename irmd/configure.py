@@ -1,4 +1,4 @@
-"""Carries out what the configuration file says, in its order (spec/irm-rpc.md 8).
+"""Carries out what the configuration file says, in its order (spec/rpc 6).
 
 For an IPCP: create; bootstrap or enroll; bind; register; connect. The first failure ends it all, unless the IPCP is to
 try again: then it is created in its turn, and the rest goes on in the background.
@@ -112,7 +112,7 @@ async def _join(entry: IpcpEntry, ipcp: Ipcp, manager: Manager, ipcps: Ipcps) ->
         await ipcps.register(name, ipcp.pid)
     for connection in entry.connect:
         for component in connection.components:
-            # Routing has no use for a quality: management is raw (spec cli-api 1.3).
+            # Routing has no use for a quality: management is raw (docs/reference/irm.md).
             qos = cube(connection.qos) if component == DT_COMP else QOS_RAW
             if connection.timeout_ms is not None:
                 qos = qos.replace(timeout=connection.timeout_ms)

@@ -1,4 +1,4 @@
-"""Flows and flow descriptors (paper 2.7, spec/irm-rpc.md 6.1).
+"""Flows and flow descriptors (paper 2.7, spec/rpc RPC-10).
 
 A flow has an id that is unique in the system, and two ends: side 0 asked for it (or is the application over
 an IPCP), side 1 accepted it (or is the IPCP). Each end is a descriptor of its process. The states are a
@@ -166,14 +166,14 @@ class Flow:
 
     @property
     def quiet_s(self) -> int:
-        """Seconds until nobody knows anything of its ends any more, whatever they did last (wire-unicast 8.4); 0 without FRCP."""
+        """Seconds until nobody knows anything of its ends any more, whatever they did last (spec/frcp 3); 0 without FRCP."""
         if self.qos is None or not self.qos.in_order:
             return 0
         return (3 * self.mpl_ms + _A_MS + _R_MS) // 1000 + 1
 
     @property
     def is_checked(self) -> bool:
-        """Whether its packets carry a CRC-32 (wire-lower 6.2), which both ends know alike: with FRCP where that was granted, else
+        """Whether its packets carry a CRC-32 (spec/protection 2), which both ends know alike: with FRCP where that was granted, else
         where no bit error is wanted. Members of a broadcast layer may have joined with different wishes, so there it is off, and
         nothing spoils packets in the memory of a system."""
         if self.ipcp is None or self.ipcp.inside or self.ipcp.type == BROADCAST or self.qos is None:

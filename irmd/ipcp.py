@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from .process import Process
 
 QUERY_ORDER = (LOCAL, UNICAST, ETH_LLC, ETH_DIX, UDP4, UDP6, RAPTOR)
-"""Types in the order in which their layers are preferred (spec/irm-rpc.md 6.2); broadcast is joined only."""
+"""Types in the order in which their layers are preferred (spec/rpc 4); broadcast is joined only."""
 
-# seconds that an operation may take (spec/irm-rpc.md 5)
+# seconds that an operation may take (spec/rpc RPC-8)
 BOOT_TIME = 5.0
 BOOTSTRAP_TIME = 5.0
 ENROLL_TIME = 20.0

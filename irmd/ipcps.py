@@ -1,7 +1,7 @@
-"""The IPCPs of this system: created, told what to do, destroyed (paper 5.2, spec/irm-rpc.md 4 and 5).
+"""The IPCPs of this system: created, told what to do, destroyed (paper 5.2, spec/rpc 3, RPC-8).
 
 Every operation looks its IPCP, and the name it is about, up again after it has waited: either may have gone
-meanwhile (trap 18).
+meanwhile (spec/lessons 18).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which layers may carry a flow, and what to say when none does (paper 2.8, spec/irm-rpc.md 6.2 and 6.5)."""
+"""Which layers may carry a flow, and what to say when none does (paper 2.8, spec/rpc 4, RPC-17)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`irmd`: the IPC Resource Manager daemon, in the foreground (spec/cli-api.md 2)."""
+"""`irmd`: the IPC Resource Manager daemon, in the foreground (docs/reference/irmd.md)."""
 
 from __future__ import annotations
 

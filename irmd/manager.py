@@ -1,4 +1,4 @@
-"""What may be asked of the IRMd by those who manage it: IPCPs, names, bindings, lists (spec/irm-rpc.md 2.1).
+"""What may be asked of the IRMd by those who manage it: IPCPs, names, bindings, lists (spec/rpc 3).
 
 One method for each request. The configuration file uses the same methods.
 """

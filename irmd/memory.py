@@ -1,4 +1,4 @@
-"""Shared memory that the IRMd owns: packet pools, event regions and the FIFOs of flows (design section 3).
+"""Shared memory that the IRMd owns: packet pools, event regions and the FIFOs of flows (docs/design/shared-memory.md).
 
 The IRMd makes sealed memfds and hands their descriptors out; it parses no packet. Process tokens and flow serials
 are never used again, so an owner word of the dead can be told from every living one.

@@ -1,4 +1,4 @@
-"""Who is at the other end of a socket: credentials and identity of a process (design section 3).
+"""Who is at the other end of a socket: credentials and identity of a process (docs/design/shared-memory.md).
 
 A pid alone names nobody, because it is used again. A process is its pid *and* the time it started; the IRMd
 holds a pidfd of every process it knows, which becomes readable when that process, and no other, has ended.

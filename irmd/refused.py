@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Refused(Exception):
-    """A request was refused. `errno` is one of errno or of spec/cli-api.md 4.1; `text` names the object,
+    """A request was refused. `errno` is one of errno or of docs/reference/api.md; `text` names the object,
     the reason and, where there is one, the command that mends it."""
 
     def __init__(self, errno: int, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Names, and who is bound to them (paper 2.9 and 5.2, spec/irm-rpc.md 3).
+"""Names, and who is bound to them (paper 2.9 and 5.2, spec/rpc 2).
 
 Pure state: no I/O, no clock. Names are bound to programs and to processes and registered with IPCPs, in any
 order; a binding to an unknown name makes the name. Each name keeps the accepts that wait for a flow to it in
@@ -48,7 +48,7 @@ _HASHES: dict[int, Callable[[bytes], bytes]] = {
 
 
 def name_hash(algorithm: int, name: str) -> bytes:
-    """The hash of a name as layers know it; its length is that of the layer's algorithm (trap 19)."""
+    """The hash of a name as layers know it; its length is that of the layer's algorithm (spec/lessons 19)."""
     return _HASHES[algorithm](name.encode())
 
 
@@ -79,7 +79,7 @@ class Name:
     registrations: dict[int, bytes] = field(default_factory=dict)
     """Hash by token of the IPCP that the name is registered with."""
     alive: bool = True
-    """False once it has been destroyed: those who waited look here (trap 18)."""
+    """False once it has been destroyed: those who waited look here (spec/lessons 18)."""
 
     def startable(self) -> ProgramBinding | None:
         """The program to start on demand: the one that was bound last."""

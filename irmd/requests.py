@@ -58,7 +58,7 @@ class Requests:
         return request
 
     def check_running(self) -> None:
-        """Raises Refused when the IRMd is stopping (trap 21)."""
+        """Raises Refused when the IRMd is stopping (spec/lessons 21)."""
         if self.stopping:
             raise Refused(errno.ESHUTDOWN, "the IRMd is stopping")
 

@@ -1,4 +1,4 @@
-"""Trying again what failed, after pauses that grow (spec traps 2.6): enrolments and connections.
+"""Trying again what failed, after pauses that grow (what users of comparable systems ask for most): enrolments and connections.
 
 Pure but for the pause, which the caller gives. A pause has jitter, so that those who failed together (a power cut, say) do
 not come back together. What cannot become right by waiting is not tried again.

@@ -1,4 +1,4 @@
-"""The run directory of an IRMd: made, locked, and left without a trace (design section 2).
+"""The run directory of an IRMd: made, locked, and left without a trace (docs/design/overview.md).
 
 The lock is a `flock` on `irmd.lock`, which the kernel gives back when its holder ends in whatever way; the
 pid inside is for people. What a dead IRMd left is therefore known to be stale, and replaced.

@@ -1,4 +1,4 @@
-"""Starting programs on demand (paper 5.2, spec/irm-rpc.md 3.3).
+"""Starting programs on demand (paper 5.2, spec/rpc RPC-6).
 
 `Starter` decides, without I/O, for one program bound to one name: one start at a time, a pause after a
 program that ended before it accepted, a limit on how many run. `SuperServer` starts and reaps them.

@@ -1,4 +1,4 @@
-"""Ciphers of packets: what their numbers are called (wire-lower 5.2), in the words of enc.conf.
+"""Ciphers of packets: what their numbers are called (spec/oap 2), in the words of enc.conf.
 
 A library module of every process; pure data. The packets are encrypted in C (dataplane/src/cipher.h).
 """

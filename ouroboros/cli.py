@@ -1,4 +1,4 @@
-"""Management by name, as the `irm` command does it (spec cli-api 5.1, section 1; paper 5.7).
+"""Management by name, as the `irm` command does it (docs/reference/api.md, docs/reference/irm.md; paper 5.7).
 
 A library module of tools and applications, above `ouroboros.irm`. Where it takes the name of an IPCP or of a layer,
 shell-style wildcards (* ? [..]) select several; an IPCP that nothing matches is an error. What takes several steps

@@ -1,4 +1,4 @@
-"""The calls of the application interface (paper 4.1, Listing 1; spec cli-api 4.3 and 5.1).
+"""The calls of the application interface (paper 4.1, Listing 1; docs/reference/api.md).
 
     with flow_alloc("oecho") as flow:
         flow.write(b"Client says hi!")
@@ -109,7 +109,7 @@ def flow_read(flow: Flow, count: int = 2048) -> bytes:
 
 
 def fccntl(flow: Flow, cmd: int, arg: Any = None) -> Any:
-    """Control a flow: `fccntl(flow, Fccntl.FLOWSRCVTIMEO, 0.5)` (spec cli-api 4.4).
+    """Control a flow: `fccntl(flow, Fccntl.FLOWSRCVTIMEO, 0.5)` (docs/reference/api.md).
 
     Getters return the value, setters None. Time-outs are seconds, None clears one. Getting a time-out that is not set
     raises FlowPermissionException (EPERM); an unknown command raises FlowException with ENOTSUP.

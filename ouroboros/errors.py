@@ -1,7 +1,7 @@
 """Errors: one exception tree, every leaf an `OSError` with an errno and one line of text.
 
-Imported by every process of a system. The numbers from 1000 up are Ouroboros' own (spec cli-api 4.1); the names
-are those of the existing Python binding (spec cli-api 5.1). `error()` turns an errno from the data plane or from an
+Imported by every process of a system. The numbers from 1000 up are Ouroboros' own (docs/reference/api.md); the names
+are those of the existing Python binding (docs/reference/api.md). `error()` turns an errno from the data plane or from an
 RPC reply into the class that fits, so that `except TimeoutError` and `except FlowException` both do what they say.
 """
 

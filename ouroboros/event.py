@@ -1,4 +1,4 @@
-"""Events on many flows (paper 4.1, Listings 6 and 7; spec cli-api 4.5 and 5.1).
+"""Events on many flows (paper 4.1, Listings 6 and 7; docs/reference/api.md).
 
     with FlowSet([flow, other]) as flows:
         queue = FEventQueue()

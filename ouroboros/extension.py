@@ -1,4 +1,4 @@
-"""What two of our ends may do that a prototype cannot: the types of the items in the allocation handshake (design: wire).
+"""What two of our ends may do that a prototype cannot: the types of the items in the allocation handshake (docs/design/wire.md).
 
 A library module of every process; pure data. IRMds offer and grant them (irmd/oap/extension.py), the ends of a flow do them.
 """

@@ -1,4 +1,4 @@
-"""Commands and flags of fccntl, the control of a flow (paper 4.1; spec cli-api 4.4)."""
+"""Commands and flags of fccntl, the control of a flow (paper 4.1; docs/reference/api.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flow: a flow end as an object (paper 2.7, 4.1; spec cli-api 4.3, 4.4 and 5.1): allocation, control, descriptors."""
+"""Flow: a flow end as an object (paper 2.7, 4.1; docs/reference/api.md): allocation, control, descriptors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events of flows, as the IRMd raises them and IPCPs tell and hear of them (paper Listing 7; spec cli-api 4.5).
+"""Events of flows, as the IRMd raises them and IPCPs tell and hear of them (paper Listing 7; docs/reference/api.md).
 
 A library module of daemons: `ouroboros.event` has the same for applications. The numbers are those of shared memory
 and of RPC messages.

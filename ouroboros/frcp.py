@@ -1,4 +1,4 @@
-"""What FRCP at a flow end has done, and how it stands (paper 2.14; spec wire-unicast 8): a readout for people and programs."""
+"""What FRCP at a flow end has done, and how it stands (paper 2.14; spec/frcp): a readout for people and programs."""
 
 from __future__ import annotations
 

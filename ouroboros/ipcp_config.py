@@ -1,4 +1,4 @@
-"""Configuration of a layer, as objects (spec cli-api 5.1): what `ouroboros.irm.bootstrap_ipcp` takes.
+"""Configuration of a layer, as objects (docs/reference/api.md): what `ouroboros.irm.bootstrap_ipcp` takes.
 
 A library module of tools and applications. The classes have the nesting of the C structures that the existing
 binding mirrors; `IpcpConfig.options()` flattens them to the options of the command line (`ipcp_options`), in which

@@ -1,4 +1,4 @@
-"""Options of bootstrap, as facts: which IPCP type takes which, their defaults and legal values (spec cli-api 1.3).
+"""Options of bootstrap, as facts: which IPCP type takes which, their defaults and legal values (docs/reference/irm.md).
 
 Used by the `irm` command, by `ouroboros.irm` and by whoever reads a configuration. Options travel to the IPCP as text
 under their command-line name; `check()` turns what a person wrote into the form that is sent.

@@ -1,5 +1,5 @@
 """Closed sets that several modules need: types of IPCPs and their components, hashes, load-balance policies (spec
-cli-api 4.6, 5.1).
+docs/reference/api.md).
 
 A library module of tools and applications, kept apart from `ipcp_config` because every list needs these and no list
 needs those. The numbers are those of the RPC messages.

@@ -1,4 +1,4 @@
-"""Management of a system: IPCPs by pid, names, bindings, and what is there to see (paper 5.7; spec cli-api 4.6, 5.1).
+"""Management of a system: IPCPs by pid, names, bindings, and what is there to see (paper 5.7; docs/reference/api.md).
 
 A library module of tools and applications; one function per request to the IRMd. `ouroboros.cli` has the same by
 name, as the `irm` command does. All functions are synchronous and safe for threads. They share one connection,

@@ -1,6 +1,6 @@
 """What this process has of Ouroboros: its connection to the IRMd, its shared memory, its flows by descriptor.
 
-Made on first use, so that importing the library needs no IRMd (design section 2). When the IRMd has gone, flows of
+Made on first use, so that importing the library needs no IRMd (docs/design/overview.md). When the IRMd has gone, flows of
 the old connection stay down and the next call that needs one makes a new connection. A forked child starts with
 nothing: its parent's flows are not its own.
 """
@@ -97,7 +97,7 @@ class Library:
         return ffi.gc(handle, lib.flow_destroy)
 
     def _begin_frcp(self, handle: Any, endpoint: FlowEndpoint) -> None:
-        """From the QoS to what the ends do (paper 5.1; spec wire-unicast 8.1), with what was granted to us."""
+        """From the QoS to what the ends do (paper 5.1; spec/frcp 1), with what was granted to us."""
         config = {
             "mpl_ms": endpoint.mpl_ms,
             "window": _WINDOW

@@ -1,4 +1,4 @@
-"""The log of the daemons: IRMd and IPCPs (spec/cli-api.md 2.2).
+"""The log of the daemons: IRMd and IPCPs (docs/reference/irmd.md).
 
 `==PID== sub(LVL): text` on standard output when asked for, coloured on terminals only (`NO_COLOR` is
 honoured); otherwise the journal (its native socket), else syslog, else standard error.

@@ -1,4 +1,4 @@
-"""A name of a system: its policy, its credentials, who is bound to it and where it is registered (spec cli-api 1.5, 5.1).
+"""A name of a system: its policy, its credentials, who is bound to it and where it is registered (docs/reference/irm.md, docs/reference/api.md).
 
 A library module of tools and applications. One class serves both ways, as in the existing binding: filled in by the
 caller to create a name, filled in by the IRMd to show it.

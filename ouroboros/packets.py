@@ -1,4 +1,4 @@
-"""Packets in and out of a flow end: reading, writing, and waiting for either (spec cli-api 4.3).
+"""Packets in and out of a flow end: reading, writing, and waiting for either (docs/reference/api.md).
 
 The one room of the library where something happens once per packet, and so little of it as possible: the work is
 done in C, without the GIL (`dataplane/src/flow_read.c`, `flow_write.c`). C never sleeps inside a read or a write:

@@ -1,4 +1,4 @@
-"""Quality of service: what an application asks of a flow (paper 2.7; spec cli-api 4.2, 5.1).
+"""Quality of service: what an application asks of a flow (paper 2.7; docs/reference/api.md).
 
 A library module of every process; pure data. `QoSSpec()` is the raw specification; the presets `QOS_RAW` to
 `QOS_DATA` are those of the paper's C library and cannot be changed.
@@ -105,7 +105,7 @@ class QoSSpec:
 
     @property
     def cube(self) -> int:
-        """The QoS cube of a flow with this specification: 0 best effort, 1 video, 2 voice (spec wire-lower 9.2)."""
+        """The QoS cube of a flow with this specification: 0 best effort, 1 video, 2 voice (spec/common 6)."""
         if self.delay <= 50 and self.bandwidth <= 100_000 and self.availability >= 5 and self.max_gap <= 50:
             return 2
         return int(self.delay <= 100 and self.availability >= 3 and self.max_gap <= 100)
@@ -161,7 +161,7 @@ QOS_VIDEO: QoSSpec = _Preset(100, UINT64_MAX, 3, 1, 0, 1, 100)
 QOS_VOICE: QoSSpec = _Preset(50, 100000, 5, 1, 0, 1, 50)
 QOS_DATA: QoSSpec = _Preset(1000, 0, 0, 0, 0, 1, 2000)
 
-# By the word that the tools take (spec cli-api 1.3, `qos Q`).
+# By the word that the tools take (docs/reference/irm.md, `qos Q`).
 CUBES: dict[str, QoSSpec] = {
     "raw": QOS_RAW,
     "best": QOS_BEST_EFFORT,

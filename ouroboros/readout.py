@@ -1,4 +1,4 @@
-"""What there is to see of a system: IPCPs, flows, packet pools (spec cli-api 5.1, 6).
+"""What there is to see of a system: IPCPs, flows, packet pools (docs/reference/api.md).
 
 A library module of tools and applications. Each record is what the IRMd said at one moment, so it cannot be changed;
 a named tuple is also the cheapest kind of class to import, and `irm ipcp list` is run a lot.

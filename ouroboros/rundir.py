@@ -1,4 +1,4 @@
-"""Run directory: the one folder that everything of a system hangs off (design section 2).
+"""Run directory: the one folder that everything of a system hangs off (docs/design/overview.md).
 
 Used by the IRMd to know where to live and by every other process to find it. `OUROBOROS_RUNDIR` names it; without
 it root has /run/ouroboros, and any other user $XDG_RUNTIME_DIR/ouroboros or, where that is unset, a private folder

@@ -1,4 +1,4 @@
-"""Which IPCPs are meant: by name, or by shell-style wildcards (spec cli-api 1.3, 1.5).
+"""Which IPCPs are meant: by name, or by shell-style wildcards (docs/reference/irm.md).
 
 A library module of those who manage; pure: the IPCPs of the system come in.
 """

@@ -1,4 +1,4 @@
-"""What all wire formats have in common: the two errors, and small checked conversions (design: wire compatibility).
+"""What all wire formats have in common: the two errors, and small checked conversions (docs/design/wire.md).
 
 A library module of the daemons and of `ocap`; pure functions. The codecs themselves lie beside the protocol machines
 (`irmd/oap`, `ipcpd/*/wire`). Each is a pair `decode`, `encode` with `decode(encode(x)) == x`:
@@ -16,7 +16,7 @@ import struct
 
 from .ipcp_types import DirectoryHashAlgo
 
-# Octets of a name's hash (wire-lower 10).
+# Octets of a name's hash (spec/common 4).
 HASH_LENGTHS = {
     DirectoryHashAlgo.SHA3_224: 28,
     DirectoryHashAlgo.SHA3_256: 32,
@@ -25,7 +25,7 @@ HASH_LENGTHS = {
     DirectoryHashAlgo.MD5: 16,
 }
 
-# Endpoint ids and SAPs count descriptors; those below are reserved, and a prototype's table ends here (wire-lower 0.4).
+# Endpoint ids and SAPs count descriptors; those below are reserved, and a prototype's table ends here (spec/common 7).
 FIRST_EID = 64
 MAX_EID = 4095
 

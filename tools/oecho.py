@@ -1,4 +1,4 @@
-"""oecho: a client sends a message, the server sends it back (paper 5.9, spec cli-api 3.2).
+"""oecho: a client sends a message, the server sends it back (paper 5.9, docs/reference/oecho.md).
 
 The client waits for one reply; the server serves each flow in a thread of its own. Runs as the user's
 process; the server also as one that the IRMd starts on demand.

@@ -1,6 +1,6 @@
 """What the traffic tools have in common as programs: arguments, error lines, signals, a closed stdout.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage (spec cli-api 3). An error is one line on stderr that begins
+Exit codes: 0 done, 1 failed, 2 wrong usage (docs/reference). An error is one line on stderr that begins
 with the name of the tool. SIGTERM and SIGHUP end a tool as Ctrl-C does, so statistics are still printed.
 Runs in the tool's main thread.
 """

@@ -1,4 +1,4 @@
-"""What tools print: tables, colour, JSON, and the one line of an error (spec cli-api 1; style 4 and 5).
+"""What tools print: tables, colour, JSON, and the one line of an error (docs/reference/irm.md; style 4 and 5).
 
 Shared by the tools, and cheap to import. Colour is for terminals, and for those only that did not set NO_COLOR.
 """

@@ -1,4 +1,4 @@
-"""The broadcast IPCP: a stateless broadcast layer over the layers below (paper 2.13, 5.6.1; wire-lower 4B).
+"""The broadcast IPCP: a stateless broadcast layer over the layers below (paper 2.13, 5.6.1; spec/broadcast).
 
 Runs in the process of the IPCP, on its loop: joins, adjacencies, enrolment. Packets never come through here: the relay's thread
 copies what comes from one member to all others.

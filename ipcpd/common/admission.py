@@ -1,4 +1,4 @@
-"""Admission: whether what a flow shows of its other end is enough for the layer (paper 5.3; wire-lower 5, 7, 8).
+"""Admission: whether what a flow shows of its other end is enough for the layer (paper 5.3; spec/oap, spec/connections 3).
 
 Used by unicast and broadcast IPCPs, on their loop; no I/O. The allocation handshake of the IRMds has verified the certificate,
 and the name of who was asked; what is left to find out here is whether there was one at all, and whether its name is one of

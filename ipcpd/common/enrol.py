@@ -1,4 +1,4 @@
-"""Enrolment: a member hands the configuration of its layer to a newcomer, which starts with it (paper 2.12.4, 5.3; wire-lower 8).
+"""Enrolment: a member hands the configuration of its layer to a newcomer, which starts with it (paper 2.12.4, 5.3; spec/connections 3).
 
 Two machines without I/O, a newcomer and a member's side of one enrolment, and the shell that gives each a flow. Any number of
 newcomers are served at once. Who is refused hears why, and so does the member when the newcomer does not like what it gets:

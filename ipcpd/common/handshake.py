@@ -1,4 +1,4 @@
-"""Connection establishment: what two IPCPs say first on a flow between them (paper 2.8, 5.3; wire-lower 7).
+"""Connection establishment: what two IPCPs say first on a flow between them (paper 2.8, 5.3; spec/connections).
 
 Two machines without I/O, one for each side; records and `now` (seconds, monotonic) go in, the packet to send and the outcome come
 out. Each side waits 1 s for the other's record. The initiator requires its own protocol, version and syntax; the responder answers

@@ -127,8 +127,8 @@ class Ipcp:
     def flow_dealloc(self, fd: int, quiet_s: int = 0) -> Result:
         """Forget a flow; one that is unknown has been forgotten already.
 
-        quiet_s  seconds for which what names it on the wire should not name another: Delta-t of its ends (spec wire-unicast
-                 8.11). Layers whose names are never used again need not care.
+        quiet_s  seconds for which what names it on the wire should not name another: Delta-t of its ends (spec/frcp
+                 FRCP-31). Layers whose names are never used again need not care.
         """
         raise self.lacks("flows")
 

@@ -1,4 +1,4 @@
-"""Keep-alive: notices that a neighbour on an N-1 flow has gone silent, and that it is back (paper 2.9; wire-lower 6.4).
+"""Keep-alive: notices that a neighbour on an N-1 flow has gone silent, and that it is back (paper 2.9; spec/protection 5).
 
 Runs in unicast and broadcast IPCPs as a machine without I/O: the counters of a flow and `now` (seconds, monotonic) go in; what to
 do and the next deadline come out. One deadline for all flows, and none when no flow has a time-out.

@@ -1,4 +1,4 @@
-"""The life cycle of an IPCP, as a table (spec/irm-rpc.md 4.2), and what may be asked of it when.
+"""The life cycle of an IPCP, as a table (spec/rpc RPC-7), and what may be asked of it when.
 
 null -> init -> boot -> operational -> shutdown
 """

@@ -1,4 +1,4 @@
-"""N-1 flows: what a unicast or broadcast IPCP asks of the layers below it (paper 2.8; wire-lower 6.4).
+"""N-1 flows: what a unicast or broadcast IPCP asks of the layers below it (paper 2.8; spec/protection 5).
 
 A shell on the loop of the IPCP: it asks the IRMd over the IPCP's own channel, attaches flows to the relay, hands packets that are
 for the control plane to whoever listens, and keeps the flows alive. Whatever fails gives back what it had got: a flow that is

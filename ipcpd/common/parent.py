@@ -1,4 +1,4 @@
-"""The process that forks IPCPs (design section 3, "Forking"): `python -m ipcpd.common.parent FD [--stdout]`.
+"""The process that forks IPCPs (docs/design/shared-memory.md, "Forking"): `python -m ipcpd.common.parent FD [--stdout]`.
 
 It has loaded everything an IPCP needs, has one thread, no event loop and no mapping, and waits: a new IPCP is
 a fork away. It is told what to fork on descriptor FD, and ends with the IRMd at its other end.

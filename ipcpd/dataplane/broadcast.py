@@ -1,4 +1,4 @@
-"""The packet transfer of a broadcast IPCP as its control plane sees it (`src/broadcast.h`; paper 2.13; wire-lower 4B)."""
+"""The packet transfer of a broadcast IPCP as its control plane sees it (`src/broadcast.h`; paper 2.13; spec/broadcast)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data transfer of a unicast IPCP as its control plane sees it (`src/dt.h`; paper 5.3; wire-unicast 1)."""
+"""Data transfer of a unicast IPCP as its control plane sees it (`src/dt.h`; paper 5.3; spec/dt)."""
 
 from __future__ import annotations
 

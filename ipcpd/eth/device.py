@@ -1,4 +1,4 @@
-"""Device: a network device, the packet sockets on it, and what becomes of it (paper 5.4; wire-lower 1.1, 1.6).
+"""Device: a network device, the packet sockets on it, and what becomes of it (paper 5.4; spec/ethernet 1).
 
 Runs in the ethernet IPCPs, on their loop. One socket receives, filtered in the kernel so that frames of others cost
 nothing; one for each QoS cube sends, with the priority that the kernel's queues know, so that voice waits for room behind

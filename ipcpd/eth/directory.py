@@ -1,4 +1,4 @@
-"""Directory: which machines on the link have registered a name (paper 5.4; wire-lower 1.4).
+"""Directory: which machines on the link have registered a name (paper 5.4; spec/ethernet 3).
 
 Runs in the ethernet IPCPs as a machine without I/O: calls, messages and timer expiries go in together with `now`
 (seconds); messages to send, answers and the next deadline come out. A machine is a MAC address.

@@ -1,4 +1,4 @@
-"""The ethernet IPCPs, eth-dix and eth-llc: a layer on one link (paper 5.4, 5.7, 5.10; wire-lower 0 to 2).
+"""The ethernet IPCPs, eth-dix and eth-llc: a layer on one link (paper 5.4, 5.7, 5.10; spec/common 7, spec/ethernet).
 
 The shell around the machines: it connects the directory and the flow allocator to the device's sockets, to the clock
 and to the IRMd. Runs in the process of the IPCP, on its loop; packets of flows pass it by, in C (`dataplane/src/eth.h`).

@@ -1,4 +1,4 @@
-"""Framing: what makes eth-dix and eth-llc differ; all else is one protocol (paper 5.4; wire-lower 1, 2).
+"""Framing: what makes eth-dix and eth-llc differ; all else is one protocol (paper 5.4; spec/ethernet 5).
 
 Used by the control plane of the ethernet IPCPs; pure data and functions. An endpoint is an EID in eth-dix, a SAP in
 eth-llc.

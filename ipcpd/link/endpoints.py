@@ -1,12 +1,12 @@
-"""Endpoints: which endpoint ids, or SAPs, the flows of an IPCP have (paper 5.4; wire-lower 0.4, 1.2, 2.1).
+"""Endpoints: which endpoint ids, or SAPs, the flows of an IPCP have (paper 5.4; spec/common 7, spec/ethernet 1, 5).
 
 Runs in the ethernet IPCPs as a machine without I/O: `now` goes in. All IPCPs on one device (and with one ethertype) get
 each other's frames, and nothing in a frame says for whom of them it is but the endpoint. So an IPCP claims endpoints in
 blocks, as many as it needs, and `claim` says whether a block was still to be had.
 
 An endpoint that was given back rests before it is used again, and the one that has rested longest comes first: the
-other end of a flow is not told of its end, and may send on for a while (trap 29). How long at least is a matter of the
-lifetime of packets. A flow with FRCP asks for its quiet time on top of it, more than two minutes (wire-unicast 8.11): as long
+other end of a flow is not told of its end, and may send on for a while (spec/lessons 29). How long at least is a matter of the
+lifetime of packets. A flow with FRCP asks for its quiet time on top of it, more than two minutes (spec/frcp 10): as long
 as there are others, its endpoint is left alone for that long, but nobody is refused an endpoint for it.
 """
 

@@ -1,4 +1,4 @@
-"""Flow allocator of a link-level IPCP: one request, one reply (paper 5.4; wire-lower 0.4, 1.5, 2.3, 3.3).
+"""Flow allocator of a link-level IPCP: one request, one reply (paper 5.4; spec/common 7, spec/ethernet 4, 5, spec/udp 2).
 
 Runs in these IPCPs as a machine without I/O: calls, messages and timer expiries go in together with `now`
 (seconds); messages to send, events and the next deadline come out. A flow is known by the descriptor of our end of it.

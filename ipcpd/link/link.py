@@ -1,4 +1,4 @@
-"""A link-level IPCP: what the shells of the ethernet and UDP types share (paper 5.4, 5.7; wire-lower 0.4).
+"""A link-level IPCP: what the shells of the ethernet and UDP types share (paper 5.4, 5.5; spec/common 7).
 
 Such a layer is one hop, over something that is not Ouroboros. The shell connects the flow allocator, which is the same for all
 types, to the data plane, to the clock and to the IRMd. How a name is resolved, what a message looks like and how it is
@@ -36,7 +36,7 @@ class LinkIpcp(Ipcp):
     """`fd` is a descriptor of this IPCP throughout; a peer is a machine, as the octets of its address."""
 
     mpl_ms: ClassVar[int]
-    """Maximum packet lifetime of the layer, ms (wire-lower 0.3)."""
+    """Maximum packet lifetime of the layer, ms (spec/common 3)."""
 
     def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(name, loop)

@@ -1,4 +1,4 @@
-"""Flow requests and replies of the link-level IPCPs, without their layout (paper 5.4; wire-lower 0.4, 1.3, 2.2, 3.3).
+"""Flow requests and replies of the link-level IPCPs, without their layout (paper 5.4; spec/common 7, spec/ethernet 2, 5, spec/udp 2).
 
 Used by the control plane of the ethernet and UDP IPCPs; pure data. Each type has codecs of its own. An endpoint is an EID, in
 eth-llc a SAP.

@@ -1,4 +1,4 @@
-"""A DNS server that takes updates: the directory of a UDP layer (paper 5.7; wire-lower 3.4; RFC 1035, RFC 2136).
+"""A DNS server that takes updates: the directory of a UDP layer (paper 5.5; spec/udp 3; RFC 1035, RFC 2136).
 
 Used by the UDP IPCPs on their loop; dnspython speaks the protocol and is imported when a layer has such a server. A name is
 a record under its MD5 in hexadecimal, an absolute name of one label: A for udp4, AAAA for udp6. What we add and delete

@@ -1,4 +1,4 @@
-"""The hosts file: names of a UDP layer as lines `10.1.1.1 MD5-OF-THE-NAME` (paper 5.10, Listing 10; wire-lower 3.4).
+"""The hosts file: names of a UDP layer as lines `10.1.1.1 MD5-OF-THE-NAME` (paper 5.10, Listing 10; spec/udp 3).
 
 Used by the UDP IPCPs on their loop. The file is looked at whenever a name is asked for, and read again when it has changed:
 who adds a line, moves a name to another machine or takes it away need not tell anybody.

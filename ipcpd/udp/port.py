@@ -1,4 +1,4 @@
-"""The UDP port of an IPCP: taking it, and saying why it cannot be had (paper 5.7; wire-lower 3.1).
+"""The UDP port of an IPCP: taking it, and saying why it cannot be had (paper 5.5; spec/udp 1).
 
 Used by the UDP IPCPs when a layer is bootstrapped. What the kernel says with a number is said here with the command that
 mends it; who holds a port is found in /proc, as far as that may be read.

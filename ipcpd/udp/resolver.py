@@ -1,4 +1,4 @@
-"""Resolver: the directory of a UDP layer, which is that of the internet (paper 5.7; wire-lower 3.4).
+"""Resolver: the directory of a UDP layer, which is that of the internet (paper 5.5; spec/udp 3).
 
 A name's key is the MD5 of the name in hexadecimal. Asked are, in this order: the hosts file; the layer's DNS server, or, if it
 has none, the system's resolver. Runs on the loop of a UDP IPCP and never holds it up: the system's resolver blocks, so each

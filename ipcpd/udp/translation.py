@@ -1,4 +1,4 @@
-"""Messages of the flow allocator as management datagrams, and back (wire-lower 3.3).
+"""Messages of the flow allocator as management datagrams, and back (spec/udp 2).
 
 Used by the UDP IPCPs; pure functions. The allocator is that of the ethernet types, in whose replies the endpoint ids change
 places; in those of UDP the requester's stays where it was.

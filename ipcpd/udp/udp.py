@@ -1,4 +1,4 @@
-"""The UDP IPCPs, udp4 and udp6: a layer over IP (paper 5.7, 5.10; wire-lower 0 and 3).
+"""The UDP IPCPs, udp4 and udp6: a layer over IP (paper 5.5, 5.10; spec/common, spec/udp).
 
 The shell around the machines: it connects the flow allocator, which is that of the ethernet types, and the resolver to the
 socket, to the clock and to the IRMd. Runs in the process of the IPCP, on its loop; packets of flows pass it by, in C
@@ -39,7 +39,7 @@ from .resolver import Resolver, Unresolved
 log = logging.getLogger("ipcpd/udp")
 
 MPL_MS = 5000
-"""Maximum packet lifetime of the layer, ms (wire-lower 0.3)."""
+"""Maximum packet lifetime of the layer, ms (spec/common 3)."""
 
 MANAGEMENT_QUOTA = 512 << 10
 """Octets of management datagrams that may wait for us."""

@@ -1,4 +1,4 @@
-"""udp4 and udp6: datagrams and management messages (paper 5.5, wire-lower 3).
+"""udp4 and udp6: datagrams and management messages (paper 5.5, spec/udp).
 
 Used by the control plane of the UDP IPCPs and by `ocap`; pure functions. Datagrams with data are read and written in C.
 
@@ -96,7 +96,7 @@ def encode(message: Datagram | FlowRequest | FlowReply) -> bytes:
 
 
 def legal_eid(eid: int) -> bool:
-    """Whether a flow can have this endpoint id. Sending one above 4095 ends a prototype (wire-lower 3.3)."""
+    """Whether a flow can have this endpoint id. Sending one above 4095 ends a prototype (spec/udp 2)."""
     return 0 < eid <= MAX_EID
 
 

@@ -1,4 +1,4 @@
-"""Address authority, policy `flat random`: every member draws its own address (paper 5.3; wire-unicast 6).
+"""Address authority, policy `flat random`: every member draws its own address (paper 5.3; spec/dt DT-3).
 
 Runs in the unicast IPCP when it becomes a member; pure. 32 bits from the operating system, never 0. A prototype draws once and
 hopes. A newcomer of ours tells the member that enrols it what it has drawn, and a member of ours refuses an address that it

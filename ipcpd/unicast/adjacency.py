@@ -1,4 +1,4 @@
-"""Adjacencies: the connections to neighbours, as routing and data transfer see them (paper 2.6, 5.3; wire-unicast 4.4, 7.3).
+"""Adjacencies: the connections to neighbours, as routing and data transfer see them (paper 2.6, 5.3; spec/link-state 4, spec/connections 2).
 
 Runs in the unicast IPCP, on its loop, between the connection manager and the machines. A connection of component `Management`
 carries link-state messages; one of `Data Transfer` carries packets, and is a link that routing announces. One whose neighbour is

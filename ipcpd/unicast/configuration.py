@@ -1,4 +1,4 @@
-"""Configuration of a unicast layer: from the options of bootstrap, and as the machines want it (paper 5.3; wire-unicast 7.4).
+"""Configuration of a unicast layer: from the options of bootstrap, and as the machines want it (paper 5.3; spec/connections 3).
 
 Used by the unicast IPCP; pure. It goes round the layer in the form of the enrolment message: bootstrap makes it from options, a
 newcomer gets it from a member, and hands on what it got, with its own address as the directory's first contact.

@@ -1,4 +1,4 @@
-"""The directory as the IRMd and the flow allocator use it: the glue around the machine in `dht` (paper 2.12.1, 5.3; wire-unicast 5).
+"""The directory as the IRMd and the flow allocator use it: the glue around the machine in `dht` (paper 2.12.1, 5.3; spec/dht).
 
 Runs in the unicast IPCP, on its loop. The IRMd asks whether a name is known and then for a flow to it, so what a look-up has found
 is kept for a second: the flow allocator does not look it up again. A name that is registered here is known without a

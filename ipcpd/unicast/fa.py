@@ -1,4 +1,4 @@
-"""Flow allocator: requests, replies and congestion updates of the flows over the layer (paper 2.11, 5.3; wire-unicast 2).
+"""Flow allocator: requests, replies and congestion updates of the flows over the layer (paper 2.11, 5.3; spec/fa).
 
 Runs in the unicast IPCP as a machine without I/O: calls, messages and timer expiries go in together with `now` (seconds,
 monotonic); events, packets to send and the next deadline come out. Events are to be carried out before packets are

@@ -1,4 +1,4 @@
-"""What the flow allocator's machine wants done: its events, and the packets that it wants sent (wire-unicast 2).
+"""What the flow allocator's machine wants done: its events, and the packets that it wants sent (spec/fa).
 
 Runs in the unicast IPCP; pure data, made by `fa` and carried out by `unicast`.
 """

@@ -1,4 +1,4 @@
-"""Link state: announces our links, floods what others announce, and keeps the forwarding tables right (paper 5.3; spec 4).
+"""Link state: announces our links, floods what others announce, and keeps the forwarding tables right (paper 5.3; spec/link-state).
 
 Runs in the unicast IPCP as a machine without I/O: calls, messages and timer expiries go in together with `now` (seconds,
 monotonic); packets to send, events and the next deadline come out.

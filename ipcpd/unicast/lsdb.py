@@ -1,4 +1,4 @@
-"""Link State DataBase: the newest message about every link of the layer, and the graph that follows (paper 5.3; spec 4.3).
+"""Link State DataBase: the newest message about every link of the layer, and the graph that follows (paper 5.3; spec/link-state 3).
 
 Runs in the unicast IPCP. Messages about one link are ordered by (sequence, withdrawn, has weights), and an entry that is
 live only ever moves up in that order. A member forwards what moved its entry, so flooding ends: every member forwards a

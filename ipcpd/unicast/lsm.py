@@ -1,4 +1,4 @@
-"""Link State Message: what a member says about one of its links (paper 5.3; spec 4.1).
+"""Link State Message: what a member says about one of its links (paper 5.3; spec/link-state 1).
 
 Runs in the unicast IPCP; pure data, the octets are in `wire.link_state`. A message states the directed link from `source` to
 `target`. Prototypes know no more than that and a sequence number. Between members of ours a message can also carry the

@@ -1,4 +1,4 @@
-"""A member of a unicast layer: its components, wired together (paper Fig. 15, 5.3; design section 4).
+"""A member of a unicast layer: its components, wired together (paper Fig. 15, 5.3; docs/design/overview.md).
 
 Runs in the unicast IPCP, on its loop. The machines have no I/O; here what comes in goes to the right one, what they want is done
 in the order that matters (forwarding tables, then ends of flows, then packets), and one timer wakes whoever is due. What

@@ -1,4 +1,4 @@
-"""What a unicast IPCP has to show: the rows of its read-outs (paper 5.3; wire-unicast 10).
+"""What a unicast IPCP has to show: the rows of its read-outs (paper 5.3).
 
 Runs in the unicast IPCP, on its loop; only reads. A row is what json can write, with the same keys in every row of a table.
 """

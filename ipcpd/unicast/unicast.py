@@ -213,7 +213,7 @@ class UnicastIpcp(Ipcp):
         if component == MANAGEMENT:
             asked = QOS_RAW.replace(timeout=asked.timeout)
         else:
-            # In order, or checked, would be the doing of both ends' libraries; a prototype does not survive it (spec 7.3).
+            # In order, or checked, would be the doing of both ends' libraries; a prototype does not survive it (spec/connections 2).
             asked = asked.replace(in_order=0, ber=max(1, asked.ber))
         await self._connections.connect(dst, component, asked.to_proto(), timeout=CONNECT_TIME)
 

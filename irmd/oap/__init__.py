@@ -1,1 +1,1 @@
-"""The allocation handshake between two IRMds (OAP): header, checks, extensions (wire-lower 5)."""
+"""The allocation handshake between two IRMds (OAP): header, checks, extensions (spec/oap)."""

@@ -1,4 +1,4 @@
-"""The acceptor's side of the allocation handshake: a request that arrived, and the reply to it (wire-lower 5.5).
+"""The acceptor's side of the allocation handshake: a request that arrived, and the reply to it (spec/oap 5).
 
 Used by the IRMd; without I/O: credentials and times are arguments. `accept` does all that can fail before anybody is disturbed;
 nothing of a request that is refused is remembered. Whatever is wrong raises an OSError with errno EAUTH or ECRYPT, or

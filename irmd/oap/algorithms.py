@@ -1,4 +1,4 @@
-"""The numbers by which the allocation handshake names ciphers and hashes (wire-lower 5.2).
+"""The numbers by which the allocation handshake names ciphers and hashes (spec/oap 2).
 
 Used by the IRMd; pure data. The numbers are OpenSSL's object ids; a header with any other number cannot be decoded. The
 order of the members is their rank: in a negotiation the later one wins. Key-exchange algorithms have no number on the wire:
@@ -89,7 +89,7 @@ def rank(algorithm: Cipher | Hash | Kex) -> int:
     return _RANKS[algorithm]
 
 
-# As hashlib calls them, and octets of their digest. A request that names none means SHA-384 (wire-lower 5.3).
+# As hashlib calls them, and octets of their digest. A request that names none means SHA-384 (spec/oap 3).
 _HASHLIB = {
     Hash.NONE: ("sha384", 48),
     Hash.BLAKE2S_256: ("blake2s", 32),

@@ -1,4 +1,4 @@
-"""Certificates: who signs a handshake, and whether the other side is who it says (wire-lower 5.7; RFC 5280).
+"""Certificates: who signs a handshake, and whether the other side is who it says (spec/oap 7; RFC 5280).
 
 Used by the IRMd, which imports this file only for a handshake with certificates. A certificate is sent alone; its chain is built
 from what is here: authorities in `cacert`, what lies between in `untrusted`. Time comes as an argument, ns since 1970.

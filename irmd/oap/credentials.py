@@ -1,4 +1,4 @@
-"""The files that secure a name at one side, and the policy of the name (wire-lower 5.4, 5.9; spec cli-api 1.5).
+"""The files that secure a name at one side, and the policy of the name (spec/oap 4; docs/reference/irm.md).
 
 Used by the IRMd on its loop. They are read afresh at every allocation, as octets: what they mean is found out by those who need
 it. Without any there is nothing to do, and looking costs one `stat`. What is there and cannot be used refuses the flow: a name

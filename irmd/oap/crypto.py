@@ -1,4 +1,4 @@
-"""What the handshake needs of a cryptographic library: key exchange, encapsulation, key derivation (wire-lower 5.2, 5.8).
+"""What the handshake needs of a cryptographic library: key exchange, encapsulation, key derivation (spec/oap 2, 7).
 
 Used by the IRMd, which imports this file only for a flow that has something to do with it: the library costs more to import than
 the rest of the IRMd. `cryptography` does all but Diffie-Hellman over finite fields, which it is giving up: that is pycryptodome's
@@ -183,7 +183,7 @@ def _raw(algorithm: Kex, public: Any) -> bytes:
 
 
 def _power(group: Kex, base: int, exponent: int) -> bytes:
-    """A power in a finite-field group, without zeros in front, as the prototype takes a secret (wire-lower 5.8).
+    """A power in a finite-field group, without zeros in front, as the prototype takes a secret (spec/oap 7).
 
     Not by Python's own pow(), the time of which depends on the exponent.
     """

@@ -1,4 +1,4 @@
-"""How the flows to a name are encrypted: the file enc.conf (wire-lower 5.4).
+"""How the flows to a name are encrypted: the file enc.conf (spec/oap 4).
 
 Used by the IRMd; pure functions. A line is `key=value`; `none` alone turns encryption off, `#` begins a comment. Keys that are
 not known are ignored, so that a file may serve other versions too; a value that is not known is an error.

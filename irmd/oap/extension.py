@@ -1,4 +1,4 @@
-"""Extensions: what two of our ends may do that a prototype cannot, agreed in the allocation handshake (design: wire compatibility).
+"""Extensions: what two of our ends may do that a prototype cannot, agreed in the allocation handshake (docs/design/wire.md).
 
 Used by the IRMd; pure functions. The requester *offers* items in the data field of its header; the acceptor *grants*, in the
 data field of the reply, those that it knows and wants, each with a value of its choice. A prototype ignores an offer and makes

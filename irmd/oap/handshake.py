@@ -1,4 +1,4 @@
-"""The plain allocation handshake: no encryption, no certificates (wire-lower 5.3, 5.5, 5.6).
+"""The plain allocation handshake: no encryption, no certificates (spec/oap 3, 5, 6).
 
 Used by the IRMd; pure functions, with ids and times as arguments. The requester makes a request and checks the reply against
 it; the acceptor checks the request (`ReplayGuard`) and makes the reply, which contains the hash of the request's octets. What

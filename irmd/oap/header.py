@@ -1,4 +1,4 @@
-"""The header of the allocation handshake (OAP, wire-lower 5.1).
+"""The header of the allocation handshake (OAP, spec/oap 1).
 
 Used by the IRMd and by `ocap`; pure functions. One header travels in each flow request and one in each positive reply; the
 IPCPs carry it as opaque data. Certificate, key exchange and signature are octets here: checked for length, not for sense.

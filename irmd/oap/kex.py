@@ -1,4 +1,4 @@
-"""Public keys of the key exchange as octets (wire-lower 5.2), and the key of a flow (5.8).
+"""Public keys of the key exchange as octets (spec/oap 2), and the key of a flow (5.8).
 
 Used by the IRMd; pure functions. An algorithm has no number on the wire: it is recognised by the key. A key is accepted in the
 one encoding that the specification names (DER has only one for each) and refused otherwise: nothing here guesses, and what is

@@ -1,4 +1,4 @@
-"""The IRMd's end of the allocation handshake: what the pure parts need of the world, and what they refuse (wire-lower 5).
+"""The IRMd's end of the allocation handshake: what the pure parts need of the world, and what they refuse (spec/oap).
 
 Runs on the IRMd's loop. Every flow over a layer carries a header in its request and one in the reply, whatever the type of
 the layer: the acceptor cannot know what is in between. A flow to a broadcast layer carries none. Both headers of a direct flow
@@ -80,7 +80,7 @@ class Oap:
         room: int = MAX_LENGTH,
         layer: str = "",
     ) -> Requester:
-        """A new request: no two are the same, and one is never sent twice (wire-lower 11.13). Raises refused.Refused.
+        """A new request: no two are the same, and one is never sent twice (spec/common COM-22). Raises refused.Refused.
 
         kinds  extensions that are wanted; those that this system has are offered
         room   octets of a header that the layer carries

@@ -1,4 +1,4 @@
-"""Which extensions make sense for a flow, from its QoS and from where it goes (design: wire compatibility; paper 5.1).
+"""Which extensions make sense for a flow, from its QoS and from where it goes (docs/design/wire.md; paper 5.1).
 
 Used by the IRMd; pure functions. FRCP is what they extend, so a flow without in_order has none of them.
 """
@@ -42,7 +42,7 @@ def make(kinds: frozenset[int], supported: Container[int]) -> Extensions | None:
 
 
 def carried(qos: QosSpec, *, inside: bool) -> QosSpec:
-    """The QoS as a layer is told of it: with FRCP a prototype cannot do without bit errors (wire-lower 6.2)."""
+    """The QoS as a layer is told of it: with FRCP a prototype cannot do without bit errors (spec/protection 2)."""
     if inside or not qos.in_order or qos.ber:
         return qos
     return _with_ber(qos, 1)

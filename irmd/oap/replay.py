@@ -1,4 +1,4 @@
-"""Time and replay: which flow requests are too old, too young, or have been here before (wire-lower 5.5 step 3).
+"""Time and replay: which flow requests are too old, too young, or have been here before (spec/oap 5 step 3).
 
 Used by the IRMd; no clock of its own. Clocks must agree: a request may be at most 100 ms ahead of us and 20 s behind. A pair
 of timestamp and id is accepted once; it is remembered for as long as its timestamp would be accepted.

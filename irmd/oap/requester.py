@@ -1,4 +1,4 @@
-"""The requester's side of the allocation handshake: a request, and what its reply comes to (wire-lower 5.6).
+"""The requester's side of the allocation handshake: a request, and what its reply comes to (spec/oap 6).
 
 Used by the IRMd; a machine without I/O: credentials, ids and times are arguments. One `Requester` is one request. Whatever is
 wrong raises an OSError with errno EAUTH or ECRYPT, or MalformedPacket; the acceptor is not told.

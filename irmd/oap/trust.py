@@ -1,4 +1,4 @@
-"""Whom this system trusts: the certificates in the folders `cacert` and `untrusted` of the security directory (wire-lower 5.4).
+"""Whom this system trusts: the certificates in the folders `cacert` and `untrusted` of the security directory (spec/oap 4).
 
 Used by the IRMd on its loop. `check` looks at the files when the IRMd starts, without a cryptographic library: what is no
 certificate at all stops it there. They are read in full when the first certificate has to be checked, and again when a

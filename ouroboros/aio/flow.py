@@ -1,4 +1,4 @@
-"""Flows and sets of flows as coroutines: the calls of `ouroboros.dev` and `ouroboros.event` (spec cli-api 4).
+"""Flows and sets of flows as coroutines: the calls of `ouroboros.dev` and `ouroboros.event` (docs/reference/api.md).
 
 On the event loops' threads; flows of several event loops may live in one process.
 """

@@ -1,4 +1,4 @@
-"""Compiles the data plane: C that runs without the GIL and never calls back into Python (design 1).
+"""Compiles the data plane: C that runs without the GIL and never calls back into Python (docs/design/overview.md).
 
 The declarations here repeat, for cffi, what the headers in `src/` say; the compiler checks that they agree.
 """

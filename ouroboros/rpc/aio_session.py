@@ -1,4 +1,4 @@
-"""One end of an RPC connection on an asyncio loop (design section 3; paper 5.1).
+"""One end of an RPC connection on an asyncio loop (docs/design/shared-memory.md; paper 5.1).
 
 Used by the IRMd for every connection, and by an IPCP for its channel to the IRMd. asyncio's streams do not
 take `SOCK_SEQPACKET`, so this is `add_reader` and `recvmsg`: messages are handled and answered inside the

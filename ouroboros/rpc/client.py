@@ -1,4 +1,4 @@
-"""Client: a process's end of its RPC connection with the IRMd (design section 2; paper 5.1).
+"""Client: a process's end of its RPC connection with the IRMd (docs/design/overview.md; paper 5.1).
 
 Used by the library, by the tools and by IPCPs; synchronous, without an event loop and without a thread of its own.
 
@@ -276,7 +276,7 @@ class Client:
     # ------------------------------------------------------------ inside
 
     def _post(self, pending: _Pending, envelope: Envelope, fds: Sequence[int]) -> None:
-        """Send a request. The reply may be faster than the return of send, so it is expected first (trap 27)."""
+        """Send a request. The reply may be faster than the return of send, so it is expected first (spec/lessons 27)."""
         envelope.id = pending.id
         with self._lock:
             self._waiting[pending.id] = pending

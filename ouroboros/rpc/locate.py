@@ -1,4 +1,4 @@
-"""Locate: find the socket of the IRMd, and say who calls (design section 2).
+"""Locate: find the socket of the IRMd, and say who calls (docs/design/overview.md).
 
 Used by the RPC client of every process when it connects.
 """

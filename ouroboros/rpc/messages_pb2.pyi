@@ -761,7 +761,7 @@ class FlowEndpoint(_message.Message):
     events: _builtins.int
     """our own event region that the peer rings (an IPCP has one per trust domain)"""
     cipher: _builtins.int
-    """of its packets (wire-lower 5.2); 0: none. Not for the IPCP that provides the flow"""
+    """of its packets (spec/oap 2); 0: none. Not for the IPCP that provides the flow"""
     key: _builtins.bytes
     """32 octets, for both directions; nor this"""
     peer_certificate: _builtins.bytes
@@ -769,7 +769,7 @@ class FlowEndpoint(_message.Message):
     peer_name: _builtins.str
     """its common name, where it has one that can be printed"""
     check: _builtins.bool
-    """a CRC-32 behind every packet (wire-lower 6.2); nor this"""
+    """a CRC-32 behind every packet (spec/protection 2); nor this"""
     inside: _builtins.bool
     """the packets stay in the memory of this system: none is lost"""
     @_builtins.property

@@ -1,4 +1,4 @@
-"""Fake flow: what looks like a `Flow` to a program, over a fake link (paper 2.7; spec cli-api 4.3).
+"""Fake flow: what looks like a `Flow` to a program, over a fake link (paper 2.7; docs/reference/api.md).
 
 Used by tests of applications, in one thread, without an IRMd. Where a real flow would sleep, the clock moves on: reading
 makes everything happen that falls due until a packet is there, or the time of the read is over.

@@ -1,4 +1,4 @@
-"""The prototype's connection manager and its enrolment, for unicast and broadcast IPCPs (wire-unicast 7, wire-lower 7, 8).
+"""The prototype's connection manager and its enrolment, for unicast and broadcast IPCPs (spec/connections, spec/connections 3).
 
 Used by the prototype of the tests, on its loop. Flows are accepted one after the other, and newcomers are served one at a time.
 """

@@ -1,4 +1,4 @@
-"""The prototype's directory: Kademlia in one round (wire-unicast 5).
+"""The prototype's directory: Kademlia in one round (spec/dht).
 
 Used by the prototype of the tests, on its loop. In a layer of the size that tests have all its contacts are in one bucket, the root.
 """

@@ -1,4 +1,4 @@
-"""The prototype's udp4 IPCP, and its IRMd's part of the handshake: flows over real datagrams (wire-lower 0.4, 3, 5).
+"""The prototype's udp4 IPCP, and its IRMd's part of the handshake: flows over real datagrams (spec/common 7, spec/udp, spec/oap).
 
 Used by the prototype of the tests, on its loop. It answers nobody that it does not know, handles one request at a time and the last
 one first, and hands out the lowest free endpoint id again at once.

@@ -1,4 +1,4 @@
-"""Octets of the lower half: udp4 datagrams, the plain handshake, connection records, enrolment (wire-lower 3, 5, 7, 8).
+"""Octets of the lower half: udp4 datagrams, the plain handshake, connection records, enrolment (spec/udp, spec/oap, spec/connections 3).
 
 Used by the prototype of the tests. Readers raise `Wrong` for whatever 0.23 would not survive or would not take, which is more than
 what it would notice; writers write what 0.23 writes.
@@ -86,7 +86,7 @@ def write_management(message: Management) -> bytes:
 
 
 def read_management(datagram: bytes) -> Management:
-    """wire-lower 3.3; raises Wrong."""
+    """spec/udp 2; raises Wrong."""
     if not MANAGEMENT.size <= len(datagram) <= MOST_MANAGEMENT:
         raise Wrong(f"a management datagram of {len(datagram)} octets; it may have 47 to 2048")
     numbers = MANAGEMENT.unpack_from(datagram)
@@ -146,7 +146,7 @@ def reply_header(request: bytes) -> bytes:
 
 
 def read_request_header(octets: bytes, now: int) -> Header:
-    """wire-lower 5.1, 5.5: what 0.23 refuses is Wrong, because several refusals wedge it. `now`: ns since 1970."""
+    """spec/oap 1, 5: what 0.23 refuses is Wrong, because several refusals wedge it. `now`: ns since 1970."""
     header, data = _header(octets)
     if OAP.size + data != len(octets):
         raise Wrong(f"a handshake of {len(octets)} octets that says it has {OAP.size + data}")
@@ -159,7 +159,7 @@ def read_request_header(octets: bytes, now: int) -> Header:
 
 
 def read_reply_header(octets: bytes, request: bytes) -> Header:
-    """wire-lower 5.6; raises Wrong."""
+    """spec/oap 6; raises Wrong."""
     header, data = _header(octets)
     if header.id != request[:16]:
         raise Wrong("the id of another request")
@@ -212,7 +212,7 @@ def data_transfer(address: int) -> Cep:
 
 
 def read_cep(packet: bytes, *, broadcast: bool = False) -> Cep:
-    """wire-lower 7; raises Wrong. The components are those of a unicast IPCP, or of a broadcast IPCP."""
+    """spec/connections; raises Wrong. The components are those of a unicast IPCP, or of a broadcast IPCP."""
     if len(packet) > 127:
         raise Wrong(f"a connection record of {len(packet)} octets; 0.23 reads 128")
     message = Message(packet, numbers=(3, 5, 8), texts=(1, 2))
@@ -301,7 +301,7 @@ def read_ack(packet: bytes) -> tuple[bytes, int]:
 
 
 def read_response(packet: bytes) -> Response:
-    """wire-lower 8; raises Wrong."""
+    """spec/connections 3; raises Wrong."""
     _check_size(packet)
     message = Message(packet, numbers=(2, 3, 4), texts=(1,), maybe=(5,))
     identity, response = _id(message), message.signed(4)

@@ -1,4 +1,4 @@
-"""The prototype: a unicast and a broadcast IPCP of 0.23, each over a udp4 IPCP of its own (wire-unicast, wire-lower 4B).
+"""The prototype: a unicast and a broadcast IPCP of 0.23, each over a udp4 IPCP of its own (spec/dt, spec/fa, spec/link-state, spec/dht, spec/broadcast).
 
 Used by the tests, on the loop of their world. As an echo server and as `oping` it also plays the programs above.
 """

@@ -1,4 +1,4 @@
-"""Protobuf by hand: what the prototype's C library writes, and nothing else (wire-unicast, conventions).
+"""Protobuf by hand: what the prototype's C library writes, and nothing else (spec/common COM-3).
 
 Used by the prototype of the tests. Independent of our codecs, and stricter: fields ascend, every number is as short as it can be,
 and what a message may hold is said by whoever reads it.

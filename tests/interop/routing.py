@@ -1,4 +1,4 @@
-"""The prototype's link state and its routes (wire-unicast 4), weaknesses and all.
+"""The prototype's link state and its routes (spec/link-state), weaknesses and all.
 
 Used by the prototype of the tests, on its loop. It keeps what it hears until that ages, refreshes whatever is called its own, and does
 not compute anew when an entry ages.

@@ -15,7 +15,7 @@ DATA, DRF, ACK, FC = 1, 2, 4, 8
 
 
 class Reader:
-    """The receiver of 0.23, as far as a sender sees it: in order, and acknowledged with a window of 256 (wire-unicast 8.7)."""
+    """The receiver of 0.23, as far as a sender sees it: in order, and acknowledged with a window of 256 (spec/frcp 6)."""
 
     def __init__(self, flow: Flow) -> None:
         self.flow = flow

@@ -316,7 +316,7 @@ def test_ours_is_the_newcomer_of_a_broadcast_layer(world: World) -> None:
         enrol.write(response.replace(old, identity))
         assert await enrol.read(5) == ack.replace(old, identity)
         adjacent = await flows.accept()
-        same_request(proto, "bc4-bc.pcap", timeout=0)  # no keep-alives (wire-lower 4B.3)
+        same_request(proto, "bc4-bc.pcap", timeout=0)  # no keep-alives (spec/broadcast 4)
         assert (await adjacent.read(5)).startswith(dt)
         adjacent.write(dt_answer)
 

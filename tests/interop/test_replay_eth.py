@@ -1,4 +1,4 @@
-"""A capture from Ethernet, played to our eth-dix IPCP over a virtual link: frames for frames, padding aside (wire-lower 1).
+"""A capture from Ethernet, played to our eth-dix IPCP over a virtual link: frames for frames, padding aside (spec/ethernet).
 
 The player sends frames on a raw socket, in a network namespace; without namespaces the test is skipped.
 """

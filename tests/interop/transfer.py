@@ -1,4 +1,4 @@
-"""The prototype's data transfer and flow allocator (wire-unicast 1, 2).
+"""The prototype's data transfer and flow allocator (spec/dt, spec/fa).
 
 Used by the prototype of the tests, on its loop. One request is handled at a time, and who asks for what is not there hears nothing.
 """

@@ -1,4 +1,4 @@
-"""Octets of the upper half: data transfer, flow allocator, link state, directory (wire-unicast 1, 2, 4, 5).
+"""Octets of the upper half: data transfer, flow allocator, link state, directory (spec/dt, spec/fa, spec/link-state, spec/dht).
 
 Used by the prototype of the tests, as `lower` is.
 """
@@ -37,7 +37,7 @@ class Packet:
 
 
 def read_packet(octets: bytes, max_ttl: int) -> Packet:
-    """wire-unicast 1; raises Wrong."""
+    """spec/dt; raises Wrong."""
     if len(octets) < DT.size:
         raise Wrong(f"a data transfer packet of {len(octets)} octets")
     dst, cube, ttl, ecn, eid = DT.unpack_from(octets)
@@ -76,7 +76,7 @@ class FaMessage:
 
 
 def read_fa(payload: bytes, hash_length: int) -> FaMessage:
-    """wire-unicast 2.1, 11.3; raises Wrong."""
+    """spec/fa 1, FA-3; raises Wrong."""
     if not FA.size <= len(payload) <= 2048:
         raise Wrong(f"a flow allocator's message of {len(payload)} octets; it may have 61 to 2048")
     source, to, eid, bandwidth, response, delay, loss, ber, gap, timeout = FA.unpack_from(payload)[:10]
@@ -139,7 +139,7 @@ class Link:
 
 
 def read_link(packet: bytes, own: int) -> Link | None:
-    """wire-unicast 4.1; None for what 0.23 drops by its length. `own`: the address of who reads. Raises Wrong."""
+    """spec/link-state 1; None for what 0.23 drops by its length. `own`: the address of who reads. Raises Wrong."""
     if len(packet) not in (LSM.size, EXTENDED_LSM):
         raise Wrong(f"a link-state message of {len(packet)} octets")
     link = Link(*LSM.unpack_from(packet))
@@ -197,7 +197,7 @@ class DhtMessage:
 
 
 def read_dht(payload: bytes, hash_length: int) -> DhtMessage:
-    """wire-unicast 5.2, 11.4; raises Wrong."""
+    """spec/dht 1, DHT-4; raises Wrong."""
     parts = Message(payload, numbers=(1,), texts=(2,), maybe=(3, 4, 5, 6))
     code = parts.number(1)
     needed = {STORE: {3}, FIND_NODE: {4}, NODE_REPLY: {5}, FIND_VALUE: {4}, VALUE_REPLY: {5, 6}}

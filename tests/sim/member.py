@@ -96,7 +96,7 @@ class Member:
     # ------------------------------------------------------------ links
 
     def plug(self, end: FakeEnd[Packet], neighbour: int, qos: QoSSpec) -> Port:
-        """A link to a neighbour is there: first its management flow, then the one for data transfer (spec 4.4)."""
+        """A link to a neighbour is there: first its management flow, then the one for data transfer (spec/link-state 4)."""
         fd = self.plane.plug()
         port = Port(end, neighbour, fd, fd + MGMT)
         self.ports[port.dt] = self.ports[port.mgmt] = port

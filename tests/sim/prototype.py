@@ -1,4 +1,4 @@
-"""Link state as the C prototype does it (spec 4.3 to 4.5), with its weaknesses, as a neighbour for ours.
+"""Link state as the C prototype does it (spec/link-state 3, 4, 5), with its weaknesses, as a neighbour for ours.
 
 It has no withdrawals and no weights, drops what is not 24 octets long, does not compute anew when an entry ages out, and
 adopts what others say about its own links. The interface is that of `ipcpd.unicast.link_state.LinkState`.

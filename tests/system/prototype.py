@@ -1,7 +1,7 @@
 """A unicast IPCP of the C prototype, as far as its neighbours can see: a program for tests, over flows of a layer below.
 
 It says what captures show that a prototype says, octet by octet where nothing in it is random, and it dies of what a
-prototype dies of: whatever its neighbour sends is looked at with the eyes of release 0.23.0 (wire-unicast 5.2, 11).
+prototype dies of: whatever its neighbour sends is looked at with the eyes of release 0.23.0 (spec/dht 1, spec/fa FA-3).
 
     prototype.py newcomer MEMBER     enrols with MEMBER, connects, has the name "theirs", asks for flows to "ours" and "nobody"
     prototype.py member              bound to a name: enrols one newcomer, then is its neighbour, until it is ended

@@ -1,4 +1,4 @@
-"""The names and signatures of the existing Python binding (spec cli-api 5.1): a program written for it runs unchanged.
+"""The names and signatures of the existing Python binding (docs/reference/api.md): a program written for it runs unchanged.
 
 And importing any of it needs no daemon; the first call that does says where it looked.
 """

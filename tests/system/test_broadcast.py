@@ -1,4 +1,4 @@
-"""Broadcast layers of several members on one system, over a local layer (paper 2.13, 5.10; wire-lower 4B)."""
+"""Broadcast layers of several members on one system, over a local layer (paper 2.13, 5.10; spec/broadcast)."""
 
 from __future__ import annotations
 

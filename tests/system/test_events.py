@@ -1,4 +1,4 @@
-"""Events over a real IRMd: sets, asynchronous allocation, down and up, descriptors for event loops (spec cli-api 4.5)."""
+"""Events over a real IRMd: sets, asynchronous allocation, down and up, descriptors for event loops (docs/reference/api.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flows over a real IRMd: allocation, reading and writing, time-outs, signals, errors (spec cli-api 4.3, 4.4, 5)."""
+"""Flows over a real IRMd: allocation, reading and writing, time-outs, signals, errors (docs/reference/api.md)."""
 
 from __future__ import annotations
 
@@ -143,7 +143,9 @@ def timeouts_of_allocation() -> None:
     with raises(FlowDeallocWarning):
         flow.dealloc()
     client, server = ends()
-    assert client.rcv_timeout is None and server.rcv_timeout is None, "not that of the allocation (trap 28)"
+    assert client.rcv_timeout is None and server.rcv_timeout is None, (
+        "not that of the allocation (spec/lessons 28)"
+    )
     client.dealloc()
     server.dealloc()
 

@@ -1,4 +1,4 @@
-"""Forks and execs: a child has none of its parent's flows, harms none, and can have its own (design 3)."""
+"""Forks and execs: a child has none of its parent's flows, harms none, and can have its own (docs/design/shared-memory.md)."""
 
 from __future__ import annotations
 

@@ -309,7 +309,7 @@ def test_a_certificate_of_the_requester_s_that_is_taken_away(secured: Secured) -
 
 @pytest.mark.parametrize("layer", [None, "local"])
 def test_post_quantum_certificates(make_system: MakeSystem, tmp_path: Path, layer: str | None) -> None:
-    """Where a layer can carry them: they fit no packet of Ethernet or UDP (wire-lower 5.10), where the allocation fails with EMSGSIZE."""
+    """Where a layer can carry them: they fit no packet of Ethernet or UDP (spec/oap OAP-24), where the allocation fails with EMSGSIZE."""
     mldsa = pytest.importorskip(
         "cryptography.hazmat.primitives.asymmetric.mldsa", reason="the installed cryptography has no ML-DSA"
     )

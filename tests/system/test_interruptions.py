@@ -1,4 +1,4 @@
-"""Threads and signals in calls on flows, over a real IRMd: what blocks can be interrupted, and nothing is lost (spec cli-api 4.3)."""
+"""Threads and signals in calls on flows, over a real IRMd: what blocks can be interrupted, and nothing is lost (docs/reference/api.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What flows do when there is no more: of packet buffers, of descriptors, of the IRMd (spec cli-api 5)."""
+"""What flows do when there is no more: of packet buffers, of descriptors, of the IRMd (docs/reference/api.md)."""
 
 from __future__ import annotations
 

@@ -265,7 +265,7 @@ def test_encryption_that_is_required(secured: Secured) -> None:
 
 @pytest.mark.parametrize("side", ["client", "server"])
 def test_certificates_that_fit_no_packet(secured: Secured, side: str) -> None:
-    """A management message over UDP has at most 2048 octets (wire-lower 5.10); nobody waits for one that cannot be sent."""
+    """A management message over UDP has at most 2048 octets (spec/oap OAP-24); nobody waits for one that cannot be sent."""
     long = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), bytes(3000))
     fat = secured.ca.issue("echo", extensions=((long, False),))
     fat.install(secured.at["a" if side == "client" else "b"], side, "echo")
@@ -324,7 +324,7 @@ def signed(alice: Issued, number: int) -> bytes:
 
 
 def ask(oap: bytes, eid: int) -> bytes:
-    """A flow request of a UDP layer (wire-lower 3.3)."""
+    """A flow request of a UDP layer (spec/udp 2)."""
     fixed = struct.pack(">IIIiQIIIII", 0, eid, 0, 0, 0, 2**32 - 1, 1, 1, 2**32 - 1, 120_000) + b"\1\0\0"
     return fixed + hashlib.md5(b"echo").digest() + oap
 

@@ -438,7 +438,7 @@ def polling() -> None:
 
 
 def partial_reads() -> None:
-    """Reads shorter than the packet, on a flow with FRCP as on any (spec cli-api 4.3)."""
+    """Reads shorter than the packet, on a flow with FRCP as on any (docs/reference/api.md)."""
     for layer in layers():
         for qos in (QOS_RAW, QOS_VOICE, QOS_DATA):
             client, server = ends(qos=qos, layer=layer)

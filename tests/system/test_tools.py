@@ -1,4 +1,4 @@
-"""oping, oecho, ocbr and operf as a user drives them, over a real system (spec cli-api 3)."""
+"""oping, oecho, ocbr and operf as a user drives them, over a real system (docs/reference)."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Unicast layers of several members on one system, over a local layer (paper 5.10; wire-unicast): daemons and tools as users have them."""
+"""Unicast layers of several members on one system, over a local layer (paper 5.10; spec/dt): daemons and tools as users have them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several users on one system: what one tries, and the flows of the other beside it (design section 3: the trust domain is the user).
+"""Several users on one system: what one tries, and the flows of the other beside it (docs/design/shared-memory.md: the trust domain is the user).
 
 The IRMd is root's. User A has a server and a client, with a flow directly between them and one over a layer; user B has a program that
 tries everything it can think of (`intruder`). A's packets must all arrive, unread.

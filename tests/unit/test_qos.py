@@ -1,4 +1,4 @@
-"""QoS specifications: fields, limits, presets (spec cli-api 4.2)."""
+"""QoS specifications: fields, limits, presets (docs/reference/api.md)."""
 
 from __future__ import annotations
 

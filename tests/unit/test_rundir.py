@@ -1,4 +1,4 @@
-"""The rule of the run directory (design section 2)."""
+"""The rule of the run directory (docs/design/overview.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `irm` command: management of a system from the command line (paper 5.7; spec cli-api 1).
+"""The `irm` command: management of a system from the command line (paper 5.7; docs/reference/irm.md).
 
 main.py   the command line as a whole: groups, help, --json, exit codes
 words.py  the word grammar, and commands as data

@@ -1,4 +1,4 @@
-"""irm bind, irm unbind: programs, processes and IPCPs to names (paper 2.9, 5.7; spec cli-api 1.4)."""
+"""irm bind, irm unbind: programs, processes and IPCPs to names (paper 2.9, 5.7; docs/reference/irm.md)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """irm ipcp: create, destroy, bootstrap, enroll, connect, disconnect, list, and what an IPCP has to show (paper 5.7; spec
-cli-api 1.3)."""
+docs/reference/irm.md)."""
 
 from __future__ import annotations
 
@@ -283,7 +283,7 @@ GROUP = Group(
             "bootstrap",
             "make an IPCP the first of a new layer",
             _bootstrap,
-            # The order decides what a prefix means (spec cli-api 1.1): name and type before all others.
+            # The order decides what a prefix means (docs/reference/irm.md): name and type before all others.
             keys=(
                 _NAME,
                 Key("layer", "layer", required=True),

@@ -1,4 +1,4 @@
-"""irm: the command line as a whole (spec cli-api 1). Runs as a short-lived process; entry point of `irm`.
+"""irm: the command line as a whole (docs/reference/irm.md). Runs as a short-lived process; entry point of `irm`.
 
 Exit status: 0 done; 1 failed, or a word, a value, a name is wrong; 2 the command line is incomplete.
 """

@@ -1,4 +1,4 @@
-"""irm name, irm register, irm unregister: names and where they are registered (paper 2.9, 5.7; spec cli-api 1.5)."""
+"""irm name, irm register, irm unregister: names and where they are registered (paper 2.9, 5.7; docs/reference/irm.md)."""
 
 from __future__ import annotations
 

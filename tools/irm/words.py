@@ -1,4 +1,4 @@
-"""Words: the grammar of the `irm` command line, and its commands as data (spec cli-api 1.1).
+"""Words: the grammar of the `irm` command line, and its commands as data (docs/reference/irm.md).
 
 A word stands for the first entry of a table that begins with it: `irm i l` is `irm ipcp list`. A command takes its
 operands first, then `key value` pairs and flags in any order. `help` where an operand, a key or a flag could stand

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ouroboros.dev import Flow
 
 LARGEST = 1399
-"""Octets of a packet that every member of a broadcast layer can take (spec wire-lower 4B.2)."""
+"""Octets of a packet that every member of a broadcast layer can take (spec/broadcast 3)."""
 
 _BUFFER = 2048
 

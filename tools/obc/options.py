@@ -1,4 +1,4 @@
-"""The options of obc (spec cli-api 3.3)."""
+"""The options of obc (docs/reference/obc.md)."""
 
 from argparse import Namespace
 from collections.abc import Sequence

@@ -27,7 +27,7 @@ class Content(Enum):
     DATA_TRANSFER = "data transfer"
 
 
-# By name and protocol of the component (wire-lower 7.1). On a broadcast layer data follows the record directly.
+# By name and protocol of the component (spec/connections 1). On a broadcast layer data follows the record directly.
 _CONTENT = {
     ("Enrollment", "OEP"): Content.ENROLMENT,
     ("Management", "LSP"): Content.MANAGEMENT,

@@ -1,4 +1,4 @@
-"""FRCP and what else the ends of a flow put round a packet (wire-lower 6, wire-unicast 8.2). Runs in the tool.
+"""FRCP and what else the ends of a flow put round a packet (spec/protection, spec/frcp 2). Runs in the tool.
 
 The ends themselves do this in C, packet by packet; here it is for people to look at. From the outside in: a CRC-32 when the
 flow's `ber` is 0, encryption when a cipher was agreed, the FRCP header when the flow has `in_order`.

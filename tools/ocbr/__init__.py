@@ -1,4 +1,4 @@
-"""ocbr: a constant bit rate, one way (paper 5.9, spec cli-api 3.4).
+"""ocbr: a constant bit rate, one way (paper 5.9, docs/reference/ocbr.md).
 
 `client` sends at the rate, `server` reports per interval what arrives, `counter` holds their numbers and
 prints them (pure). For loss, order and percentiles there is operf.

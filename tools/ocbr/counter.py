@@ -1,4 +1,4 @@
-"""Packets and bytes over a time, and the lines ocbr prints about them (spec cli-api 3.4). Pure."""
+"""Packets and bytes over a time, and the lines ocbr prints about them (docs/reference/ocbr.md). Pure."""
 
 
 class Counter:

@@ -1,4 +1,4 @@
-"""operf: how much a flow carries, measured at both ends (paper 5.9, spec cli-api 3.5).
+"""operf: how much a flow carries, measured at both ends (paper 5.9, docs/reference/operf.md).
 
 The client announces a test, sends numbered packets at a rate or as fast as the flow takes them, and at the end
 fetches the server's report over the same flow. In a bidirectional test the server echoes every packet, which

@@ -1,4 +1,4 @@
-"""The options of operf (spec cli-api 3.5)."""
+"""The options of operf (docs/reference/operf.md)."""
 
 from argparse import Namespace
 from collections.abc import Sequence

@@ -20,7 +20,7 @@ _MIN_WAIT = 1e-6
 
 
 def ping(options: Options) -> int:
-    """Ping the server; 0 when the flow was allocated, whatever was lost (spec cli-api 3.1)."""
+    """Ping the server; 0 when the flow was allocated, whatever was lost (docs/reference/oping.md)."""
     from ouroboros.dev import flow_alloc
 
     assert options.name is not None

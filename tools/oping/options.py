@@ -1,4 +1,4 @@
-"""The options of oping, with the limits and warnings of spec cli-api 3.1."""
+"""The options of oping, with the limits and warnings of docs/reference/oping.md."""
 
 from argparse import Namespace
 from collections.abc import Sequence

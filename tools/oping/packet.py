@@ -1,4 +1,4 @@
-"""The packet of oping: type and id in network order, then the sender's time in host order (spec cli-api 3.1).
+"""The packet of oping: type and id in network order, then the sender's time in host order (docs/reference/oping.md).
 
 The rest of the packet is padding. Only its sender reads the time, so host order does no harm; the server
 answers by changing the type word and nothing else. Pure.

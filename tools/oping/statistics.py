@@ -1,4 +1,4 @@
-"""What oping's client found out, and how it prints it (spec cli-api 3.1, paper Listings 5 and 14). Pure."""
+"""What oping's client found out, and how it prints it (docs/reference/oping.md, paper Listings 5 and 14). Pure."""
 
 import sys
 

@@ -1,5 +1,5 @@
 /*
- * broadcast: the packet transfer of a broadcast IPCP (paper 2.13, 5.6.1; wire-lower 4B): what comes from one member
+ * broadcast: the packet transfer of a broadcast IPCP (paper 2.13, 5.6.1; spec/broadcast): what comes from one member
  * goes to all others.
  *
  * A member is a port: the flow of an application that joined, or an adjacency with another broadcast IPCP. Packets have

@@ -1,5 +1,5 @@
 /*
- * congestion: multi-bit ECN congestion avoidance of one flow over a unicast layer (paper 4.3; wire-unicast 3).
+ * congestion: multi-bit ECN congestion avoidance of one flow over a unicast layer (paper 4.3; spec/congestion).
  *
  * Forwarders write into packets how long their queues are; the receiver averages that and sends it back now and then;
  * the sender limits how many octets it sends in a time slot. Pure functions of the state and `now`.

@@ -1,5 +1,5 @@
 /*
- * dt: data transfer of a unicast IPCP (paper 5.3; wire-unicast 1): what happens to every packet.
+ * dt: data transfer of a unicast IPCP (paper 5.3; spec/dt): what happens to every packet.
  *
  * A port of the relay is one of two things here. A lower flow leads to a neighbour: its packets have a header, and are
  * forwarded to another lower flow, delivered to an upper flow, or handed to a component of the control plane. An

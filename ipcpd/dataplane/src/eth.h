@@ -1,5 +1,5 @@
 /*
- * eth: packets of flows to and from an Ethernet device (paper 5.4; spec wire-lower 1.2, 2.1).
+ * eth: packets of flows to and from an Ethernet device (paper 5.4; spec/ethernet 1, 5).
  *
  * What processes write into flows gets a header and goes out in batches (sendmmsg), over one socket for each QoS cube, so
  * that voice never waits for room behind data. Frames come in in batches (recvmmsg), are checked, and copied once into

@@ -1,6 +1,6 @@
 /*
  * fib: the forwarding table of one QoS cube, from the address of a member to the flows that lead there (paper 5.3,
- * PFF; wire-unicast 4.6).
+ * PFF; spec/link-state 5).
  *
  * Made as a whole by the control plane and never changed, but for the turn of a multipath entry: the packet thread
  * exchanges one table for another. Addresses that share their next hops share the list of them.

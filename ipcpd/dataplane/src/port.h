@@ -13,7 +13,7 @@
 
 #include "flow.h"
 
-#define CUBES 3u        /* QoS cubes: 0 best effort, 1 video, 2 voice (wire-unicast 1.2) */
+#define CUBES 3u        /* QoS cubes: 0 best effort, 1 video, 2 voice (spec/dt 2) */
 #define PORT_BATCH 128u /* packets of one port before the next one has its turn */
 
 struct relay;

@@ -1,5 +1,5 @@
 /*
- * udp: flows over UDP datagrams (paper 5.7, wire-lower 3.2): the socket of a UDP IPCP, served by the relay's thread.
+ * udp: flows over UDP datagrams (paper 5.5, spec/udp 1): the socket of a UDP IPCP, served by the relay's thread.
  *
  * A datagram is the endpoint id of its receiver, four octets, and the packet. Endpoint id 0 is management, which goes
  * to the control plane with the address that it came from. A flow takes packets from its peer's socket address only.
@@ -17,7 +17,7 @@
 
 #include "relay.h"
 
-#define UDP_EIDS 4096u    /* endpoint ids are below: a prototype's table ends there (wire-lower 3.3) */
+#define UDP_EIDS 4096u    /* endpoint ids are below: a prototype's table ends there (spec/udp 2) */
 #define UDP_HEADER 4u     /* octets of the endpoint id */
 #define UDP_MESSAGE 2048u /* octets of a management datagram, at most */
 

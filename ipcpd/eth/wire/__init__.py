@@ -1,1 +1,1 @@
-"""What the ethernet IPCPs put on the wire (wire-lower 1, 2)."""
+"""What the ethernet IPCPs put on the wire (spec/ethernet 5)."""

@@ -1,4 +1,4 @@
-"""eth-dix: frames and management messages on Ethernet II (paper 5.4, wire-lower 1.2, 1.3).
+"""eth-dix: frames and management messages on Ethernet II (paper 5.4, spec/ethernet 1, 2).
 
 Used by the control plane of the eth-dix IPCP and by `ocap`; pure functions. Frames with data are read and written in C;
 these functions serve the management protocol and those who look at frames.
@@ -39,7 +39,7 @@ class Frame:
 
 
 def legal_eid(eid: int) -> bool:
-    """Whether a flow can have this endpoint id. Sending one above 4095 ends a prototype (wire-lower 1.2)."""
+    """Whether a flow can have this endpoint id. Sending one above 4095 ends a prototype (spec/ethernet 1)."""
     return 0 < eid <= MAX_EID
 
 

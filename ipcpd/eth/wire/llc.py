@@ -1,4 +1,4 @@
-"""eth-llc: frames and management messages on IEEE 802.3 with 802.2 LLC type 1 (paper 5.4, wire-lower 2).
+"""eth-llc: frames and management messages on IEEE 802.3 with 802.2 LLC type 1 (paper 5.4, spec/ethernet 5).
 
 Used by the control plane of the eth-llc IPCP and by `ocap`; pure functions. Frames with data are read and written in C.
 
@@ -42,7 +42,7 @@ class Frame:
 
 
 def legal_sap(sap: int) -> bool:
-    """Whether a flow can have this SAP. Sending one above 63 can end a prototype (wire-lower 2.1)."""
+    """Whether a flow can have this SAP. Sending one above 63 can end a prototype (spec/ethernet 5)."""
     return FIRST_SAP <= sap <= MAX_SAP
 
 

@@ -1,7 +1,7 @@
 """The management protocol of the ethernet IPCPs: flow requests and name queries, without their layout (paper 5.4).
 
 Used by the control plane of the eth-dix and eth-llc IPCPs; pure data. Both types say the same things in a different
-arrangement (wire-lower 1.3, 2.2): `dix` and `llc` turn the `Fixed` part into octets, this module turns it into a message.
+arrangement (spec/ethernet 2, 5): `dix` and `llc` turn the `Fixed` part into octets, this module turns it into a message.
 An endpoint is an EID in eth-dix, a SAP in eth-llc.
 """
 
@@ -138,7 +138,7 @@ def _check_hash(what: str, name_hash: bytes) -> None:
 
 def _check_response(what: str, response: int, data: bytes, *, sound: bool) -> None:
     # A prototype looks for a handshake's header behind a positive response, and a debug build of it ends over data
-    # behind a negative one (wire-lower 0.2, 0.4).
+    # behind a negative one (spec/common 2, 7).
     must(response <= 0, what, f"the response {response} is positive")
     must(not (response and data), what, "a refusal carries no data")
     must(bool(response) or sound, what, "the acceptor's endpoint cannot be")

@@ -1,4 +1,4 @@
-"""Contact table of the directory: which nodes we have heard from, in buckets by their distance (spec 5.5).
+"""Contact table of the directory: which nodes we have heard from, in buckets by their distance (spec/dht 2).
 
 Runs in the unicast IPCP. Bucket i holds up to k nodes whose id differs from ours first in bit i (counted from the lowest): few near
 ones, of which we know all, and as many of each farther half of the layer. A bucket has the node that was silent for

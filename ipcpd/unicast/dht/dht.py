@@ -1,4 +1,4 @@
-"""The directory's machine: one node of the distributed hash table (paper 2.12.1, 5.3; spec 5).
+"""The directory's machine: one node of the distributed hash table (paper 2.12.1, 5.3; spec/dht).
 
 Runs in the unicast IPCP, without I/O: calls, messages and timer expiries go in together with `now` (seconds, monotonic);
 packets to send, events and the next deadline come out. Made when the configuration of the layer is known, and not before:

@@ -1,4 +1,4 @@
-"""Questions to other nodes, and their answers (spec 5.2; traps 50, 51).
+"""Questions to other nodes, and their answers (spec/dht 1; spec/lessons 50, 51).
 
 Runs in the unicast IPCP, inside the directory's machine. A question has a cookie of its own. It is asked a second time; a
 node that leaves both unanswered is lost. An answer counts once, with the cookie and the key of a question that is

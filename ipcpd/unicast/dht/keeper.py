@@ -1,4 +1,4 @@
-"""Keeps the values of others, and looks after them (spec 5.6, 5.8; trap 51).
+"""Keeps the values of others, and looks after them (spec/dht 3; spec/lessons 51).
 
 Runs in the unicast IPCP, inside the directory's machine. The owner of a value says every t_replicate that it still holds. When
 that has not been heard for longer, the owner is asked: so a value whose owner took it back, or is gone, does not stay until

@@ -1,4 +1,4 @@
-"""An iterative look-up: asks nodes ever nearer to a key until the k nearest have answered (spec 5.6, 11).
+"""An iterative look-up: asks nodes ever nearer to a key until the k nearest have answered (spec/dht 3).
 
 Runs in the unicast IPCP, inside the directory's machine; pure logic, it neither sends nor waits. Up to alpha nodes are asked at
 the same time. One that is slow gives its place to the next, so that a dead node delays nothing but the end.

@@ -1,4 +1,4 @@
-"""Names that are registered at this node: keeps them known at the k nodes nearest to their keys (spec 5.6).
+"""Names that are registered at this node: keeps them known at the k nodes nearest to their keys (spec/dht 3).
 
 Runs in the unicast IPCP, inside the directory's machine. A store is not acknowledged, so it is said again after 3 s; then
 every t_replicate, and soon after one of the k was lost. A new node that is nearer than one of the k gets it at once.

@@ -1,4 +1,4 @@
-"""What the parts of the directory's machine have in common: contacts, questions, look-ups, and the way out (spec 5).
+"""What the parts of the directory's machine have in common: contacts, questions, look-ups, and the way out (spec/dht).
 
 Runs in the unicast IPCP, inside the directory's machine. `dht` joins and queries, `names` makes our names known, `keeper` keeps
 those of others; all of them send, ask and look up through here.

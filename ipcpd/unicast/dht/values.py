@@ -1,4 +1,4 @@
-"""What a node keeps for others: under each key the addresses that have registered it, until they expire (spec 5.6).
+"""What a node keeps for others: under each key the addresses that have registered it, until they expire (spec/dht 3).
 
 Runs in the unicast IPCP. Times of expiry are seconds since 1970, as they travel in messages. An address that was taken back
 leaves a tombstone, so that a copy that comes from a node which did not hear of it is refused.

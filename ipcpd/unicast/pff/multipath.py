@@ -1,4 +1,4 @@
-"""Forwarding policy `multipath`: every descriptor in turn, packet by packet (spec 4.6)."""
+"""Forwarding policy `multipath`: every descriptor in turn, packet by packet (spec/link-state 5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forwarding policy `simple`: one descriptor for each destination (spec 4.6)."""
+"""Forwarding policy `simple`: one descriptor for each destination (spec/link-state 5)."""
 
 from __future__ import annotations
 

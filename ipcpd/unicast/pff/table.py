@@ -1,4 +1,4 @@
-"""Forwarding table: what the data plane looks up for each packet, as pure data (paper 5.3; spec 4.6).
+"""Forwarding table: what the data plane looks up for each packet, as pure data (paper 5.3; spec/link-state 5).
 
 Made in Python whenever routes change, one for each QoS cube, and then loaded into C as a whole. `Table.next_hop` is the
 same lookup in Python: it states what C has to do, and serves tests and the simulator.

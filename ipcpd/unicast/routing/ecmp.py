@@ -1,4 +1,4 @@
-"""Routing policy `ecmp`: every next hop that lies on some shortest path (spec 4.5). Goes with pff `multipath`.
+"""Routing policy `ecmp`: every next hop that lies on some shortest path (spec/link-state 5). Goes with pff `multipath`.
 
 Each of them is nearer to the destination than we are, so packets cannot run in circles whichever is taken.
 """

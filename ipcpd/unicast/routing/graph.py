@@ -1,6 +1,6 @@
 """The graph of a layer, as announced: vertices are addresses, an edge is a link that both of its ends announce.
 
-Runs in the unicast IPCP; pure data (paper 2.4; spec 4.3). Weights count only while *every* edge has them from both ends.
+Runs in the unicast IPCP; pure data (paper 2.4; spec/link-state 3). Weights count only while *every* edge has them from both ends.
 A prototype computes hop counts whatever we announce; if only some members used weights, two neighbours could each hold
 the other to be the way to a third, and packets would run in circles between them. One end without weights, seen by all,
 therefore makes all use hop counts.

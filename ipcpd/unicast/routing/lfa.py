@@ -1,4 +1,4 @@
-"""Routing policy `lfa`: the shortest path, and behind it loop-free alternates (spec 4.5; RFC 5286). Goes with pff `alternate`.
+"""Routing policy `lfa`: the shortest path, and behind it loop-free alternates (spec/link-state 5; RFC 5286). Goes with pff `alternate`.
 
 A neighbour N is an alternate for a destination D if its own way there does not lead through us:
 dist(N, D) < dist(N, us) + dist(us, D). It takes over while the first next hop is down and routing has not converged.

@@ -1,4 +1,4 @@
-"""Routing policy `link_state`: the shortest path, one next hop for each destination (spec 4.5). Goes with pff `simple`.
+"""Routing policy `link_state`: the shortest path, one next hop for each destination (spec/link-state 5). Goes with pff `simple`.
 
 Among paths of equal length the next hop with the lowest address is taken.
 """

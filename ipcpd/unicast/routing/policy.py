@@ -1,4 +1,4 @@
-"""The routing policies by number, each with the forwarding function that goes with it (spec 4.2, 4.6).
+"""The routing policies by number, each with the forwarding function that goes with it (spec/link-state 2, 5).
 
 Runs in the unicast IPCP. A new policy is a file in this folder and a line in this table.
 """

@@ -1,6 +1,6 @@
 """Shortest paths from one vertex to all: Dijkstra's algorithm, or a search by levels where every weight is 1.
 
-Runs in the unicast IPCP; pure functions (paper 2.4; spec 4.5). Two things make it quick in Python: the heap holds whole
+Runs in the unicast IPCP; pure functions (paper 2.4; spec/link-state 5). Two things make it quick in Python: the heap holds whole
 numbers (distance and vertex in one) instead of tuples, and the next hops of a vertex are the bits of one number,
 bit i for the i-th neighbour of the source, so that joining paths of equal length is one `or`.
 """

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from ouroboros.qos import QoSSpec
 
 CUBES = 3
-"""Number of QoS cubes: 0 best effort, 1 video, 2 voice (spec 1.2)."""
+"""Number of QoS cubes: 0 best effort, 1 video, 2 voice (spec/dt 2)."""
 
 BEST_EFFORT, VIDEO, VOICE = range(CUBES)
 

@@ -1,4 +1,4 @@
-"""Addresses and endpoint ids inside a unicast layer (wire-unicast 1.2, 6).
+"""Addresses and endpoint ids inside a unicast layer (spec/dt 2, DT-3).
 
 Used by the components of the unicast IPCP; pure functions. Both are integers in Python. On the wire the same address
 appears little-endian (data transfer), big-endian (flow allocator, link state) and as a varint (protobuf).
@@ -22,7 +22,7 @@ def legal_address(address: int) -> bool:
 def legal_eid(eid: int) -> bool:
     """Whether a flow can have this endpoint id.
 
-    Lower ones belong to components: a flow allocator's message to one of them ends a prototype (wire-unicast 11).
+    Lower ones belong to components: a flow allocator's message to one of them ends a prototype (spec/fa FA-3).
     """
     return FIRST_EID <= eid < UNSET_EID
 

@@ -1,4 +1,4 @@
-"""Connection manager: the record that each side sends first on a flow between two IPCPs (paper 5.3, wire-lower 7).
+"""Connection manager: the record that each side sends first on a flow between two IPCPs (paper 5.3, spec/connections).
 
 Used by the control plane of unicast and broadcast IPCPs and by `ocap`; pure functions. A record says which component the flow
 is for and which protocol that component speaks. One record is one packet, of at most 127 octets, because the prototype

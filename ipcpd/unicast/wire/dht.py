@@ -1,4 +1,4 @@
-"""Directory: the messages of the distributed hash table (paper 5.3, wire-unicast 5.2).
+"""Directory: the messages of the distributed hash table (paper 5.3, spec/dht 1).
 
 Used by the control plane of the unicast IPCP and by `ocap`; pure functions. A message is the payload of a data transfer packet
 to endpoint id 1. All ids, and all keys, have the length of the layer's hash. Never sent, because a prototype does not

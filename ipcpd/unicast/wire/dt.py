@@ -1,4 +1,4 @@
-"""Data transfer: the header of every packet between neighbours (paper 5.3, wire-unicast 1).
+"""Data transfer: the header of every packet between neighbours (paper 5.3, spec/dt).
 
 Used by the control plane of the unicast IPCP, by the simulator and by `ocap`; pure functions. Packets under way are forwarded
 in C. Address and endpoint id are little-endian: the prototype copies them out of its memory. There is no length field and no

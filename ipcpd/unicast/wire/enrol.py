@@ -1,4 +1,4 @@
-"""Enrolment: a member hands the configuration of its layer to a newcomer (paper 5.3, wire-lower 8, wire-unicast 7.4).
+"""Enrolment: a member hands the configuration of its layer to a newcomer (paper 5.3, spec/connections 3, spec/connections 3).
 
 Used by the control plane of unicast and broadcast IPCPs and by `ocap`; pure functions. Three messages, one packet each: the
 newcomer's request, the member's response, the newcomer's acknowledgement. Nothing in a message says which it is: that

@@ -1,4 +1,4 @@
-"""Flow allocator: flow requests, replies and congestion updates (paper 5.3, wire-unicast 2.1).
+"""Flow allocator: flow requests, replies and congestion updates (paper 5.3, spec/fa 1).
 
 Used by the control plane of the unicast IPCP and by `ocap`; pure functions. A message is the payload of a data transfer packet
 to endpoint id 0. One fixed part of 61 octets serves all three; all numbers are big-endian. A reply or an update for an

@@ -1,4 +1,4 @@
-"""Link state: the packet that announces a link (paper 5.3, wire-unicast 4.1).
+"""Link state: the packet that announces a link (paper 5.3, spec/link-state 1).
 
 Used by the control plane of the unicast IPCP and by `ocap`; pure functions. One message is one packet of a management flow,
 big-endian. It announces the link in one direction; both ends have to announce it.

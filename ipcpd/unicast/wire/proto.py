@@ -1,4 +1,4 @@
-"""Protobuf messages on the wire: strict about what is missing, deaf to what is unknown (wire-unicast, conventions).
+"""Protobuf messages on the wire: strict about what is missing, deaf to what is unknown (spec/common COM-3).
 
 Used by the codecs beside it; pure functions. Fields go out in ascending order, required ones always: what the C library of the
 prototype does too, so the octets are the same.

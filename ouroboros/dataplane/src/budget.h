@@ -1,5 +1,5 @@
 /*
- * budget: how much of the pool one ring may hold (traps 1.9.4: a reader that does not read must not fill the pool).
+ * budget: how much of the pool one ring may hold (spec/lessons 73: a reader that does not read must not fill the pool).
  *
  * Small packets are bounded by the slots of the ring. Of large blocks at most BUDGET octets may be under way: the
  * producer remembers the class of what it put, and settles when it sees how far the consumer has come.

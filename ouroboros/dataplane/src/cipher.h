@@ -1,5 +1,5 @@
 /*
- * cipher: what encrypts the packets of a flow (spec wire-lower 6.3): IV | ciphertext | tag, and the rotation of its key.
+ * cipher: what encrypts the packets of a flow (spec/protection 3): IV | ciphertext | tag, and the rotation of its key.
  *
  * One cipher for one flow end, both directions: one writes, under its lock; one reads, under its own. What the two share is
  * a few words and keys, under a third. libcrypto does the work, with contexts that live as long as the flow: nothing is
@@ -19,7 +19,7 @@
 struct cipher;
 
 /*
- * `id`: of spec wire-lower 5.2. `key`: what the allocation handshake made, CIPHER_KEY_OCTETS. `period` is CIPHER_PERIOD; tests
+ * `id`: of spec/oap 2. `key`: what the allocation handshake made, CIPHER_KEY_OCTETS. `period` is CIPHER_PERIOD; tests
  * have smaller ones. NULL with errno: EINVAL (no such cipher or period), ENOMEM.
  */
 struct cipher *cipher_create(uint32_t id, const uint8_t *key, uint32_t period);

@@ -1,5 +1,5 @@
 /*
- * crc32: the check of packets on flows with ber = 0 (spec wire-lower 6.2): IEEE 802.3, as zlib has it.
+ * crc32: the check of packets on flows with ber = 0 (spec/protection 2): IEEE 802.3, as zlib has it.
  */
 #ifndef OUROBOROS_CRC32_H
 #define OUROBOROS_CRC32_H

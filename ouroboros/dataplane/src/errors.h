@@ -1,4 +1,4 @@
-/* errors: the numbers of our own beside errno's (spec cli-api 4.1). Functions return them negated. */
+/* errors: the numbers of our own beside errno's (docs/reference/api.md). Functions return them negated. */
 #ifndef OUROBOROS_ERRORS_H
 #define OUROBOROS_ERRORS_H
 

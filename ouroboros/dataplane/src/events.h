@@ -1,5 +1,5 @@
 /*
- * events: the event region of a process: a bitmap over its flow descriptors and an eventcount (design 3).
+ * events: the event region of a process: a bitmap over its flow descriptors and an eventcount (docs/design/shared-memory.md).
  *
  * A bit says "look at this flow"; what there is to see lies in the flow (packets in the ring: a level; other events:
  * latched in end_shm.events). So it cannot overflow, and a bit set without a reason costs one look.

@@ -22,7 +22,7 @@
 #include "segment.h"
 #include "wait.h"
 
-/* Flags of fccntl (spec cli-api 4.4). */
+/* Flags of fccntl (docs/reference/api.md). */
 #define FLOW_RDONLY 00u
 #define FLOW_WRONLY 01u
 #define FLOW_RDWR 02u
@@ -95,7 +95,7 @@ struct flow *flow_attach(struct pool *pool, struct segment *segment, struct even
                          const struct flow_spec *spec);
 
 /*
- * Protect its packets from now on, before anybody reads or writes: `cipher` of spec wire-lower 5.2 and its key (0 and NULL:
+ * Protect its packets from now on, before anybody reads or writes: `cipher` of spec/oap 2 and its key (0 and NULL:
  * none), and a check. A packet may be the less long. 0, -EINVAL: no such cipher, -EMSGSIZE: packets are too short, -ENOMEM.
  */
 int flow_protect(struct flow *flow, uint32_t cipher, const uint8_t *key, bool check);

@@ -1,4 +1,4 @@
-/* flow_read: reading packets (spec cli-api 4.3), and their events; runs once per packet in a process. */
+/* flow_read: reading packets (docs/reference/api.md), and their events; runs once per packet in a process. */
 #define _GNU_SOURCE
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* flow_write: writing packets (spec cli-api 4.3), and keep-alives; runs once per packet in a process. */
+/* flow_write: writing packets (docs/reference/api.md), and keep-alives; runs once per packet in a process. */
 #define _GNU_SOURCE
 #include <string.h>
 

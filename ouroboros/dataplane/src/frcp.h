@@ -1,5 +1,5 @@
 /*
- * frcp: the flow and retransmission control protocol of one flow end (paper 2.14, Fig. 8, 5.1; spec wire-unicast 8): order,
+ * frcp: the flow and retransmission control protocol of one flow end (paper 2.14, Fig. 8, 5.1; spec/frcp): order,
  * Delta-t with its bounds MPL, A and R, retransmission, flow control, fragments, keep-alive.
  *
  * A machine without I/O: packets and the time go in; packets come out through `send`, what there is to read through
@@ -44,7 +44,7 @@
 #define FRCP_SMALL 1400u          /* octets of data in a packet that no link on the way cuts */
 #define FRCP_TORN 64u             /* of so many larger ones one may be lost, and sixteen more */
 
-/* Flags (fccntl; spec wire-unicast 8.11). The first cannot be changed; the last two are ours. */
+/* Flags (fccntl; spec/frcp 10). The first cannot be changed; the last two are ours. */
 #define FRCP_RETRANSMIT 1u
 #define FRCP_FLOW_CONTROL 2u
 #define FRCP_LINGER 4u
@@ -200,7 +200,7 @@ void frcp_close(struct frcp *frcp, int64_t now);
 /* Whether the end has to go on (frcp_receive, frcp_run) because of data that is not acknowledged. Never longer than R. */
 bool frcp_lingers(const struct frcp *frcp);
 
-/* Seconds that the flow below must not be used for anything else (spec wire-unicast 8.11). */
+/* Seconds that the flow below must not be used for anything else (spec/frcp 10). */
 uint32_t frcp_quiet_time(const struct frcp *frcp, int64_t now);
 
 /* ---- between the files of the machine ---- */

@@ -1,4 +1,4 @@
-/* frcp_control: what a user switches, says and sees of FRCP on his flow end, beside reading and writing (spec cli-api 4.4). */
+/* frcp_control: what a user switches, says and sees of FRCP on his flow end, beside reading and writing (docs/reference/api.md). */
 #define _GNU_SOURCE
 #include "frcp_io.h"
 #include "map.h"

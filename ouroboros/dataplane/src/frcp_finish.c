@@ -1,6 +1,6 @@
 /*
  * frcp_finish: the end of what an end of a flow writes, as a packet among the others (extension END). The prototype's protocol
- * has none: there a peer that has left cannot be told from one that is silent (spec wire-unicast 8.11).
+ * has none: there a peer that has left cannot be told from one that is silent (spec/frcp 10).
  *
  * It is data of no octets, with a number of its own: acknowledged, sent again, in order. An unfragmented packet: I write no
  * more. The first fragment of one: I have left. It may come beyond the window when everything before it has come.

@@ -9,7 +9,7 @@
 
 /*
  * The user deallocates. -EMUSTSLEEP: there is data that is not acknowledged; sleep (as for reading, FRCP_TICK at most) and
- * call again. Else seconds for which the flow below must not be used again (spec wire-unicast 8.11).
+ * call again. Else seconds for which the flow below must not be used again (spec/frcp 10).
  */
 int frcp_io_close(struct flow *flow);
 
@@ -46,7 +46,7 @@ uint32_t frcp_io_examine(struct flow *flow, bool *again);
 /*
  * For the thread. It visits an end as long as anything goes on there: every FRCP_IO_VISIT, or when the machine wants to run.
  * What lies in the ring since the last visit nobody seems to read: it is taken in, so that the peer does not wait for this
- * user (trap 43). Once nothing goes on any more the end asks to be told of the next packet, and the visits end; a call of
+ * user (spec/lessons 43). Once nothing goes on any more the end asks to be told of the next packet, and the visits end; a call of
  * the user that starts something again says so by frcp_io_wants_visits. *woken: somebody may be waiting for what was taken in.
  * Returns when to come next; NEVER.
  */

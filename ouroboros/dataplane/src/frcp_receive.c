@@ -1,4 +1,4 @@
-/* frcp_receive: the receiver's half of FRCP (spec wire-unicast 8.7, 8.8, 8.14). */
+/* frcp_receive: the receiver's half of FRCP (spec/frcp 6, 7). */
 #include "frcp.h"
 
 #include <stdlib.h>

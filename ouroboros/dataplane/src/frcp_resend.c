@@ -1,4 +1,4 @@
-/* frcp_resend: what was sent and is not acknowledged: acknowledgements, and what is sent again (spec wire-unicast 8.10). */
+/* frcp_resend: what was sent and is not acknowledged: acknowledgements, and what is sent again (spec/frcp 8). */
 #include "frcp.h"
 
 #define HOPE 3u  /* tries of the oldest packet without an answer, before the RTO is all that counts */

@@ -1,4 +1,4 @@
-/* frcp_send: what is written, and what the window lets through (spec wire-unicast 8.6, 8.9). */
+/* frcp_send: what is written, and what the window lets through (spec/frcp 5, 7). */
 #include "frcp.h"
 
 static uint32_t piece_max(const struct frcp *frcp)
@@ -97,7 +97,7 @@ bool frcp_writable(const struct frcp *frcp, uint32_t length)
 }
 
 /*
- * What packets with data say beside their number, now: also those that are sent again (trap 37). Worked out once for all that
+ * What packets with data say beside their number, now: also those that are sent again (spec/lessons 37). Worked out once for all that
  * are sent before anything else happens.
  */
 static void stamp(struct frcp *frcp, int64_t now)
@@ -169,7 +169,7 @@ static bool transmit_new(struct frcp *frcp, struct sent *sent, const uint8_t *da
         return true;
 }
 
-/* The window is shut and somebody wants it open: from now on the peer is asked (8.9, trap 40). */
+/* The window is shut and somebody wants it open: from now on the peer is asked (spec/frcp 7, spec/lessons 40). */
 static void watch_window(struct frcp *frcp, int64_t now)
 {
         if (window_open(frcp) || !(frcp->wanting || end_of(frcp) != frcp->nxt)) {

@@ -1,4 +1,4 @@
-/* hkdf: key derivation (RFC 5869) with SHA-256, of which one packet in a million needs some (spec wire-lower 6.3). */
+/* hkdf: key derivation (RFC 5869) with SHA-256, of which one packet in a million needs some (spec/protection 3). */
 #ifndef OUROBOROS_HKDF_H
 #define OUROBOROS_HKDF_H
 

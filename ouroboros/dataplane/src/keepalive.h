@@ -1,5 +1,5 @@
 /*
- * keepalive: whether the peer of a flow is still there (spec wire-unicast 8.12, wire-lower 6.4), with FRCP or without.
+ * keepalive: whether the peer of a flow is still there (spec/protection 5, spec/protection 5), with FRCP or without.
  *
  * What is received counts when the flow takes it, whatever it is; who has sent nothing for a quarter of the time-out sends
  * an empty packet. Times in ns.

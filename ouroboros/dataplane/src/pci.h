@@ -1,5 +1,5 @@
 /*
- * pci: the header of FRCP, its protocol control information (paper 2.17; spec wire-unicast 8.2).
+ * pci: the header of FRCP, its protocol control information (paper 2.17; spec/frcp 2).
  */
 #ifndef OUROBOROS_PCI_H
 #define OUROBOROS_PCI_H

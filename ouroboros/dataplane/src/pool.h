@@ -1,10 +1,10 @@
 /*
- * pool: the packet pool (design 3): size classes of fixed blocks with head and tail room.
+ * pool: the packet pool (docs/design/shared-memory.md): size classes of fixed blocks with head and tail room.
  *
  * The owner word of a block is the truth; free hints (one bit a block, in shared memory) and the caches
  * (private, one a thread) only say where to look. A hint may be stale or lost: allocation then moves on to the
  * next one, or scans. So a process may be killed at any instruction, and whatever it held is found by its owner
- * word (reclaim.h).
+ * word (irm.h).
  */
 #ifndef OUROBOROS_POOL_H
 #define OUROBOROS_POOL_H

@@ -1,6 +1,6 @@
 /*
  * recvq: what a receiver keeps: packets that came before their turn, the fragments of a packet that is not whole yet, and
- * whole packets that nobody has read (paper 2.14; spec wire-unicast 8.7).
+ * whole packets that nobody has read (paper 2.14; spec/frcp 6).
  *
  * Everything is allocated when it is needed: a flow whose reader keeps up, on a path that keeps the order, has nothing
  * here. What is kept is bounded by the window in number, and by RECVQ_OCTETS in octets (half of it

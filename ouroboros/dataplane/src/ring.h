@@ -1,5 +1,5 @@
 /*
- * ring: a single-producer single-consumer FIFO of block references (design 3, FIFOs).
+ * ring: a single-producer single-consumer FIFO of block references (docs/design/shared-memory.md, FIFOs).
  *
  * The textbook ring, free-running indices. Producer: the block's owner word becomes the ring's, the slot is
  * written, `head` is stored (publishes). Consumer: slot is read, the owner word moves on by compare-and-swap,

@@ -1,6 +1,6 @@
 /*
  * rtt: how long a packet and its acknowledgement take, and after what time a packet is taken for lost
- * (spec wire-unicast 8.10). All times in ns.
+ * (spec/frcp 8). All times in ns.
  */
 #ifndef OUROBOROS_RTT_H
 #define OUROBOROS_RTT_H

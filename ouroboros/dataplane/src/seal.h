@@ -1,5 +1,5 @@
 /*
- * seal: what protects the packets of one flow end on their way (spec wire-lower 6.1): a cipher, a check, both, or none.
+ * seal: what protects the packets of one flow end on their way (spec/protection 1): a cipher, a check, both, or none.
  *
  *     [ IV ][ ciphertext of ( FRCP header | data ) ][ tag ][ CRC-32 ]
  *

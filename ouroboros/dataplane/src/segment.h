@@ -1,4 +1,4 @@
-/* segment: the FIFOs of the flows between one pair of processes, in one memfd (design 3, FIFOs). */
+/* segment: the FIFOs of the flows between one pair of processes, in one memfd (docs/design/shared-memory.md, FIFOs). */
 #ifndef OUROBOROS_SEGMENT_H
 #define OUROBOROS_SEGMENT_H
 

@@ -1,10 +1,10 @@
 /*
  * sendq: what a sender keeps: packets that are not acknowledged yet, and fragments for which the window has no room yet
- * (paper 2.14; spec wire-unicast 8.10).
+ * (paper 2.14; spec/frcp 8).
  *
  * Places by sequence number, and the octets in a ring; both are made when they are needed, grow by doubling up to a bound,
  * and go when the queue is cleared. The data is kept as it was written: what is sent again gets a new header, and is
- * encrypted and checked anew (traps 37, 47). Of what cannot be lost only the number is kept.
+ * encrypted and checked anew (spec/lessons 37, 47). Of what cannot be lost only the number is kept.
  */
 #ifndef OUROBOROS_SENDQ_H
 #define OUROBOROS_SENDQ_H

@@ -1,5 +1,5 @@
 /*
- * wait: how a thread waits for another process (design 3, Waiting).
+ * wait: how a thread waits for another process (docs/design/shared-memory.md, Waiting).
  *
  * A few PAUSE polls, then sched_yield polls for an adaptive budget, then the caller sleeps on a futex.
  * Polling without yielding would hold the core that the peer needs.

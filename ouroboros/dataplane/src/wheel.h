@@ -1,5 +1,5 @@
 /*
- * wheel: a timer wheel (spec wire-unicast 8.10; traps 38): set, move and cancel cost the same however many there are.
+ * wheel: a timer wheel (spec/frcp 8; spec/lessons 38): set, move and cancel cost the same however many there are.
  *
  * Four levels of 64 slots; a slot of the lowest is 2^20 ns, a slot of each other is a turn of the level below. A timer
  * never fires early; it fires late by less than one slot of the lowest level. Timers are part of what they time: nothing

@@ -1,4 +1,4 @@
-"""Spec wire-lower 6.3 once more, in Python: what a flow end of a prototype does with its key. For tests of the C."""
+"""Spec spec/protection 3 once more, in Python: what a flow end of a prototype does with its key. For tests of the C."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cipher of packets: vectors of spec wire-lower 6.3 and published ones; rotation of the key against a model of the spec."""
+"""The cipher of packets: vectors of spec/protection 3 and published ones; rotation of the key against a model of the spec."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One end of a flow in C: writing, reading, sleeping, going down (spec cli-api 4.3)."""
+"""One end of a flow in C: writing, reading, sleeping, going down (docs/reference/api.md)."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def test_a_full_ring() -> None:
 
 
 def test_a_flow_never_takes_more_than_a_mebibyte_of_large_blocks(memory: Memory) -> None:
-    """A reader that does not read must not fill the pool (traps 1.9.4)."""
+    """A reader that does not read must not fill the pool (spec/lessons 73)."""
     one, other = Process(memory), Process(memory)
     slow, quick = connect(memory, one, other), connect(memory, one, other)
     wrote = 0
@@ -421,7 +421,7 @@ def test_a_read_wakes_a_sleeping_writer(memory: Memory) -> None:
 @pytest.mark.parametrize("how", ["down", "peer", "declared", "orphan", "detached"])
 @pytest.mark.parametrize("writing", [False, True])
 def test_sleepers_learn_at_once(memory: Memory, how: str, writing: bool) -> None:
-    """FLOWDOWN must wake a reader that is blocked already (trap 3), and a writer."""
+    """FLOWDOWN must wake a reader that is blocked already (spec/lessons 3), and a writer."""
     pair = connect(memory, Process(memory), Process(memory), flags=0)
     while writing and pair.a.write(bytes(60000)) > 0:
         pass

@@ -1,7 +1,7 @@
 """A flow, its ring and its events as a state machine: both ends in one process, the model is a deque.
 
 Writes, bursts, reads of every kind, looks of a set, down, up, declarations, an end that leaves: in whichever order,
-packets arrive once, in order and whole, errors are those of spec cli-api 4.3, and a set tells the state as it is.
+packets arrive once, in order and whole, errors are those of docs/reference/api.md, and a set tells the state as it is.
 """
 
 from __future__ import annotations

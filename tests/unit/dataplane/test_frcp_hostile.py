@@ -329,7 +329,7 @@ def test_an_index_that_cannot_be(victim: Victim, what: str) -> None:
 
 
 def test_a_flow_that_went_down_rests_like_any_other(victim: Victim) -> None:
-    """What it has sent may still be on its way (spec wire-unicast 8.11)."""
+    """What it has sent may still be on its way (spec/frcp 10)."""
     assert victim.end.write(b"nobody acknowledges this") > 0
     victim.pair.flow.close_side(0)
     assert victim.end.write(b"x") == -EFLOWDOWN

@@ -246,7 +246,7 @@ def test_the_thread_comes_back_after_a_silence(pair: Pair) -> None:
 
 
 def test_the_thread_of_a_process_that_does_not_read(memory: Memory, flow: Pair) -> None:
-    """Its peer is acknowledged, and what it lost is sent again, though neither program makes a call (trap 43)."""
+    """Its peer is acknowledged, and what it lost is sent again, though neither program makes a call (spec/lessons 43)."""
     read, write = os.pipe()
     for end in (flow.a, flow.b):
         lib.process_add(end.process.process, end.handle)

@@ -1,4 +1,4 @@
-"""Event regions and flow sets: a bitmap and an eventcount, which cannot overflow (design 3; spec cli-api 4.5)."""
+"""Event regions and flow sets: a bitmap and an eventcount, which cannot overflow (docs/design/shared-memory.md; docs/reference/api.md)."""
 
 from __future__ import annotations
 
@@ -467,7 +467,7 @@ def test_the_end_of_the_irmd(flows: Flows, watched: Watched) -> None:
 
 
 def test_an_idle_process_sleeps(flows: Flows, watched: Watched) -> None:
-    """The watcher is not woken by packets of flows that nobody polls (design 3: idle costs nothing)."""
+    """The watcher is not woken by packets of flows that nobody polls (docs/design/shared-memory.md: idle costs nothing)."""
     one = flows.pairs[0]
     raw = Raw(one.flow)
     for i in range(100):

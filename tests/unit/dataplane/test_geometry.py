@@ -1,4 +1,4 @@
-"""What is mapped is checked first: size, seal, magic, version and geometry; else it is refused (design 3)."""
+"""What is mapped is checked first: size, seal, magic, version and geometry; else it is refused (docs/design/shared-memory.md)."""
 
 from __future__ import annotations
 

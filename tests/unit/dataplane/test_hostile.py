@@ -1,5 +1,5 @@
 """A peer that writes nonsense into shared memory: the flow goes down or the packet is dropped, it is counted, and
-nothing else happens (design 3: every value read from shared memory is checked)."""
+nothing else happens (docs/design/shared-memory.md: every value read from shared memory is checked)."""
 
 from __future__ import annotations
 

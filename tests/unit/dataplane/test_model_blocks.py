@@ -1,4 +1,4 @@
-"""The blocks of a ring whose reader or writer is buried in every interleaving (traps 1.1.2): none is leaked or freed twice, whoever is killed where.
+"""The blocks of a ring whose reader or writer is buried in every interleaving (spec/lessons 2): none is leaked or freed twice, whoever is killed where.
 
 Each step names the code that it stands for. What a step leaves out is private to its thread.
 """

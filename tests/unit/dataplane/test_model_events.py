@@ -1,4 +1,4 @@
-"""Event regions in every interleaving (traps 1.1.2): no event is slept over, whoever is killed where.
+"""Event regions in every interleaving (spec/lessons 2): no event is slept over, whoever is killed where.
 
 Each step names the code that it stands for. What a step leaves out is private to its thread.
 """

@@ -1,4 +1,4 @@
-"""A ring's producer and consumers in every interleaving (traps 1.1.2): no packet and no wake-up is lost.
+"""A ring's producer and consumers in every interleaving (spec/lessons 2): no packet and no wake-up is lost.
 
 Each step names the code that it stands for. What a step leaves out is private to its thread.
 """

@@ -1,4 +1,4 @@
-"""The packet pool: size classes, owners, hints that may lie, and processes that share it (design 3)."""
+"""The packet pool: size classes, owners, hints that may lie, and processes that share it (docs/design/shared-memory.md)."""
 
 from __future__ import annotations
 

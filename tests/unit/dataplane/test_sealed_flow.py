@@ -1,4 +1,4 @@
-"""Flow ends whose packets are encrypted and checked (spec wire-lower 6): raw ones, and those with FRCP, over a wire that is hostile."""
+"""Flow ends whose packets are encrypted and checked (spec/protection): raw ones, and those with FRCP, over a wire that is hostile."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ ALL = [(name, key) for name in CAPTURES for key in directions(name)]
 
 
 def is_reliable(headers: list[frcp.Header]) -> bool:
-    """Where nothing is retransmitted every packet begins a data run, and acknowledges nothing (wire-unicast 8.6)."""
+    """Where nothing is retransmitted every packet begins a data run, and acknowledges nothing (spec/frcp 5)."""
     data = [header.flags for header in headers if header.flags & frcp.Flag.DATA]
     return any(flags & frcp.Flag.ACK or not flags & frcp.Flag.DRF for flags in data)
 

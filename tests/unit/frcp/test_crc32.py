@@ -1,4 +1,4 @@
-"""CRC-32: as zlib has it, however long, wherever it lies (spec wire-lower 6.2)."""
+"""CRC-32: as zlib has it, however long, wherever it lies (spec/protection 2)."""
 
 from __future__ import annotations
 

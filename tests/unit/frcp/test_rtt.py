@@ -1,4 +1,4 @@
-"""The round trip estimate: the arithmetic of the spec, in fixed point (wire-unicast 8.10)."""
+"""The round trip estimate: the arithmetic of the spec, in fixed point (spec/frcp 8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Multi-bit ECN in C against a transcription of the specification (wire-unicast 3.3, 3.4)."""
+"""Multi-bit ECN in C against a transcription of the specification (spec/congestion 2, 3)."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_no_time_out_no_timer() -> None:
 
 
 def test_an_empty_packet_when_nothing_was_sent_for_a_quarter() -> None:
-    """The times that a prototype shows with a time-out of 2 s (wire-lower 6.4)."""
+    """The times that a prototype shows with a time-out of 2 s (spec/protection 5)."""
     flows = Flows()
     flows.add(64, 2.0)
     flows.run(1.6)

@@ -95,7 +95,7 @@ def test_a_reader_that_does_not_read_holds_up_nobody_else(memory: Memory, relay:
 
 
 def test_large_packets_do_not_take_the_pool(memory: Memory, relay: Relay) -> None:
-    """The budget of a ring holds at the relay as well (traps 1.9.4)."""
+    """The budget of a ring holds at the relay as well (spec/lessons 73)."""
     one, two = Process(memory), Process(memory)
     slow, _ = relay.pair(one, two)
     quick, reader = relay.pair(one, two)
@@ -330,7 +330,7 @@ def test_sets_at_the_other_side(memory: Memory, relay: Relay) -> None:
 
 
 def test_an_idle_relay_sleeps(memory: Memory, relay: Relay) -> None:
-    """With nothing to do it has asked every writer for the event and every reader for nothing (design 3)."""
+    """With nothing to do it has asked every writer for the event and every reader for nothing (docs/design/shared-memory.md)."""
     a, b = relay.pair(Process(memory), Process(memory))
     a.write(b"x")
     assert read(b) == b"x"

@@ -1,4 +1,4 @@
-"""Configuration of layers: objects and options say the same (spec cli-api 1.3, 5.1)."""
+"""Configuration of layers: objects and options say the same (docs/reference/irm.md, docs/reference/api.md)."""
 
 from __future__ import annotations
 

@@ -454,7 +454,7 @@ def test_name_show(irmd: FakeIrmd, irm, tmp_path: Path) -> None:  # type: ignore
 
 
 def test_name_hash(irm) -> None:  # type: ignore[no-untyped-def]
-    """The hash that the paper's listing 13 has for /etc/hosts (spec cli-api 1.6)."""
+    """The hash that the paper's listing 13 has for /etc/hosts (docs/reference/irm.md)."""
     assert irm("name hash unicast algo MD5").out == "eebe0851cda7f85aeef4229567441a2d\n"
     assert "SHA3_256 " in irm("name hash unicast").out
     assert json.loads(irm("name hash unicast --json algo md5").out) == {
@@ -554,7 +554,7 @@ def test_a_reader_that_went_away(irmd: FakeIrmd) -> None:
 
 
 def test_a_list_does_not_load_what_it_does_not_need(irmd: FakeIrmd) -> None:
-    """Start-up time is a feature (design section 7)."""
+    """Start-up time is a feature (docs/design/overview.md)."""
     source = (
         "import sys; from ouroboros_tools.irm.main import main; main(['ipcp', 'list']);"
         "print([m for m in ('asyncio', 'dataclasses', 'inspect', 'argparse', 'json', '_cffi_backend') if m in sys.modules])"

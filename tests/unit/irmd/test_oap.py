@@ -79,7 +79,7 @@ def test_what_only_an_offer_makes_too_long_has_none() -> None:
 
 
 def test_a_prototype_sees_what_it_knows() -> None:
-    """Plain request and reply of wire-lower 5.3: 36 and 84 octets, no data."""
+    """Plain request and reply of spec/oap 3: 36 and 84 octets, no data."""
     asked = oap().request("n", POLICY)
     request = asked.octets
     assert len(request) == 36 and request[24:] == bytes(12)

@@ -248,7 +248,7 @@ def test_signatures(kind: str) -> None:
     assert ours.der == leaf.der
     for digest in Hash:
         if kind in POST_QUANTUM:
-            pass  # they never use another hash, whatever the digest id says (wire-lower 5.7)
+            pass  # they never use another hash, whatever the digest id says (spec/oap 7)
         elif digest in (Hash.BLAKE2S_256, Hash.BLAKE2B_512) or (kind in PURE and digest is not Hash.NONE):
             with pytest.raises(NotAuthentic):
                 ours.sign(digest, b"data")

@@ -25,7 +25,7 @@ SUPPORTED = [one for one in Kex if one is not Kex.ML_KEM_512]
 DH = [one for one in SUPPORTED if not one.kem]
 KEM = [one for one in SUPPORTED if one.kem]
 CURVES = {Kex.P_256: ec.SECP256R1(), Kex.P_384: ec.SECP384R1(), Kex.P_521: ec.SECP521R1()}
-LENGTHS = {  # wire-lower 5.2
+LENGTHS = {  # spec/oap 2
     Kex.P_256: 91,
     Kex.P_384: 120,
     Kex.P_521: 158,
@@ -94,7 +94,7 @@ def test_the_specification_s_flow_keys(kdf: Hash, key: str) -> None:
 
 
 def test_rotated_keys_of_the_specification() -> None:
-    """wire-lower 6.3: the same derivation, with the hash of the first key for salt."""
+    """spec/protection 3: the same derivation, with the hash of the first key for salt."""
     first = octets("6615f6b2cdab49dc428820e2c4bcb42e9237efc9bd842a7f73f93eceaa014f61")
     salt = hashlib.sha256(first).digest()
     second = crypto.derive(Hash.SHA_256, first, salt, b"o7s-key-rotation")
@@ -253,7 +253,7 @@ def test_a_second_library_agrees(algorithm: Kex) -> None:
 
 
 def test_leading_zeros_of_a_finite_field_secret_are_not_part_of_it() -> None:
-    """wire-lower 5.8; g^1 with a private key of 1 makes a secret of one octet."""
+    """spec/oap 7; g^1 with a private key of 1 makes a secret of one octet."""
     one = Secret(PublicKey(Kex.FFDHE2048, b"\2"), 1)
     assert crypto.agree(one, PublicKey(Kex.FFDHE2048, b"\7")) == b"\7"
     assert crypto.agree(replace(one, private=9), PublicKey(Kex.FFDHE2048, b"\2")) == b"\2\0"

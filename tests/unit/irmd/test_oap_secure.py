@@ -1,6 +1,6 @@
 """The handshake with certificates: what is shown, what is required, and what the other end refuses of it.
 
-Octets of the prototype are in enc.pcap (wire-lower 5.11); its authority is not, so its certificates are trusted as they are.
+Octets of the prototype are in enc.pcap (spec/oap OAP-25); its authority is not, so its certificates are trusted as they are.
 """
 
 from __future__ import annotations

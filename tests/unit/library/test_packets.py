@@ -1,4 +1,4 @@
-"""`Flow`'s packets without an IRMd: ends of the data plane under the library's objects (spec cli-api 4.3)."""
+"""`Flow`'s packets without an IRMd: ends of the data plane under the library's objects (docs/reference/api.md)."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def test_forwarding_takes_one_off_the_ttl_and_keeps_the_rest() -> None:
 
 
 def test_ber_is_one_whatever_the_preset_says() -> None:
-    """A prototype overwrites it (wire-unicast 2.6)."""
+    """A prototype overwrites it (spec/common 5)."""
     voice = {_qos(request) for request in values(link.FlowRequest, "qos.pcap")}
     voice |= {_qos(request) for request in values(udp.FlowRequest, "qos.pcap")}
     assert voice == {QOS_VOICE.replace(ber=1)}
@@ -127,7 +127,7 @@ def test_encryption_is_recognised() -> None:
 
 
 def test_half_open_flow() -> None:
-    """h2.pcap: window 0 from an end that has not heard a first packet (wire-unicast 8.14b)."""
+    """h2.pcap: window 0 from an end that has not heard a first packet (spec/frcp FRCP-12)."""
     headers = values(frcp.Header, "h2.pcap")
     flags = frcp.Flag.DATA | frcp.Flag.DRF | frcp.Flag.ACK | frcp.Flag.FC
     assert frcp.Header(flags, 0, 0x6AAE6B50, 0) in headers

@@ -35,7 +35,7 @@ DISTINCT = QoSSpec(
 A, B = octets("6eb1b4297f77"), octets("168d966d2a8d")
 
 
-# ---------------------------------------------------------------- wire-lower 1.5: eth-dix
+# ---------------------------------------------------------------- spec/ethernet 4: eth-dix
 
 DIX_QUERY = octets(
     "ffffffff ffff6eb1 b4297f77 a0000000 00470000 00000000 00000000 00000000"
@@ -97,7 +97,7 @@ def test_eth_dix_with_every_field_distinct() -> None:
     assert dix.decode_message(refusal, hash_length=32) == link.FlowReply(0x45, 0x41, -1009)
 
 
-# ---------------------------------------------------------------- wire-lower 2: eth-llc
+# ---------------------------------------------------------------- spec/ethernet 5: eth-llc
 
 LLC_QUERY = octets(
     "ffffffff ffff1ae7 c3d42b6f 00488080 03000002 00000000 00000000 00000000"
@@ -151,7 +151,7 @@ def test_saps_are_reversed_in_the_llc_header(sap: int, wire: int) -> None:
     assert llc.decode(frame).dsap == sap
 
 
-# ---------------------------------------------------------------- wire-lower 3.3: UDP
+# ---------------------------------------------------------------- spec/udp 2: UDP
 
 UDP_REQUEST = octets(
     "00000000 00000040 00000000 00000000 00000000 00000000 ffffffff 00000001"
@@ -186,7 +186,7 @@ def test_udp_with_every_field_distinct() -> None:
     assert udp.encode(udp.FlowRequest(0x41, bytes(16), DISTINCT)) == fixed + bytes(16)
 
 
-# ---------------------------------------------------------------- wire-lower 5: allocation handshake
+# ---------------------------------------------------------------- spec/oap: allocation handshake
 
 OAP_ID = bytes(range(16))
 OAP_REQUEST = OAP_ID + octets("18ea4f1beff8e6df") + bytes(12)
@@ -209,7 +209,7 @@ def test_plain_handshake() -> None:
 
 
 def test_fixed_part_of_an_authenticated_handshake() -> None:
-    """wire-lower 5.11; what follows the fixed part is made up here, and real in enc.pcap."""
+    """spec/oap OAP-25; what follows the fixed part is made up here, and real in enc.pcap."""
     fixed = octets("30d7bed880e7f9bab22d3a87d05b56de18ea50569994a67403fa02a202a10143002c0000")
     decoded = header.decode_request(fixed + bytes(0x143 + 0x2C + 72))
     assert (decoded.cipher, decoded.kdf, decoded.digest) == (
@@ -220,7 +220,7 @@ def test_fixed_part_of_an_authenticated_handshake() -> None:
     assert (len(decoded.certificate), len(decoded.kex), len(decoded.signature)) == (0x143, 0x2C, 72)
 
 
-# ---------------------------------------------------------------- wire-lower 7: connections
+# ---------------------------------------------------------------- spec/connections: connections
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_connection_record(example: str, record: connmgr.Record) -> None:
     assert connmgr.encode(record) == octets(example)
 
 
-# ---------------------------------------------------------------- wire-lower 8: enrolment
+# ---------------------------------------------------------------- spec/connections 3: enrolment
 
 
 def test_unicast_enrolment() -> None:
@@ -270,7 +270,7 @@ def test_broadcast_enrolment() -> None:
     assert enrol.encode_response(decoded) == response
 
 
-# ---------------------------------------------------------------- wire-unicast 1, 2, 4, 5
+# ---------------------------------------------------------------- spec/dt, spec/fa, spec/link-state, spec/dht
 
 
 def test_data_transfer() -> None:

@@ -149,7 +149,7 @@ def test_signed_part() -> None:
 
 @pytest.mark.parametrize("cipher", Cipher)
 def test_sizes_of_ciphers(cipher: Cipher) -> None:
-    """wire-lower 5.2."""
+    """spec/oap 2."""
     expected = (0, 0) if not cipher else (16, 0) if "CTR" in cipher.name else (12, 16)
     assert (cipher.iv_length, cipher.tag_length) == expected
 

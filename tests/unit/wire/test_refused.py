@@ -50,7 +50,7 @@ HEADER = header.Header(bytes(16), 0)
         (udp.encode, udp.FlowRequest(64, bytes(16), data=bytes(1986)), "2048 is the most"),
         (udp.encode, udp.FlowReply(64, 64, 0, bytes(2002)), "2048 is the most"),
         (udp.encode, udp.FlowReply(64, 64, 5), "positive"),
-        # wire-unicast 11: endpoint ids of components, in flow allocator messages.
+        # spec/fa FA-3: endpoint ids of components, in flow allocator messages.
         (fa.encode, fa.FlowReply(0, 64), "endpoint id 0x0"),
         (fa.encode, fa.FlowReply(63, 0, -1), "endpoint id 0x3f"),
         (fa.encode, fa.FlowUpdate(0, 1), "endpoint id 0x0"),
@@ -146,7 +146,7 @@ def test_management(octets: bytes, reason: str) -> None:
 
 
 def test_what_a_message_does_not_use_is_not_looked_at() -> None:
-    """An older prototype left what was in its memory there (traps 66)."""
+    """An older prototype left what was in its memory there (spec/lessons 66)."""
     octets = b"\xaa" * 36 + b"\x01\x02\x05" + HASH
     assert dix.decode_message(octets, hash_length=32) == eth.NameQuery(HASH)
     assert dix.encode_message(eth.NameQuery(HASH))[:37] == bytes(37)
