@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -21,10 +22,10 @@ from .manager import check_program
 from .memory import PoolConfig
 from .oap.credentials import Policy, SecurityPaths
 from .refused import Refused
-from .registry import check_name
+from .registry import check_name, check_new_name
 from .settings import LIMITS, Applications, Settings
 
-_TYPES = {name.lower().replace("_", "-"): number for name, number in IpcpType.items()}
+_TYPES = {word: IpcpType.Value(word.upper().replace("-", "_")) for word in options.TYPES}
 _COMPONENTS = {kind.word: names for kind, names in COMPONENTS.items()}
 _CONN_KEYS = ("dst", "component", "qos", "timeout")
 _LB = {"spill": SPILLOVER, "spillover": SPILLOVER, "round-robin": ROUND_ROBIN}
@@ -123,7 +124,7 @@ def parse(tables: dict[str, Any]) -> Config:
                 where = f"[{table}.{name}]"
                 if not isinstance(keys, dict):
                     raise ConfigError(f"{table}.{name} is not a table: write [{table}.NAME] above it")
-                _check_name(where, name)
+                _check_name(where, name, check_new_name)
                 if table == "name":
                     entries.append(_name(where, name, keys))
                     continue
@@ -140,9 +141,9 @@ def _known_tables() -> str:
     return ", ".join(["irmd", "pool", "name", *sorted(_TYPES)])
 
 
-def _check_name(where: str, name: str) -> None:
+def _check_name(where: str, name: str, check: Callable[[str], None] = check_name) -> None:
     try:
-        check_name(name)
+        check(name)
     except Refused as refused:
         raise ConfigError(f"{where}: {refused.text}") from None
 
@@ -293,9 +294,12 @@ def _ipcp(where: str, word: str, name: str, keys: dict[str, Any]) -> IpcpEntry:
         if wanted and word not in _COMPONENTS:
             raise ConfigError(f"{where}: key {key} is for unicast and broadcast IPCPs only")
     connect = _connections(where, word, keys)
-    for other in (enroll, bootstrap, layer, *register, *(one.dst for one in connect)):
+    for other in (enroll, layer, *(one.dst for one in connect)):
         if other:
             _check_name(where, other)
+    for new in (bootstrap, *register):
+        if new:
+            _check_name(where, new, check_new_name)
     for key, wanted in (("layer", layer), ("retry", retry is not None)):
         if wanted and not enroll:
             raise ConfigError(f"{where}: {key} needs enrol")

@@ -32,7 +32,7 @@ from . import ipcp as times
 from .allocation import gone
 from .ipcp import Ipcp, type_word
 from .refused import Refused
-from .registry import Name, Registry, check_name, name_hash
+from .registry import Name, Registry, check_name, check_new_name, name_hash
 from .retry import Failure, persist
 from .spawn import Spawner
 
@@ -81,7 +81,7 @@ class Ipcps:
 
     async def create(self, name: str, kind: int) -> Ipcp:
         """Fork an IPCP and wait until it is in state boot. Raises Refused, and nothing is left."""
-        check_name(name)
+        check_new_name(name)
         if kind not in IpcpType.values():
             raise Refused(EIPCPTYPE, f"IPCP type {kind} is unknown")
         if self.stopping:
@@ -160,7 +160,7 @@ class Ipcps:
         """Make an IPCP the first member of a new layer."""
         body = envelope.ipcp_bootstrap
         ipcp = self.find(body.pid)
-        check_name(body.config.layer)
+        check_new_name(body.config.layer)
         if body.config.type != ipcp.type:
             raise Refused(
                 EIPCPTYPE,

@@ -24,7 +24,7 @@ from .oap.credentials import Policy, SecurityPaths
 from .peer import Peer, start_time
 from .readout import Readout
 from .refused import Refused
-from .registry import ProgramBinding, Registry, check_name
+from .registry import ProgramBinding, Registry, check_new_name
 
 log = logging.getLogger("irmd/manage")
 
@@ -111,7 +111,7 @@ class Manager:
         self, name: str, path: str, *, auto: bool, args: tuple[str, ...], uid: int, gid: int
     ) -> None:
         """Bind a program to a name; `uid` and `gid` are whom it is started as."""
-        check_name(name)
+        check_new_name(name)
         real = check_program(path, auto=auto)
         if sum(len(arg.encode()) + 1 for arg in args) > ARGS_MAX:
             raise Refused(errno.E2BIG, f"the arguments of {path} are longer than {ARGS_MAX} octets")
@@ -135,7 +135,7 @@ class Manager:
 
     def bind_process(self, pid: int, name: str) -> None:
         """Bind a running process to a name, whether it uses Ouroboros yet or not."""
-        check_name(name)
+        check_new_name(name)
         started = start_time(pid) if pid else 0
         if not started:
             raise Refused(errno.ESRCH, f"there is no process {pid}")

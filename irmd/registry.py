@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ouroboros.errors import ENAME
+from ouroboros.ipcp_options import is_pattern
 from ouroboros.rpc.messages_pb2 import (
     CRC32,
     MD5,
@@ -112,6 +113,15 @@ def check_name(name: str) -> None:
         raise Refused(errno.EINVAL, f"the name {name!r} has characters that cannot be printed")
 
 
+def check_new_name(name: str) -> None:
+    """Refuse what cannot be given as a name here: EINVAL. Another system may have given a name that looks like a pattern."""
+    check_name(name)
+    if is_pattern(name):
+        raise Refused(
+            errno.EINVAL, f'the name "{name}" is not usable: * ? and [ are for patterns that select names'
+        )
+
+
 @dataclass(slots=True)
 class _Expected:
     """Names that a process will be bound to once it opens Ouroboros: it is running, but has not done so."""
@@ -151,7 +161,7 @@ class Registry:
                     f"`irm name destroy {name}` first",
                 )
             return found, False
-        check_name(name)
+        check_new_name(name)
         if lb not in (ROUND_ROBIN, SPILLOVER):
             raise Refused(errno.EINVAL, f"load-balance policy {lb} is unknown: round-robin or spillover")
         entry = Name(name, lb, policy)

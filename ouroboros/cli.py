@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from .name_info import NameInfo, NameSecPaths
 
 from . import irm
+from .ipcp_options import is_pattern
 from .qos import QOS_RAW, QoSSpec
-from .selection import is_pattern, matches, matching, patterns, registrars
+from .selection import matches, matching, patterns, registrars, select
 
 __all__ = [
     "IrmError",
@@ -75,23 +76,33 @@ def create_ipcp(name: str, ipcp_type: IpcpType) -> int:
     return irm.create_ipcp(name, ipcp_type)
 
 
-def destroy_ipcp(name: str) -> None:
-    """Destroy all IPCPs of that name. Raises IpcpCreateError, also when there is none."""
+def destroy_ipcp(name: str, *, destroyed: Callable[[IpcpInfo], object] = lambda ipcp: None) -> None:
+    """Destroy all IPCPs of that name. Raises IpcpCreateError, also when there is none.
+
+    `destroyed` is called for each that has been destroyed; one that cannot be does not spare the others.
+    """
+    failure: IpcpCreateError | None = None
     for ipcp in matching(irm.list_ipcps(), name, IpcpCreateError):
-        irm.destroy_ipcp(ipcp.pid)
+        try:
+            irm.destroy_ipcp(ipcp.pid)
+        except IpcpCreateError as error:
+            failure = failure or error
+        else:
+            destroyed(ipcp)
+    if failure is not None:
+        raise failure
 
 
 def list_ipcps(
     name: str | None = None, layer: str | None = None, ipcp_type: IpcpType | None = None
 ) -> list[IpcpInfo]:
     """The IPCPs of the system that fit all filters that are given. Raises IrmError."""
-    return [
-        ipcp
-        for ipcp in irm.list_ipcps()
-        if (name is None or matches(ipcp.name, name))
-        and (layer is None or (ipcp.layer and matches(ipcp.layer, layer)))
-        and (ipcp_type is None or ipcp.type == ipcp_type)
-    ]
+    found = irm.list_ipcps()
+    if name is not None:
+        found = select(found, name, lambda ipcp: ipcp.name)
+    if layer is not None:
+        found = select(found, layer, lambda ipcp: ipcp.layer)
+    return [ipcp for ipcp in found if ipcp_type is None or ipcp.type == ipcp_type]
 
 
 def bootstrap_ipcp(
@@ -111,7 +122,8 @@ def bootstrap_ipcp(
     with ExitStack() as undo:
         if not ipcps:
             if create is None or is_pattern(name):
-                raise IpcpBootstrapError(EIPCP, f"No IPCPs matching {name} found; give a type to create one.")
+                hint = "" if is_pattern(name) else "; give a type to create one"
+                raise IpcpBootstrapError(EIPCP, f"No IPCPs matching {name} found{hint}.")
             ipcps = [_create(name, create, undo)]
         for ipcp in ipcps:
             if create is not None and ipcp.type != create:
@@ -299,8 +311,8 @@ def bind_program(
     irm.bind_program(find_program(prog), name, opts, argv, user=user)
 
 
-def unbind_program(prog: str, name: str | None = None) -> None:
-    """Unbind a program from a name, or from all (None). Raises BindError.
+def unbind_program(prog: str, name: str | None = None) -> list[str]:
+    """Unbind a program from a name, or from all (None); returns those names. Raises BindError.
 
     The program need not exist any more if it is given by its path.
     """
@@ -310,7 +322,9 @@ def unbind_program(prog: str, name: str | None = None) -> None:
         if "/" not in prog:
             raise
         path = os.path.realpath(prog)
+    names = [name] if name else _bound(lambda info: any(bound.path == path for bound in info.programs))
     irm.unbind_program(path, name)
+    return names
 
 
 def bind_process(pid: int, name: str) -> None:
@@ -319,10 +333,10 @@ def bind_process(pid: int, name: str) -> None:
     irm.bind_process(pid, name)
 
 
-def unbind_process(pid: int, name: str | None = None) -> None:
-    """Unbind a process from a name, or from all (None). Raises BindError."""
+def unbind_process(pid: int, name: str | None = None) -> list[str]:
+    """Unbind a process from a name, or from all (None); returns those names. Raises BindError."""
     _check_process(pid)
-    irm.unbind_process(pid, name)
+    return _unbind_pid(pid, name)
 
 
 def bind_ipcp(ipcp: str, name: str) -> None:
@@ -333,10 +347,10 @@ def bind_ipcp(ipcp: str, name: str) -> None:
         undo.pop_all()
 
 
-def unbind_ipcp(ipcp: str, name: str | None = None) -> None:
-    """Unbind an IPCP from a name, or from all (None). Raises BindError."""
-    for info in matching(irm.list_ipcps(), ipcp, BindError):
-        irm.unbind_process(info.pid, name)
+def unbind_ipcp(ipcp: str, name: str | None = None) -> list[str]:
+    """Unbind an IPCP from a name, or from all (None); returns those names. Raises BindError."""
+    found = [_unbind_pid(info.pid, name) for info in matching(irm.list_ipcps(), ipcp, BindError)]
+    return list(dict.fromkeys(one for names in found for one in names))
 
 
 # ---------------------------------------------------------------- names
@@ -411,8 +425,8 @@ def unreg_name(
     ipcps: Iterable[str] | None = None,
     layer: str | None = None,
     layers: Iterable[str] | None = None,
-) -> None:
-    """Undo `reg_name`. Raises `irm.NameError`, also when the name is not registered with any of these IPCPs."""
+) -> list[IpcpInfo]:
+    """Undo `reg_name`; returns the IPCPs where it was registered. Raises `irm.NameError`, also when the name is not registered with any of these IPCPs."""
     targets = registrars(
         irm.list_ipcps(), name, patterns(ipcp, ipcps, "IPCPs"), patterns(layer, layers, "layers")
     )
@@ -424,6 +438,7 @@ def unreg_name(
         )
     for target in found:
         irm.unreg_name(name, target.pid)
+    return found
 
 
 # ---------------------------------------------------------------- inside
@@ -445,6 +460,16 @@ def _bind_pid(pid: int, names: Iterable[str], undo: ExitStack) -> None:
         if not known:
             undo.callback(_try, irm.destroy_name, name)
         undo.callback(_try, irm.unbind_process, pid, name)
+
+
+def _unbind_pid(pid: int, name: str | None) -> list[str]:
+    names = [name] if name else _bound(lambda info: any(process.pid == pid for process in info.processes))
+    irm.unbind_process(pid, name)
+    return names
+
+
+def _bound(is_bound: Callable[[NameInfo], bool]) -> list[str]:
+    return [info.name for info in irm.list_names() if is_bound(info)]
 
 
 def _try(action: Callable[..., object], *arguments: object) -> None:

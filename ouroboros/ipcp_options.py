@@ -10,10 +10,12 @@ import socket
 from collections.abc import Callable, Mapping
 
 # In the order in which a prefix is looked up: `udp` is udp4, `eth` is eth-dix.
-TYPES = ("unicast", "broadcast", "udp4", "udp6", "eth-dix", "eth-llc", "local", "raptor")
+TYPES = ("unicast", "broadcast", "udp4", "udp6", "eth-dix", "eth-llc", "local")
 TYPE_ALIASES = {"udp": "udp4"}  # the paper's word
 
 HASHES = ("SHA3_224", "SHA3_256", "SHA3_384", "SHA3_512")
+BROADCAST_HASH = "SHA3_256"
+PATTERN_CHARACTERS = "*?["
 MAX_NAME = 255  # octets, of any name
 MAX_DEVICE = 255  # characters
 MAX_RETRIES = 1000000
@@ -130,7 +132,7 @@ def _patterns(value: str) -> str:
 
 
 _SECONDS = "seconds from {} to {}"
-_HASHED = "unicast broadcast local eth-llc eth-dix raptor"
+_HASHED = "unicast broadcast local eth-llc eth-dix"
 
 # In the order in which a prefix is looked up, among themselves and after `type layer name`.
 _ALL = (
@@ -202,6 +204,13 @@ def options_of(ipcp_type: str) -> list[Option]:
     return [option for option in _ALL if ipcp_type in option.types]
 
 
+def legal(option: Option, ipcp_type: str) -> str:
+    """The legal values of an option for one type, as help shows them."""
+    if option.key == "hash" and ipcp_type == "broadcast":
+        return BROADCAST_HASH
+    return option.legal
+
+
 def check_value(key: str, value: str) -> str:
     """The value as it is sent, whatever the IPCP type. Raises OptionError."""
     option = OPTIONS.get(key)
@@ -227,8 +236,8 @@ def check(ipcp_type: str, options: Mapping[str, str]) -> dict[str, str]:
         if key in ("ip", "dns"):
             _check_family(ipcp_type, key, value)
         checked[key] = check_value(key, value)
-    if ipcp_type == "broadcast" and checked.pop("hash", HASHES[1]) != HASHES[1]:
-        raise OptionError(f"A broadcast layer has the hash {HASHES[1]} and no other.")
+    if ipcp_type == "broadcast" and checked.pop("hash", BROADCAST_HASH) != BROADCAST_HASH:
+        raise OptionError(f"A broadcast layer has the hash {BROADCAST_HASH} and no other.")
     if "admit" in checked and "authentication" not in checked.get("require", ""):
         raise OptionError(
             'Option admit is about the certificates of members; it needs "require authentication".'
@@ -259,4 +268,19 @@ def check_name(what: str, name: str) -> str:
         raise OptionError(f"{what} name too long: it has {length} octets and may have {MAX_NAME}.")
     if not length or "\0" in name:
         raise OptionError(f'{what} name "{name}" is not usable; it needs 1 to {MAX_NAME} octets.')
+    return name
+
+
+def is_pattern(text: str) -> bool:
+    """Whether a text has the characters of a shell-style pattern, which selects names and can be none."""
+    return any(character in text for character in PATTERN_CHARACTERS)
+
+
+def check_new_name(what: str, name: str) -> str:
+    """A name that can be given: one that the system can hold, and that is not a pattern of others."""
+    check_name(what, name)
+    if is_pattern(name):
+        raise OptionError(
+            f'{what} name "{name}" is not usable: * ? and [ are for patterns that select names; leave them out.'
+        )
     return name

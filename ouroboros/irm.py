@@ -334,7 +334,7 @@ def list_flows() -> list[FlowInfo]:
             ends = [
                 FlowEnd(e.pid, e.fd, e.program, e.queued, e.packets, e.dropped, e.refused) for e in flow.ends
             ]
-            qos = QoSSpec.from_proto(flow.qos)
+            qos = QoSSpec.from_proto(flow.qos) if flow.HasField("qos") else None
             cipher = cipher_name(flow.cipher)
             found.append(
                 FlowInfo(flow.flow_id, flow.state, flow.name, flow.layer, ends, qos, flow.down, cipher)

@@ -48,14 +48,17 @@ class FlowEnd(NamedTuple):
 
 
 class FlowInfo(NamedTuple):
-    """A flow; `layer` is empty for one directly between two processes of the system, `cipher` for one in the clear."""
+    """A flow; `layer` is empty for one directly between two processes of the system, `cipher` for one in the clear.
+
+    `qos` is None until it is decided, which an accept that waits leaves to the requester.
+    """
 
     flow_id: int
     state: str
     name: str = ""
     layer: str = ""
     ends: Sequence[FlowEnd] = ()
-    qos: QoSSpec = QOS_RAW
+    qos: QoSSpec | None = QOS_RAW
     down: bool = False
     cipher: str = ""
 

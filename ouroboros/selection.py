@@ -5,10 +5,11 @@ A library module of those who manage; pure: the IPCPs of the system come in.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from errno import EINVAL
 
 from .errors import EIPCP, IrmError, IrmNameError
+from .ipcp_options import is_pattern
 from .readout import IpcpInfo
 
 MAX_PATTERNS = 128
@@ -25,14 +26,17 @@ def matches(text: str, pattern: str) -> bool:
     return fnmatchcase(text, pattern)
 
 
-def is_pattern(text: str) -> bool:
-    """Whether it has wildcards."""
-    return any(character in text for character in "*?[")
+def select(ipcps: Sequence[IpcpInfo], pattern: str, text: Callable[[IpcpInfo], str]) -> list[IpcpInfo]:
+    """The IPCPs whose `text` fits. A text that equals the pattern is meant by it, and no other: another system may have named
+    a layer with characters of a pattern."""
+    return [ipcp for ipcp in ipcps if text(ipcp) == pattern] or [
+        ipcp for ipcp in ipcps if text(ipcp) and matches(text(ipcp), pattern)
+    ]
 
 
 def matching(ipcps: Sequence[IpcpInfo], name: str, failure: type[IrmError]) -> list[IpcpInfo]:
     """The IPCPs whose names fit; `failure` when none does."""
-    found = [ipcp for ipcp in ipcps if matches(ipcp.name, name)]
+    found = select(ipcps, name, lambda ipcp: ipcp.name)
     if not found:
         raise failure(EIPCP, f"No IPCPs matching {name} found.")
     return found
@@ -55,11 +59,9 @@ def registrars(known: Sequence[IpcpInfo], name: str, ipcps: list[str], layers: l
     found: dict[int, IpcpInfo] = {}
     for what, patterns in (("IPCP", ipcps), ("layer", layers)):
         for pattern in patterns:
-            fitting = [
-                info for info in known if matches(info.name if what == "IPCP" else info.layer, pattern)
-            ]
-            if what == "layer":
-                fitting = [info for info in fitting if info.layer]
+            fitting = select(
+                known, pattern, (lambda info: info.name) if what == "IPCP" else (lambda info: info.layer)
+            )
             if not fitting:
                 known_as = "IPCPs matching" if what == "IPCP" else "IPCPs in a layer matching"
                 raise IrmNameError(EIPCP, f"No {known_as} {pattern} found.")

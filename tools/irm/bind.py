@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from ouroboros import ipcp_options
 
+from ..text import printable
 from .words import Arguments, Command, Group, Key
 
 
 def _name(arguments: Arguments) -> str:
-    return ipcp_options.check_name("The", arguments.needed("name"))
+    return ipcp_options.check_new_name("The", arguments.needed("name"))
 
 
 def _optional_name(arguments: Arguments) -> str | None:
@@ -45,8 +46,7 @@ def _unbind_program(arguments: Arguments) -> int:
     name = _optional_name(arguments)
     from ouroboros import cli
 
-    cli.unbind_program(arguments.operands[0], name)
-    return 0
+    return _unbound(arguments.operands[0], cli.unbind_program(arguments.operands[0], name))
 
 
 def _bind_process(arguments: Arguments) -> int:
@@ -61,8 +61,7 @@ def _unbind_process(arguments: Arguments) -> int:
     pid, name = _pid(arguments.operands[0]), _optional_name(arguments)
     from ouroboros import cli
 
-    cli.unbind_process(pid, name)
-    return 0
+    return _unbound(f"process {pid}", cli.unbind_process(pid, name))
 
 
 def _bind_ipcp(arguments: Arguments) -> int:
@@ -77,7 +76,13 @@ def _unbind_ipcp(arguments: Arguments) -> int:
     name = _optional_name(arguments)
     from ouroboros import cli
 
-    cli.unbind_ipcp(arguments.operands[0], name)
+    return _unbound(arguments.operands[0], cli.unbind_ipcp(arguments.operands[0], name))
+
+
+def _unbound(what: str, names: list[str]) -> int:
+    # A process that was bound by its pid and has not opened Ouroboros yet is in no list of names.
+    where = ", ".join(map(printable, names)) or "all names"
+    print(f"Unbound {printable(what)} from {where}.")
     return 0
 
 
@@ -109,4 +114,5 @@ UNBIND = Group(
         Command("process", "unbind a process", _unbind_process, operands=("pid",), keys=(_ANY_NAME,)),
         Command("ipcp", "unbind an IPCP", _unbind_ipcp, operands=("ipcp",), keys=(_ANY_NAME,)),
     ),
+    destructive=True,
 )

@@ -44,7 +44,7 @@ def _record(flow: FlowInfo) -> dict[str, Any]:
         "layer": flow.layer or None,
         "cipher": flow.cipher or None,
         "ends": [end._asdict() for end in flow.ends],
-        "qos": dict(zip(flow.qos.__slots__, flow.qos, strict=True)),
+        "qos": None if flow.qos is None else dict(zip(flow.qos.__slots__, flow.qos, strict=True)),
     }
 
 

@@ -34,7 +34,8 @@ def _name(arguments: Arguments) -> str:
 
 
 def _create(arguments: Arguments) -> int:
-    name, ipcp_type = _name(arguments), _type(arguments.needed("type"))
+    name = ipcp_options.check_new_name("IPCP", arguments.needed("name"))
+    ipcp_type = _type(arguments.needed("type"))
     from ouroboros import cli
 
     cli.create_ipcp(name, ipcp_type)
@@ -45,13 +46,15 @@ def _destroy(arguments: Arguments) -> int:
     name = _name(arguments)
     from ouroboros import cli
 
-    cli.destroy_ipcp(name)
+    cli.destroy_ipcp(
+        name, destroyed=lambda ipcp: print(f"Destroyed IPCP {printable(ipcp.name)}, pid {ipcp.pid}.")
+    )
     return 0
 
 
 def _bootstrap(arguments: Arguments) -> int:
     name = _name(arguments)
-    layer = ipcp_options.check_name("Layer", arguments.needed("layer"))
+    layer = ipcp_options.check_new_name("Layer", arguments.needed("layer"))
     options = {
         key: ",".join(values) for key, values in arguments.values.items() if key in ipcp_options.OPTIONS
     }
@@ -170,7 +173,10 @@ def _disconnect(arguments: Arguments) -> int:
     name, component = _name(arguments), _component(arguments)
     from ouroboros import cli
 
-    cli.disconnect_ipcp(name, arguments.needed("dst"), component)
+    dst = arguments.needed("dst")
+    cli.disconnect_ipcp(name, dst, component)
+    what = "" if component == "*" else f" ({component})"
+    print(f"Disconnected {printable(name)} from {printable(dst)}{what}.")
     return 0
 
 
@@ -245,7 +251,7 @@ def _options() -> str:
                 if option.default
                 else "default none"
             )
-            lines.append(f"    {option.key:<16} {option.legal} ({note})")
+            lines.append(f"    {option.key:<16} {ipcp_options.legal(option, ipcp_type)} ({note})")
     return "\n".join(lines)
 
 
@@ -278,7 +284,7 @@ GROUP = Group(
             keys=(_NAME, Key("type", "type", required=True)),
             details=_types,
         ),
-        Command("destroy", "destroy all IPCPs of that name", _destroy, keys=(_NAME,)),
+        Command("destroy", "destroy all IPCPs of that name", _destroy, keys=(_NAME,), destructive=True),
         Command(
             "bootstrap",
             "make an IPCP the first of a new layer",
@@ -340,6 +346,7 @@ GROUP = Group(
             "undo connect",
             _disconnect,
             keys=(_NAME, _DST, _COMPONENT),
+            destructive=True,
         ),
         Command(
             "list",

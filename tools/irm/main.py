@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ..text import USAGE, fail, guarded
 from . import bind, flow, ipcp, name, pool
-from .words import HELP, Command, Group, HelpWanted, UsageError, find, parse, unknown, usage
+from .words import HELP, Command, Group, HelpWanted, UsageError, find_entry, parse, unknown, usage
 
 # In the order in which a prefix is looked up.
 GROUPS: tuple[Group | Command, ...] = (
@@ -98,11 +98,10 @@ def resolve(words: list[str]) -> Found:
             found = Found(path, target, left, True)
             continue
         table: Sequence[Group | Command] = GROUPS if target is None else target.commands
-        known = [entry.word for entry in table]
-        match = find(word, known)
-        if match is None:
-            raise unknown(word, [*known, HELP], path)
-        found = Found(f"{path} {match}", table[known.index(match)], left, helpful)
+        entry = find_entry(word, table, path)
+        if entry is None:
+            raise unknown(word, [*(known.word for known in table), HELP], path)
+        found = Found(f"{path} {entry.word}", entry, left, helpful)
     return found
 
 

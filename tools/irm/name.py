@@ -23,7 +23,7 @@ def _checked(name: str) -> str:
 
 
 def _create(arguments: Arguments) -> int:
-    name = _checked(arguments.operands[0])
+    name = ipcp_options.check_new_name("The", arguments.operands[0])
     from ouroboros.ipcp_types import LoadBalancePolicy
 
     policy = LoadBalancePolicy.from_word(arguments.one("lb") or "round-robin")
@@ -57,11 +57,12 @@ def _destroy(arguments: Arguments) -> int:
     from ouroboros import cli
 
     cli.destroy_name(_checked(name))
+    print(f"Destroyed name {printable(name)}.")
     return 0
 
 
 def _register(arguments: Arguments) -> int:
-    name = _registered_name(arguments)
+    name = ipcp_options.check_new_name("The", _registered_name(arguments))
     from ouroboros import cli
 
     cli.reg_name(name, ipcps=arguments.all("ipcp"), layers=arguments.all("layer"))
@@ -72,7 +73,8 @@ def _unregister(arguments: Arguments) -> int:
     name = _registered_name(arguments)
     from ouroboros import cli
 
-    cli.unreg_name(name, ipcps=arguments.all("ipcp"), layers=arguments.all("layer"))
+    undone = cli.unreg_name(name, ipcps=arguments.all("ipcp"), layers=arguments.all("layer"))
+    print(f"Unregistered {printable(name)} with {', '.join(printable(ipcp.name) for ipcp in undone)}.")
     return 0
 
 
@@ -189,7 +191,7 @@ GROUP = Group(
             ),
             details=lambda: "s is for the server's side, c for the client's; a path given must exist",
         ),
-        Command("destroy", "forget a name", _destroy, operands=("name",)),
+        Command("destroy", "forget a name", _destroy, operands=("name",), destructive=True),
         Command(
             "register",
             "make a name known in layers, by layer or by IPCP; wildcards are possible",
@@ -197,7 +199,9 @@ GROUP = Group(
             operands=("name",),
             keys=_WHERE,
         ),
-        Command("unregister", "undo register", _unregister, operands=("name",), keys=_WHERE),
+        Command(
+            "unregister", "undo register", _unregister, operands=("name",), keys=_WHERE, destructive=True
+        ),
         Command("list", "list the names", _list, keys=(Key("name", "name"),), json=True),
         # After the words of old, so that what abbreviated those still does.
         Command(
@@ -223,5 +227,9 @@ GROUP = Group(
 # The paper's spelling.
 REGISTER = Command("register", "the paper's irm name register", _register, keys=(_NAME, *reversed(_WHERE)))
 UNREGISTER = Command(
-    "unregister", "the paper's irm name unregister", _unregister, keys=(_NAME, *reversed(_WHERE))
+    "unregister",
+    "the paper's irm name unregister",
+    _unregister,
+    keys=(_NAME, *reversed(_WHERE)),
+    destructive=True,
 )

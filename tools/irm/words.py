@@ -1,7 +1,7 @@
 """Words: the grammar of the `irm` command line, and its commands as data (docs/reference/irm.md).
 
-A word stands for the first entry of a table that begins with it: `irm i l` is `irm ipcp list`. A command takes its
-operands first, then `key value` pairs and flags in any order. `help` where an operand, a key or a flag could stand
+A word stands for the first entry of a table that begins with it: `irm i l` is `irm ipcp list`; for a command that destroys it
+stands only when it can mean no other. A command takes its operands first, then `key value` pairs and flags in any order. `help` where an operand, a key or a flag could stand
 asks for help; where a value stands (`name help`), or after `--`, it is a word like any other. Nothing here does
 anything: it reads, and raises UsageError or WrongWord.
 """
@@ -85,6 +85,7 @@ class Command(NamedTuple):
     rest: str = ""  # what `--` introduces
     json: bool = False
     details: Callable[[], str] | None = None  # more for its help
+    destructive: bool = False  # never what an abbreviation means that could mean another word
 
 
 class Group(NamedTuple):
@@ -93,6 +94,7 @@ class Group(NamedTuple):
     word: str
     summary: str
     commands: Sequence[Command]
+    destructive: bool = False
 
 
 def find(word: str, known: Iterable[str]) -> str | None:
@@ -101,6 +103,21 @@ def find(word: str, known: Iterable[str]) -> str | None:
         if candidate.startswith(word):
             return candidate
     return None
+
+
+def find_entry(word: str, table: Sequence[Group | Command], path: str) -> Group | Command | None:
+    """The first entry that begins with `word`; a destructive one only when no other does, or the word is whole.
+
+    Raises WrongWord.
+    """
+    fitting = [entry for entry in table if entry.word.startswith(word)]
+    for entry in fitting:
+        if entry.word == word:
+            return entry
+    if len(fitting) > 1 and fitting[0].destructive:
+        words = " or ".join(entry.word for entry in fitting)
+        raise WrongWord(f'"{word}" could be {words}; write it out. Try "{path} {HELP}".')
+    return fitting[0] if fitting else None
 
 
 def unknown(word: str, known: Sequence[str], path: str) -> WrongWord:

@@ -62,6 +62,7 @@ class FakeIrmd:
         self.requests: list[Envelope] = []
         self.refuse: dict[str, tuple[int, str]] = {}
         self.learned_layer = "learned"
+        self.undestroyable: set[int] = set()
         self._next_pid = 1000
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listener.bind(self.path)
@@ -163,7 +164,9 @@ class FakeIrmd:
         return Envelope(ipcp_info=self.ipcps[pid])
 
     def _ipcp_destroy(self, request: Envelope) -> None:
-        self._ipcp(request.ipcp_destroy.pid)
+        info = self._ipcp(request.ipcp_destroy.pid)
+        if info.pid in self.undestroyable:
+            raise Refused(EIPCP, f"IPCP {info.name} cannot be destroyed")
         del self.ipcps[request.ipcp_destroy.pid]
 
     def _ipcp_list(self, request: Envelope) -> Envelope:

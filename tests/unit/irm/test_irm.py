@@ -103,7 +103,7 @@ def test_ipcp_list_filters(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-unty
     ran = irm("ipcp list type pigeon")
     assert ran.code == 1
     assert ran.err == (
-        'IPCP type "pigeon" is unknown; it must be one of unicast broadcast udp4 udp6 eth-dix eth-llc local raptor.\n'
+        'IPCP type "pigeon" is unknown; it must be one of unicast broadcast udp4 udp6 eth-dix eth-llc local.\n'
     )
 
 
@@ -117,14 +117,77 @@ def test_a_name_cannot_forge_output(irmd: FakeIrmd, irm) -> None:  # type: ignor
 def test_create_and_destroy(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
     assert irm("ipcp create name a type udp").code == 0
     assert [(info.name, info.type) for info in irmd.ipcps.values()] == [("a", 5)]
-    assert irm("ipcp destroy name a").code == 0
+    assert irm("ipcp destroy name a").out == f"Destroyed IPCP a, pid {1001}.\n"
     ran = irm("ipcp destroy name a")
     assert (ran.code, ran.err) == (1, "No IPCPs matching a found.\n")
     ran = irm("ipcp create name a type eth")
     assert ran.code == 1 and 'IPCP type "eth" is unknown' in ran.err
-    irmd.refuse["ipcp_create"] = (errno.ENOTSUP, "this version has no IPCPs of type raptor")
-    ran = irm("ipcp create name a type raptor")
-    assert (ran.code, ran.err) == (1, "this version has no IPCPs of type raptor\n")
+    irmd.refuse["ipcp_create"] = (errno.ENOTSUP, "this version has no IPCPs of that type")
+    ran = irm("ipcp create name a type local")
+    assert (ran.code, ran.err) == (1, "this version has no IPCPs of that type\n")
+
+
+def test_what_destroys_names_each_it_destroyed(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
+    for name in ("a b", "a/b", "c"):
+        irmd.add_ipcp(name, "LOCAL", "net")
+    assert (
+        irm("ipcp destroy name a?b").out == "Destroyed IPCP a b, pid 1001.\nDestroyed IPCP a/b, pid 1002.\n"
+    )
+    irm("bind ipcp c name x")
+    irm("bind ipcp c name y")
+    assert irm("unbind ipcp c").out == "Unbound c from x, y.\n"
+    irm("bind process 1 name x")
+    assert irm("unbind process 1 name x").out == "Unbound process 1 from x.\n"
+    irm("bind program sh name x")
+    assert irm("unbind program sh").out == "Unbound sh from x.\n"
+    irm("name register x layer net")
+    assert irm("name unregister x layer net").out == "Unregistered x with c.\n"
+    assert irm("ipcp create name u type unicast").code == 0
+    assert irm("ipcp disconnect name u dst v component dt").out == "Disconnected u from v (dt).\n"
+    assert irm("name destroy x").out == "Destroyed name x.\n"
+
+
+def test_one_that_cannot_be_destroyed_spares_no_other(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
+    irmd.add_ipcp("a1")
+    irmd.add_ipcp("a2")
+    irmd.undestroyable.add(1001)
+    ran = irm("ipcp destroy name a?")
+    assert (ran.code, ran.out) == (1, "Destroyed IPCP a2, pid 1002.\n")
+    assert "a1" in ran.err
+
+
+@pytest.mark.parametrize("name", ["a*b", "a?", "[ab]", "*"])
+def test_a_pattern_is_no_name(irmd: FakeIrmd, irm, name: str) -> None:  # type: ignore[no-untyped-def]
+    irmd.add_ipcp("i", "LOCAL", "net")
+    for line in (
+        f"ipcp create name {name} type local",
+        f"ipcp bootstrap name i layer {name}",
+        f"ipcp bootstrap name {name}x layer l type local",
+        f"ipcp enroll name {name}x layer l",
+        f"name create {name}",
+        f"name register {name} layer net",
+        f"bind program sh name {name}",
+        f"bind process 1 name {name}",
+        f"bind ipcp i name {name}",
+    ):
+        ran = irm(line)
+        assert ran.code == 1 and name in ran.err, line
+    assert irmd.asked() == []
+
+
+def test_a_name_that_looks_like_a_pattern_selects_itself_alone(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
+    irmd.add_ipcp("a*b", "UNICAST", "l*")  # of a system that permits it
+    irmd.add_ipcp("a/b", "UNICAST", "lo")
+    assert irm("ipcp list layer l*").out.count("UNICAST".lower()) == 1
+    assert irm("ipcp destroy name a*b").out == "Destroyed IPCP a*b, pid 1001.\n"
+
+
+def test_the_qos_of_a_waiting_accept_is_null(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
+    waiting = a_flow()
+    waiting.ClearField("qos")
+    irmd.flows = [waiting]
+    assert json.loads(irm("flow list --json").out)["flows"][0]["qos"] is None
+    assert irm("flow list").code == 0
 
 
 def test_bootstrap(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]

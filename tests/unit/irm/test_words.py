@@ -8,9 +8,19 @@ from contextlib import redirect_stderr, redirect_stdout
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ouroboros_tools.irm import main as irm_main
 from ouroboros_tools.irm.main import GROUPS, main, resolve, split
-from ouroboros_tools.irm.words import Arguments, Command, UsageError, WrongWord, parse
+from ouroboros_tools.irm.words import (
+    Arguments,
+    Command,
+    Group,
+    HelpWanted,
+    UsageError,
+    WrongWord,
+    find,
+    parse,
+)
+
+from ouroboros import ipcp_options
 
 COMMANDS = [
     (f"irm {group.word}{'' if isinstance(group, Command) else f' {command.word}'}", command)
@@ -41,14 +51,15 @@ def run(*words: str) -> tuple[int, str, str]:
         ("i l", "ipcp list"),
         ("i c name x type local", "ipcp create"),
         ("ipcp co name x dst y", "ipcp connect"),
-        ("ipcp d name x", "ipcp destroy"),
-        ("ipcp di name x dst y", "ipcp disconnect"),
+        ("ipcp de name x", "ipcp destroy"),
+        ("ipcp dis name x dst y", "ipcp disconnect"),
         ("ipcp enrol name x dst y", "ipcp enroll"),
         ("ipcp e name x dst y", "ipcp enroll"),
         ("b p prog name x", "bind program"),
         ("b proc 1 name x", "bind process"),
         ("bind i i name x", "bind ipcp"),
-        ("u p prog", "unbind program"),
+        ("unb p prog", "unbind program"),
+        ("n d x", "name destroy"),
         ("unbind proc 1", "unbind process"),
         ("n reg x layer y", "name register"),
         ("n r x layer y", "name register"),
@@ -69,6 +80,42 @@ def run(*words: str) -> tuple[int, str, str]:
 )
 def test_abbreviations(line: str, path: str) -> None:
     assert read(line)[0] == path
+
+
+@pytest.mark.parametrize(
+    ("line", "meanings"),
+    [
+        ("ipcp d name x", "destroy or disconnect or directory"),
+        ("ipcp di name x dst y", "disconnect or directory"),
+        ("u p prog", "unbind or unregister"),
+        ("un name x layer y", "unbind or unregister"),
+    ],
+)
+def test_a_destructive_word_is_never_the_first_of_several_meanings(line: str, meanings: str) -> None:
+    code, out, err = run(*line.split())
+    assert (code, out) == (1, "") and f"could be {meanings}; write it out" in err
+
+
+def test_each_word_that_undoes_is_destructive() -> None:
+    tables = [
+        GROUPS,
+        *(group.commands for group in GROUPS if isinstance(group, Group) and not group.destructive),
+    ]
+    for entry in (entry for table in tables for entry in table):
+        assert entry.destructive == entry.word.startswith(("destroy", "un", "dis")), entry.word
+
+
+def test_help_offers_no_value_that_is_refused() -> None:
+    for ipcp_type in ipcp_options.TYPES:
+        for option in ipcp_options.options_of(ipcp_type):
+            offered = ipcp_options.legal(option, ipcp_type).removeprefix("one of ")
+            required = {
+                one.key: "::1" if ipcp_type == "udp6" else "127.0.0.1"
+                for one in ipcp_options.options_of(ipcp_type)
+                if one.required
+            }
+            for word in offered.split() if offered.isupper() or "one of" in option.legal else ():
+                ipcp_options.check(ipcp_type, required | {option.key: word})
 
 
 def test_an_empty_word_is_the_first() -> None:
@@ -246,7 +293,7 @@ def test_help_at_every_level(line: str, begins: str) -> None:
 
 def test_help_of_bootstrap_knows_every_option() -> None:
     _, out, _ = run("ipcp", "bootstrap", "help")
-    for word in ("unicast", "raptor", "dht_t_replicate", "1 to 20", "0xA000", "3435", "autobind", "required"):
+    for word in ("unicast", "dht_t_replicate", "1 to 20", "0xA000", "3435", "autobind", "required"):
         assert word in out
 
 
@@ -260,7 +307,7 @@ def test_prefixes_of_keys_are_never_shadowed_by_accident() -> None:
     """The word in full always means itself."""
     for _, command in COMMANDS:
         for key in command.keys:
-            found = irm_main.find(key.word, [other.word for other in command.keys])
+            found = find(key.word, [other.word for other in command.keys])
             assert found == key.word
 
 
@@ -298,7 +345,7 @@ def test_no_line_makes_a_traceback(words: list[str]) -> None:
             assert len(arguments.operands) <= len(found.target.operands)
     except (UsageError, WrongWord) as error:
         assert len(str(error)) > 10
-    except irm_main.HelpWanted:
+    except HelpWanted:
         pass
 
 

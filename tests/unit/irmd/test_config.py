@@ -60,6 +60,11 @@ MISTAKES = {
     "[local.l]\nconn = ['x']": "key conn is for unicast and broadcast IPCPs only",
     "[local.l]\n[unicast.l]": "[unicast.l]: there is another IPCP with that name",
     f"[name.{'x' * 256}]": "longer than 255 octets",
+    "[name.'a*b']": "are for patterns",
+    "[local.'a?']": "are for patterns",
+    "[local.l]\nbootstrap = '[x]'": "are for patterns",
+    "[local.l]\nbootstrap = 'x'\nreg = ['a*']": "are for patterns",
+    "[raptor.r]": "table [raptor] is unknown",
 }
 
 
@@ -152,7 +157,7 @@ def test_what_the_file_says_is_there_when_the_irmd_is_ready() -> None:
 
 def test_what_cannot_be_done_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "conf"
-    path.write_text("[local.l]\nbootstrap = 'layer'\n[raptor.r]\n")
+    path.write_text("[local.l]\nbootstrap = 'layer'\n[udp4.u]\nbootstrap = 'far'\nip = '203.0.113.1'\n")
     run = Path("/tmp") / f"irmd-config-{tmp_path.name}"
     ended = subprocess.run(
         [sys.executable, "-m", "irmd", "--stdout", "--config", str(path)],
@@ -164,5 +169,5 @@ def test_what_cannot_be_done_leaves_nothing(tmp_path: Path) -> None:
         check=False,
     )
     assert ended.returncode == 1
-    assert "no IPCPs of type raptor" in ended.stdout
+    assert "203.0.113.1" in ended.stdout
     assert not run.exists()

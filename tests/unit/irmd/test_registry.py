@@ -38,7 +38,7 @@ def test_a_name_that_exists_is_not_changed() -> None:
     assert not made and entry.lb == ROUND_ROBIN
 
 
-@pytest.mark.parametrize("name", ["", "x" * 256, "ä" * 128, "a\nb", "a\0b"])
+@pytest.mark.parametrize("name", ["", "x" * 256, "ä" * 128, "a\nb", "a\0b", "a*b", "a?", "[a]"])
 def test_what_cannot_be_a_name(name: str) -> None:
     with pytest.raises(Refused):
         Registry().create_name(name)
