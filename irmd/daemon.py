@@ -10,6 +10,8 @@ import signal
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+from ouroboros.dataplane._dataplane import lib
+
 from .allocation import Times
 from .broker import Broker
 from .complaints import Complaints
@@ -50,6 +52,7 @@ class Irmd:
         self._managers = managers_gid()
         self._configuring: set[asyncio.Task[None]] = set()
         """What goes on in the background: IPCPs that try again."""
+        lib.map_survive()
         self.memory = Memory(config.pool)
         self.registry = Registry()
         self.server = Server(

@@ -85,7 +85,8 @@ class Endpoints:
     def ended(self, process: Process) -> None:
         """The process has ended: every block it held returns to its pool."""
         self._ended[process] = True
-        self._memory.reclaim(process.token)
+        pools = [process.pool] if process.ipcp is None else None
+        self._memory.reclaim(process.token, pools)
         self._retire(process)
 
     def _retire(self, process: Process) -> None:
@@ -109,7 +110,18 @@ class Endpoints:
                 self._memory.drop_pool(pool)
                 self._max_packet.pop(pool.id, None)
                 message.pools.append(pool.id)
+                message.events.extend(self._close_domain(pool))
         self._announce(message)
+
+    def _close_domain(self, pool: Pool) -> list[int]:
+        """The event regions that IPCPs have for flows of a pool that has gone: its trust domain is one they no longer serve."""
+        closed: list[int] = []
+        for process in self._unfinished:
+            events = process.events.pop(pool.id, None) if process.ipcp is not None else None
+            if events is not None:
+                closed.append(events.id)
+                events.close()
+        return closed
 
     def _events(self, process: Process, pool: Pool) -> Events:
         """The event region of a process for flows of `pool`: an IPCP has one for each trust domain."""

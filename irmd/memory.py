@@ -6,12 +6,14 @@ are never used again, so an owner word of the dead can be told from every living
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import pwd
 import socket
 from array import array
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -28,6 +30,9 @@ FIRST_SEGMENT = 4
 """Flows in the first segment of a pair; each further one holds twice as many, up to LARGEST_SEGMENT."""
 
 LARGEST_SEGMENT = 256
+
+USERS = 1000
+"""Users, besides those whom the system trusts, whose processes have a pool together. An IPCP serves as many domains, and some."""
 
 
 class ClassCount(NamedTuple):
@@ -67,7 +72,9 @@ def _check(descriptor: int, what: str) -> int:
 class Pool:
     """A packet pool: the system's, or one user's."""
 
-    def __init__(self, number: int, name: str, uid: int, config: PoolConfig) -> None:
+    def __init__(
+        self, number: int, name: str, uid: int, config: PoolConfig, *, prefault: bool = True
+    ) -> None:
         classes = ffi.new("struct pool_class[POOL_CLASSES]")
         for at, (stride, blocks, reserve) in enumerate(config.classes):
             classes[at].stride, classes[at].blocks, classes[at].reserve = stride, blocks, reserve
@@ -75,7 +82,7 @@ class Pool:
         self.name = name
         self.uid = uid
         self.fd = _check(
-            lib.pool_create(f"ouroboros-pool-{name}".encode(), classes), f"the packet pool {name}"
+            lib.pool_create(f"ouroboros-pool-{name}".encode(), classes, prefault), f"the packet pool {name}"
         )
         self._pool = lib.pool_map(self.fd, 0, True)
         if self._pool == ffi.NULL:
@@ -92,6 +99,11 @@ class Pool:
     def octets(self) -> int:
         """Size of the shared memory."""
         return int(self._pool.size)
+
+    @property
+    def taken(self) -> int:
+        """Octets of it that the system has found memory for: what nobody has touched takes none in a user's pool."""
+        return os.fstat(self.fd).st_blocks * 512
 
     @property
     def failures(self) -> int:
@@ -290,13 +302,16 @@ class Memory:
 
     # ------------------------------------------------------------ pools
 
-    def _add_pool(self, name: str, uid: int, config: PoolConfig) -> Pool:
-        pool = Pool(self._number(), name, uid, config)
+    def _add_pool(self, name: str, uid: int, config: PoolConfig, *, prefault: bool = True) -> Pool:
+        pool = Pool(self._number(), name, uid, config, prefault=prefault)
         self.pools[pool.id] = pool
         return pool
 
     def pool(self, uid: int, *, trusted: bool) -> Pool:
-        """The system pool for those whom the system trusts, else the pool of that user, made on first use."""
+        """The system pool for those whom the system trusts, else the pool of that user, made on first use.
+
+        Raises OSError: EUSERS when as many users as the system serves have one, or the system has no memory for it.
+        """
         if trusted:
             return self.system
         pool = self._users.get(uid)
@@ -305,7 +320,14 @@ class Memory:
                 name = pwd.getpwuid(uid).pw_name
             except KeyError:
                 name = str(uid)
-            pool = self._users[uid] = self._add_pool(name, uid, self._config.scaled(self._config.user_scale))
+            if len(self._users) >= USERS:
+                raise OSError(
+                    errno.EUSERS,
+                    f"{USERS} users have processes with a packet pool, as many as this system serves together: user {name} gets one "
+                    "when the last process of another user has ended (`irm pool show`)",
+                )
+            config = self._config.scaled(self._config.user_scale)
+            pool = self._users[uid] = self._add_pool(name, uid, config, prefault=False)
         return pool
 
     def drop_pool(self, pool: Pool) -> None:
@@ -361,15 +383,16 @@ class Memory:
         self._flows_of.pop(token, None)
         return gone
 
-    def reclaim(self, token: int) -> int:
+    def reclaim(self, token: int, pools: Iterable[Pool] | None = None) -> int:
         """A process has ended: every block that it held, or that only it could have read, returns to its pool.
 
+        pools  those that it had mapped; None: any
         Of the rings that it wrote, what it had published stays for the readers. Returns the number of blocks.
         """
         flows = self._flows_of.get(token, set())
         live = ffi.new("uint64_t[]", list(self._live))
         freed = 0
-        for pool in self.pools.values():
+        for pool in self.pools.values() if pools is None else pools:
             sweep = lib.irm_sweep_create(pool.handle)
             if sweep == ffi.NULL:
                 raise MemoryError("no memory to reclaim the blocks of a dead process")

@@ -110,7 +110,9 @@ class Readout:
         return info
 
     def _pool(self, pool: Pool) -> PoolInfo:
-        info = PoolInfo(name=pool.name, uid=pool.uid, octets=pool.octets, failures=pool.failures)
+        info = PoolInfo(
+            name=pool.name, uid=pool.uid, octets=pool.octets, failures=pool.failures, taken=pool.taken
+        )
         holders = pool.holders()
         for at, count in enumerate(pool.counts()):
             row = info.classes.add(size=count.size, total=count.total, free=count.free)

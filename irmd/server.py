@@ -327,7 +327,9 @@ class Server:
             )
             fds = self.broker.endpoints.welcome(process, answer)
         except (OSError, MemoryError) as error:
-            raise Refused(errno.ENOMEM, f"no shared memory for another process: {error}") from None
+            number = error.errno if isinstance(error, OSError) and error.errno else errno.ENOMEM
+            text = getattr(error, "strerror", None) or str(error)
+            raise Refused(number, f"no shared memory for another process: {text}") from None
         answer.welcome.max_flows = limit
         connection.process = process
         if ipcp is not None:

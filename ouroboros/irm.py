@@ -360,7 +360,7 @@ def list_pools() -> list[PoolInfo]:
                 )
                 for c in pool.classes
             ]
-            found.append(PoolInfo(pool.name, pool.uid, pool.octets, pool.failures, classes))
+            found.append(PoolInfo(pool.name, pool.uid, pool.octets, pool.failures, classes, pool.taken))
         offset = _next_page(offset, table.next)
         if not offset:
             return found

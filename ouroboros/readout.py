@@ -82,10 +82,11 @@ class PoolClass(NamedTuple):
 
 
 class PoolInfo(NamedTuple):
-    """A packet pool; `failures` counts allocations refused because it was exhausted."""
+    """A packet pool; `failures` counts allocations refused because it was exhausted, `taken` is what it takes of the memory."""
 
     name: str
     uid: int
     octets: int
     failures: int = 0
     classes: Sequence[PoolClass] = ()
+    taken: int = 0

@@ -48,6 +48,7 @@ def main(name: str, number: int, fd: int, *, stdout: bool) -> int:
     if kind is None:
         log.error("there is no IPCP of type %s", word)
         return 1
+    survive()
     sock = socket.socket(fileno=fd)
     try:
         asyncio.run(_live(kind, name, sock))
@@ -101,6 +102,13 @@ def hello() -> Envelope:
     envelope.hello.layout_version = layout_version()
     envelope.hello.version = __version__
     return envelope
+
+
+def survive() -> None:
+    """What a user does to the memory of his own flows does not end an IPCP that serves others."""
+    from ipcpd.dataplane._ipcp import lib
+
+    lib.map_survive()
 
 
 def layout_version() -> int:

@@ -62,7 +62,10 @@ class Relay:
         resources.take(endpoint.resources, fds)
         own = endpoint.events
         if own not in self._regions:
-            self._check(lib.relay_add_region(self._relay, resources.events[own]), "too many trust domains")
+            self._check(
+                lib.relay_add_region(self._relay, resources.events[own]),
+                f"cannot serve processes of one more user: {lib.RELAY_DOMAINS} users have flows over this IPCP",
+            )
             self._regions.add(own)
         self._check(
             lib.relay_add(

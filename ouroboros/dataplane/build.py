@@ -48,6 +48,8 @@ CDEF = """
 
     /* map */
     extern unsigned map_generation;
+    int map_survive(void);
+    uint64_t map_lost(void);
 
     /* wait */
     int64_t wait_now(void);
@@ -67,7 +69,7 @@ CDEF = """
         ...;
     };
     size_t pool_plan(struct pool_class classes[POOL_CLASSES]);
-    int pool_create(const char *name, const struct pool_class classes[POOL_CLASSES]);
+    int pool_create(const char *name, const struct pool_class classes[POOL_CLASSES], bool prefault);
     struct pool *pool_map(int fd, uint64_t token, bool reserve);
     void pool_unmap(struct pool *pool);
     int64_t pool_alloc(struct pool *pool, size_t length);

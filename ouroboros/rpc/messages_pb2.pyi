@@ -1871,12 +1871,15 @@ class PoolInfo(_message.Message):
     OCTETS_FIELD_NUMBER: _builtins.int
     CLASSES_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
+    TAKEN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """"system", or the user's name"""
     uid: _builtins.int
     octets: _builtins.int
     failures: _builtins.int
     """allocations refused because the pool was exhausted"""
+    taken: _builtins.int
+    """octets of it that have been touched: what it takes of the machine's memory"""
     @_builtins.property
     def classes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PoolClass]: ...
     def __init__(
@@ -1887,10 +1890,11 @@ class PoolInfo(_message.Message):
         octets: _builtins.int = ...,
         classes: _abc.Iterable[Global___PoolClass] | None = ...,
         failures: _builtins.int = ...,
+        taken: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "failures", b"failures", "name", b"name", "octets", b"octets", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "failures", b"failures", "name", b"name", "octets", b"octets", "taken", b"taken", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -34,6 +34,7 @@ def _show(arguments: Arguments) -> int:
     if held:
         print(table(_HOLDERS, held))
     for pool in pools:
+        print(f"Pool {pool.name} takes {pool.taken >> 10} KiB of its {pool.octets >> 10} KiB.")
         if pool.failures:
             print(coloured(f"Pool {pool.name} was exhausted {pool.failures} times.", "red"))
     print()
@@ -51,6 +52,7 @@ def _record(pool: PoolInfo) -> dict[str, Any]:
         "name": pool.name,
         "uid": pool.uid,
         "octets": pool.octets,
+        "taken": pool.taken,
         "failures": pool.failures,
         "classes": [
             {

@@ -204,6 +204,7 @@ int relay_start(struct relay *relay)
 
         relay->nap = NAP_LEAST;
         sigfillset(&all);
+        sigdelset(&all, SIGBUS); /* map_survive */
         pthread_sigmask(SIG_SETMASK, &all, &before);
         error = pthread_create(&relay->thread, NULL, run, relay);
         pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -2,6 +2,7 @@
 #ifndef OUROBOROS_MAP_H
 #define OUROBOROS_MAP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,6 +15,20 @@ int map_create(const char *name, size_t size);
  */
 void *map_shared(int fd, size_t least, size_t *size);
 void map_release(void *address, size_t size);
+
+/*
+ * Have the system find the memory of a part of a mapping now. False: it has none, and whoever touched that part would get
+ * SIGBUS. A kernel older than 5.14 is not asked: it answers true.
+ */
+bool map_populate(void *address, size_t size);
+
+/*
+ * For a process that serves several users: memory that another user's process has punched a hole into, and that the system
+ * cannot find again, costs that mapping its contents, and not this process its life. The mapping becomes private and zero, and
+ * is counted. To be called once, before there are threads. 0 or -errno.
+ */
+int map_survive(void);
+uint64_t map_lost(void); /* mappings that became private */
 
 /* Grows by one in a forked child: a handle made under another number belongs to the parent. */
 extern unsigned map_generation;

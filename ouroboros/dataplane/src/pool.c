@@ -114,7 +114,7 @@ static bool plausible(const struct pool_class classes[POOL_CLASSES])
         return blocks < 1u << 24;
 }
 
-int pool_create(const char *name, const struct pool_class wanted[POOL_CLASSES])
+int pool_create(const char *name, const struct pool_class wanted[POOL_CLASSES], bool prefault)
 {
         struct pool_class classes[POOL_CLASSES];
         struct pool_shm *shm;
@@ -128,8 +128,7 @@ int pool_create(const char *name, const struct pool_class wanted[POOL_CLASSES])
         fd = map_create(name, size);
         if (fd < 0)
                 return fd;
-        /* All of it now: a page that the system cannot find later would be a SIGBUS in the middle of a packet. */
-        shm = fallocate(fd, 0, 0, (off_t)size) == 0 ? map_shared(fd, size, &size) : NULL;
+        shm = fallocate(fd, 0, 0, (off_t)(prefault ? size : classes[0].data)) == 0 ? map_shared(fd, size, &size) : NULL;
         if (shm == NULL) {
                 int error = errno;
 
@@ -177,9 +176,11 @@ struct pool *pool_map(int fd, uint64_t token, bool reserve)
         pool->cache = calloc(POOL_THREADS, sizeof *pool->cache);
         if (pool->cache != NULL)
                 pool->shm = map_shared(fd, sizeof *pool->shm, &pool->size);
+        if (pool->shm != NULL)
+                pool->present = calloc(pool->size / POOL_CHUNK / 64 + 1, sizeof *pool->present);
         pool->base = (uint8_t *)pool->shm;
         pool->generation = map_generation;
-        if (pool->shm == NULL || !adopt(pool)) {
+        if (pool->present == NULL || !adopt(pool)) {
                 pool_unmap(pool);
                 return NULL;
         }
@@ -209,8 +210,28 @@ void pool_unmap(struct pool *pool)
                                 flush(pool, c, &pool->cache[t][c], 0);
                 map_release(pool->shm, pool->size);
         }
+        free(pool->present);
         free(pool->cache);
         free(pool);
+}
+
+/* Whether a block lies in memory that the system has found. A page that it cannot find would end the process that writes. */
+static bool present(struct pool *pool, int c, uint32_t block)
+{
+        size_t first = (size_t)(pool_block(pool, c, block) - pool->base);
+        size_t last = first + pool->classes[c].stride - 1;
+
+        for (size_t chunk = first / POOL_CHUNK; chunk <= last / POOL_CHUNK; chunk++) {
+                _Atomic uint64_t *word = &pool->present[chunk / 64];
+                size_t at = chunk * POOL_CHUNK;
+
+                if (atomic_load_explicit(word, memory_order_relaxed) & 1ull << (chunk % 64))
+                        continue;
+                if (!map_populate(pool->base + at, pool->size - at < POOL_CHUNK ? pool->size - at : POOL_CHUNK))
+                        return false;
+                atomic_fetch_or_explicit(word, 1ull << (chunk % 64), memory_order_relaxed);
+        }
+        return true;
 }
 
 static void spend(uint32_t *looks, uint32_t cost)
@@ -238,6 +259,10 @@ static bool refill(struct pool *pool, int c, struct pool_cache *cache, uint32_t 
                 while (bits != 0 && cache->count < cache->limit / 2 + 1) {
                         uint32_t bit = 63 - (uint32_t)__builtin_clzll(bits);
 
+                        if (!present(pool, c, k->first + word * 64 + bit)) {
+                                *looks = 0; /* a system without memory is not asked for each block */
+                                break;
+                        }
                         bits &= ~(1ull << bit);
                         cache->block[cache->count++] = k->first + word * 64 + bit;
                 }
@@ -271,8 +296,11 @@ static int64_t scan(struct pool *pool, int c, uint32_t *looks)
                 uint32_t block = k->first + from + at;
 
                 at = at + 1 < span ? at + 1 : 0;
-                if (atomic_load_explicit(&pool->owner[block], memory_order_relaxed) == OWNER_FREE &&
-                    claim(pool, block))
+                if (atomic_load_explicit(&pool->owner[block], memory_order_relaxed) != OWNER_FREE)
+                        continue;
+                if (!present(pool, c, block))
+                        break;
+                if (claim(pool, block))
                         found = block;
         }
         atomic_store_explicit(&pool->scanned[c], at, memory_order_relaxed);

@@ -26,6 +26,8 @@
 #define POOL_LOOKS 512u
 #define POOL_TAKEN 8u
 
+#define POOL_CHUNK (1u << 16) /* octets whose memory is found together, before a block in them is handed out */
+
 struct pool_cache {
         uint32_t count;
         uint32_t limit;
@@ -47,11 +49,17 @@ struct pool {
         _Atomic uint64_t refused; /* slots and blocks that made no sense */
         unsigned generation;
         struct pool_cache (*cache)[POOL_CLASSES]; /* [thread][class] */
+        _Atomic uint64_t *present; /* chunks whose memory this process has asked for, one bit each */
 };
 
 /* Octets a pool of that geometry takes; fills in the offsets. */
 size_t pool_plan(struct pool_class classes[POOL_CLASSES]);
-int pool_create(const char *name, const struct pool_class classes[POOL_CLASSES]);
+
+/*
+ * A pool. What says which blocks are free lies in memory that is taken now; the blocks lie in memory that is taken now with
+ * `prefault`, else when a process that allocates comes to them (POOL_CHUNK). Descriptor or -errno.
+ */
+int pool_create(const char *name, const struct pool_class classes[POOL_CLASSES], bool prefault);
 struct pool *pool_map(int fd, uint64_t token, bool reserve);
 void pool_unmap(struct pool *pool);
 

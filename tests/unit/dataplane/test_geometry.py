@@ -29,7 +29,7 @@ Map = Callable[[int], object]
 
 KINDS: dict[str, tuple[Create, Map]] = {
     "pool": (
-        lambda: int(lib.pool_create(b"test", classes())),
+        lambda: int(lib.pool_create(b"test", classes(), True)),
         lambda fd: lib.pool_map(fd, 1, False),
     ),
     "segment": (lambda: int(lib.segment_create(b"test", 4)), lambda fd: lib.segment_map(fd)),

@@ -291,6 +291,7 @@ def a_pool() -> PoolInfo:
         uid=0,
         octets=1 << 20,
         failures=2,
+        taken=1 << 19,
         classes=[
             PoolClass(size=1760, total=100, free=95, holders=holders),
             PoolClass(size=67296, total=8, free=8),

@@ -558,6 +558,7 @@ def test_pool_show(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
                 "name": "system",
                 "uid": 0,
                 "octets": 1 << 20,
+                "taken": 1 << 19,
                 "failures": 2,
                 "classes": [
                     {

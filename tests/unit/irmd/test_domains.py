@@ -1,0 +1,119 @@
+"""Users of one system: a pool and a trust domain for each, given back with the user's last process."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from irmd import memory as memory_module
+from irmd.endpoints import Endpoints
+from irmd.flow import FIRST_FD, Flow, FlowTable, Numbers, Step
+from irmd.memory import Memory, PoolConfig
+from irmd.peer import Peer
+from irmd.process import Process
+from ouroboros.rpc.messages_pb2 import Envelope, SegmentGone
+from tests.unit.dataplane.shm import SMALL
+
+
+@pytest.fixture
+def memory() -> Iterator[Memory]:
+    made = Memory(PoolConfig(SMALL.classes))
+    yield made
+    made.close()
+
+
+class Users:
+    """An IPCP, and processes of users that have flows over it."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+        self.flows = FlowTable(64)
+        self.gone: list[SegmentGone] = []
+        self.endpoints = Endpoints(
+            memory, self.flows, tell_provider=lambda flow, quiet: None, announce=self.gone.append
+        )
+        self.ipcp = self.process(0, ipcp=True)
+
+    def process(self, uid: int, *, ipcp: bool = False) -> Process:
+        process = Process(
+            token=self.memory.token(),
+            peer=Peer(1, uid, uid, frozenset(), 0),
+            program="/bin/test",
+            session=cast(Any, None),
+            pool=self.memory.pool(uid, trusted=uid == 0),
+            fds=Numbers(FIRST_FD, 64),
+            ipcp=cast(Any, object()) if ipcp else None,
+        )
+        self.endpoints.welcome(process, Envelope())
+        return process
+
+    def flow(self, user: Process) -> Flow:
+        """A flow of a user's process over the IPCP."""
+        flow = self.flows.create(Step.ALLOC)
+        fds = user.fds.take(), self.ipcp.fds.take()
+        assert None not in fds
+        self.endpoints.open(flow, user, fds[0] or 0, self.ipcp, fds[1] or 0, user.pool)
+        flow.step(Step.GRANT)
+        return flow
+
+    def leave(self, user: Process, flow: Flow) -> None:
+        """The process ends; the IPCP has been told, and has forgotten its end."""
+        user.gone = True
+        self.endpoints.close(flow, 0, orderly=False)
+        self.endpoints.departed(user)
+        self.endpoints.ended(user)
+        self.endpoints.close(flow, 1, orderly=True)
+
+
+def test_an_ipcp_no_longer_serves_a_user_whose_last_process_has_ended(memory: Memory) -> None:
+    """One user who comes and goes uses up no trust domain of an IPCP, and none of the IRMd's descriptors."""
+    users = Users(memory)
+    for uid in (65534, 65533, 65534, 65534):
+        one = users.process(uid)
+        flow = users.flow(one)
+        pool, region = one.pool.id, users.ipcp.events[one.pool.id].id
+        users.gone.clear()
+        users.leave(one, flow)
+        assert list(users.ipcp.events) == [memory.system.id]
+        assert list(memory.pools) == [memory.system.id]
+        assert [list(message.pools) for message in users.gone] == [[pool]]
+        assert region in users.gone[0].events
+
+
+def test_another_process_of_the_user_keeps_the_domain(memory: Memory) -> None:
+    users = Users(memory)
+    one, other = users.process(65534), users.process(65534)
+    flow = users.flow(one)
+    region = users.ipcp.events[one.pool.id]
+    users.leave(one, flow)
+    assert users.ipcp.events[other.pool.id] is region
+    assert region.id not in users.gone[-1].events
+
+
+def test_users_beyond_the_limit_are_refused_by_name(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_module, "USERS", 2)
+    one = memory.pool(65534, trusted=False)
+    memory.pool(65533, trusted=False)
+    with pytest.raises(OSError, match=r"2 users .* user 65531 ") as refused:
+        memory.pool(65531, trusted=False)
+    assert refused.value.errno == errno.EUSERS
+    assert memory.pool(65534, trusted=False) is one, "whoever is served stays so"
+    assert memory.pool(0, trusted=True) is memory.system
+    memory.drop_pool(one)
+    assert memory.pool(65531, trusted=False).uid == 65531
+
+
+def test_a_dead_process_is_looked_for_in_its_own_pool_only(memory: Memory) -> None:
+    """The time that the end of a process takes does not grow with the number of users."""
+    users = Users(memory)
+    for uid in range(60000, 60010):
+        users.process(uid)
+    seen: list[object] = []
+    reclaim = memory.reclaim
+    memory.reclaim = lambda token, pools=None: seen.append(pools) or reclaim(token, pools)  # type: ignore[method-assign]
+    one = users.process(65534)
+    users.leave(one, users.flow(one))
+    assert seen == [[one.pool]]
