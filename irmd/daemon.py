@@ -11,10 +11,10 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from ouroboros.dataplane._dataplane import lib
+from ouroboros.log import LogLimiter
 
 from .allocation import Times
 from .broker import Broker
-from .complaints import Complaints
 from .config import Config
 from .configure import apply
 from .ipcps import Ipcps
@@ -82,7 +82,7 @@ class Irmd:
             times=Times(),
             trusts=self._trusts,
             oap=Oap(
-                Complaints(logging.getLogger("irmd/oap"), loop.time),
+                LogLimiter(logging.getLogger("irmd/oap"), loop.time),
                 directory=security,
             ),
         )

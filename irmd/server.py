@@ -16,13 +16,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ouroboros.log import LogLimiter
 from ouroboros.rpc.aio_session import CHANNEL_QUEUE, SEND_QUEUE, Session
 from ouroboros.rpc.codec import RPC_VERSION, close_fds
 from ouroboros.rpc.messages_pb2 import Envelope, Hello
 from ouroboros.version import __version__
 
 from .broker import Broker
-from .complaints import Complaints
 from .connection import Connection
 from .flow import FIRST_FD, Numbers
 from .ipcp import Ipcp, type_word
@@ -51,7 +51,7 @@ _ACCEPT_PAUSE = 0.2  # s without accepting when descriptors have run out
 
 
 def culprit(peer: Peer) -> str:
-    """Whom complaints about a process are about."""
+    """What lines about a process of this peer are counted for."""
     return f"processes of uid {peer.uid}"
 
 
@@ -82,7 +82,7 @@ class Server:
         self._registry = registry
         self._managers = managers
         self._layout_version = layout_version
-        self._complaints = Complaints(log, loop.time)
+        self._limiter = LogLimiter(log, loop.time)
         self._uid = os.geteuid()
         self._listener: socket.socket | None = None
         self._connections: dict[Session, Connection] = {}
@@ -141,7 +141,7 @@ class Server:
             peer = peer_of(sock)
             count = self._per_uid.get(peer.uid, 0)
             if count >= self._settings.connections and peer.uid not in (0, self._uid):
-                self._complaints.warn(
+                self._limiter.warning(
                     culprit(peer),
                     "uid %d has %d connections already, refused pid %d",
                     peer.uid,
@@ -184,7 +184,7 @@ class Server:
             return
         peer = connection.peer
         if reason:
-            self._complaints.warn(culprit(peer), "closed the %s: %s", connection, reason)
+            self._limiter.warning(culprit(peer), "closed the %s: %s", connection, reason)
         self._per_uid[peer.uid] -= 1
         if not self._per_uid[peer.uid]:
             del self._per_uid[peer.uid]
@@ -242,7 +242,7 @@ class Server:
         except Refused as refused:
             session.refuse(envelope, refused.errno, refused.text)
         except Exception as error:  # a defect of ours must not take the system down
-            log.exception("cannot handle %s of the %s", body, connection)
+            self._limiter.exception(culprit(connection.peer), "cannot handle %s of the %s", body, connection)
             session.refuse(envelope, errno.EIO, f"the IRMd failed on this request: {type(error).__name__}")
 
     def _may_wait(self, connection: Connection, envelope: Envelope) -> bool:
@@ -335,7 +335,7 @@ class Server:
         if ipcp is not None:
             ipcp.process = process
         for entry in self._registry.announce(process, manages=connection.trusted):
-            self._complaints.warn(
+            self._limiter.warning(
                 culprit(peer),
                 "%s of uid %d is not bound to %s, which uid %d has bound that program to: `irm bind process %d name %s`, or "
                 "bind the program with `user`",
@@ -386,7 +386,10 @@ class Server:
         except Refused as refused:
             reply = Envelope(id=envelope.id, reply=True, error=refused.errno, text=refused.text)
         except Exception as error:
-            log.exception("cannot handle %s of the %s", envelope.WhichOneof("body"), connection)
+            about = culprit(connection.peer)
+            self._limiter.exception(
+                about, "cannot handle %s of the %s", envelope.WhichOneof("body"), connection
+            )
             reply = Envelope(
                 id=envelope.id,
                 reply=True,

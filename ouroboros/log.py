@@ -2,6 +2,10 @@
 
 `==PID== sub(LVL): text` on standard output when asked for, coloured on terminals only (`NO_COLOR` is
 honoured); otherwise the journal (its native socket), else syslog, else standard error.
+
+What others cause is written as often as it helps to know, and no more. `LogLimiter` bounds the lines about one culprit, so that
+one user or neighbour cannot keep lines about another out of the log. Behind it, every handler bounds the lines of each place in the
+code (`SiteLimit`), whatever causes them. What was left out is counted, and the next line that is written gives the count.
 """
 
 from __future__ import annotations
@@ -12,10 +16,29 @@ import os
 import socket
 import struct
 import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import TextIO
 
 JOURNAL = "/run/systemd/journal/socket"
 SYSLOG = "/dev/log"
+
+PERIOD = 10.0
+"""Seconds after which the bounds below start again."""
+
+BURST = 20
+"""Lines about one culprit in PERIOD."""
+
+SITE_BURST = 50
+"""Lines from one place in the code in PERIOD."""
+
+TRACE_BURST = 3
+"""Lines with a traceback from one place in the code in PERIOD."""
+
+SUBJECTS = 1024
+"""Culprits, and places in the code, that are remembered; beyond, the one that has been written about longest ago is forgotten."""
 
 _LEVELS = {
     logging.DEBUG: ("DB", "", 7),
@@ -67,6 +90,90 @@ class JournalHandler(logging.Handler):
         super().close()
 
 
+@dataclass(slots=True)
+class _Window:
+    since: float
+    lines: int = 0
+    left_out: int = 0
+
+
+class _Windows:
+    """How often each subject was written about lately."""
+
+    __slots__ = ("_clock", "_windows")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._windows: OrderedDict[Hashable, _Window] = OrderedDict()
+
+    def admit(self, subject: Hashable, burst: int) -> int | None:
+        """None: there were `burst` lines in this period. Else how many were left out before this one."""
+        now = self._clock()
+        window = self._windows.get(subject)
+        left_out = 0
+        if window is None or now - window.since >= PERIOD:
+            left_out = window.left_out if window is not None else 0
+            window = self._windows[subject] = _Window(now)
+            self._windows.move_to_end(subject)
+            if len(self._windows) > SUBJECTS:
+                self._windows.popitem(last=False)
+        if window.lines >= burst:
+            window.left_out += 1
+            return None
+        window.lines += 1
+        return left_out
+
+
+class LogLimiter:
+    """Lines about culprits, e.g. "processes of uid 1000": at most BURST about each in PERIOD. `clock` gives seconds."""
+
+    __slots__ = ("_log", "_windows")
+
+    def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
+        self._log = log
+        self._windows = _Windows(clock)
+
+    def log(self, level: int, about: str, text: str, *args: object, exc_info: bool = False) -> None:
+        """Write a line, unless there were enough of them about the same culprit lately."""
+        left_out = self._windows.admit(about, BURST)
+        if left_out is None:
+            return
+        if left_out:
+            self._log.log(level, "%d more lines about %s were left out", left_out, about, stacklevel=3)
+        self._log.log(level, text, *args, exc_info=exc_info, stacklevel=3)
+
+    def info(self, about: str, text: str, *args: object) -> None:
+        """A line of level INFO."""
+        self.log(logging.INFO, about, text, *args)
+
+    def warning(self, about: str, text: str, *args: object) -> None:
+        """A line of level WARNING."""
+        self.log(logging.WARNING, about, text, *args)
+
+    def exception(self, about: str, text: str, *args: object) -> None:
+        """A line of level ERROR, with the traceback of the exception that is being handled."""
+        self.log(logging.ERROR, about, text, *args, exc_info=True)
+
+
+class SiteLimit(logging.Filter):
+    """Bounds the lines of each place in the code. Lines for debugging are not bounded: a person asked for them."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._windows = _Windows(clock)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is written."""
+        if record.levelno <= logging.DEBUG:
+            return True
+        site = (record.pathname, record.lineno)
+        left_out = self._windows.admit(site, TRACE_BURST if record.exc_info else SITE_BURST)
+        if left_out:
+            record.msg = f"{record.getMessage()} ({left_out} more lines like this were left out)"
+            record.args = None
+        return left_out is not None
+
+
 def _stream(stream: TextIO) -> logging.Handler:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(Format(colour=stream.isatty() and not os.environ.get("NO_COLOR")))
@@ -94,6 +201,7 @@ def start(identifier: str, *, stdout: bool, debug: bool = False) -> bool:
     terminal sees it."""
     logging.raiseExceptions = False  # a log that is full or gone must not stop a daemon
     handler = _stream(sys.stdout) if stdout else _system(identifier)
+    handler.addFilter(SiteLimit())
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)

@@ -66,23 +66,6 @@ class Counters:
     """Flows that came while too many others had said nothing yet."""
 
 
-@dataclass(slots=True)
-class Sparing:
-    """How many lines about those who were refused go into the log: enough to see why, and no flood of them."""
-
-    most: int = 20
-    period: float = 60.0
-    _since: float = -1e9
-    _lines: int = 0
-
-    def may(self, now: float) -> bool:
-        """Whether there is room for one more line. `now` in seconds."""
-        if now - self._since >= self.period:
-            self._since, self._lines = now, 0
-        self._lines += 1
-        return self._lines <= self.most
-
-
 def welcome(_theirs: Record) -> str:
     """Everybody may connect."""
     return ""

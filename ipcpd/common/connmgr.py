@@ -19,6 +19,7 @@ from ipcpd.unicast.wire.connmgr import Record
 from ouroboros.access import Access
 from ouroboros.errors import EAUTH
 from ouroboros.flow_event import FlowEvent
+from ouroboros.log import LogLimiter
 from ouroboros.name_info import Requirement
 from ouroboros.rpc.messages_pb2 import QosSpec
 from ouroboros.wire import MalformedPacket
@@ -30,7 +31,6 @@ from .connection import (
     Connection,
     Counters,
     Responding,
-    Sparing,
     Wanted,
     cube_of,
     log_level,
@@ -52,6 +52,9 @@ MOST_RESPONDING = 1024
 
 MOST_STRANGERS = 64
 """Of these, flows of those who will be refused, and are only waited for to say so: they must not keep members out."""
+
+REFUSED = "connections that were refused"
+"""What lines about those are counted for, in the log."""
 
 GIVE_UP = 3600.0
 """Seconds after which an accepted connection whose neighbour stays silent is released."""
@@ -95,7 +98,7 @@ class ConnectionManager:
         self._responding: dict[int, Responding] = {}
         self._abandon: dict[int, asyncio.TimerHandle] = {}
         self._closed = False
-        self._sparing = Sparing()
+        self._limiter = LogLimiter(log, self._loop.time)
 
     # ------------------------------------------------------------ components
 
@@ -352,7 +355,7 @@ class ConnectionManager:
             answer = waiting.machine.receive(packet)
         except MalformedPacket as error:
             self.counters.malformed += 1
-            self._tell("a flow that was accepted is not for us: %s", error)
+            self._limiter.info(REFUSED, "a flow that was accepted is not for us: %s", error)
             self._lowers.release(lower.fd)
             return
         sent = self._lowers.send(lower.fd, answer.packet)
@@ -361,7 +364,8 @@ class ConnectionManager:
                 self.counters.unauthenticated += 1
             else:
                 self.counters.refused += 1
-            self._tell(
+            self._limiter.info(
+                REFUSED,
                 "refused a connection of %s for %s: %s",
                 stranger(answer.theirs, lower),
                 f'"{printable(answer.theirs.component)}"',
@@ -376,12 +380,7 @@ class ConnectionManager:
         try:
             self._add(Connection(lower, answer.component, theirs.address, False, "", theirs, now))
         except Refusal as refusal:
-            self._tell("refused a connection: %s", refusal)
-
-    def _tell(self, text: str, *about: object) -> None:
-        """Of those who come and are refused."""
-        if self._sparing.may(self._loop.time()):
-            log.info(text, *about)
+            self._limiter.info(REFUSED, "refused a connection: %s", refusal)
 
     def _supersede(self, component: str, address: int, cube: int) -> None:
         """A neighbour that connects anew has given up the connection that we find silent."""

@@ -23,6 +23,7 @@ from ipcpd.unicast.wire.enrol import Acknowledgement, Configuration, Request, Re
 from ouroboros.errors import EAUTH
 from ouroboros.flow_event import FlowEvent
 from ouroboros.ipcp_types import DirectoryHashAlgo, IpcpType
+from ouroboros.log import LogLimiter
 from ouroboros.name_info import Requirement
 from ouroboros.qos import QOS_RAW
 from ouroboros.wire import MalformedPacket
@@ -46,6 +47,9 @@ PROMISED_TIME = 60.0
 
 MOST_DRAWS = 16
 """Addresses that a newcomer proposes before it gives up."""
+
+NEWCOMERS = "newcomers"
+"""What lines about those that did not become members are counted for, in the log."""
 
 CLOCKS_APART = 0.02
 """Seconds by which the clocks of two members may differ before somebody is told."""
@@ -278,6 +282,7 @@ class Enrolment:
         self._loop = ipcp.loop
         self._lowers = lowers
         self._connections = connections
+        self._limiter = LogLimiter(log, ipcp.loop.time)
         self._serving: dict[int, _Serving] = {}
         self._promises = Promises()
         self._configuration: Callable[[], Configuration] | None = None
@@ -357,7 +362,7 @@ class Enrolment:
             answer = machine.receive(packet, self._loop.time())
         except MalformedPacket as error:
             self.counters.malformed += 1
-            log.info("an enrolment went wrong: %s", error)
+            self._limiter.info(NEWCOMERS, "an enrolment went wrong: %s", error)
             self._end(serving)
             return
         if answer is not None:
@@ -366,7 +371,7 @@ class Enrolment:
             return
         if machine.outcome:
             self.counters.refused += 1
-            log.warning("a newcomer was not enrolled: %s", machine.outcome)
+            self._limiter.warning(NEWCOMERS, "a newcomer was not enrolled: %s", machine.outcome)
         else:
             self.counters.enrolled += 1
             log.info("a newcomer was enrolled")

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 from ouroboros.errors import EAUTH, ECRYPT
 from ouroboros.extension import Extension
+from ouroboros.log import LogLimiter
 
 from .. import refused
-from ..complaints import Complaints
 from . import credentials, extension, offer
 from .acceptor import Accepted, accept
 from .credentials import Credentials, Policy, Side
@@ -55,14 +55,14 @@ class Oap:
 
     def __init__(
         self,
-        complaints: Complaints,
+        limiter: LogLimiter,
         *,
         directory: str = "",
         supported: Container[int] = SUPPORTED,
         clock: Callable[[], int] = time.time_ns,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        self._complaints = complaints
+        self._limiter = limiter
         self._directory = directory
         self._supported = supported
         self._clock = clock
@@ -167,7 +167,7 @@ class Oap:
         return credentials.read(self._directory, side, name, policy, otherwise=otherwise)
 
     def _refuse(self, about: str, line: str, error: Exception, text: str = "") -> refused.Refused:
-        self._complaints.warn(about, "%s", line)
+        self._limiter.warning(about, "%s", line)
         number = error.errno if isinstance(error, OSError) else 0
         return refused.Refused(ECRYPT if number == ECRYPT else EAUTH, text or line)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from irmd.complaints import Complaints
 from irmd.oap.credentials import Policy
 from irmd.oap.oap import Oap, Received
 from irmd.oap.requester import Outcome
 from irmd.refused import Refused
+from ouroboros.log import LogLimiter
 from ouroboros.name_info import Requirement
 from tests.authority import Authority
 
@@ -32,7 +32,7 @@ class End:
         self.now = NOW
         self._ids = 0
         self.oap = Oap(
-            Complaints(logging.getLogger("test/oap"), lambda: 0.0),
+            LogLimiter(logging.getLogger("test/oap"), lambda: 0.0),
             directory=str(folder),
             clock=lambda: self.now,
             random=self._random,

@@ -6,7 +6,6 @@ import logging
 
 import pytest
 
-from irmd.complaints import BURST, Complaints
 from irmd.oap import handshake
 from irmd.oap.algorithms import Hash
 from irmd.oap.credentials import Policy
@@ -16,6 +15,7 @@ from irmd.oap.header import encode as encode_header
 from irmd.oap.oap import Oap
 from irmd.refused import Refused
 from ouroboros.errors import EAUTH, ECRYPT
+from ouroboros.log import BURST, LogLimiter
 
 NOW = 1_795_334_382_869_341_919
 POLICY = Policy()
@@ -33,7 +33,7 @@ class Clock:
 def oap(*supported: int, clock: Clock | None = None) -> Oap:
     numbers = iter(range(1000))
     return Oap(
-        Complaints(logging.getLogger("test/oap"), lambda: 0.0),
+        LogLimiter(logging.getLogger("test/oap"), lambda: 0.0),
         supported=frozenset(supported),
         clock=clock or Clock(),
         random=lambda length: next(numbers).to_bytes(length, "big"),

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from irmd.complaints import Complaints
 from irmd.oap import credentials, encryption
 from irmd.oap.algorithms import Cipher, Hash, Kex
 from irmd.oap.credentials import (
@@ -24,6 +23,7 @@ from irmd.oap.credentials import (
 from irmd.oap.encryption import EncConfError, Encryption, KemMode
 from irmd.oap.oap import Oap
 from ouroboros.errors import EAUTH, ECRYPT
+from ouroboros.log import LogLimiter
 from ouroboros.name_info import Requirement
 
 PLAIN = Policy()
@@ -201,7 +201,7 @@ def test_credentials_that_are_there(tmp_path: Path, file: str) -> None:
 
 
 def test_the_library_is_loaded_once_where_it_is_needed(tmp_path: Path) -> None:
-    oap = Oap(Complaints(logging.getLogger("test"), lambda: 0.0), directory=str(tmp_path))
+    oap = Oap(LogLimiter(logging.getLogger("test"), lambda: 0.0), directory=str(tmp_path))
     assert oap.prepare() is None
     thread = oap.prepare(needed=True)
     assert thread is not None
