@@ -139,6 +139,10 @@ class FlowEventError(FlowException):
     default_errno = _errno.EINVAL
 
 
+class FlowEventValueError(FlowEventError, FlowValueError):
+    """An argument of a call on a flow set makes no sense, or the set was destroyed."""
+
+
 class FlowEventTimeout(FlowEventError, FlowTimeout):
     """No event came in time."""
 

@@ -22,14 +22,18 @@ from time import monotonic_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from . import packets
 from .dataplane._dataplane import ffi, lib
-from .errors import EIRMD, FlowEventError, FlowEventTimeout, IrmdError, strerror
+from .errors import EIRMD, FlowEventError, FlowEventTimeout, FlowEventValueError, IrmdError, strerror
 from .library import Library, close_eventfd, library
 
 if TYPE_CHECKING:
     from .dev import Flow
 
 __all__ = ["FEventQueue", "FEventType", "FlowEventError", "FlowEventTimeout", "FlowSet"]
+
+_NO_SET = lib.fset_none()
+"""The handle of a set that has no connection yet, or was destroyed: C takes it and answers EBADF."""
 
 _BATCH = 512  # events of one look
 _FIRST_SLEEP = 20_000_000  # ns, see dev._FIRST_SLEEP
@@ -103,7 +107,8 @@ class FlowSet:
 
     def __init__(self, flows: Iterable[Flow] | None = None) -> None:
         self._library: Library | None = None
-        self._set: Any = ffi.NULL
+        self._set: Any = _NO_SET
+        self._destroyed = False
         self._flows: dict[int, Flow] = {}
         self._allocating: set[Flow] = set()
         self._eventfd = -1
@@ -117,28 +122,35 @@ class FlowSet:
 
         Raises FlowEventError (EPERM) when it is in another set, or has no flow.
         """
-        if flow._set is self:
-            return
-        owner = self._open(flow._library)
-        if flow.fd < 0 or flow._library is not owner:
-            raise FlowEventError(EPERM, f"{flow!r} cannot be waited for")
-        if flow._set is not None or lib.fset_add(self._set, flow.fd) < 0:
-            raise FlowEventError(EPERM, f"{flow!r} is in another set already")
-        flow._set = self
-        self._flows[flow.fd] = flow
-        if not flow._told:
-            self._allocating.add(flow)
+        owner, handle = self._open(flow._library)
+        with packets.switching:
+            if flow._set is self:
+                return
+            fd = flow.fd
+            if fd < 0 or flow._library is not owner:
+                raise FlowEventError(EPERM, f"{flow!r} cannot be waited for")
+            result = lib.fset_add(handle, fd) if flow._set is None else -EPERM
+            if result == -EBADF:
+                raise self._no_set()
+            if result < 0:
+                raise FlowEventError(EPERM, f"{flow!r} is in another set already")
+            flow._set = self
+            self._flows[fd] = flow
+            if not flow._told:
+                self._allocating.add(flow)
 
     def remove(self, flow: Flow) -> None:
         """Take a flow out; one that is not in the set is left alone."""
-        if flow._set is self:
-            self._discard(flow)
+        self._discard(flow)
 
     def _discard(self, flow: Flow) -> None:
-        flow._set = None
-        self._allocating.discard(flow)
-        if self._flows.pop(flow._fd, None) is not None and self._set != ffi.NULL:
-            lib.fset_remove(self._set, flow._fd)
+        with packets.switching:
+            if flow._set is not self:
+                return
+            flow._set = None
+            self._allocating.discard(flow)
+            if self._flows.pop(flow._fd, None) is not None:
+                lib.fset_remove(self._set, flow._fd)
 
     def zero(self) -> None:
         """Take all flows out."""
@@ -172,10 +184,10 @@ class FlowSet:
         """
         if fq:
             return fq
-        self._open(None)
+        handle = self._open(None)[1]
         deadline = -1 if timeo is None else monotonic_ns() + max(0, int(timeo * 1e9))
         until = 0
-        while not self._look(fq, patient=timeo != 0):
+        while not self._look(handle, fq, patient=timeo != 0):
             now = monotonic_ns()
             if 0 <= deadline <= now:
                 raise FlowEventTimeout(ETIMEDOUT, f"no event on {len(self._flows)} flows within {timeo:g} s")
@@ -185,16 +197,16 @@ class FlowSet:
                 if until
                 else (now + _FIRST_SLEEP if deadline < 0 else min(deadline, now + _FIRST_SLEEP))
             )
-            self._sleep(until)
+            self._sleep(handle, until)
         return fq
 
-    def _look(self, fq: FEventQueue, *, patient: bool) -> bool:
+    def _look(self, handle: Any, fq: FEventQueue, *, patient: bool) -> bool:
         if self._allocating:
             self._report_allocations(fq)
         events = ffi.new("struct fevent[]", _BATCH)
-        count = lib.fset_take(self._set, events, _BATCH, patient and not fq)
+        count = lib.fset_take(handle, events, _BATCH, patient and not fq)
         if count < 0:
-            raise FlowEventError(EBADF, "this set has been destroyed, or belongs to the parent process")
+            raise self._no_set()
         for event in ffi.unpack(events, count):
             flow = self._flows.get(event.fd)
             if flow is None:
@@ -213,45 +225,60 @@ class FlowSet:
                 flow._told = True
                 fq._events.append((flow, FEventType.FlowAlloc))
 
-    def _sleep(self, until: int) -> None:
-        result = lib.fset_sleep(self._set, until)
+    def _sleep(self, handle: Any, until: int) -> None:
+        result = lib.fset_sleep(handle, until)
         if result == -EIRMD:
             raise IrmdError(EIRMD, "the IRMd has gone; start it with `irmd`")
+        if result == -EBADF:
+            raise self._no_set()
         if result < 0 and -result not in (ETIMEDOUT, EINTR):
             raise FlowEventError(-result, strerror(-result))
 
     def fileno(self) -> int:
         """A descriptor for select, poll and event loops: readable while `wait(queue, 0)` may find events."""
-        self._open(None)
-        if self._eventfd < 0:
-            self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            lib.fset_set_eventfd(self._set, self._eventfd)
-        return self._eventfd
+        handle = self._open(None)[1]
+        with packets.switching:
+            if self._eventfd < 0:
+                eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+                if lib.fset_set_eventfd(handle, eventfd) < 0:
+                    os.close(eventfd)
+                    raise self._no_set()
+                self._eventfd = eventfd
+            return self._eventfd
 
     # ------------------------------------------------------------ life
 
-    def _open(self, owner: Library | None) -> Library:
-        """Bind the set to a connection: that of its first flow, else the process's."""
-        if self._library is None:
-            owner = owner or library()
-            handle = lib.fset_create(owner.process)
-            if handle == ffi.NULL:
-                raise FlowEventError(ENOMEM, "no memory for a flow set")
-            self._library = owner
-            # Freed when it is closed, and the last thread that waits on it has let go of it.
-            self._set = ffi.gc(handle, lib.fset_destroy)
-        return self._library
+    def _open(self, owner: Library | None) -> tuple[Library, Any]:
+        """The connection of the set, that of its first flow, else the process's; and the handle, for the whole of a call."""
+        if self._library is None and owner is None and not self._destroyed:
+            owner = library()
+        with packets.switching:
+            if self._destroyed:
+                raise self._no_set()
+            if self._library is None:
+                assert owner is not None
+                handle = lib.fset_create(owner.process)
+                if handle == ffi.NULL:
+                    raise FlowEventError(ENOMEM, "no memory for a flow set")
+                self._library = owner
+                # Freed when it is closed, and the last thread that waits on it has let go of it.
+                self._set = ffi.gc(handle, lib.fset_destroy)
+            return self._library, self._set
+
+    def _no_set(self) -> FlowEventError:
+        why = "was destroyed: make another one" if self._destroyed else "belongs to the parent process"
+        return FlowEventValueError(EBADF, f"this FlowSet {why}")
 
     def destroy(self) -> None:
-        """Take all flows out and give the set back. May be repeated."""
-        self.zero()
-        if self._set != ffi.NULL:
-            lib.fset_close(self._set)
-            self._set = ffi.NULL
-            self._library = None
-        if self._eventfd >= 0:
-            close_eventfd(self._eventfd)
-            self._eventfd = -1
+        """Take all flows out and give the set back; it cannot be used again. May be repeated."""
+        with packets.switching:
+            self._destroyed = True
+            self.zero()
+            handle, self._set = self._set, _NO_SET
+            eventfd, self._eventfd = self._eventfd, -1
+        lib.fset_close(handle)
+        if eventfd >= 0:
+            close_eventfd(eventfd)
 
     def __enter__(self) -> FlowSet:
         return self
@@ -262,5 +289,5 @@ class FlowSet:
         self.destroy()
 
     def __del__(self) -> None:
-        if self._set != ffi.NULL:
+        if self._set is not _NO_SET:
             self.destroy()

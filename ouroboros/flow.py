@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import warnings
 from collections import deque
+from collections.abc import Callable
 from errno import EAGAIN, EISCONN, ENOTSUP, EPERM
 from functools import partial
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
+from . import packets
 from .cipher import cipher_name
 from .dataplane._dataplane import ffi, lib
 from .errors import (
@@ -17,13 +19,14 @@ from .errors import (
     ENOTALLOC,
     FlowAllocatedException,
     FlowDeallocWarning,
+    FlowNotAllocatedException,
     FlowPermissionException,
     FlowValueError,
     error,
 )
 from .fccntl import ACCESS_MODE, FlowProperties
 from .library import Library, close_eventfd, library
-from .packets import MUST_SLEEP, Packets
+from .packets import MUST_SLEEP, NO_FLOW, Packets
 from .qos import QOS_RAW, QoSSpec
 from .rpc.codec import close_fds
 from .rpc.messages_pb2 import Envelope, FlowAccept, FlowAlloc, FlowDone, FlowEndpoint, FlowJoin
@@ -110,7 +113,7 @@ class Flow(Packets):
         return self._qos
 
     def _prepare(self) -> None:
-        if self._handle != ffi.NULL or self._pending:
+        if self._handle is not NO_FLOW or self._pending:
             raise FlowAllocatedException(
                 EISCONN, f"this object has flow {self._fd} already; deallocate it first"
             )
@@ -118,41 +121,53 @@ class Flow(Packets):
 
     def _begin(self, owner: Library, reply: Envelope) -> None:
         """Take over what the IRMd answered to an allocation."""
-        self._library = owner
-        if reply.HasField("flow_pending"):
-            self._fd = reply.flow_pending.fd
-            self._pending = True
-            self._told = False
-            owner.flows[self._fd] = self
-        else:
-            self._attach(reply.flow_endpoint)
+        with packets.switching:
+            try:
+                self._prepare()  # threads may have allocated with one object
+            except FlowAllocatedException:
+                owner.release(reply.flow_pending.fd or reply.flow_endpoint.fd)
+                raise
+            if reply.HasField("flow_pending"):
+                self._library = owner
+                self._fd = reply.flow_pending.fd
+                self._pending = True
+                self._told = False
+                owner.flows[self._fd] = self
+            else:
+                self._attach(owner, reply.flow_endpoint)
 
-    def _attach(self, endpoint: FlowEndpoint) -> None:
-        assert self._library is not None
-        self._handle = self._library.attach(endpoint)
+    def _attach(self, owner: Library, endpoint: FlowEndpoint) -> None:
+        handle = owner.attach(endpoint)
+        self._library = owner
         self._fd = endpoint.fd
         self._info = _Facts(endpoint)
         self._qos = QoSSpec.from_proto(endpoint.qos)
-        self._library.flows[self._fd] = self
+        self._handle = handle
+        owner.flows[self._fd] = self
 
     def _complete(self, done: FlowDone) -> None:
         """An asynchronous allocation is over."""
-        if not self._pending:
-            return
-        self._pending = False
-        if done.error:
-            self._error = error(done.error, done.text)
-            return
-        try:
-            self._attach(done.endpoint)
-        except OSError as failure:
-            self._error = failure
+        with packets.switching:
+            owner = self._library
+            if not self._pending or owner is None:
+                return  # given up by another thread, which has told the IRMd
+            if done.error:
+                self._error = error(done.error, done.text)
+            else:
+                try:
+                    self._attach(owner, done.endpoint)
+                except OSError as failure:
+                    self._error = failure
+            self._pending = False
 
     def _settle(self) -> None:
         """See what has become of an asynchronous allocation."""
-        if self._pending and self._library is not None and not self._library.client.pump():
-            self._pending = False
-            self._error = error(EIRMD, "the IRMd has gone while it allocated the flow")
+        owner = self._library
+        if self._pending and owner is not None and not owner.client.pump():
+            with packets.switching:
+                if self._pending:
+                    self._error = error(EIRMD, "the IRMd has gone while it allocated the flow")
+                    self._pending = False
 
     @property
     def pending(self) -> bool:
@@ -174,42 +189,48 @@ class Flow(Packets):
             raise FlowDeallocWarning("this object has no flow to deallocate")
 
     def _release(self) -> bool:
-        handle, owner = self._handle, self._library
-        unfinished = self._pending or self._error is not None  # the descriptor is ours also after a failure
-        if owner is None or (handle == ffi.NULL and not unfinished):
+        left = self._leave()
+        if left is None:
             return False
-        self._handle = ffi.NULL
-        self._front = deque()
-        self._whole = False
-        self._pending = False
-        self._error = None
-        self._library = None
-        if self._set is not None:
-            self._set._discard(self)
-        if owner.flows.get(self._fd) is self:
-            del owner.flows[self._fd]
-        if handle != ffi.NULL:
-            owner.detach(handle, self._fd)
-        elif unfinished:
-            owner.release(self._fd)
-        self._close_eventfds()
+        owner, handle, fd, eventfds = left
+        if handle is not NO_FLOW:
+            owner.detach(handle, fd)
+        else:
+            owner.release(fd)  # the descriptor is ours also after a failure
+        for eventfd in eventfds:
+            close_eventfd(eventfd)
         return True
+
+    def _leave(self) -> tuple[Library, Any, int, list[int]] | None:
+        """From now on the object has no flow: of several threads one gets what it had, and closes that."""
+        with packets.switching:
+            handle, owner = self._handle, self._library
+            if owner is None or (handle is NO_FLOW and not self._pending and self._error is None):
+                return None
+            self._handle = NO_FLOW
+            self._front = deque()
+            self._whole = False
+            self._pending = False
+            self._error = None
+            self._library = None
+            if self._set is not None:
+                self._set._discard(self)
+            if owner.flows.get(self._fd) is self:
+                del owner.flows[self._fd]
+            eventfds = [fd for fd in (self._eventfd, self._room_eventfd) if fd >= 0]
+            self._eventfd = self._room_eventfd = -1
+        return owner, handle, self._fd, eventfds
 
     def _abandon(self) -> None:
         """The library is closing; it tells the IRMd for all flows at once."""
-        handle, owner = self._handle, self._library
-        self._handle = ffi.NULL
-        self._pending = False
-        self._library = None
-        if handle != ffi.NULL and owner is not None:
+        left = self._leave()
+        if left is None:
+            return
+        owner, handle, _, eventfds = left
+        if handle is not NO_FLOW:
             owner.leave(handle)
-        self._close_eventfds()
-
-    def _close_eventfds(self) -> None:
-        for fd in (self._eventfd, self._room_eventfd):
-            if fd >= 0:
-                close_eventfd(fd)
-        self._eventfd = self._room_eventfd = -1
+        for eventfd in eventfds:
+            close_eventfd(eventfd)
 
     def __enter__(self) -> Flow:
         return self
@@ -220,21 +241,22 @@ class Flow(Packets):
         self._release()
 
     def __del__(self) -> None:
-        if self._handle != ffi.NULL or self._pending or self._error is not None:
+        if self._handle is not NO_FLOW or self._pending or self._error is not None:
             if self._error is None and self._library is not None and self._library.alive:
                 warnings.warn(f"{self!r} was never deallocated", ResourceWarning, source=self, stacklevel=2)
             self._release()
 
     def _left_over(self) -> None:
-        if self._library is not None and (self._set is not None or self._eventfd >= 0):
-            lib.events_raise(self._library.events, self._fd)
+        owner = self._library
+        if owner is not None and (self._set is not None or self._eventfd >= 0):
+            lib.events_raise(owner.events, self._fd)
 
     # ------------------------------------------------------------ what it is
 
     @property
     def fd(self) -> int:
         """The flow descriptor: 64 or more, unique in this process (paper 2.7); -1 without a flow."""
-        return self._fd if self._handle != ffi.NULL or self._pending else -1
+        return self._fd if self._handle is not NO_FLOW or self._pending else -1
 
     @property
     def flow_id(self) -> int:
@@ -244,15 +266,14 @@ class Flow(Packets):
     @property
     def qos(self) -> QoSSpec:
         """The QoS of the flow."""
-        self._endpoint()
+        self._pinned()
         assert self._qos is not None
         return self._qos
 
     @property
     def max_packet(self) -> int:
         """Largest packet that can be written, in octets (paper 2.7: MPS)."""
-        self._endpoint()
-        return int(self._handle.max_packet)
+        return int(self._pinned().max_packet)
 
     @property
     def mpl(self) -> float:
@@ -283,22 +304,39 @@ class Flow(Packets):
         """What FRCP has done at this end, and how it stands; None on a flow without it (QoS with in_order 0)."""
         from .frcp import look
 
-        self._endpoint()
-        return look(self._handle)
+        return look(self._pinned())
 
     @property
     def down(self) -> bool:
         """Whether the flow is down; packets that came before can still be read."""
-        return bool(self._handle != ffi.NULL and lib.flow_is_down(self._handle))
+        return bool(lib.flow_is_down(self._handle))
+
+    def _pinned(self) -> Any:
+        """The handle, for the whole of a call: C finds out when another thread deallocates the flow meanwhile."""
+        self._settle()
+        handle = self._handle
+        if handle is NO_FLOW:
+            raise self._failure(-ENOTALLOC)
+        return handle
+
+    def _still(self, handle: Any) -> None:
+        """Raises FlowNotAllocatedException unless this is still the handle: for calls that take several steps."""
+        if self._handle is not handle or handle is NO_FLOW:
+            raise FlowNotAllocatedException()
 
     def _endpoint(self) -> _Facts:
-        self._settle()
-        if self._handle == ffi.NULL or self._info is None:
-            raise self._failure(-ENOTALLOC)
+        self._pinned()
+        assert self._info is not None
         return self._info
 
+    def _checked(self, result: int) -> int:
+        """What C has answered, unless it is an error."""
+        if result < 0:
+            raise self._failure(result)
+        return result
+
     def __repr__(self) -> str:
-        if self._handle == ffi.NULL:
+        if self._handle is NO_FLOW:
             return "<Flow pending>" if self._pending else "<Flow not allocated>"
         return f"<Flow {self._fd}{' down' if self.down else ''}>"
 
@@ -325,20 +363,20 @@ class Flow(Packets):
     @property
     def flags(self) -> FlowProperties:
         """Access mode, blocking and partial reads (fccntl). Setting Down declares the flow down at both ends."""
-        self._endpoint()
-        flags = FlowProperties(lib.flow_get_flags(self._handle))
-        return flags | FlowProperties.Down if self.down else flags
+        handle = self._pinned()
+        flags = FlowProperties(self._checked(lib.flow_get_flags(handle)))
+        return flags | FlowProperties.Down if lib.flow_is_down(handle) else flags
 
     @flags.setter
     def flags(self, flags: FlowProperties) -> None:
-        self._endpoint()
         if int(flags) & ACCESS_MODE == ACCESS_MODE:
             raise FlowValueError("WriteOnly and ReadWrite together are no access mode")
+        handle, owner = self._pinned(), self._library
+        self._checked(lib.flow_set_flags(handle, int(flags) & ~int(FlowProperties.Down)))
         self._whole = bool(flags & FlowProperties.NoPartialRead)
-        lib.flow_set_flags(self._handle, int(flags) & ~int(FlowProperties.Down))
-        lib.flow_declare(self._handle, bool(flags & FlowProperties.Down))
-        assert self._library is not None
-        lib.events_raise(self._library.events, self._fd)  # for sets of ours that the flow is in
+        lib.flow_declare(handle, bool(flags & FlowProperties.Down))
+        if owner is not None:
+            lib.events_raise(owner.events, self._fd)  # for sets of ours that the flow is in
 
     @property
     def blocking(self) -> bool:
@@ -361,9 +399,9 @@ class Flow(Packets):
         return self._queues()[1]
 
     def _queues(self) -> tuple[int, int]:
-        self._endpoint()
+        handle = self._pinned()
         counts = ffi.new("uint64_t[2]")
-        lib.flow_queues(self._handle, counts, counts + 1)
+        lib.flow_queues(handle, counts, counts + 1)
         return int(counts[0]) + sum(map(bool, list(self._front))), int(counts[1])
 
     def fileno(self) -> int:
@@ -371,27 +409,33 @@ class Flow(Packets):
 
         Read until BlockingIOError to clear it.
         """
-        self._endpoint()
-        if self._eventfd < 0:
-            assert self._library is not None
-            self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            lib.process_poll_flow(self._library.process, self._handle, self._eventfd)
-        return self._eventfd
+        self._settle()
+        with packets.switching:
+            if self._eventfd < 0:
+                self._eventfd = self._eventfd_by(lib.process_poll_flow)
+            return self._eventfd
+
+    def _eventfd_by(self, poll: Callable[[Any, Any, int], int]) -> int:
+        """A new eventfd that C signals, for this flow."""
+        handle, owner = self._pinned(), self._library
+        assert owner is not None
+        eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        result = poll(owner.process, handle, eventfd)
+        if result < 0:
+            os.close(eventfd)
+            raise self._failure(result)
+        return eventfd
 
     def ask_room(self) -> int:
         """For event loops, after a write raised BlockingIOError: a descriptor that becomes readable when there may be
         room, or -1 when there is room already. Ask again each time.
         """
-        self._endpoint()
-        if self._room_eventfd < 0:
-            assert self._library is not None
-            self._room_eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            lib.process_poll_room(self._library.process, self._handle, self._room_eventfd)
-        try:
-            os.eventfd_read(self._room_eventfd)
-        except BlockingIOError:
-            pass  # was clear already
-        return -1 if lib.flow_ask_room(self._handle) else self._room_eventfd
+        handle = self._pinned()
+        with packets.switching:
+            eventfd = self._room_eventfd
+            if eventfd < 0:
+                eventfd = self._room_eventfd = self._eventfd_by(lib.process_poll_room)
+        return -1 if lib.flow_ask_room(handle) else eventfd
 
     # ------------------------------------------------------------ as a stream
 
@@ -416,7 +460,6 @@ class Flow(Packets):
         """
         from .stream import make
 
-        self._endpoint()
         return make(self, mode, buffering, encoding=encoding, errors=errors, newline=newline)
 
     # ------------------------------------------------------------ the end of what is written
@@ -427,8 +470,8 @@ class Flow(Packets):
 
         For flows that lose nothing (in_order, and loss 0), between two of ours: else raises FlowException with ENOTSUP.
         """
-        self._endpoint()
-        attempt = partial(_finish, self._handle, bool(self.flags & FlowProperties.NonBlockingWrite))
+        handle = self._pinned()
+        attempt = partial(_finish, handle, bool(self.flags & FlowProperties.NonBlockingWrite))
         result = attempt()
         if result == -ENOTSUP:
             reliable = self.qos.in_order and not self.qos.loss
@@ -438,7 +481,7 @@ class Flow(Packets):
                 else "it may lose packets: ask for one with QOS_DATA"
             )
             raise error(ENOTSUP, f"flow {self._fd} cannot say that no more is written: {why}")
-        self._again(result, True, attempt)
+        self._again(handle, result, True, attempt)
 
     @property
     def peer_ended(self) -> bool:
@@ -447,7 +490,7 @@ class Flow(Packets):
         After a FlowDownException it tells the end from a breakdown. Always False where the other end cannot say so (see
         `write_end`).
         """
-        return bool(self._handle != ffi.NULL and lib.frcp_io_ended(self._handle))
+        return bool(lib.frcp_io_ended(self._handle))
 
     # ------------------------------------------------------------ names of the existing binding
 
@@ -491,20 +534,16 @@ class Flow(Packets):
         """Set the flags of FRCP (`FrctFlags`). Raises FlowPermissionException (EPERM) on a flow without FRCP, FlowValueError."""
         if not 0 <= int(flags) < 1 << 32:
             raise FlowValueError(f"{int(flags)} is not a set of FRCP flags")
-        self._endpoint()
-        self._with_frcp(lib.frcp_io_set_flags(self._handle, int(flags)))
+        self._with_frcp(lib.frcp_io_set_flags(self._pinned(), int(flags)))
 
     def get_frct_flags(self) -> int:
         """Flags of FRCP (`FrctFlags`). Raises FlowPermissionException (EPERM) on a flow without FRCP."""
-        self._endpoint()
-        return self._with_frcp(lib.frcp_io_flags(self._handle))
+        return self._with_frcp(lib.frcp_io_flags(self._pinned()))
 
     def _with_frcp(self, result: int) -> int:
         if result == -EPERM:
             raise FlowPermissionException(f"flow {self._fd} runs without FRCP: its QoS has no in_order")
-        if result < 0:
-            raise self._failure(result)
-        return result
+        return self._checked(result)
 
 
 def _finish(handle: Any, at_once: bool) -> int:

@@ -69,7 +69,7 @@ def look(handle: Any) -> FrcpCounters | None:
     if result == -EPERM:
         return None
     if result < 0:
-        raise error(result, "FRCP of this flow end cannot be seen")
+        raise error(result)
     sealed = seal != ffi.NULL
     c, config, rtt = frcp.counters, frcp.config, frcp.rtt
     return FrcpCounters(

@@ -13,6 +13,7 @@ import resource
 import threading
 import weakref
 from collections.abc import Callable
+from errno import ENOMEM
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,10 @@ class Library:
             close_fds(self.client.welcome_fds)
         self.events = self.resources.events[welcome.events]
         self.process = lib.process_create(self.events)
+        if self.process == ffi.NULL:
+            raise error(
+                ffi.errno or ENOMEM, "no memory, or no descriptor, for what this process has of Ouroboros"
+            )
         self.client.on_message = self.resources.learn
         self.client.on_notification = self._notified
         self.client.on_orphan = self._orphaned
@@ -158,7 +163,7 @@ class Library:
         except OuroborosError:
             pass  # with the IRMd the flow has gone as well
 
-    def explain(self, number: int, fd: int, handle: Any = ffi.NULL) -> str:
+    def explain(self, number: int, fd: int, handle: Any) -> str:
         """Why a call on a flow failed, where the reason is not in the number."""
         if number not in (EFLOWDOWN, EFLOWPEER):
             return ""

@@ -3,6 +3,9 @@
 The one room of the library where something happens once per packet, and so little of it as possible: the work is
 done in C, without the GIL (`dataplane/src/flow_read.c`, `flow_write.c`). C never sleeps inside a read or a write:
 it says that it would have to, and Python, which has signals to handle, sleeps (also in C) and tries again.
+
+A method takes the handle of its flow once, before anything else, and each call of C checks it: when another thread has
+deallocated the flow meanwhile the method raises FlowNotAllocatedException, whatever the object has been given since.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from errno import EAGAIN, EBADF, EMSGSIZE, ENOBUFS, ETIMEDOUT
-from threading import Lock
+from threading import RLock
 from time import monotonic_ns, sleep
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +36,11 @@ if TYPE_CHECKING:
 
     from .library import Library
 
+NO_FLOW = lib.flow_none()
+"""The handle of an object without a flow: C takes it and answers ENOTALLOC, so that there is no NULL to check."""
+
 MUST_SLEEP: int = -lib.EMUSTSLEEP
-_EINHAND = -lib.EINHAND
+_EINHAND: int = -lib.EINHAND
 _ENOBUFS = -ENOBUFS
 _FIRST_SLEEP = 20_000_000
 """ns. A signal that comes between Python's last look and the sleep is seen after the first, short, sleep."""
@@ -49,15 +55,16 @@ _take = buffers.spare.pop
 _give = buffers.spare.append
 _Burst = buffers.Burst
 _MANY: int = lib.FLOW_MANY
-_handing = Lock()
-"""For what is said to C of packets that are here: it must be true when the last one has said it."""
+switching = RLock()
+"""Guards which handle an object has, with its queue of packets and its eventfds, and what C is told of that queue: once per
+flow and once per burst. A signal handler or a finaliser may interrupt its owner and take it again."""
 _MOMENT = 50e-6  # s; another thread has come back from C, and has not had its turn
 _LARGE = 8192  # octets above which a burst is written packet by packet: joining would copy too much
 
 
 def _forked() -> None:
-    global _handing
-    _handing = Lock()
+    global switching
+    switching = RLock()
 
 
 os.register_at_fork(after_in_child=_forked)
@@ -102,7 +109,7 @@ class Packets:
     )
 
     def __init__(self) -> None:
-        self._handle: Any = ffi.NULL
+        self._handle: Any = NO_FLOW
         self._fd = -1
         self._library: Library | None = None
         self._pending = False  # an asynchronous allocation goes on
@@ -117,7 +124,7 @@ class Packets:
     def allocated(self) -> bool:
         """Whether there is a flow; False while an asynchronous allocation goes on, and after it has failed."""
         self._settle()
-        return bool(self._handle != ffi.NULL)
+        return self._handle is not NO_FLOW
 
     def _settle(self) -> None:
         """See what has become of an asynchronous allocation."""
@@ -135,13 +142,15 @@ class Packets:
         if count is not None:
             buf = memoryview(buf).cast("B")[:count]
         data: Any = buf if type(buf) is bytes else _from_buffer(buf)
-        n: int = _write(self._handle, data, len(data))
+        handle = self._handle
+        n: int = _write(handle, data, len(data))
         if n < 0:
-            return self._write_again(n, data)
+            return self._write_again(handle, n, data)
         return n
 
-    def _write_again(self, result: int, data: Any) -> int:
-        return self._again(result, True, lambda: _write(self._handle, data, len(data)))
+    def _write_again(self, handle: Any, result: int, data: Any) -> int:
+        n = self._again(handle, result, True, lambda: _write(handle, data, len(data)))
+        return self.write(data) if n == _EINHAND else n
 
     def writev(self, packets: Sequence[ReadableBuffer]) -> int:
         """Write many packets with one call. Returns how many were written.
@@ -149,18 +158,21 @@ class Packets:
         A blocking flow writes them all; when the time is over, or on a non-blocking flow, those that found room.
         Errors as for `write`, if not even the first could be written.
         """
+        handle = self._handle
         total = len(packets)
         if not total:
             return 0
         if buffers.octets(packets[0]) > _LARGE:
             return self._write_each(packets)
         data, each, lengths = buffers.join(packets)
-        done: int = _writev(self._handle, data, lengths, each, total)
+        done: int = _writev(handle, data, lengths, each, total)
         if done == total:
             return done
-        return self._writev_rest(_from_buffer(data), each, lengths, total, done)
+        if self._retry(done):
+            return self.writev(packets)
+        return self._writev_rest(handle, _from_buffer(data), each, lengths, total, done)
 
-    def _writev_rest(self, data: Any, each: int, lengths: Any, total: int, result: int) -> int:
+    def _writev_rest(self, handle: Any, data: Any, each: int, lengths: Any, total: int, result: int) -> int:
         done = offset = 0
         wait: _Wait | None = None
         while True:
@@ -176,12 +188,12 @@ class Packets:
                 raise self._failure(result)
             else:
                 wait = wait or _Wait(self._snd_timeout)
-                if not wait.sleep(self._handle, True):
+                if not wait.sleep(handle, True):
                     if done:
                         return done
                     raise self._timed_out(True)
             rest = lengths + done if lengths != ffi.NULL else ffi.NULL
-            result = _writev(self._handle, data + offset, rest, each, total - done)
+            result = _writev(handle, data + offset, rest, each, total - done)
 
     def _write_each(self, packets: Sequence[ReadableBuffer]) -> int:
         done = 0
@@ -211,6 +223,7 @@ class Packets:
         on a non-blocking flow, and once everything that came before has been read FlowDownException, or
         FlowPeerException when the peer was given up.
         """
+        handle = self._handle
         front = self._front
         if front:
             try:
@@ -218,27 +231,27 @@ class Packets:
             except IndexError:
                 return self.read(count)  # another thread was faster
             if not front:
-                self._emptied()
+                _emptied(handle, front)
         elif count > 0:
-            packet = self._next(front)
+            packet = self._next(handle, front)
         elif count:
             raise FlowValueError(f"cannot read {count} octets")
         else:
             return b""
-        return packet if len(packet) < count else self._cut(packet, count)
+        return packet if len(packet) < count else self._cut(handle, front, packet, count)
 
-    def _next(self, front: deque[bytes]) -> bytes:
+    def _next(self, handle: Any, front: deque[bytes]) -> bytes:
         """The packet at the front of the ring; when several wait, some of them are taken ahead, to `front`.
 
-        That is the flow's own as the read began: should another thread deallocate it meanwhile, they go with it.
+        When another thread has deallocated the flow meanwhile, they go with it.
         """
         try:
             burst = _take()
         except IndexError:
             burst = _Burst()
-        n = _read(self._handle, burst.c)
+        n = _read(handle, burst.c)
         if n < 0:
-            n, burst = self._next_again(n, burst)
+            n, burst = self._next_again(handle, n, burst)
             if n == _EINHAND:
                 _give(burst)
                 return self.recv()
@@ -246,82 +259,76 @@ class Packets:
             packet: bytes = burst.view[:n]
         else:
             packet, *ahead = burst.packets(n - _MANY)
-            handle = self._handle
-            with _handing:
-                front.extend(ahead)
-                if handle != ffi.NULL:
+            with switching:
+                if self._handle is handle:
+                    front.extend(ahead)
                     handle.ahead = 1
-                    handle.hand = 0
+                handle.hand = 0
         _give(burst)
         return packet
 
-    def _next_again(self, n: int, burst: buffers.Burst) -> tuple[int, buffers.Burst]:
+    def _next_again(self, handle: Any, n: int, burst: buffers.Burst) -> tuple[int, buffers.Burst]:
         while True:
-            n = self._again(n, False, lambda c=burst.c: _read(self._handle, c))
+            n = self._again(handle, n, False, lambda c=burst.c: _read(handle, c))
             if n == _ENOBUFS:
                 burst = _Burst(burst.first)
-                n = _read(self._handle, burst.c)
+                n = _read(handle, burst.c)
             else:
                 return n, burst
 
-    def _emptied(self) -> None:
-        """Tell the event system whether packets are here, where it does not see them. The end mark is none."""
-        with _handing:
-            handle, front = self._handle, self._front
-            if handle != ffi.NULL:
-                handle.ahead = 1 if front and front[-1] else 0
-
-    def _in_other_hands(self, wait: _Wait) -> bool:
+    def _in_other_hands(self, handle: Any, wait: _Wait) -> bool:
         """C says that packets were taken ahead: whether they are not here. Who has them is given a moment."""
         if self._front:
             return False
-        self._emptied()
+        _emptied(handle, self._front)
         sleep(_MOMENT)
         if self._front:
             return False
         if 0 <= wait.deadline <= monotonic_ns():
             raise self._timed_out(False)
-        if lib.flow_get_flags(self._handle) & FlowProperties.NonBlockingRead:
+        flags = lib.flow_get_flags(handle)
+        if flags < 0:
+            raise self._failure(flags)
+        if flags & FlowProperties.NonBlockingRead:
             raise self._failure(-EAGAIN)
         return True
 
     def _left_over(self) -> None:
         """A packet was read in part: threads that wait for events may have looked while it was in nobody's queue."""
 
-    def _cut(self, packet: bytes, count: int) -> bytes:
+    def _cut(self, handle: Any, front: deque[bytes], packet: bytes, count: int) -> bytes:
         """The first `count` octets of a packet that is not shorter than that; the rest, or the end mark, is kept."""
         if count < 0:
-            self._front.appendleft(packet)
+            front.appendleft(packet)
             raise FlowValueError(f"cannot read {count} octets")
         if len(packet) > count:
             if self._whole:
                 raise error(
                     EMSGSIZE, f"flow {self._fd}: dropped a packet of {len(packet)} octets, not {count}"
                 )
-            if not packet[:count]:
-                self._front.appendleft(packet)
-            else:
-                self._front.appendleft(packet[count:])
+            front.appendleft(packet[count:])
         elif packet and not self._whole:
-            self._front.appendleft(b"")
-        self._emptied()
+            front.appendleft(b"")
+        _emptied(handle, front)
         self._left_over()
         return packet[:count]
 
     def read_into(self, buffer: WriteableBuffer) -> int:
         """Read into a buffer, without a copy in between. Returns the number of octets; else as `read`."""
         view = _from_buffer(buffer, require_writable=True)
-        if not self._front:
+        handle = self._handle
+        front = self._front
+        if not front:
             if not len(view):
                 return 0
-            n: int = _read_into(self._handle, view, len(view))
+            n: int = _read_into(handle, view, len(view))
             if n < 0:
-                n = self._again(n, False, lambda: _read_into(self._handle, view, len(view)))
+                n = self._again(handle, n, False, lambda: _read_into(handle, view, len(view)))
                 if n == _EINHAND:
                     return self.read_into(buffer)
             if n >= 0:
                 if n == len(view) and not self._whole:
-                    self._front.appendleft(b"")
+                    front.appendleft(b"")
                 return n
         packet = self.read(len(view))
         ffi.memmove(view, packet, len(packet))
@@ -330,21 +337,23 @@ class Packets:
     def _read_octets(self, view: memoryview) -> int:
         """Read a packet, or the rest of one, into a buffer; what does not fit stays, and no end is marked."""
         packets: list[bytes] = []
-        while self._front and not packets:
-            packets = self._in_hand(1)
+        handle = self._handle
+        front = self._front
+        while front and not packets:
+            packets = _in_hand(handle, front, 1)
         if not packets:
             data = _from_buffer(view, require_writable=True)
-            n: int = _read_into(self._handle, data, len(data))
+            n: int = _read_into(handle, data, len(data))
             if n < 0:
-                n = self._again(n, False, lambda: _read_into(self._handle, data, len(data)))
+                n = self._again(handle, n, False, lambda: _read_into(handle, data, len(data)))
             if n >= 0:
                 return n
-            packets = [self.recv()]
+            return self._read_octets(view)
         n = min(len(view), len(packets[0]))
         view[:n] = packets[0][:n]
         if n < len(packets[0]):
-            self._front.appendleft(packets[0][n:])
-            self._emptied()
+            front.appendleft(packets[0][n:])
+            _emptied(handle, front)
             self._left_over()
         return n
 
@@ -356,47 +365,36 @@ class Packets:
         """
         if max_packets < 1:
             raise FlowValueError(f"cannot read {max_packets} packets")
-        if self._front and (packets := self._in_hand(max_packets)):
+        handle = self._handle
+        front = self._front
+        if front and (packets := _in_hand(handle, front, max_packets)):
             return packets
         count = min(max_packets, buffers.BURST_PACKETS)
         try:
             burst = _take()
         except IndexError:
             burst = _Burst()
-        n = _readv(self._handle, burst.c, count)
+        n = _readv(handle, burst.c, count)
         while n < 0:
-            n = self._again(n, False, lambda c=burst.c: _readv(self._handle, c, count))
+            n = self._again(handle, n, False, lambda c=burst.c: _readv(handle, c, count))
             if n == _EINHAND:
                 _give(burst)
                 return self.readv(max_packets)
             if n == _ENOBUFS:
                 burst = _Burst(burst.first)
-                n = _readv(self._handle, burst.c, count)
+                n = _readv(handle, burst.c, count)
         packets = burst.packets(n)
         _give(burst)
         return packets
 
-    def _in_hand(self, max_packets: int) -> list[bytes]:
-        """Packets that are here already; end marks mean nothing to those who read whole packets."""
-        front = self._front
-        packets: list[bytes] = []
-        try:
-            while len(packets) < max_packets:
-                packet = front.popleft()
-                if packet:
-                    packets.append(packet)
-        except IndexError:
-            pass
-        if not front:
-            self._emptied()
-        return packets
-
     def recv(self) -> bytes:
         """Read one whole packet, whatever its size. Blocks and raises as `read` does."""
-        while self._front:
-            if packets := self._in_hand(1):
+        handle = self._handle
+        front = self._front
+        while front:
+            if packets := _in_hand(handle, front, 1):
                 return packets[0]
-        return self._next(self._front)
+        return self._next(handle, front)
 
     def readline(self) -> str:
         """Read one packet as a line of text in UTF-8."""
@@ -415,20 +413,24 @@ class Packets:
 
     # ------------------------------------------------------------ waiting and errors
 
-    def _again(self, result: int, writing: bool, attempt: Any) -> int:
-        """A call could not be done at once: sleep and attempt it again, or raise what is wrong."""
+    def _again(self, handle: Any, result: int, writing: bool, attempt: Any) -> int:
+        """A call could not be done immediately: sleep and attempt it again, or raise what is wrong.
+
+        _EINHAND: the caller begins anew, with the packets that were taken ahead, or with the flow that the object has now.
+        """
         wait: _Wait | None = None
         while result < 0 and result != _ENOBUFS:
             if result == _EINHAND:
                 wait = wait or _Wait(self._rcv_timeout)
-                if not self._in_other_hands(wait):
+                if not self._in_other_hands(handle, wait):
                     return result
             elif result != MUST_SLEEP:
                 if not self._retry(result):
                     raise self._failure(result)
+                return _EINHAND
             else:
                 wait = wait or _Wait(self._snd_timeout if writing else self._rcv_timeout)
-                if not wait.sleep(self._handle, writing):
+                if not wait.sleep(handle, writing):
                     raise self._timed_out(writing)
             result = attempt()
         return result
@@ -452,5 +454,27 @@ class Packets:
             return FlowNotAllocatedException(number, f"flow {self._fd} belongs to the parent process")
         if number == EMSGSIZE:
             return error(number, f"flow {self._fd} takes packets of at most {self._handle.max_packet} octets")
-        text = self._library.explain(number, self._fd, self._handle) if self._library is not None else ""
-        return error(number, text)
+        owner = self._library
+        return error(number, owner.explain(number, self._fd, self._handle) if owner is not None else "")
+
+
+def _emptied(handle: Any, front: deque[bytes]) -> None:
+    """Tell the event system whether packets are here, where it does not see them. The end mark is none."""
+    with switching:
+        if handle is not NO_FLOW:
+            handle.ahead = 1 if front and front[-1] else 0
+
+
+def _in_hand(handle: Any, front: deque[bytes], max_packets: int) -> list[bytes]:
+    """Packets that are here already; end marks mean nothing to those who read whole packets."""
+    packets: list[bytes] = []
+    try:
+        while len(packets) < max_packets:
+            packet = front.popleft()
+            if packet:
+                packets.append(packet)
+    except IndexError:
+        pass
+    if not front:
+        _emptied(handle, front)
+    return packets

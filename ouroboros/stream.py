@@ -43,6 +43,7 @@ class FlowFile(io.RawIOBase):
         check_reliable(flow.qos, f"flow {flow.fd}")
         super().__init__()
         self._flow = flow
+        self._handle = flow._pinned()
         self._rest = memoryview(b"")
         self.mode = mode
         self.name = f"flow {flow.fd}"
@@ -97,6 +98,7 @@ class FlowFile(io.RawIOBase):
             raise ValueError("I/O operation on a closed file")
         if letter not in self.mode:
             raise io.UnsupportedOperation(f"{self.name} was not opened for that: its mode is {self.mode!r}")
+        self._flow._still(self._handle)
 
 
 def make(flow: Flow, mode: str, buffering: int, **text: Any) -> IO[Any]:

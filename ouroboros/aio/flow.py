@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -28,23 +29,34 @@ T = TypeVar("T")
 _Waiting = list[asyncio.Future[None]]
 
 _waiting: dict[int, dict[asyncio.AbstractEventLoop, _Waiting]] = {}
-"""Who waits for a descriptor to be readable, by descriptor and event loop."""
+"""Futures of the tasks that wait for a descriptor to be readable, by descriptor and event loop."""
+
+_lock = RLock()
+"""Guards `_waiting`: event loops run in several threads, and any thread may close a flow."""
 
 
-async def _readable(fd: int) -> None:
-    """Wait until a descriptor is readable, or is closed. Any number of tasks may wait for the same one."""
+async def _readable(fd: int, current: Callable[[], int]) -> None:
+    """Wait until a descriptor is readable, or is closed. Any number of tasks may wait for the same one.
+
+    `current` returns the descriptor that the flow or the set has now, -1 once it has none: a thread that closes it takes it
+    away first, then looks here, and then closes it.
+    """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
-    waiting = _waiting.setdefault(fd, {}).setdefault(loop, [])
-    waiting.append(future)
-    if len(waiting) == 1:
-        loop.add_reader(fd, _wake, waiting)
+    with _lock:
+        if current() != fd:
+            return
+        waiting = _waiting.setdefault(fd, {}).setdefault(loop, [])
+        waiting.append(future)
+        if len(waiting) == 1:
+            loop.add_reader(fd, _wake, waiting)
     try:
         await future
     finally:
-        waiting.remove(future)
-        if not waiting and _waiting.get(fd, {}).get(loop) is waiting:
-            _forget(fd, loop)
+        with _lock:
+            waiting.remove(future)
+            if not waiting and _waiting.get(fd, {}).get(loop) is waiting:
+                _forget(fd, loop)
 
 
 def _forget(fd: int, loop: asyncio.AbstractEventLoop) -> None:
@@ -62,23 +74,29 @@ def _wake(waiting: _Waiting) -> None:
 
 
 def _closing(fd: int) -> None:
-    """A flow or a set is going: those who wait for it look once more, and are told."""
-    for loop, waiting in list(_waiting.get(fd, {}).items()):
+    """A flow or a set is about to close its descriptor: the tasks that wait for it look once more."""
+    with _lock:
+        loops = list(_waiting.get(fd, {}).items())
+    for loop, waiting in loops:
         try:
             here = asyncio.get_running_loop() is loop
         except RuntimeError:
             here = False
         if here:
-            _forget(fd, loop)
-            _wake(waiting)
+            _closed(fd, loop, waiting)
         elif not loop.is_closed():
-            loop.call_soon_threadsafe(_closed_elsewhere, fd, loop, waiting)
+            try:
+                loop.call_soon_threadsafe(_closed, fd, loop, waiting)
+            except RuntimeError:
+                pass  # the loop was closed between the two lines
 
 
-def _closed_elsewhere(fd: int, loop: asyncio.AbstractEventLoop, waiting: _Waiting) -> None:
-    if _waiting.get(fd, {}).get(loop) is waiting:
-        _forget(fd, loop)
-    _wake(waiting)
+def _closed(fd: int, loop: asyncio.AbstractEventLoop, waiting: _Waiting) -> None:
+    with _lock:
+        if _waiting.get(fd, {}).get(loop) is waiting:
+            _forget(fd, loop)
+        futures = list(waiting)
+    _wake(futures)
 
 
 closing.append(_closing)
@@ -305,22 +323,26 @@ class Flow:
         return await self.write((line if line.endswith("\n") else line + "\n").encode())
 
     async def _reading(self, attempt: Callable[[], T]) -> T:
+        handle = self._flow._handle
         async with asyncio.timeout(self._flow.rcv_timeout) as limit:
             while True:
+                self._flow._still(handle)
                 try:
                     return attempt()
                 except FlowWouldBlock:
                     pass
                 try:
-                    await _readable(self._flow.fileno())
+                    await _readable(self._flow.fileno(), lambda: self._flow._eventfd)
                 except asyncio.CancelledError:
                     if limit.expired():
                         raise self._flow._timed_out(False) from None
                     raise
 
     async def _writing(self, attempt: Callable[[], T]) -> T:
+        handle = self._flow._handle
         async with asyncio.timeout(self._flow.snd_timeout) as limit:
             while True:
+                self._flow._still(handle)
                 try:
                     return attempt()
                 except FlowWouldBlock:
@@ -328,7 +350,7 @@ class Flow:
                 if fd < 0:
                     continue
                 try:
-                    await _readable(fd)
+                    await _readable(fd, lambda: self._flow._room_eventfd)
                 except asyncio.CancelledError:
                     if limit.expired():
                         raise self._flow._timed_out(True) from None
@@ -407,7 +429,7 @@ class FlowSet(event.FlowSet):
                         self.wait(queue, 0)
                         return [(self._wrappers.get(flow) or Flow(flow), kind) for flow, kind in queue]
                     except FlowEventTimeout:
-                        await _readable(self.fileno())
+                        await _readable(self.fileno(), lambda: self._eventfd)
         except TimeoutError as late:
             if isinstance(late, FlowTimeout):
                 raise

@@ -112,6 +112,7 @@ CDEF = """
                   struct frcp_end *frcp; ...; };
     struct flow *flow_attach(struct pool *pool, struct segment *segment, struct events *peer,
                              const struct flow_spec *spec);
+    struct flow *flow_none(void);
     int flow_protect(struct flow *flow, uint32_t cipher, const uint8_t *key, bool check);
     void flow_detach(struct flow *flow);
     void flow_destroy(struct flow *flow);
@@ -135,8 +136,8 @@ CDEF = """
     void flow_keep_alive(struct flow *flow, uint32_t timeout_ms);
     int64_t flow_visit(struct flow *flow, int64_t now, bool *found);
     void flow_queues(struct flow *flow, uint64_t *rx, uint64_t *tx);
-    uint32_t flow_get_flags(const struct flow *flow);
-    void flow_set_flags(struct flow *flow, uint32_t flags);
+    int flow_get_flags(struct flow *flow);
+    int flow_set_flags(struct flow *flow, uint32_t flags);
 
     /* process */
     struct process { int control; ...; };
@@ -146,19 +147,20 @@ CDEF = """
     bool process_is_orphan(const struct process *process);
     void process_add(struct process *process, struct flow *flow);
     void process_remove(struct process *process, struct flow *flow);
-    void process_poll_flow(struct process *process, struct flow *flow, int eventfd);
-    void process_poll_room(struct process *process, struct flow *flow, int eventfd);
+    int process_poll_flow(struct process *process, struct flow *flow, int eventfd);
+    int process_poll_room(struct process *process, struct flow *flow, int eventfd);
 
     /* fset */
     struct fset { ...; };
     struct fevent { uint32_t fd; uint32_t type; };
     struct fset *fset_create(struct process *process);
+    struct fset *fset_none(void);
     void fset_close(struct fset *set);
     void fset_destroy(struct fset *set);
     int fset_add(struct fset *set, uint32_t fd);
     void fset_remove(struct fset *set, uint32_t fd);
     bool fset_has(struct fset *set, uint32_t fd);
-    void fset_set_eventfd(struct fset *set, int eventfd);
+    int fset_set_eventfd(struct fset *set, int eventfd);
     int fset_take(struct fset *set, struct fevent *out, int max, bool patient);
     int fset_sleep(struct fset *set, int64_t deadline);
 

@@ -49,7 +49,8 @@ def fork_with_flows(qos: QoSSpec | None = None) -> None:
                 assert repr(flow).startswith("<Flow")
                 assert flow.rx_queue_len == 0
                 assert not flow.down
-                flow.blocking = False
+                with raises(FlowNotAllocatedException, EBADF, "parent"):
+                    flow.blocking = False
             with raises(FlowEventError):
                 flows.wait(FEventQueue(), 0)
             flows.destroy()

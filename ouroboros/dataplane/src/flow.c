@@ -94,9 +94,16 @@ static void detach(struct flow *flow)
         }
 }
 
+struct flow *flow_none(void)
+{
+        static struct flow none = {.rx_closed = true, .tx_closed = true, .eventfd = -1, .room_eventfd = -1};
+
+        return &none;
+}
+
 static void let_go(struct flow *flow, uint32_t how)
 {
-        if (!handle_let_go(&flow->let_go, how))
+        if (flow_check(flow) != 0 || !handle_let_go(&flow->let_go, how))
                 return;
         frcp_io_end(flow);
         seal_destroy(flow->seal);
@@ -106,7 +113,7 @@ static void let_go(struct flow *flow, uint32_t how)
 
 void flow_detach(struct flow *flow)
 {
-        if (flow->generation == map_generation)
+        if (flow_check(flow) == 0)
                 detach(flow);
         let_go(flow, LET_GO_CLOSED);
 }
@@ -114,12 +121,6 @@ void flow_detach(struct flow *flow)
 void flow_destroy(struct flow *flow)
 {
         let_go(flow, LET_GO_DROPPED);
-}
-
-/* A forked child has its parent's handles, but not the memory behind them. */
-static bool flow_is_ours(const struct flow *flow)
-{
-        return flow != NULL && flow->generation == map_generation;
 }
 
 uint32_t flow_state(const struct flow *flow)
@@ -152,14 +153,40 @@ uint32_t flow_take_events(struct flow *flow)
         return events;
 }
 
-uint32_t flow_get_flags(const struct flow *flow)
+/* 0 with the reader's lock, while the end is attached; else an error, and no lock. */
+static int enter(struct flow *flow)
 {
-        return atomic_load_explicit(&flow->flags, memory_order_relaxed);
+        int error = flow_check(flow);
+
+        if (error != 0)
+                return error;
+        spinlock_acquire(&flow->rx_lock);
+        if (!flow->rx_closed)
+                return 0;
+        spinlock_release(&flow->rx_lock);
+        return -ENOTALLOC;
 }
 
-void flow_set_flags(struct flow *flow, uint32_t flags)
+int flow_get_flags(struct flow *flow)
 {
+        int result = enter(flow);
+
+        if (result != 0)
+                return result;
+        result = (int)atomic_load_explicit(&flow->flags, memory_order_relaxed);
+        spinlock_release(&flow->rx_lock);
+        return result;
+}
+
+int flow_set_flags(struct flow *flow, uint32_t flags)
+{
+        int error = enter(flow);
+
+        if (error != 0)
+                return error;
         atomic_store_explicit(&flow->flags, flags, memory_order_relaxed);
+        spinlock_release(&flow->rx_lock);
+        return 0;
 }
 
 void flow_refuse(struct flow *flow)
@@ -191,13 +218,11 @@ void flow_break(struct flow *flow)
 
 uint32_t flow_why(struct flow *flow)
 {
-        uint32_t why = 0;
+        uint32_t why;
 
-        if (flow == NULL || !flow_is_ours(flow))
+        if (enter(flow) != 0)
                 return 0;
-        spinlock_acquire(&flow->rx_lock);
-        if (!flow->rx_closed)
-                why = flow_state(flow);
+        why = flow_state(flow);
         spinlock_release(&flow->rx_lock);
         return why;
 }
@@ -217,10 +242,9 @@ static void latch(struct flow *flow, unsigned side, uint32_t event)
 
 void flow_declare(struct flow *flow, bool down)
 {
-        if (!flow_is_ours(flow))
+        if (enter(flow) != 0)
                 return;
-        spinlock_acquire(&flow->rx_lock);
-        for (unsigned side = 0; side < 2 && !flow->rx_closed; side++) {
+        for (unsigned side = 0; side < 2; side++) {
                 _Atomic uint32_t *state = &flow->shm->end[side].state;
                 uint32_t before = down ? atomic_fetch_or(state, END_DECLARED) :
                                          atomic_fetch_and(state, ~END_DECLARED);
@@ -250,10 +274,9 @@ bool flow_is_down(struct flow *flow)
 {
         bool down;
 
-        if (!flow_is_ours(flow))
+        if (enter(flow) != 0)
                 return false;
-        spinlock_acquire(&flow->rx_lock);
-        down = !flow->rx_closed && flow_state(flow) != 0;
+        down = flow_state(flow) != 0;
         spinlock_release(&flow->rx_lock);
         return down;
 }
@@ -268,18 +291,13 @@ static uint64_t queued(const struct ring_shm *ring)
 void flow_queues(struct flow *flow, uint64_t *rx, uint64_t *tx)
 {
         *rx = *tx = 0;
-        if (!flow_is_ours(flow))
-                return;
-        if (flow->frcp != NULL) {
+        if (flow->frcp != NULL && flow_check(flow) == 0) {
                 frcp_io_queues(flow, rx, tx);
-                return;
-        }
-        spinlock_acquire(&flow->rx_lock);
-        if (!flow->rx_closed) {
+        } else if (enter(flow) == 0) {
                 *rx = queued(flow->rx.shm);
                 *tx = queued(flow->tx.shm);
+                spinlock_release(&flow->rx_lock);
         }
-        spinlock_release(&flow->rx_lock);
 }
 
 /* ---- sleeping ---- */
@@ -324,12 +342,10 @@ int flow_sleep(struct flow *flow, bool writing, int64_t deadline)
 {
         _Atomic uint32_t *word;
         uint32_t value;
-        int result = 0;
+        int result = flow_check(flow);
 
-        if (flow == NULL) /* deallocated by another thread: the call that comes back finds out */
-                return 0;
-        if (flow->generation != map_generation)
-                return -EBADF;
+        if (result != 0)
+                return result;
         if (flow->frcp != NULL)
                 return frcp_io_sleep(flow, writing, deadline);
         atomic_fetch_add(&flow->sleepers, 1);
@@ -357,7 +373,7 @@ bool flow_ask_room(struct flow *flow)
 {
         bool room;
 
-        if (!flow_is_ours(flow))
+        if (flow_check(flow) != 0)
                 return true; /* the write that follows says why not */
         if (flow->frcp != NULL)
                 return frcp_io_ask_room(flow);
@@ -366,6 +382,7 @@ bool flow_ask_room(struct flow *flow)
                 spinlock_release(&flow->tx_lock);
                 return true;
         }
+        wait_clear_eventfd(atomic_load(&flow->room_eventfd));
         ring_ask(&flow->tx.shm->prod_wait, WAIT_EVENT);
         room = tx_has_room(flow) || flow_state(flow);
         spinlock_release(&flow->tx_lock);

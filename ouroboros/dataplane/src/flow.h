@@ -16,6 +16,7 @@
 #include "errors.h"
 #include "events.h"
 #include "keepalive.h"
+#include "map.h"
 #include "pool.h"
 #include "ring.h"
 #include "seal.h"
@@ -95,6 +96,20 @@ struct flow *flow_attach(struct pool *pool, struct segment *segment, struct even
                          const struct flow_spec *spec);
 
 /*
+ * The handle of an object that has no flow. Callers have this in place of NULL: every function takes it, and fails with
+ * -ENOTALLOC or does nothing, as with a handle that another thread has detached a moment ago.
+ */
+struct flow *flow_none(void);
+
+/* 0; -ENOTALLOC: it is flow_none; -EBADF: a flow of the process that forked this one, which has not inherited its memory. */
+static inline int flow_check(const struct flow *flow)
+{
+        if (flow->generation == map_generation)
+                return 0;
+        return flow->generation == 0 ? -ENOTALLOC : -EBADF;
+}
+
+/*
  * Protect its packets from now on, before anybody reads or writes: `cipher` of spec/oap 2 and its key (0 and NULL:
  * none), and a check. A packet may be the less long. 0, -EINVAL: no such cipher, -EMSGSIZE: packets are too short, -ENOMEM.
  */
@@ -103,7 +118,8 @@ int flow_protect(struct flow *flow, uint32_t cipher, const uint8_t *key, bool ch
 /*
  * A handle has two parties: who uses it closes it, and the interpreter drops it when nobody refers to it any more. The
  * second of them frees it. Usually that is the one who drops; but Python's collector finalises objects that refer
- * to each other in any order, and then what is closed has been dropped before.
+ * to each other in any order, and then what is closed has been dropped before. A forked child frees neither: a thread that
+ * the child does not have may have been changing what the handle refers to.
  */
 enum { LET_GO_CLOSED = 1, LET_GO_DROPPED = 2 };
 
@@ -208,8 +224,9 @@ void flow_withdraw_all(struct flow *flow);
 /* The same for everybody. */
 bool flow_is_down(struct flow *flow);
 
-uint32_t flow_get_flags(const struct flow *flow);
-void flow_set_flags(struct flow *flow, uint32_t flags);
+/* Flags, or an error; 0 or an error. */
+int flow_get_flags(struct flow *flow);
+int flow_set_flags(struct flow *flow, uint32_t flags);
 
 /* Declare the flow down, or up again, for both ends (fccntl). */
 void flow_declare(struct flow *flow, bool down);
@@ -238,7 +255,7 @@ void flow_refuse_packet(struct flow *flow);
 /* The IRMd has gone: down for this end, wakes its sleepers. */
 void flow_orphan(struct flow *flow);
 
-/* Ask for an event when there is room again; true when there is room already. For event loops. */
+/* Clear the eventfd of process_poll_room, and ask for an event when there is room again; true when there is room already. */
 bool flow_ask_room(struct flow *flow);
 
 /* Packets waiting to be read here, and waiting for the peer. */

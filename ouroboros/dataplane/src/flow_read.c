@@ -236,10 +236,8 @@ static ssize_t take(struct flow *flow, struct burst *burst, uint32_t max, uint32
         uint32_t taken, front;
         ssize_t n;
 
-        if (flow == NULL)
-                return -ENOTALLOC;
         if (flow->generation != map_generation)
-                return -EBADF;
+                return flow_check(flow);
         if (max == 0)
                 return 0;
         if (flow->frcp != NULL)

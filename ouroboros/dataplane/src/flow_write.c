@@ -126,10 +126,8 @@ ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengt
         int rounds = 0;
         int error;
 
-        if (flow == NULL)
-                return -ENOTALLOC;
         if (flow->generation != map_generation)
-                return -EBADF;
+                return flow_check(flow);
         if (count == 0)
                 return 0;
         if (flow->frcp != NULL)

@@ -6,7 +6,9 @@
 /* The end, locked; NULL: it has no FRCP, is not ours, or has been left, and *error says which. */
 static struct frcp_end *enter(struct flow *flow, int *error)
 {
-        *error = flow->frcp == NULL ? -EPERM : flow->generation != map_generation ? -EBADF : 0;
+        *error = flow_check(flow);
+        if (*error == 0 && flow->frcp == NULL)
+                *error = -EPERM;
         if (*error != 0)
                 return NULL;
         frcp_end_lock(flow);

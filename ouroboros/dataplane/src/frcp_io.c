@@ -180,6 +180,7 @@ bool frcp_io_ask_room(struct flow *flow)
 
         frcp_end_lock(flow);
         if (!flow->rx_closed && flow_error(flow) == 0 && end->frcp.down == 0 && end->frcp.heard != FRCP_LEFT) {
+                wait_clear_eventfd(atomic_load(&flow->room_eventfd));
                 ring_ask(&flow->rx.shm->cons_wait, WAIT_EVENT);
                 ring_ask(&flow->tx.shm->prod_wait, WAIT_EVENT);
                 /* What has come is seen by the write that follows: it may open the window. */

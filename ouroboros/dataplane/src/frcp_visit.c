@@ -82,7 +82,7 @@ int frcp_io_close(struct flow *flow)
         bool lingers = false;
         int result = 0;
 
-        if (end == NULL || flow->generation != map_generation)
+        if (end == NULL || flow_check(flow) != 0)
                 return 0;
         frcp_end_lock(flow);
         end->closing = true;

@@ -16,21 +16,39 @@ struct fset *fset_create(struct process *process)
         return set;
 }
 
-void fset_set_eventfd(struct fset *set, int eventfd)
+struct fset *fset_none(void)
+{
+        static struct fset none = {.eventfd = -1, .closed = true};
+
+        return &none;
+}
+
+/* Whether it is a set at all, and of this process: a forked child has not inherited the memory behind it. */
+static bool is_ours(const struct fset *set)
+{
+        return set->process != NULL && set->process->generation == map_generation;
+}
+
+int fset_set_eventfd(struct fset *set, int eventfd)
 {
         struct process *process = set->process;
 
-        if (process->generation != map_generation)
-                return;
+        if (!is_ours(set))
+                return -EBADF;
         pthread_mutex_lock(&process->lock);
+        if (atomic_load(&set->closed)) { /* by another thread, which will not look here again */
+                pthread_mutex_unlock(&process->lock);
+                return -EBADF;
+        }
         if (set->eventfd < 0) {
                 set->next = process->sets;
                 process->sets = set;
         }
         set->eventfd = eventfd;
+        wait_ring_eventfd(eventfd); /* readable until a take finds nothing */
         pthread_mutex_unlock(&process->lock);
         wait_ring_eventfd(process->control);
-        wait_ring_eventfd(eventfd); /* readable until a take finds nothing */
+        return 0;
 }
 
 static void unlink_set(struct fset *set)
@@ -62,15 +80,16 @@ static void leave(struct fset *set)
 
 void fset_close(struct fset *set)
 {
-        if (set->process->generation == map_generation)
-                leave(set);
+        if (!is_ours(set))
+                return;
+        leave(set);
         if (handle_let_go(&set->let_go, LET_GO_CLOSED))
                 free(set);
 }
 
 void fset_destroy(struct fset *set)
 {
-        if (handle_let_go(&set->let_go, LET_GO_DROPPED))
+        if (is_ours(set) && handle_let_go(&set->let_go, LET_GO_DROPPED))
                 free(set);
 }
 
@@ -86,7 +105,7 @@ bool fset_has(struct fset *set, uint32_t fd)
         uint64_t bit = bit_of(fd, &w);
         bool has;
 
-        if (set->process->generation != map_generation)
+        if (!is_ours(set))
                 return false;
         pthread_mutex_lock(&set->process->lock);
         has = w < EVENT_WORDS && set->member[w] & bit;
@@ -101,10 +120,12 @@ int fset_add(struct fset *set, uint32_t fd)
         uint64_t bit = bit_of(fd, &w);
         int error = 0;
 
-        if (w >= EVENT_WORDS || process->generation != map_generation)
+        if (w >= EVENT_WORDS || !is_ours(set))
                 return -EBADF;
         pthread_mutex_lock(&process->lock);
-        if (!(set->member[w] & bit)) {
+        if (atomic_load(&set->closed)) {
+                error = -EBADF;
+        } else if (!(set->member[w] & bit)) {
                 if (process->grouped[w] & bit) {
                         error = -EPERM;
                 } else {
@@ -128,7 +149,7 @@ void fset_remove(struct fset *set, uint32_t fd)
         uint32_t w;
         uint64_t bit = bit_of(fd, &w);
 
-        if (w >= EVENT_WORDS || set->process->generation != map_generation)
+        if (w >= EVENT_WORDS || !is_ours(set))
                 return;
         pthread_mutex_lock(&set->process->lock);
         if (set->member[w] & bit) {
@@ -229,7 +250,7 @@ int fset_take(struct fset *set, struct fevent *out, int max, bool patient)
 {
         int n;
 
-        if (set == NULL || set->process->generation != map_generation || atomic_load(&set->closed))
+        if (!is_ours(set) || atomic_load(&set->closed))
                 return -EBADF;
         n = take(set, out, max);
         if (n > 0)
@@ -247,7 +268,7 @@ int fset_sleep(struct fset *set, int64_t deadline)
         uint32_t seq;
         bool found;
 
-        if (set == NULL || set->process->generation != map_generation)
+        if (!is_ours(set))
                 return -EBADF;
         shm = set->process->events->shm;
         seq = atomic_load(&shm->seq);

@@ -224,37 +224,45 @@ void process_remove(struct process *process, struct flow *flow)
 {
         uint32_t bit = flow->fd - FD_BASE;
 
-        if (process->generation != map_generation)
+        if (flow_check(flow) != 0)
                 return;
         pthread_mutex_lock(&process->lock);
-        if (process->flows[bit] == flow)
+        if (process->flows[bit] == flow) {
                 process->flows[bit] = NULL;
-        process->watched[bit / 64] &= ~(1ull << (bit % 64));
-        process->reliable[bit / 64] &= ~(1ull << (bit % 64));
-        wheel_cancel(&process->wheel, &flow->timer);
+                process->watched[bit / 64] &= ~(1ull << (bit % 64));
+                process->reliable[bit / 64] &= ~(1ull << (bit % 64));
+                wheel_cancel(&process->wheel, &flow->timer);
+        }
         pthread_mutex_unlock(&process->lock);
 }
 
-static void poll_by(struct process *process, struct flow *flow, _Atomic int *slot, int eventfd)
+static int poll_by(struct process *process, struct flow *flow, _Atomic int *slot, int eventfd)
 {
         uint32_t bit = flow->fd - FD_BASE;
+        int error = flow_check(flow);
 
-        if (process->generation != map_generation)
-                return;
+        if (error != 0)
+                return error;
         pthread_mutex_lock(&process->lock);
-        atomic_store(slot, eventfd);
-        process->watched[bit / 64] |= 1ull << (bit % 64);
+        if (process->flows[bit] != flow) {
+                error = -ENOTALLOC;
+        } else {
+                atomic_store(slot, eventfd);
+                process->watched[bit / 64] |= 1ull << (bit % 64);
+                /* Readable until a read (a write) finds nothing: that clears it and asks for the event. */
+                wait_ring_eventfd(eventfd);
+        }
         pthread_mutex_unlock(&process->lock);
         wait_ring_eventfd(process->control);
+        return error;
 }
 
-void process_poll_flow(struct process *process, struct flow *flow, int eventfd)
+int process_poll_flow(struct process *process, struct flow *flow, int eventfd)
 {
-        poll_by(process, flow, &flow->eventfd, eventfd);
-        wait_ring_eventfd(eventfd); /* readable until a read finds nothing: that clears it and asks for the event */
+        return poll_by(process, flow, &flow->eventfd, eventfd);
 }
 
-void process_poll_room(struct process *process, struct flow *flow, int eventfd)
+int process_poll_room(struct process *process, struct flow *flow, int eventfd)
 {
-        poll_by(process, flow, &flow->room_eventfd, eventfd);
+        return poll_by(process, flow, &flow->room_eventfd, eventfd);
 }

@@ -52,9 +52,12 @@ void process_visit_soon(struct process *process, struct flow *flow);
 void process_add(struct process *process, struct flow *flow);
 void process_remove(struct process *process, struct flow *flow);
 
-/* Make a flow pollable: for packets (level), or for room (once after each flow_ask_room). The caller's eventfds. */
-void process_poll_flow(struct process *process, struct flow *flow, int eventfd);
-void process_poll_room(struct process *process, struct flow *flow, int eventfd);
+/*
+ * Make a flow pollable: for packets (level), or for room (once after each flow_ask_room). 0, -ENOTALLOC or -EBADF. The caller's
+ * eventfds, which stay open until process_remove has returned.
+ */
+int process_poll_flow(struct process *process, struct flow *flow, int eventfd);
+int process_poll_room(struct process *process, struct flow *flow, int eventfd);
 
 /* A set of flows to wait for (paper Listings 6 and 7). A flow is in one set at most. */
 struct fset {
@@ -76,6 +79,9 @@ struct fevent {
 
 struct fset *fset_create(struct process *process);
 
+/* The handle of an object that has no set: every function takes it, and fails with -EBADF or does nothing. */
+struct fset *fset_none(void);
+
 /* Leave the process's lists, once; and drop the handle. Whichever comes second frees it. */
 void fset_close(struct fset *set);
 void fset_destroy(struct fset *set);
@@ -84,10 +90,10 @@ void fset_destroy(struct fset *set);
  * Members are descriptors: one whose allocation is still pending has no flow yet. Its bit is reported as
  * EVENT_ALLOC, and the library looks up what became of it.
  */
-int fset_add(struct fset *set, uint32_t fd); /* -EPERM: in another set. -EBADF */
+int fset_add(struct fset *set, uint32_t fd); /* -EPERM: in another set. -EBADF: the set is closed, or no descriptor */
 void fset_remove(struct fset *set, uint32_t fd);
 bool fset_has(struct fset *set, uint32_t fd);
-void fset_set_eventfd(struct fset *set, int eventfd);
+int fset_set_eventfd(struct fset *set, int eventfd); /* 0 or -EBADF */
 
 /*
  * Events there are now, at most `max` (384 or more: then a full look goes on where the last one ended, and everybody

@@ -64,7 +64,7 @@ void wait_clear_eventfd(int fd)
 {
         uint64_t count;
 
-        if (read(fd, &count, sizeof count) < 0) {
+        if (fd >= 0 && read(fd, &count, sizeof count) < 0) {
                 /* EAGAIN: it was clear already. */
         }
 }

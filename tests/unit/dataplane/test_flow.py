@@ -269,16 +269,36 @@ def test_access_modes(pair: Pair) -> None:
     assert is_error(pair.a.read(), EAGAIN)
 
 
-def test_no_flow_at_all() -> None:
-    burst = ffi.new("struct burst *")
-    assert lib.flow_write(ffi.NULL, b"x", 1) == -ENOTALLOC
-    assert lib.flow_writev(ffi.NULL, b"x", ffi.NULL, 1, 1) == -ENOTALLOC
-    assert lib.flow_read(ffi.NULL, burst) == -ENOTALLOC
-    assert lib.flow_readv(ffi.NULL, burst, 1) == -ENOTALLOC
-    assert lib.flow_read_into(ffi.NULL, ffi.new("char[1]"), 1) == -ENOTALLOC
-    assert lib.flow_sleep(ffi.NULL, False, -1) == 0, "the call that comes back finds out"
-    assert not lib.flow_is_down(ffi.NULL)
-    assert lib.flow_ask_room(ffi.NULL)
+def test_no_flow_at_all(memory: Memory) -> None:
+    """Every function of the library takes the handle of no flow, and changes nothing."""
+    none, burst, process = lib.flow_none(), ffi.new("struct burst *"), Process(memory).process
+    counts, frcp = ffi.new("uint64_t[2]", [1, 1]), ffi.new("struct frcp *")
+    for result in (
+        lib.flow_write(none, b"x", 1),
+        lib.flow_writev(none, b"x", ffi.NULL, 1, 1),
+        lib.flow_read(none, burst),
+        lib.flow_readv(none, burst, 1),
+        lib.flow_read_into(none, ffi.new("char[1]"), 1),
+        lib.flow_sleep(none, False, -1),
+        lib.flow_sleep(none, True, -1),
+        lib.flow_get_flags(none),
+        lib.flow_set_flags(none, 2),
+        lib.process_poll_flow(process, none, -1),
+        lib.process_poll_room(process, none, -1),
+        lib.frcp_io_look(none, frcp),
+        lib.frcp_io_flags(none),
+        lib.frcp_io_set_flags(none, 0),
+        lib.frcp_io_finish(none),
+    ):
+        assert result == -ENOTALLOC
+    lib.flow_queues(none, counts, counts + 1)
+    assert list(counts) == [0, 0]
+    assert not lib.flow_is_down(none) and not lib.frcp_io_ended(none)
+    assert lib.flow_ask_room(none), "the write that follows says why not"
+    assert lib.flow_why(none) == 0 and lib.frcp_io_close(none) == 0
+    for leave in (lib.flow_declare, lib.process_remove, lib.flow_detach, lib.flow_destroy):
+        leave(*{lib.flow_declare: (none, True), lib.process_remove: (process, none)}.get(leave, (none,)))
+    assert lib.flow_write(none, b"x", 1) == -ENOTALLOC
 
 
 def test_a_detached_end(memory: Memory) -> None:

@@ -553,3 +553,17 @@ def test_what_a_reader_does_not_read_is_not_lost(pair: Pair) -> None:
             read += 1
     assert lib.frcp_io_look(a.handle, machine) == 0
     assert machine.counters.resent > 0
+
+
+def test_a_forked_child_frees_nothing_of_its_parent(pair: Pair) -> None:
+    """A thread of the parent may have been changing the queues at the moment of the fork."""
+    begin(pair)
+    assert pair.a.write(b"unacknowledged") == 14
+    handle = pair.a.handle
+    pid = os.fork()
+    if pid == 0:
+        lib.flow_detach(handle)
+        lib.flow_destroy(handle)
+        os._exit(0 if handle.frcp != ffi.NULL else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert pair.b.read() == b"unacknowledged"

@@ -357,8 +357,8 @@ def _sleepers(process: Process) -> int:
 
 
 def test_no_set_at_all() -> None:
-    assert is_error(lib.fset_take(ffi.NULL, ffi.new("struct fevent[8]"), 8, False), EBADF)
-    assert is_error(lib.fset_sleep(ffi.NULL, -1), EBADF)
+    assert is_error(lib.fset_take(lib.fset_none(), ffi.new("struct fevent[8]"), 8, False), EBADF)
+    assert is_error(lib.fset_sleep(lib.fset_none(), -1), EBADF)
 
 
 # ---------------------------------------------------------------- poll(2)

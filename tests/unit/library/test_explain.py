@@ -31,5 +31,5 @@ def test_why_a_flow_is_down(why: int, orphan: bool, text: str, monkeypatch: pyte
     fake = SimpleNamespace(process_is_orphan=lambda process: orphan, flow_why=lambda handle: why, **names)
     monkeypatch.setattr(library, "lib", fake)
     of = SimpleNamespace(process=None)
-    assert text in library.Library.explain(of, EFLOWPEER if why & REAL.END_PEER else EFLOWDOWN, 64)  # type: ignore[arg-type]
-    assert library.Library.explain(of, ENOMEM, 64) == ""  # type: ignore[arg-type]
+    assert text in library.Library.explain(of, EFLOWPEER if why & REAL.END_PEER else EFLOWDOWN, 64, None)  # type: ignore[arg-type]
+    assert library.Library.explain(of, ENOMEM, 64, None) == ""  # type: ignore[arg-type]
