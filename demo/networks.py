@@ -60,16 +60,23 @@ def network(
                 if following is None or following.system != step.system:
                     after(lab, step.system)
             yield lab
+            stop(stage, lab)
     except (LabError, HolderError) as error:
         raise DemoFailure(error.strerror or str(error)) from None
     except DemoFailure:
         stage.show_logs()
         raise
     finally:
-        codes = lab.down()
+        lab.down()
+
+
+def stop(stage: Stage, lab: Lab) -> None:
+    """Stop every IRMd, and insist on a good end of each and of what it started; the logs are there until `Lab.down`."""
+    codes = lab.ask("stop", systems=[system.name for system in lab.systems])["codes"]
     bad = {name: code for name, code in codes.items() if code != 0}
     if bad:
         raise DemoFailure(f"not every irmd ended with exit code 0: {bad}")
+    stage.check_logs()
 
 
 def run_step(stage: Stage, lab: Lab, system: str, commands: Iterator[tuple[str, list[str]]]) -> None:

@@ -75,6 +75,7 @@ class System:
         self.irmd = None
         if code != 0:
             raise DemoFailure(f"the irmd ended with exit code {code}")
+        self.stage.check_logs()
 
 
 def one_system(stage: Stage) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import shutil
 import signal
 import subprocess
@@ -132,6 +133,14 @@ class Stage:
         for what, path in self.logs.items():
             if path.exists():
                 print(f"\nlog of {what}:\n{path.read_text(errors='replace')}", file=sys.stderr)
+
+    def check_logs(self) -> None:
+        """DemoFailure when a log tells of a process that a signal killed; SIGTERM is how the IRMd ends what it started."""
+        for what, path in self.logs.items():
+            log = path.read_text(errors="replace") if path.exists() else ""
+            for line in log.splitlines():
+                if re.search(r"was killed by (?!SIGTERM)|Fatal Python error", line):
+                    raise DemoFailure(f"a process of {what} died: {line}")
 
     # ---------------------------------------------------------------- what is done
 

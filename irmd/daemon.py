@@ -63,7 +63,7 @@ class Irmd:
             managers=self._managers,
             layout_version=layout_version(),
         )
-        self._spawner = Spawner(loop, stdout=stdout, on_exit=self._ipcp_exited)
+        self._spawner = Spawner(loop, stdout=stdout)
         security = settings.security or default_directory()
         self.ipcps = Ipcps(
             loop,
@@ -161,10 +161,6 @@ class Irmd:
         self.manager.close()
         self.memory.close()
         self._rundir.close()
-
-    def _ipcp_exited(self, pid: int, what: str) -> None:
-        if not what.endswith("status 0"):
-            log.error("IPCP with pid %d %s", pid, what)
 
     def _trusts(self, uid: int) -> bool:
         """Whether a program that runs as `uid` shares the system pool."""

@@ -145,6 +145,13 @@ class Ipcps:
         for number in (signal.SIGTERM, signal.SIGKILL):
             if ipcp.ended.done():
                 return
+            if number == signal.SIGKILL:
+                log.error(
+                    "IPCP %s (pid %d) still runs %g s after SIGTERM, killing it",
+                    ipcp.name,
+                    ipcp.pid,
+                    self._grace,
+                )
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(ipcp.pidfd, number)
             await asyncio.wait([ipcp.ended], timeout=self._grace if number == signal.SIGTERM else None)

@@ -7,6 +7,7 @@ The IRMd watches each IPCP through a pidfd that the parent opened before it coul
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -14,12 +15,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 
 from ouroboros.rpc.aio_session import Session
 from ouroboros.rpc.codec import close_fds
 from ouroboros.rpc.messages_pb2 import Envelope
 
+from .exit_status import status_text
 from .refused import Refused
 
 log = logging.getLogger("irmd/spawn")
@@ -31,18 +32,18 @@ _GRACE = 2.0  # s that the parent may take to end
 
 
 class Spawner:
-    """The parent process of IPCPs. `on_exit(pid, what)`: what became of an IPCP, for the log."""
+    """The parent process of IPCPs, which also reaps them: only it learns how an IPCP ended, and the IRMd logs that."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, *, stdout: bool, on_exit: Callable[[int, str], None]
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, stdout: bool) -> None:
         self._loop = loop
         self._stdout = stdout
-        self._on_exit = on_exit
         self._process: subprocess.Popen[bytes] | None = None
         self._pidfd = -1
         self._session: Session | None = None
         self._ended: asyncio.Future[None] | None = None
+        self._names: dict[int, str] = {}
+        """IPCPs whose exit status the parent has not reported yet: name by pid."""
+        self._all_reported = asyncio.Event()
         self._failures = 0
         self._stopping = False
 
@@ -83,6 +84,8 @@ class Spawner:
         future: asyncio.Future[tuple[int, int]] = self._loop.create_future()
 
         def forked(reply: Envelope | None, fds: list[int]) -> None:
+            if reply is not None and not reply.error:
+                self._names[reply.ipcp_info.pid] = name
             if future.done():
                 close_fds(fds)
             elif reply is None:
@@ -99,7 +102,14 @@ class Spawner:
     def _on_message(self, _session: Session, envelope: Envelope, fds: list[int]) -> None:
         close_fds(fds)
         if envelope.WhichOneof("body") == "ipcp_info":
-            self._on_exit(envelope.ipcp_info.pid, envelope.ipcp_info.state)
+            self._reaped(envelope.ipcp_info.pid, int(envelope.ipcp_info.state))
+
+    def _reaped(self, pid: int, status: int) -> None:
+        name = self._names.pop(pid, "")
+        if status != 0:
+            log.error("IPCP %s (pid %d) %s", name, pid, status_text(status))
+        if not self._names:
+            self._all_reported.set()
 
     def _died(self) -> None:
         process = self._process
@@ -111,7 +121,7 @@ class Spawner:
         if self._stopping:
             return
         self._failures += 1
-        log.error("the parent process of IPCPs has ended (status %s)", process.returncode)
+        log.error("the parent process of IPCPs (pid %d) %s", process.pid, status_text(process.returncode))
         if self._failures > _ATTEMPTS:
             log.error("it is not started again: no IPCP can be created until the IRMd is restarted")
             return
@@ -134,13 +144,19 @@ class Spawner:
             self._session.close()
             self._session = None
         self._process = None
+        self._names.clear()  # init reaps what this parent had forked
+        self._all_reported.set()
 
     async def stop(self) -> None:
-        """End the parent, once its IPCPs have ended."""
+        """End the parent, once its IPCPs have ended and it has reported how."""
         self._stopping = True
         process = self._process
         if process is None:
             return
+        if self._names:
+            self._all_reported.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._all_reported.wait(), _GRACE)
         if self._session is not None:
             self._session.close()
             self._session = None

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from .exit_status import status_text
 from .refused import Refused
 
 if TYPE_CHECKING:
@@ -27,16 +28,6 @@ log = logging.getLogger("irmd/start")
 
 PAUSE_FIRST = 0.5
 PAUSE_LAST = 30.0
-
-
-def status_text(status: int) -> str:
-    """What became of a process, for a person; negative numbers are signals, as in subprocess."""
-    if status >= 0:
-        return f"exited with status {status}"
-    try:
-        return f"was killed by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"was killed by signal {-status}"
 
 
 class Starter:

@@ -5,7 +5,7 @@ a fork away. It is told what to fork on descriptor FD, and ends with the IRMd at
 
     request       ipcp_create {name, type}, with the child's end of its channel to the IRMd
     reply         ipcp_info {pid}, with a pidfd of the child
-    notification  ipcp_info {pid, state: what became of it}
+    notification  ipcp_info {pid, state: its exit code in decimal, negative for a signal}
 """
 
 from __future__ import annotations
@@ -107,10 +107,9 @@ def _fork(
 def _reap(sock: socket.socket, pidfd: int, pid: int) -> None:
     os.close(pidfd)
     _, status = os.waitpid(pid, 0)
-    code = os.waitstatus_to_exitcode(status)
     note = Envelope()
     note.ipcp_info.pid = pid
-    note.ipcp_info.state = f"exited with status {code}" if code >= 0 else f"was killed by signal {-code}"
+    note.ipcp_info.state = str(os.waitstatus_to_exitcode(status))
     with contextlib.suppress(OSError):
         send(sock, note)
 

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from tests.bench.cpu import descendants
 from tests.bench.process import ROOT, PeerError, Process, born
+from tests.deaths import deaths
 
 START = 20.0  # seconds the IRMd may take until it answers
 STOP = 15.0  # seconds it may take to stop before it is killed
@@ -146,7 +147,7 @@ class PrivateSystem:
         return peer
 
     def close(self) -> None:
-        """Stop the IRMd, and remove what it and we made."""
+        """Stop the IRMd, and remove what it and we made. A process that a signal killed is shown: the numbers are worth nothing."""
         self._irmd.terminate()
         try:
             self._irmd.wait(STOP)
@@ -154,6 +155,8 @@ class PrivateSystem:
             self._irmd.kill()
             self._irmd.wait()
         shutil.rmtree(self.rundir, ignore_errors=True)
+        for line in deaths(self._log.read_text(encoding="utf-8", errors="replace")):
+            print(line, file=sys.stderr)
         self._log.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:

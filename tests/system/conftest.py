@@ -28,6 +28,8 @@ from typing import Any
 
 import pytest
 
+from tests.deaths import WATCHED, check_code, check_log
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 PATIENCE = 60.0
@@ -69,6 +71,8 @@ class Program:
             errors="replace",
         )
         self.pid = self.process.pid
+        self.sent: set[int] = set()
+        """Signals that the test sent, of which it may die."""
         self._lines: list[str] = []
         self._seen = 0
         self._ended = False
@@ -139,19 +143,34 @@ class Program:
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal (SIGTERM unless told otherwise) and wait for the end."""
-        if self.running:
-            self.process.send_signal(number)
+        self.signal(number)
         return self.wait()
 
     def kill(self) -> int:
         return self.stop(signal.SIGKILL)
 
+    def signal(self, number: int) -> None:
+        """Send a signal; one that the test does not send through here must not be its end."""
+        if self.running:
+            self.may_die_of(number)
+            self.process.send_signal(number)
+
+    def may_die_of(self, number: int) -> None:
+        """The test lets another process send it this signal."""
+        self.sent.add(number)
+
+    def check(self) -> None:
+        """End it, if it still runs, and assert that neither it nor a child of its died of a signal that the test did not send."""
+        code = self.kill() if self.running else self.wait()
+        check_code(code, self, self.sent, self.output)
+        if signal.SIGABRT not in self.sent:
+            check_log(self.output, f"in {self}")
+
     def __enter__(self) -> Program:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.running:
-            self.kill()
+        self.check()
 
     def __repr__(self) -> str:
         return f"<{' '.join(self.argv[:6])} (pid {self.pid})>"
@@ -178,6 +197,7 @@ class System:
             **os.environ,
             "PATH": f"{BIN}:{os.environ.get('PATH', os.defpath)}",
             "PYTHONUNBUFFERED": "1",
+            **WATCHED,
             **(env or {}),
             "OUROBOROS_RUNDIR": str(self.rundir),
         }
@@ -185,6 +205,10 @@ class System:
         self.prefix = list(prefix)
         self.cwd = cwd
         self.programs: list[Program] = []
+        self.killed: set[int] = set()
+        """Processes that the test killed."""
+        self.daemons: list[Program] = []
+        """Each IRMd that the test started, the last one running."""
         self.irmd = self.start()
 
     # ---------------------------------------------------------------- the daemon
@@ -196,6 +220,7 @@ class System:
             ready.bind(address)
             argv = [*self.prefix, installed("irmd"), "--stdout", *self.irmd_args]
             self.irmd = Program(argv, env={**self.env, "NOTIFY_SOCKET": address}, cwd=self.cwd)
+            self.daemons.append(self.irmd)
             pidfd = os.pidfd_open(self.irmd.pid)
             try:
                 poll = select.poll()  # unlike select it takes descriptors above 1023
@@ -215,19 +240,27 @@ class System:
                 os.unlink(address)
 
     def stop(self) -> None:
-        """Stop programs and IRMd, and assert that the IRMd exits 0 and leaves nothing behind."""
-        for program in self.programs:
-            if program.running:
-                program.kill()
+        """Stop programs and IRMd, and assert that the IRMd exits 0 and leaves nothing behind, and that no signal killed any
+        process of the system but those that the test sent."""
         try:
+            for program in self.programs:
+                program.check()
             code = self.irmd.stop()
             assert code == 0, f"the irmd ended with {code}:\n{self.irmd.output}"
             assert "asyncio(EE)" not in self.irmd.output, (
                 f"a callback of the irmd failed:\n{self.irmd.output}"
             )
+            for irmd in self.daemons:
+                check_code(irmd.wait(), irmd, irmd.sent, irmd.output)
+                check_log(irmd.output, f"on {self.rundir}", killed=self.killed)
             self.assert_gone()
         finally:
             self.close()
+
+    def kill(self, pid: int, number: int = signal.SIGKILL) -> None:
+        """Send a signal to a process of the system, e.g. an IPCP, of which it may die."""
+        self.killed.add(pid)
+        os.kill(pid, number)
 
     def assert_gone(self) -> None:
         """Assert that nothing of this system is left: no process, and nothing in its run directory."""
@@ -253,6 +286,7 @@ class System:
         result = subprocess.run(
             argv, env=self.env, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=PATIENCE
         )
+        check_code(result.returncode, program, (), result.stdout + result.stderr)
         if check and result.returncode != 0:
             raise AssertionError(
                 f"`{program} {' '.join(args)}` ended with {result.returncode}\n{result.stdout}{result.stderr}\n"

@@ -4,8 +4,6 @@ directory of its own, and an IPCP that wants to be a member of the first one's l
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 from datetime import timedelta
 from pathlib import Path
@@ -252,7 +250,7 @@ def test_a_member_that_comes_back(lan: Lan) -> None:
     first.irm("ipcp connect name m1 dst m2 timeout 500")
     first.irmd.expect("Data Transfer is connected to m2")
     (ipcp,) = second.json("ipcp list name m2")["ipcps"]
-    os.kill(ipcp["pid"], signal.SIGKILL)
+    second.kill(ipcp["pid"])
     second.irmd.expect("IPCP m2 .* has ended")
     assert lan.enroll(second, "unicast").returncode == 0
     first.irmd.expect("Data Transfer is connected to m2 again")

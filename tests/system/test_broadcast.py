@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from typing import Any
 
@@ -54,7 +53,7 @@ class Layer:
     def kill(self, name: str, *notice: str) -> None:
         """Kill an IPCP; the log says so, and what others notice."""
         (ipcp,) = self.system.json(f"ipcp list name {name}")["ipcps"]
-        os.kill(ipcp["pid"], signal.SIGKILL)
+        self.system.kill(ipcp["pid"])
         self.system.irmd.expect_all(rf"IPCP {name} \(pid {ipcp['pid']}\) has ended", *notice)
 
     def flows(self) -> list[tuple[str, str, int]]:
@@ -237,10 +236,10 @@ def test_a_layer_that_is_not_there(system: System) -> None:
 def test_a_reader_is_ended_by_signals(layer: Layer, number: signal.Signals) -> None:
     layer.line(1)
     reader = layer.read()
-    os.kill(reader.pid, number)
+    reader.signal(number)
     assert reader.wait() == 0
     counted = layer.read("-c", "5")
-    os.kill(counted.pid, number)
+    counted.signal(number)
     assert counted.wait() == 1
 
 

@@ -201,6 +201,31 @@ sys.exit(main([show]))
     assert "log of the irmd:" in demo.output
 
 
+def test_demo_during_which_a_process_dies_fails(clean_world: None) -> None:
+    """Whatever it showed: the log says that a signal killed the IPCP, and the demo looks there."""
+    failing = f"""
+import json, os, subprocess, sys
+sys.path.insert(0, {str(CHECKOUT / "demo")!r})
+from demo import main
+from one_system import System
+
+def show(stage):
+    with System(stage) as system:
+        system.start_irmd()
+        system.run("irm ipcp bootstrap type local name local layer local")
+        listed = subprocess.run(["irm", "ipcp", "list", "--json"], env=system.env, capture_output=True, check=True)
+        os.kill(json.loads(listed.stdout)["ipcps"][0]["pid"], 11)
+        system.stop_irmd()
+
+sys.exit(main([show]))
+"""
+    demo = Program([sys.executable, "-u", "-c", failing], env=os.environ)
+    rundir = rundir_of(demo)
+    assert demo.wait() == 1, demo.output
+    assert_nothing_left(rundir)
+    assert "The demo failed: a process of the irmd died" in demo.output
+
+
 def test_unknown_scene_is_refused() -> None:
     with start_demo("unicat") as demo:
         assert demo.wait() == 1

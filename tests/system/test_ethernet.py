@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import textwrap
 from collections.abc import Iterator
 from typing import Any
@@ -320,7 +318,7 @@ def test_the_end_of_an_ipcp(pair: Pair) -> None:
     )
     ends.expect("up b'x'")
     (row,) = pair.a.json("ipcp list")["ipcps"]
-    os.kill(row["pid"], signal.SIGKILL)
+    pair.a.kill(row["pid"])
     ends.expect("down 1005")
     pair.a.irmd.expect("IPCP eth .* killed|has ended")
     pair.a.irm("ipcp bootstrap type eth-dix name again layer eth dev va")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import selectors
+import signal
 import threading
 from collections.abc import Callable
 
@@ -469,6 +470,7 @@ def meet_a_death(pid: str) -> None:
 def test_the_death_of_a_peer_is_an_event(shared: System) -> None:
     victim = start(shared, hold_a_flow)
     victim.expect("accepting")
+    victim.may_die_of(signal.SIGKILL)
     scenario(shared, meet_a_death, str(victim.pid))
     assert victim.wait() == -9
 
@@ -525,6 +527,7 @@ def notice_a_stop(pid: str, which: str) -> None:
 def test_a_peer_that_stops_is_given_up(shared: System, which: str) -> None:
     victim = start(shared, keep_quiet)
     victim.expect("accepting")
+    victim.may_die_of(signal.SIGKILL)
     program = start(shared, notice_a_stop, str(victim.pid), which)
     assert program.wait() == 0, program.output
     assert victim.wait() == -9

@@ -251,6 +251,7 @@ def linger_for_nobody(pid: str) -> None:
 def test_ctrl_c_ends_lingering(shared: System) -> None:
     victim = start(shared, accept_and_say_nothing)
     victim.expect("accepting")
+    victim.may_die_of(signal.SIGKILL)
     program = start(shared, linger_for_nobody, str(victim.pid))
     assert program.wait() == 0, program.output
     assert victim.wait() == -9

@@ -5,10 +5,10 @@ own (OUROBOROS_HOSTS); strangers on the port; and one end played by a packet gen
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 import re
 import secrets
+import signal
 import socket
 import struct
 import time
@@ -243,7 +243,7 @@ def test_names_in_dns(net: Net, make_system: MakeSystem) -> None:
         b.irm("name unregister oping ipcp udp")
         assert server.records == {(f"{md5('oping')}.", "A"): []}
         b.irm("name register oping ipcp udp")
-        os.kill(ipcp_pid(b), 15)
+        b.kill(ipcp_pid(b), signal.SIGTERM)
         server.wait_for(lambda it: it.asked[-1].startswith("update -A"))
 
 
@@ -276,13 +276,13 @@ def test_an_ipcp_is_killed(net: Net) -> None:
     net.serve(b)
     client = a.spawn("oping", "-n", "oping", "-i", "10")
     client.expect("seq=2")
-    os.kill(ipcp_pid(b), 9)
+    b.kill(ipcp_pid(b))
     b.irmd.expect("IPCP.*(ended|killed|died|signal)")
     b.irm("ipcp bootstrap type udp4 name again layer net", "ip", B, "port", str(net.port))
     b.irm("name register oping ipcp again")
     ping(a)
     client.stop()
-    os.kill(ipcp_pid(a), 9)
+    a.kill(ipcp_pid(a))
     a.irmd.expect("IPCP.*(ended|killed|died|signal)")
 
 

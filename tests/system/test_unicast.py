@@ -281,7 +281,7 @@ def test_a_member_that_is_killed_is_gone_round(layer: Layer) -> None:
     ring(layer)
     layer.serve("server", "uni3")
     layer.pings("server")
-    os.kill(layer.pid("uni2"), signal.SIGKILL)
+    layer.system.kill(layer.pid("uni2"))
     until(layer, "uni1", members=3, neighbours=1)
     layer.pings("server", 20)
     assert layer.counter("uni4", "data transfer", "forwarded") >= 40
@@ -293,7 +293,7 @@ def test_a_flow_survives_the_loss_of_a_member(make_system: MakeSystem) -> None:
     layer.serve("server", "uni3")
     with layer.system.spawn("oping", "-n", "server", "--layer", "unicast", "-i", "10") as client:
         client.expect("seq=20 ")
-        os.kill(layer.pid("uni2"), signal.SIGKILL)
+        layer.system.kill(layer.pid("uni2"))
         client.expect("seq=300 ")
         client.stop(signal.SIGINT)
     received = client.output.count(" bytes from ")
@@ -324,7 +324,7 @@ def test_the_layer_below_is_killed_and_made_again(layer: Layer) -> None:
     layer.line(2)
     layer.serve("server", "uni2")
     layer.pings("server")
-    os.kill(layer.pid("local"), signal.SIGKILL)
+    layer.system.kill(layer.pid("local"))
     for name in layer.members:
         until(layer, name, neighbours=0)
     layer.system.local_layer()
@@ -338,7 +338,7 @@ def test_a_member_comes_back(layer: Layer) -> None:
     layer.line(3)
     layer.serve("server", "uni3")
     layer.pings("server")
-    os.kill(layer.pid("uni2"), signal.SIGKILL)
+    layer.system.kill(layer.pid("uni2"))
     until(layer, "uni1", members=1)
     layer.system.irm("ipcp enroll name uni2 type unicast dst uni1 autobind")
     layer.system.irm("name register uni2 layer local", check=False)

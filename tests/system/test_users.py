@@ -137,7 +137,7 @@ def test_an_intruder_reads_and_changes_nothing(users: Users) -> None:
     late = users.run("print(flow_alloc('server-of-a', layer='local') is not None)")
     assert late.wait() == 0 and late.output == "True", late.output
     intruder.kill()
-    users.client.process.send_signal(signal.SIGTERM)
+    users.client.signal(signal.SIGTERM)
     users.client.expect("undisturbed")
     assert users.client.wait() == 0, users.client.output
     assert users.server.running

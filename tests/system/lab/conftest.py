@@ -22,15 +22,18 @@ import tempfile
 import textwrap
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ouroboros_tools.olab.control import HolderError, HolderGone
 from ouroboros_tools.olab.description import Description, SystemSpec, veth
 from ouroboros_tools.olab.lab import Lab, LabSystem
 from ouroboros_tools.olab.reading import from_table
 
+from tests.deaths import WATCHED, check_log
 from tests.system.conftest import Program
 
 MakeLab = Callable[..., "LabOfTest"]
@@ -53,8 +56,16 @@ class SystemOfTest(LabSystem):
         return self.start(sys.executable, "-c", textwrap.dedent(source), *args)
 
     def kill(self, pid: int, number: int = signal.SIGKILL) -> None:
-        """Send a signal to a process of the lab, by the pid that it has there (and in `irm ipcp list`)."""
+        """Send a signal to a process of the lab, by the pid that it has there (and in `irm ipcp list`); it may die of it."""
+        assert isinstance(self.lab, LabOfTest)
+        self.lab.killed.add(pid)
         self.run("kill", f"-{int(number)}", str(pid))
+
+    def stop_irmd(self, number: int = signal.SIGTERM) -> int:
+        if number != signal.SIGTERM:
+            assert isinstance(self.lab, LabOfTest)
+            self.lab.may_fail.add(self.name)
+        return super().stop_irmd(number)
 
     def ipcp_pid(self, name: str) -> int:
         """The pid of the IPCP of that name, as it is in the lab."""
@@ -67,7 +78,10 @@ class LabOfTest(Lab):
 
     def __init__(self, description: Description, *, directory: Path, user_namespace: bool | None) -> None:
         super().__init__(description, directory=directory, user_namespace=user_namespace)
+        self.env.update(WATCHED)
         self.programs: list[Program] = []
+        self.killed: set[int] = set()
+        """Processes that the test killed."""
         self.may_fail: set[str] = set()
         """Systems whose IRMd the test kills: any exit code is fine."""
 
@@ -76,18 +90,43 @@ class LabOfTest(Lab):
 
     def finish(self) -> None:
         """Tear down, and assert that it was orderly and left nothing."""
-        for program in self.programs:
-            if program.running:
-                program.kill()
-        logs = {system.name: system.log for system in self.systems}
-        for name, log in logs.items():
-            print(f"---- log of system {name}\n{log}")
-        codes = self.down()
+        try:
+            for program in self.programs:
+                program.check()
+        finally:
+            logs, codes = self._down()
         for name, code in codes.items():
-            assert code == 0 or name in self.may_fail, f"the irmd of {name} ended with {code}:\n{logs[name]}"
+            assert code == 0 or name in self.may_fail, (
+                f"the irmd of {name} ended with {code}:\n{logs.get(name)}"
+            )
             assert "asyncio(EE)" not in logs[name], f"a callback failed in system {name}:\n{logs[name]}"
+        for name, log in logs.items():
+            check_log(log, f"in system {name}", killed=self.killed)
         assert self.holder is None or not self.holder.alive(), "the holder of the lab still runs"
         assert not self.place.path.exists(), f"left behind: {sorted(self.place.path.rglob('*'))}"
+
+    def _down(self) -> tuple[dict[str, str], dict[str, int | None]]:
+        """Tear down; the logs of the systems to their very end (their files go with the lab), and how the IRMds ended."""
+        with ExitStack() as stack:
+            paths = {system.name: system.folder / "irmd.log" for system in self.systems}
+            files = {
+                name: stack.enter_context(path.open(errors="replace"))
+                for name, path in paths.items()
+                if path.exists()
+            }
+            codes = self._stopped() | self.down()
+            logs = {name: file.read() for name, file in files.items()}
+        for name, log in logs.items():
+            print(f"---- log of system {name}\n{log}")
+        return logs, codes
+
+    def _stopped(self) -> dict[str, int | None]:
+        """How the IRMds ended that do not run any more."""
+        try:
+            systems = self.status()["systems"]
+        except (HolderGone, HolderError):
+            return {}
+        return {name: system["code"] for name, system in systems.items() if system["state"] == "stopped"}
 
 
 @pytest.fixture

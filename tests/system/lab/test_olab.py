@@ -391,6 +391,7 @@ def test_programs_of_the_lab_end_with_it(user: User) -> None:
     ) as program:
         program.expect("running")
         user.olab("down")
+        program.may_die_of(signal.SIGKILL)
         assert program.wait() == -signal.SIGKILL
 
 

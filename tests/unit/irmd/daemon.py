@@ -20,6 +20,7 @@ from types import TracebackType
 from irmd.daemon import layout_version
 from ouroboros.rpc.codec import RPC_VERSION, close_fds, receive, send
 from ouroboros.rpc.messages_pb2 import Envelope, Hello
+from tests.deaths import WATCHED, check_code, check_log
 
 PATIENCE = 30.0
 
@@ -104,6 +105,10 @@ class Daemon:
         self.config = config
         self.log = self.base / "log"
         self.peers: list[Peer] = []
+        self.sent: set[int] = set()
+        """Signals that the test sent, of which the IRMd may die."""
+        self.killed: set[int] = set()
+        """Processes that the test killed."""
         self.process = self.start()
         self.await_ready()
 
@@ -118,6 +123,7 @@ class Daemon:
         self._ready.bind("\0" + name)
         environment = {
             **os.environ,
+            **WATCHED,
             "OUROBOROS_RUNDIR": str(self.rundir),
             "NOTIFY_SOCKET": "@" + name,
         }
@@ -153,8 +159,14 @@ class Daemon:
         return peer
 
     def stop(self, number: int = signal.SIGTERM) -> int:
+        self.sent.add(number)
         self.process.send_signal(number)
         return self.process.wait(PATIENCE)
+
+    def kill(self, pid: int) -> None:
+        """Kill a process of the system, e.g. an IPCP."""
+        self.killed.add(pid)
+        os.kill(pid, signal.SIGKILL)
 
     def __enter__(self) -> Daemon:
         return self
@@ -166,5 +178,9 @@ class Daemon:
             peer.close()
         if self.process.poll() is None:
             self.stop()
-        print(self.log.read_text())
+        log = self.log.read_text(errors="replace")
+        print(log)
         shutil.rmtree(self.base, ignore_errors=True)
+        if kind is None:
+            check_code(self.process.returncode, "the IRMd", self.sent, log)
+            check_log(log, "in the IRMd's system", killed=self.killed)

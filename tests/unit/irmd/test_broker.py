@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import subprocess
 from pathlib import Path
 
@@ -306,7 +305,7 @@ def test_the_death_of_an_ipcp(irmd: Daemon) -> None:
     bind(irmd)
     client, _, _, _ = pair(irmd, layer="layer")
     pending = client.send(Envelope(flow_alloc=FlowAlloc(dst="n", layer="layer")))
-    os.kill(pid, signal.SIGKILL)
+    irmd.kill(pid)
     assert client.reply(pending).error in (EIPCP, ENAME)  # while it was asked for the flow, or for the name
     tool = irmd.tool()
     while tool.ask(flow_list=FlowList()).flow_table.flows and not all(flow.down for flow in flows(irmd)):
@@ -371,9 +370,11 @@ def test_programs_end_with_the_irmd() -> None:
         daemon.tool().ask(bind_program=BindProgram(path=path, name="n", auto=True))
         client = daemon.application()
         client.ask(flow_alloc=FlowAlloc(dst="n", timeout_ns=500 * MS))
+        pid = int(marker.read_text())
+        daemon.killed.add(pid)  # by the IRMd, because it does not end
         assert daemon.stop() == 0
         with pytest.raises(ProcessLookupError):
-            os.kill(int(marker.read_text()), 0)
+            os.kill(pid, 0)
 
 
 # ---------------------------------------------------------------- pools

@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from irmd.refused import Refused
-from irmd.superserver import PAUSE_LAST, Starter, status_text
+from irmd.superserver import PAUSE_LAST, Starter
 
 
 def test_one_start_at_a_time() -> None:
@@ -73,11 +73,3 @@ def test_there_is_a_limit_on_instances() -> None:
         starter.wants(0.0)
     starter.ended(1, 0, 1.0)
     assert starter.wants(1.0)
-
-
-@pytest.mark.parametrize(
-    ("status", "text"),
-    [(0, "exited with status 0"), (-9, "was killed by SIGKILL"), (-64, "was killed by SIGRTMAX")],
-)
-def test_what_became_of_it(status: int, text: str) -> None:
-    assert status_text(status) == text
