@@ -36,9 +36,11 @@ def is_reliable(headers: list[frcp.Header]) -> bool:
 
 def test_there_are_flows_with_frcp() -> None:
     assert {name for name, _ in ALL} == {
+        "c-stale-forwarding-after-reconnect.pcap",
         "h1.pcap",
         "h2.pcap",
         "h5.pcap",
+        "mixed-unicast-c-boots-ours-enrols.pcap",
         "oping-eth.pcap",
         "qos.pcap",
         "t3.pcap",

@@ -15,6 +15,10 @@ VECTORS = Path(__file__).resolve().parents[2] / "vectors"
 CAPTURES = {
     "bc4-ab.pcap": 17,
     "bc4-bc.pcap": 15,
+    "c-reply-misaddressed-eth-dix.pcap": 7,
+    "c-reply-misaddressed-eth-llc.pcap": 39,
+    "c-stale-directory-after-restart.pcap": 259,
+    "c-stale-forwarding-after-reconnect.pcap": 300,
     "e1.pcap": 8,
     "enc.pcap": 6,
     "eth-dix-alloc.pcap": 6,
@@ -22,6 +26,9 @@ CAPTURES = {
     "h1.pcap": 10,
     "h2.pcap": 6,
     "h5.pcap": 9,
+    "mixed-broadcast.pcap": 39,
+    "mixed-encryption-certificates.pcap": 968,
+    "mixed-unicast-c-boots-ours-enrols.pcap": 250,
     "n1.pcap": 3,
     "oping-eth.pcap": 49,
     "qos.pcap": 27,
@@ -33,6 +40,13 @@ CAPTURES = {
     "uni4-bc.pcap": 61,
     "unicast-enroll-eth.pcap": 45,
 }
+
+MISADDRESSED = {
+    "c-reply-misaddressed-eth-dix.pcap": [4],
+    "c-reply-misaddressed-eth-llc.pcap": [14],
+    "mixed-encryption-certificates.pcap": [622, 678, 945],
+}
+"""Replies of a prototype to an address that it had not stored yet: malformed, and the only packets that are."""
 
 
 @cache
