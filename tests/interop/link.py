@@ -1,7 +1,8 @@
 """The prototype's udp4 IPCP, and its IRMd's part of the handshake: flows over real datagrams (spec/common 7, spec/udp, spec/oap).
 
 Used by the prototype of the tests, on its loop. It answers nobody that it does not know, handles one request at a time and the last
-one first, and hands out the lowest free endpoint id again at once.
+one first. It hands out the lowest free endpoint id again at once after a raw flow, and none of an ordered flow while that lingers.
+Having refused once it answers no request any more (`wedged`), and a reply may get lost in it (`mislaid`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ MOST_AT_ONCE = 16
 """Requests that may be open: twenty at once end a prototype's IPCP."""
 GRACE = 30.0
 """Seconds for which packets may still come for an endpoint that was given up: nobody is told of that."""
+LINGER = 3 * 5.0 + 10.0 + 120.0
+"""Seconds for which an ordered flow holds its endpoint id after it was given up: 3 MPL + A + R."""
 
 
 class Refused(Exception):
@@ -68,6 +71,10 @@ class Link:
         self.cut = False
         self.deaf = False
         """It does not even answer requests: as a process that was stopped."""
+        self.mislaid = 0
+        """So many of the next replies leave for an address that was not stored yet: nobody gets them, though the flow is there."""
+        self.wedged = False
+        """It has refused a request, and answers none any more."""
         self.requests: list[Management] = []
         """That came."""
         self.refusals: list[int] = []
@@ -77,6 +84,8 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._ends: dict[int, _End] = {}
         self._freed: dict[int, float] = {}
+        self._lingering: dict[int, float] = {}
+        """Until when ids are held by ordered flows."""
         self._headers: set[bytes] = set()
         self.stack: list[tuple[bytes, Address]] = []
         self._arrived = asyncio.Event()
@@ -129,7 +138,15 @@ class Link:
         return end.flow
 
     def take(self) -> int:
-        return next(eid for eid in range(lower.FIRST_EID, lower.LAST_EID + 1) if eid not in self._ends)
+        """The lowest endpoint id that is free."""
+        self.expire()
+        held = self._ends.keys() | self._lingering.keys()
+        return next(eid for eid in range(lower.FIRST_EID, lower.LAST_EID + 1) if eid not in held)
+
+    def expire(self, later: float = 0.0) -> None:
+        """Free the ids of flows that have lingered for long enough, or will have so many seconds later."""
+        now = self._loop.time() + later
+        self._lingering = {eid: until for eid, until in self._lingering.items() if now < until}
 
     def open(self, eid: int, qos: Qos, peer: Address, peer_eid: int) -> _End:
         flow = Flow(eid, qos, lambda packet: self._write(eid, packet), lambda: self._free(eid))
@@ -137,8 +154,10 @@ class Link:
         return self._ends[eid]
 
     def _free(self, eid: int) -> None:
-        del self._ends[eid]
+        end = self._ends.pop(eid)
         self._freed[eid] = self._loop.time()
+        if end.flow.qos.in_order:
+            self._lingering[eid] = self._loop.time() + LINGER
 
     def _write(self, eid: int, packet: bytes) -> None:
         end = self._ends[eid]
@@ -214,6 +233,8 @@ class Link:
 
     async def _requested(self, message: Management, source: Address, datagram: bytes) -> None:
         self.requests.append(message)
+        if self.wedged:
+            return
         process = self.names.find(message.name, md5)
         if process is None:
             return  # silence
@@ -231,10 +252,14 @@ class Link:
             process.offers.appendleft(offer)
             refusal = Management(lower.REPLY, message.requester, eid, -1009, lower.NO_QOS, b"")
             self.send(lower.write_management(refusal), source)
+            self.wedged = True
             return
         self._headers.add(header.octets[:24])
         end = self.open(eid, message.qos, source, message.requester)
         data = lower.reply_header(header.octets)
         reply = Management(lower.REPLY, message.requester, eid, 0, lower.NO_QOS, data)
-        self.send(lower.write_management(reply), source)
+        if self.mislaid:
+            self.mislaid -= 1
+        else:
+            self.send(lower.write_management(reply), source)
         offer.set_result(end.flow)

@@ -116,11 +116,18 @@ class Flow:
 
 
 class Process:
-    """A process that accepts flows for the names that it is bound to, one by one."""
+    """A process that accepts flows for the names that it is bound to, one by one. Killed, it is granted flows all the same: its IRMd
+    does not notice."""
 
     def __init__(self) -> None:
         self.offers: deque[asyncio.Future[Flow]] = deque()
         self._accepting = asyncio.Event()
+        self._killed = False
+
+    def kill(self) -> None:
+        """It dies while it accepts, or just after. What it is granted from now on is read by nobody."""
+        self._killed = True
+        self._accepting.set()
 
     async def accept(self) -> Flow:
         """The next flow."""
@@ -131,6 +138,8 @@ class Process:
 
     async def accepting(self) -> asyncio.Future[Flow] | None:
         """The place of a process in accept, after a second at most."""
+        if self._killed:
+            return asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(ACCEPT_TIME):
                 while not self.offers:

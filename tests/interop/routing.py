@@ -1,7 +1,9 @@
 """The prototype's link state and its routes (spec/link-state), weaknesses and all.
 
-Used by the prototype of the tests, on its loop. It keeps what it hears until that ages, refreshes whatever is called its own, and does
-not compute anew when an entry ages.
+Used by the prototype of the tests, on its loop. It keeps what it hears until that ages, refreshes whatever is called its own, and
+computes anew when it learns of a link that it does not know, within t_recalc of removing one of its own, and at no other time: not
+when an entry ages, and not when a neighbour that it knows connects anew, to which it sends into the old flow for ever
+(c-stale-forwarding-after-reconnect.pcap).
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ class Routing:
         self.neighbours[address] = flow
         if (address, self.address) not in self.database:
             self.database[address, self.address] = _Entry(0, self._loop.time())
-        self._compute()
+            self._compute()
 
     def dt_removed(self, address: int) -> None:
         """Disconnected here: nothing is said of it, others wait for its age."""

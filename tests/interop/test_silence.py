@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from .lower import Config
 from .world import Ours, World
 
@@ -28,6 +30,10 @@ def states(rows: list[Row]) -> list[str]:
     return sorted(row["state"] for row in rows)
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="a prototype sends into the old flow after ours has connected anew, and ours does not heal that yet",
+)
 def test_it_is_silent_and_returns(world: World) -> None:
     proto, ours = world.prototype("proto"), world.ours("ours")
     world.now(proto.bootstrap, Config(t_update=1))
