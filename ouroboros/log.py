@@ -22,6 +22,8 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TextIO
 
+from .printable import printable
+
 JOURNAL = "/run/systemd/journal/socket"
 SYSLOG = "/dev/log"
 
@@ -59,10 +61,10 @@ class Format(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         level, colour, _ = _LEVELS.get(record.levelno, _LEVELS[logging.INFO])
-        # The text may hold names that strangers chose: one record is one line.
-        text = record.getMessage().replace("\n", " ").replace("\033", "?")
+        # The text may hold names that another party chose: one record is one line.
+        text = printable(record.getMessage())
         if record.exc_info:
-            text += "\n" + self.formatException(record.exc_info)
+            text = "\n".join([text, *map(printable, self.formatException(record.exc_info).split("\n"))])
         line = f"=={os.getpid():05d}== {record.name}({level}): {text}"
         return f"{colour}{line}{_RESET}" if self._colour and colour else line
 

@@ -8,7 +8,17 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .program import Parser, ToolError, allocation_error, print_lines_at_once, reason, run
+from .program import (
+    Parser,
+    ToolError,
+    add_layer_option,
+    allocation_error,
+    argument,
+    name,
+    print_lines_at_once,
+    reason,
+    run,
+)
 from .server import FlowServer
 
 if TYPE_CHECKING:
@@ -28,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def encode(message: str) -> bytes:
     """The message as it travels: UTF-8 with a NUL at the end; raises ToolError when it does not fit."""
-    data = message.encode() + b"\0"
+    data = message.encode(errors="surrogateescape") + b"\0"
     if len(data) > BUFFER_SIZE:
         raise ToolError(
             f"the message has {len(data) - 1} bytes, the server takes {BUFFER_SIZE - 1}; shorten it"
@@ -54,10 +64,14 @@ def _body(argv: Sequence[str] | None) -> int:
 def _parse(argv: Sequence[str] | None) -> Namespace:
     parser = Parser("oecho", "Send a message to an oecho server and print what comes back.")
     parser.add_argument("-l", "--listen", action="store_true", help="be the server")
-    parser.add_argument("-n", "--name", default=DEFAULT_NAME, help=f"name of the server ({DEFAULT_NAME})")
+    parser.add_argument(
+        "-n", "--name", default=DEFAULT_NAME, type=argument(name), help=f"name of the server ({DEFAULT_NAME})"
+    )
     parser.add_argument("-m", "--message", default=DEFAULT_MESSAGE, help=f"what to send ({DEFAULT_MESSAGE})")
-    parser.add_argument("--layer", metavar="LAYER", help="allocate the flow over this layer only")
-    return parser.parse_args(argv)
+    add_layer_option(parser)
+    options = parser.parse_args(argv)
+    parser.check_side(options, client="name message layer")
+    return options
 
 
 def _echo(options: Namespace) -> int:

@@ -7,7 +7,6 @@ Runs in the tool's main thread.
 
 import argparse
 import atexit
-import os
 import signal
 import sys
 import threading
@@ -15,12 +14,18 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
+from ouroboros.printable import printable
 from ouroboros.version import __version__
 
+from .stdio import FAILURE, OutputError, failed, prepare
+
 if TYPE_CHECKING:
+    from ouroboros.dev import Flow
     from ouroboros.qos import QoSSpec
 
 Value = TypeVar("Value")
+
+_CUBES = ("raw", "best", "video", "voice", "data")
 
 
 class ToolError(Exception):
@@ -36,7 +41,20 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong with the arguments and exit with 2."""
-        self.exit(2, f'{self.prog}: {message}; see "{self.prog} --help"\n')
+        self.exit(2, printable(f'{self.prog}: {message}; see "{self.prog} --help"') + "\n")
+
+    def refuse(self, options: argparse.Namespace, dests: str, why: str) -> None:
+        """Exit when one of these options has another value than its default, because of `why`."""
+        for action in self._actions:
+            if action.dest in dests.split() and getattr(options, action.dest) != action.default:
+                self.error(f"argument {'/'.join(action.option_strings)}: {why}")
+
+    def check_side(self, options: argparse.Namespace, *, client: str, server: str = "") -> None:
+        """Exit when an option of the client is given to the server, or the other way round."""
+        if options.listen:
+            self.refuse(options, client, "is for the client, and --listen makes a server")
+        else:
+            self.refuse(options, server, "is for the server; add --listen")
 
     def no_server(self) -> NoReturn:
         """Exit because a client was given no name."""
@@ -55,32 +73,60 @@ def argument(parse: Callable[[str], Value]) -> Callable[[str], Value]:
     return convert
 
 
+def name(text: str) -> str:
+    """A name of a server or of a layer, as an argument. Raises ValueError."""
+    from ouroboros.ipcp_options import check_name
+
+    return check_name("The", text)
+
+
 def add_client_options(parser: Parser, *, name_flags: Sequence[str]) -> None:
     """Options that every client has: the name of the server, the layer, JSON."""
-    parser.add_argument(*name_flags, dest="name", metavar="NAME", help="name of the server")
-    parser.add_argument("--layer", metavar="LAYER", help="allocate the flow over this layer only")
+    parser.add_argument(
+        *name_flags, dest="name", metavar="NAME", type=argument(name), help="name of the server"
+    )
+    add_layer_option(parser)
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
 
 
+def add_layer_option(parser: Parser) -> None:
+    """The option for the layer of a client's flow."""
+    parser.add_argument(
+        "--layer", metavar="LAYER", type=argument(name), help="allocate the flow over this layer only"
+    )
+
+
+def add_qos_option(parser: Parser) -> None:
+    """The option for the QoS cube of a client's flow."""
+    parser.add_argument(
+        "-q", "--qos", choices=_CUBES, default=_CUBES[0], help="raw (default), best, video, voice or data"
+    )
+
+
 def qos(word: str) -> "QoSSpec":
-    """The preset that the word names: raw best video voice data; another word means raw, with a warning."""
+    """The preset that a word of that option names."""
     from ouroboros import qos as presets
 
-    known = {
-        "raw": presets.QOS_RAW,
-        "best": presets.QOS_BEST_EFFORT,
-        "video": presets.QOS_VIDEO,
-        "voice": presets.QOS_VOICE,
-        "data": presets.QOS_DATA,
-    }
-    if word not in known:
-        warn("Unknown QoS cube, defaulting to raw.")
-    return known.get(word, presets.QOS_RAW)
+    names = ("QOS_RAW", "QOS_BEST_EFFORT", "QOS_VIDEO", "QOS_VOICE", "QOS_DATA")
+    preset: QoSSpec = getattr(presets, names[_CUBES.index(word)])
+    return preset
+
+
+def packet_size(asked: int | None, default: int, smallest: int, flow: "Flow") -> int:
+    """Octets of a client's packets: what was asked for, or the default as far as the flow carries it. Raises ToolError."""
+    limit = flow.max_packet
+    if asked is None and limit >= smallest:
+        return min(default, limit)
+    size = asked or smallest
+    if size <= limit:
+        return size
+    mend = f"use --size {limit} or less" if limit >= smallest else "take another layer"
+    raise ToolError(f"a packet of {size} bytes is larger than this flow carries ({limit}); {mend}")
 
 
 def warn(text: str) -> None:
-    """Say something that is not a result: to stderr, so that stdout can be parsed."""
-    print(text, file=sys.stderr, flush=True)
+    """Print in one line what is not a result: to stderr, so that stdout can be parsed."""
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def reason(error: BaseException) -> str:
@@ -100,32 +146,50 @@ def run(tool: str, body: Callable[[Sequence[str] | None], int], argv: Sequence[s
 
     def end(number: int, frame: FrameType | None) -> None:
         # Two threads may learn at once that the IRMd has gone: one interrupts the main thread, which tells of it already.
-        if not over:
-            raise KeyboardInterrupt
+        if over:
+            return
+        if frame is not None and frame.f_code.co_filename.startswith("<frozen importlib"):
+            # A callback of the import system swallows exceptions: the program would go on.
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        raise KeyboardInterrupt
 
-    _at_signals(end)
-    try:
+    def work() -> int:
+        nonlocal over
         try:
             code = body(argv)
             sys.stdout.flush()
         finally:
             over = True  # no call: Python looks for signals at calls
         return code
-    except SystemExit as leave:  # argparse: --help, --version, usage
-        return leave.code if isinstance(leave.code, int) else 0
-    except KeyboardInterrupt:
-        return _flushed(1)
-    except BrokenPipeError:
-        return _stdout_closed()
-    except ToolError as error:
-        warn(f"{tool}: {error}")
-    except OSError as error:
-        warn(f"{tool}: {reason(error)}")
+
+    prepare()
+    try:
+        _at_signals(end)
+        code = _end_of(tool, work)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:  # before the body began
+        return FAILURE
+    except OutputError as error:
+        return failed(error, f"{tool}: ")
     finally:
         # What is registered last is done first: before the library says good-bye. That wakes threads which wait for
         # flows, and they interrupt the main thread; an exception there leaves the good-bye half said, and threads behind.
         atexit.register(_no_more_signals)
-    return _flushed(1)
+
+
+def _end_of(tool: str, body: Callable[[], int]) -> int:
+    """The exit code of a body, however it ends; OutputError is the caller's."""
+    try:
+        return body()
+    except SystemExit as leave:  # argparse: --help, --version, usage
+        return leave.code if isinstance(leave.code, int) else 0
+    except KeyboardInterrupt:
+        return FAILURE
+    except (ToolError, OSError) as error:
+        warn(f"{tool}: {reason(error)}")
+        return FAILURE
 
 
 def interrupt_main() -> None:
@@ -155,17 +219,3 @@ def _at_signals(end: Callable[[int, FrameType | None], None]) -> None:
 def _no_more_signals() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-
-
-def _flushed(code: int) -> int:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return _stdout_closed()
-    return code
-
-
-def _stdout_closed() -> int:
-    # Nobody reads our output any more. Python flushes stdout once again at exit, so give it somewhere to go.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1

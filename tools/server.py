@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .program import interrupt_main, reason, warn
+from .stdio import OutputError
 
 if TYPE_CHECKING:
     from ouroboros.dev import Flow
@@ -73,7 +74,7 @@ class FlowServer:
         try:
             with flow:
                 self._handle(flow)
-        except BrokenPipeError:  # stdout, not the flow
+        except OutputError:  # the main thread meets it again, and tells of it
             interrupt_main()
         except OSError as error:
             warn(f"Flow {fd} ended: {reason(error)}")

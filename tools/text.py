@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
-FAILURE = 1
+from ouroboros.printable import printable
+
+from .stdio import FAILURE, OutputError, failed, prepare
+
 USAGE = 2
 INTERRUPTED = 130
 
@@ -58,17 +62,6 @@ def _row(widths: Sequence[int], values: Sequence[object]) -> str:
     return "|" + "".join(cells)
 
 
-def printable(value: object) -> str:
-    """The text of a value, without anything in it that would move the cursor or end the line."""
-    text = str(value)
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape", "replace").decode()
-        for character in text
-    )
-
-
 def coloured(text: str, colour: str, stream: TextIO | None = None) -> str:
     """The text in a colour (red, yellow, bold, dim) if `stream`, by default stdout, is a terminal that wants it."""
     stream = stream or sys.stdout
@@ -105,23 +98,28 @@ def end_by_interrupt() -> None:
 
 
 def guarded(body: Callable[[], int]) -> int:
-    """Run a command; its errors, Ctrl-C and a reader that went away become exit codes, never a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="backslashreplace")
+    """Run a command; its errors, Ctrl-C and an output that takes nothing become exit codes, never a traceback."""
+    import signal
+
+    prepare()
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+        and threading.current_thread() is threading.main_thread()
+    ):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        code = body()
+        try:
+            code = body()
+        except (OSError, ValueError) as error:
+            code = fail(reason(error))
+        except SystemExit as leave:  # argparse: --help, usage
+            code = leave.code if isinstance(leave.code, int) else FAILURE
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # Python flushes stdout once more at exit: let it have somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILURE
-    except (OSError, ValueError) as error:
-        return fail(reason(error))
+    except OutputError as error:
+        return failed(error)
 
 
 def reason(error: BaseException) -> str:

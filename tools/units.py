@@ -6,6 +6,9 @@ mean the same everywhere (paper 5.9). Pure; runs in the tool's process while it 
 
 _MS_PER_UNIT = {"ms": 1.0, "s": 1e3, "m": 60e3, "h": 3600e3, "d": 86400e3}
 _PER_SUFFIX = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
+_MAX_S = 366 * 86400.0
+"""A year: more than any test, less than any clock or time-out can hold."""
+MAX_COUNT = (1 << 63) - 1
 _BYTES_PER_SUFFIX = {"": 1, "k": 1 << 10, "m": 1 << 20}
 
 
@@ -21,7 +24,18 @@ def duration(text: str, *, unit: str = "ms") -> float:
         raise UnitError(
             f'"{text}" is not a duration; give a number and ms, s, m, h or d, such as 500ms or 2s'
         )
-    return number * factor / 1e3
+    seconds = number * factor / 1e3
+    if seconds > _MAX_S:
+        raise UnitError(f'"{text}" is too long; give a duration of at most 366d')
+    return seconds
+
+
+def positive_duration(text: str, *, unit: str = "ms") -> float:
+    """A duration above 0."""
+    value = duration(text, unit=unit)
+    if value == 0:
+        raise UnitError(f'"{text}" is too short; give a duration above 0, such as 10s')
+    return value
 
 
 def rate(text: str) -> float:
@@ -42,10 +56,18 @@ def size(text: str) -> int:
     return int(number * factor)
 
 
+def packet_size(text: str, smallest: int, largest: int) -> int:
+    """A size between two limits."""
+    value = size(text)
+    if not smallest <= value <= largest:
+        raise UnitError(f'"{text}" is not a packet size; give {smallest} to {largest} bytes')
+    return value
+
+
 def count(text: str) -> int:
-    """A whole number of at least 1."""
-    if not (text.isascii() and text.isdigit()) or int(text) < 1:
-        raise UnitError(f'"{text}" is not a count; give a whole number of at least 1')
+    """A whole number from 1 to MAX_COUNT."""
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:20]) <= MAX_COUNT:
+        raise UnitError(f'"{text}" is not a count; give a whole number from 1 to {MAX_COUNT}')
     return int(text)
 
 

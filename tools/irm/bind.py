@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ouroboros import ipcp_options
+from ouroboros.printable import printable
 
-from ..text import printable
 from .words import Arguments, Command, Group, Key
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ouroboros import ipcp_options
+from ouroboros.printable import printable
 
-from ..text import end_by_interrupt, print_json, printable, rows_table, table, warn
+from ..text import end_by_interrupt, print_json, rows_table, table, warn
 from .words import Arguments, Command, Group, Key
 
 if TYPE_CHECKING:

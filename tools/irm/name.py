@@ -6,8 +6,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ouroboros import ipcp_options
+from ouroboros.printable import printable
 
-from ..text import coloured, print_json, printable, table
+from ..text import coloured, print_json, table
 from .words import Arguments, Command, Group, Key
 
 if TYPE_CHECKING:

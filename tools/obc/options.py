@@ -4,7 +4,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from .. import units
-from ..program import Parser, argument
+from ..program import Parser, argument, name
 
 DEFAULT_MESSAGE = "Ouroboros multicast rocks!"
 
@@ -26,7 +26,7 @@ def parse(argv: Sequence[str] | None) -> Options:
     """Read the command line; ends the program on a wrong one."""
     parser = Parser("obc", "Send a message to everybody in a broadcast layer, or print what others send.")
     parser.add_argument("-l", "--listen", action="store_true", help="be a reader")
-    parser.add_argument("-n", "--name", metavar="LAYER", help="the broadcast layer")
+    parser.add_argument("-n", "--name", metavar="LAYER", type=argument(name), help="the broadcast layer")
     parser.add_argument(
         "-m", "--message", default=DEFAULT_MESSAGE, help=f"writer: what to send ({DEFAULT_MESSAGE})"
     )
@@ -54,4 +54,8 @@ def parse(argv: Sequence[str] | None) -> Options:
     options = parser.parse_args(argv, Options())
     if not options.name:
         parser.exit(2, f"Please specify a name.\n{parser.format_usage()}")
+    if options.listen:
+        parser.refuse(options, "message interval", "is for the writer, and --listen makes a reader")
+    else:
+        parser.refuse(options, "json quiet", "is for the reader; add --listen")
     return options

@@ -11,6 +11,8 @@ from .. import units
 from ..program import Parser, add_client_options, argument, run
 
 MAX_SIZE = 524288
+DEFAULT_SIZE = 1000
+"""Octets of a packet, on a flow that carries so many."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,17 +32,11 @@ def _body(argv: Sequence[str] | None) -> int:
 
 
 def _seconds(text: str) -> float:
-    value = units.duration(text, unit="s")
-    if value == 0:
-        raise units.UnitError(f'"{text}" is too short; give a duration above 0, such as 1s')
-    return value
+    return units.positive_duration(text, unit="s")
 
 
 def _size(text: str) -> int:
-    value = units.size(text)
-    if not 1 <= value <= MAX_SIZE:
-        raise units.UnitError(f'"{text}" is not a packet size; give 1 to {MAX_SIZE} bytes')
-    return value
+    return units.packet_size(text, 1, MAX_SIZE)
 
 
 def _parse(argv: Sequence[str] | None) -> Namespace:
@@ -49,7 +45,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     client = parser.add_argument_group("client")
     client.add_argument("-d", "--duration", type=argument(_seconds), default=60.0, help="length (60 s)")
     client.add_argument("-f", "--flood", action="store_true", help="send as fast as the flow takes it")
-    client.add_argument("-s", "--size", type=argument(_size), default=1000, help="bytes per packet (1000)")
+    client.add_argument("-s", "--size", type=argument(_size), help=f"bytes per packet (up to {DEFAULT_SIZE})")
     client.add_argument(
         "-r", "--rate", type=argument(units.rate), default=1e6, help="bits per second, suffix k M G (1M)"
     )
@@ -67,4 +63,11 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     options = parser.parse_args(argv)
     if not options.listen and not options.name:
         parser.no_server()
+    parser.check_side(
+        options, client="name layer duration flood size rate sleep spin", server="interval timeout"
+    )
+    if options.flood:
+        parser.refuse(
+            options, "rate sleep spin", "is for a constant rate, and --flood sends as fast as it can"
+        )
     return options

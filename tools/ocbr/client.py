@@ -7,7 +7,8 @@ from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from ..pacing import Pacer
-from ..program import ToolError, allocation_error, reason, warn
+from ..program import allocation_error, packet_size, reason, warn
+from . import DEFAULT_SIZE
 from .counter import Counter
 
 if TYPE_CHECKING:
@@ -26,11 +27,7 @@ def send(options: Namespace) -> int:
     except OSError as error:
         raise allocation_error(error) from None
     with flow:
-        if options.size > flow.max_packet:
-            raise ToolError(
-                f"a packet of {options.size} bytes is larger than this flow carries ({flow.max_packet}); "
-                f"use --size {flow.max_packet} or less"
-            )
+        options.size = packet_size(options.size, DEFAULT_SIZE, 1, flow)
         return _run(flow, options)
 
 

@@ -10,9 +10,9 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..program import ToolError, allocation_error, qos, reason, warn
+from ..program import ToolError, allocation_error, packet_size, qos, reason, warn
 from . import wire
-from .options import Options
+from .options import DEFAULT_SIZE, Options
 from .progress import wanted
 from .results import Results
 from .traffic import Traffic
@@ -36,15 +36,7 @@ def measure(options: Options) -> int:
     except OSError as error:
         raise allocation_error(error) from None
     with flow:
-        if options.size > flow.max_packet:
-            raise _too_large(options.size, flow.max_packet)
         return Client(flow, options).run()
-
-
-def _too_large(size: int, limit: int) -> ToolError:
-    return ToolError(
-        f"a packet of {size} bytes is larger than this flow carries ({limit}); use --size {limit} or less"
-    )
 
 
 class Client:
@@ -52,10 +44,11 @@ class Client:
 
     def __init__(self, flow: "Flow", options: Options) -> None:
         assert options.name is not None
+        self._size = packet_size(options.size, DEFAULT_SIZE, wire.MIN_SIZE, flow)
         self._flow = flow
         self._options = options
         self._kind = wire.Kind.BIDIRECTIONAL if options.test == "bi" else wire.Kind.UNIDIRECTIONAL
-        self._results = Results(options.name, self._kind, options.size)
+        self._results = Results(options.name, self._kind, self._size)
 
     def run(self) -> int:
         """Announce, send, fetch the report, print; an interrupt ends the sending only."""
@@ -70,11 +63,9 @@ class Client:
             self._fetch_report(traffic)
         except KeyboardInterrupt:
             pass  # interrupted twice, or between the sending and the report
-        except BrokenPipeError:
-            raise
         except OSError as error:
             if error.errno == errno.EMSGSIZE:
-                raise _too_large(self._options.size, self._flow.max_packet) from None
+                packet_size(self._size, DEFAULT_SIZE, wire.MIN_SIZE, self._flow)  # raises what says so
             traffic.measured()
             warn(f"operf: the flow to {self._options.name} ended: {reason(error)}")
         return self._print_results()
@@ -108,7 +99,7 @@ class Client:
         how = "Flooding" if options.flood else "Sending"
         rate = "." if options.flood else f" at {options.rate / 1e6:.3f} Mb/s."
         print(
-            f"{how} {options.size} byte packets for {options.duration:g} s to {options.name}{rate}",
+            f"{how} {self._size} byte packets for {options.duration:g} s to {options.name}{rate}",
             flush=True,
         )
 

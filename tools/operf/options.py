@@ -4,11 +4,13 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from .. import units
-from ..program import Parser, add_client_options, argument
+from ..program import Parser, add_client_options, add_qos_option, argument
 from .wire import MAX_SIZE, MIN_SIZE
 
 _FLOOD_BURST = 64
 _MAX_BURST = 1024
+DEFAULT_SIZE = 1500
+"""Octets of a packet, on a flow that carries so many."""
 
 
 class Options(Namespace):
@@ -21,7 +23,7 @@ class Options(Namespace):
     test: str
     duration: float
     rate: float
-    size: int
+    size: int | None
     flood: bool
     burst: int
     sleep: bool
@@ -35,6 +37,13 @@ def parse(argv: Sequence[str] | None) -> Options:
     options = parser.parse_args(argv, Options())
     if not options.listen and not options.name:
         parser.no_server()
+    parser.check_side(options, client="name layer test duration rate size flood burst sleep spin qos")
+    if options.flood:
+        parser.refuse(
+            options, "rate sleep spin", "is for a constant rate, and --flood sends as fast as it can"
+        )
+    else:
+        parser.refuse(options, "burst", "is for a flood; add --flood")
     return options
 
 
@@ -50,13 +59,17 @@ def _parser() -> Parser:
         help="uni (default): one way; bi: echoed, with rtt",
     )
     parser.add_argument(
-        "-d", "--duration", type=argument(_duration), default=60.0, help="ms s m h d, bare ms (60s)"
+        "-d",
+        "--duration",
+        type=argument(units.positive_duration),
+        default=60.0,
+        help="ms s m h d, bare ms (60s)",
     )
     parser.add_argument(
         "-r", "--rate", type=argument(units.rate), default=1e6, help="bits per second, suffix k M G (1M)"
     )
     parser.add_argument(
-        "-s", "--size", type=argument(_size), default=1500, help="bytes per packet, 64 to 1M (1500)"
+        "-s", "--size", type=argument(_size), help=f"bytes per packet, 64 to 1M (up to {DEFAULT_SIZE})"
     )
     parser.add_argument("-f", "--flood", action="store_true", help="send as fast as the flow takes it")
     parser.add_argument(
@@ -67,7 +80,7 @@ def _parser() -> Parser:
     waiting.add_argument(
         "--spin", action="store_true", help="spin between packets (default): exact, takes a core"
     )
-    parser.add_argument("-q", "--qos", default="raw", help="raw (default), best, video, voice or data")
+    add_qos_option(parser)
     return parser
 
 
@@ -77,18 +90,8 @@ def _test(text: str) -> str:
     return text
 
 
-def _duration(text: str) -> float:
-    value = units.duration(text)
-    if value == 0:
-        raise units.UnitError(f'"{text}" is too short; give a duration above 0, such as 10s')
-    return value
-
-
 def _size(text: str) -> int:
-    value = units.size(text)
-    if not MIN_SIZE <= value <= MAX_SIZE:
-        raise units.UnitError(f'"{text}" is not a packet size; give {MIN_SIZE} to {MAX_SIZE} bytes')
-    return value
+    return units.packet_size(text, MIN_SIZE, MAX_SIZE)
 
 
 def _burst(text: str) -> int:

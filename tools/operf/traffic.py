@@ -30,7 +30,7 @@ class Traffic:
         self._echoing = results.kind is wire.Kind.BIDIRECTIONAL
         self._echoes = Tally(wire.Type.ECHO)
         burst = options.burst if options.flood else 1
-        self._packets = [bytearray(wire.encode(wire.Type.DATA, size=options.size)) for _ in range(burst)]
+        self._packets = [bytearray(wire.encode(wire.Type.DATA, size=results.size)) for _ in range(burst)]
         self._prepare_flow()
         self._show_progress = progress
         self._start_at(time.monotonic_ns())
@@ -42,7 +42,7 @@ class Traffic:
         self._progress = Progress(enabled=self._show_progress, start=now)
         self._pacer: Pacer | None = None
         if not options.flood:
-            self._pacer = Pacer(size=options.size, bits_per_second=options.rate, start=now)
+            self._pacer = Pacer(size=self._results.size, bits_per_second=options.rate, start=now)
 
     def _prepare_flow(self) -> None:
         from ouroboros.dev import FlowProperties
@@ -88,7 +88,7 @@ class Traffic:
         except (TimeoutError, BlockingIOError):
             return 0
         self._results.packets += written
-        self._results.octets += written * self._options.size
+        self._results.octets += written * self._results.size
         if self._pacer is not None:
             self._pacer.sent(now, written)
         return written

@@ -6,9 +6,10 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..program import ToolError, allocation_error, print_lines_at_once, qos, reason, warn
+from ..program import allocation_error, packet_size, print_lines_at_once, qos, reason, warn
 from . import packet
 from .options import Options
+from .packet import MIN_SIZE
 from .schedule import Schedule
 from .statistics import Statistics, invalid_message
 
@@ -30,16 +31,8 @@ def ping(options: Options) -> int:
     except OSError as error:
         raise allocation_error(error) from None
     with flow:
-        _refuse_too_large(flow, options.size)
+        options.size = packet_size(options.size, MIN_SIZE, MIN_SIZE, flow)
         return Pinger(flow, options).run()
-
-
-def _refuse_too_large(flow: "Flow", size: int) -> None:
-    if size > flow.max_packet:
-        raise ToolError(
-            f"a packet of {size} bytes is larger than this flow carries ({flow.max_packet}); "
-            f"use --size {flow.max_packet} or less"
-        )
 
 
 class Pinger:
@@ -78,8 +71,6 @@ class Pinger:
             self._loop()
         except KeyboardInterrupt:
             pass  # the statistics are what the user waits for
-        except BrokenPipeError:
-            raise
         except OSError as error:
             warn(f"oping: the flow to {self._options.name} ended: {reason(error)}")
         elapsed = time.monotonic_ns() - self._start

@@ -82,8 +82,6 @@ class EventServer:
             self._active[flow] = time.monotonic()
         try:
             answer(flow, quiet=self._quiet)
-        except BrokenPipeError:
-            raise
         except OSError:
             self._end(flow)
 
@@ -173,8 +171,6 @@ def _serve_one_by_one(options: Options) -> None:
         print(f"New flow {flow.fd}.")
         try:
             _serve_flow(flow, options)
-        except BrokenPipeError:
-            raise
         except OSError as error:
             if is_fatal(error):
                 raise

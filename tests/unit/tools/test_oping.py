@@ -146,19 +146,6 @@ def test_late_double_and_impossible_replies() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "warning"),
-    [
-        ("-n x -i 11s", "Ping interval truncated to 10s."),
-        ("-n x -s 10", "Packet size set to 64 bytes."),
-        ("-n x -s 2000", "Packet size truncated to 1500 bytes."),
-    ],
-)
-def test_limits_warn(words: str, warning: str, capsys: pytest.CaptureFixture[str]) -> None:
-    parse(words.split())
-    assert capsys.readouterr().err == warning + "\n"
-
-
-@pytest.mark.parametrize(
     ("words", "count"),
     [
         ("-d 5s", 5),

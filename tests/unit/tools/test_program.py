@@ -2,6 +2,17 @@
 
 import subprocess
 import sys
+from typing import NamedTuple
+
+import pytest
+from ouroboros_tools.program import ToolError, packet_size, warn
+
+
+class Carrying(NamedTuple):
+    """A flow, as far as its size goes."""
+
+    max_packet: int
+
 
 ENDING = """
 import atexit, os, signal, sys
@@ -49,3 +60,26 @@ def test_a_signal_does_not_disturb_the_telling_of_a_failure() -> None:
     """Two threads of a server may learn at once that the IRMd has gone; the exit code stays 1, and the line is said."""
     done = subprocess.run([sys.executable, "-c", TELLING], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "tool: the IRMd has gone\n")
+
+
+@pytest.mark.parametrize(
+    ("asked", "limit", "size"),
+    [(None, 9000, 1500), (None, 1444, 1444), (None, 64, 64), (100, 1444, 100), (1444, 1444, 1444)],
+)
+def test_a_default_size_adapts_to_the_flow(asked: int | None, limit: int, size: int) -> None:
+    assert packet_size(asked, 1500, 64, Carrying(limit)) == size
+
+
+@pytest.mark.parametrize(
+    ("asked", "limit", "mend"), [(1500, 1444, "--size 1444 or less"), (None, 40, "another layer")]
+)
+def test_a_size_that_the_flow_does_not_carry_names_the_limit(
+    asked: int | None, limit: int, mend: str
+) -> None:
+    with pytest.raises(ToolError, match=rf"\({limit}\); .*{mend}"):
+        packet_size(asked, 1500, 64, Carrying(limit))
+
+
+def test_what_is_warned_of_is_one_printable_line(capsys: pytest.CaptureFixture[str]) -> None:
+    warn("layer a\x1b[2J\nb")
+    assert capsys.readouterr().err == "layer a\\x1b[2J\\nb\n"
