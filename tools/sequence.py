@@ -1,13 +1,18 @@
 """What became of numbered packets: received, lost, late or doubled.
 
-A sender numbers its packets 0, 1, 2 ...; the receiver tells a `Sequence` each number that arrives. The
-numbers that were skipped are remembered (the newest 65536 of them), so that a late packet is told from
-one that came twice in bounded memory. Pure; runs in oping's client and at both ends of operf.
+A sender numbers its packets 0, 1, 2 ...; the receiver passes each number that arrives to a `Sequence`. The numbers that were
+skipped are remembered as ranges (the newest GAPS of them), so that a late packet is told from one that arrived twice. What a
+packet costs does not depend on the number in it. Pure; runs in oping's client and at both ends of operf.
 """
 
+from bisect import bisect_right
 from enum import Enum
 
-_REMEMBERED_GAPS = 1 << 16
+GAPS = 1 << 14
+"""Ranges of missing numbers that are remembered; beyond, the oldest are forgotten."""
+
+_FORGET = GAPS // 8  # ranges that are forgotten together: taking one from the front of a list costs as much as taking many
+
 _HALF32 = 1 << 31
 
 
@@ -25,15 +30,16 @@ class Sequence:
     `received` counts each number once, `expected` is one above the highest number seen.
     """
 
-    __slots__ = ("_forgotten", "_missing", "duplicates", "expected", "out_of_order", "received")
+    __slots__ = ("_ends", "_forgotten", "_starts", "duplicates", "expected", "out_of_order", "received")
 
     def __init__(self) -> None:
         self.expected = 0
         self.received = 0
         self.out_of_order = 0
         self.duplicates = 0
-        self._missing: dict[int, None] = {}  # in ascending order of insertion
-        self._forgotten = 0  # gaps below this number are no longer known
+        self._starts: list[int] = []  # of the ranges of missing numbers, ascending
+        self._ends: list[int] = []  # one above the last number of each
+        self._forgotten = 0  # what is missing below this number is no longer known
 
     def arrived(self, number: int) -> Arrival:
         """Take note of packet `number`."""
@@ -46,9 +52,7 @@ class Sequence:
             self.expected = number + 1
             self.received += 1
             return Arrival.IN_ORDER
-        if number in self._missing:
-            del self._missing[number]
-        elif number >= self._forgotten:
+        if not self._found(number) and number >= self._forgotten:
             self.duplicates += 1
             return Arrival.DUPLICATE
         self.received += 1
@@ -56,16 +60,32 @@ class Sequence:
         return Arrival.OUT_OF_ORDER
 
     def _skip_to(self, number: int) -> None:
-        first = max(self.expected, number - _REMEMBERED_GAPS)
-        if first > self.expected:
-            self._missing.clear()
-            self._forgotten = first
-        for skipped in range(first, number):
-            self._missing[skipped] = None
-        while len(self._missing) > _REMEMBERED_GAPS:
-            oldest = next(iter(self._missing))
-            del self._missing[oldest]
-            self._forgotten = oldest + 1
+        self._starts.append(self.expected)
+        self._ends.append(number)
+        self._bound()
+
+    def _found(self, number: int) -> bool:
+        """Whether the number was missing; it no longer is."""
+        at = bisect_right(self._starts, number) - 1
+        if at < 0 or number >= self._ends[at]:
+            return False
+        start, end = self._starts[at], self._ends[at]
+        if start < number:
+            self._ends[at] = number
+            if number + 1 < end:
+                self._starts.insert(at + 1, number + 1)
+                self._ends.insert(at + 1, end)
+                self._bound()
+        elif number + 1 < end:
+            self._starts[at] = number + 1
+        else:
+            del self._starts[at], self._ends[at]
+        return True
+
+    def _bound(self) -> None:
+        if len(self._starts) > GAPS:
+            self._forgotten = self._ends[_FORGET - 1]
+            del self._starts[:_FORGET], self._ends[:_FORGET]
 
 
 def unwrap32(number: int, near: int) -> int:
