@@ -11,7 +11,9 @@ from enum import Enum
 GAPS = 1 << 14
 """Ranges of missing numbers that are remembered; beyond, the oldest are forgotten."""
 
-_FORGET = GAPS // 8  # ranges that are forgotten together: taking one from the front of a list costs as much as taking many
+_FORGET = (
+    GAPS // 8
+)  # ranges that are forgotten together: taking one from the front of a list costs as much as taking many
 
 _HALF32 = 1 << 31
 

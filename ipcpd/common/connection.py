@@ -63,7 +63,7 @@ class Counters:
     malformed: int = 0
     lost: int = 0
     crowded: int = 0
-    """Flows that came while too many others had said nothing yet."""
+    """Flows that were given up, or refused, because too many others had sent nothing yet."""
 
 
 def welcome(_theirs: Record) -> str:

@@ -48,10 +48,12 @@ __all__ = ["Backoff", "Connection", "ConnectionManager", "Counters"]
 log = logging.getLogger("ipcpd/connmgr")
 
 MOST_RESPONDING = 1024
-"""Accepted flows that may wait for the first record at the same time."""
+"""Accepted flows that may wait for the first record at the same time. One more takes the place of the one that has waited
+longest: a neighbour that means it sends its record immediately."""
 
 MOST_STRANGERS = 64
-"""Of these, flows of those who will be refused, and are only waited for to say so: they must not keep members out."""
+"""Flows that wait in the same way of those who will be refused, and are only waited for to say so: they must not keep members
+out. One more is refused without a word."""
 
 REFUSED = "connections that were refused"
 """What lines about those are counted for, in the log."""
@@ -328,10 +330,15 @@ class ConnectionManager:
     def _accepted(self, lower: Lower) -> None:
         objection = comes(self.access, lower.shown)
         strangers = sum(bool(one.machine.objection) for one in self._responding.values()) if objection else 0
-        if len(self._responding) >= MOST_RESPONDING or strangers >= MOST_STRANGERS:
+        if strangers >= MOST_STRANGERS:
             self.counters.crowded += 1
             self._lowers.release(lower.fd)
             return
+        if len(self._responding) >= MOST_RESPONDING:
+            self.counters.crowded += 1
+            oldest = next(iter(self._responding.values()))
+            self._settled(oldest)
+            self._lowers.release(oldest.lower.fd)
         machine = Responder(self._records(), self._admitted, self._answer, self._loop.time(), objection)
         waiting = Responding(lower, machine)
         self._responding[lower.fd] = waiting

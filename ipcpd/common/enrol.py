@@ -13,6 +13,7 @@ import errno
 import logging
 import secrets
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -37,10 +38,14 @@ from .lower import LowerFlows
 log = logging.getLogger("ipcpd/enrol")
 
 SERVE_TIME = 30.0
-"""Seconds that a newcomer may take to ask, and again to start and say so."""
+"""Seconds that a newcomer may take to ask, however often it proposes an address, and again to start and acknowledge."""
 
 MOST_SERVED = 1024
-"""Newcomers that are served at once."""
+"""Newcomers that are served together. One more takes the place of the one that has been there longest: those that mean it are
+served in milliseconds."""
+
+MOST_PROMISED = 4096
+"""Addresses that are promised together; one more takes the place of the oldest."""
 
 PROMISED_TIME = 60.0
 """Seconds for which an address stays promised to the newcomer who asked for it."""
@@ -152,17 +157,21 @@ class Newcomer:
 class Promises:
     """Addresses that newcomers were told are free, and that routing does not know yet."""
 
-    until: dict[int, float] = field(default_factory=dict)
+    until: OrderedDict[int, float] = field(default_factory=OrderedDict)
+    """The one that ends first is the first."""
 
     def taken(self, address: int, now: float) -> bool:
-        """Whether somebody was promised the address a short while ago."""
-        for old in [old for old, until in self.until.items() if until <= now]:
-            del self.until[old]
+        """Whether a newcomer was promised the address a short while ago."""
+        while self.until and next(iter(self.until.values())) <= now:
+            self.until.popitem(last=False)
         return address in self.until
 
     def promise(self, address: int, now: float) -> None:
         """Keep an address for a newcomer."""
         self.until[address] = now + PROMISED_TIME
+        self.until.move_to_end(address)
+        if len(self.until) > MOST_PROMISED:
+            self.until.popitem(last=False)
 
 
 @dataclass(slots=True)
@@ -184,6 +193,7 @@ class Member:
     """None: under way. "": the newcomer is a member. Else: why it is not."""
     _id: bytes = field(default=b"", init=False)
     _offered: bool = field(default=False, init=False)
+    _proposals: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self.deadline = self.now + SERVE_TIME
@@ -194,7 +204,6 @@ class Member:
             self._acknowledged(enrol.decode_acknowledgement(packet))
             return None
         request = enrol.decode_request(packet)
-        self.deadline = now + SERVE_TIME
         conf = self.configuration()
         if request.layer and request.layer != conf.layer:
             reason = f'this is a member of layer "{conf.layer}", not of "{printable(request.layer)}"'
@@ -203,10 +212,14 @@ class Member:
         if request.address:
             if self.taken(request.address) or self.promises.taken(request.address, now):
                 reason = f"the address {to_text(request.address)} is taken"
+                self._proposals += 1
+                if self._proposals >= MOST_DRAWS:
+                    self.outcome = f"it proposed {MOST_DRAWS} addresses that are taken"
                 return self._response(request, None, -errno.EADDRINUSE, reason)  # it may propose another
             self.promises.promise(request.address, now)
             self.address = request.address
         self._offered = True
+        self.deadline = now + SERVE_TIME
         self._id = request.id
         return self._response(request, conf, 0, "")
 
@@ -240,6 +253,7 @@ class Counters:
     deserted: int = 0
     """The newcomer went, or took too long."""
     crowded: int = 0
+    """Given up, because another newcomer arrived when too many were being served."""
 
 
 @dataclass(slots=True, eq=False)
@@ -349,7 +363,7 @@ class Enrolment:
         assert self._configuration is not None
         if len(self._serving) >= MOST_SERVED:
             self.counters.crowded += 1
-            raise Refusal(errno.EAGAIN, f"{MOST_SERVED} others are enrolling")
+            self._end(next(iter(self._serving.values())))
         machine = Member(self._configuration, self._taken, self._promises, self._loop.time())
         serving = _Serving(connection, machine)
         self._serving[connection.lower.fd] = serving

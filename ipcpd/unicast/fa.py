@@ -59,6 +59,9 @@ OFFER_LIMIT = 20.0
 MAX_OFFERS = 1024
 """Requests that wait for the IRMd; one more is refused: it could be made up."""
 
+MAX_REPEATED = 1024
+"""Replies that wait to be sent again. One more refusal is given up: its request could be made up, and lead nowhere."""
+
 REPLY_PAUSE, REPLY_TRIES = 0.1, 7
 """A reply for which there is no way at present is sent again after pauses that double, so often."""
 
@@ -83,6 +86,7 @@ class Counters:
     refused     flows that we refused, or that were refused to us
     timeouts    flows that ended because nobody answered in time
     unsent      messages for which there was no way
+    given_up    refusals that were not sent again, because too many waited for that
     """
 
     requests: int = 0
@@ -98,6 +102,7 @@ class Counters:
     requests_sent: int = 0
     replies_sent: int = 0
     updates_sent: int = 0
+    given_up: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -140,6 +145,7 @@ class FlowAllocator:
         self._arrived: dict[
             tuple[int, int], Flow
         ] = {}  # responder's flows by address and endpoint id of the requester
+        self._repeated = 0  # replies that wait to be sent again
         self._serial = 0
         self._packets: list[Packet] = []
         self._events: list[Event] = []
@@ -329,11 +335,16 @@ class FlowAllocator:
                 flow.reason = (errno.EHOSTUNREACH, f"there is no way to member {to_text(packet.address)}")
                 self._try_next(flow, now)
         elif isinstance(message, FlowReply):
+            if message.response and self._repeated >= MAX_REPEATED:
+                self.counters.given_up += 1
+                return
+            self._repeated += 1
             pause = REPLY_PAUSE * 2 ** (packet.tries - 1)
             again = Packet(packet.address, message, packet.tries + 1)
             self._timers.at(now + pause, lambda now: self._reply_again(again, message))
 
     def _reply_again(self, packet: Packet, reply: FlowReply) -> None:
+        self._repeated -= 1
         flow = self._by_eid.get(reply.eid)
         if reply.response == 0 and flow is None:
             return  # deallocated meanwhile

@@ -26,17 +26,34 @@ class Timer:
         self.call = None
 
 
-class Timers:
-    """Calls by the time at which they are due; those of the same time are made in the order of `at`."""
+NONE = Timer(0.0, lambda _now: None)
+"""A timer that is not running."""
+NONE.cancel()
 
-    __slots__ = ("_heap", "_serial")
+SWEEP = 64
+"""Timers below which those that were cancelled are not looked for."""
+
+
+class Timers:
+    """Calls by the time at which they are due; those of the same time are made in the order of `at`. Timers that were cancelled
+    take no more memory than those that run."""
+
+    __slots__ = ("_heap", "_serial", "_sweep_at")
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Timer]] = []
         self._serial = 0
+        self._sweep_at = SWEEP
+
+    def __len__(self) -> int:
+        return len(self._heap)
 
     def at(self, when: float, call: Call) -> Timer:
         """Make a call when it is `when`."""
+        if len(self._heap) >= self._sweep_at:
+            self._heap = [item for item in self._heap if item[2].call is not None]
+            heapq.heapify(self._heap)
+            self._sweep_at = max(SWEEP, 2 * len(self._heap))
         timer = Timer(when, call)
         self._serial += 1
         heapq.heappush(self._heap, (when, self._serial, timer))

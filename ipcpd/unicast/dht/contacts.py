@@ -82,21 +82,21 @@ class Contacts:
         if before is not None and before != identity:
             self._remove(before)  # its IPCP has started anew
         bucket = self._bucket(identity)
-        node = bucket.nodes.get(identity)
-        if node is not None:
-            if node.contact.address != address:
-                self._addresses.pop(node.contact.address, None)
-                self._addresses[address] = identity
-                node.contact = contact
-            node.heard = now
-            bucket.nodes.move_to_end(identity)
-            return False, None
+        for known in (bucket.nodes, bucket.spares):
+            node = known.get(identity)
+            if node is not None:
+                self._addresses.pop(node.contact.address, None)  # it may have another address now
+                node.contact, node.heard = contact, now
+                known.move_to_end(identity)
+                break
         self._addresses[address] = identity
+        if identity in bucket.nodes:
+            return False, None
         if len(bucket.nodes) < self.k:
             bucket.nodes[identity] = Node(contact, identity, now)
             return True, None
-        bucket.spares[identity] = Node(contact, identity, now)
-        bucket.spares.move_to_end(identity)
+        if identity not in bucket.spares:
+            bucket.spares[identity] = Node(contact, identity, now)
         if len(bucket.spares) > self.k:
             _, oldest = bucket.spares.popitem(last=False)
             self._addresses.pop(oldest.contact.address, None)

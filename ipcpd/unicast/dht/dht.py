@@ -93,7 +93,7 @@ class Dht:
             random=random or SystemRandom(),
         )
         self._names = Names(self._node)
-        self._keeper = Keeper(self._node, ours=self._names.__contains__)
+        self._keeper = Keeper(self._node, ours=self._names.__contains__, reachable=self._reaches)
         self._queries: dict[bytes, _Query] = {}
         self._reachable: frozenset[int] | None = None
         self._join_pause = JOIN_FIRST
@@ -233,6 +233,10 @@ class Dht:
                 self._node.greet(address, now)
         if not len(self.contacts) and self._joining is None and self._hopes():
             self._joining = self._node.timers.at(now, self._join)
+
+    def _reaches(self, address: int) -> bool:
+        """Whether routing reaches a member; before routing has said anything it may."""
+        return self._reachable is None or address in self._reachable
 
     def unroutable(self, address: int, now: float) -> None:
         """A packet to this member could not be sent: do not wait for its answer."""

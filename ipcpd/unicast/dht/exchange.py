@@ -24,6 +24,9 @@ SILENT = 1.0
 LOST = 2.5
 """Seconds after which the node counts as gone; an answer that comes later is dropped."""
 
+MAX_QUESTIONS = 1024
+"""Questions that are outstanding, beyond which a value's owner is asked later, and a node that is in doubt not yet."""
+
 Reply = FindNodeReply | FindValueReply
 
 
@@ -53,7 +56,7 @@ class Question:
 class Exchange:
     """own  who asks; timers  of the machine; random  makes cookies; send  takes what has to be sent"""
 
-    __slots__ = ("_own", "_questions", "_random", "_send", "_timers")
+    __slots__ = ("_by_address", "_own", "_questions", "_random", "_send", "_timers")
 
     def __init__(
         self, own: Contact, *, timers: Timers, random: Random, send: Callable[[int, Message], None]
@@ -63,13 +66,19 @@ class Exchange:
         self._random = random
         self._send = send
         self._questions: dict[int, Question] = {}
+        self._by_address: dict[int, dict[int, None]] = {}  # cookies
 
     def __len__(self) -> int:
         return len(self._questions)
 
     def asking(self, address: int) -> bool:
         """Whether an answer from there is awaited."""
-        return any(question.address == address for question in self._questions.values())
+        return address in self._by_address
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so many questions are outstanding that only those of look-ups are asked."""
+        return len(self._questions) >= MAX_QUESTIONS
 
     def ask(self, address: int, key: bytes, *, values: bool, report: Report, now: float) -> None:
         """Ask which nodes are near `key`, and with `values` also what is kept under it."""
@@ -79,6 +88,7 @@ class Exchange:
         message = (FindValue if values else FindNode)(self._own, cookie, key)
         timer = self._timers.at(now + SECOND_TRY, lambda now: self._again(cookie, now))
         self._questions[cookie] = Question(address, message, report, timer)
+        self._by_address.setdefault(address, {})[cookie] = None
         self._send(address, message)
 
     def _again(self, cookie: int, now: float) -> None:
@@ -93,7 +103,15 @@ class Exchange:
         question.report(Outcome.SILENT, None, now)
 
     def _end(self, cookie: int, now: float) -> None:
-        self._questions.pop(cookie).report(Outcome.LOST, None, now)
+        self._pop(cookie).report(Outcome.LOST, None, now)
+
+    def _pop(self, cookie: int) -> Question:
+        question = self._questions.pop(cookie)
+        cookies = self._by_address[question.address]
+        del cookies[cookie]
+        if not cookies:
+            del self._by_address[question.address]
+        return question
 
     def awaits(self, reply: Reply) -> bool:
         """Whether this is the answer to a question that is outstanding."""
@@ -106,14 +124,15 @@ class Exchange:
 
     def answer(self, reply: Reply, now: float) -> None:
         """The answer to a question that is outstanding has come."""
-        question = self._questions.pop(reply.cookie)
+        question = self._pop(reply.cookie)
         question.timer.cancel()
         question.report(Outcome.ANSWERED, reply, now)
 
     def unroutable(self, address: int, now: float) -> None:
         """Nothing can be sent there: nobody needs to wait for an answer."""
-        for cookie, question in list(self._questions.items()):
-            if question.address == address and cookie in self._questions:
+        for cookie in list(self._by_address.get(address, ())):
+            question = self._questions.get(cookie)
+            if question is not None:
                 question.timer.cancel()
                 question.report(Outcome.SILENT, None, now)
                 self._end(cookie, now)

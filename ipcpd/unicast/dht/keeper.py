@@ -23,6 +23,9 @@ MAX_MISSES = 3
 PATIENCE = 1.25
 """Times t_replicate without news after which the owner is asked."""
 
+CROWDED = 5.0
+"""Seconds after which the owner of a value is asked when there were too many questions."""
+
 MOVE = 2.0
 """Seconds after which a value that does not belong here is copied: its owner may be about to do that."""
 
@@ -39,13 +42,18 @@ def addresses_of(values: Iterable[bytes]) -> list[int]:
 
 
 class Keeper:
-    """ours  whether a key is that of a name of our own"""
+    """ours       whether a key is that of a name of our own
+    reachable  whether routing reaches an address, as far as is known
+    """
 
-    __slots__ = ("_node", "_ours")
+    __slots__ = ("_node", "_ours", "_reachable")
 
-    def __init__(self, node: Node, *, ours: Callable[[bytes], bool]) -> None:
+    def __init__(
+        self, node: Node, *, ours: Callable[[bytes], bool], reachable: Callable[[int], bool]
+    ) -> None:
         self._node = node
         self._ours = ours
+        self._reachable = reachable
 
     def keep(self, message: Store, now: float) -> None:
         """A store has come in."""
@@ -76,15 +84,20 @@ class Keeper:
         values = self._node.values
         values.dig_up(key, owner)
         new = values.find(key, owner) is None
-        if not values.add(key, owner, expires=expires, now=now):
+        if not values.add(key, owner, expires=expires, now=now, reachable=self._reachable(owner)):
             self._node.counters.refused += 1
         elif new:
             self._doubt_at(key, owner, now + PATIENCE * self._node.config.t_replicate)
             if self._misplaced(key):
-                self._node.timers.at(now + MOVE, lambda now: self._copy(key, owner, now))
+                value = values.find(key, owner)
+                assert value is not None
+                value.move = self._node.timers.at(now + MOVE, lambda now: self._copy(key, owner, now))
 
     def _doubt_at(self, key: bytes, owner: int, when: float) -> None:
-        self._node.timers.at(when, lambda now: self._doubt(key, owner, now))
+        value = self._node.values.find(key, owner)
+        if value is not None:
+            value.doubt.cancel()
+            value.doubt = self._node.timers.at(when, lambda now: self._doubt(key, owner, now))
 
     def _doubt(self, key: bytes, owner: int, now: float) -> None:
         value = self._node.values.find(key, owner)
@@ -93,6 +106,10 @@ class Keeper:
         due = value.stored + PATIENCE * self._node.config.t_replicate
         if now < due:
             self._doubt_at(key, owner, due)
+            return
+        if self._node.exchange.crowded:
+            self._node.counters.crowded += 1
+            self._doubt_at(key, owner, now + CROWDED)
             return
 
         def report(outcome: Outcome, reply: Reply | None, now: float) -> None:
@@ -147,4 +164,4 @@ class Keeper:
                 if kept is not None and contact.address != owner:
                     node.store(contact.address, key, owner, kept.expires)
 
-        node.look_up(key, copy, now)
+        node.look_up(key, copy, now, for_others=True)

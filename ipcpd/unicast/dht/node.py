@@ -23,6 +23,9 @@ from .values import Values
 MAX_LOOKUPS = 128
 """Look-ups that go on at the same time; others wait for their turn."""
 
+MAX_WAITING = 1024
+"""Look-ups that wait for their turn, beyond which those for the values of others are left out, and counted."""
+
 EXPIRED = 1
 """Time of expiry by which an owner takes a value back: long ago, whatever the clocks say."""
 
@@ -55,6 +58,8 @@ class Counters:
     refused: int = 0
     lookups: int = 0
     lost: int = 0
+    crowded: int = 0
+    """Look-ups and questions for the sake of others that were left out, or put off, because there were too many."""
 
 
 class Node:
@@ -97,7 +102,9 @@ class Node:
 
     def greet(self, address: int, now: float) -> None:
         """Ask a node, of which we may know the address only, for those near us."""
-        if not self.exchange.asking(address) and address != self.own.address:
+        if self.exchange.crowded:
+            self.counters.crowded += 1
+        elif not self.exchange.asking(address) and address != self.own.address:
             self.exchange.ask(
                 address, self.own.id, values=False, report=self._lost_if_silent(address), now=now
             )
@@ -119,8 +126,16 @@ class Node:
 
     # ------------------------------------------------------------ look-ups
 
-    def look_up(self, key: bytes, done: Done, now: float, *, found: Found | None = None) -> None:
-        """Find the k nodes nearest to a key. With `found`, ask for what is kept under it as well."""
+    def look_up(
+        self, key: bytes, done: Done, now: float, *, found: Found | None = None, for_others: bool = False
+    ) -> None:
+        """Find the k nodes nearest to a key. With `found`, ask for what is kept under it as well.
+
+        for_others  others can cause any number of these: it is left out, and `done` not called, when many wait
+        """
+        if for_others and len(self._waiting) >= MAX_WAITING:
+            self.counters.crowded += 1
+            return
         lookup = Lookup(key, own=self.own, k=self.config.k, alpha=self.config.alpha, found=found, done=done)
         self.counters.lookups += 1
         if self._lookups < MAX_LOOKUPS:

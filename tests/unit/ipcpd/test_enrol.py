@@ -10,7 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ipcpd.common.enrol import MOST_DRAWS, Joining, Wanted
+from ipcpd.common import enrol as enrol_module
+from ipcpd.common.enrol import MOST_DRAWS, MOST_PROMISED, PROMISED_TIME, SERVE_TIME, Joining, Promises, Wanted
+from ipcpd.common.enrol import Member as MemberSide
 from ipcpd.common.ipcp import Refusal
 from ipcpd.common.lower import Lower
 from ipcpd.unicast.wire import connmgr, enrol
@@ -299,3 +301,64 @@ def test_any_octets_from_newcomers_and_members(packets: list[bytes]) -> None:
         assert m.lowers.counters.failures == newcomer.lowers.counters.failures == 0
         assert not newcomer.relay.ends and not m.relay.ends
         assert m.enrolment.counters.enrolled >= 1
+
+
+# ---------------------------------------------------------------- what newcomers can make a member do
+
+
+def served(promises: Promises, *, now: float = 0.0, taken: frozenset[int] = frozenset({5})) -> MemberSide:
+    return MemberSide(lambda: UNICAST, taken.__contains__, promises, now)
+
+
+def proposal(address: int) -> bytes:
+    return enrol.encode_request(enrol.Request(bytes(enrol.ID_LENGTH), "layer", address))
+
+
+def test_who_goes_on_asking_for_an_address_that_is_taken_is_not_served_for_ever() -> None:
+    machine = served(Promises())
+    deadline = machine.deadline
+    for proposals in range(1, MOST_DRAWS + 1):
+        assert machine.outcome is None
+        answer = machine.receive(proposal(5), 1.0)
+        assert answer is not None and enrol.decode_response(answer).result == -errno.EADDRINUSE
+        assert machine.deadline == deadline, f"{proposals} proposals do not prolong it"
+    assert machine.outcome and str(MOST_DRAWS) in machine.outcome
+
+
+def test_one_that_was_served_gets_time_to_start() -> None:
+    machine = served(Promises())
+    machine.receive(proposal(6), 20.0)
+    assert machine.deadline == 20.0 + SERVE_TIME
+
+
+def test_promises_are_bounded() -> None:
+    promises = Promises()
+    for address in range(10, 10 + 2 * MOST_PROMISED):
+        served(promises, now=1.0).receive(proposal(address), 1.0)
+    assert len(promises.until) == MOST_PROMISED
+    assert not promises.taken(10, 1.0) and promises.taken(9 + 2 * MOST_PROMISED, 1.0)
+    assert not promises.taken(9 + 2 * MOST_PROMISED, 1.0 + PROMISED_TIME) and not promises.until
+
+
+def test_a_crowd_of_newcomers_that_send_nothing_keeps_nobody_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that has been there longest makes room for the next."""
+    monkeypatch.setattr(enrol_module, "MOST_SERVED", 4)
+    m = member(world)
+    crowd = world.ipcp("crowd")
+
+    async def come() -> None:
+        record = connmgr.ENROLMENT
+        for _ in range(7):
+            await crowd.connections.establish("member", record, raw(), timeout=5.0)
+
+    world.run(come())
+    world.pass_time(0.1)
+    assert m.enrolment.counters.crowded == 3
+    joining = world.run(join(world.ipcp("newcomer")))
+    joining.done()
+    world.pass_time(0.1)
+    assert m.enrolment.counters.enrolled == 1 and m.enrolment.counters.crowded == 4
+    world.pass_time(SERVE_TIME + 1)
+    check_clean(world)

@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from ipcpd.unicast.fa import MAX_OFFERS, OFFER_LIMIT, REPLY_TRIES, FlowAllocator
+from ipcpd.unicast.fa import MAX_OFFERS, MAX_REPEATED, OFFER_LIMIT, REPLY_TRIES, FlowAllocator
 from ipcpd.unicast.fa_events import (
     Announce,
     Connected,
@@ -137,3 +137,25 @@ def test_a_reply_is_not_sent_again_for_a_flow_that_has_gone(fa: FlowAllocator) -
     fa.deallocate(80, 1.0)
     fa.timer(2.0)
     assert not fa.take_packets() and at_rest(fa)
+
+
+def test_requests_without_a_way_back_take_bounded_memory(fa: FlowAllocator) -> None:
+    """Refusals that cannot be sent are given up; an answer to a flow that was accepted is sent again."""
+    for number in range(MAX_OFFERS + 3 * MAX_REPEATED):
+        fa.receive(FlowRequest(1000 + number, number, NAME, QOS_VOICE, b""), 0)
+        for packet in fa.take_packets():
+            fa.unsent(packet, 0)
+    assert len(fa._timers) <= MAX_OFFERS + MAX_REPEATED
+    assert fa.counters.given_up == 2 * MAX_REPEATED
+    offer = next(event for event in fa.take_events() if isinstance(event, Announce)).offer
+    fa.announced(offer, 80, 0)
+    assert fa.respond(80, 0, b"", 0)
+    (reply,) = fa.take_packets()
+    fa.unsent(reply, 0)
+    now = 0.0
+    for _ in range(REPLY_TRIES):
+        now += 30
+        fa.timer(now)
+        for packet in fa.take_packets():
+            fa.unsent(packet, now)
+    assert fa._repeated == 0

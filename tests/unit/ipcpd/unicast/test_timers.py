@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipcpd.unicast.timers import Timers
+from ipcpd.unicast.timers import SWEEP, Timers
 
 
 def test_calls_are_made_in_order_and_once() -> None:
@@ -40,3 +40,14 @@ def test_a_call_that_asks_for_itself_at_once_waits_for_the_next_time() -> None:
     assert (seen, timers.deadline) == ([1], 1)
     timers.run(1)
     assert seen == [1, 1]
+
+
+def test_cancelled_timers_take_no_memory() -> None:
+    timers = Timers()
+    made = []
+    running = timers.at(5, made.append)
+    for _ in range(100_000):
+        timers.at(1000, made.append).cancel()
+    assert len(timers) <= SWEEP + 1
+    timers.run(5)
+    assert made == [5] and running.call is None

@@ -112,3 +112,32 @@ def test_no_address_and_no_id_is_there_twice_and_no_bucket_overflows(
         for bucket in range(17):
             assert sum(number(c.id).bit_length() == bucket for c in known) <= 3
         assert [c for c in contacts.nearest(OWN, 99)] == sorted(known, key=lambda c: c.id)
+
+
+def test_addresses_are_those_of_nodes_and_spares() -> None:
+    """A member that speaks with a new address each time takes no more memory than one that keeps its address."""
+    contacts = Contacts(OWN, 2)
+    for identity in range(0x8001, 0x8005):  # two nodes, two spares
+        contacts.heard(contact(identity), 0)
+    for address in range(10, 5000):
+        for identity in (0x8001, 0x8003):
+            contacts.heard(contact(identity, 10 * address + identity % 10), address)
+    assert len(contacts._addresses) == 4
+    assert not contacts.knows(0x8003)
+    assert contacts.knows(49999) and contacts.knows(49991)
+
+
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 12), st.booleans()), max_size=60))
+def test_the_index_of_addresses_is_right(steps: list[tuple[int, int, bool]]) -> None:
+    contacts = Contacts(OWN, 2)
+    for now, (identity, address, lost) in enumerate(steps):
+        if lost:
+            contacts.lose(address)
+        else:
+            contacts.heard(contact(identity, address), now)
+        held = [
+            node
+            for bucket in contacts._buckets.values()
+            for node in (*bucket.nodes.values(), *bucket.spares.values())
+        ]
+        assert contacts._addresses == {node.contact.address: node.number for node in held}

@@ -46,3 +46,34 @@ def test_there_is_room_for_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
     assert values.remove(KEY, 1)
     assert not values.remove(KEY, 1)
     assert values.add(OTHER, 1, expires=9, now=0)
+
+
+def test_one_owner_leaves_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_PER_OWNER", 3)
+    values = Values()
+    keys = [bytes([number]) for number in range(4)]
+    assert [values.add(key, 1, expires=9, now=0) for key in keys] == [True, True, True, False]
+    assert values.add(keys[3], 2, expires=9, now=0)
+    assert values.remove(keys[0], 1)
+    assert values.add(keys[3], 1, expires=9, now=0)
+
+
+def test_values_of_members_that_routing_does_not_reach_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_UNREACHABLE", 3)
+    values = Values()
+    for address in range(1, 5):
+        assert values.add(KEY, address, expires=9, now=0, reachable=False)
+    assert values.get(KEY) == [2, 3, 4], "the oldest made room"
+    assert values.add(KEY, 2, expires=9, now=1), "it can be reached now"
+    assert values.add(KEY, 5, expires=9, now=2, reachable=False)
+    assert values.add(KEY, 6, expires=9, now=2, reachable=False)
+    assert values.get(KEY) == [2, 4, 5, 6]
+    assert values.add(OTHER, 7, expires=9, now=2)
+
+
+def test_tombstones_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_TOMBS", 3)
+    values = Values()
+    for address in range(1, 6):
+        values.bury(KEY, address, until=9)
+    assert [values.buried(KEY, address) for address in range(1, 6)] == [False, False, True, True, True]
