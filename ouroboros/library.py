@@ -80,18 +80,16 @@ class Library:
 
     def attach(self, endpoint: FlowEndpoint) -> Any:
         """`struct flow *` of an end that the IRMd has described; its objects have been mapped already."""
-        resources = self.resources
-        handle = lib.flow_attach(
-            resources.pools[endpoint.pool],
-            resources.segments[endpoint.segment],
-            resources.events.get(endpoint.peer_events, ffi.NULL),
-            resources.spec(endpoint),
-        )
-        if handle == ffi.NULL:
+        try:
+            key = self.resources.key(endpoint)
+            with self.resources.end(endpoint) as end:
+                handle = lib.flow_attach(*end)
+            if handle == ffi.NULL:
+                raise error(ENOTALLOC, f"the IRMd described flow {endpoint.flow_id} wrongly")
+        except OSError:
             self.release(endpoint.fd)
-            raise error(ENOTALLOC, f"the IRMd described flow {endpoint.flow_id} wrongly")
+            raise
         if endpoint.cipher or endpoint.check:
-            key = endpoint.key if endpoint.cipher else ffi.NULL
             self._begun(handle, endpoint, lib.flow_protect(handle, endpoint.cipher, key, endpoint.check))
         if endpoint.qos.in_order:
             self._begin_frcp(handle, endpoint)

@@ -106,7 +106,6 @@ class BroadcastIpcp(Ipcp):
         self._enrolment.close()
         self._connections.close()
         self._lowers.close()
-        self.loop.remove_reader(self._punt.fileno())
         self._relay.close()
         self._fan_out.close()
         self._punt.close()

@@ -197,6 +197,8 @@ class Ipcp:
 
         def answered(reply: Envelope | None, fds: list[int]) -> None:
             try:
+                if self.state is State.SHUTDOWN:
+                    return  # nobody waits for it
                 if reply is None:
                     done(None, [], errno.ECONNRESET, "the IRMd has gone")
                 elif reply.error:
@@ -263,6 +265,8 @@ class Ipcp:
 
     def _dispatch(self, session: Session, envelope: Envelope, fds: list[int]) -> None:
         body = envelope.WhichOneof("body") or ""
+        if self.state is State.SHUTDOWN:  # the data plane has gone
+            raise life.StateError(f'IPCP "{self.name}" is ending')
         if body == "segment_gone":
             self.segments_gone(envelope)
             return

@@ -52,10 +52,13 @@ LEGAL: dict[str, frozenset[State]] = {
     "ipcp_flow_alloc": _MEMBER,
     "ipcp_flow_join": _MEMBER,
     "ipcp_flow_alloc_resp": _MEMBER,
-    "ipcp_flow_dealloc": _ANY | {State.SHUTDOWN},
+    "ipcp_flow_dealloc": _ANY,
     "readout": _MEMBER,
 }
 """States in which a request is legal, by its message."""
+
+
+_HINTS = {State.OPERATIONAL: "it is a member of a layer already", State.SHUTDOWN: "it is ending"}
 
 
 class StateError(Exception):
@@ -76,10 +79,6 @@ def check(state: State, request: str) -> None:
     """Raises StateError when `request` is not legal in `state`."""
     legal = LEGAL[request]
     if state not in legal:
-        hint = (
-            "it is a member of a layer already"
-            if state is State.OPERATIONAL
-            else "bootstrap or enroll it first"
-        )
+        hint = _HINTS.get(state, "bootstrap or enroll it first")
         what = request.removeprefix("ipcp_").replace("_", " ")
         raise StateError(f"the IPCP is in state {state.value}, which does not allow {what}: {hint}")

@@ -135,6 +135,10 @@ class LowerFlows:
         granted: asyncio.Future[Lower] = self._loop.create_future()
 
         def answered(reply: Envelope | None, fds: list[int]) -> None:
+            if self._closed:  # the IRMd closes what is open
+                close_fds(fds)
+                granted.cancel()
+                return
             try:
                 lower = self._attach(reply, fds, dst)
             except (Refusal, OSError, ValueError) as error:
@@ -327,7 +331,7 @@ class LowerFlows:
 
     def release(self, fd: int) -> None:
         """Deallocate a flow; one that is unknown has been released already."""
-        if self.flows.pop(fd, None) is None:
+        if self._closed or self.flows.pop(fd, None) is None:
             return
         self._handlers.pop(fd, None)
         self._watches.pop(fd, None)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ouroboros.errors import error
 
 from ._ipcp import ffi, lib
+from .handle import Handle
 from .relay import Relay
 
 MOST = int(lib.BROADCAST_MOST)
@@ -28,27 +29,29 @@ class BroadcastCounters(NamedTuple):
 
 
 class FanOut:
-    """What comes from one member goes to all others. Close it after the relay."""
+    """What comes from one member goes to all others."""
 
     def __init__(self, relay: Relay) -> None:
-        self._broadcast = lib.broadcast_create(relay.handle)
-        if self._broadcast == ffi.NULL:
+        with relay.handle as within:
+            broadcast = lib.broadcast_create(within)
+        if broadcast == ffi.NULL:
             raise MemoryError("no memory for a broadcast layer")
+        self._handle = Handle(broadcast, lib.broadcast_destroy, "the broadcast layer")
 
     def add(self, fd: int) -> None:
         """This flow is a member, until it is removed from the relay or gets another role."""
-        result = lib.broadcast_add(self._broadcast, fd)
+        with self._handle as broadcast:
+            result = lib.broadcast_add(broadcast, fd)
         if result < 0:
             raise error(-result, f"flow {fd} cannot be a member")
 
     def counters(self) -> BroadcastCounters:
         """What became of packets."""
         read = ffi.new("struct broadcast_counters *")
-        lib.broadcast_read(self._broadcast, read)
+        with self._handle as broadcast:
+            lib.broadcast_read(broadcast, read)
         return BroadcastCounters(read.received, read.keepalives, read.too_large, read.sent, read.dropped)
 
     def close(self) -> None:
-        """Give the memory back. May be repeated."""
-        if self._broadcast != ffi.NULL:
-            lib.broadcast_destroy(self._broadcast)
-            self._broadcast = ffi.NULL
+        """Give the memory back; flows that were members stay with the relay. May be repeated."""
+        self._handle.close()

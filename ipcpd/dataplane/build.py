@@ -65,7 +65,7 @@ CDEF = """
     int dt_upper(struct dt *dt, uint32_t fd, uint64_t eid, uint32_t cube);
     int dt_peer(struct dt *dt, uint32_t fd, uint64_t eid, uint32_t address);
     int dt_down(struct dt *dt, uint32_t fd, bool down);
-    void dt_table(struct dt *dt, uint32_t cube, struct fib *fib);
+    int dt_table(struct dt *dt, uint32_t cube, struct fib *fib);
     int dt_send(struct dt *dt, uint32_t address, uint32_t cube, uint64_t eid, const void *payload, uint32_t length);
     int dt_congestion(struct dt *dt, uint32_t fd, uint32_t level);
     void dt_read(struct dt *dt, uint32_t cube, struct dt_counters *counters);

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ouroboros.errors import error
 
 from ._ipcp import ffi, lib
+from .handle import Handle
 from .punt import Punt
 from .relay import Relay
 
@@ -72,22 +73,27 @@ class Dt:
     """Forwards between lower flows, and joins the flows of the layer to them.
 
     `address` is that of this member, `max_ttl` what packets begin with; `congestion` switches multi-bit ECN on.
-    Close it after the relay.
     """
 
     def __init__(self, relay: Relay, punt: Punt, *, address: int, max_ttl: int, congestion: bool) -> None:
-        self._punt = punt  # the packet thread uses it
-        self._dt = lib.dt_create(relay.handle, punt.handle, address, max_ttl, congestion)
-        if self._dt == ffi.NULL:
+        with relay.handle as within, punt.handle as to:
+            dt = lib.dt_create(within, to, address, max_ttl, congestion)
+        if dt == ffi.NULL:
             raise MemoryError("no memory for data transfer")
+        self.handle = Handle(dt, lib.dt_destroy, "data transfer")
+        """Of `struct dt`."""
 
     def lower(self, fd: int) -> None:
         """This flow leads to a neighbour."""
-        self._check(lib.dt_lower(self._dt, fd), fd)
+        with self.handle as dt:
+            result = lib.dt_lower(dt, fd)
+        self._check(result, fd)
 
     def down(self, fd: int, down: bool) -> None:
         """A lower flow is not to be used, or may be used again: the next packet goes by it, without new tables."""
-        self._check(lib.dt_down(self._dt, fd, down), fd)
+        with self.handle as dt:
+            result = lib.dt_down(dt, fd, down)
+        self._check(result, fd)
 
     def upper(
         self, fd: int, *, eid: int, cube: int, peer_eid: int | None = None, peer_address: int = 0
@@ -96,13 +102,17 @@ class Dt:
 
         Its own packets wait until the peer is known: give it here, or call `peer`.
         """
-        self._check(lib.dt_upper(self._dt, fd, eid, cube), fd)
+        with self.handle as dt:
+            result = lib.dt_upper(dt, fd, eid, cube)
+        self._check(result, fd)
         if peer_eid is not None:
             self.peer(fd, peer_eid=peer_eid, peer_address=peer_address)
 
     def peer(self, fd: int, *, peer_eid: int, peer_address: int) -> None:
         """The other end of a flow of the layer is known."""
-        self._check(lib.dt_peer(self._dt, fd, peer_eid, peer_address), fd)
+        with self.handle as dt:
+            result = lib.dt_peer(dt, fd, peer_eid, peer_address)
+        self._check(result, fd)
 
     def table(self, cube: int, function: int, entries: Entries) -> None:
         """Replace the forwarding table of a cube, atomically. `function` is a `pff.table.Function`."""
@@ -117,44 +127,56 @@ class Dt:
         )
         if fib == ffi.NULL:
             raise error(ffi.errno, f"the forwarding table of cube {cube} makes no sense")
-        lib.dt_table(self._dt, cube, fib)
+        result = -EINVAL
+        try:
+            with self.handle as dt:
+                result = lib.dt_table(dt, cube, fib)
+        finally:
+            if result < 0:
+                lib.fib_destroy(fib)
+        if result < 0:
+            raise error(-result, f"there is no QoS cube {cube}")
 
     def send(self, dst: int, *, eid: int, payload: bytes, cube: int = 0) -> bool:
         """Send a packet of a component. False: there is no route, or no room. Raises OSError to our own address."""
-        result = lib.dt_send(self._dt, dst, cube, eid, payload, len(payload))
+        with self.handle as dt:
+            result = lib.dt_send(dt, dst, cube, eid, payload, len(payload))
         if result == -EINVAL:
             raise error(EINVAL, f"address {dst:#x} is our own, or there is no cube {cube}")
         return bool(result == 0)
 
     def congestion(self, fd: int, level: int) -> bool:
         """A congestion update for a flow of the layer arrived. False: there is no such flow, or no such policy."""
-        return bool(lib.dt_congestion(self._dt, fd, level) == 0)
+        with self.handle as dt:
+            return bool(lib.dt_congestion(dt, fd, level) == 0)
 
     def counters(self) -> tuple[DtCounters, ...]:
         """Counters by cube."""
         counters = ffi.new("struct dt_counters *")
         result = []
         for cube in range(lib.CUBES):
-            lib.dt_read(self._dt, cube, counters)
+            with self.handle as dt:
+                lib.dt_read(dt, cube, counters)
             result.append(DtCounters(*(getattr(counters, name) for name in DtCounters._fields)))
         return tuple(result)
 
     def flow_counters(self, fd: int) -> FlowCounters:
         """Counters of a flow of the layer."""
         counters = ffi.new("struct dt_flow_counters *")
-        self._check(lib.dt_flow_read(self._dt, fd, counters), fd)
+        with self.handle as dt:
+            result = lib.dt_flow_read(dt, fd, counters)
+        self._check(result, fd)
         return FlowCounters(*(getattr(counters, name) for name in FlowCounters._fields))
 
     @property
     def keepalives(self) -> int:
         """Empty packets that neighbours sent."""
-        return int(lib.dt_keepalives(self._dt))
+        with self.handle as dt:
+            return int(lib.dt_keepalives(dt))
 
     def close(self) -> None:
-        """Give everything back; the relay is closed already. May be repeated."""
-        if self._dt != ffi.NULL:
-            lib.dt_destroy(self._dt)
-            self._dt = ffi.NULL
+        """Give everything back; its flows stay with the relay. May be repeated."""
+        self.handle.close()
 
     @staticmethod
     def _check(result: Any, fd: int) -> None:

@@ -6,11 +6,13 @@ The sockets are the caller's. Methods are for the control plane; they return whe
 from __future__ import annotations
 
 from enum import IntEnum
+from errno import EINVAL
 from typing import Any, NamedTuple
 
 from ouroboros.errors import error
 
 from ._ipcp import ffi, lib
+from .handle import Handle
 from .punt import Punt
 from .relay import Relay
 
@@ -63,28 +65,40 @@ class Eth:
         receiver: int,
         senders: tuple[int, int, int],
     ) -> None:
-        self._eth = lib.eth_create(
-            relay.handle, punt.handle, component, int(framing), ethertype, receiver, ffi.new("int[]", senders)
-        )
-        if self._eth == ffi.NULL:
-            raise error(ffi.errno, "no room for another socket of the packet thread")
+        sockets = ffi.new("int[]", senders)
+        with relay.handle as within, punt.handle as to:
+            eth = lib.eth_create(within, to, component, int(framing), ethertype, receiver, sockets)
+            number = ffi.errno
+        if eth == ffi.NULL:
+            raise error(number, "no room for another socket of the packet thread")
+        self._handle = Handle(eth, lib.eth_destroy, "the data plane over Ethernet")
 
     def device(self, mac: bytes, max_packet: int) -> None:
         """What the device is now: its address, and how many octets of a packet a frame carries."""
-        self._check(lib.eth_device(self._eth, mac, max_packet), "no memory for frames")
+        address = _address(mac)
+        with self._handle as eth:
+            result = lib.eth_device(eth, address, max_packet)
+        self._check(result, "no memory for frames")
 
     def open(self, fd: int, endpoint: int, peer: bytes) -> None:
         """Make a port the flow with this endpoint: it receives what comes from the machine `peer`."""
-        self._check(lib.eth_open(self._eth, fd, endpoint, peer), f"cannot use endpoint {endpoint}")
+        address = _address(peer)
+        with self._handle as eth:
+            result = lib.eth_open(eth, fd, endpoint, address)
+        self._check(result, f"cannot use endpoint {endpoint}")
 
     def connect(self, fd: int, endpoint: int, peer: bytes) -> None:
         """The endpoint at the other end is known: what the port's process writes is sent there."""
-        self._check(lib.eth_connect(self._eth, fd, endpoint, peer), f"there is no flow with descriptor {fd}")
+        address = _address(peer)
+        with self._handle as eth:
+            result = lib.eth_connect(eth, fd, endpoint, address)
+        self._check(result, f"there is no flow with descriptor {fd}")
 
     def counters(self) -> EthCounters:
         """What has become of frames and packets."""
         out = ffi.new("struct eth_counters *")
-        lib.eth_count(self._eth, out)
+        with self._handle as eth:
+            lib.eth_count(eth, out)
         return EthCounters(
             out.received,
             out.delivered,
@@ -95,10 +109,8 @@ class Eth:
         )
 
     def close(self) -> None:
-        """Let go of the sockets and of all flows. May be repeated."""
-        if self._eth != ffi.NULL:
-            lib.eth_destroy(self._eth)
-            self._eth = ffi.NULL
+        """Let go of the sockets and of all flows, which stay with the relay. May be repeated."""
+        self._handle.close()
 
     @staticmethod
     def _check(result: Any, text: str) -> None:
@@ -108,6 +120,13 @@ class Eth:
 
 def set_filter(fd: int, framing: Framing, index: int, mac: bytes) -> None:
     """Let a packet socket see frames of the device `index` to this machine or to all, and nothing else."""
-    result = lib.eth_filter(fd, int(framing), index, mac)
+    result = lib.eth_filter(fd, int(framing), index, _address(mac))
     if result < 0:
         raise error(-result, "cannot set the filter of a packet socket")
+
+
+def _address(mac: bytes) -> bytes:
+    """C reads six octets."""
+    if len(mac) != 6:
+        raise error(EINVAL, f"a MAC address of {len(mac)} octets; it has 6")
+    return mac

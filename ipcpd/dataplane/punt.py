@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from errno import EAGAIN
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ouroboros.errors import error
 
 from ._ipcp import ffi, lib
+from .handle import Handle
 
 Handler = Callable[[int, bytes], None]
 """Gets (descriptor of the flow it came over, packet)."""
@@ -29,38 +30,42 @@ class Punt:
     """Hands packets to components, by their number. Every component has a quota of octets under way."""
 
     def __init__(self, octets: int = 1 << 20) -> None:
-        self._punt = lib.punt_create(octets)
-        if self._punt == ffi.NULL:
+        punt = lib.punt_create(octets)
+        if punt == ffi.NULL:
             raise MemoryError(f"no memory for {octets} octets of packets on their way to the control plane")
+        self.handle = Handle(punt, lib.punt_destroy, "the way of packets to the control plane")
+        """Of `struct punt`, for what pushes packets into it."""
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._handlers: dict[int, Handler] = {}
         self._buffer = ffi.new("char[]", _LARGEST)
         self._component = ffi.new("uint32_t *")
         self._fd = ffi.new("uint32_t *")
 
-    @property
-    def handle(self) -> Any:
-        """`struct punt *`, for the packet threads."""
-        return self._punt
-
     def component(self, number: int, quota: int, handler: Handler) -> None:
         """Register a component: `quota` octets of its packets may wait. Raises ValueError on a number out of range."""
-        result = lib.punt_quota(self._punt, number, quota)
+        with self.handle as punt:
+            result = lib.punt_quota(punt, number, quota)
         if result < 0:
             raise error(-result, f"component {number} with a quota of {quota} octets is out of range")
         self._handlers[number] = handler
 
     def push(self, component: int, fd: int, packet: bytes) -> bool:
         """Hand over a packet from Python; False when it was dropped. Packet threads call the C function."""
-        return bool(lib.punt_push(self._punt, component, fd, packet, len(packet)))
+        with self.handle as punt:
+            return bool(lib.punt_push(punt, component, fd, packet, len(packet)))
 
     def fileno(self) -> int:
         """Readable while packets wait."""
-        return int(self._punt.eventfd)
+        with self.handle as punt:
+            return int(punt.eventfd)
 
     def dispatch(self) -> int:
         """Give waiting packets to their components; returns how many, at most a burst."""
         for count in range(_BURST):
-            n = lib.punt_pop(self._punt, self._buffer, _LARGEST, self._component, self._fd)
+            if self.handle.closed:  # by who got the last packet
+                return count
+            with self.handle as punt:
+                n = lib.punt_pop(punt, self._buffer, _LARGEST, self._component, self._fd)
             if n == -EAGAIN:
                 return count
             if n < 0:
@@ -69,17 +74,20 @@ class Punt:
         return _BURST
 
     def run(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Dispatch from an event loop."""
+        """Dispatch from an event loop, until it is closed."""
         loop.add_reader(self.fileno(), self.dispatch)
+        self._loop = loop
 
     def counters(self, component: int) -> PuntCounters:
         """What has become of a component's packets."""
         counts = ffi.new("uint64_t[2]")
-        lib.punt_counters(self._punt, component, counts, counts + 1)
+        with self.handle as punt:
+            lib.punt_counters(punt, component, counts, counts + 1)
         return PuntCounters(counts[0], counts[1])
 
     def close(self) -> None:
-        """Give the buffer back. The packet threads have ended."""
-        if self._punt != ffi.NULL:
-            lib.punt_destroy(self._punt)
-            self._punt = ffi.NULL
+        """Dispatch no more; the buffer goes with the last that pushes into it. May be repeated."""
+        if self._loop is not None:
+            self._loop.remove_reader(self.fileno())
+            self._loop = None
+        self.handle.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from errno import EINVAL
 from typing import Any, NamedTuple
 
 from ouroboros.dataplane.resources import Resources
@@ -11,6 +12,7 @@ from ouroboros.qos import QoSSpec
 from ouroboros.rpc.messages_pb2 import Envelope, FlowEndpoint, SegmentGone, Welcome
 
 from ._ipcp import ffi, lib
+from .handle import Handle
 from .punt import Punt
 
 
@@ -39,9 +41,11 @@ class Relay:
 
     def __init__(self) -> None:
         self.resources = Resources(ffi, lib, reserve=True)
-        self._relay = lib.relay_create()
-        if self._relay == ffi.NULL:
+        relay = lib.relay_create()
+        if relay == ffi.NULL:
             raise MemoryError("no memory for the packet thread")
+        self.handle = Handle(relay, lib.relay_destroy, "the packet thread")
+        """Of `struct relay`, for the other parts of the data plane."""
         self._regions: set[int] = set()
 
     def attach(self, welcome: Welcome, fds: list[int]) -> None:
@@ -50,90 +54,99 @@ class Relay:
 
     def start(self) -> None:
         """Start the thread."""
-        self._check(lib.relay_start(self._relay), "cannot start the packet thread")
+        with self.handle as relay:
+            result = lib.relay_start(relay)
+        self._check(result, "cannot start the packet thread")
 
     def add(self, endpoint: FlowEndpoint, fds: list[int]) -> None:
         """Attach to a flow end that the IRMd described, with the descriptors that came along (the caller's still).
 
         It moves nothing until it has a role. The QoS of the flow says which cube it belongs to; where its packets are
-        protected, `endpoint.max_packet` becomes the smaller.
+        protected, `endpoint.max_packet` becomes the smaller. Raises OSError; then there is no such end, but the memory
+        that came along has been mapped: it comes only once.
         """
         resources = self.resources
         resources.take(endpoint.resources, fds)
-        own = endpoint.events
-        if own not in self._regions:
+        try:
+            cube = QoSSpec.from_proto(endpoint.qos).cube
+        except ValueError as mistake:
+            raise error(EINVAL, f"cannot attach to flow {endpoint.flow_id}: {mistake}") from None
+        with self.handle as relay, resources.end(endpoint) as (pool, segment, peer, spec):
+            own = self._region(relay, endpoint.events)
+            result = lib.relay_add(relay, pool, segment, own, peer, spec)
+            self._check(result, f"cannot attach to flow {endpoint.flow_id}")
+            try:
+                self._check(lib.relay_cube(relay, endpoint.fd, cube), f"there is no QoS cube {cube}")
+                if endpoint.cipher or endpoint.check:
+                    endpoint.max_packet = self._protect(relay, endpoint)
+            except BaseException:
+                lib.relay_remove(relay, endpoint.fd)
+                raise
+
+    def _region(self, relay: Any, number: int) -> Any:
+        """The event region of a trust domain, which the thread watches from now on."""
+        region = self.resources.region(number)
+        if number not in self._regions:
             self._check(
-                lib.relay_add_region(self._relay, resources.events[own]),
+                lib.relay_add_region(relay, region),
                 f"cannot serve processes of one more user: {lib.RELAY_DOMAINS} users have flows over this IPCP",
             )
-            self._regions.add(own)
-        self._check(
-            lib.relay_add(
-                self._relay,
-                resources.pools[endpoint.pool],
-                resources.segments[endpoint.segment],
-                resources.events[own],
-                resources.events.get(endpoint.peer_events, ffi.NULL),
-                resources.spec(endpoint),
-            ),
-            f"cannot attach to flow {endpoint.flow_id}",
-        )
-        lib.relay_cube(self._relay, endpoint.fd, QoSSpec.from_proto(endpoint.qos).cube)
-        if endpoint.cipher or endpoint.check:
-            endpoint.max_packet = self._protect(endpoint)
+            self._regions.add(number)
+        return region
 
-    def _protect(self, endpoint: FlowEndpoint) -> int:
-        """Protect the packets of a lower flow, or leave it: how long a packet may be. Raises OSError."""
-        key = endpoint.key if endpoint.cipher else ffi.NULL
-        most = int(lib.relay_protect(self._relay, endpoint.fd, endpoint.cipher, key, endpoint.check))
-        if most < 0:
-            self.remove(endpoint.fd)
-            self._check(most, f"cannot protect the packets of flow {endpoint.flow_id}")
+    def _protect(self, relay: Any, endpoint: FlowEndpoint) -> int:
+        """Protect the packets of a lower flow: how long a packet may be. Raises OSError."""
+        key = self.resources.key(endpoint)
+        most = int(lib.relay_protect(relay, endpoint.fd, endpoint.cipher, key, endpoint.check))
+        self._check(most, f"cannot protect the packets of flow {endpoint.flow_id}")
         return most
-
-    @property
-    def handle(self) -> Any:
-        """`struct relay *`, for the other parts of the data plane."""
-        return self._relay
 
     def pair(self, a: int, b: int) -> None:
         """Forward packets between two flow ends, by their descriptors, both ways."""
-        self._check(lib.relay_pair(self._relay, a, b), f"cannot pair descriptors {a} and {b}")
+        with self.handle as relay:
+            result = lib.relay_pair(relay, a, b)
+        self._check(result, f"cannot pair descriptors {a} and {b}")
 
     def punt(self, fd: int, punt: Punt, component: int, *, once: bool = False) -> None:
         """Hand what the process at the other end writes to a component of the control plane.
 
         once  only the next packet that is not empty; those behind it wait for the next role
         """
-        self._check(
-            lib.relay_punt(self._relay, fd, punt.handle, component, once),
-            f"there is no flow with descriptor {fd}",
-        )
+        with self.handle as relay, punt.handle as to:
+            result = lib.relay_punt(relay, fd, to, component, once)
+        self._check(result, f"there is no flow with descriptor {fd}")
 
     def events(self, punt: Punt, component: int) -> None:
         """Hand flow events of every port (DOWN, UP, PEER; `flow_events` decodes them) to a component."""
-        lib.relay_events(self._relay, punt.handle, component)
+        with self.handle as relay, punt.handle as to:
+            lib.relay_events(relay, to, component)
 
     def send(self, fd: int, packet: bytes) -> bool:
         """Write a packet into a flow. False: there was no room for it, or no such flow."""
-        return int(lib.relay_send(self._relay, fd, packet, len(packet))) == 0
+        with self.handle as relay:
+            return int(lib.relay_send(relay, fd, packet, len(packet))) == 0
 
     def remove(self, fd: int) -> None:
         """Leave a flow; what its process had written is delivered first, as far as there is room."""
-        self._check(lib.relay_remove(self._relay, fd), f"there is no flow with descriptor {fd}")
+        with self.handle as relay:
+            result = lib.relay_remove(relay, fd)
+        self._check(result, f"there is no flow with descriptor {fd}")
 
     def gone(self, message: SegmentGone) -> None:
-        """Unmap what the IRMd has given up."""
-        for number in message.events:
-            if number in self._regions:
-                self._regions.discard(number)
-                lib.relay_remove_region(self._relay, self.resources.events[number])
+        """Let go of what the IRMd has given up. It is unmapped when no flow end uses it any more."""
+        with self.handle as relay:
+            for number in message.events:
+                if number in self._regions:
+                    self._regions.discard(number)
+                    lib.relay_remove_region(relay, self.resources.region(number))
         self.resources.gone(message)
 
     def stats(self, fd: int) -> PortStats:
         """Counters of a flow end."""
         stats = ffi.new("struct port_stats *")
-        self._check(lib.relay_stats(self._relay, fd, stats), f"there is no flow with descriptor {fd}")
+        with self.handle as relay:
+            result = lib.relay_stats(relay, fd, stats)
+        self._check(result, f"there is no flow with descriptor {fd}")
         return PortStats(
             stats.packets,
             stats.octets,
@@ -146,11 +159,9 @@ class Relay:
         )
 
     def close(self) -> None:
-        """Stop the thread and unmap everything. May be repeated."""
-        if self._relay != ffi.NULL:
-            lib.relay_destroy(self._relay)
-            self._relay = ffi.NULL
-            self.resources.close()
+        """Stop the thread, leave all flows and unmap everything. May be repeated."""
+        self.handle.close()
+        self.resources.close()
 
     @staticmethod
     def _check(result: Any, text: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from ouroboros.errors import error
 
 from ._ipcp import ffi, lib
+from .handle import Handle
 from .punt import Punt
 from .relay import Relay
 
@@ -42,14 +43,12 @@ class Udp:
             on_management((ip[:4] if version == 4 else ip, port, scope), record[_ADDRESS.size :])
 
         punt.component(component, quota, handed_over)
-        self._udp = lib.udp_create(relay.handle, socket, max_packet, offload, punt.handle, component)
-        if self._udp == ffi.NULL:
+        with relay.handle as within, punt.handle as to:
+            udp = lib.udp_create(within, socket, max_packet, offload, to, component)
+        if udp == ffi.NULL:
             raise MemoryError("no memory for the flows over UDP")
-
-    @property
-    def handle(self) -> Any:
-        """`struct udp *`."""
-        return self._udp
+        self.handle = Handle(udp, lib.udp_destroy, "the data plane over UDP")
+        """Of `struct udp`."""
 
     def open(self, eid: int, fd: int, peer: Peer) -> None:
         """The flow end `fd` of the relay gets what `peer` sends to `eid`; it ends with `Relay.remove(fd)`.
@@ -59,29 +58,34 @@ class Udp:
         address = ffi.new("struct udp_address *")
         ip, port, scope = peer
         ffi.buffer(address)[:] = _ADDRESS.pack(ip, scope, port, 4 if len(ip) == 4 else 6)
-        _check(lib.udp_open(self._udp, eid, fd, address), f"cannot open endpoint {eid} for descriptor {fd}")
+        with self.handle as udp:
+            result = lib.udp_open(udp, eid, fd, address)
+        _check(result, f"cannot open endpoint {eid} for descriptor {fd}")
 
     def connect(self, eid: int, peer_eid: int) -> None:
         """What the process of the flow at `eid` writes goes to `peer_eid` of its peer."""
-        _check(lib.udp_connect(self._udp, eid, peer_eid), f"cannot connect endpoint {eid} to {peer_eid}")
+        with self.handle as udp:
+            result = lib.udp_connect(udp, eid, peer_eid)
+        _check(result, f"cannot connect endpoint {eid} to {peer_eid}")
 
     def counters(self) -> dict[str, int]:
         """Packets of the layer at this member, and what was dropped for which reason (`struct udp_counters`)."""
         counters = ffi.new("struct udp_counters *")
-        lib.udp_read(self._udp, counters)
+        with self.handle as udp:
+            lib.udp_read(udp, counters)
         return _fields(counters)
 
     def flow_counters(self, eid: int) -> dict[str, int]:
         """The same for one flow (`struct udp_flow_counters`)."""
         counters = ffi.new("struct udp_flow_counters *")
-        _check(lib.udp_flow_read(self._udp, eid, counters), f"there is no flow at endpoint {eid}")
+        with self.handle as udp:
+            result = lib.udp_flow_read(udp, eid, counters)
+        _check(result, f"there is no flow at endpoint {eid}")
         return _fields(counters)
 
     def close(self) -> None:
-        """Let go of the socket. May be repeated; the relay and the punt are still there."""
-        if self._udp != ffi.NULL:
-            lib.udp_destroy(self._udp)
-            self._udp = ffi.NULL
+        """Let go of the socket and of all flows, which stay with the relay. May be repeated."""
+        self.handle.close()
 
 
 def _fields(struct: Any) -> dict[str, int]:

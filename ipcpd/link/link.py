@@ -114,7 +114,6 @@ class LinkIpcp(Ipcp):
     def _let_go(self) -> None:
         """Give back what bootstrap got, as far as it came."""
         if self._punt is not None:
-            self.loop.remove_reader(self._punt.fileno())
             self._punt.close()
             self._punt = None
 

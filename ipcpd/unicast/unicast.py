@@ -121,7 +121,6 @@ class UnicastIpcp(Ipcp):
         self._enrolment.close()
         self._connections.close()
         self._lowers.close()
-        self.loop.remove_reader(self._punt.fileno())
         self._relay.close()
         if self._dt is not None:
             self._dt.close()

@@ -1,12 +1,14 @@
 """Shared-memory objects of a process: mapped when the IRMd sends their descriptors, by the ids it gave them.
 
 Used by the library and by IPCPs, each with its own build of the data plane (`ffi`, `lib`). A descriptor is needed
-only to map; what is mapped stays until the IRMd says that it is gone.
+only to map. This object holds what is mapped until the IRMd says that it is gone; ends of flows that use it hold it too, so
+it is unmapped with the last of them, in whatever order messages arrive.
 """
 
 from __future__ import annotations
 
-import os
+import threading
+from contextlib import contextmanager
 from errno import EINVAL, EPROTO
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +16,11 @@ from ..errors import error
 from ..rpc.messages_pb2 import Envelope, FlowEndpoint, Resource, SegmentGone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _FDS = {Resource.POOL: 1, Resource.SEGMENT: 1, Resource.EVENTS: 2}
+
+KEY_OCTETS = 32
 
 
 class Resources:
@@ -30,7 +34,8 @@ class Resources:
         self.pools: dict[int, Any] = {}
         self.segments: dict[int, Any] = {}
         self.events: dict[int, Any] = {}
-        self._bells: dict[int, int] = {}
+        self._lock = threading.RLock()
+        """Of the tables: what is looked up must be held before it goes."""
         self._ffi = ffi
         self._lib = lib
         self._reserve = reserve
@@ -49,59 +54,91 @@ class Resources:
         elif body == "flow_done":
             self.take(envelope.flow_done.endpoint.resources, fds)
 
-    def take(self, resources: Iterable[Resource], fds: list[int]) -> None:
-        """Map these objects; see `learn`."""
-        at = 0
-        for resource in resources:
-            own = fds[at : at + _FDS[resource.kind]]
-            at += len(own)
-            if len(own) != _FDS[resource.kind]:
-                raise error(
-                    EPROTO, f"the IRMd announced {Resource.Kind.Name(resource.kind)} without its descriptor"
-                )
-            self._map(resource.kind, resource.id, own)
+    def take(self, resources: Sequence[Resource], fds: list[int]) -> None:
+        """Map these objects; see `learn`. Those that cannot be mapped do not keep the others from it, which come only once."""
+        needed = [_FDS.get(resource.kind, 0) for resource in resources]
+        if 0 in needed or sum(needed) != len(fds):
+            raise error(EPROTO, f"the IRMd sent {len(fds)} descriptors for {len(needed)} memory objects")
+        at, failure = 0, None
+        for resource, count in zip(resources, needed, strict=True):
+            try:
+                self._map(resource.kind, resource.id, fds[at : at + count])
+            except OSError as one:
+                failure = failure or one
+            at += count
+        if failure is not None:
+            raise failure
 
     def _map(self, kind: Resource.Kind.ValueType, number: int, fds: list[int]) -> None:
         ffi, lib = self._ffi, self._lib
-        if kind == Resource.POOL:
-            mapped = self.pools[number] = lib.pool_map(fds[0], self.token, self._reserve)
-        elif kind == Resource.SEGMENT:
-            mapped = self.segments[number] = lib.segment_map(fds[0])
-        else:
-            bell = os.dup(fds[1])
-            mapped = self.events[number] = lib.events_map(fds[0], bell)
-            self._bells[number] = bell
-        if mapped == ffi.NULL:
-            self._forget(kind, number)
-            raise error(ffi.errno or EINVAL, f"cannot map {Resource.Kind.Name(kind)} {number} of the IRMd")
+        with self._lock:
+            table = self._table(kind)
+            if number in table:
+                return
+            if kind == Resource.POOL:
+                mapped = lib.pool_map(fds[0], self.token, self._reserve)
+            elif kind == Resource.SEGMENT:
+                mapped = lib.segment_map(fds[0])
+            else:
+                mapped = lib.events_map(*fds)
+            if mapped == ffi.NULL:
+                what = f"{Resource.Kind.Name(kind)} {number}"
+                raise error(ffi.errno or EINVAL, f"cannot map {what} of the IRMd")
+            table[number] = mapped
 
-    def _forget(self, kind: Resource.Kind.ValueType, number: int) -> None:
-        table = {Resource.POOL: self.pools, Resource.SEGMENT: self.segments, Resource.EVENTS: self.events}[
-            kind
-        ]
-        table.pop(number, None)
-        if kind == Resource.EVENTS and (bell := self._bells.pop(number, -1)) >= 0:
-            os.close(bell)
+    def _table(self, kind: Resource.Kind.ValueType) -> dict[int, Any]:
+        if kind == Resource.POOL:
+            return self.pools
+        return self.segments if kind == Resource.SEGMENT else self.events
 
     def gone(self, message: SegmentGone) -> None:
-        """Unmap what the IRMd has given up. No flow of this process uses it any more."""
-        for number in message.segments:
-            if (segment := self.segments.pop(number, None)) is not None:
-                self._lib.segment_unmap(segment)
-        for number in message.events:
-            if (events := self.events.pop(number, None)) is not None:
-                self._lib.events_unmap(events)
-                os.close(self._bells.pop(number))
-        for number in message.pools:
-            if (pool := self.pools.pop(number, None)) is not None:
-                self._lib.pool_unmap(pool)
+        """Let go of what the IRMd has given up."""
+        self._let_go(self.segments, message.segments, self._lib.segment_unmap)
+        self._let_go(self.events, message.events, self._lib.events_unmap)
+        self._let_go(self.pools, message.pools, self._lib.pool_unmap)
+
+    def _let_go(self, table: dict[int, Any], numbers: Iterable[int], unmap: Callable[[Any], None]) -> None:
+        with self._lock:
+            for number in numbers:
+                if (mapped := table.pop(number, None)) is not None:
+                    unmap(mapped)
 
     def close(self) -> None:
-        """Unmap everything."""
+        """Let go of everything."""
         self.gone(SegmentGone(segments=list(self.segments), events=list(self.events), pools=list(self.pools)))
 
-    def spec(self, endpoint: FlowEndpoint) -> Any:
-        """`struct flow_spec` of an end that the IRMd described."""
+    # ------------------------------------------------------------ what an end of a flow names
+
+    @contextmanager
+    def end(self, endpoint: FlowEndpoint) -> Iterator[tuple[Any, Any, Any, Any]]:
+        """`struct pool *`, `struct segment *`, the peer's `struct events *` (it may be NULL) and `struct flow_spec *` of an end
+        that the IRMd described: none of them goes within the `with` block. Raises OSError."""
+        with self._lock:
+            pool = self._named(self.pools, endpoint.pool, "pool")
+            segment = self._named(self.segments, endpoint.segment, "segment")
+            peer = self.events.get(endpoint.peer_events, self._ffi.NULL)
+            yield pool, segment, peer, self._spec(endpoint)
+
+    def region(self, number: int) -> Any:
+        """`struct events *` of this process. Raises OSError."""
+        return self._named(self.events, number, "event region")
+
+    @staticmethod
+    def _named(table: dict[int, Any], number: int, what: str) -> Any:
+        found = table.get(number)
+        if found is None:
+            raise error(EPROTO, f"the IRMd named {what} {number}, which this process does not have")
+        return found
+
+    def key(self, endpoint: FlowEndpoint) -> Any:
+        """The key of a flow whose packets are encrypted, else NULL. Raises OSError."""
+        if not endpoint.cipher:
+            return self._ffi.NULL
+        if len(endpoint.key) != KEY_OCTETS:
+            raise error(EPROTO, f"the IRMd gave flow {endpoint.flow_id} a key of {len(endpoint.key)} octets")
+        return endpoint.key
+
+    def _spec(self, endpoint: FlowEndpoint) -> Any:
         return self._ffi.new(
             "struct flow_spec *",
             {

@@ -16,12 +16,17 @@ struct broadcast *broadcast_create(struct relay *relay)
         struct broadcast *broadcast = calloc(1, sizeof *broadcast);
 
         if (broadcast != NULL)
-                broadcast->relay = relay;
+                broadcast->relay = relay_hold(relay);
         return broadcast;
 }
 
 void broadcast_destroy(struct broadcast *broadcast)
 {
+        relay_lock(broadcast->relay);
+        while (broadcast->count > 0)
+                relay_role(broadcast->relay, broadcast->members[broadcast->count - 1], NULL, NULL);
+        relay_unlock(broadcast->relay);
+        relay_let_go(broadcast->relay);
         free(broadcast->members);
         free(broadcast);
 }

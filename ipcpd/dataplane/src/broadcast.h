@@ -25,7 +25,7 @@ struct broadcast_counters {
 struct broadcast;
 
 struct broadcast *broadcast_create(struct relay *relay);
-void broadcast_destroy(struct broadcast *broadcast); /* after the relay */
+void broadcast_destroy(struct broadcast *broadcast); /* its members, if the relay still has them, have no role then */
 
 /* From now on the port is a member, until it is removed or gets another role. -EBADF, -ENOMEM, -EEXIST. */
 int broadcast_add(struct broadcast *broadcast, uint32_t fd);

@@ -323,19 +323,12 @@ struct dt *dt_create(struct relay *relay, struct punt *punt, uint32_t address, u
 
         if (dt == NULL)
                 return NULL;
-        dt->relay = relay;
-        dt->punt = punt;
+        dt->relay = relay_hold(relay);
+        dt->punt = punt_hold(punt);
         dt->address = address;
         dt->max_ttl = (uint8_t)max_ttl;
         dt->congestion = congestion;
         return dt;
-}
-
-void dt_destroy(struct dt *dt)
-{
-        for (uint32_t cube = 0; cube < CUBES; cube++)
-                fib_destroy(dt->fib[cube]);
-        free(dt);
 }
 
 static void lower_gone(struct port *port)
@@ -408,6 +401,23 @@ int dt_upper(struct dt *dt, uint32_t fd, uint64_t eid, uint32_t cube)
         return port != NULL ? 0 : -EBADF;
 }
 
+void dt_destroy(struct dt *dt)
+{
+        relay_lock(dt->relay);
+        for (uint32_t bit = 0; bit < EVENT_BITS; bit++) {
+                if (dt->lower[bit] != NULL)
+                        relay_role(dt->relay, dt->lower[bit], NULL, NULL);
+                if (dt->upper[bit] != NULL)
+                        relay_role(dt->relay, dt->upper[bit]->port, NULL, NULL);
+        }
+        relay_unlock(dt->relay);
+        relay_let_go(dt->relay);
+        punt_destroy(dt->punt);
+        for (uint32_t cube = 0; cube < CUBES; cube++)
+                fib_destroy(dt->fib[cube]);
+        free(dt);
+}
+
 static struct upper *upper_of(const struct dt *dt, uint32_t fd)
 {
         uint32_t bit = fd - FD_BASE;
@@ -430,15 +440,18 @@ int dt_peer(struct dt *dt, uint32_t fd, uint64_t eid, uint32_t address)
         return upper != NULL ? 0 : -EBADF;
 }
 
-void dt_table(struct dt *dt, uint32_t cube, struct fib *fib)
+int dt_table(struct dt *dt, uint32_t cube, struct fib *fib)
 {
         struct fib *before;
 
+        if (cube >= CUBES)
+                return -EINVAL;
         relay_lock(dt->relay);
         before = dt->fib[cube];
         dt->fib[cube] = fib;
         relay_unlock(dt->relay);
         fib_destroy(before);
+        return 0;
 }
 
 /* ---- congestion and counters ---- */
@@ -459,6 +472,9 @@ int dt_congestion(struct dt *dt, uint32_t fd, uint32_t level)
 
 void dt_read(struct dt *dt, uint32_t cube, struct dt_counters *counters)
 {
+        *counters = (struct dt_counters){0};
+        if (cube >= CUBES)
+                return;
         relay_lock(dt->relay);
         *counters = dt->counters[cube];
         relay_unlock(dt->relay);

@@ -51,15 +51,15 @@ struct dt_flow_counters {
 struct dt;
 
 struct dt *dt_create(struct relay *relay, struct punt *punt, uint32_t address, uint32_t max_ttl, bool congestion);
-void dt_destroy(struct dt *dt); /* after the relay */
+void dt_destroy(struct dt *dt); /* its ports, if the relay still has them, have no role then */
 
 int dt_lower(struct dt *dt, uint32_t fd);                           /* the port leads to a neighbour */
 int dt_upper(struct dt *dt, uint32_t fd, uint64_t eid, uint32_t cube); /* the port is a flow of the layer */
 int dt_peer(struct dt *dt, uint32_t fd, uint64_t eid, uint32_t address); /* and this is its other end */
 int dt_down(struct dt *dt, uint32_t fd, bool down);                 /* a lower flow is not to be used now */
 
-/* Takes the table over, and destroys the one before. */
-void dt_table(struct dt *dt, uint32_t cube, struct fib *fib);
+/* Takes the table over, and destroys the one before. -EINVAL: there is no such cube, and the table stays the caller's. */
+int dt_table(struct dt *dt, uint32_t cube, struct fib *fib);
 
 /* A packet of a component. -EHOSTUNREACH, -EAGAIN: no room, -EINVAL: to ourselves. */
 int dt_send(struct dt *dt, uint32_t address, uint32_t cube, uint64_t eid, const void *payload, uint32_t length);

@@ -331,6 +331,14 @@ static uint32_t serve_socket(struct relay *relay, struct source *source, int64_t
 
 /* ---- control ---- */
 
+static void let_go(struct eth *eth)
+{
+        relay_let_go(eth->relay);
+        punt_destroy(eth->punt);
+        free(eth->stage);
+        free(eth);
+}
+
 struct eth *eth_create(struct relay *relay, struct punt *punt, uint32_t component, enum eth_framing framing,
                        uint16_t ethertype, int receiver, const int senders[CUBES])
 {
@@ -340,8 +348,8 @@ struct eth *eth_create(struct relay *relay, struct punt *punt, uint32_t componen
         if (eth == NULL)
                 return NULL;
         eth->source = (struct source){.fd = receiver, .serve = serve_socket};
-        eth->relay = relay;
-        eth->punt = punt;
+        eth->relay = relay_hold(relay);
+        eth->punt = punt_hold(punt);
         eth->component = component;
         eth->framing = framing;
         eth->ethertype = ethertype;
@@ -357,7 +365,7 @@ struct eth *eth_create(struct relay *relay, struct punt *punt, uint32_t componen
         relay_unlock(relay);
         if (error == 0)
                 return eth;
-        free(eth);
+        let_go(eth);
         errno = -error;
         return NULL;
 }
@@ -370,8 +378,7 @@ void eth_destroy(struct eth *eth)
                 if (eth->flows[i] != NULL)
                         relay_role(eth->relay, eth->flows[i]->port, NULL, NULL);
         relay_unlock(eth->relay);
-        free(eth->stage);
-        free(eth);
+        let_go(eth);
 }
 
 int eth_device(struct eth *eth, const uint8_t mac[ETH_ALEN], uint32_t max_packet)

@@ -14,9 +14,10 @@ struct port *port_create(struct pool *pool, struct segment *segment, struct even
                 return NULL;
         port->shm = &segment->shm->flow[spec->index];
         port->end = &port->shm->end[spec->side];
-        port->pool = pool;
-        port->own = own;
-        port->peer = peer;
+        port->pool = pool_hold(pool);
+        port->segment = segment_hold(segment);
+        port->own = events_hold(own);
+        port->peer = events_hold(peer);
         port->fd = spec->fd;
         port->peer_fd = spec->peer_fd;
         port->max_packet = (uint32_t)largest;
@@ -41,6 +42,10 @@ void port_destroy(struct port *port)
         if (port == NULL)
                 return;
         seal_destroy(port->seal);
+        events_unmap(port->peer);
+        events_unmap(port->own);
+        segment_unmap(port->segment);
+        pool_unmap(port->pool);
         free(port);
 }
 

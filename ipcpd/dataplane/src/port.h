@@ -27,6 +27,7 @@ struct port {
         struct flow_shm *shm;
         struct end_shm *end; /* dropped: no room or no block for a packet, or larger than the flow takes */
         struct pool *pool;
+        struct segment *segment;
         struct events *own;  /* region that the process at the other end rings */
         struct domain *domain; /* the trust domain of `pool` and `own`; NULL: its region has been removed */
         struct events *peer; /* its region */
@@ -54,7 +55,7 @@ struct port {
 
         struct port *waits_for; /* its packets wait until fewer than `level` are queued there */
         uint32_t level;
-        bool waiting;           /* on the list of its waiters */
+        struct port *sleeps_at; /* the port on whose list of waiters it is, or NULL */
         struct port *waiters;   /* ports that sleep until there is room here */
         struct port *next_waiter;
         int64_t paused; /* not served before, ns */
@@ -109,6 +110,7 @@ static inline bool packet_pull(struct packet *packet, uint32_t octets)
         return true;
 }
 
+/* It holds what it uses (map.h) until it is destroyed. NULL: no memory. */
 struct port *port_create(struct pool *pool, struct segment *segment, struct events *own, struct events *peer,
                          const struct flow_spec *spec);
 

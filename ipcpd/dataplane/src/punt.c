@@ -25,6 +25,7 @@ struct punt *punt_create(uint32_t size)
         punt->buffer = malloc(size);
         punt->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         punt->size = size;
+        punt->holders = 1;
         if (punt->buffer == NULL || punt->eventfd < 0) {
                 punt_destroy(punt);
                 return NULL;
@@ -32,8 +33,17 @@ struct punt *punt_create(uint32_t size)
         return punt;
 }
 
+struct punt *punt_hold(struct punt *punt)
+{
+        if (punt != NULL)
+                map_hold(&punt->holders);
+        return punt;
+}
+
 void punt_destroy(struct punt *punt)
 {
+        if (punt == NULL || !map_let_go(&punt->holders))
+                return;
         if (punt->eventfd >= 0)
                 close(punt->eventfd);
         free(punt->buffer);

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "map.h"
 #include "wait.h"
 
 #define PUNT_COMPONENTS 16
@@ -30,12 +31,14 @@ struct punt {
         uint32_t read;  /* free-running */
         uint32_t write;
         int eventfd;
+        _Atomic uint32_t holders; /* map.h: whoever reads, and whatever pushes into it */
         struct punt_component component[PUNT_COMPONENTS];
 };
 
 /* `size`: octets of the buffer, a power of two. */
 struct punt *punt_create(uint32_t size);
-void punt_destroy(struct punt *punt);
+struct punt *punt_hold(struct punt *punt); /* NULL stays NULL */
+void punt_destroy(struct punt *punt);      /* once for each holder: the last frees it. NULL: nothing */
 int punt_quota(struct punt *punt, uint32_t component, uint32_t octets);
 
 /* From any packet thread. False: dropped and counted. */

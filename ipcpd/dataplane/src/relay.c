@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "map.h"
 #include "round.h"
 
 struct relay *relay_create(void)
@@ -20,7 +21,23 @@ struct relay *relay_create(void)
         }
         pthread_mutex_init(&relay->lock, NULL);
         relay->poller.pauses_most = PAUSES_LEAST; /* its users need the cores more than it does */
+        relay->holders = 1;
         return relay;
+}
+
+struct relay *relay_hold(struct relay *relay)
+{
+        map_hold(&relay->holders);
+        return relay;
+}
+
+void relay_let_go(struct relay *relay)
+{
+        if (!map_let_go(&relay->holders))
+                return;
+        close(relay->control);
+        pthread_mutex_destroy(&relay->lock);
+        free(relay);
 }
 
 void relay_lock(struct relay *relay)
@@ -47,22 +64,40 @@ struct port *relay_port(struct relay *relay, uint32_t fd)
         return bit < EVENT_BITS ? relay->ports[bit] : NULL;
 }
 
+static void free_domain(struct domain *domain)
+{
+        if (domain == NULL)
+                return;
+        events_unmap(domain->region);
+        free(domain);
+}
+
 void relay_destroy(struct relay *relay)
 {
         if (relay->running) {
                 atomic_store(&relay->stop, true);
                 wait_ring_eventfd(relay->control);
                 pthread_join(relay->thread, NULL);
+                relay->running = false;
         }
+        relay_lock(relay);
+        relay->now = wait_now();
+        round_settle(relay);
         for (uint32_t i = 0; i < relay->words * 64; i++)
-                if (relay->ports[i] != NULL && relay->ports[i]->gone != NULL)
-                        relay->ports[i]->gone(relay->ports[i]);
-        for (uint32_t i = 0; i < relay->words * 64; i++)
+                if (relay->ports[i] != NULL)
+                        relay_forget_role(relay->ports[i]);
+        for (uint32_t i = 0; i < relay->words * 64; i++) {
                 port_destroy(relay->ports[i]);
-        for (uint32_t d = 0; d < relay->domain_count; d++)
-                free(relay->domains[d]);
-        close(relay->control);
-        free(relay);
+                relay->ports[i] = NULL;
+        }
+        for (uint32_t cube = 0; cube < CUBES; cube++)
+                relay->active[cube] = NULL;
+        while (relay->domain_count > 0)
+                free_domain(relay->domains[--relay->domain_count]);
+        punt_destroy(relay->punt);
+        relay->punt = NULL;
+        relay_unlock(relay);
+        relay_let_go(relay);
 }
 
 /* ---- what the control plane asks for ---- */
@@ -74,7 +109,7 @@ int relay_add_region(struct relay *relay, struct events *region)
 
         if (domain == NULL)
                 return -ENOMEM;
-        domain->region = region;
+        domain->region = events_hold(region);
         relay_lock(relay);
         if (relay->domain_count < RELAY_DOMAINS)
                 relay->domains[relay->domain_count++] = domain;
@@ -82,7 +117,7 @@ int relay_add_region(struct relay *relay, struct events *region)
                 error = -ENOSPC;
         relay_unlock(relay);
         if (error < 0)
-                free(domain);
+                free_domain(domain);
         return error;
 }
 
@@ -119,7 +154,7 @@ void relay_remove_region(struct relay *relay, struct events *region)
                                 relay->domains[d] = relay->domains[--relay->domain_count];
         }
         relay_unlock(relay);
-        free(domain);
+        free_domain(domain);
 }
 
 int relay_add(struct relay *relay, struct pool *pool, struct segment *segment, struct events *own,
@@ -230,10 +265,14 @@ void relay_remove_source(struct relay *relay, struct source *source)
 
 void relay_events(struct relay *relay, struct punt *punt, uint32_t component)
 {
+        struct punt *before;
+
         relay_lock(relay);
-        relay->punt = punt;
+        before = relay->punt;
+        relay->punt = punt_hold(punt);
         relay->component = component;
         relay_unlock(relay);
+        punt_destroy(before);
 }
 
 int relay_send(struct relay *relay, uint32_t fd, const void *packet, uint32_t length)

@@ -64,16 +64,21 @@ struct relay {
         pthread_t thread;
         struct poller poller;
         uint32_t nap; /* ns, adapted */
+        _Atomic uint32_t holders; /* map.h: whoever made it, and the files with other roles */
 };
 
 struct relay *relay_create(void);
+struct relay *relay_hold(struct relay *relay);
+void relay_let_go(struct relay *relay); /* the last holder frees it */
+
+/* End the thread, and remove all ports, regions and what is told of events. Then let go of it. */
 void relay_destroy(struct relay *relay);
 int relay_start(struct relay *relay);
 
 /* One round without the thread, for tests, the simulator and the benchmark. Returns how many packets were taken. */
 uint32_t relay_step(struct relay *relay, int64_t now);
 
-/* Event regions of this process, one for each trust domain. -ENOSPC beyond RELAY_DOMAINS, -ENOMEM. */
+/* Event regions of this process, one for each trust domain, held until they are removed. -ENOSPC beyond RELAY_DOMAINS, -ENOMEM. */
 int relay_add_region(struct relay *relay, struct events *region);
 void relay_remove_region(struct relay *relay, struct events *region);
 

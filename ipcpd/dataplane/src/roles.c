@@ -88,9 +88,15 @@ static void hand_over(struct relay *relay, struct port *port, int64_t now)
         }
 }
 
+static void free_component(struct component *component)
+{
+        punt_destroy(component->punt);
+        free(component);
+}
+
 static void forget_component(struct port *port)
 {
-        free(port->role);
+        free_component(port->role);
 }
 
 int relay_punt(struct relay *relay, uint32_t fd, struct punt *punt, uint32_t number, bool once)
@@ -100,7 +106,7 @@ int relay_punt(struct relay *relay, uint32_t fd, struct punt *punt, uint32_t num
 
         if (component == NULL)
                 return -ENOMEM;
-        *component = (struct component){punt, number, once};
+        *component = (struct component){punt_hold(punt), number, once};
         relay_lock(relay);
         port = relay_port(relay, fd);
         if (port != NULL) {
@@ -109,6 +115,6 @@ int relay_punt(struct relay *relay, uint32_t fd, struct punt *punt, uint32_t num
         }
         relay_unlock(relay);
         if (port == NULL)
-                free(component);
+                free_component(component);
         return port != NULL ? 0 : -EBADF;
 }

@@ -18,12 +18,12 @@ void round_leave_waiters(struct port *port)
 {
         struct port **at;
 
-        if (!port->waiting)
+        if (port->sleeps_at == NULL)
                 return;
-        port->waiting = false;
-        for (at = &port->waits_for->waiters; *at != port; at = &(*at)->next_waiter)
+        for (at = &port->sleeps_at->waiters; *at != port; at = &(*at)->next_waiter)
                 ;
         *at = port->next_waiter;
+        port->sleeps_at = NULL;
 }
 
 /* A port that waits for a block of a pool stays where it is, however often it is notified of packets. */
@@ -56,7 +56,7 @@ void round_wake_waiters(struct relay *relay, struct port *port)
                 struct port *waiter = port->waiters;
 
                 port->waiters = waiter->next_waiter;
-                waiter->waiting = false;
+                waiter->sleeps_at = NULL;
                 round_activate(relay, waiter);
         }
 }
@@ -142,7 +142,7 @@ static void sleep_port(struct port *port)
 {
         if (port->waits_for == NULL)
                 return;
-        port->waiting = true;
+        port->sleeps_at = port->waits_for;
         port->next_waiter = port->waits_for->waiters;
         port->waits_for->waiters = port;
 }

@@ -182,6 +182,14 @@ void udp_send_with(struct udp *udp, udp_sender *sender)
         relay_unlock(udp->relay);
 }
 
+static void let_go(struct udp *udp)
+{
+        relay_let_go(udp->relay);
+        punt_destroy(udp->punt);
+        free(udp->buffer);
+        free(udp);
+}
+
 struct udp *udp_create(struct relay *relay, int socket, uint32_t max_packet, bool offload, struct punt *punt,
                        uint32_t component)
 {
@@ -196,8 +204,8 @@ struct udp *udp_create(struct relay *relay, int socket, uint32_t max_packet, boo
                 return NULL;
         }
         udp->source = (struct source){.fd = socket, .serve = serve_socket};
-        udp->relay = relay;
-        udp->punt = punt;
+        udp->relay = relay_hold(relay);
+        udp->punt = punt_hold(punt);
         udp->component = component;
         udp->max_packet = max_packet;
         udp->send = send_many;
@@ -215,8 +223,7 @@ struct udp *udp_create(struct relay *relay, int socket, uint32_t max_packet, boo
         error = relay_add_source(relay, &udp->source);
         relay_unlock(relay);
         if (error < 0) {
-                free(udp->buffer);
-                free(udp);
+                let_go(udp);
                 return NULL;
         }
         return udp;
@@ -248,8 +255,7 @@ void udp_destroy(struct udp *udp)
                 if (udp->flow[eid] != NULL)
                         relay_role(udp->relay, udp->flow[eid]->port, NULL, NULL);
         relay_unlock(udp->relay);
-        free(udp->buffer);
-        free(udp);
+        let_go(udp);
 }
 
 int udp_open(struct udp *udp, uint32_t eid, uint32_t fd, const struct udp_address *peer)

@@ -2,6 +2,7 @@
 #include "events.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -39,15 +40,21 @@ struct events *events_map(int fd, int bell)
 
         if (events == NULL)
                 return NULL;
-        events->bell = bell;
+        events->bell = -1;
         events->own = -1;
         events->generation = map_generation;
+        events->holders = 1;
         events->shm = map_shared(fd, sizeof *events->shm, &events->size);
         if (events->shm == NULL)
                 goto fail;
         if (events->shm->magic != EVENTS_MAGIC || events->shm->version != LAYOUT_VERSION) {
                 errno = EINVAL;
                 goto fail;
+        }
+        if (bell >= 0) {
+                events->bell = fcntl(bell, F_DUPFD_CLOEXEC, 0); /* it is needed for as long as the region is */
+                if (events->bell < 0)
+                        goto fail;
         }
         return events;
 fail:
@@ -57,10 +64,22 @@ fail:
         return NULL;
 }
 
+struct events *events_hold(struct events *events)
+{
+        if (events != NULL)
+                map_hold(&events->holders);
+        return events;
+}
+
 void events_unmap(struct events *events)
 {
-        if (events->generation == map_generation)
+        if (events == NULL || !map_let_go(&events->holders))
+                return;
+        if (events->generation == map_generation) { /* in a forked child the descriptor may be another's by now */
                 map_release(events->shm, events->size);
+                if (events->bell >= 0)
+                        close(events->bell);
+        }
         free(events);
 }
 

@@ -22,13 +22,15 @@ struct events {
         int bell; /* the socket: the owner's becomes readable when another one sends something */
         int own;  /* an eventfd by which the owner rings himself; -1: there is none */
         unsigned generation;
+        _Atomic uint32_t holders; /* map.h */
 };
 
 int events_create(const char *name);
 
-/* Both descriptors stay the caller's; the socket must outlive the region. NULL with errno set. */
+/* Both descriptors stay the caller's, who is the first holder; -1: nobody sleeps in poll(2). NULL with errno set. */
 struct events *events_map(int fd, int bell);
-void events_unmap(struct events *events);
+struct events *events_hold(struct events *events); /* NULL stays NULL */
+void events_unmap(struct events *events);          /* once for each holder: the last unmaps it. NULL: nothing */
 
 /* Set the bit of a descriptor and wake the owner. Out of range: nothing. */
 void events_raise(struct events *events, uint32_t fd);

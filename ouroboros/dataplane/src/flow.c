@@ -20,10 +20,10 @@ struct flow *flow_attach(struct pool *pool, struct segment *segment, struct even
         if (flow == NULL)
                 return NULL;
         *flow = (struct flow){
-                .pool = pool,
-                .segment = segment,
+                .pool = pool_hold(pool),
+                .segment = segment_hold(segment),
                 .shm = &segment->shm->flow[spec->index],
-                .peer = peer,
+                .peer = events_hold(peer),
                 .fd = spec->fd,
                 .side = spec->side,
                 .peer_fd = spec->peer_fd,
@@ -108,6 +108,9 @@ static void let_go(struct flow *flow, uint32_t how)
         frcp_io_end(flow);
         seal_destroy(flow->seal);
         free(flow->opened);
+        events_unmap(flow->peer);
+        segment_unmap(flow->segment);
+        pool_unmap(flow->pool);
         free(flow);
 }
 

@@ -92,6 +92,7 @@ struct flow {
         _Atomic uintptr_t hand; /* the thread that carries such packets there from the ring, see flow_taken_ahead; 0: none */
 };
 
+/* It holds what it uses (map.h) until the handle is freed. NULL: the spec is out of range, or no memory. */
 struct flow *flow_attach(struct pool *pool, struct segment *segment, struct events *peer,
                          const struct flow_spec *spec);
 

@@ -2,6 +2,7 @@
 #ifndef OUROBOROS_MAP_H
 #define OUROBOROS_MAP_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -29,6 +30,21 @@ bool map_populate(void *address, size_t size);
  */
 int map_survive(void);
 uint64_t map_lost(void); /* mappings that became private */
+
+/*
+ * Holders of a mapped object. It stays mapped until the last of them lets go: the one that mapped it, every end of a flow that
+ * uses it, and every thread that watches it. So the order in which messages say that things are gone decides nothing.
+ */
+static inline void map_hold(_Atomic uint32_t *holders)
+{
+        atomic_fetch_add_explicit(holders, 1, memory_order_relaxed);
+}
+
+/* Whether that was the last holder. */
+static inline bool map_let_go(_Atomic uint32_t *holders)
+{
+        return atomic_fetch_sub_explicit(holders, 1, memory_order_acq_rel) == 1;
+}
 
 /* Grows by one in a forked child: a handle made under another number belongs to the parent. */
 extern unsigned map_generation;

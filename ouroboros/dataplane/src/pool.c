@@ -180,6 +180,7 @@ struct pool *pool_map(int fd, uint64_t token, bool reserve)
                 pool->present = calloc(pool->size / POOL_CHUNK / 64 + 1, sizeof *pool->present);
         pool->base = (uint8_t *)pool->shm;
         pool->generation = map_generation;
+        pool->holders = 1;
         if (pool->present == NULL || !adopt(pool)) {
                 pool_unmap(pool);
                 return NULL;
@@ -202,8 +203,16 @@ static void flush(struct pool *pool, int c, struct pool_cache *cache, uint32_t k
         cache->count = keep;
 }
 
+struct pool *pool_hold(struct pool *pool)
+{
+        map_hold(&pool->holders);
+        return pool;
+}
+
 void pool_unmap(struct pool *pool)
 {
+        if (!map_let_go(&pool->holders))
+                return;
         if (pool->shm != NULL && pool->generation == map_generation) {
                 for (int t = 0; t < POOL_THREADS && pool->cache != NULL && pool->blocks > 0; t++)
                         for (int c = 0; c < POOL_CLASSES; c++)

@@ -48,6 +48,7 @@ struct pool {
         _Atomic uint32_t scanned[POOL_CLASSES]; /* block that the next scan begins with */
         _Atomic uint64_t refused; /* slots and blocks that made no sense */
         unsigned generation;
+        _Atomic uint32_t holders;                 /* map.h */
         struct pool_cache (*cache)[POOL_CLASSES]; /* [thread][class] */
         _Atomic uint64_t *present; /* chunks whose memory this process has asked for, one bit each */
 };
@@ -61,7 +62,8 @@ size_t pool_plan(struct pool_class classes[POOL_CLASSES]);
  */
 int pool_create(const char *name, const struct pool_class classes[POOL_CLASSES], bool prefault);
 struct pool *pool_map(int fd, uint64_t token, bool reserve);
-void pool_unmap(struct pool *pool);
+struct pool *pool_hold(struct pool *pool);
+void pool_unmap(struct pool *pool); /* once for each holder: the last unmaps it, and gives the hints of its caches back */
 
 /*
  * A block that holds `length` octets behind HEADROOM, owned by this process. Index, or -EMSGSIZE or -ENOMEM. A process that

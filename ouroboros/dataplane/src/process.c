@@ -14,11 +14,12 @@ struct process *process_create(struct events *events)
 
         if (process == NULL)
                 return NULL;
-        process->events = events;
+        process->events = events_hold(events);
         process->generation = map_generation;
         process->control = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         process->rpc = -1;
         if (process->control < 0) {
+                events_unmap(events);
                 free(process);
                 return NULL;
         }

@@ -36,6 +36,7 @@ struct segment *segment_map(int fd)
         if (segment == NULL)
                 return NULL;
         segment->generation = map_generation;
+        segment->holders = 1;
         segment->shm = map_shared(fd, sizeof *segment->shm, &segment->size);
         if (segment->shm == NULL)
                 goto fail;
@@ -53,8 +54,16 @@ fail:
         return NULL;
 }
 
+struct segment *segment_hold(struct segment *segment)
+{
+        map_hold(&segment->holders);
+        return segment;
+}
+
 void segment_unmap(struct segment *segment)
 {
+        if (!map_let_go(&segment->holders))
+                return;
         if (segment->generation == map_generation)
                 map_release(segment->shm, segment->size);
         free(segment);

@@ -11,12 +11,14 @@ struct segment {
         size_t size;
         uint32_t flows;
         unsigned generation;
+        _Atomic uint32_t holders; /* map.h */
 };
 
 int segment_create(const char *name, uint32_t flows);
 
-/* The descriptor stays the caller's. NULL with errno set. */
+/* The descriptor stays the caller's, who is the first holder. NULL with errno set. */
 struct segment *segment_map(int fd);
-void segment_unmap(struct segment *segment);
+struct segment *segment_hold(struct segment *segment);
+void segment_unmap(struct segment *segment); /* once for each holder: the last unmaps it */
 
 #endif

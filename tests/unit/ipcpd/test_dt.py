@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Iterator
+from contextlib import nullcontext
 from errno import EAGAIN, EHOSTUNREACH, EINVAL
 
 import pytest
@@ -28,7 +29,7 @@ class Handle:
     """What `Dt` wants of a relay."""
 
     def __init__(self, relay: Relay) -> None:
-        self.handle = relay.relay
+        self.handle = nullcontext(relay.relay)
 
 
 class Layer:
@@ -491,7 +492,8 @@ def test_a_flow_that_is_throttled_goes_on_by_itself(memory: Memory) -> None:
 
 
 def test_errors_of_the_control_plane(layer: Layer) -> None:
-    assert lib.dt_send(layer.dt._dt, FAR, 0, 0, b"", 0) == -EHOSTUNREACH
+    with layer.dt.handle as dt:
+        assert lib.dt_send(dt, FAR, 0, 0, b"", 0) == -EHOSTUNREACH
     with pytest.raises(OSError, match="no flow with descriptor 99"):
         layer.dt.lower(99)
     with pytest.raises(OSError, match="no flow with descriptor 99"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 from collections.abc import Iterator
+from contextlib import nullcontext
 from errno import EADDRINUSE, EAGAIN, EBADF, EINVAL
 from typing import Any
 
@@ -30,7 +31,7 @@ class Handle:
     """What `Eth` wants of a relay."""
 
     def __init__(self, relay: Relay) -> None:
-        self.handle = relay.relay
+        self.handle = nullcontext(relay.relay)
 
 
 class Link:

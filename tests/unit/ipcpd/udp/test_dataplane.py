@@ -8,7 +8,7 @@ import select
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from errno import EADDRINUSE, EAGAIN, EBADF, EHOSTUNREACH, EINTR, EINVAL, EIO, EMSGSIZE, ENOBUFS, EPERM
 from types import SimpleNamespace
 from typing import Any
@@ -48,7 +48,7 @@ class Member:
         self.heard: list[tuple[Peer, bytes]] = []
         self.now = 1
         self.udp = Udp(
-            SimpleNamespace(handle=self.relay.relay),  # type: ignore[arg-type]
+            SimpleNamespace(handle=nullcontext(self.relay.relay)),  # type: ignore[arg-type]
             self.punt,
             component=0,
             quota=1 << 16,
@@ -270,8 +270,8 @@ class Kernel:
         self.asked: list[int] = []
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._callback = ffi.callback("udp_sender", self._send)
-        self._udp = member.udp.handle
-        lib.udp_send_with(self._udp, self._callback)
+        with member.udp.handle as udp:
+            lib.udp_send_with(udp, self._callback)
 
     def _send(self, fd: int, messages: Any, count: int, flags: int) -> int:
         self.asked.append(count)
