@@ -246,6 +246,9 @@ class Endpoints:
         assert flow.memory is not None
         flow.memory.release()
         flow.memory = None
+        idle = self._memory.trim()
+        if idle:
+            self._announce(SegmentGone(segments=idle))
         if flow.state is State.DEALLOC_PENDING:
             flow.step(Step.RELEASE)
         self._flows.forget(flow)

@@ -12,7 +12,7 @@ import os
 import pwd
 import socket
 from array import array
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -30,6 +30,10 @@ FIRST_SEGMENT = 4
 """Flows in the first segment of a pair; each further one holds twice as many, up to LARGEST_SEGMENT."""
 
 LARGEST_SEGMENT = 256
+
+IDLE_PAIRS = 1024
+"""Pairs of processes without a flow whose segments are kept for the next one; beyond, those of the pair that has had none for
+longest are given up. A segment costs descriptors of the IRMd and of both processes."""
 
 USERS = 1000
 """Users, besides those whom the system trusts, whose processes have a pool together. An IPCP serves as many domains, and some."""
@@ -281,6 +285,9 @@ class Memory:
         self._users: dict[int, Pool] = {}
         self._pairs: dict[tuple[int, int], list[_Segment]] = {}
         self._pairs_of: dict[int, set[tuple[int, int]]] = {}
+        self._flows_in: dict[tuple[int, int], int] = {}
+        self._idle: OrderedDict[tuple[int, int], None] = OrderedDict()
+        """Pairs without a flow, the one that has had none for longest first."""
         self._flows_of: dict[int, set[FlowMemory]] = {}
         self._live: set[int] = set()
         self.pools: dict[int, Pool] = {}
@@ -359,6 +366,8 @@ class Memory:
             segment = _Segment(self._number(), size)
             segments.append(segment)
         flow = FlowMemory(self, key, (a, b), segment, pool)
+        self._flows_in[key] = self._flows_in.get(key, 0) + 1
+        self._idle.pop(key, None)
         self._live.add(flow.serial)
         for token in key:
             self._flows_of.setdefault(token, set()).add(flow)
@@ -369,17 +378,35 @@ class Memory:
         self._live.discard(flow.serial)
         for token in flow.pair:
             self._flows_of.get(token, set()).discard(flow)
+        self._flows_in[flow.pair] -= 1
+        if not self._flows_in[flow.pair]:
+            del self._flows_in[flow.pair]
+            if flow.pair in self._pairs:
+                self._idle[flow.pair] = None
+
+    def trim(self) -> list[int]:
+        """Give up the segments of pairs beyond IDLE_PAIRS that have no flow; returns their ids."""
+        gone: list[int] = []
+        while len(self._idle) > IDLE_PAIRS:
+            key, _ = self._idle.popitem(last=False)
+            gone += self._drop_pair(key)
+        return gone
+
+    def _drop_pair(self, key: tuple[int, int]) -> list[int]:
+        self._idle.pop(key, None)
+        segments = self._pairs.pop(key)
+        for segment in segments:
+            segment.close()
+        for token in key:
+            if token in self._pairs_of:
+                self._pairs_of[token].discard(key)
+        return [segment.id for segment in segments]
 
     def drop_process(self, token: int) -> list[int]:
         """Forget the segments of a process that has gone and has no flows; returns their ids."""
         gone: list[int] = []
         for key in self._pairs_of.pop(token, set()):
-            for segment in self._pairs.pop(key):
-                gone.append(segment.id)
-                segment.close()
-            for other in key:
-                if other != token:
-                    self._pairs_of[other].discard(key)
+            gone += self._drop_pair(key)
         self._flows_of.pop(token, None)
         return gone
 

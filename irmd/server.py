@@ -11,6 +11,7 @@ import asyncio
 import errno
 import logging
 import os
+import resource
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -46,6 +47,12 @@ _IPCP = Hello.Kind.IPCP
 _WAITING = frozenset({"flow_alloc", "flow_accept", "flow_join", "ipcp_flow_req"})
 """Requests that are answered later, possibly."""
 PATH_MAX = 4096  # octets of a path, as for the kernel
+DESCRIPTORS_OF_CONNECTION = 5
+"""File descriptors of the IRMd that a connection takes: socket, pidfd, event region."""
+
+SHARE = 4
+"""One user's connections take at most this part of the IRMd's descriptors: without any, it can accept no other user's."""
+
 _ACCEPT_BURST = 16
 _ACCEPT_PAUSE = 0.2  # s without accepting when descriptors have run out
 
@@ -53,6 +60,12 @@ _ACCEPT_PAUSE = 0.2  # s without accepting when descriptors have run out
 def culprit(peer: Peer) -> str:
     """What lines about a process of this peer are counted for."""
     return f"processes of uid {peer.uid}"
+
+
+def connections_of_one(settings: Settings) -> int:
+    """How many connections one user may have."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(settings.connections, descriptors // (SHARE * DESCRIPTORS_OF_CONNECTION))
 
 
 FlowHandler = Callable[[Connection, Envelope], None]
@@ -140,7 +153,7 @@ class Server:
         try:
             peer = peer_of(sock)
             count = self._per_uid.get(peer.uid, 0)
-            if count >= self._settings.connections and peer.uid not in (0, self._uid):
+            if count >= connections_of_one(self._settings) and peer.uid not in (0, self._uid):
                 self._limiter.warning(
                     culprit(peer),
                     "uid %d has %d connections already, refused pid %d",

@@ -25,7 +25,8 @@ class Settings:
     descriptors: int = 4096
     """Flow descriptors of one process."""
     connections: int = 1024
-    """Connections of one user; the IRMd's own user and root are bounded by the file descriptors only."""
+    """Connections of one user, fewer where a quarter of the IRMd's file descriptors does not do for that; its own user and root are
+    bounded by the file descriptors only."""
     requests: int = 1024
     """Requests of one connection that are not answered yet."""
     instances: int = 16

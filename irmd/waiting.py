@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ class Waiting:
     """The queue of each name. An attempt enters and leaves it as its machine goes from phase to phase."""
 
     def __init__(self) -> None:
-        self._queues: dict[Name, dict[Attempt, None]] = {}
+        self._queues: dict[Name, OrderedDict[Attempt, None]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._queues)
@@ -30,7 +31,7 @@ class Waiting:
     def enter(self, attempt: Attempt) -> None:
         """An allocation waits for an accept of its name; if it does already, it keeps its place."""
         if attempt.entry is not None:
-            self._queues.setdefault(attempt.entry, {})[attempt] = None
+            self._queues.setdefault(attempt.entry, OrderedDict())[attempt] = None
 
     def leave(self, attempt: Attempt) -> None:
         """It does so no longer."""

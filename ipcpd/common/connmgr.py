@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+from collections import OrderedDict
 from collections.abc import Callable
 
 from ipcpd.unicast.wire.connmgr import Record
@@ -97,7 +98,7 @@ class ConnectionManager:
         self._backoff = backoff or Backoff()
         self._components: dict[str, Component] = {}
         self._wanted: dict[tuple[str, str, int], Wanted] = {}
-        self._responding: dict[int, Responding] = {}
+        self._responding: OrderedDict[int, Responding] = OrderedDict()
         self._abandon: dict[int, asyncio.TimerHandle] = {}
         self._closed = False
         self._limiter = LogLimiter(log, self._loop.time)

@@ -297,7 +297,7 @@ class Enrolment:
         self._lowers = lowers
         self._connections = connections
         self._limiter = LogLimiter(log, ipcp.loop.time)
-        self._serving: dict[int, _Serving] = {}
+        self._serving: OrderedDict[int, _Serving] = OrderedDict()
         self._promises = Promises()
         self._configuration: Callable[[], Configuration] | None = None
         self._taken: Callable[[int], bool] = lambda _address: False

@@ -11,7 +11,7 @@ nothing while it waits for a process. So a name that has moved is found where it
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
 from .wire import mac
@@ -33,7 +33,7 @@ MAX_HOLDERS = 16
 """Machines remembered for a name."""
 
 MAX_NAMES = 4096
-"""Names of others that are remembered; those heard of longest ago go first."""
+"""Names of others that are remembered, and names that were asked for; those heard of, or asked for, longest ago go first."""
 
 MAX_WAITING = 1024
 """Names that are asked for at the same time."""
@@ -65,8 +65,9 @@ class Directory:
 
     def __init__(self) -> None:
         self.registered: set[bytes] = set()
-        self._holders: dict[bytes, dict[bytes, float]] = {}  # when each was heard, the one to use first first
-        self._asked: dict[bytes, float] = {}  # when the last question was put
+        self._holders: OrderedDict[bytes, dict[bytes, float]] = OrderedDict()
+        """When each was heard, the one to use first first."""
+        self._asked: OrderedDict[bytes, float] = OrderedDict()  # when the last question was put
         self._questions: dict[bytes, _Question] = {}
         self._messages: list[tuple[bytes, NameQuery | NameReply]] = []
         self._answers: list[Answer] = []
@@ -126,8 +127,10 @@ class Directory:
 
     def ask(self, name: bytes, now: float) -> None:
         """Put the question (again), though nobody waits for the answer: who holds the name is in doubt."""
-        self._asked.pop(name, None)
-        self._asked[name] = now  # at the end: the first is the one asked for longest ago
+        self._asked[name] = now
+        self._asked.move_to_end(name)  # the first is the one asked for longest ago
+        if len(self._asked) > MAX_NAMES:
+            self._asked.popitem(last=False)
         self._messages.append((mac.BROADCAST, NameQuery(name)))
 
     def heard(self, name: bytes, holder: bytes) -> float:
@@ -190,7 +193,7 @@ class Directory:
                 current[holder] = heard
         self._holders[name] = dict(list(current.items())[:MAX_HOLDERS])
         while len(self._holders) > MAX_NAMES:
-            del self._holders[next(iter(self._holders))]  # the one that was heard of longest ago
+            self._holders.popitem(last=False)  # the one that was heard of longest ago
 
     def _forget_stale(self, now: float) -> None:
         """What was asked for, or heard of, too long ago: both stand in that order."""

@@ -22,7 +22,7 @@ old one, the old one has ended, and what is still sent there would get into the 
 from __future__ import annotations
 
 import errno
-from collections import deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -62,7 +62,11 @@ REPLAY = 20.0
 MAX_ARRIVALS = 1024
 """Requests of others that wait for a process of ours."""
 
+MAX_ARRIVALS_OF_ONE = MAX_ARRIVALS // 2
+"""Of these, requests of one machine: the others have room."""
+
 MAX_REMEMBERED = 8192
+"""Requests that are remembered for REPLAY; one more takes the place of the oldest."""
 
 
 class NoEndpoint(Exception):
@@ -182,7 +186,8 @@ class FlowAllocator:
         self._lanes: dict[bytes, _Lane] = {}
         self._announced: dict[int, _Arrival] = {}  # by ticket
         self._accepting: dict[int, _Arrival] = {}  # by descriptor
-        self._seen: dict[tuple[bytes, int, bytes], float] = {}
+        self._seen: OrderedDict[tuple[bytes, int, bytes], float] = OrderedDict()
+        self._arriving: Counter[bytes] = Counter()  # by machine: announced and accepting
         self._messages: list[tuple[bytes, FlowRequest | FlowReply]] = []
         self._events: list[Event] = []
         self._ticket = 0
@@ -355,20 +360,24 @@ class FlowAllocator:
         if self._is_repeated(message, source, now):
             self.counters.repeated += 1
             return
-        if len(self._announced) + len(self._accepting) >= MAX_ARRIVALS:
+        if (
+            len(self._announced) + len(self._accepting) >= MAX_ARRIVALS
+            or self._arriving[source] >= MAX_ARRIVALS_OF_ONE
+        ):
             self.counters.crowded += 1
             return
         self.counters.arrivals += 1
         self._ticket += 1
         self._announced[self._ticket] = _Arrival(source, message.endpoint)
+        self._arriving[source] += 1
         self._events.append(Announce(self._ticket, message.name_hash, message.qos, message.data))
 
     def _is_repeated(self, message: FlowRequest, source: bytes, now: float) -> bool:
         while self._seen:
-            oldest = next(iter(self._seen))
-            if now - self._seen[oldest] < REPLAY and len(self._seen) < MAX_REMEMBERED:
+            oldest = next(iter(self._seen.values()))
+            if now - oldest < REPLAY and len(self._seen) < MAX_REMEMBERED:
                 break
-            del self._seen[oldest]
+            self._seen.popitem(last=False)
         digest = blake2b(message.name_hash + message.data, digest_size=16).digest()
         key = (source, message.endpoint, digest)
         if key in self._seen:
@@ -376,11 +385,18 @@ class FlowAllocator:
         self._seen[key] = now
         return False
 
+    def _arrived(self, arrival: _Arrival) -> None:
+        """It waits for no process any more."""
+        self._arriving[arrival.peer] -= 1
+        if not self._arriving[arrival.peer]:
+            del self._arriving[arrival.peer]
+
     def announced(self, ticket: int, fd: int, now: float) -> None:
         """The IRMd has a process for it, and `fd` is our end. Raises NoEndpoint: then the request is refused."""
         arrival = self._announced.pop(ticket)
         endpoint = self.endpoints.take(now)
         if endpoint is None:
+            self._arrived(arrival)
             self._messages.append((arrival.peer, FlowReply(0, arrival.peer_endpoint, -errno.ENOSPC)))
             raise NoEndpoint
         arrival.endpoint = endpoint
@@ -390,6 +406,7 @@ class FlowAllocator:
     def turned_down(self, ticket: int, number: int, now: float) -> None:
         """The IRMd has nobody for it."""
         arrival = self._announced.pop(ticket)
+        self._arrived(arrival)
         # A refusal has an endpoint too, as those of a prototype have.
         arrival.endpoint = self.endpoints.take(now) or 0
         self._refuse(arrival, number, now)
@@ -399,6 +416,7 @@ class FlowAllocator:
         arrival = self._accepting.pop(fd, None)
         if arrival is None:
             return False
+        self._arrived(arrival)
         if number:
             self._refuse(arrival, number, now)
             return True
@@ -445,4 +463,5 @@ class FlowAllocator:
             return
         arrival = self._accepting.pop(fd, None)
         if arrival is not None:  # the process went before it had accepted
+            self._arrived(arrival)
             self._refuse(arrival, errno.ECONNREFUSED, now)

@@ -14,6 +14,7 @@ import asyncio
 import logging
 import socket
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -101,9 +102,9 @@ class Resolver:
         self._server = server
         self._system = system
         self._clock = clock or loop.time
-        self._kept: dict[bytes, Entry] = {}
+        self._kept: OrderedDict[bytes, Entry] = OrderedDict()
         self._questions: dict[bytes, asyncio.Task[tuple[bytes, ...]]] = {}
-        self._doubted: dict[tuple[bytes, bytes], float] = {}
+        self._doubted: OrderedDict[tuple[bytes, bytes], float] = OrderedDict()
         self._threads = asyncio.Semaphore(MAX_THREADS)
 
     # ------------------------------------------------------------ questions
@@ -147,7 +148,7 @@ class Resolver:
         self._doubted.pop((digest, ip), None)
         self._doubted[digest, ip] = self._clock() + DOUBT
         if len(self._doubted) > MAX_KEPT:
-            del self._doubted[next(iter(self._doubted))]
+            self._doubted.popitem(last=False)
 
     def entries(self) -> list[tuple[bytes, Entry]]:
         """Names that have been found."""
@@ -168,7 +169,7 @@ class Resolver:
         self._kept.pop(digest, None)  # the newest comes last
         self._kept[digest] = entry
         if len(self._kept) > MAX_KEPT:
-            del self._kept[next(iter(self._kept))]
+            self._kept.popitem(last=False)
 
     def _answered(self, digest: bytes, question: asyncio.Task[tuple[bytes, ...]]) -> None:
         del self._questions[digest]

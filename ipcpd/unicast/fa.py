@@ -22,6 +22,7 @@ A name that is registered here and nowhere else leads back to this member: the t
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -58,6 +59,9 @@ OFFER_LIMIT = 20.0
 
 MAX_OFFERS = 1024
 """Requests that wait for the IRMd; one more is refused: it could be made up."""
+
+MAX_OFFERS_OF_ONE = MAX_OFFERS // 2
+"""Of these, requests of one member: the others have room."""
 
 MAX_REPEATED = 1024
 """Replies that wait to be sent again. One more refusal is given up: its request could be made up, and lead nowhere."""
@@ -145,6 +149,7 @@ class FlowAllocator:
         self._arrived: dict[
             tuple[int, int], Flow
         ] = {}  # responder's flows by address and endpoint id of the requester
+        self._offering: Counter[int] = Counter()  # offers by the address of the requester
         self._repeated = 0  # replies that wait to be sent again
         self._serial = 0
         self._packets: list[Packet] = []
@@ -307,7 +312,10 @@ class FlowAllocator:
         for timer in (flow.limit, flow.patience):
             if timer is not None:
                 timer.cancel()
-        self._offers.pop(flow.offer, None)
+        if self._offers.pop(flow.offer, None) is not None:
+            self._offering[flow.address] -= 1
+            if not self._offering[flow.address]:
+                del self._offering[flow.address]
 
     def _forget(self, flow: Flow) -> None:
         self._settle(flow)
@@ -379,7 +387,7 @@ class FlowAllocator:
         if whose in self._arrived:
             self.counters.duplicates += 1
             return
-        if len(self._offers) >= MAX_OFFERS:
+        if len(self._offers) >= MAX_OFFERS or self._offering[request.source] >= MAX_OFFERS_OF_ONE:
             self.counters.refused += 1
             self._reply(request.source, FlowReply(request.eid, 0, -errno.EAGAIN), now)
             return
@@ -388,6 +396,7 @@ class FlowAllocator:
         flow.offer = self._serial
         flow.limit = self._timers.at(now + OFFER_LIMIT, lambda now: self._offer_expired(flow, now))
         self._offers[flow.offer] = self._arrived[whose] = flow
+        self._offering[flow.address] += 1
         self._events.append(Announce(flow.offer, request.name_hash, request.qos, request.data))
 
     def _offer_expired(self, flow: Flow, now: float) -> None:

@@ -14,6 +14,8 @@ from irmd.flow import FIRST_FD, Flow, FlowTable, Numbers, Step
 from irmd.memory import Memory, PoolConfig
 from irmd.peer import Peer
 from irmd.process import Process
+from irmd.server import DESCRIPTORS_OF_CONNECTION, SHARE, connections_of_one
+from irmd.settings import Settings
 from ouroboros.rpc.messages_pb2 import Envelope, SegmentGone
 from tests.unit.dataplane.shm import SMALL
 
@@ -117,3 +119,35 @@ def test_a_dead_process_is_looked_for_in_its_own_pool_only(memory: Memory) -> No
     one = users.process(65534)
     users.leave(one, users.flow(one))
     assert seen == [[one.pool]]
+
+
+def test_segments_of_pairs_without_flows_are_given_up(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user that has had a flow between each two of many processes does not hold a descriptor for each pair for ever."""
+    monkeypatch.setattr(memory_module, "IDLE_PAIRS", 3)
+    users = Users(memory)
+    processes = [users.process(65534) for _ in range(6)]
+    for process in processes:
+        flow = users.flow(process)
+        users.endpoints.close(flow, 0, orderly=True)
+        users.endpoints.close(flow, 1, orderly=True)
+    assert len(memory._pairs) == 3
+    assert sum(len(message.segments) for message in users.gone) == 3
+    kept = users.flow(processes[-1])
+    assert kept.memory is not None and kept.memory.segment_id not in [
+        number for message in users.gone for number in message.segments
+    ]
+    for process in processes[:-1]:
+        process.gone = True
+        users.endpoints.departed(process)
+        users.endpoints.ended(process)
+    users.leave(processes[-1], kept)
+    assert not memory._pairs and not memory._idle and not memory._flows_in
+
+
+def test_the_connections_of_one_user_leave_descriptors_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _which: (4096, 4096))
+    assert connections_of_one(Settings()) == 4096 // SHARE // DESCRIPTORS_OF_CONNECTION
+    monkeypatch.setattr("resource.getrlimit", lambda _which: (1 << 20, 1 << 20))
+    assert connections_of_one(Settings(connections=7)) == 7

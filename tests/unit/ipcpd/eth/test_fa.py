@@ -391,6 +391,23 @@ def test_too_many_at_once_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(it._seen) <= 5
 
 
+def test_one_machine_leaves_room_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fa, "MAX_ARRIVALS_OF_ONE", 3)
+    it = allocator()
+    for endpoint in range(100, 110):
+        it.received(FlowRequest(endpoint, NAME), A, 0.0)
+    tickets = [event.ticket for event in it.take_events() if isinstance(event, Announce)]
+    assert len(tickets) == 3 and it.counters.crowded == 7
+    it.received(FlowRequest(100, NAME), B, 0.0)
+    assert len(it.take_events()) == 1
+    it.turned_down(tickets[0], 111, 0.0)
+    it.announced(tickets[1], 80, 0.0)
+    it.responded(80, 0, b"", 0.0)
+    it.announced(tickets[2], 81, 0.0)
+    it.deallocate(81, 0.0)
+    assert it._arriving == {B: 1}
+
+
 def test_without_an_endpoint_a_request_is_refused() -> None:
     it = allocator(LLC)
     ticket = arrive(it, 60)

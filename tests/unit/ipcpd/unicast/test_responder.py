@@ -6,7 +6,14 @@ import errno
 
 import pytest
 
-from ipcpd.unicast.fa import MAX_OFFERS, MAX_REPEATED, OFFER_LIMIT, REPLY_TRIES, FlowAllocator
+from ipcpd.unicast.fa import (
+    MAX_OFFERS,
+    MAX_OFFERS_OF_ONE,
+    MAX_REPEATED,
+    OFFER_LIMIT,
+    REPLY_TRIES,
+    FlowAllocator,
+)
 from ipcpd.unicast.fa_events import (
     Announce,
     Connected,
@@ -100,12 +107,28 @@ def test_a_request_that_comes_twice_is_answered_once(fa: FlowAllocator) -> None:
 
 def test_too_many_requests_are_refused_not_dropped(fa: FlowAllocator) -> None:
     for number in range(MAX_OFFERS):
-        fa.receive(FlowRequest(PEER, PEER_EID + (number << 32), NAME), 0.0)
+        fa.receive(FlowRequest(PEER + number % 3, PEER_EID + (number << 32), NAME), 0.0)
     assert len(fa.take_events()) == MAX_OFFERS
     fa.receive(FlowRequest(PEER, PEER_EID - (1 << 32), NAME), 0.0)
     assert reply_of(fa).response == -errno.EAGAIN
     fa.timer(OFFER_LIMIT)
     assert len(fa.take_packets()) == MAX_OFFERS and at_rest(fa)
+
+
+def test_one_member_leaves_room_for_the_others(fa: FlowAllocator) -> None:
+    for number in range(MAX_OFFERS):
+        fa.receive(FlowRequest(PEER, PEER_EID + (number << 32), NAME), 0.0)
+    offers = [event.offer for event in fa.take_events() if isinstance(event, Announce)]
+    assert len(offers) == MAX_OFFERS_OF_ONE
+    assert len(fa.take_packets()) == MAX_OFFERS - MAX_OFFERS_OF_ONE == fa.counters.refused
+    fa.receive(FlowRequest(PEER + 1, PEER_EID, NAME), 0.0)
+    assert len(fa.take_events()) == 1
+    fa.declined(offers[0], ENAME, 0.0)
+    fa.receive(FlowRequest(PEER, PEER_EID - (1 << 32), NAME), 0.0)
+    assert len(fa.take_events()) == 1
+    fa.timer(OFFER_LIMIT)
+    fa.take_packets()
+    assert at_rest(fa) and not fa._offering
 
 
 def test_a_reply_without_a_way_is_sent_again(fa: FlowAllocator) -> None:
