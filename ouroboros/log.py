@@ -17,30 +17,23 @@ import socket
 import struct
 import sys
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import TextIO
 
+from .limiter import Limiter
 from .printable import printable
 
 JOURNAL = "/run/systemd/journal/socket"
 SYSLOG = "/dev/log"
 
-PERIOD = 10.0
-"""Seconds after which the bounds below start again."""
-
 BURST = 20
-"""Lines about one culprit in PERIOD."""
+"""Lines about one culprit in `limiter.PERIOD`."""
 
 SITE_BURST = 50
-"""Lines from one place in the code in PERIOD."""
+"""Lines from one place in the code in the same time."""
 
 TRACE_BURST = 3
-"""Lines with a traceback from one place in the code in PERIOD."""
-
-SUBJECTS = 1024
-"""Culprits, and places in the code, that are remembered; beyond, the one that has been written about longest ago is forgotten."""
+"""Lines with a traceback from one place in the code in the same time."""
 
 _LEVELS = {
     logging.DEBUG: ("DB", "", 7),
@@ -92,48 +85,14 @@ class JournalHandler(logging.Handler):
         super().close()
 
 
-@dataclass(slots=True)
-class _Window:
-    since: float
-    lines: int = 0
-    left_out: int = 0
-
-
-class _Windows:
-    """How often each subject was written about lately."""
-
-    __slots__ = ("_clock", "_windows")
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._windows: OrderedDict[Hashable, _Window] = OrderedDict()
-
-    def admit(self, subject: Hashable, burst: int) -> int | None:
-        """None: there were `burst` lines in this period. Else how many were left out before this one."""
-        now = self._clock()
-        window = self._windows.get(subject)
-        left_out = 0
-        if window is None or now - window.since >= PERIOD:
-            left_out = window.left_out if window is not None else 0
-            window = self._windows[subject] = _Window(now)
-            self._windows.move_to_end(subject)
-            if len(self._windows) > SUBJECTS:
-                self._windows.popitem(last=False)
-        if window.lines >= burst:
-            window.left_out += 1
-            return None
-        window.lines += 1
-        return left_out
-
-
 class LogLimiter:
-    """Lines about culprits, e.g. "processes of uid 1000": at most BURST about each in PERIOD. `clock` gives seconds."""
+    """Lines about culprits, e.g. "processes of uid 1000": at most BURST about each in `limiter.PERIOD`. `clock` gives seconds."""
 
     __slots__ = ("_log", "_windows")
 
     def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = log
-        self._windows = _Windows(clock)
+        self._windows = Limiter(clock)
 
     def log(self, level: int, about: str, text: str, *args: object, exc_info: bool = False) -> None:
         """Write a line, unless there were enough of them about the same culprit lately."""
@@ -162,7 +121,7 @@ class SiteLimit(logging.Filter):
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
-        self._windows = _Windows(clock)
+        self._windows = Limiter(clock)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is written."""

@@ -10,10 +10,12 @@ import atexit
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
+from ouroboros.limiter import Limiter
 from ouroboros.printable import printable
 from ouroboros.version import __version__
 
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
     from ouroboros.qos import QoSSpec
 
 Value = TypeVar("Value")
+
+WARNINGS = 20
+"""Lines of one place in the code that `warn_of_peer` prints in 10 s."""
+
+_warned = Limiter(time.monotonic)
 
 _CUBES = ("raw", "best", "video", "voice", "data")
 
@@ -127,6 +134,14 @@ def packet_size(asked: int | None, default: int, smallest: int, flow: "Flow") ->
 def warn(text: str) -> None:
     """Print in one line what is not a result: to stderr, so that stdout can be parsed."""
     print(printable(text), file=sys.stderr, flush=True)
+
+
+def warn_of_peer(text: str) -> None:
+    """The same for what the other end of a flow can cause any number of times: so often in 10 s from one place in the code."""
+    caller = sys._getframe(1)
+    left_out = _warned.admit((caller.f_code, caller.f_lineno), WARNINGS)
+    if left_out is not None:
+        warn(f"{text} ({left_out} more lines like this were left out)" if left_out else text)
 
 
 def reason(error: BaseException) -> str:

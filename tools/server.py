@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .program import interrupt_main, reason, warn
+from .program import interrupt_main, reason, warn_of_peer
 from .stdio import OutputError
 
 if TYPE_CHECKING:
@@ -30,12 +30,12 @@ def accept(timeout: float | None) -> "Flow | None":
         return flow_accept(timeout)
     except TimeoutError as error:
         if timeout is None:
-            warn(f"Failed to accept a flow: {reason(error)}")
+            warn_of_peer(f"Failed to accept a flow: {reason(error)}")
         return None
     except OSError as error:
         if is_fatal(error):
             raise
-        warn(f"Failed to accept a flow: {reason(error)}")
+        warn_of_peer(f"Failed to accept a flow: {reason(error)}")
         time.sleep(_PAUSE_AFTER_FAILURE_S)  # out of descriptors, say: let some flow end before the next try
         return None
 
@@ -77,6 +77,6 @@ class FlowServer:
         except OutputError:  # the main thread meets it again, and tells of it
             interrupt_main()
         except OSError as error:
-            warn(f"Flow {fd} ended: {reason(error)}")
+            warn_of_peer(f"Flow {fd} ended: {reason(error)}")
         finally:
             self._slots.release()

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from ouroboros.log import BURST, PERIOD, SITE_BURST, SUBJECTS, TRACE_BURST, Format, LogLimiter, SiteLimit
+from ouroboros.limiter import PERIOD, SUBJECTS
+from ouroboros.log import BURST, SITE_BURST, TRACE_BURST, Format, LogLimiter, SiteLimit
 
 
 def test_a_flood_about_one_culprit_is_counted_and_not_written(caplog: pytest.LogCaptureFixture) -> None:
@@ -34,7 +35,7 @@ def test_culprits_that_are_made_up_take_no_memory() -> None:
     limiter = LogLimiter(logging.getLogger("test/limiter"), lambda: 0.0)
     for number in range(3 * SUBJECTS):
         limiter.log(logging.DEBUG, f"culprit {number}", "x")
-    assert len(limiter._windows._windows) == SUBJECTS
+    assert len(limiter._windows) == SUBJECTS
 
 
 class Daemon:

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..program import print_lines_at_once, warn
+from ..program import print_lines_at_once, warn_of_peer
 from ..sequence import loss_percent
 from ..server import FlowServer
 from . import wire
@@ -68,7 +68,7 @@ class Test:
             while True:
                 self._take(self._flow.readv(_BATCH))
         except TimeoutError:
-            warn(f"Test on flow {self._fd} timed out")
+            warn_of_peer(f"Test on flow {self._fd} timed out")
         except FlowDownException:
             pass  # the client has what it wants
         self._print_summary()
@@ -79,7 +79,7 @@ class Test:
         try:
             self._kind = wire.decode_kind(self._flow.recv())
         except wire.MalformedPacket as error:
-            warn(f"Flow {self._fd} does not begin a test: {error}")
+            warn_of_peer(f"Flow {self._fd} does not begin a test: {error}")
             return False
         if not self._json:
             print(f"Flow {self._fd}: {self._kind.name.lower()} test.")

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..program import allocation_error, packet_size, print_lines_at_once, qos, reason, warn
+from ..program import allocation_error, packet_size, print_lines_at_once, qos, reason, warn, warn_of_peer
 from . import packet
 from .options import Options
 from .packet import MIN_SIZE
@@ -117,7 +117,7 @@ class Pinger:
             self._flow.write(request)
         except BlockingIOError:
             if not (self._flood or self._options.interval == 0):
-                warn("Failed to send packet.")
+                warn_of_peer("Failed to send packet.")
             self._schedule.blocked(now)
             self._receive(0)
             return
@@ -144,7 +144,7 @@ class Pinger:
             return False
         line = self._statistics.reply(number, now - sent_ns)
         if line is None:
-            warn("Invalid id.")
+            warn_of_peer("Invalid id.")
             return False
         self._schedule.replied(now)
         if not self._silent:

@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..program import interrupt_main, print_lines_at_once, reason, warn
+from ..program import interrupt_main, print_lines_at_once, reason, warn_of_peer
 from ..server import accept, is_fatal
 from .options import Options
 from .packet import MalformedPacket, reply_to
@@ -116,7 +116,7 @@ class EventServer:
         try:
             self._set.add(flow)
         except OSError as error:
-            warn(f"Flow {flow.fd} ended: {reason(error)}")
+            warn_of_peer(f"Flow {flow.fd} ended: {reason(error)}")
             self._end(flow)
 
     def _until_next_idle(self) -> float | None:
@@ -175,7 +175,7 @@ def _serve_one_by_one(options: Options) -> None:
             if is_fatal(error):
                 raise
             if not options.quiet:
-                warn(f"Flow {flow.fd} ended: {reason(error)}")
+                warn_of_peer(f"Flow {flow.fd} ended: {reason(error)}")
         finally:
             with suppress(OSError):
                 flow.dealloc()

@@ -1,7 +1,6 @@
 """What oping's client found out, and how it prints it (docs/reference/oping.md, paper Listings 5 and 14). Pure."""
 
-import sys
-
+from ..program import warn_of_peer
 from ..sequence import Arrival, Sequence, loss_percent, unwrap32
 from ..stats import Histogram, Running
 
@@ -100,4 +99,4 @@ _NOTES = {
 
 def invalid_message(fd: int) -> None:
     """Report a packet that is not oping's."""
-    print(f"Invalid message on fd {fd}.", file=sys.stderr)
+    warn_of_peer(f"Invalid message on fd {fd}.")

@@ -5,7 +5,10 @@ import sys
 from typing import NamedTuple
 
 import pytest
-from ouroboros_tools.program import ToolError, packet_size, warn
+from ouroboros_tools import program
+from ouroboros_tools.program import WARNINGS, ToolError, packet_size, warn, warn_of_peer
+
+from ouroboros.limiter import PERIOD, Limiter
 
 
 class Carrying(NamedTuple):
@@ -83,3 +86,20 @@ def test_a_size_that_the_flow_does_not_carry_names_the_limit(
 def test_what_is_warned_of_is_one_printable_line(capsys: pytest.CaptureFixture[str]) -> None:
     warn("layer a\x1b[2J\nb")
     assert capsys.readouterr().err == "layer a\\x1b[2J\\nb\n"
+
+
+def test_what_the_other_end_causes_is_printed_so_many_times(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that sends nonsense does not fill a server's stderr."""
+    now = 0.0
+    monkeypatch.setattr(program, "_warned", Limiter(lambda: now))
+    for number in range(3 * WARNINGS):
+        warn_of_peer(f"Invalid message on fd {number}.")
+    warn_of_peer("another line")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"Invalid message on fd {number}." for number in range(WARNINGS)] + ["another line"]
+    now += PERIOD
+    for _ in range(2):
+        warn_of_peer("Invalid message.")
+    assert capsys.readouterr().err.splitlines() == ["Invalid message."] * 2, "another place in the code"

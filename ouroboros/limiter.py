@@ -1,0 +1,55 @@
+"""How often something may be done for one cause: so often in each period, and what is beyond that is counted.
+
+Used by the log of the daemons and by the error lines of tools. Causes that others make up take no memory: as many are remembered
+as help.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+
+PERIOD = 10.0
+"""Seconds after which counting starts again."""
+
+SUBJECTS = 1024
+"""Causes that are remembered; beyond, the one whose period began longest ago is forgotten."""
+
+
+class _Window:
+    __slots__ = ("admitted", "left_out", "since")
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.admitted = 0
+        self.left_out = 0
+
+
+class Limiter:
+    """Counts by subject. `clock` gives seconds."""
+
+    __slots__ = ("_clock", "_windows")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._windows: OrderedDict[Hashable, _Window] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def admit(self, subject: Hashable, burst: int) -> int | None:
+        """None: there were `burst` in this period. Else how many were left out before this one."""
+        now = self._clock()
+        window = self._windows.get(subject)
+        left_out = 0
+        if window is None or now - window.since >= PERIOD:
+            left_out = window.left_out if window is not None else 0
+            window = self._windows[subject] = _Window(now)
+            self._windows.move_to_end(subject)
+            if len(self._windows) > SUBJECTS:
+                self._windows.popitem(last=False)
+        if window.admitted >= burst:
+            window.left_out += 1
+            return None
+        window.admitted += 1
+        return left_out
