@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tomllib
 from pathlib import Path
 
@@ -41,6 +42,29 @@ def test_no_module_is_forgotten(installed: Path, package: str) -> None:
 def test_types_are_shipped(installed: Path) -> None:
     assert (installed / "ouroboros" / "py.typed").exists()
     assert (installed / "ouroboros" / "rpc" / "messages_pb2.pyi").exists()
+
+
+def test_the_source_distribution_is_the_checkout(tmp_path: Path) -> None:
+    """What `git ls-files` names, and beside it only what setuptools adds: tests and examples run from it too."""
+    if not (CHECKOUT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("no git checkout")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=CHECKOUT, check=True, capture_output=True, text=True)
+    command = [sys.executable, "setup.py", "--quiet", "egg_info", "--egg-base", str(tmp_path)]
+    command += ["sdist", "--dist-dir", str(tmp_path)]
+    subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        there = {name.partition("/")[2] for name in (member.name for member in tar if member.isfile())}
+    wanted = {name for name in listed.stdout.split("\0") if name and (CHECKOUT / name).exists()}
+    assert wanted - there == set()
+    extra = {name for name in there - wanted if ".egg-info/" not in name and not _is_new(name)}
+    assert extra == {"PKG-INFO", "setup.cfg"}
+
+
+def _is_new(name: str) -> bool:
+    """Whether git does not know the file yet, and would take it: work under way."""
+    command = ["git", "ls-files", "--others", "--exclude-standard", "--", name]
+    return bool(subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True).stdout)
 
 
 def facts() -> dict[str, dict[str, str]]:
