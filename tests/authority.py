@@ -52,6 +52,7 @@ class Issued:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "crt.pem").write_bytes(self.pem)
         (folder / "key.pem").write_bytes(self.key_pem)
+        (folder / "key.pem").chmod(0o600)
 
 
 class Authority:

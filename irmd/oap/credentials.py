@@ -20,6 +20,7 @@ from . import encryption
 from .encryption import EncConfError, Encryption
 
 MAX_FILE = 64 * 1024
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class Side(Enum):
@@ -112,7 +113,7 @@ def read(directory: str, side: Side, name: str, policy: Policy, *, otherwise: st
         return Credentials(require=require) if require else _PLAIN
     wanted = _encryption(*_given(paths.enc, folder, "enc.conf"))
     certificate, where = _given(paths.crt, folder, "crt.pem")
-    key, key_where = _given(paths.key, folder, "key.pem")
+    key, key_where = _given(paths.key, folder, "key.pem", private=True)
     if bool(certificate) != bool(key):
         missing, there = (key_where, where) if certificate else (where, key_where)
         raise Unusable(EAUTH, f"there is {there}, but not {missing or 'what belongs to it'}")
@@ -120,7 +121,7 @@ def read(directory: str, side: Side, name: str, policy: Policy, *, otherwise: st
     if wanted is not None and wanted.kex.kem and folder:
         raw = wanted.kex.hybrid
         path = os.path.join(folder, f"{side.static_file}.{'raw' if raw else 'pem'}")
-        static = _read(path, ECRYPT, needed=False)
+        static = _read(path, ECRYPT, needed=False, private=side is Side.SERVER)
     return Credentials(wanted, certificate, key, static, raw, require, f"{where}, {key_where}")
 
 
@@ -137,11 +138,11 @@ def _folder(directory: str, side: Side, name: str) -> str:
         raise Unusable(EAUTH, f"cannot look into {folder}: {error.strerror}") from None
 
 
-def _given(path: str, folder: str, default: str) -> tuple[bytes, str]:
+def _given(path: str, folder: str, default: str, *, private: bool = False) -> tuple[bytes, str]:
     """A file and where it is, or would be. One whose path was given must be there."""
     where = path or (os.path.join(folder, default) if folder else "")
     number = ECRYPT if default == "enc.conf" else EAUTH
-    return (_read(where, number, needed=bool(path)) if where else b""), where
+    return (_read(where, number, needed=bool(path), private=private) if where else b""), where
 
 
 def _encryption(octets: bytes, where: str) -> Encryption | None:
@@ -153,8 +154,9 @@ def _encryption(octets: bytes, where: str) -> Encryption | None:
         raise Unusable(ECRYPT, f"{where}: {error.strerror}") from None
 
 
-def _read(path: str, number: int, *, needed: bool) -> bytes:
-    """The octets of a file; of an empty one a line end, so that it is not taken for none. Raises Unusable."""
+def _read(path: str, number: int, *, needed: bool, private: bool = False) -> bytes:
+    """The octets of a file; of an empty one a line end, so that it is not taken for none. Raises Unusable, also when a
+    `private` file can be read or written by another user than its owner."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not stop the daemon
     except OSError as error:
@@ -162,8 +164,14 @@ def _read(path: str, number: int, *, needed: bool) -> bytes:
             return b""
         raise Unusable(number, f"cannot read {path}: {error.strerror}") from None
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        mode = os.fstat(fd).st_mode
+        if not stat.S_ISREG(mode):
             raise Unusable(number, f"{path} is not a file")
+        if private and mode & _OTHERS:
+            raise Unusable(
+                number,
+                f"the private key {path} is open to other users (mode {stat.S_IMODE(mode):04o}); `chmod 600 {path}`",
+            )
         octets = os.read(fd, MAX_FILE + 1)
     except OSError as error:
         if isinstance(error, Unusable):

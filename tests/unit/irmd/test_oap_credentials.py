@@ -32,7 +32,9 @@ PLAIN = Policy()
 def put(folder: Path, side: str, name: str, **files: str) -> None:
     (folder / side / name).mkdir(parents=True, exist_ok=True)
     for file, text in files.items():
-        (folder / side / name / file.replace("_", ".")).write_text(text)
+        path = folder / side / name / file.replace("_", ".")
+        path.write_text(text)
+        path.chmod(0o600 if file == "key_pem" else 0o644)
 
 
 # ---------------------------------------------------------------- enc.conf
@@ -106,12 +108,41 @@ def test_paths_that_are_given(tmp_path: Path) -> None:
 def test_a_static_key(tmp_path: Path) -> None:
     put(tmp_path, "server", "n", enc_conf="kex=ML-KEM-768")
     (tmp_path / "server" / "n" / "kex.key.pem").write_text("S")
+    (tmp_path / "server" / "n" / "kex.key.pem").chmod(0o600)
     found = read(str(tmp_path), Side.SERVER, "n", PLAIN)
     assert (found.static, found.static_raw) == (b"S", False)
     put(tmp_path, "client", "n", enc_conf="kex=X25519MLKEM768")
     (tmp_path / "client" / "n" / "kex.srv.pub.raw").write_text("P")
     found = read(str(tmp_path), Side.CLIENT, "n", PLAIN)
     assert (found.static, found.static_raw) == (b"P", True)
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o640, 0o602, 0o610, 0o666])
+@pytest.mark.parametrize("side", Side)
+def test_a_private_key_that_is_open_to_others(tmp_path: Path, side: Side, mode: int) -> None:
+    put(tmp_path, side.value, "n", crt_pem="C", key_pem="K")
+    key = tmp_path / side.value / "n" / "key.pem"
+    key.chmod(mode)
+    for policy, folder in (
+        (PLAIN, str(tmp_path)),
+        (Policy(*(SecurityPaths(crt=str(key.with_name("crt.pem")), key=str(key)),) * 2), ""),
+    ):
+        with pytest.raises(Unusable, match=f"{key} is open to other users .mode {mode:04o}.; `chmod 600 {key}`") as error:
+            read(folder, side, "n", policy)
+        assert error.value.errno == EAUTH
+    key.chmod(0o400)
+    assert read(str(tmp_path), side, "n", PLAIN).key == b"K"
+
+
+@pytest.mark.parametrize("suffix", ["pem", "raw"])
+def test_a_static_private_key_that_is_open_to_others(tmp_path: Path, suffix: str) -> None:
+    put(tmp_path, "server", "n", enc_conf="kex=ML-KEM-768" if suffix == "pem" else "kex=X25519MLKEM768")
+    key = tmp_path / "server" / "n" / f"kex.key.{suffix}"
+    key.write_text("S")
+    key.chmod(0o644)
+    with pytest.raises(Unusable, match="is open to other users") as error:
+        read(str(tmp_path), Side.SERVER, "n", PLAIN)
+    assert error.value.errno == ECRYPT
 
 
 @pytest.mark.parametrize("file", ["crt.pem", "key.pem"])

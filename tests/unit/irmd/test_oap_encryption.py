@@ -111,7 +111,9 @@ def static(pair: Pair) -> Pair:
     ours = crypto.generate(Kex.ML_KEM_768)
     pair.client.enc("client", "kex=ML-KEM-768", "kem_mode=client", "kdf=sha512")
     pair.server.enc("server", "kex=ML-KEM-768", "kdf=sha256")
-    (pair.server.folder / "server" / NAME / "kex.key.pem").write_bytes(
+    key = pair.server.folder / "server" / NAME / "kex.key.pem"
+    key.touch(0o600)
+    key.write_bytes(
         ours.private.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )

@@ -178,6 +178,7 @@ def test_paths_of_a_name(pair: Pair, tmp_path: Path) -> None:
     alice = pair.ca.issue("alice")
     (tmp_path / "a.crt").write_bytes(alice.pem)
     (tmp_path / "a.key").write_bytes(alice.key_pem)
+    (tmp_path / "a.key").chmod(0o600)
     paths = SecurityPaths(crt=str(tmp_path / "a.crt"), key=str(tmp_path / "a.key"))
     pair.ask = Policy(client=paths)
     _, theirs = pair.run()
