@@ -31,6 +31,7 @@ from ouroboros.rpc.messages_pb2 import Readout as ReadoutRequest
 from . import ipcp as times
 from .allocation import gone
 from .ipcp import Ipcp, type_word
+from .oap.credentials import shown
 from .refused import Refused
 from .registry import Name, Registry, check_name, check_new_name, name_hash
 from .retry import Failure, persist
@@ -235,13 +236,8 @@ class Ipcps:
             if refused.errno != EAUTH:
                 raise
             body = envelope.ipcp_enroll if envelope.HasField("ipcp_enroll") else envelope.ipcp_connect
-            names = dict.fromkeys((body.dst, ipcp.layer or ipcp.joining))
-            places = " or ".join(f"{self._security}/client/{name}" for name in names if name)
-            raise Refused(
-                EAUTH,
-                f"{refused.text}. This system shows crt.pem in {places}, and trusts {self._security}/cacert; the logs of "
-                "both IRMds may say more",
-            ) from None
+            names = dict.fromkeys(name for name in (body.dst, ipcp.layer or ipcp.joining) if name)
+            raise Refused(EAUTH, f"{refused.text}. {shown(self._security, names)}") from None
 
     @staticmethod
     def _joined(ipcp: Ipcp, reply: Envelope) -> None:

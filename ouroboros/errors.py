@@ -32,7 +32,8 @@ _TEXTS = {
     EFLOWPEER: "The peer of the flow does not answer any more",
     ENAME: "Name is not known",
     ECRYPT: "Encryption failed",
-    EAUTH: "Authentication failed",
+    EAUTH: "The request was not accepted as authentic: most often clocks differ by more than 0.1 s, or a certificate is missing "
+    "or not trusted; the log of the IRMd that refused says which",
 }
 
 

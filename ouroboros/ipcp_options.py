@@ -16,6 +16,7 @@ TYPE_ALIASES = {"udp": "udp4"}  # the paper's word
 HASHES = ("SHA3_224", "SHA3_256", "SHA3_384", "SHA3_512")
 BROADCAST_HASH = "SHA3_256"
 PATTERN_CHARACTERS = "*?["
+_LINK_LOCAL = ("fe8", "fe9", "fea", "feb")  # fe80::/10
 MAX_NAME = 255  # octets, of any name
 MAX_DEVICE = 255  # characters
 MAX_RETRIES = 1000000
@@ -74,8 +75,13 @@ def _word(*words: str) -> Callable[[str], str]:
     return check
 
 
+def is_device(text: str) -> bool:
+    """Whether it can be the name of a network device."""
+    return 0 < len(text) <= MAX_DEVICE and "/" not in text and text.isprintable()
+
+
 def _device(value: str) -> str:
-    if not 0 < len(value) <= MAX_DEVICE or "/" in value or not value.isprintable():
+    if not is_device(value):
         raise ValueError
     return value
 
@@ -96,19 +102,23 @@ def _address(what: str, *, specific: bool) -> Callable[[str], str]:
         family = family_of(value)
         if family is None:
             raise OptionError(f'Invalid {what}IP address: "{value}".')
-        binary = socket.inet_pton(family, value)
+        host, percent, zone = value.partition("%")
+        binary = socket.inet_pton(family, host)
         if specific and not any(binary):
             version = "IPv4" if family == socket.AF_INET else "IPv6"
             raise OptionError(
                 f'Cannot use {version} address "{value}"; it must be the address of an interface.'
             )
-        return socket.inet_ntop(family, binary)
+        return socket.inet_ntop(family, binary) + percent + zone
 
     return check
 
 
 def family_of(address: str) -> socket.AddressFamily | None:
-    """AF_INET or AF_INET6; None when it is not an address."""
+    """AF_INET or AF_INET6; None when it is not an address. A link-local one of IPv6 may have its device behind a %."""
+    address, percent, zone = address.partition("%")
+    if percent and not (zone and is_device(zone) and address[:3].lower() in _LINK_LOCAL):
+        return None
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             socket.inet_pton(family, address)

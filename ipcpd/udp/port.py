@@ -44,7 +44,8 @@ def take(ip: str, port: int) -> tuple[socket.socket, Address]:
 
 
 def _checked(ip: str, port: int) -> Address:
-    address = Address.of(ip, port)
+    host, _, device = ip.partition("%")
+    address = Address.of(host, port)
     if not is_of_one_machine(address.ip):
         raise PortError(
             errno.EINVAL, f"{ip} is not the address of an interface; `ip address` lists those there are"
@@ -52,11 +53,32 @@ def _checked(ip: str, port: int) -> Address:
     if not is_link_local(address.ip):
         return address
     scopes = _scopes(address.ip)
+    if device:
+        wanted = _index(device)
+        if wanted not in scopes:
+            raise PortError(
+                errno.EADDRNOTAVAIL,
+                f"device {device} has no address {host}; `ip address show dev {device}` lists those it has",
+            )
+        return address._replace(scope=wanted)
     if len(scopes) > 1:
         raise PortError(
-            errno.EINVAL, f"several interfaces have the address {ip}: use one that is not link-local"
+            errno.EINVAL,
+            f"several interfaces have the address {ip}: add the one that is meant, `ip {ip}%DEVICE`",
         )
     return address._replace(scope=scopes[0] if scopes else 0)
+
+
+def _index(device: str) -> int:
+    """The number of an interface, given by its name or by that number. Raises PortError."""
+    try:
+        return socket.if_nametoindex(device)
+    except OSError:
+        if device.isascii() and device.isdigit():
+            return int(device[:10])
+        raise PortError(
+            errno.ENODEV, f"there is no device {device}; `ip link` lists those there are"
+        ) from None
 
 
 def _scopes(ip: bytes) -> list[int]:

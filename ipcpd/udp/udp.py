@@ -216,16 +216,23 @@ class UdpIpcp(LinkIpcp):
         self._pump()
 
     def _unanswered(self, fd: int, ips: tuple[bytes, ...]) -> None:
-        hosts = " nor ".join(str(self._member(ip)) for ip in ips)
+        members = [self._member(ip) for ip in ips]
         self._drop_port(fd)
         self._fa.deallocate(fd, self.loop.time())
-        self.allocated(
-            fd,
-            errno.ETIMEDOUT,
-            f'no answer from {hosts}: is a member of layer "{self.layer}" running there, and do firewalls and NAT let '
-            f"UDP port {self._address.port} through?",
-        )
+        self.allocated(fd, errno.ETIMEDOUT, self._silence(members))
         self._pump()
+
+    def _silence(self, members: list[Address]) -> str:
+        """What can be the matter with members that do not answer: a prototype is silent, too, where no process accepts."""
+        hosts = " nor ".join(map(str, members))
+        silent = f"no answer from {hosts} within {REPLY_TIME:g} s: no process accepts flows to the name there"
+        peers = {flow.peer for flow in self._fa.flows.values()}
+        if all(member.packed in peers for member in members):
+            return silent  # they are there, and datagrams get through: there are flows
+        return (
+            f'{silent}, or no member of layer "{self.layer}" runs there, or a firewall or NAT on the way stops UDP port '
+            f"{self._address.port}"
+        )
 
     def _member(self, ip: bytes) -> Address:
         """The socket address of another member: all of a layer have one port."""

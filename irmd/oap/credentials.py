@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -101,6 +102,15 @@ def any_below(directory: str) -> bool:
         except OSError:
             continue  # what is wrong with it, a flow that needs it will say
     return False
+
+
+def shown(directory: str, names: Iterable[str]) -> str:
+    """Which certificate the requester side of this system shows for the first of these names that has one, in a sentence."""
+    folders = [f"{directory}/{Side.CLIENT.value}/{name}" for name in names]
+    for folder in folders:
+        if os.path.isfile(f"{folder}/crt.pem"):
+            return f"This system shows {folder}/crt.pem, and trusts {directory}/cacert"
+    return f"This system shows no certificate: there is no crt.pem in {' nor in '.join(folders)}"
 
 
 def read(directory: str, side: Side, name: str, policy: Policy, *, otherwise: str = "") -> Credentials:

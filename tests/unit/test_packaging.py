@@ -48,7 +48,9 @@ def test_the_source_distribution_is_the_checkout(tmp_path: Path) -> None:
     """What `git ls-files` names, and beside it only what setuptools adds: tests and examples run from it too."""
     if not (CHECKOUT / ".git").exists() or shutil.which("git") is None:
         pytest.skip("no git checkout")
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=CHECKOUT, check=True, capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=CHECKOUT, check=True, capture_output=True, text=True
+    )
     command = [sys.executable, "setup.py", "--quiet", "egg_info", "--egg-base", str(tmp_path)]
     command += ["sdist", "--dist-dir", str(tmp_path)]
     subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True)

@@ -106,6 +106,21 @@ def test_canonical_values() -> None:
         "directory": "DHT",
     }
     assert check("udp6", {"ip": "FE80:0::1"}) == {"ip": "fe80::1"}
+    assert check("udp6", {"ip": "FE80:0::1%eth0", "dns": "fe80::2%3"}) == {
+        "ip": "fe80::1%eth0",
+        "dns": "fe80::2%3",
+    }
+    config = IpcpConfig.from_options(IpcpType.UDP6, "net", {"ip": "fe80::1%eth0"})
+    assert config.options()["ip"] == "fe80::1%eth0"
+
+
+@pytest.mark.parametrize(
+    "ip", ["fe80::1%", "fe80::1%a/b", "2001:db8::1%eth0", "::1%lo", "10.0.0.1%eth0", "%eth0", "fe80%eth0"]
+)
+def test_only_a_link_local_address_has_a_device(ip: str) -> None:
+    for ipcp_type in ("udp4", "udp6"):
+        with pytest.raises(OptionError, match="address"):
+            check(ipcp_type, {"ip": ip})
 
 
 def test_type_words() -> None:

@@ -115,7 +115,10 @@ def test_what_a_newcomer_requires() -> None:
             with pytest.raises(Refused) as refused:
                 await carried.apply()
             assert refused.value.errno == EAUTH
-            assert "nobody is there. This system shows crt.pem in " in refused.value.text
+            assert (
+                "nobody is there. This system shows no certificate: there is no crt.pem in "
+                in refused.value.text
+            )
             assert system.spawner.ipcps["u"].received[0].ipcp_enroll.require == Requirement.AUTHENTICATION
 
     run(test)

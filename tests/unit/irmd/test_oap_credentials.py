@@ -19,6 +19,7 @@ from irmd.oap.credentials import (
     Unusable,
     default_directory,
     read,
+    shown,
 )
 from irmd.oap.encryption import EncConfError, Encryption, KemMode
 from irmd.oap.oap import Oap
@@ -127,7 +128,9 @@ def test_a_private_key_that_is_open_to_others(tmp_path: Path, side: Side, mode: 
         (PLAIN, str(tmp_path)),
         (Policy(*(SecurityPaths(crt=str(key.with_name("crt.pem")), key=str(key)),) * 2), ""),
     ):
-        with pytest.raises(Unusable, match=f"{key} is open to other users .mode {mode:04o}.; `chmod 600 {key}`") as error:
+        with pytest.raises(
+            Unusable, match=f"{key} is open to other users .mode {mode:04o}.; `chmod 600 {key}`"
+        ) as error:
             read(folder, side, "n", policy)
         assert error.value.errno == EAUTH
     key.chmod(0o400)
@@ -247,3 +250,10 @@ def test_the_example_has_the_defaults_and_names_what_there_is() -> None:
     for kind, missing in ((Cipher, set()), (Hash, set()), (Kex, {"MLKEM512"})):
         words = {one.name.replace("_", "") for one in kind if one.name != "NONE"} - missing
         assert {word.lower() for word in words} <= named
+
+
+def test_which_certificate_a_requester_shows(tmp_path: Path) -> None:
+    folders = [f"{tmp_path}/client/{name}" for name in ("there", "net")]
+    assert shown(str(tmp_path), ("there", "net")).endswith(f"no crt.pem in {folders[0]} nor in {folders[1]}")
+    put(tmp_path, "client", "net", crt_pem="C")
+    assert f"shows {folders[1]}/crt.pem, and trusts" in shown(str(tmp_path), ("there", "net"))

@@ -13,7 +13,7 @@ from ipcpd.link.fa_events import Allocated, Announce, Connect, Doubt, Open, Refu
 from ipcpd.link.messages import FlowReply, FlowRequest
 from ipcpd.udp.address import Address
 from ipcpd.udp.udp import EIDS
-from ouroboros.errors import EAUTH, EIPCP, ENAME
+from ouroboros.errors import EAUTH, EIPCP, ENAME, strerror
 from ouroboros.qos import QOS_RAW
 
 NAME, OTHER = b"n" * 16, b"o" * 16
@@ -69,7 +69,7 @@ def test_a_refusal_says_who_refused() -> None:
     assert doubt == Doubt(NAME, A)
     assert refused == Refused(64, ENAME, "refused by 10.0.0.1:3435")
     it.received(FlowReply(0, ask(it, 65), -EAUTH), A, 0.2)
-    assert Refused(65, EAUTH, "refused by 10.0.0.1:3435: Authentication failed") in it.take_events()
+    assert Refused(65, EAUTH, f"refused by 10.0.0.1:3435: {strerror(EAUTH)}") in it.take_events()
 
 
 def test_the_next_host_is_asked_when_one_refuses_or_cannot_be_reached() -> None:

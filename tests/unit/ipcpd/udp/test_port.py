@@ -54,6 +54,28 @@ def test_not_the_address_of_an_interface(ip: str) -> None:
     assert error.errno == errno.EINVAL and ip in str(error)
 
 
+def test_a_link_local_address_of_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(port, "_scopes", lambda ip: [2, 5])
+    monkeypatch.setattr(port.socket, "if_nametoindex", {"eth0": 2, "eth1": 5, "eth2": 6}.__getitem__)
+    monkeypatch.setattr(port.socket.socket, "bind", lambda self, address: None)
+
+    def taken(ip: str) -> Address:
+        sock, address = port.take(ip, 3435)
+        sock.close()
+        return address
+
+    assert [taken(f"fe80::1%{device}").scope for device in ("eth0", "eth1")] == [2, 5]
+    assert refusal("fe80::1", 3435).errno == errno.EINVAL and "fe80::1%DEVICE" in str(
+        refusal("fe80::1", 3435)
+    )
+    error = refusal("fe80::1%eth2", 3435)
+    assert error.errno == errno.EADDRNOTAVAIL and "device eth2 has no address fe80::1" in str(error)
+    monkeypatch.undo()
+    assert refusal("fe80::1%nowhere9", 3435).errno == errno.ENODEV
+    monkeypatch.setattr(port, "_scopes", lambda ip: [2, 5])
+    assert port._checked("fe80::1%5", 3435).scope == 5
+
+
 def test_a_port_that_needs_a_capability(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_self: object, _address: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")

@@ -225,7 +225,22 @@ def test_nobody_answers(world: World) -> None:
     outcome = world.session.outcome()
     assert outcome.response == errno.ETIMEDOUT
     assert "10.0.0.2:3435" in outcome.text and '"net"' in outcome.text and "NAT" in outcome.text
+    assert "no process accepts flows to the name there, or no member" in outcome.text
     assert world.relay.ends == set() and world.ipcp._fa.pending == 0
+
+
+def test_a_member_that_is_there_is_silent_about_the_name(world: World) -> None:
+    """A prototype is, where no process accepts: a flow to that member says that nothing on the way stops datagrams."""
+    world.name(HOST)
+    world.alloc()
+    ((request, _),) = world.sent()
+    world.hear(wire.FlowReply(request.requester, 99, 0, b"answer"))
+    world.session.outcome()
+    world.alloc(65)
+    world.pass_time(20)
+    text = world.session.outcome().text
+    assert "no process accepts flows to the name there" in text and "NAT" not in text
+    world.ipcp.flow_dealloc(64)
 
 
 def test_the_second_host(world: World) -> None:
