@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from ipcpd.dataplane import Punt, Relay
 from ipcpd.dataplane.relay import flow_events
 from ouroboros.flow_event import FlowEvent
+from ouroboros.guard import Guard
 from ouroboros.rpc.codec import close_fds
 from ouroboros.rpc.messages_pb2 import Envelope, QosSpec
 
@@ -71,7 +72,7 @@ class Counters:
     strays: int = 0
     """Packets that nobody listens for."""
     failures: int = 0
-    """Packets that a listener could not handle: defects of ours."""
+    """Packets and events that could not be handled: defects of ours."""
 
 
 @dataclass(slots=True)
@@ -119,6 +120,7 @@ class LowerFlows:
         self._timer_due = 0.0
         self._accepting: _Accepting | None = None
         self._closed = False
+        self._guard = Guard(ipcp.loop.time)
         punt.component(RAW_COMPONENT, RAW_QUOTA, self._packet)
         punt.component(EVENT_COMPONENT, EVENT_QUOTA, self._event)
         relay.events(punt, EVENT_COMPONENT)
@@ -241,11 +243,9 @@ class LowerFlows:
         if handler is None:
             self.counters.strays += 1
         elif packet:
-            try:
+            with self._guard(f"a packet of {len(packet)} octets from flow {fd}"):
                 handler(packet)
-            except Exception:  # one packet must not stop those behind it
-                self.counters.failures += 1
-                log.exception("cannot handle a packet of %d octets from flow %d", len(packet), fd)
+            self.counters.failures = self._guard.defects
         self._settle()
 
     # ------------------------------------------------------------ events and keep-alives
@@ -263,7 +263,9 @@ class LowerFlows:
         self._handed += 1
         lower = self.flows.get(fd)
         if lower is not None:
-            self._happened(lower, flow_events(packet))
+            with self._guard(f"an event of flow {fd}"):
+                self._happened(lower, flow_events(packet))
+            self.counters.failures = self._guard.defects
         self._settle()
 
     def _happened(self, lower: Lower, events: int) -> None:
@@ -306,15 +308,19 @@ class LowerFlows:
         # A timer may fire a tick before its time; the machine wants to see it passed.
         for fd, act in self._keepalive.timer(max(self._loop.time(), self._timer_due)):
             lower = self.flows.get(fd)
-            if lower is None:
-                continue
-            if act is Act.SEND:
-                self._relay.send(fd, b"")
-            elif act is Act.SILENT:
-                self._become(lower, FlowEvent.PEER, down=lower.down, silent=True)
-            else:
-                self._become(lower, FlowEvent.UP, down=lower.down, silent=False)
+            if lower is not None:
+                with self._guard(f"the keep-alive of flow {fd}"):
+                    self._act(lower, act)
+        self.counters.failures = self._guard.defects
         self._reschedule()
+
+    def _act(self, lower: Lower, act: Act) -> None:
+        if act is Act.SEND:
+            self._relay.send(lower.fd, b"")
+        elif act is Act.SILENT:
+            self._become(lower, FlowEvent.PEER, down=lower.down, silent=True)
+        else:
+            self._become(lower, FlowEvent.UP, down=lower.down, silent=False)
 
     def _reschedule(self) -> None:
         due = self._keepalive.deadline

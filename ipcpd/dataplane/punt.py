@@ -8,6 +8,7 @@ from errno import EAGAIN
 from typing import NamedTuple
 
 from ouroboros.errors import error
+from ouroboros.guard import Guard
 
 from ._ipcp import ffi, lib
 from .handle import Handle
@@ -36,6 +37,7 @@ class Punt:
         self.handle = Handle(punt, lib.punt_destroy, "the way of packets to the control plane")
         """Of `struct punt`, for what pushes packets into it."""
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.guard = Guard()
         self._handlers: dict[int, Handler] = {}
         self._buffer = ffi.new("char[]", _LARGEST)
         self._component = ffi.new("uint32_t *")
@@ -70,7 +72,8 @@ class Punt:
                 return count
             if n < 0:
                 raise error(-n, "a packet for the control plane is larger than any can be")
-            self._handlers[self._component[0]](self._fd[0], ffi.unpack(self._buffer, n))
+            with self.guard("a packet for the control plane"):
+                self._handlers[self._component[0]](self._fd[0], ffi.unpack(self._buffer, n))
         return _BURST
 
     def run(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -19,6 +19,7 @@ from typing import ClassVar
 from ipcpd.common.ipcp import Ipcp, Refusal, Result, Row
 from ipcpd.dataplane import Punt, Relay
 from ouroboros.errors import ENOTALLOC
+from ouroboros.guard import Guard
 from ouroboros.qos import QoSSpec
 from ouroboros.rpc.messages_pb2 import Envelope, FlowEndpoint, IpcpFlowAlloc, IpcpFlowAllocResp
 
@@ -30,6 +31,9 @@ log = logging.getLogger("ipcpd/link")
 
 MANAGEMENT = 0
 """The component of the punt that gets management messages."""
+
+AFTER_DEFECT = 1.0
+"""Seconds of rest after a defect: it may come again with the next deadline."""
 
 
 class LinkIpcp(Ipcp):
@@ -48,6 +52,8 @@ class LinkIpcp(Ipcp):
         """Descriptors that the packet thread knows."""
         self._timer: asyncio.TimerHandle | None = None
         self._malformed = 0
+        self._guard = Guard(loop.time)
+        self._rest_until = 0.0
 
     # ------------------------------------------------------------ what a type adds
 
@@ -231,13 +237,16 @@ class LinkIpcp(Ipcp):
             return
         while True:
             for event in self._fa.take_events():
-                self._carry_out(event)
-            self._flush()
+                with self._guard("an event of the flow allocator"):
+                    self._carry_out(event)
+            with self._guard("what the directory wants"):
+                self._flush()
             sending = self._fa.take_messages()
             if not sending:
                 break
             for peer, message in sending:
-                self._send(peer, message)
+                with self._guard("a message of the flow allocator"):
+                    self._send(peer, message)
         self._schedule()
 
     def _carry_out(self, event: fa.Event) -> None:
@@ -275,6 +284,7 @@ class LinkIpcp(Ipcp):
             (when for when in (self._fa.deadline, *self._deadlines()) if when is not None), default=None
         )
         if due is not None:
+            due = max(due, self._rest_until)
             self._timer = self.loop.call_at(due, self._expired, due)
 
     def _expired(self, due: float) -> None:
@@ -283,8 +293,12 @@ class LinkIpcp(Ipcp):
             return
         self._punt.dispatch()  # on a machine that is busy the answer may be there, and nobody has looked yet
         now = max(due, self.loop.time())  # a timer may fire a tick before its time
-        self._time_passed(now)
-        self._fa.expired(now)
+        defects = self._guard.defects
+        for passed in (self._time_passed, self._fa.expired):
+            with self._guard("time that has passed"):
+                passed(now)
+        if self._guard.defects > defects:
+            self._rest_until = now + AFTER_DEFECT
         self._pump()
 
     # ------------------------------------------------------------ read-outs
@@ -296,4 +310,5 @@ class LinkIpcp(Ipcp):
         """`counters` of the type, and those that all have."""
         counters |= {f"flow_{key}": count for key, count in asdict(self._fa.counters).items()}
         counters["malformed"] = self._malformed
+        counters["defects"] = self._guard.defects
         return [{"counter": key, "value": count} for key, count in counters.items()]

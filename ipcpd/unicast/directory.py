@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from ouroboros.guard import Guard
 from ouroboros.wire import MalformedPacket
 
 from .dht import Answer, Dht
@@ -44,7 +45,9 @@ class Directory:
         key_length: int,
         resolved: Callable[[bytes, tuple[int, ...]], None],
         distances: Callable[[], Mapping[int, int]],
+        guard: Guard | None = None,
     ) -> None:
+        self._guard = guard or Guard()
         self.dht = dht
         self.registered: set[bytes] = set()
         self._key_length = key_length
@@ -127,11 +130,13 @@ class Directory:
         """Carry out what the machine wants; whether there was anything."""
         packets, events = self.dht.take_packets(), self.dht.take_events()
         for address, message in packets:
-            if not send(address, DIRECTORY, wire.encode(message)):
-                self.dht.unroutable(address, now)
+            with self._guard("a message of the directory"):
+                if not send(address, DIRECTORY, wire.encode(message)):
+                    self.dht.unroutable(address, now)
         for event in events:
             if isinstance(event, Answer):
-                self._answered(event, now)
+                with self._guard("an answer of the directory"):
+                    self._answered(event, now)
         return bool(packets or events)
 
     def _answered(self, answer: Answer, now: float) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 
+from ouroboros.guard import Guard
+
 Call = Callable[[float], None]
 """Gets the time at which it is made, seconds."""
 
@@ -38,9 +40,10 @@ class Timers:
     """Calls by the time at which they are due; those of the same time are made in the order of `at`. Timers that were cancelled
     take no more memory than those that run."""
 
-    __slots__ = ("_heap", "_serial", "_sweep_at")
+    __slots__ = ("_heap", "_serial", "_sweep_at", "guard")
 
     def __init__(self) -> None:
+        self.guard = Guard()
         self._heap: list[tuple[float, int, Timer]] = []
         self._serial = 0
         self._sweep_at = SWEEP
@@ -81,6 +84,7 @@ class Timers:
                 later.append(item)
                 continue
             item[2].call = None
-            call(now)
+            with self.guard("a call that was due"):
+                call(now)
         for item in later:
             heapq.heappush(self._heap, item)
