@@ -42,6 +42,13 @@ def strerror(number: int) -> str:
     return _TEXTS.get(number) or os.strerror(number)
 
 
+def known_errno(response: int) -> int:
+    """The errno that the response in another member's message stands for, of which any number may come: other systems have
+    other numbers, and some send positive ones. ECONNREFUSED for a number without a meaning."""
+    number = abs(response)
+    return number if number in _errno.errorcode or number in _TEXTS else _errno.ECONNREFUSED
+
+
 class OuroborosError(OSError):
     """Root of the tree. `errno` is always set; `str()` is one line fit for a person.
 

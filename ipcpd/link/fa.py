@@ -27,7 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from ouroboros.errors import ENAME, strerror
+from ouroboros.errors import ENAME, known_errno, strerror
 from ouroboros.qos import QoSSpec
 
 from .endpoints import Endpoints
@@ -278,7 +278,7 @@ class FlowAllocator:
             return
         self.counters.replies += 1
         if reply.response:
-            number = -reply.response if reply.response < 0 else errno.ECONNREFUSED
+            number = known_errno(reply.response) if reply.response < 0 else errno.ECONNREFUSED
             text = f"refused by {self._show(source)}"
             if number not in (ENAME, errno.ECONNREFUSED):
                 text += f": {strerror(number)}"

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from random import Random, SystemRandom
 
-from ouroboros.errors import EAUTH, ENAME, ENOTALLOC, strerror
+from ouroboros.errors import ENAME, known_errno, strerror
 from ouroboros.qos import QoSSpec
 
 from .fa_events import (
@@ -168,6 +168,11 @@ class FlowAllocator:
         return events
 
     @property
+    def defects(self) -> int:
+        """Calls that were due, and failed."""
+        return self._timers.guard.defects
+
+    @property
     def deadline(self) -> float | None:
         """When `timer` has to be called next."""
         return self._timers.deadline
@@ -296,6 +301,18 @@ class FlowAllocator:
             if other is not None:  # here we know, so the other end is told
                 self._forget(other)
                 self._events.append(Lost(other.fd))
+
+    def abandon(self) -> None:
+        """This member leaves its address, and with it all its flows."""
+        for flow in [*self._flows.values(), *self._offers.values()]:
+            if flow.phase in (Phase.RESOLVING, Phase.REQUESTED):
+                self._fail(
+                    flow, errno.ECONNRESET, f'the member of layer "{self.layer}" takes another address'
+                )
+                continue
+            self._forget(flow)
+            if flow.fd:
+                self._events.append(Lost(flow.fd))
 
     def congested(self, fd: int, level: int, now: float) -> None:
         """What arrives on a flow was marked: tell its sender."""
@@ -436,9 +453,3 @@ class FlowAllocator:
             self.counters.unknown += 1
             return
         self._events.append(Congestion(flow.fd, update.congestion))
-
-
-def known_errno(response: int) -> int:
-    """The errno that the response of a stranger means: other systems have other numbers, and some send positive ones."""
-    number = abs(response)
-    return number if number in errno.errorcode or ENOTALLOC <= number <= EAUTH else errno.ECONNREFUSED

@@ -26,6 +26,9 @@ MAX_LOOKUPS = 128
 MAX_WAITING = 1024
 """Look-ups that wait for their turn, beyond which those for the values of others are left out, and counted."""
 
+MAX_EXPIRES = (1 << 32) - 1
+"""The last time of expiry that a store can carry: the clock, or the life of values in the layer, may lead beyond."""
+
 EXPIRED = 1
 """Time of expiry by which an owner takes a value back: long ago, whatever the clocks say."""
 
@@ -69,13 +72,20 @@ class Node:
     """
 
     def __init__(
-        self, *, address: int, key_length: int, config: DhtConfig, epoch: float, random: Random
+        self,
+        *,
+        address: int,
+        key_length: int,
+        config: DhtConfig,
+        epoch: float,
+        random: Random,
+        node: bytes = b"",
     ) -> None:
         self.key_length = key_length
         self.config = config
         self.epoch = epoch
         self.random = random
-        self.own = Contact(random.randbytes(key_length), address)
+        self.own = Contact(node if len(node) == key_length else random.randbytes(key_length), address)
         self.contacts = Contacts(self.own.id, config.k)
         self.values = Values()
         self.counters = Counters()
@@ -94,7 +104,7 @@ class Node:
 
     def store(self, address: int, key: bytes, owner: int, expires: int) -> None:
         """Have a member keep the address of `owner` until then, seconds since 1970."""
-        self.send(address, Store(self.own, key, value_of(owner), expires))
+        self.send(address, Store(self.own, key, value_of(owner), min(expires, MAX_EXPIRES)))
 
     def unix(self, now: float) -> int:
         """Seconds since 1970."""
@@ -108,6 +118,18 @@ class Node:
             self.exchange.ask(
                 address, self.own.id, values=False, report=self._lost_if_silent(address), now=now
             )
+
+    def probe(self, address: int, answered: Callable[[bool], None], now: float) -> None:
+        """Ask a member whether it lives; `answered` is called once, when it has answered or been silent for too long."""
+        lost = self._lost_if_silent(address)
+        pending = [answered]
+
+        def report(outcome: Outcome, reply: Reply | None, now: float) -> None:
+            if outcome in (Outcome.SILENT, Outcome.ANSWERED) and pending:
+                pending.pop()(outcome is Outcome.ANSWERED)
+            lost(outcome, reply, now)
+
+        self.exchange.ask(address, self.own.id, values=False, report=report, now=now)
 
     def _lost_if_silent(self, address: int) -> Callable[[Outcome, Reply | None, float], None]:
         def report(outcome: Outcome, reply: Reply | None, now: float) -> None:
