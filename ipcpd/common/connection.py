@@ -62,6 +62,8 @@ class Counters:
     """Flows on which nothing was said in time."""
     malformed: int = 0
     lost: int = 0
+    superseded: int = 0
+    """Connections that gave way to a new one of the same neighbour."""
     crowded: int = 0
     """Flows that were given up, or refused, because too many others had sent nothing yet."""
 

@@ -2,8 +2,8 @@
 
 The shell around the machines of `handshake`, on the loop of the IPCP. What a user has connected stays connected: when the flow is
 lost, or its neighbour stays silent, we who initiated it try again, after pauses that grow, until the user disconnects.
-An adjacency that was accepted is the other side's business; when it is silent and the same neighbour connects anew, the new
-connection takes its place.
+An adjacency that was accepted is the other side's business; when the same neighbour connects anew, the new connection takes its
+place.
 
 No connection is made, by either side, over a flow that does not show what the layer requires of its members.
 """
@@ -26,6 +26,7 @@ from ouroboros.rpc.messages_pb2 import QosSpec
 from ouroboros.wire import MalformedPacket
 
 from .admission import asked, comes
+from .claims import Claims
 from .connection import (
     Backoff,
     Component,
@@ -101,6 +102,7 @@ class ConnectionManager:
         self._responding: OrderedDict[int, Responding] = OrderedDict()
         self._abandon: dict[int, asyncio.TimerHandle] = {}
         self._closed = False
+        self._claims = Claims()
         self._limiter = LogLimiter(log, self._loop.time)
 
     # ------------------------------------------------------------ components
@@ -229,6 +231,7 @@ class ConnectionManager:
             self._check_shown(lower, require | self.access.require)
             theirs = await self._introduce(lower, Initiator(own, dst, self._loop.time()))
             self._check_there(lower)
+            self._check_claim(lower, theirs)
         except OSError as error:
             self._lowers.release(lower.fd)
             raise Refusal(error.errno or errno.EIO, f'the flow to "{dst}" failed: {error}') from error
@@ -246,6 +249,12 @@ class ConnectionManager:
     def _check_shown(self, lower: Lower, require: Requirement) -> None:
         """Before a word is said to who may not be a member."""
         reason = asked(require, lower.shown)
+        if reason:
+            self.counters.unauthenticated += 1
+            raise Refusal(EAUTH, f'"{lower.dst}" is not to be trusted: {reason}')
+
+    def _check_claim(self, lower: Lower, theirs: Record) -> None:
+        reason = self._claims.objection(theirs.address, lower.shown, self._loop.time())
         if reason:
             self.counters.unauthenticated += 1
             raise Refusal(EAUTH, f'"{lower.dst}" is not to be trusted: {reason}')
@@ -340,7 +349,13 @@ class ConnectionManager:
             oldest = next(iter(self._responding.values()))
             self._settled(oldest)
             self._lowers.release(oldest.lower.fd)
-        machine = Responder(self._records(), self._admitted, self._answer, self._loop.time(), objection)
+        machine = Responder(
+            self._records(),
+            lambda theirs: self._admitted(lower, theirs),
+            self._answer,
+            self._loop.time(),
+            objection,
+        )
         waiting = Responding(lower, machine)
         self._responding[lower.fd] = waiting
         waiting.timer = self._loop.call_at(machine.deadline, self._expired, waiting)
@@ -350,8 +365,9 @@ class ConnectionManager:
     def _records(self) -> dict[str, Record]:
         return {name: component.record for name, component in self._components.items()}
 
-    def _admitted(self, theirs: Record) -> str:
-        return self._components[theirs.component].admit(theirs)
+    def _admitted(self, lower: Lower, theirs: Record) -> str:
+        reason = self._components[theirs.component].admit(theirs)
+        return reason or self._claims.objection(theirs.address, lower.shown, self._loop.time())
 
     def _answer(self, own: Record, theirs: Record) -> Record:
         return self._components[own.component].answer(own, theirs)
@@ -383,18 +399,24 @@ class ConnectionManager:
             return
         self.counters.accepted += 1
         theirs = answer.theirs
-        self._supersede(answer.component, theirs.address, cube_of(lower.qos))
-        now = self._loop.time()
+        connection = Connection(lower, answer.component, theirs.address, False, "", theirs, self._loop.time())
         try:
-            self._add(Connection(lower, answer.component, theirs.address, False, "", theirs, now))
+            self._add(connection)
         except Refusal as refusal:
             self._limiter.info(REFUSED, "refused a connection: %s", refusal)
+        else:
+            self._supersede(connection)
 
-    def _supersede(self, component: str, address: int, cube: int) -> None:
-        """A neighbour that connects anew has given up the connection that we find silent."""
+    def _supersede(self, new: Connection) -> None:
+        """A neighbour that connects anew has given up the connection that there was: whatever we still think of that. The claims have
+        shown that it is the same neighbour. The old one goes when the new one is used, so that the link to it stays."""
+        if not new.peer_address or new.lost:
+            return
+        kind = (new.component, new.peer_address, cube_of(new.lower.qos))
         for old in list(self.connections.values()):
-            same = (old.component, old.peer_address, cube_of(old.lower.qos)) == (component, address, cube)
-            if address and same and not old.initiator and not old.lower.usable:
+            same = (old.component, old.peer_address, cube_of(old.lower.qos)) == kind
+            if same and old is not new and not old.initiator:
+                self.counters.superseded += 1
                 self.drop(old)
 
     def _settled(self, waiting: Responding) -> None:
@@ -416,6 +438,7 @@ class ConnectionManager:
     def _add(self, connection: Connection) -> None:
         fd = connection.lower.fd
         self.connections[fd] = connection
+        self._claims.claimed(connection.peer_address, connection.lower.shown, connection.since)
         self._lowers.listen(fd, None)
         self._lowers.watch(fd, lambda event: self._happened(connection, event))
         log.log(
@@ -473,6 +496,7 @@ class ConnectionManager:
         connection.lost = True
         self.counters.lost += 1
         self._keep(connection)
+        self._claims.claimed(connection.peer_address, connection.lower.shown, self._loop.time())
         self.connections.pop(connection.lower.fd, None)
         log.log(
             log_level(connection),

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from ipcpd.common.admission import Shown
+from ipcpd.common.claims import KEPT, MAX_CLAIMS, Claims
 from ipcpd.common.connmgr import MOST_RESPONDING, Backoff, Connection
 from ipcpd.common.ipcp import Refusal
 from ipcpd.common.lower import Lower
@@ -522,3 +524,77 @@ def test_any_octets_on_any_flow(packets: list[bytes]) -> None:
             assert member.ipcp.lowers.counters.failures == 0
             assert len(member.ipcp.relay.ends) == len(member.ipcp.connections.connections)
             assert len(member.made) == len(member.lost) + len(member.ipcp.connections.connections)
+
+
+# ---------------------------------------------------------------- a neighbour that comes back
+
+
+def lose_without_a_word(world: World, member: Member) -> None:
+    """The flows of a member vanish under it: it is told, and the other side is not."""
+    for connection in list(member.ipcp.connections.connections.values()):
+        end = world.end(member.ipcp, connection.lower.fd)
+        end.peer, other = None, end.peer
+        assert other is not None
+        other.peer = None
+        member.ipcp.relay.raise_events(end.fd, FlowEvent.DOWN | FlowEvent.DEALLOC)
+
+
+def test_a_neighbour_that_connects_anew_replaces_what_is_still_thought_of_it(world: World) -> None:
+    """The IPCP below it was killed: it knows, and we would find out by its silence, two minutes later."""
+    a, b = Member(world, "a", 1), Member(world, "b", 2)
+    world.run(a.connect("b", timeout_ms=120_000))
+    lose_without_a_word(world, a)
+    world.pass_time(5)
+    old, new = b.made
+    assert b.lost == [old] and list(b.ipcp.connections.connections.values()) == [new]
+    assert b.ipcp.connections.counters.superseded == 1
+    a.ipcp.lowers.send(a.made[-1].lower.fd, b"back again")
+    world.pass_time(1)
+    assert b.heard == [b"back again"]
+
+
+def test_the_new_connection_is_there_before_the_old_one_goes(world: World) -> None:
+    """So that the link to the neighbour is never withdrawn."""
+    a, b = Member(world, "a", 1), Member(world, "b", 2)
+    world.run(a.connect("b", timeout_ms=120_000))
+    count: list[int] = []
+    b.ipcp.connections.on_lost = lambda _connection: count.append(len(b.made))
+    lose_without_a_word(world, a)
+    world.pass_time(5)
+    assert count == [2]
+
+
+@pytest.mark.parametrize("certificate", [None, "mallory"])
+def test_no_member_displaces_another_by_claiming_its_address(world: World, certificate: str | None) -> None:
+    a, b = Member(world, "a", 1), Member(world, "b", 2)
+    mallory = Member(world, "m", 1)
+    a.ipcp.certificate, mallory.ipcp.certificate = "alice", certificate
+    world.run(a.connect("b"))
+    refused = refusal(world, mallory.connect("b"))
+    assert "belongs to" in str(refused)
+    assert not b.lost and len(b.ipcp.connections.connections) == 1
+    # Nor while its neighbour is away, nor when it is the one that is asked.
+    a.ipcp.connections.disconnect("b", MANAGEMENT)
+    world.pass_time(100)
+    assert "belongs to" in str(refusal(world, mallory.connect("b")))
+    assert "belongs to" in str(refusal(world, b.connect("m")))
+    world.run(a.connect("b"))
+    assert len(b.made) == 2
+
+
+def test_an_address_is_free_when_its_neighbour_has_been_away_for_long(world: World) -> None:
+    a, _ = Member(world, "a", 1), Member(world, "b", 2)
+    heir = Member(world, "h", 1)
+    a.ipcp.certificate, heir.ipcp.certificate = "alice", "heir"
+    world.run(a.connect("b"))
+    a.ipcp.connections.disconnect("b", MANAGEMENT)
+    world.pass_time(KEPT + 1)
+    world.run(heir.connect("b"))
+
+
+def test_claims_are_bounded() -> None:
+    claims = Claims()
+    for address in range(1, MAX_CLAIMS + 10):
+        claims.claimed(address, Shown(certificate=True, name=f"n{address}"), 0.0)
+    assert len(claims._claims) == MAX_CLAIMS
+    assert not claims.objection(1, Shown(), 1.0) and claims.objection(MAX_CLAIMS, Shown(), 1.0)
