@@ -15,6 +15,7 @@ import socket
 from collections.abc import Awaitable, Callable
 
 from ouroboros.errors import EAUTH, EIPCP, EIPCPSTATE, EIPCPTYPE
+from ouroboros.identity import IdentityFile
 from ouroboros.name_info import Requirement
 from ouroboros.rpc.messages_pb2 import (
     BROADCAST,
@@ -27,6 +28,7 @@ from ouroboros.rpc.messages_pb2 import (
     Retry,
 )
 from ouroboros.rpc.messages_pb2 import Readout as ReadoutRequest
+from ouroboros.statedir import default_statedir
 
 from . import ipcp as times
 from .allocation import gone
@@ -139,6 +141,7 @@ class Ipcps:
         """End an IPCP: SIGTERM, and SIGKILL when it takes too long."""
         ipcp = self.find(pid)
         await self._end(ipcp)
+        IdentityFile(ipcp.name, default_statedir()).forget(ipcp.layer or "")
         log.info("destroyed IPCP %s", ipcp.name)
 
     async def _end(self, ipcp: Ipcp) -> None:

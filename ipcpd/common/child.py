@@ -14,9 +14,11 @@ import signal
 import socket
 
 from ouroboros import log as daemon_log
+from ouroboros.identity import IdentityFile
 from ouroboros.rpc.aio_session import CHANNEL_QUEUE, Session
 from ouroboros.rpc.codec import RPC_VERSION, close_fds
 from ouroboros.rpc.messages_pb2 import Envelope, Hello
+from ouroboros.statedir import default_statedir
 from ouroboros.version import __version__
 
 from . import types
@@ -61,6 +63,7 @@ def main(name: str, number: int, fd: int, *, stdout: bool) -> int:
 async def _live(kind: type[Ipcp], name: str, sock: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     ipcp = kind(name, loop)
+    ipcp.identity = IdentityFile(name, default_statedir())
     session = Session(
         loop,
         sock,

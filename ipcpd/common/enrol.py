@@ -50,11 +50,18 @@ MOST_PROMISED = 4096
 PROMISED_TIME = 60.0
 """Seconds for which an address stays promised to the newcomer who asked for it."""
 
+WISHES = 2
+"""Times that a newcomer proposes the address that it had before."""
+
 MOST_DRAWS = 16
 """Addresses that a newcomer proposes before it gives up."""
 
 NEWCOMERS = "newcomers"
 """What lines about those that did not become members are counted for, in the log."""
+
+WISH_PAUSE = 1.5
+"""Seconds after which a newcomer asks again for the address that it had before: the member finds out meanwhile whether one that
+lives has it, or whether the layer only remembers the newcomer's former life."""
 
 CLOCKS_APART = 0.02
 """Seconds by which the clocks of two members may differ before somebody is told."""
@@ -86,6 +93,7 @@ class Newcomer:
     """The newcomer's side: `begin`, then `receive` until there is a configuration, then `finish`.
 
     draw   a new address to propose; None: there are no addresses
+    wish   the address that the newcomer had before, and proposes first; 0: none
     wall   the clock on the wall, s, for the warning that clocks differ
     shown  what the flow shows of the member
     """
@@ -95,6 +103,9 @@ class Newcomer:
     draw: Callable[[], int] | None = None
     wall: Callable[[], float] = time.time
     shown: Shown = Shown()
+    wish: int = 0
+    pause: float = field(default=0.0, init=False)
+    """Seconds to wait before the next request is sent."""
     configuration: Configuration | None = field(default=None, init=False)
     address: int = field(default=0, init=False)
     deadline: float = field(default=0.0, init=False)
@@ -108,9 +119,11 @@ class Newcomer:
         """The request to send."""
         self._id = secrets.token_bytes(enrol.ID_LENGTH)
         if self.draw is not None:
-            self.address = self.draw()
+            self.address = (self.wish if self._draws < WISHES else 0) or self.draw()
+            self.pause = WISH_PAUSE if self.address == self.wish and self._draws else 0.0
             self._draws += 1
-        self._asked, self._asked_wall, self.deadline = now, self.wall(), now + PATIENCE
+        self._asked, self._asked_wall = now + self.pause, self.wall() + self.pause
+        self.deadline = self._asked + PATIENCE
         return enrol.encode_request(Request(self._id, self.wanted.layer, self.address))
 
     def receive(self, packet: bytes, now: float) -> bytes | None:
@@ -180,6 +193,7 @@ class Member:
 
     configuration  what it gets
     taken          whether a member has this address
+    vacant         whether an address that seems to be taken has been found to be no living member's
     """
 
     configuration: Callable[[], Configuration]
@@ -187,6 +201,7 @@ class Member:
     promises: Promises
     now: float
     wall: Callable[[], int] = time.time_ns
+    vacant: Callable[[int], bool] = lambda _address: False
     deadline: float = field(init=False)
     address: int = field(default=0, init=False)
     outcome: str | None = field(default=None, init=False)
@@ -210,7 +225,7 @@ class Member:
             self.outcome = reason
             return self._response(request, None, -errno.EINVAL, reason)
         if request.address:
-            if self.taken(request.address) or self.promises.taken(request.address, now):
+            if self._is_taken(request.address, now):
                 reason = f"the address {to_text(request.address)} is taken"
                 self._proposals += 1
                 if self._proposals >= MOST_DRAWS:
@@ -222,6 +237,10 @@ class Member:
         self.deadline = now + SERVE_TIME
         self._id = request.id
         return self._response(request, conf, 0, "")
+
+    def _is_taken(self, address: int, now: float) -> bool:
+        seems = self.taken(address) or self.promises.taken(address, now)
+        return seems and not self.vacant(address)
 
     def _response(self, request: Request, conf: Configuration | None, result: int, reason: str) -> bytes:
         seconds, nanoseconds = divmod(self.wall(), 1_000_000_000)
@@ -301,19 +320,27 @@ class Enrolment:
         self._promises = Promises()
         self._configuration: Callable[[], Configuration] | None = None
         self._taken: Callable[[int], bool] = lambda _address: False
+        self._vacant: Callable[[int], bool] = lambda _address: False
 
     # ------------------------------------------------------------ the newcomer
 
     async def join(
-        self, dst: str, wanted: Wanted, *, timeout: float, draw: Callable[[], int] | None = None
+        self,
+        dst: str,
+        wanted: Wanted,
+        *,
+        timeout: float,
+        draw: Callable[[], int] | None = None,
+        wish: int = 0,
     ) -> Joining:
-        """Ask the member at `dst` for its configuration. Raises Refusal, and then nothing is left."""
+        """Ask the member at `dst` for its configuration, and for the address `wish` if there is one, else for one that `draw`
+        has drawn. Raises Refusal, and then nothing is left."""
         qos = QOS_RAW.to_proto()
         connection = await self._connections.establish(
             dst, ENROLMENT, qos, timeout=timeout, require=wanted.require
         )
         fd = connection.lower.fd
-        machine = Newcomer(wanted, self._loop.time(), draw, shown=connection.lower.shown)
+        machine = Newcomer(wanted, self._loop.time(), draw, shown=connection.lower.shown, wish=wish)
         try:
             configuration = await self._ask(connection, machine)
         except Refusal as refusal:
@@ -335,6 +362,7 @@ class Enrolment:
         self._lowers.listen(fd, answers.put_nowait)
         request: bytes | None = machine.begin(self._loop.time())
         while request is not None:
+            await asyncio.sleep(machine.pause)
             if not self._lowers.send(fd, request):
                 raise Refusal(errno.EAGAIN, "there is no room in the flow for the request")
             try:
@@ -351,12 +379,18 @@ class Enrolment:
     # ------------------------------------------------------------ the member
 
     def serve(
-        self, configuration: Callable[[], Configuration], taken: Callable[[int], bool] | None = None
+        self,
+        configuration: Callable[[], Configuration],
+        taken: Callable[[int], bool] | None = None,
+        vacant: Callable[[int], bool] | None = None,
     ) -> None:
-        """Enroll others from now on: they get `configuration()`, and no address that is `taken`."""
+        """Enroll others from now on: they get `configuration()`, and no address that is `taken`, unless it is found to be
+        `vacant`."""
         self._configuration = configuration
         if taken is not None:
             self._taken = taken
+        if vacant is not None:
+            self._vacant = vacant
         self._connections.component(ENROLMENT, self._arrived, on_lost=self._lost)
 
     def _arrived(self, connection: Connection) -> None:
@@ -364,7 +398,9 @@ class Enrolment:
         if len(self._serving) >= MOST_SERVED:
             self.counters.crowded += 1
             self._end(next(iter(self._serving.values())))
-        machine = Member(self._configuration, self._taken, self._promises, self._loop.time())
+        machine = Member(
+            self._configuration, self._taken, self._promises, self._loop.time(), vacant=self._vacant
+        )
         serving = _Serving(connection, machine)
         self._serving[connection.lower.fd] = serving
         serving.timer = self._loop.call_at(machine.deadline, self._expired, serving)

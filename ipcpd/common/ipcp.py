@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from ouroboros import ipcp_options as options
 from ouroboros.access import Access
 from ouroboros.flow_event import FlowEvent
+from ouroboros.identity import IdentityFile
 from ouroboros.name_info import Requirement
 from ouroboros.rpc.aio_session import Session
 from ouroboros.rpc.codec import close_fds
@@ -77,6 +78,8 @@ class Ipcp:
         self.hash: HashAlgo.ValueType = SHA3_256
         self.access = Access()
         """Of the layer."""
+        self.identity = IdentityFile(name)
+        """Who this IPCP is in its layer; the process that it lives in says where that is kept."""
         self.stopped: asyncio.Future[None] = loop.create_future()
         self._session: Session | None = None
         self._tasks: dict[int, asyncio.Task[Envelope | None]] = {}

@@ -17,6 +17,7 @@ from ipcpd.common.ipcp import Ipcp, Refusal, Result, Row
 from ipcpd.common.lower import LowerFlows
 from ipcpd.dataplane import Dt, Punt, Relay
 from ouroboros.errors import ENOTALLOC
+from ouroboros.identity import Identity
 from ouroboros.ipcp_config import CongestionAvoidPolicy
 from ouroboros.ipcp_types import IpcpType
 from ouroboros.name_info import Requirement

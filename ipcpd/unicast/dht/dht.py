@@ -15,7 +15,7 @@ nodes nearest to its key: `names` puts it there, `keeper` is how we do our part 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from random import Random, SystemRandom
 
@@ -68,6 +68,7 @@ class Dht:
     key_length  octets of the layer's hash
     config      alpha, k and times of the layer
     peer        address of the member that enrolled us; 0: we are the first
+    node        the id that we had in an earlier life; one of another length is not used
     now         time of the start, seconds
     epoch       seconds since 1970 when `now` was 0; `epoch` can be set anew when the system's clock is set
     random      for tests; otherwise the system's
@@ -80,6 +81,7 @@ class Dht:
         key_length: int,
         config: DhtConfig | None = None,
         peer: int = 0,
+        node: bytes = b"",
         now: float = 0.0,
         epoch: float = 0.0,
         random: Random | None = None,
@@ -91,6 +93,7 @@ class Dht:
             config=config or DhtConfig(),
             epoch=epoch,
             random=random or SystemRandom(),
+            node=node,
         )
         self._names = Names(self._node)
         self._keeper = Keeper(self._node, ours=self._names.__contains__, reachable=self._reaches)
@@ -123,6 +126,11 @@ class Dht:
     def timer(self, now: float) -> None:
         """Do what is due. May be called at any time."""
         self._node.timers.run(now)
+
+    @property
+    def defects(self) -> int:
+        """Calls that were due, and failed."""
+        return self._node.timers.guard.defects
 
     @property
     def own(self) -> Contact:
@@ -237,6 +245,10 @@ class Dht:
     def _reaches(self, address: int) -> bool:
         """Whether routing reaches a member; before routing has said anything it may."""
         return self._reachable is None or address in self._reachable
+
+    def probe(self, address: int, answered: Callable[[bool], None], now: float) -> None:
+        """Ask a member whether it lives; `answered` is called once, soon."""
+        self._node.probe(address, answered, now)
 
     def unroutable(self, address: int, now: float) -> None:
         """A packet to this member could not be sent: do not wait for its answer."""

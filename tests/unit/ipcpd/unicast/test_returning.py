@@ -1,0 +1,139 @@
+"""Whole members that come back with the address that they had, meet another that has it, or find a machine broken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipcpd.unicast.lsm import Lsm
+from ouroboros.identity import IdentityFile
+from tests.unit.ipcpd.unicast.network import DT, Network, Node
+
+KEY = bytes(range(32))
+
+
+def newcomer(network: Network, name: str, dst: str, folder: Path) -> Node:
+    """One that keeps its identity in a folder."""
+    node = network.node(name)
+    node.ipcp.identity = IdentityFile(name, str(folder))
+    node.ok(ipcp_enroll={"dst": dst})
+    network.connect(node, dst)
+    network.settle()
+    return node
+
+
+def kill(network: Network, node: Node) -> None:
+    """The process of a member ends, and those at the other ends of its flows are not told."""
+    for (owner, _), end in list(network.open.items()):
+        if owner is node and end.peer is not None:
+            end.peer.peer, end.peer = None, None
+    node.ipcp.identity.close()
+    network.dies(node)  # type: ignore[arg-type]
+    network.ipcps.remove(node)  # type: ignore[arg-type]
+
+
+def test_a_member_that_was_killed_has_its_address_and_its_node_again(
+    network: Network, tmp_path: Path
+) -> None:
+    a, b = network.line(2)
+    c = newcomer(network, "c", "b", tmp_path)
+    address, node = c.member.address, c.member.directory.dht.own.id
+    c.register(KEY)
+    kill(network, c)
+    c = newcomer(network, "c", "b", tmp_path)  # while the layer still thinks that it is there
+    assert (c.member.address, c.member.directory.dht.own.id) == (address, node)
+    c.register(KEY)
+    network.pass_time(2)
+    app = network.allocate(a, KEY)
+    assert app.outcome is not None and not app.outcome.ipcp_flow_alloc_reply.response
+    assert (
+        sum(one.peer_address == address and one.component == DT for one in b.connections.connections.values())
+        == 1
+    )
+
+
+def test_the_address_of_a_member_that_lives_is_given_to_no_other(network: Network, tmp_path: Path) -> None:
+    network.line(2)
+    c = newcomer(network, "c", "b", tmp_path)
+    c.ipcp.identity.close()
+    other = newcomer(network, "c", "a", tmp_path)
+    assert other.member.address != c.member.address
+    assert not c.member.link_state.contention.contested
+
+
+def test_two_that_came_by_the_same_address_are_told_and_one_draws_again(
+    network: Network, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    a, b = network.line(2)
+    with monkeypatch.context() as patch:
+        patch.setattr("ipcpd.unicast.unicast.draw", lambda **_: 77)
+        c, d = network.node("c"), network.node("d")
+        asked = [c.request(ipcp_enroll={"dst": "a"}), d.request(ipcp_enroll={"dst": "b"})]
+        for node, number in zip((c, d), asked, strict=True):
+            assert not network.run(node.answer(number)).error
+    assert c.member.address == d.member.address == 77
+    d.register(KEY)
+    network.connect(c, "a")
+    network.connect(d, "b")
+    network.pass_time(90)
+    assert c.member.address != d.member.address
+    assert "has our address" in caplog.text and "left to another member" in caplog.text
+    assert not c.ipcp.readout("status")[0]["contested"] and not d.ipcp.readout("status")[0]["contested"]
+    for one in (a, b, c, d):
+        assert one.member.link_state.tables[0].entries.keys() == {
+            other.member.address for other in (a, b, c, d) if other is not one
+        }
+    app = network.allocate(c, KEY)  # names are registered anew
+    assert app.outcome is not None and not app.outcome.ipcp_flow_alloc_reply.response
+
+
+def test_a_message_that_cannot_be_encoded_holds_up_no_other(
+    network: Network, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    a, b = network.line(2)
+
+    def broken(message: Any) -> bytes:
+        if message.target == 0xBAD:
+            raise ValueError("no way to write this")
+        return real(message)
+
+    from ipcpd.unicast import adjacency
+
+    real = adjacency._encode
+    monkeypatch.setattr(adjacency, "_encode", broken)
+    (fd,) = a.member.link_state.mgmt_flows
+    flow = a.member.link_state.mgmt_flows[fd]
+    assert flow.ours
+    a.member.link_state._packets += [
+        (fd, Lsm(5, 0xBAD, 1)),
+        (fd, Lsm(5, 6, 1)),
+    ]
+    a.member.kick()
+    network.settle()
+    assert b.member.link_state.lsdb.get(5, 6) is not None
+    assert a.member.defects == 1 and "no way to write this" in caplog.text
+    counters = {
+        row["counter"]: row["value"] for row in a.ipcp.readout("counters") if row["component"] == "machines"
+    }
+    assert counters == {"defects": 1}
+    monkeypatch.setattr(adjacency, "_encode", real)
+
+
+def test_a_machine_that_fails_at_every_deadline_does_not_spin(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (a,) = network.line(1)
+    calls = 0
+
+    def broken(_self: object, now: float) -> None:
+        nonlocal calls
+        calls += 1
+        raise ValueError
+
+    monkeypatch.setattr("ipcpd.unicast.link_state.LinkState.timer", broken)
+    network.pass_time(60)
+    assert 0 < calls < 200
+    monkeypatch.undo()
+    network.pass_time(5)
