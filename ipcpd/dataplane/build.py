@@ -60,6 +60,7 @@ CDEF = """
         uint64_t received, sent, dropped, no_route, marked, updates, limit, slot, level;
     };
     struct dt *dt_create(struct relay *relay, struct punt *punt, uint32_t address, uint32_t max_ttl, bool congestion);
+    void dt_renumber(struct dt *dt, uint32_t address);
     void dt_destroy(struct dt *dt);
     int dt_lower(struct dt *dt, uint32_t fd);
     int dt_upper(struct dt *dt, uint32_t fd, uint64_t eid, uint32_t cube);

@@ -83,6 +83,11 @@ class Dt:
         self.handle = Handle(dt, lib.dt_destroy, "data transfer")
         """Of `struct dt`."""
 
+    def renumber(self, address: int) -> None:
+        """This member has another address now."""
+        with self.handle as dt:
+            lib.dt_renumber(dt, address)
+
     def lower(self, fd: int) -> None:
         """This flow leads to a neighbour."""
         with self.handle as dt:

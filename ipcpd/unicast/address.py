@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container
 from random import Random, SystemRandom
+from typing import TYPE_CHECKING
 
-from .link_state import LinkState
 from .lsdb import State
 from .wire.address import MAX_ADDRESS, legal_address, to_text
+
+if TYPE_CHECKING:
+    from .link_state import LinkState
 
 TRIES = 8
 """Addresses that a newcomer draws before it gives up; that even one is taken happens once in 65,536 members squared."""

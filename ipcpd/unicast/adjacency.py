@@ -16,6 +16,7 @@ from typing import Protocol
 from ipcpd.common.connmgr import Connection
 from ipcpd.common.lower import LowerFlows
 from ouroboros.flow_event import FlowEvent
+from ouroboros.guard import Guard
 from ouroboros.qos import QoSSpec
 from ouroboros.wire import MalformedPacket
 
@@ -55,6 +56,7 @@ class Adjacencies:
         dt: LowerDt,
         lowers: LowerFlows,
         *,
+        guard: Guard,
         clock: Callable[[], float],
         changed: Callable[[], None],
         withdraw: Callable[[Connection], None],
@@ -66,6 +68,7 @@ class Adjacencies:
         self._link_state = link_state
         self._dt = dt
         self._lowers = lowers
+        self._guard = guard
         self._clock = clock
         self._changed = changed
         self._withdraw = withdraw
@@ -156,9 +159,10 @@ class Adjacencies:
         """Send what the link-state machine wants sent; whether there was anything."""
         packets = self._link_state.take_packets()
         for fd, message in packets:
-            if not self._lowers.send(fd, _encode(message)):
-                self.unsent += 1
-                self._resend.setdefault(fd, now + RESEND)
+            with self._guard("a link-state message to a neighbour"):
+                if not self._lowers.send(fd, _encode(message)):
+                    self.unsent += 1
+                    self._resend.setdefault(fd, now + RESEND)
         return bool(packets)
 
     @property

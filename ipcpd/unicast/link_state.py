@@ -10,7 +10,9 @@ monotonic); packets to send, events and the next deadline come out.
 A link is announced when a data transfer flow to a neighbour comes up, again after 1 s and 4 s in case that was lost, and then
 every `t_update`. A link that goes is withdrawn at once towards members of ours; a prototype lets it age out. An entry
 dies after `t_timeo` without news. A member that hears of a link of its own that it did not announce, or of a greater number
-than it used (it was here before, and came back), says at once how things are, with a number above that.
+than it used (it was here before, and came back), says at once how things are, with a number above that. Announcements of
+ours that are contradicted again and again are those of another member with our address (`contention`). Where there are prototypes, links
+to nowhere make them compute anew when they would not (`phantom`).
 
 Tables are computed at once when the graph changes; while changes go on the pause between computations doubles, up to what
 the size of the database calls for, at most `t_recalc`: a small layer that is being built needs its routes, and computes them in
@@ -21,13 +23,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from random import Random, SystemRandom
 
 from ouroboros.ipcp_config import LinkStateConfig
 from ouroboros.qos import QoSSpec
 
+from .contention import Contention
+from .contention import Verdict as Contradiction
 from .lsdb import Link, Lsdb, State, Verdict
-from .lsm import Lsm
+from .lsm import Lsm, after, ahead
 from .pff.table import Neighbours, Table
+from .phantom import Phantoms
 from .routing.policy import POLICIES
 from .routing.shortest_path import Routes
 from .routing.weight import CUBES, Weights, best_of, weights_of
@@ -61,6 +67,16 @@ class TablesChanged:
     tables: tuple[Table, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class AddressContested:
+    """Event: another member has our address. `leave`: it is we that draw another one, now."""
+
+    leave: bool
+
+
+Event = TablesChanged | AddressContested
+
+
 @dataclass(slots=True)
 class Counters:
     """For the statistics tree."""
@@ -71,6 +87,10 @@ class Counters:
     malformed: int = 0
     refused: int = 0
     computations: int = 0
+    contradicted: int = 0
+    """Announcements of ours that another member contradicted."""
+    phantoms: int = 0
+    """Links to nowhere that we announced, for prototypes."""
 
 
 @dataclass(slots=True)
@@ -95,7 +115,7 @@ class MgmtFlow:
 class _Own:
     """A link of our own: how it is, the number used last, when that was said, and when to say it again."""
 
-    sequence: int = -1
+    sequence: int | None = None
     live: bool = False
     weights: Weights | None = None
     said: float = float("-inf")
@@ -128,11 +148,13 @@ class LinkState:
     address  ours
     config   policy and times of the layer; every member has the same
     now      time of the start, seconds
+    random   for tests; otherwise the system's
     """
 
     address: int
     config: LinkStateConfig = field(default_factory=LinkStateConfig)
     now: float = 0.0
+    random: Random = field(default_factory=SystemRandom)
     counters: Counters = field(default_factory=Counters)
     lsdb: Lsdb = field(init=False)
     tables: tuple[Table, ...] = field(init=False)
@@ -140,7 +162,9 @@ class LinkState:
     _mgmt: dict[int, MgmtFlow] = field(default_factory=dict, init=False)
     _own: dict[int, _Own] = field(default_factory=dict, init=False)
     _packets: list[tuple[int, Lsm]] = field(default_factory=list, init=False)
-    _events: list[TablesChanged] = field(default_factory=list, init=False)
+    _events: list[Event] = field(default_factory=list, init=False)
+    contention: Contention = field(init=False)
+    _phantoms: Phantoms = field(init=False)
     _hold: _Hold = field(init=False)
     _next_update: float = field(init=False)
     _next_sync: float | None = field(default=None, init=False)
@@ -148,6 +172,8 @@ class LinkState:
     def __post_init__(self) -> None:
         self.lsdb = Lsdb(float(self.config.t_timeo))
         self._hold = _Hold(float(self.config.t_recalc))
+        self.contention = Contention(self.now, self.random)
+        self._phantoms = Phantoms(float(self.config.t_timeo + self.config.t_update), self.random)
         self._next_update = self.now + self.config.t_update
         self.tables = tuple(POLICIES[self.config.pol].table({}, {}) for _ in range(CUBES))
 
@@ -158,7 +184,7 @@ class LinkState:
         packets, self._packets = self._packets, []
         return packets
 
-    def take_events(self) -> list[TablesChanged]:
+    def take_events(self) -> list[Event]:
         """What has happened since the last call."""
         events, self._events = self._events, []
         return events
@@ -167,6 +193,7 @@ class LinkState:
     def deadline(self) -> float:
         """When `timer` has to be called next; call it also when that has passed already."""
         times = [self._next_update, self.lsdb.deadline, self._hold.due, self._next_sync]
+        times += [self.contention.deadline, self._phantoms.deadline]
         times += [own.agenda[0] for own in self._own.values() if own.agenda]
         return min(time for time in times if time is not None)
 
@@ -188,6 +215,10 @@ class LinkState:
             raise ValueError(f"{address:#010x} cannot be the address of a neighbour of {self.address:#010x}")
         before = self._dt.pop(fd, None)
         self._dt[fd] = DtFlow(address, weights_of(qos))
+        if address in self._own or self.lsdb.get(address, self.address) is not None:
+            self._phantoms.follow_adjacency(
+                now
+            )  # a prototype knows the link, and keeps to the flow that it had
         if before is not None and before.address != address:
             self._own_link(before.address, now)
         self._own_link(address, now)
@@ -221,6 +252,8 @@ class LinkState:
         if own.live is not bool(up) or own.weights != weights:
             own.live, own.weights = bool(up), weights
             own.agenda = [now + again for again in REPEATS]
+            if not up and own.sequence is not None:
+                self._phantoms.follow_loss(now)
             # What is gone must be said at once; a link that flaps may come up only so often.
             self._say(address, now, urgent=not up)
 
@@ -233,12 +266,14 @@ class LinkState:
             own.agenda = sorted({own.said + SPACING, *own.agenda})
 
     def _announce(self, address: int, own: _Own, now: float) -> None:
-        known = self.lsdb.get(self.address, address)
-        own.sequence = max(own.sequence, known.sequence if known else -1) + 1
+        known, used = self.lsdb.get(self.address, address), own.sequence
+        if known is not None and (used is None or ahead(known.sequence, used) > 0):
+            used = known.sequence
+        own.sequence = 0 if used is None else after(used)
         own.said = now
         own.agenda = [again for again in own.agenda if again > now]
         message = Lsm(self.address, address, own.sequence, own.weights, withdrawn=not own.live)
-        if self.lsdb.accept(message, now) is Verdict.CHANGED:
+        if self.lsdb.accept(message, now, own=True) is Verdict.CHANGED:
             self._hold.want(now, urgent=True)
         self._flood(message)
 
@@ -294,19 +329,30 @@ class LinkState:
         self.counters.malformed += 1
 
     def _correct(self, message: Lsm, now: float) -> None:
-        """Somebody knows of a link of ours. If that is news to us, it is from an earlier life, or made up."""
+        """Somebody knows of a link of ours. If that is news to us, it is from an earlier life, made up, or of another member that
+        has our address."""
         own = self._own.get(message.target)
         if own is None:
-            if message.withdrawn or len(self._own) >= MAX_OWN:
+            if message.withdrawn or message.target in self._phantoms or len(self._own) >= MAX_OWN:
                 return
             own = self._own[message.target] = _Own()
-        elif message.sequence < own.sequence or (
-            message.sequence == own.sequence and message.withdrawn is not own.live
-        ):
-            return  # the echo of what we said
+        elif own.sequence is not None:
+            further = ahead(message.sequence, own.sequence)
+            if further < 0 or (further == 0 and message.withdrawn is not own.live):
+                return  # the echo of what we said
+            if own.live or not message.withdrawn:
+                self._contradicted(now)
+        elif own.live:
+            self._phantoms.follow_adjacency(now)  # a prototype knows the link from an earlier life
         own.sequence = message.sequence
         if own.live or not message.withdrawn:
             self._say(message.target, now)
+
+    def _contradicted(self, now: float) -> None:
+        self.counters.contradicted += 1
+        verdict = self.contention.contradicted(now)
+        if verdict is not Contradiction.NOTHING:
+            self._events.append(AddressContested(leave=verdict is Contradiction.LEAVE))
 
     def _flood(self, message: Lsm, *, but: int | None = None) -> None:
         for fd in self._mgmt:
@@ -337,10 +383,38 @@ class LinkState:
                 self._announce(address, own, now)
         if self.lsdb.expire(now):
             self._hold.want(now)
+            if any(not flow.ours for flow in self._mgmt.values()):
+                self._phantoms.follow_ageing(now, self.config.t_update)
+        self._make_phantom(now)
+        self.contention.expired(now)
         if self._next_sync is not None and now >= self._next_sync:
             self._sync(now)
         if self._hold.due is not None and now >= self._hold.due:
             self._compute(now)
+
+    def _make_phantom(self, now: float) -> None:
+        """Announce the phantom that is due, if any is, and if there is a prototype to see it."""
+        due = self._phantoms.deadline
+        if due is None or due > now:
+            return
+        target = self._phantoms.take(now, wanted=self.mixed, taken=self.addresses)
+        if target is not None:
+            self.counters.phantoms += 1
+            self._flood(Lsm(self.address, target, 0))
+
+    @property
+    def addresses(self) -> set[int]:
+        """Every address that is known in the layer."""
+        ends = {end for entry in self.lsdb for end in (entry.source, entry.target)}
+        return ends | {self.address}
+
+    @property
+    def mixed(self) -> bool:
+        """Whether there are prototypes in the layer, as far as is known: neighbours that say nothing but what a prototype can,
+        and links without weights."""
+        if any(not flow.ours for flow in self._mgmt.values()):
+            return True
+        return any(weights is None for _, _, weights in self.lsdb.graph.edges())
 
     def _sync(self, now: float) -> None:
         """Send another burst of the database to those that have not got all of it."""
@@ -376,8 +450,14 @@ class LinkState:
             self._events.append(TablesChanged(self.tables))
 
     def _neighbours(self, cube: int) -> Neighbours:
-        flows = sorted((flow.weights[cube], fd, flow.address) for fd, flow in self._dt.items() if flow.up)
+        flows = [(fd, flow) for fd, flow in reversed(self._dt.items()) if flow.up]
+        # Of flows that are alike the newest comes first: an older one may be left from before its neighbour came back.
+        first: dict[tuple[int, Weights], int] = {}
+        for fd, flow in flows:
+            kind = flow.address, flow.weights
+            first[kind] = min(fd, first.get(kind, fd))
+        flows.sort(key=lambda item: (item[1].weights[cube], first[item[1].address, item[1].weights]))
         found: dict[int, tuple[int, ...]] = {}
-        for _, fd, address in flows:
-            found[address] = (*found.get(address, ()), fd)
+        for fd, flow in flows:
+            found[flow.address] = (*found.get(flow.address, ()), fd)
         return found

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from .lsm import Lsm
+from .lsm import Lsm, ahead
 from .routing.graph import Graph
 from .routing.weight import Weights
 
@@ -77,15 +77,14 @@ class Entry:
         fresh = self.weights if self.weights_sequence == self.sequence else None
         return Lsm(self.source, self.target, self.sequence, fresh)
 
-    def _rank(self) -> tuple[int, bool, bool]:
-        return (self.sequence, self.state is State.WITHDRAWN, self.weights_sequence == self.sequence)
-
     def is_news(self, message: Lsm) -> bool:
         """Whether the message says more than the entry."""
+        further = ahead(message.sequence, self.sequence)
         if self.state is State.AGED:
-            return not self.sequence - RESTART <= message.sequence <= self.sequence
+            return not -RESTART <= further <= 0
         weighted = message.weights is not None and not message.withdrawn
-        return (message.sequence, message.withdrawn, weighted) > self._rank()
+        known = (self.state is State.WITHDRAWN, self.weights_sequence == self.sequence)
+        return further > 0 or (further == 0 and (message.withdrawn, weighted) > known)
 
 
 class Lsdb:
@@ -116,15 +115,15 @@ class Lsdb:
         """The sequence number of each live entry."""
         return {link: e.sequence for link, e in self._entries.items() if e.state is State.LIVE}
 
-    def accept(self, message: Lsm, now: float) -> Verdict:
-        """Take what is new in a message."""
+    def accept(self, message: Lsm, now: float, *, own: bool = False) -> Verdict:
+        """Take what is new in a message; all of it, when it is our own."""
         link = message.target, message.source
         entry = self._entries.get(link)
         if entry is None:
             if len(self._entries) >= MAX_ENTRIES:
                 return Verdict.REFUSED
             entry = self._entries[link] = Entry(message.source, message.target, -1, now, State.WITHDRAWN)
-        elif not entry.is_news(message):
+        elif not own and not entry.is_news(message):
             return Verdict.STALE
         entry.sequence = message.sequence
         entry.updated = now
@@ -137,7 +136,7 @@ class Lsdb:
                 entry.state, entry.weights, entry.weights_sequence = State.LIVE, None, -1
             if message.weights is not None:
                 entry.weights, entry.weights_sequence = message.weights, message.sequence
-            elif message.sequence - entry.weights_sequence > WEIGHTS_LAG:
+            elif ahead(message.sequence, entry.weights_sequence) > WEIGHTS_LAG:
                 entry.weights = None
             changed = self.graph.announce(message.source, message.target, entry.weights)
         return Verdict.CHANGED if changed else Verdict.NEWER

@@ -12,15 +12,33 @@ from dataclasses import dataclass
 from .routing.weight import MAX_WEIGHT, Weights
 from .wire.address import legal_address
 
-MAX_SEQUENCE = (1 << 63) - 1
-"""Larger ones are refused: a link whose number has run out could never be announced again."""
+SEQUENCES = 1 << 64
+"""Sequence numbers are those of a circle with so many places: after the last one comes 0."""
+
+MAX_SEQUENCE = SEQUENCES - 1
+
+
+def after(sequence: int) -> int:
+    """The next sequence number. There always is one: a forged number must not be the last that a link can have."""
+    return (sequence + 1) % SEQUENCES
+
+
+def ahead(one: int, other: int) -> int:
+    """How far `one` is ahead of `other`; negative: it is behind.
+
+    Serial arithmetic: of any two different numbers exactly one is newer, also for two members that know different numbers of
+    a link. A prototype compares plain numbers: after a wrap it keeps its entry until that ages out, and then takes the new one.
+    """
+    distance = (one - other) % SEQUENCES
+    behind = distance > SEQUENCES // 2 or (distance == SEQUENCES // 2 and one < other)
+    return distance - SEQUENCES if behind else distance
 
 
 @dataclass(frozen=True, slots=True)
 class Lsm:
     """source     address of the member that speaks
     target     address of the other end of its link
-    sequence   a greater one is newer
+    sequence   the one that is `ahead` is newer
     weights    what the link costs each QoS cube; None: not said
     withdrawn  the link is gone
     """

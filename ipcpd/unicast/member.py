@@ -25,6 +25,7 @@ from ipcpd.common.lower import LowerFlows
 from ipcpd.dataplane import Dt, Punt
 from ipcpd.dataplane.dt import CONGESTION
 from ouroboros.errors import ENAME
+from ouroboros.guard import Guard
 from ouroboros.rpc.messages_pb2 import FlowEndpoint
 from ouroboros.wire import MalformedPacket
 
@@ -45,8 +46,10 @@ from .fa_events import (
     Opened,
     Resolve,
 )
-from .link_state import LinkState
+from .link_state import AddressContested, LinkState
+from .link_state import Event as RoutingEvent
 from .routing.shortest_path import distances
+from .vacancy import Answered, Vacancy
 from .wire import fa as fa_wire
 from .wire.address import DIRECTORY, FLOW_ALLOCATOR
 from .wire.connmgr import data_transfer, management
@@ -92,6 +95,7 @@ class Member:
         dt: Dt,
         lowers: LowerFlows,
         connections: ConnectionManager,
+        node: bytes = b"",
     ) -> None:
         now = ipcp.loop.time()
         self.ipcp = ipcp
@@ -101,6 +105,7 @@ class Member:
         self.connections = connections
         self.since = time.time()
         self.congestion_malformed = 0
+        self.guard = Guard(ipcp.loop.time)
         self._relay = relay
         self.lowers = lowers
         self.punt = punt
@@ -118,6 +123,7 @@ class Member:
             key_length=config.key_length,
             config=config.dht,
             peer=config.peer,
+            node=node,
             now=now,
             epoch=time.time() - now,
         )
@@ -126,11 +132,16 @@ class Member:
             key_length=config.key_length,
             resolved=lambda key, members: self.fa.resolved(key, members, self.now),
             distances=self.distances,
+            guard=self.guard,
         )
+        self._vacancy = Vacancy(self._probe)
+        self.contested: Callable[[bool], None] = lambda _leave: None
+        """Is called when another member has our address; True: we have to draw another."""
         self.adjacencies = Adjacencies(
             self.link_state,
             dt,
             lowers,
+            guard=self.guard,
             clock=ipcp.loop.time,
             changed=self.kick,
             withdraw=connections.withdraw,
@@ -169,6 +180,14 @@ class Member:
     def max_data(self) -> int:
         """Octets of data that a request for a flow, or its reply, can carry."""
         return fa_wire.MAX_MESSAGE - FIXED - self.config.key_length
+
+    def vacant(self, address: int) -> bool:
+        """Whether an address that seems to be taken is no living member's, as far as has been found out."""
+        return address != self.address and self._vacancy.vacant(address, self.now)
+
+    def _probe(self, address: int, answered: Answered) -> None:
+        self.directory.dht.probe(address, answered, self.now)
+        self.kick()
 
     def distances(self) -> Mapping[int, int]:
         """The distance of each member that can be reached, best effort."""
@@ -219,13 +238,10 @@ class Member:
 
     def _work(self, work: Callable[[], None]) -> None:
         """Do some work, and be woken for the next. A defect in one machine must not stop the others for good."""
-        try:
+        defects = self.guard.defects
+        with self.guard("what the machines want"):
             work()
-        except Exception:
-            log.exception("a defect: what was to be done is left undone")
-            self._arm(self.now + AFTER_DEFECT)
-        else:
-            self._arm()
+        self._arm(self.now + AFTER_DEFECT if self.guard.defects > defects else 0.0)
 
     def _rounds(self) -> None:
         for _ in range(_ROUNDS):
@@ -235,22 +251,32 @@ class Member:
 
     def _round(self, now: float) -> bool:
         if self.link_state.deadline <= now:
-            self.link_state.timer(now)
+            with self.guard("time that has passed in routing"):
+                self.link_state.timer(now)
         busy = False
-        for tables in self.link_state.take_events():
-            for cube, table in enumerate(tables.tables):
-                self.dt.table(cube, table.function, table.entries)
-            self.directory.reachable(tables.tables[0].entries, now)
+        for news in self.link_state.take_events():
+            with self.guard("an event of routing"):
+                self._routing(news, now)
             busy = True
         busy |= self.adjacencies.pump(now)
         for event in self.fa.take_events():
-            self._carry_out(event, now)
+            with self.guard("an event of the flow allocator"):
+                self._carry_out(event, now)
             busy = True
         for packet in self.fa.take_packets():
-            if not self._send(packet.address, FLOW_ALLOCATOR, fa_wire.encode(packet.message)):
-                self.fa.unsent(packet, now)
+            with self.guard("a message of the flow allocator"):
+                if not self._send(packet.address, FLOW_ALLOCATOR, fa_wire.encode(packet.message)):
+                    self.fa.unsent(packet, now)
             busy = True
         return self.directory.pump(self._send, now) or busy
+
+    def _routing(self, event: RoutingEvent, now: float) -> None:
+        if isinstance(event, AddressContested):
+            self.contested(event.leave)
+            return
+        for cube, table in enumerate(event.tables):
+            self.dt.table(cube, table.function, table.entries)
+        self.directory.reachable(event.tables[0].entries, now)
 
     def _send(self, address: int, eid: int, payload: bytes) -> bool:
         return self.dt.send(address, eid=eid, payload=payload)
@@ -274,7 +300,8 @@ class Member:
         now = max(self.now, self._timer_due)
         self.directory.dht.epoch = time.time() - self.now  # the clock on the wall may have been set
         for machine in self._machines:
-            machine.timer(now)
+            with self.guard("time that has passed"):
+                machine.timer(now)
         self._rounds()
 
     # ------------------------------------------------------------ flows
@@ -330,6 +357,8 @@ class Member:
     ) -> None:
         """The IRMd found a process that accepts, or nobody."""
         if self._closed:
+            if endpoint is not None:
+                self.ipcp.deallocated(endpoint.fd)
             return
         now = self.now
         if endpoint is None:
@@ -352,6 +381,11 @@ class Member:
         except OSError as failure:
             log.debug("cannot leave flow %d: %s", fd, failure)
 
+    @property
+    def defects(self) -> int:
+        """Packets, events and deadlines that could not be handled."""
+        return self.guard.defects + self.fa.defects + self.directory.dht.defects
+
     # ------------------------------------------------------------ connections
 
     def silent(self) -> list[Connection]:
@@ -359,6 +393,14 @@ class Member:
         return [c for c in self.adjacencies.connections.values() if not c.lower.usable]
 
     # ------------------------------------------------------------ the end
+
+    def leave(self) -> None:
+        """This member has to take another address: its flows and adjacencies end, and then all of it."""
+        for connection in list(self.adjacencies.connections.values()):
+            self.connections.drop(connection)
+        self.fa.abandon()
+        self.pump()
+        self.close()
 
     def close(self) -> None:
         """The IPCP ends: whoever waits for an answer gets one."""

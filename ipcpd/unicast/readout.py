@@ -177,6 +177,7 @@ def counters(member: Member) -> list[Row]:
     count("directory", "", asdict(member.directory.dht.counters))
     count("connections", "", asdict(member.connections.counters))
     count("connections", "", asdict(member.lowers.counters))
+    count("machines", "", {"defects": member.defects})
     for number, name in _COMPONENTS.items():
         count("punt", name, member.punt.counters(number)._asdict())
     return rows
@@ -200,6 +201,7 @@ def status(member: Member) -> list[Row]:
             "admit": list(member.config.access.admit),
             "neighbours": len({flow.address for flow in member.link_state.dt_flows.values() if flow.up}),
             "unreachable": len(member.silent()),
+            "contested": member.link_state.contention.contested,
             "members": len(member.link_state.tables[0].entries) + 1,
             "links": sum(entry.state is State.LIVE for entry in member.link_state.lsdb),
             "contacts": len(dht.contacts),

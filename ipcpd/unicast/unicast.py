@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 from typing import ClassVar
 
 from ipcpd.common.connmgr import ConnectionManager
 from ipcpd.common.enrol import Enrolment, Joining, Wanted
 from ipcpd.common.ipcp import Ipcp, Refusal, Result, Row
+from ipcpd.common.life import State
 from ipcpd.common.lower import LowerFlows
 from ipcpd.dataplane import Dt, Punt, Relay
 from ouroboros.errors import ENOTALLOC
@@ -36,6 +38,9 @@ from .adjacency import MANAGEMENT
 from .configuration import LayerConfig
 from .member import Member
 from .readout import READOUTS
+from .wire.address import to_text
+
+log = logging.getLogger("ipcpd/unicast")
 
 ENROL_TIME = 15.0
 CONNECT_TIME = 15.0
@@ -74,31 +79,48 @@ class UnicastIpcp(Ipcp):
         self._relay.gone(envelope.segment_gone)
 
     def bootstrap(self, config: IpcpConfig, values: dict[str, str]) -> Result:
-        self._become(LayerConfig.from_options(config.layer, values), draw())
+        layer = LayerConfig.from_options(config.layer, values)
+        before = self._before(layer.layer)
+        self._become(layer, before.address if before else draw(), before)
         return None
 
     def enroll(self, dst: str, layer: str, require: Requirement) -> Result:
         return self._enroll(dst, Wanted(IpcpType.UNICAST, layer, require=require))
 
     async def _enroll(self, dst: str, wanted: Wanted) -> None:
-        joining = await self._enrolment.join(dst, wanted, timeout=ENROL_TIME, draw=draw)
+        before = self._before(wanted.layer) if wanted.layer else self.identity.latest()
+        wish = before.address if before else 0
+        joining = await self._enrolment.join(dst, wanted, timeout=ENROL_TIME, draw=draw, wish=wish)
         self._start_with(joining)
+
+    def _before(self, layer: str) -> Identity | None:
+        """Who we were in this layer in an earlier life."""
+        return self.identity.read() if self.identity.open(layer) else None
 
     def _start_with(self, joining: Joining) -> None:
         try:
-            self._become(LayerConfig.from_enrolment(joining.configuration), joining.address or draw())
+            layer = LayerConfig.from_enrolment(joining.configuration)
+            self._become(layer, joining.address or draw(), self._before(layer.layer))
         except Exception as error:
             joining.failed(str(error))
             raise
         joining.done()
 
-    def _become(self, config: LayerConfig, address: int) -> None:
+    def _become(self, config: LayerConfig, address: int, before: Identity | None) -> None:
         """Start all components, then let others come."""
+        self.identity.write(self._start(config, address, before.node if before else b""))
+        self._connections.serve()
+
+    def _start(self, config: LayerConfig, address: int, node: bytes) -> Identity:
+        """Start all components with an address, and perhaps with the id of a node of the directory."""
         unicast = config.unicast
         congestion = unicast.cong_avoid is CongestionAvoidPolicy.MB_ECN
-        self._dt = Dt(
-            self._relay, self._punt, address=address, max_ttl=unicast.max_ttl, congestion=congestion
-        )
+        if self._dt is None:
+            self._dt = Dt(
+                self._relay, self._punt, address=address, max_ttl=unicast.max_ttl, congestion=congestion
+            )
+        else:
+            self._dt.renumber(address)
         self.layer, self.hash = config.layer, HashAlgo.Value(config.hash.name)
         self.access = self._connections.access = config.access
         member = self._member = Member(
@@ -110,11 +132,43 @@ class UnicastIpcp(Ipcp):
             dt=self._dt,
             lowers=self._lowers,
             connections=self._connections,
+            node=node,
         )
+        member.contested = self._contested
         self._enrolment.serve(
-            lambda: config.to_enrolment(address, member.max_packet), in_use(member.link_state)
+            lambda: config.to_enrolment(address, member.max_packet), in_use(member.link_state), member.vacant
         )
-        self._connections.serve()
+        return Identity(address, member.directory.dht.own.id)
+
+    def _contested(self, leave: bool) -> None:
+        """Another member has our address."""
+        if leave:
+            self.loop.call_soon(self._draw_again, self.member)
+            return
+        log.warning(
+            'another member of layer "%s" has our address, %s, too: one of the two will take another',
+            self.layer,
+            to_text(self.member.address),
+        )
+
+    def _draw_again(self, old: Member) -> None:
+        """Leave the address to the other member. Neighbours that we connected are connected anew, and names registered anew."""
+        if self.state is not State.OPERATIONAL or self._member is not old:
+            return
+        address = draw(taken=old.link_state.addresses)
+        log.warning(
+            'address %s in layer "%s" is left to another member; ours is %s from now on: flows that we had end',
+            to_text(old.address),
+            self.layer,
+            to_text(address),
+        )
+        old.leave()
+        identity = self._start(old.config, address, b"")
+        self.member.link_state.contention.left = old.link_state.contention.left
+        self.identity.write(identity)
+        for digest in old.directory.registered:
+            self.member.directory.register(digest, self.loop.time())
+        self.member.kick()
 
     def close(self) -> None:
         if self._member is not None:
@@ -126,6 +180,7 @@ class UnicastIpcp(Ipcp):
         if self._dt is not None:
             self._dt.close()
         self._punt.close()
+        self.identity.close()
 
     # ------------------------------------------------------------ directory
 

@@ -331,6 +331,13 @@ struct dt *dt_create(struct relay *relay, struct punt *punt, uint32_t address, u
         return dt;
 }
 
+void dt_renumber(struct dt *dt, uint32_t address)
+{
+        relay_lock(dt->relay);
+        dt->address = address;
+        relay_unlock(dt->relay);
+}
+
 static void lower_gone(struct port *port)
 {
         struct dt *dt = port->role;

@@ -51,6 +51,7 @@ struct dt_flow_counters {
 struct dt;
 
 struct dt *dt_create(struct relay *relay, struct punt *punt, uint32_t address, uint32_t max_ttl, bool congestion);
+void dt_renumber(struct dt *dt, uint32_t address); /* this member has another address now */
 void dt_destroy(struct dt *dt); /* its ports, if the relay still has them, have no role then */
 
 int dt_lower(struct dt *dt, uint32_t fd);                           /* the port leads to a neighbour */

@@ -179,6 +179,7 @@ class Parts:
                 lambda: punt.counters(1),
             ],
             "dt": [
+                lambda: dt.renumber(2),
                 lambda: dt.lower(64),
                 lambda: dt.down(64, True),
                 lambda: dt.upper(64, eid=64, cube=0),

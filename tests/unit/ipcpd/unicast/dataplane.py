@@ -57,6 +57,9 @@ class FakeDt:
 
     # ------------------------------------------------------------ what the control plane says
 
+    def renumber(self, address: int) -> None:
+        self.address = address
+
     def lower(self, fd: int) -> None:
         self._has(fd)
         self.lowers[fd] = True

@@ -1,0 +1,91 @@
+"""Contention: notices that another member has our address (paper 5.3; wire-unicast 6).
+
+Runs in the unicast IPCP, inside the link-state machine; no I/O. Every member draws its own address, and two may come by the same one
+at the same time. Each then corrects what the other announces of its links, and the other corrects that, without end. One
+correction, or a few, follow a restart: the layer still knows the links of an earlier life. Corrections that are
+contradicted again and again are another member.
+
+One of the two has to draw again, and nothing tells them apart that both know. So each waits for a random time, the longer
+the longer it has been a member, and draws at the next contradiction: when the first has left there is none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from math import inf
+from random import Random
+
+CONTRADICTIONS = 5
+"""Times that an announcement of ours is contradicted before that is another member's doing."""
+
+WINDOW = 20.0
+"""Seconds after which a contradiction counts no longer."""
+
+SHORTEST, SPREAD = 3.0, 20.0
+"""Seconds that a member waits at least before it draws again, and the span of the random part. The contradictions of one
+second may make both leave."""
+
+SENIORITY = 600.0
+"""Seconds of membership after which a member waits longest: SPREAD more than a newcomer."""
+
+QUIET = 20.0
+"""Seconds without a contradiction after which the address is ours alone again."""
+
+MAX_DRAWS = 4
+"""Addresses that a member leaves for another member within an hour: contradictions can be forged."""
+
+DRAWS_PERIOD = 3600.0
+
+
+class Verdict(Enum):
+    """What follows from a contradiction."""
+
+    NOTHING = "an earlier life, perhaps, or known already"
+    CONTESTED = "another member has our address"
+    LEAVE = "and we have to draw another"
+
+
+@dataclass(slots=True)
+class Contention:
+    """`since` is when this member began, seconds; `left` when it left an address for another member, in this and earlier lives."""
+
+    since: float
+    random: Random
+    left: list[float] = field(default_factory=list)
+    contested: bool = False
+    """Another member has our address."""
+    _seen: list[float] = field(default_factory=list)
+    _patience: float = 0.0
+
+    @property
+    def deadline(self) -> float | None:
+        """When `expired` has to be called next."""
+        return self._seen[-1] + QUIET if self.contested else None
+
+    def contradicted(self, now: float) -> Verdict:
+        """What we announced is contradicted."""
+        self._seen = [when for when in self._seen if now - when < WINDOW][-CONTRADICTIONS:] + [now]
+        if self.contested:
+            return self._leave(now) if now >= self._patience else Verdict.NOTHING
+        if len(self._seen) < CONTRADICTIONS:
+            return Verdict.NOTHING
+        self.contested = True
+        seniority = min(1.0, (now - self.since) / SENIORITY)
+        self._patience = now + SHORTEST + SPREAD * (self.random.random() + seniority)
+        return Verdict.CONTESTED
+
+    def _leave(self, now: float) -> Verdict:
+        self.left = [when for when in self.left if now - when < DRAWS_PERIOD]
+        if len(self.left) >= MAX_DRAWS:
+            return Verdict.NOTHING  # contested still: the status says so
+        self.left.append(now)
+        self._patience = inf  # once
+        return Verdict.LEAVE
+
+    def expired(self, now: float) -> None:
+        """`deadline` may have passed."""
+        due = self.deadline
+        if due is not None and now >= due:
+            self.contested = False
+            self._seen.clear()
