@@ -21,7 +21,7 @@ from .lsm import Lsm, ahead
 from .routing.graph import Graph
 from .routing.weight import Weights
 
-MAX_ENTRIES = 1 << 17
+MAX_ENTRIES = 1 << 15
 """Links that are kept. A message about one more is refused: it could be made up."""
 
 RESTART = 8

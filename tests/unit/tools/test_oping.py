@@ -1,6 +1,7 @@
 """oping: packet, schedule, statistics, and client and server over a fake flow."""
 
 import json
+import threading
 from types import ModuleType
 
 import pytest
@@ -264,3 +265,29 @@ def test_strange_packets_are_named(fake_dev: ModuleType, capsys: pytest.CaptureF
     in_thread(serve, far)
     run_client(near, "-c", "1", "-i", "1", "-Q")
     assert capsys.readouterr().err == "Invalid message on fd 64.\n" * 2
+
+
+def test_flows_that_are_silent_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A client that only comes keeps no descriptor of the server for longer than that."""
+
+    class Silent:
+        def __init__(self, fd: int) -> None:
+            self.fd = fd
+            self.ended = False
+
+        def dealloc(self) -> None:
+            self.ended = True
+
+    events = object.__new__(server.EventServer)
+    events._lock = threading.Lock()
+    events._set = set()  # type: ignore[assignment]
+    old, young = Silent(64), Silent(65)
+    events._set |= {old, young}  # type: ignore[operator]
+    events._active = {old: 100.0, young: 100.0 + server.IDLE_S}  # type: ignore[dict-item]
+    monkeypatch.setattr(server.time, "monotonic", lambda: 101.0 + server.IDLE_S)
+    events._end_idle_flows()
+    assert (old.ended, young.ended) == (True, False)
+    assert list(events._active) == [young]
+    assert capsys.readouterr().out == "Flow 64 timed out.\n"

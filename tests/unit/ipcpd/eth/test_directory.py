@@ -153,6 +153,7 @@ def test_it_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         it.query(number.to_bytes(32, "big"), 0.0)
     with pytest.raises(TooManyQuestions):
         it.query(NAME, 0.0)
+    assert len(it._asked) == 10
     for number in range(20):
         it.received(NameReply(number.to_bytes(32, "big")), A, 0.1)
     assert len(it.entries(0.1)) == 10

@@ -311,6 +311,27 @@ def test_a_full_socket_makes_the_port_wait(memory: Memory, make_member: MakeMemb
         assert not kernel.answers
 
 
+def test_a_full_socket_is_tried_once_for_all_flows(memory: Memory, make_member: MakeMember) -> None:
+    member = make_member()
+    with closing(bound()) as other:
+        ends = [member.flow(Process(memory), 64 + n, peer(other))[1] for n in range(20)]
+        for n, end in enumerate(ends):
+            member.udp.connect(64 + n, 90 + n)
+            assert end.write(b"x") == 1
+        kernel = Kernel(member, -EAGAIN, -EAGAIN)
+        for _ in range(2):
+            before = len(kernel.asked)
+            for _ in range(5):
+                member.step()
+            assert len(kernel.asked) == before + 1, "the other nineteen wait for the same moment"
+            member.now += 100_000
+        for _ in range(5):
+            member.step()
+        got = [other.recv(100) for _ in ends]
+        assert len({one[:4] for one in got}) == 20
+        assert member.udp.counters()["full"] == 2
+
+
 @pytest.mark.parametrize("number", [EMSGSIZE, EINVAL, EIO])
 def test_a_device_that_takes_no_runs(memory: Memory, make_member: MakeMember, number: int) -> None:
     """Single datagrams at once; longer runs again after a minute, when the route may be another."""

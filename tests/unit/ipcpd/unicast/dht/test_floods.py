@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ipcpd.unicast.dht import exchange, values
+from ipcpd.unicast.dht import Answer, exchange, values
 from ipcpd.unicast.dht import node as node_module
+from ipcpd.unicast.directory import MOST_KEPT, Directory
 from ipcpd.unicast.timers import SWEEP
 from ipcpd.unicast.wire.dht import Contact, FindNode, Store, value_of
 
@@ -95,3 +96,13 @@ def test_many_nodes_that_speak_take_bounded_memory() -> None:
         dht.take_packets()
     assert len(dht.contacts._addresses) <= 2 * dht.contacts.k * len(dht.contacts._buckets)
     assert ME not in dht.contacts._addresses
+
+
+def test_what_was_found_is_kept_for_so_many_names() -> None:
+    directory = Directory(
+        acquainted(), key_length=32, resolved=lambda key, addresses: None, distances=lambda: {}
+    )
+    for number in range(MOST_KEPT + 50):
+        directory._answered(Answer(key(number), (B,)), 1)
+    assert len(directory._found) == MOST_KEPT
+    assert directory.knows(key(MOST_KEPT), 1) and not directory.knows(key(0), 1)
