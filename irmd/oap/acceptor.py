@@ -75,20 +75,26 @@ class Accepted:
 
 
 def accept(
-    octets: bytes, credentials: Credentials, guard: ReplayGuard, trust: Authorities, *, now: int
+    octets: bytes,
+    credentials: Credentials,
+    guard: ReplayGuard,
+    trust: Authorities,
+    *,
+    now: int,
+    layer: str = "",
 ) -> Accepted:
     """Check a request, agree on what it asks for. Raises OSError (EAUTH, ECRYPT) and MalformedPacket.
 
     Of extensions that cannot be decoded none is offered: they are no reason to refuse a flow.
     """
     header = decode_request(octets)
-    guard.examine(header.timestamp, header.id, now=now)
+    guard.examine(header.timestamp, header.id, now=now, layer=layer)
     if header.certificate:
         verify(octets, header, trust, now=now)
     elif credentials.require & Requirement.AUTHENTICATION:
         raise HandshakeRefused(EAUTH, "who asks must show a certificate, and has shown none")
     negotiated = _negotiate(header, credentials)
-    guard.check(header.timestamp, header.id, now=now)
+    guard.check(header.timestamp, header.id, now=now, layer=layer)
     try:
         offer = extension.decode(header.data)
     except MalformedPacket:

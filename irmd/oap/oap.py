@@ -105,7 +105,7 @@ class Oap:
         this system has them. Raises refused.Refused: EAUTH, or ECRYPT."""
         try:
             ours = self._credentials(Side.SERVER, name, policy)
-            accepted = accept(octets, ours, self._guard, self.trust, now=self._clock())
+            accepted = accept(octets, ours, self._guard, self.trust, now=self._clock(), layer=layer)
         except OSError as error:
             raise self._refuse(
                 f"requests {_over(layer)}",

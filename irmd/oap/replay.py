@@ -7,13 +7,15 @@ of timestamp and id is accepted once; it is remembered for as long as its timest
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from enum import Enum
 
 from ouroboros.errors import EAUTH
 
 MAX_AGE_MS = 20_000
 MAX_AHEAD_MS = 100
-CAPACITY = 65_536  # pairs that are remembered: what a flood of requests can cost us is bounded
+CAPACITY = 131_072  # pairs that are remembered: what a flood of requests can cost us is bounded
+SHARE = 2  # the requests over one layer take one part of so many: those over others are heard
 
 _MS = 1_000_000
 
@@ -38,23 +40,25 @@ class Refused(OSError):
 class ReplayGuard:
     """Remembers the requests of the last 20 s. Times are ns since 1970 (wall clock)."""
 
-    __slots__ = ("_capacity", "_order", "_seen")
+    __slots__ = ("_capacity", "_of", "_order", "_seen")
 
     def __init__(self, *, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
         self._seen: set[tuple[int, bytes]] = set()
-        self._order: list[tuple[int, bytes]] = []
+        self._order: list[tuple[int, bytes, str]] = []
+        self._of: Counter[str] = Counter()  # by layer
 
     def __len__(self) -> int:
         return len(self._seen)
 
-    def check(self, timestamp: int, identity: bytes, *, now: int) -> None:
-        """Accept the request with this timestamp and id, once. Raises Refused."""
-        self.examine(timestamp, identity, now=now)
+    def check(self, timestamp: int, identity: bytes, *, now: int, layer: str = "") -> None:
+        """Accept the request with this timestamp and id, once, whatever layer it came over. Raises Refused."""
+        self.examine(timestamp, identity, now=now, layer=layer)
         self._seen.add((timestamp, identity))
-        heapq.heappush(self._order, (timestamp, identity))
+        self._of[layer] += 1
+        heapq.heappush(self._order, (timestamp, identity, layer))
 
-    def examine(self, timestamp: int, identity: bytes, *, now: int) -> None:
+    def examine(self, timestamp: int, identity: bytes, *, now: int, layer: str = "") -> None:
         """Whether `check` would accept it; it is not remembered. Raises Refused."""
         age = _milliseconds(now - timestamp)
         if age < -MAX_AHEAD_MS:
@@ -64,12 +68,20 @@ class ReplayGuard:
         self._forget(now)
         if (timestamp, identity) in self._seen:
             raise Refused(Fault.REPLAYED, f"id {identity.hex()}")
-        if len(self._seen) >= self._capacity:
-            raise Refused(Fault.FLOOD, f"{self._capacity} requests came within {MAX_AGE_MS // 1000} s")
+        if len(self._seen) >= self._capacity or self._of[layer] >= self._capacity // SHARE:
+            raise Refused(
+                Fault.FLOOD,
+                f"{self._of[layer]} requests came within {MAX_AGE_MS // 1000} s over this layer, "
+                f"{len(self._seen)} in all",
+            )
 
     def _forget(self, now: int) -> None:
         while self._order and _milliseconds(now - self._order[0][0]) > MAX_AGE_MS:
-            self._seen.remove(heapq.heappop(self._order))
+            timestamp, identity, layer = heapq.heappop(self._order)
+            self._seen.remove((timestamp, identity))
+            self._of[layer] -= 1
+            if not self._of[layer]:
+                del self._of[layer]
 
 
 def _milliseconds(nanoseconds: int) -> int:

@@ -28,6 +28,7 @@ ELSEWHERE = {
     "ipcpd/link/fa.py:MOST": "",
     "ipcpd/unicast/routing/weight.py:MAX_WEIGHT": "a rule of the wire",
     "ipcpd/unicast/lsm.py:MAX_SEQUENCE": "a rule of the wire",
+    "ipcpd/unicast/dht/node.py:MAX_EXPIRES": "a rule of the wire",
     "ipcpd/dataplane/broadcast.py:MOST": "octets of a packet",
     "ipcpd/udp/wire.py:MAX_MESSAGE": "a rule of the wire",
     "ipcpd/udp/wire.py:MAX_SDU_4": "a rule of the wire",

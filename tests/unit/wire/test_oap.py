@@ -82,12 +82,27 @@ def test_what_would_be_too_old_is_forgotten() -> None:
 
 def test_a_flood_is_bounded() -> None:
     guard = ReplayGuard(capacity=2)
-    guard.check(NOW, A, now=NOW)
-    guard.check(NOW, B, now=NOW)
+    guard.check(NOW, A, now=NOW, layer="one")
+    guard.check(NOW, B, now=NOW, layer="other")
     with pytest.raises(Refused) as refused:
-        guard.check(NOW + 1, A, now=NOW)
+        guard.check(NOW + 1, A, now=NOW, layer="third")
     assert refused.value.fault is Fault.FLOOD
     guard.check(NOW + 20_002 * MS, A, now=NOW + 20_002 * MS)
+    assert len(guard) == 1
+
+
+def test_a_flood_over_one_layer_leaves_room_for_requests_over_others() -> None:
+    guard = ReplayGuard(capacity=6)
+    for number in range(3):
+        guard.check(NOW + number, A, now=NOW, layer="one")
+    with pytest.raises(Refused) as refused:
+        guard.check(NOW + 3, A, now=NOW, layer="one")
+    assert refused.value.fault is Fault.FLOOD
+    guard.check(NOW + 3, A, now=NOW, layer="other")
+    with pytest.raises(Refused) as refused:
+        guard.check(NOW, A, now=NOW, layer="other")
+    assert refused.value.fault is Fault.REPLAYED, "also when it came over another layer before"
+    guard.check(NOW + 20_002 * MS, A, now=NOW + 20_002 * MS, layer="one")
     assert len(guard) == 1
 
 
