@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from errno import EACCES, EINVAL, ENOENT, ESRCH
 from typing import TYPE_CHECKING, Any
 
+from .arguments import checked, wrong_value
 from .errors import (
     EIPCP,
     EIPCPTYPE,
@@ -71,11 +72,13 @@ _COMPONENTS = COMPONENT_WORDS | {name: name for name in COMPONENT_WORDS.values()
 # ---------------------------------------------------------------- IPCPs
 
 
+@checked
 def create_ipcp(name: str, ipcp_type: IpcpType) -> int:
     """Create an IPCP; returns its pid. Raises IpcpCreateError."""
     return irm.create_ipcp(name, ipcp_type)
 
 
+@checked
 def destroy_ipcp(name: str, *, destroyed: Callable[[IpcpInfo], object] = lambda ipcp: None) -> None:
     """Destroy all IPCPs of that name. Raises IpcpCreateError, also when there is none.
 
@@ -93,6 +96,7 @@ def destroy_ipcp(name: str, *, destroyed: Callable[[IpcpInfo], object] = lambda 
         raise failure
 
 
+@checked
 def list_ipcps(
     name: str | None = None, layer: str | None = None, ipcp_type: IpcpType | None = None
 ) -> list[IpcpInfo]:
@@ -105,6 +109,7 @@ def list_ipcps(
     return [ipcp for ipcp in found if ipcp_type is None or ipcp.type == ipcp_type]
 
 
+@checked
 def bootstrap_ipcp(
     name: str,
     conf: IpcpConfig | Callable[[IpcpType], IpcpConfig],
@@ -147,6 +152,7 @@ def bootstrap_ipcp(
     return done
 
 
+@checked
 def autoboot(name: str, ipcp_type: IpcpType, layer: str, conf: IpcpConfig | None = None) -> None:
     """Create an IPCP, bind it to its name and to the layer's, and bootstrap it. Raises IpcpBootstrapError."""
     from .ipcp_config import IpcpConfig
@@ -158,6 +164,7 @@ def autoboot(name: str, ipcp_type: IpcpType, layer: str, conf: IpcpConfig | None
     bootstrap_ipcp(name, conf, ipcp_type in COMPONENTS, create=ipcp_type)
 
 
+@checked
 def enroll_ipcp(
     name: str,
     dst: str | None = None,
@@ -224,6 +231,7 @@ def _required(words: Iterable[str]) -> int:
         raise IpcpEnrollError(EINVAL, f"Wrong requirement: {error}.") from None
 
 
+@checked
 def connect_ipcp(
     name: str,
     dst: str,
@@ -250,6 +258,7 @@ def connect_ipcp(
             undo.pop_all()
 
 
+@checked
 def disconnect_ipcp(name: str, dst: str, comp: str = "*") -> None:
     """Undo `connect_ipcp`, data transfer first. One that is not connected does not spare the other.
 
@@ -266,6 +275,7 @@ def disconnect_ipcp(name: str, dst: str, comp: str = "*") -> None:
             raise failure
 
 
+@checked
 def readout_ipcp(name: str, what: str) -> list[dict[str, Any]]:
     """What the IPCPs of that name have to show (see `irm.readout_ipcp`). Raises IrmError, also when there is none.
 
@@ -280,6 +290,7 @@ def readout_ipcp(name: str, what: str) -> list[dict[str, Any]]:
 # ---------------------------------------------------------------- bindings
 
 
+@checked
 def find_program(prog: str) -> str:
     """Real path of a program given as a path, or to be looked up in PATH.
 
@@ -304,6 +315,7 @@ def find_program(prog: str) -> str:
     raise BindError(ENOENT, f"{prog} does not exist.")
 
 
+@checked
 def bind_program(
     prog: str, name: str, opts: int = 0, argv: Sequence[str] | None = None, *, user: str = ""
 ) -> None:
@@ -311,6 +323,7 @@ def bind_program(
     irm.bind_program(find_program(prog), name, opts, argv, user=user)
 
 
+@checked
 def unbind_program(prog: str, name: str | None = None) -> list[str]:
     """Unbind a program from a name, or from all (None); returns those names. Raises BindError.
 
@@ -327,18 +340,21 @@ def unbind_program(prog: str, name: str | None = None) -> list[str]:
     return names
 
 
+@checked
 def bind_process(pid: int, name: str) -> None:
     """Bind a running process to a name. Raises BindError."""
     _check_process(pid)
     irm.bind_process(pid, name)
 
 
+@checked
 def unbind_process(pid: int, name: str | None = None) -> list[str]:
     """Unbind a process from a name, or from all (None); returns those names. Raises BindError."""
     _check_process(pid)
     return _unbind_pid(pid, name)
 
 
+@checked
 def bind_ipcp(ipcp: str, name: str) -> None:
     """Bind an IPCP, given by its own name, to a name. Raises BindError, also when there is no such IPCP."""
     with ExitStack() as undo:
@@ -347,6 +363,7 @@ def bind_ipcp(ipcp: str, name: str) -> None:
         undo.pop_all()
 
 
+@checked
 def unbind_ipcp(ipcp: str, name: str | None = None) -> list[str]:
     """Unbind an IPCP from a name, or from all (None); returns those names. Raises BindError."""
     found = [_unbind_pid(info.pid, name) for info in matching(irm.list_ipcps(), ipcp, BindError)]
@@ -356,41 +373,55 @@ def unbind_ipcp(ipcp: str, name: str | None = None) -> list[str]:
 # ---------------------------------------------------------------- names
 
 
+@checked
 def create_name(
     name: str,
     pol_lb: LoadBalancePolicy = LoadBalancePolicy.ROUND_ROBIN,
     srv_sec_paths: NameSecPaths | None = None,
     cli_sec_paths: NameSecPaths | None = None,
     *,
+    info: NameInfo | None = None,
     require: Iterable[str] = (),
 ) -> None:
     """Create a name; one that exists stays as it is. Raises `irm.NameError`.
 
+    info      policy, paths and requirements in one, in place of the other arguments
     require   "encryption", "authentication": flows to the name without it are refused, at this end. A name that exists and does
               not require it is an error.
     """
     from .name_info import NameInfo, NameSecPaths, Requirement
 
+    if info is not None:
+        from dataclasses import replace
+
+        if info.name not in ("", name):
+            wrong_value("info", f'a NameInfo for "{name}"', info)
+        irm.create_name(replace(info, name=name))
+        return
     server = srv_sec_paths or NameSecPaths()
     client = cli_sec_paths or NameSecPaths()
     irm.create_name(NameInfo(name, pol_lb, server, client, require=Requirement.from_words(require)))
 
 
+@checked
 def destroy_name(name: str) -> None:
     """Forget a name. Raises `irm.NameError`, also when it does not exist."""
     irm.destroy_name(name)
 
 
+@checked
 def list_names(name: str | None = None) -> list[NameInfo]:
     """All names, or those that fit `name`. Raises IrmError."""
     return [info for info in irm.list_names() if name is None or matches(info.name, name)]
 
 
+@checked
 def show_name(name: str) -> NameInfo:
     """One name, with its bindings and registrations. Raises `irm.NameError` when it does not exist."""
     return irm.show_name(name)
 
 
+@checked
 def reg_name(
     name: str,
     ipcp: str | None = None,
@@ -419,6 +450,7 @@ def reg_name(
         undo.pop_all()
 
 
+@checked
 def unreg_name(
     name: str,
     ipcp: str | None = None,

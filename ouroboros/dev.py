@@ -16,6 +16,7 @@ from __future__ import annotations
 from errno import ENOTSUP
 from typing import TYPE_CHECKING, Any
 
+from . import arguments
 from .errors import (
     FlowAllocatedException,
     FlowDeallocWarning,
@@ -27,14 +28,15 @@ from .errors import (
     FlowTimeout,
     error,
 )
-from .fccntl import Fccntl, FlowProperties, FrctFlags
+from .fccntl import ALL_PROPERTIES, Fccntl, FlowProperties, FrctFlags
 from .flow import Flow
-from .qos import QoSSpec
+from .qos import BILLION, MILLION, QoSSpec
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 __all__ = [
+    "BILLION",
     "FRCT_FRAGMENT",
     "FRCT_LINGER",
     "FRCT_REASSEMBLE",
@@ -51,6 +53,8 @@ __all__ = [
     "FlowPermissionException",
     "FlowProperties",
     "FlowTimeout",
+    "MILLION",
+    "QoSSpec",
     "fccntl",
     "flow_accept",
     "flow_alloc",
@@ -95,17 +99,26 @@ def flow_join(dst: str, qos: QoSSpec | None = None, timeo: float | None = None) 
 
 def flow_dealloc(flow: Flow) -> None:
     """Deallocate a flow; see `Flow.dealloc`."""
-    flow.dealloc()
+    _method(flow, "dealloc")()
 
 
 def flow_write(flow: Flow, buf: ReadableBuffer, count: int | None = None) -> int:
     """Write one packet; see `Flow.write`."""
-    return flow.write(buf, count)
+    return int(_method(flow, "write")(buf, count))
 
 
 def flow_read(flow: Flow, count: int = 2048) -> bytes:
     """Read (a part of) one packet; see `Flow.read`."""
-    return flow.read(count)
+    packet: bytes = _method(flow, "read")(count)
+    return packet
+
+
+def _method(flow: Flow, name: str) -> Any:
+    """A method of a flow; a fake one of `ouroboros.testing` will do."""
+    method = getattr(flow, name, None)
+    if method is None:
+        arguments.wrong_type("flow", "a Flow", flow)
+    return method
 
 
 def fccntl(flow: Flow, cmd: int, arg: Any = None) -> Any:
@@ -114,6 +127,8 @@ def fccntl(flow: Flow, cmd: int, arg: Any = None) -> Any:
     Getters return the value, setters None. Time-outs are seconds, None clears one. Getting a time-out that is not set
     raises FlowPermissionException (EPERM); an unknown command raises FlowException with ENOTSUP.
     """
+    arguments.instance("flow", flow, Flow)
+    arguments.integer("cmd", cmd, takes="a member of Fccntl")
     if cmd in (Fccntl.FLOWGRCVTIMEO, Fccntl.FLOWGSNDTIMEO):
         timeo = flow.rcv_timeout if cmd == Fccntl.FLOWGRCVTIMEO else flow.snd_timeout
         if timeo is None:
@@ -124,11 +139,13 @@ def fccntl(flow: Flow, cmd: int, arg: Any = None) -> Any:
     if cmd == Fccntl.FRCTGFLAGS:
         return flow.get_frct_flags()
     if cmd == Fccntl.FRCTSFLAGS:
-        return flow.set_frct_flags(arg)
+        return flow.set_frct_flags(arguments.flags("arg", arg, arguments.UINT32_MAX, "FrctFlags"))
     if cmd not in _SETTERS:
         raise error(ENOTSUP, f"fccntl has no command {cmd:#o}")
     if cmd == Fccntl.FLOWSFLAGS:
-        arg = FlowProperties(arg)
+        arg = FlowProperties(arguments.flags("arg", arg, ALL_PROPERTIES, "FlowProperties"))
+    elif arg is not None:
+        arguments.seconds("arg", arg)
     setattr(flow, _SETTERS[Fccntl(cmd)], arg)
     return None
 

@@ -176,6 +176,10 @@ class IrmdError(IrmError, FlowException, ConnectionError):
     default_errno = EIRMD
 
 
+class ArgumentError(IrmError, FlowValueError):
+    """An argument of a call has a value that it does not take: both a management and a flow error. (A type: TypeError.)"""
+
+
 class IpcpCreateError(IrmError):
     """An IPCP could not be created or destroyed."""
 

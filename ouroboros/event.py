@@ -20,17 +20,18 @@ from enum import IntFlag
 from errno import EBADF, EINTR, ENOMEM, EPERM, ETIMEDOUT
 from time import monotonic_ns
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from . import packets
+from . import arguments, dev, packets
 from .dataplane._dataplane import ffi, lib
+from .dev import *  # noqa: F403 - as the existing binding has it: a program imports all from here
+from .dev import Flow
 from .errors import EIRMD, FlowEventError, FlowEventTimeout, FlowEventValueError, IrmdError, strerror
 from .library import Library, close_eventfd, library
-
-if TYPE_CHECKING:
-    from .dev import Flow
+from .owner import Owner
 
 __all__ = ["FEventQueue", "FEventType", "FlowEventError", "FlowEventTimeout", "FlowSet"]
+__all__ += dev.__all__
 
 _NO_SET = lib.fset_none()
 """The handle of a set that has no connection yet, or was destroyed: C takes it and answers EBADF."""
@@ -99,7 +100,7 @@ class FEventQueue:
         return f"<FEventQueue of {len(self._events)}>"
 
 
-class FlowSet:
+class FlowSet(Owner):
     """Flows to wait for. A flow is in at most one set. A context manager: leaves by `destroy()`.
 
     Threads may share a set, each with a queue of its own.
@@ -112,8 +113,19 @@ class FlowSet:
         self._flows: dict[int, Flow] = {}
         self._allocating: set[Flow] = set()
         self._eventfd = -1
-        for flow in flows or ():
-            self.add(flow)
+        try:
+            for flow in self._members(flows or ()):
+                self.add(flow)
+        except BaseException:
+            self.destroy()
+            raise
+
+    @staticmethod
+    def _members(flows: Any) -> list[Any]:
+        """The argument of the constructor, checked before any of them is added."""
+        if not isinstance(flows, Iterable) or isinstance(flows, (str, bytes)):
+            arguments.wrong_type("flows", "several Flow, as in a list", flows)
+        return list(flows)
 
     # ------------------------------------------------------------ members
 
@@ -122,6 +134,7 @@ class FlowSet:
 
         Raises FlowEventError (EPERM) when it is in another set, or has no flow.
         """
+        arguments.instance("flow", flow, Flow)
         owner, handle = self._open(flow._library)
         with packets.switching:
             if flow._set is self:
@@ -141,6 +154,7 @@ class FlowSet:
 
     def remove(self, flow: Flow) -> None:
         """Take a flow out; one that is not in the set is left alone."""
+        arguments.instance("flow", flow, Flow)
         self._discard(flow)
 
     def _discard(self, flow: Flow) -> None:
@@ -159,6 +173,7 @@ class FlowSet:
 
     def has(self, flow: Flow) -> bool:
         """Whether the flow is in the set."""
+        arguments.instance("flow", flow, Flow)
         return flow._set is self
 
     def __contains__(self, flow: object) -> bool:
@@ -182,10 +197,12 @@ class FlowSet:
         A queue that is not empty yet returns at once. Raises FlowEventTimeout (a TimeoutError and a FlowEventError),
         and IrmdError once the IRMd has gone and every flow's FlowDown has been reported.
         """
+        arguments.instance("fq", fq, FEventQueue)
+        limit = arguments.seconds("timeo", timeo)
         if fq:
             return fq
         handle = self._open(None)[1]
-        deadline = -1 if timeo is None else monotonic_ns() + max(0, int(timeo * 1e9))
+        deadline = -1 if limit is None else monotonic_ns() + limit
         until = 0
         while not self._look(handle, fq, patient=timeo != 0):
             now = monotonic_ns()

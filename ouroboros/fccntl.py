@@ -22,6 +22,9 @@ class FlowProperties(IntFlag):
 ACCESS_MODE = 0o3
 """Mask of the access mode in `FlowProperties`."""
 
+ALL_PROPERTIES = 0o33007
+"""Every flag of `FlowProperties`."""
+
 
 class FrctFlags(IntFlag):
     """Flags of FRCP on flows that have it (paper 5.1): what this end does, whatever the other does.

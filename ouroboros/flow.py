@@ -11,7 +11,7 @@ from functools import partial
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
-from . import packets
+from . import arguments, packets
 from .cipher import cipher_name
 from .dataplane._dataplane import ffi, lib
 from .errors import (
@@ -21,10 +21,9 @@ from .errors import (
     FlowDeallocWarning,
     FlowNotAllocatedException,
     FlowPermissionException,
-    FlowValueError,
     error,
 )
-from .fccntl import ACCESS_MODE, FlowProperties
+from .fccntl import ACCESS_MODE, ALL_PROPERTIES, FlowProperties
 from .library import Library, close_eventfd, library
 from .packets import MUST_SLEEP, NO_FLOW, Packets
 from .qos import QOS_RAW, QoSSpec
@@ -81,7 +80,7 @@ class Flow(Packets):
         Raises FlowException with errno ENAME when nobody knows the name, FlowTimeout, IrmdError without an IRMd,
         FlowAllocatedException when this object has a flow already.
         """
-        request = FlowAlloc(dst=dst, layer=layer or "", qos=(qos or QOS_RAW).to_proto())
+        request = allocation(dst, qos, layer)
         return self._allocate(Envelope(flow_alloc=request), timeo)
 
     def accept(self, timeo: float | None = None) -> QoSSpec | None:
@@ -94,18 +93,19 @@ class Flow(Packets):
 
     def join(self, dst: str, timeo: float | None = None, *, qos: QoSSpec | None = None) -> QoSSpec | None:
         """Join the broadcast layer `dst` (paper 2.13). Times and errors as for `alloc`."""
-        request = FlowJoin(layer=dst, qos=(qos or QOS_RAW).to_proto())
+        request = joining(dst, qos)
         return self._allocate(Envelope(flow_join=request), timeo)
 
     def _allocate(self, envelope: Envelope, timeo: float | None) -> QoSSpec | None:
+        timeout_ns = arguments.seconds("timeo", timeo, None)
         self._prepare()
         body = envelope.WhichOneof("body")
         assert body is not None
         message = getattr(envelope, body)
-        if timeo is not None and timeo <= 0:
+        if timeout_ns is not None and timeout_ns <= 0:
             message.asynchronous = True
-        elif timeo is not None:
-            message.timeout_ns = int(timeo * 1e9)
+        elif timeout_ns is not None:
+            message.timeout_ns = timeout_ns
         owner = library()
         reply, fds = owner.client.call(envelope)
         close_fds(fds)
@@ -349,7 +349,7 @@ class Flow(Packets):
 
     @rcv_timeout.setter
     def rcv_timeout(self, timeo: float | None) -> None:
-        self._rcv_timeout = _nanoseconds(timeo)
+        self._rcv_timeout = arguments.seconds("rcv_timeout", timeo)
 
     @property
     def snd_timeout(self) -> float | None:
@@ -358,7 +358,7 @@ class Flow(Packets):
 
     @snd_timeout.setter
     def snd_timeout(self, timeo: float | None) -> None:
-        self._snd_timeout = _nanoseconds(timeo)
+        self._snd_timeout = arguments.seconds("snd_timeout", timeo)
 
     @property
     def flags(self) -> FlowProperties:
@@ -369,8 +369,11 @@ class Flow(Packets):
 
     @flags.setter
     def flags(self, flags: FlowProperties) -> None:
+        arguments.flags("flags", flags, ALL_PROPERTIES, "FlowProperties")
         if int(flags) & ACCESS_MODE == ACCESS_MODE:
-            raise FlowValueError("WriteOnly and ReadWrite together are no access mode")
+            arguments.wrong_value(
+                "flags", "one access mode: WriteOnly and ReadWrite together are none", flags
+            )
         handle, owner = self._pinned(), self._library
         self._checked(lib.flow_set_flags(handle, int(flags) & ~int(FlowProperties.Down)))
         self._whole = bool(flags & FlowProperties.NoPartialRead)
@@ -532,8 +535,7 @@ class Flow(Packets):
 
     def set_frct_flags(self, flags: int) -> None:
         """Set the flags of FRCP (`FrctFlags`). Raises FlowPermissionException (EPERM) on a flow without FRCP, FlowValueError."""
-        if not 0 <= int(flags) < 1 << 32:
-            raise FlowValueError(f"{int(flags)} is not a set of FRCP flags")
+        flags = arguments.flags("flags", flags, arguments.UINT32_MAX, "FrctFlags")
         self._with_frcp(lib.frcp_io_set_flags(self._pinned(), int(flags)))
 
     def get_frct_flags(self) -> int:
@@ -551,9 +553,17 @@ def _finish(handle: Any, at_once: bool) -> int:
     return MUST_SLEEP if result == -EAGAIN and not at_once else result
 
 
-def _nanoseconds(timeo: float | None) -> int | None:
-    if timeo is None:
-        return None
-    if not timeo >= 0:
-        raise FlowValueError(f"a time-out of {timeo} s makes no sense; None waits for ever")
-    return int(timeo * 1e9)
+def allocation(dst: str, qos: QoSSpec | None, layer: str | None) -> FlowAlloc:
+    """The request of `alloc`. Raises TypeError and ValueError."""
+    if layer is not None:
+        arguments.text("layer", layer)
+    return FlowAlloc(dst=arguments.text("dst", dst), layer=layer or "", qos=_qos(qos).to_proto())
+
+
+def joining(dst: str, qos: QoSSpec | None) -> FlowJoin:
+    """The request of `join`. Raises TypeError and ValueError."""
+    return FlowJoin(layer=arguments.text("dst", dst), qos=_qos(qos).to_proto())
+
+
+def _qos(qos: QoSSpec | None) -> QoSSpec:
+    return QOS_RAW if qos is None else arguments.instance("qos", qos, QoSSpec)

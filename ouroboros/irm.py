@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from . import arguments
+from .arguments import checked
 from .cipher import cipher_name
 from .errors import (
     BindError,
@@ -184,17 +186,20 @@ _call = _connection.call
 # ---------------------------------------------------------------- IPCPs
 
 
+@checked
 def create_ipcp(name: str, ipcp_type: IpcpType) -> int:
     """Create an IPCP; returns its pid. Raises IpcpCreateError."""
     request = pb.IpcpCreate(name=name, type=pb.IpcpType.Value(IpcpType(ipcp_type).name))
     return _call(IpcpCreateError, ipcp_create=request).ipcp_info.pid
 
 
+@checked
 def destroy_ipcp(pid: int) -> None:
     """Destroy an IPCP; returns when it has ended. Raises IpcpCreateError."""
     _call(IpcpCreateError, ipcp_destroy=pb.IpcpDestroy(pid=pid))
 
 
+@checked
 def list_ipcps() -> list[IpcpInfo]:
     """All IPCPs. Raises IrmError."""
     found: list[IpcpInfo] = []
@@ -207,12 +212,14 @@ def list_ipcps() -> list[IpcpInfo]:
             return found
 
 
+@checked
 def bootstrap_ipcp(pid: int, conf: IpcpConfig) -> IpcpInfo:
     """Make the first IPCP of a layer. Raises IpcpBootstrapError, and ValueError for an illegal configuration."""
     request = pb.IpcpBootstrap(pid=pid, config=conf.to_proto())
     return _ipcp_info(_call(IpcpBootstrapError, ipcp_bootstrap=request).ipcp_info)
 
 
+@checked
 def enroll_ipcp(
     pid: int, dst: str, *, layer: str | None = None, retry: int | None = None, require: int = 0
 ) -> IpcpInfo:
@@ -225,6 +232,7 @@ def enroll_ipcp(
     return _ipcp_info(_call(IpcpEnrollError, ipcp_enroll=request).ipcp_info)
 
 
+@checked
 def connect_ipcp(
     pid: int, component: str, dst: str, qos: QoSSpec | None = None, *, retry: int | None = None
 ) -> None:
@@ -239,6 +247,7 @@ def connect_ipcp(
     _call(IpcpConnectError, ipcp_connect=request)
 
 
+@checked
 def disconnect_ipcp(pid: int, component: str, dst: str) -> None:
     """Undo `connect_ipcp`. Raises IpcpConnectError."""
     component, dst = _component_first(component, dst)
@@ -249,6 +258,7 @@ def disconnect_ipcp(pid: int, component: str, dst: str) -> None:
 # ---------------------------------------------------------------- bindings
 
 
+@checked
 def bind_program(
     prog: str, name: str, opts: int = 0, argv: Sequence[str] | None = None, *, user: str = ""
 ) -> None:
@@ -263,16 +273,19 @@ def bind_program(
     _call(BindError, bind_program=request)
 
 
+@checked
 def unbind_program(prog: str, name: str | None = None) -> None:
     """Undo `bind_program` for one name, or for all (None). Raises BindError."""
     _call(BindError, unbind_program=pb.UnbindProgram(path=prog, name=name or ""))
 
 
+@checked
 def bind_process(pid: int, name: str) -> None:
     """Bind a running process to a name, which is made if need be. Raises BindError."""
     _call(BindError, bind_process=pb.BindProcess(pid=pid, name=name))
 
 
+@checked
 def unbind_process(pid: int, name: str | None = None) -> None:
     """Undo `bind_process` for one name, or for all (None). Raises BindError."""
     _call(BindError, unbind_process=pb.UnbindProcess(pid=pid, name=name or ""))
@@ -281,28 +294,32 @@ def unbind_process(pid: int, name: str | None = None) -> None:
 # ---------------------------------------------------------------- names
 
 
+@checked
 def create_name(info: NameInfo) -> None:
     """Create a name; one that exists stays as it is. Raises NameError (of this module)."""
     proto = pb.NameInfo(
-        name=info.name,
-        lb=pb.LoadBalance.Value(LoadBalancePolicy(info.pol_lb).name),
-        server=pb.NameSecPaths(enc=info.server_sec.encr, crt=info.server_sec.crt, key=info.server_sec.key),
-        client=pb.NameSecPaths(enc=info.client_sec.encr, crt=info.client_sec.crt, key=info.client_sec.key),
-        require=info.require,
+        name=arguments.text("info.name", info.name),
+        lb=pb.LoadBalance.Value(arguments.member("info.pol_lb", info.pol_lb, LoadBalancePolicy).name),
+        server=_paths("info.server_sec", info.server_sec),
+        client=_paths("info.client_sec", info.client_sec),
+        require=arguments.integer("info.require", info.require),
     )
     _call(IrmNameError, name_create=pb.NameCreate(info=proto))
 
 
+@checked
 def destroy_name(name: str) -> None:
     """Forget a name. Raises NameError (of this module)."""
     _call(IrmNameError, name_destroy=pb.NameDestroy(name=name))
 
 
+@checked
 def list_names() -> list[NameInfo]:
     """All names, with their bindings and registrations. Raises IrmError."""
     return list(_names(""))
 
 
+@checked
 def show_name(name: str) -> NameInfo:
     """One name. Raises NameError (of this module) when it does not exist."""
     for info in _names(name):
@@ -311,11 +328,13 @@ def show_name(name: str) -> NameInfo:
     raise IrmNameError(f"Name {name} is not known; create it with `irm name create {name}`.")
 
 
+@checked
 def reg_name(name: str, pid: int) -> None:
     """Register a name in the layer of an IPCP: it can be reached over that layer. Raises NameError."""
     _call(IrmNameError, name_register=pb.NameRegister(name=name, pid=pid))
 
 
+@checked
 def unreg_name(name: str, pid: int) -> None:
     """Undo `reg_name`. Raises NameError (of this module)."""
     _call(IrmNameError, name_unregister=pb.NameUnregister(name=name, pid=pid))
@@ -324,6 +343,7 @@ def unreg_name(name: str, pid: int) -> None:
 # ---------------------------------------------------------------- read-outs
 
 
+@checked
 def list_flows() -> list[FlowInfo]:
     """All flows. Raises IrmError."""
     found: list[FlowInfo] = []
@@ -344,6 +364,7 @@ def list_flows() -> list[FlowInfo]:
             return found
 
 
+@checked
 def list_pools() -> list[PoolInfo]:
     """All packet pools, block by block class, and who holds what. Raises IrmError."""
     found: list[PoolInfo] = []
@@ -366,6 +387,7 @@ def list_pools() -> list[PoolInfo]:
             return found
 
 
+@checked
 def readout_ipcp(pid: int, what: str) -> list[dict[str, Any]]:
     """What an IPCP has to show: "neighbours", "routes", "directory", "counters" or "status". Raises IrmError."""
     import json
@@ -381,6 +403,14 @@ def readout_ipcp(pid: int, what: str) -> list[dict[str, Any]]:
 
 
 # ---------------------------------------------------------------- inside
+
+
+def _paths(name: str, paths: NameSecPaths) -> pb.NameSecPaths:
+    from .name_info import NameSecPaths
+
+    arguments.instance(name, paths, NameSecPaths)
+    enc, key, crt = (arguments.text(f"{name}.{part}", getattr(paths, part)) for part in ("enc", "key", "crt"))
+    return pb.NameSecPaths(enc=enc, key=key, crt=crt)
 
 
 def _retry(times: int | None) -> pb.Retry | None:
@@ -411,8 +441,8 @@ def _names(name: str) -> Iterator[NameInfo]:
             yield NameInfo(
                 proto.name,
                 LoadBalancePolicy(proto.lb),
-                NameSecPaths(proto.server.enc, proto.server.crt, proto.server.key),
-                NameSecPaths(proto.client.enc, proto.client.crt, proto.client.key),
+                NameSecPaths(proto.server.enc, proto.server.key, proto.server.crt),
+                NameSecPaths(proto.client.enc, proto.client.key, proto.client.crt),
                 [BoundProgram(p.path, p.auto, list(p.args)) for p in proto.programs],
                 [BoundProcess(p.pid, p.program, p.accepting) for p in proto.processes],
                 [Registration(r.pid, r.ipcp, r.layer, r.hash) for r in proto.registrations],

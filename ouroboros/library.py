@@ -21,6 +21,7 @@ from .dataplane._dataplane import ffi, lib
 from .dataplane.resources import Resources
 from .errors import EFLOWDOWN, EFLOWPEER, ENOTALLOC, OuroborosError, error
 from .extension import Extension
+from .owner import Owner
 from .rpc.client import Client
 from .rpc.codec import close_fds
 from .rpc.messages_pb2 import Envelope, FlowDealloc, FlowDone, FlowEndpoint, Hello
@@ -44,7 +45,7 @@ def _peer_timeout(endpoint: FlowEndpoint) -> int:
     return 0 if endpoint.mpl_ms <= lib.FRCP_DIRECT_MS else min(timeout, 0x7FFFFFFF)
 
 
-class Library:
+class Library(Owner):
     """One connection of this process to an IRMd, and everything that came over it."""
 
     def __init__(self) -> None:

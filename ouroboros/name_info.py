@@ -40,9 +40,9 @@ class Requirement(IntFlag):
 class NameSecPaths:
     """Files that secure a name, at one side; "" means the default place."""
 
-    encr: str = ""
-    crt: str = ""
+    enc: str = ""
     key: str = ""
+    crt: str = ""
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from threading import RLock
 from time import monotonic_ns, sleep
 from typing import TYPE_CHECKING, Any
 
-from . import buffers
+from . import arguments, buffers
 from .dataplane._dataplane import ffi, lib
 from .errors import (
     ENOTALLOC,
@@ -26,10 +26,10 @@ from .errors import (
     FlowNotAllocatedException,
     FlowPeerException,
     FlowTimeout,
-    FlowValueError,
     error,
 )
 from .fccntl import FlowProperties
+from .owner import Owner
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -59,6 +59,7 @@ switching = RLock()
 """Guards which handle an object has, with its queue of packets and its eventfds, and what C is told of that queue: once per
 flow and once per burst. A signal handler or a finaliser may interrupt its owner and take it again."""
 _MOMENT = 50e-6  # s; another thread has come back from C, and has not had its turn
+_COUNT = 2048  # octets that a read takes if it is not told otherwise
 _LARGE = 8192  # octets above which a burst is written packet by packet: joining would copy too much
 
 
@@ -93,7 +94,7 @@ class _Wait:
         return True
 
 
-class Packets:
+class Packets(Owner):
     """What `Flow` inherits: the packets of a flow end."""
 
     __slots__ = (
@@ -140,8 +141,8 @@ class Packets:
         exhausted, FlowPermissionException on a read-only flow.
         """
         if count is not None:
-            buf = memoryview(buf).cast("B")[:count]
-        data: Any = buf if type(buf) is bytes else _from_buffer(buf)
+            buf = prefix(buf, count)
+        data: Any = buf if type(buf) is bytes else octets("buf", buf)
         handle = self._handle
         n: int = _write(handle, data, len(data))
         if n < 0:
@@ -159,12 +160,16 @@ class Packets:
         Errors as for `write`, if not even the first could be written.
         """
         handle = self._handle
-        total = len(packets)
-        if not total:
-            return 0
-        if buffers.octets(packets[0]) > _LARGE:
-            return self._write_each(packets)
-        data, each, lengths = buffers.join(packets)
+        try:
+            total = len(packets)
+            if not total:
+                return 0
+            if buffers.octets(packets[0]) > _LARGE:
+                return self._write_each(_listed(packets))
+            data, each, lengths = buffers.join(packets)
+        except (TypeError, ValueError, BufferError, LookupError):
+            _listed(packets)
+            raise
         done: int = _writev(handle, data, lengths, each, total)
         if done == total:
             return done
@@ -208,12 +213,12 @@ class Packets:
         return done
 
     def writeline(self, line: str) -> int:
-        """Write a line of text as one packet, in UTF-8; the line end is added when there is none."""
-        return self.write((line if line.endswith("\n") else line + "\n").encode())
+        """Write a text as one packet, in UTF-8, as it is: no line end is added."""
+        return self.write(arguments.text("line", line).encode())
 
     # ------------------------------------------------------------ reading
 
-    def read(self, count: int = 2048) -> bytes:
+    def read(self, count: int = _COUNT) -> bytes:
         """Read up to `count` octets of the packet at the front.
 
         A longer packet is read in parts; when a read takes exactly the rest of it, the next one returns b"" as the
@@ -223,6 +228,8 @@ class Packets:
         on a non-blocking flow, and once everything that came before has been read FlowDownException, or
         FlowPeerException when the peer was given up.
         """
+        if count is not _COUNT and type(count) is not int:
+            count = arguments.integer("count", count)
         handle = self._handle
         front = self._front
         if front:
@@ -235,7 +242,7 @@ class Packets:
         elif count > 0:
             packet = self._next(handle, front)
         elif count:
-            raise FlowValueError(f"cannot read {count} octets")
+            arguments.integer("count", count)
         else:
             return b""
         return packet if len(packet) < count else self._cut(handle, front, packet, count)
@@ -300,7 +307,7 @@ class Packets:
         """The first `count` octets of a packet that is not shorter than that; the rest, or the end mark, is kept."""
         if count < 0:
             front.appendleft(packet)
-            raise FlowValueError(f"cannot read {count} octets")
+            arguments.integer("count", count)
         if len(packet) > count:
             if self._whole:
                 raise error(
@@ -315,7 +322,7 @@ class Packets:
 
     def read_into(self, buffer: WriteableBuffer) -> int:
         """Read into a buffer, without a copy in between. Returns the number of octets; else as `read`."""
-        view = _from_buffer(buffer, require_writable=True)
+        view = octets("buffer", buffer, writable=True)
         handle = self._handle
         front = self._front
         if not front:
@@ -363,8 +370,8 @@ class Packets:
         Blocks for the first as `read` does, with the same errors. The rest of a packet that was read in part comes
         as a packet of its own.
         """
-        if max_packets < 1:
-            raise FlowValueError(f"cannot read {max_packets} packets")
+        if type(max_packets) is not int or max_packets < 1:
+            max_packets = arguments.integer("max_packets", max_packets, 1)
         handle = self._handle
         front = self._front
         if front and (packets := _in_hand(handle, front, max_packets)):
@@ -456,6 +463,41 @@ class Packets:
             return error(number, f"flow {self._fd} takes packets of at most {self._handle.max_packet} octets")
         owner = self._library
         return error(number, owner.explain(number, self._fd, self._handle) if owner is not None else "")
+
+
+def octets(name: str, buffer: Any, *, writable: bool = False) -> Any:
+    """A buffer for C. Raises TypeError, or ValueError when its octets do not lie one behind the other."""
+    try:
+        return _from_buffer(buffer, require_writable=writable)
+    except (TypeError, ValueError, BufferError):
+        arguments.not_octets(name, buffer, writable=writable)
+
+
+def view_of(name: str, buffer: Any, *, writable: bool = False) -> memoryview:
+    """The octets of a buffer. Errors as for `octets`."""
+    try:
+        view = memoryview(buffer).cast("B")
+    except (TypeError, ValueError, BufferError):
+        arguments.not_octets(name, buffer, writable=writable)
+    if writable and view.readonly:
+        arguments.not_octets(name, buffer, writable=True)
+    return view
+
+
+def prefix(buf: Any, count: int) -> memoryview:
+    """The first `count` octets of a buffer. Raises TypeError, and ValueError when it has not so many."""
+    view = view_of("buf", buf)
+    takes = f"an integer from 0 to {len(view)}, the octets of buf"
+    return view[: arguments.integer("count", count, 0, len(view), takes)]
+
+
+def _listed(packets: Any) -> Any:
+    """The packets, if they are any. Raises TypeError and ValueError that name the first one that is none."""
+    if not isinstance(packets, Sequence) or isinstance(packets, (str, bytes, bytearray, memoryview)):
+        arguments.wrong_type("packets", "a list or a tuple of bytes-like objects", packets)
+    for at, packet in enumerate(packets):
+        octets(f"packets[{at}]", packet)
+    return packets
 
 
 def _emptied(handle: Any, front: deque[bytes]) -> None:

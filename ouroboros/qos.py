@@ -7,10 +7,17 @@ A library module of every process; pure data. `QoSSpec()` is the raw specificati
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isfinite
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from . import arguments
 
 if TYPE_CHECKING:
     from .rpc.messages_pb2 import QosSpec as ProtoQosSpec
+
+MILLION = 1_000_000
+BILLION = 1_000_000_000
+"""`loss` and `ber` are per billion."""
 
 UINT32_MAX = 0xFFFFFFFF
 UINT64_MAX = 0xFFFFFFFFFFFFFFFF
@@ -78,9 +85,12 @@ class QoSSpec:
         limit = _LIMITS.get(name)
         if limit is None:
             raise AttributeError(f"QoSSpec has no field {name!r}; it has {', '.join(_LIMITS)}")
-        number = int(value)
-        if number != value or not 0 <= number <= limit:
-            raise ValueError(f"QoSSpec.{name} is {value!r}; it must be an integer from 0 to {limit}")
+        takes = f"an integer from 0 to {limit}"
+        if isinstance(value, (bool, float)):
+            if not isfinite(value) or value % 1:
+                arguments.wrong_value(f"QoSSpec.{name}", takes, value)
+            value = int(value)
+        number = arguments.integer(f"QoSSpec.{name}", value, 0, limit, takes)
         object.__setattr__(self, name, number)
 
     def __iter__(self) -> Iterator[int]:
@@ -174,6 +184,6 @@ CUBES: dict[str, QoSSpec] = {
 def cube(name: str) -> QoSSpec:
     """The preset that the tools call `name`: raw, best, voice, video, data. Raises ValueError for another word."""
     try:
-        return CUBES[name]
+        return CUBES[arguments.text("name", name)]
     except KeyError:
         raise ValueError(f"QoS cube {name!r} is unknown; it must be one of {', '.join(CUBES)}") from None

@@ -14,7 +14,10 @@ import io
 from errno import ENOTSUP
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from . import arguments
 from .errors import FlowDownException, FlowWouldBlock, error
+from .owner import Owner
+from .packets import view_of
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -36,7 +39,7 @@ def check_reliable(qos: QoSSpec, what: str) -> None:
         )
 
 
-class FlowFile(io.RawIOBase):
+class FlowFile(Owner, io.RawIOBase):
     """The raw file of a flow. Closing it does not deallocate the flow, nor end what is written."""
 
     def __init__(self, flow: Flow, mode: str) -> None:
@@ -59,7 +62,7 @@ class FlowFile(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer) -> int | None:
         """Read at least one octet; 0 at the end, None when a non-blocking flow has none now. Raises as `Flow.read`."""
         self._check("r")
-        view = memoryview(buffer).cast("B")
+        view = view_of("buffer", buffer, writable=True)
         if not view:
             return 0
         try:
@@ -85,7 +88,7 @@ class FlowFile(io.RawIOBase):
     def write(self, buffer: ReadableBuffer) -> int | None:
         """Write some octets, one packet. Returns how many; None when a non-blocking flow has no room now."""
         self._check("w")
-        view = memoryview(buffer).cast("B")
+        view = view_of("buffer", buffer)
         if not view:
             return 0  # an empty packet would be a keep-alive
         try:
@@ -103,9 +106,14 @@ class FlowFile(io.RawIOBase):
 
 def make(flow: Flow, mode: str, buffering: int, **text: Any) -> IO[Any]:
     """What `Flow.makefile` returns."""
+    arguments.text("mode", mode)
+    arguments.integer("buffering", buffering, -1)
+    for name, value in text.items():
+        if value is not None:
+            arguments.text(name, value)
     letters = mode.replace("b", "")
     if letters not in ("r", "w", "rw", "wr") or mode.count("b") > 1:
-        raise ValueError(f"mode {mode!r} is none of a flow: r, w or rw, with b for octets")
+        arguments.wrong_value("mode", "r, w or rw, with b for octets", mode)
     binary = "b" in mode
     if binary and any(value is not None for value in text.values()):
         raise ValueError("encoding, errors and newline are for text: leave them out, or the b of the mode")

@@ -11,14 +11,16 @@ from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
-from .. import dev, event
+from .. import arguments, dev, event
 from ..errors import FlowDownException, FlowEventTimeout, FlowPeerException, FlowTimeout, FlowWouldBlock
 from ..event import FEventQueue, FEventType
-from ..fccntl import FlowProperties
+from ..fccntl import ALL_PROPERTIES, FlowProperties
+from ..flow import allocation, joining
 from ..library import Library, closing, library
-from ..qos import QOS_RAW, QoSSpec
+from ..owner import Owner
+from ..qos import QoSSpec
 from ..rpc.codec import close_fds
-from ..rpc.messages_pb2 import Envelope, FlowAccept, FlowAlloc, FlowJoin
+from ..rpc.messages_pb2 import Envelope, FlowAccept
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -180,14 +182,14 @@ async def _call(owner: Library, envelope: Envelope) -> Envelope:
 # ---------------------------------------------------------------- flows
 
 
-class Flow:
+class Flow(Owner):
     """A flow end for asyncio; see `ouroboros.dev.Flow`. An async context manager, and an async iterator over packets."""
 
     __slots__ = ("_flow",)
 
     def __init__(self, flow: dev.Flow | None = None) -> None:
         """A flow end that is not allocated yet, or an allocated one of `ouroboros.dev`, made non-blocking."""
-        self._flow = flow or dev.Flow()
+        self._flow = dev.Flow() if flow is None else arguments.instance("flow", flow, dev.Flow)
         if flow is not None:
             self._flow.blocking = False
 
@@ -223,7 +225,8 @@ class Flow:
 
     @flags.setter
     def flags(self, flags: FlowProperties) -> None:
-        self._flow.flags = flags | FlowProperties.NonBlocking
+        known = arguments.flags("flags", flags, ALL_PROPERTIES, "FlowProperties")
+        self._flow.flags = FlowProperties(known) | FlowProperties.NonBlocking
 
     def __repr__(self) -> str:
         return repr(self._flow)
@@ -234,8 +237,7 @@ class Flow:
         self, dst: str, qos: QoSSpec | None = None, timeo: float | None = None, *, layer: str | None = None
     ) -> QoSSpec:
         """Allocate a flow to a name; as `dev.Flow.alloc`, with a time-out in seconds (None: none of one's own)."""
-        request = FlowAlloc(dst=dst, layer=layer or "", qos=(qos or QOS_RAW).to_proto())
-        return await self._allocate(Envelope(flow_alloc=request), timeo)
+        return await self._allocate(Envelope(flow_alloc=allocation(dst, qos, layer)), timeo)
 
     async def accept(self, timeo: float | None = None) -> QoSSpec:
         """Wait for a flow; as `dev.Flow.accept`."""
@@ -243,15 +245,15 @@ class Flow:
 
     async def join(self, dst: str, timeo: float | None = None, *, qos: QoSSpec | None = None) -> QoSSpec:
         """Join a broadcast layer; as `dev.Flow.join`."""
-        request = FlowJoin(layer=dst, qos=(qos or QOS_RAW).to_proto())
-        return await self._allocate(Envelope(flow_join=request), timeo)
+        return await self._allocate(Envelope(flow_join=joining(dst, qos)), timeo)
 
     async def _allocate(self, envelope: Envelope, timeo: float | None) -> QoSSpec:
+        timeout_ns = arguments.seconds("timeo", timeo)
         self._flow._prepare()
         body = envelope.WhichOneof("body")
         assert body is not None
-        if timeo is not None:
-            getattr(envelope, body).timeout_ns = max(1, int(timeo * 1e9))
+        if timeout_ns is not None:
+            getattr(envelope, body).timeout_ns = max(1, timeout_ns)
         owner = library()
         reply = await _call(owner, envelope)
         self._flow._begin(owner, reply)
@@ -308,6 +310,8 @@ class Flow:
 
     async def writev(self, packets: Sequence[ReadableBuffer]) -> int:
         """Write many packets, all of them; cancelled, those written so far are. As `dev.Flow.writev`."""
+        if not isinstance(packets, Sequence):
+            arguments.wrong_type("packets", "a list or a tuple of bytes-like objects", packets)
         done = 0
         while done < len(packets):
             rest = packets[done:] if done else packets
@@ -319,8 +323,8 @@ class Flow:
         await self._writing(self._flow.write_end)
 
     async def writeline(self, line: str) -> int:
-        """Write a line of text as one packet, in UTF-8."""
-        return await self.write((line if line.endswith("\n") else line + "\n").encode())
+        """Write a text as one packet, in UTF-8, as it is; as `dev.Flow.writeline`."""
+        return await self.write(arguments.text("line", line).encode())
 
     async def _reading(self, attempt: Callable[[], T]) -> T:
         handle = self._flow._handle
@@ -395,25 +399,33 @@ async def flow_join(dst: str, qos: QoSSpec | None = None, timeo: float | None = 
 # ---------------------------------------------------------------- events
 
 
+def _below(flow: dev.Flow | Flow) -> dev.Flow:
+    return flow.flow if isinstance(flow, Flow) else flow
+
+
 class FlowSet(event.FlowSet):
     """A flow set for asyncio: members are flows of this module; `async for flow, event in flows` yields events."""
 
     def __init__(self, flows: Sequence[Flow] = ()) -> None:
         self._wrappers: dict[dev.Flow, Flow] = {}
-        super().__init__()
-        for flow in flows:
-            self.add(flow)
+        super().__init__(flows)  # type: ignore[arg-type]
 
     def add(self, flow: dev.Flow | Flow) -> None:
         """Add a flow; see `event.FlowSet.add`."""
+        super().add(_below(flow))
         if isinstance(flow, Flow):
             self._wrappers[flow.flow] = flow
-            flow = flow.flow
-        super().add(flow)
 
     def remove(self, flow: dev.Flow | Flow) -> None:
         """Take a flow out."""
-        super().remove(flow.flow if isinstance(flow, Flow) else flow)
+        super().remove(_below(flow))
+
+    def has(self, flow: dev.Flow | Flow) -> bool:
+        """Whether the flow is in the set."""
+        return super().has(_below(flow))
+
+    def __contains__(self, flow: object) -> bool:
+        return super().__contains__(flow.flow if isinstance(flow, Flow) else flow)
 
     def _discard(self, flow: dev.Flow) -> None:
         self._wrappers.pop(flow, None)
@@ -421,6 +433,7 @@ class FlowSet(event.FlowSet):
 
     async def events(self, timeo: float | None = None) -> list[tuple[Flow, FEventType]]:
         """Wait for events, at least one. Raises FlowEventTimeout after `timeo` seconds."""
+        arguments.seconds("timeo", timeo)
         queue = FEventQueue()
         try:
             async with asyncio.timeout(timeo):

@@ -11,7 +11,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from .. import arguments
 from ..errors import FlowDownException, FlowPeerException, FlowWouldBlock
+from ..owner import Owner
+from ..packets import view_of
 from ..qos import QOS_DATA, QoSSpec
 from ..stream import CHUNK, check_reliable
 from .flow import Flow, flow_accept, flow_alloc
@@ -24,7 +27,7 @@ LIMIT = 65536
 Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None]
 
 
-class FlowTransport(asyncio.Transport):
+class FlowTransport(Owner, asyncio.Transport):
     """An asyncio transport over a reliable flow, which is its own from then on: closing it deallocates the flow.
 
     `get_extra_info` knows "flow", the `ouroboros.aio.Flow`, and "peer_certificate".
@@ -32,6 +35,8 @@ class FlowTransport(asyncio.Transport):
 
     def __init__(self, flow: Flow, protocol: asyncio.BaseProtocol) -> None:
         """Raises FlowException with ENOTSUP for a flow that may lose something."""
+        arguments.instance("flow", flow, Flow)
+        arguments.instance("protocol", protocol, asyncio.BaseProtocol)
         check_reliable(flow.qos, f"flow {flow.fd}")
         super().__init__({"flow": flow, "peer_certificate": flow.peer_certificate})
         self._flow = flow
@@ -87,9 +92,9 @@ class FlowTransport(asyncio.Transport):
         """Write, or keep what does not fit in the window now."""
         if self._ending:
             raise RuntimeError("cannot write after write_eof()")
-        if self._closing or not data:
+        view = view_of("data", data)
+        if self._closing or not view:
             return
-        view = memoryview(data).cast("B")
         if not self._buffer:
             view = self._write_now(view)
         if view and not self._closing:
@@ -150,6 +155,9 @@ class FlowTransport(asyncio.Transport):
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Set them; as asyncio does."""
+        for name, value in (("high", high), ("low", low)):
+            if value is not None:
+                arguments.integer(name, value)
         if high is None:
             high = 4 * CHUNK if low is None else 4 * low
         if low is None:
@@ -166,6 +174,7 @@ class FlowTransport(asyncio.Transport):
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Tell another one."""
+        arguments.instance("protocol", protocol, asyncio.BaseProtocol)
         self._protocol = protocol
 
     def is_closing(self) -> bool:
@@ -219,7 +228,8 @@ async def open_flow_stream(
     the reader. The reader is at its end when the peer has said that it writes no more, or has left; it raises when the flow
     went down otherwise. `writer.drain()` waits for a peer that reads slowly, `writer.close()` deallocates the flow.
     """
-    check_reliable(qos, f'a flow to "{name}"')
+    check_reliable(arguments.instance("qos", qos, QoSSpec), f'a flow to "{arguments.text("name", name)}"')
+    arguments.integer("limit", limit, 1)
     flow = await flow_alloc(name, qos, timeo, layer=layer)
     try:
         return streams(flow, limit=limit)
@@ -230,6 +240,8 @@ async def open_flow_stream(
 
 def streams(flow: Flow, *, limit: int = LIMIT) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Reader and writer of a flow, which is theirs from then on."""
+    arguments.instance("flow", flow, Flow)
+    arguments.integer("limit", limit, 1)
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=limit, loop=loop)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
@@ -246,12 +258,12 @@ async def start_flow_server(connected: Connected, *, limit: int = LIMIT) -> Flow
     return FlowServer(connected, limit=limit)
 
 
-class FlowServer:
+class FlowServer(Owner):
     """Accepts flows and serves each as a stream, from `start_flow_server`. An async context manager: closes at its end."""
 
     def __init__(self, connected: Connected, *, limit: int = LIMIT) -> None:
-        self._connected = connected
-        self._limit = limit
+        self._connected: Connected = arguments.function("connected", connected)
+        self._limit = arguments.integer("limit", limit, 1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepting = asyncio.get_running_loop().create_task(self._accept())
 

@@ -10,6 +10,8 @@ import heapq
 from collections.abc import Callable
 from typing import Any
 
+from .. import arguments
+
 
 class Timer:
     """A call to be made later. `cancel()` takes it back; cancelling one that was made does nothing."""
@@ -52,7 +54,7 @@ class FakeClock:
     __slots__ = ("_heap", "_now", "_serial")
 
     def __init__(self, start: float = 0.0) -> None:
-        self._now = float(start)
+        self._now = arguments.number("start", start)
         self._heap: list[tuple[float, int, Timer]] = []
         self._serial = 0
 
@@ -73,14 +75,26 @@ class FakeClock:
 
     def call_at(self, when: float, call: Callable[..., object], *args: Any) -> Timer:
         """Make a call when the clock shows `when`; a time that has passed already means at the next move."""
-        timer = Timer(max(when, self._now), call, args)
+        if not callable(call):
+            arguments.function("call", call)
+        try:
+            when = max(self._now, when)  # a NaN is not larger
+        except TypeError:
+            arguments.number("when", when)
+            raise
+        timer = Timer(when, call, args)
         self._serial += 1
         heapq.heappush(self._heap, (timer.when, self._serial, timer))
         return timer
 
     def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
         """Make a call `delay` seconds from now."""
-        return self.call_at(self._now + delay, call, *args)
+        try:
+            when = self._now + delay
+        except TypeError:
+            arguments.number("delay", delay)
+            raise
+        return self.call_at(when, call, *args)
 
     @property
     def deadline(self) -> float | None:
@@ -101,12 +115,13 @@ class FakeClock:
 
     def advance(self, seconds: float) -> None:
         """Move on by so many seconds, making every call that falls due. Raises ValueError for a negative span."""
-        if seconds < 0:
+        if arguments.number("seconds", seconds) < 0:
             raise ValueError(f"a clock cannot go back by {-seconds} s")
         self.advance_to(self._now + seconds)
 
     def advance_to(self, when: float) -> None:
         """Move on to a time, making every call that falls due; one that has passed already changes nothing."""
+        arguments.number("when", when)
         while (due := self.deadline) is not None and due <= when:
             self.step()
         self._now = max(self._now, when)
@@ -116,7 +131,8 @@ class FakeClock:
 
         Returns whether it holds. When it does not, the clock shows the end of the limit.
         """
-        end = self._now + limit
+        arguments.function("until", until)
+        end = self._now + arguments.number("limit", limit)
         while not until():
             due = self.deadline
             if due is None or due > end:

@@ -10,7 +10,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
+from .. import arguments
 from ..errors import FlowDownException, FlowNotAllocatedException, FlowTimeout
+from ..owner import Owner
+from ..packets import prefix, view_of
 from ..qos import QOS_RAW, QoSSpec
 from .clock import FakeClock
 from .network import FakeNetwork, Impairment
@@ -19,7 +22,7 @@ FOREVER = 86400.0
 """Seconds of the clock after which a read without a time-out is taken for a test that hangs."""
 
 
-class FakeFlow:
+class FakeFlow(Owner):
     """One end of a flow. Made in pairs, by `flow_pair`.
 
     rcv_timeout  how long `read` waits, seconds of the clock; None: as long as anything can still happen, a day at most
@@ -55,13 +58,14 @@ class FakeFlow:
         self._check()
         if self._down:
             raise FlowDownException(text="the peer has left")
-        packet = bytes(memoryview(buf).cast("B")[:count])
+        packet = bytes(view_of("buf", buf) if count is None else prefix(buf, count))
         self._send(packet)
         return len(packet)
 
     def read(self, count: int = 2048) -> bytes:
         """Read up to `count` octets of the packet at the front. A longer packet is read in parts; when a read takes exactly
         the rest of it, the next one returns b"". Raises FlowTimeout, and FlowDownException when the peer has left."""
+        arguments.integer("count", count)
         packet = self.recv()
         if len(packet) >= count:
             self._front.appendleft(packet[count:])
@@ -113,6 +117,7 @@ def flow_pair(
     qos: QoSSpec = QOS_RAW,
 ) -> tuple[FakeFlow, FakeFlow]:
     """A flow, as its two ends, over a link that does to packets what `impairment` says (none: 1 ms, nothing lost)."""
+    arguments.instance("qos", qos, QoSSpec)
     network: FakeNetwork[bytes] = FakeNetwork(clock, seed=seed)
     link = network.link("flow", impairment)
     one, other = FakeFlow(clock, link.a.send, qos), FakeFlow(clock, link.b.send, qos)

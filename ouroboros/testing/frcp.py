@@ -12,11 +12,12 @@ from typing import Any
 
 from ..dataplane._dataplane import ffi, lib
 from ..errors import FlowValueError
+from ..owner import Owner
 
 NEVER: int = lib.NEVER
 
 
-class Frcp:
+class Frcp(Owner):
     """An end of a flow with FRCP.
 
     now          time at which it begins, ns

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from random import Random
 from typing import Generic, TypeVar
 
+from .. import arguments
 from .clock import FakeClock
 
 P = TypeVar("P")
@@ -37,10 +39,10 @@ class Impairment:
 
     def __post_init__(self) -> None:
         for name in ("loss", "duplicate", "reorder"):
-            if not 0 <= getattr(self, name) <= 1:
+            if not 0 <= arguments.number(name, getattr(self, name)) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; a probability is from 0 to 1")
         for name in ("delay", "jitter", "reorder_delay"):
-            if getattr(self, name) < 0:
+            if arguments.number(name, getattr(self, name)) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)} s; it cannot be negative")
 
 
@@ -183,14 +185,16 @@ class FakeNetwork(Generic[P]):
     __slots__ = ("clock", "impairment", "links", "seed")
 
     def __init__(self, clock: FakeClock, *, seed: int = 0, impairment: Impairment = PERFECT) -> None:
-        self.clock = clock
-        self.seed = seed
-        self.impairment = impairment
+        self.clock = arguments.instance("clock", clock, FakeClock)
+        self.seed = arguments.integer("seed", seed, -inf, inf)
+        self.impairment = arguments.instance("impairment", impairment, Impairment)
         self.links: dict[str, FakeLink[P]] = {}
 
     def link(self, name: str, impairment: Impairment | None = None) -> FakeLink[P]:
         """Make a link. Raises ValueError when there is one of this name."""
-        if name in self.links:
+        if impairment is not None:
+            arguments.instance("impairment", impairment, Impairment)
+        if arguments.text("name", name) in self.links:
             raise ValueError(f"there is a link {name!r} already")
         link: FakeLink[P] = FakeLink(
             self.clock, name, impairment or self.impairment, Random(f"{self.seed}/{name}")
@@ -200,4 +204,4 @@ class FakeNetwork(Generic[P]):
 
     def remove(self, name: str) -> None:
         """Take a link out, without a word to its ends. Raises KeyError when there is none of this name."""
-        self.links.pop(name).cut(silent=True)
+        self.links.pop(arguments.text("name", name)).cut(silent=True)

@@ -51,25 +51,57 @@ EVENT = {
     "FlowSet.__enter__": "",
 }
 CLI = {
-    "create_ipcp": "name",
+    "create_ipcp": "name ipcp_type",
     "destroy_ipcp": "name",
     "list_ipcps": "name=None layer=None ipcp_type=None",
-    "bootstrap_ipcp": "name conf",
-    "enroll_ipcp": "name dst",
-    "connect_ipcp": "name dst",
-    "disconnect_ipcp": "name dst",
-    "bind_program": "",
-    "unbind_program": "",
-    "bind_process": "",
-    "unbind_process": "",
-    "bind_ipcp": "",
-    "unbind_ipcp": "",
-    "create_name": "name",
+    "bootstrap_ipcp": "name conf autobind=False",
+    "enroll_ipcp": "name dst autobind=False",
+    "connect_ipcp": "name dst comp=* qos=None",
+    "disconnect_ipcp": "name dst comp=*",
+    "bind_program": "prog name opts=0 argv=None",
+    "unbind_program": "prog name",
+    "bind_process": "pid name",
+    "unbind_process": "pid name",
+    "bind_ipcp": "ipcp name",
+    "unbind_ipcp": "ipcp name",
+    "create_name": "name pol_lb",
     "destroy_name": "name",
     "list_names": "name=None",
-    "reg_name": "name",
-    "unreg_name": "name",
-    "autoboot": "name",
+    "reg_name": "name ipcp=None ipcps=None layer=None layers=None",
+    "unreg_name": "name ipcp=None ipcps=None layer=None layers=None",
+    "autoboot": "name ipcp_type layer conf=None",
+}
+IRM = {
+    "create_ipcp": "name ipcp_type",
+    "destroy_ipcp": "pid",
+    "list_ipcps": "",
+    "bootstrap_ipcp": "pid conf",
+    "enroll_ipcp": "pid dst",
+    "connect_ipcp": "pid component dst qos=None",
+    "disconnect_ipcp": "pid component dst",
+    "bind_program": "prog name opts=0 argv=None",
+    "unbind_program": "prog name",
+    "bind_process": "pid name",
+    "unbind_process": "pid name",
+    "create_name": "info",
+    "destroy_name": "name",
+    "list_names": "",
+    "reg_name": "name pid",
+    "unreg_name": "name pid",
+}
+CLASSES = {
+    "LinkStateConfig": "pol t_recalc=4 t_update=15 t_timeo=60",
+    "RoutingConfig": "pol ls",
+    "DtConfig": "addr_size=4 eid_size=8 max_ttl=60 routing",
+    "DhtConfig": "alpha=3 k=8 t_expire=86400 t_refresh=900 t_replicate=900",
+    "DirConfig": "pol dht",
+    "UnicastConfig": "dt dir addr_auth cong_avoid",
+    "EthConfig": "dev ethertype=40960",
+    "Udp4Config": "ip_addr dns_addr port=3435",
+    "Udp6Config": "ip_addr dns_addr port=3435",
+    "IpcpConfig": "ipcp_type layer_name",
+    "NameSecPaths": "enc key crt",
+    "NameInfo": "name pol_lb",
 }
 
 
@@ -84,7 +116,9 @@ def find(module: str, dotted: str) -> object:
     "module,name,wanted",
     [("ouroboros.dev", *one) for one in DEV.items()]
     + [("ouroboros.event", *one) for one in EVENT.items()]
-    + [("ouroboros.cli", *one) for one in CLI.items()],
+    + [("ouroboros.cli", *one) for one in CLI.items()]
+    + [("ouroboros.irm", *one) for one in IRM.items()]
+    + [("ouroboros.irm", *one) for one in CLASSES.items()],
 )
 def test_signature(module: str, name: str, wanted: str) -> None:
     """The parameters of the binding come first, under their names and with their defaults; ours may follow."""
@@ -99,7 +133,7 @@ def test_signature(module: str, name: str, wanted: str) -> None:
         if default:
             assert str(have.default) == default
     for extra in parameters[len(wanted.split()) :]:
-        if module != "ouroboros.cli":
+        if name not in CLASSES:
             assert extra.default is not inspect.Parameter.empty, f"{name}: {extra.name} must have a default"
 
 
@@ -160,6 +194,31 @@ def test_enumerations() -> None:
         "FlowDealloc": 16,
         "FlowPeer": 32,
     }
+
+
+def test_the_module_of_events_has_that_of_flows() -> None:
+    """Programs import all they need from there, by name or by star; the numbers of nanoseconds and of losses too."""
+    from ouroboros import dev, event
+
+    assert set(dev.__all__) <= set(event.__all__)
+    for name in dev.__all__:
+        assert getattr(event, name) is getattr(dev, name)
+    assert (event.MILLION, event.BILLION) == (10**6, 10**9)
+
+
+def test_the_paths_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By their place as by their names; and a whole NameInfo at once."""
+    from ouroboros import cli, irm
+
+    assert irm.NameSecPaths("e", "k", "c") == irm.NameSecPaths(enc="e", key="k", crt="c")
+    made: list[irm.NameInfo] = []
+    monkeypatch.setattr(irm, "create_name", made.append)
+    info = irm.NameInfo("name", irm.LoadBalancePolicy.SPILL, irm.NameSecPaths("e", "k", "c"))
+    cli.create_name("name", info=info)
+    cli.create_name("name", irm.LoadBalancePolicy.SPILL, irm.NameSecPaths("e", "k", "c"))
+    assert made == [info, info]
+    with pytest.raises(ValueError, match="info"):
+        cli.create_name("other", info=info)
 
 
 def test_qos() -> None:

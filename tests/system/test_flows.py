@@ -116,7 +116,7 @@ def listing_1_of_the_paper() -> None:
     flow_dealloc(server)
     client, server = ends()
     with client as one, server as other:
-        one.writeline("grüße")
+        one.writeline("grüße\n")
         assert other.readline() == "grüße\n"
     assert client.fd == server.fd == -1
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ouroboros.name_info import NameInfo
 
 _COLUMNS = (("name", 50), ("load-balance policy", 20))
-_PATHS = ("encpath", "crtpath", "keypath")
+_PATHS = {"encpath": "enc", "crtpath": "crt", "keypath": "key"}
 _HASHES = (*ipcp_options.HASHES, "MD5")
 
 
@@ -28,8 +28,8 @@ def _create(arguments: Arguments) -> int:
     from ouroboros.ipcp_types import LoadBalancePolicy
 
     policy = LoadBalancePolicy.from_word(arguments.one("lb") or "round-robin")
-    server = [_path(arguments.one("s" + key)) for key in _PATHS]
-    client = [_path(arguments.one("c" + key)) for key in _PATHS]
+    server = {word: _path(arguments.one("s" + key)) for key, word in _PATHS.items()}
+    client = {word: _path(arguments.one("c" + key)) for key, word in _PATHS.items()}
     from ouroboros import cli
     from ouroboros.name_info import NameSecPaths, Requirement
 
@@ -38,7 +38,7 @@ def _create(arguments: Arguments) -> int:
         Requirement.from_words(required)
     except ValueError as error:
         raise ipcp_options.OptionError(f"Wrong requirement: {error}.") from None
-    cli.create_name(name, policy, NameSecPaths(*server), NameSecPaths(*client), require=required)
+    cli.create_name(name, policy, NameSecPaths(**server), NameSecPaths(**client), require=required)
     return 0
 
 
@@ -116,8 +116,8 @@ def _record(info: NameInfo) -> dict[str, Any]:
     return {
         "name": info.name,
         "lb": info.pol_lb.word,
-        "server": {"enc": info.server_sec.encr, "crt": info.server_sec.crt, "key": info.server_sec.key},
-        "client": {"enc": info.client_sec.encr, "crt": info.client_sec.crt, "key": info.client_sec.key},
+        "server": {"enc": info.server_sec.enc, "crt": info.server_sec.crt, "key": info.server_sec.key},
+        "client": {"enc": info.client_sec.enc, "crt": info.client_sec.crt, "key": info.client_sec.key},
         "require": info.require.words,
         "programs": [{"path": p.path, "auto": p.auto, "args": list(p.args)} for p in info.programs],
         "processes": [{"pid": p.pid, "program": p.program, "accepting": p.accepting} for p in info.processes],
@@ -130,7 +130,7 @@ def _record(info: NameInfo) -> dict[str, Any]:
 def _description(info: NameInfo) -> list[str]:
     lines = [f"{coloured(printable(info.name), 'bold')} ({info.pol_lb.word})"]
     for side, paths in (("server", info.server_sec), ("client", info.client_sec)):
-        given = [path for path in (paths.encr, paths.crt, paths.key) if path]
+        given = [path for path in (paths.enc, paths.crt, paths.key) if path]
         if given:
             lines.append(f"    {side}: {', '.join(map(printable, given))}")
     if info.require:

@@ -317,7 +317,9 @@ def test_bind_and_unbind_program(irmd: FakeIrmd, tmp_path: Path) -> None:
 def test_bind_process_and_ipcp(irmd: FakeIrmd) -> None:
     cli.bind_process(os.getpid(), "me")
     cli.unbind_process(os.getpid())
-    for pid in (0, -1, 1 << 30):
+    with pytest.raises(ValueError, match="pid takes"):
+        cli.bind_process(-1, "me")
+    for pid in (0, 1 << 30):
         with pytest.raises(BindError, match=f'"{pid}" is not a valid process id'):
             cli.bind_process(pid, "x")
     first, second = irmd.add_ipcp("a1"), irmd.add_ipcp("a2")
