@@ -16,10 +16,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from ..text import USAGE, coloured, fail, guarded, print_json, table
+from ouroboros.printable import printable
+
+from ..text import USAGE, coloured, fail, guarded, print_json, reason, table
 from .description import DescriptionError
 from .lab import CommandFailed, Lab, LabError, clear_stale, find
-from .place import VARIABLE, Place, PlaceError, folder, places
+from .place import VARIABLE, Place, PlaceError, folder, only, places
 from .reading import FileError, read
 
 _COLUMNS = (("system", 16), ("irmd", 9), ("pid", 7), ("devices", 30))
@@ -138,7 +140,7 @@ def _run(words: list[str]) -> int:
     except DescriptionError as error:
         return fail(f"olab: {error}", USAGE)
     except OSError as error:
-        return fail(f"olab: {error.strerror or error}")
+        return fail(f"olab: {reason(error)}")
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
@@ -206,7 +208,7 @@ def _show_failure(failure: CommandFailed, progress: _Progress, after: str) -> in
         *(f"    {line}" for line in failure.output.strip().splitlines()),
         f"olab: {after}",
     ):
-        print(coloured(text, "red", sys.stderr), file=sys.stderr)
+        print(coloured(printable(text), "red", sys.stderr), file=sys.stderr)
     return 1
 
 
@@ -244,11 +246,9 @@ def _down(options: argparse.Namespace) -> int:
         wanted = [place for place in there if place.name == options.name]
         if not wanted:
             raise PlaceError(f'there is no lab "{options.name}" in {folder()}')
-    elif len(there) > 1:
-        names = ", ".join(place.name for place in there)
-        raise PlaceError(f"there are several labs; name one, or use --all: {names}")
     else:
-        wanted = there
+        place = only(there, "name one, or use --all")
+        wanted = [] if place is None else [place]
     if not wanted and not options.all:
         raise PlaceError(f"there is no lab in {folder()}")
     code = 0
@@ -264,8 +264,11 @@ def _down_one(place: Place) -> int:
         clear_stale(place)
         if place.path.exists():
             raise
+        print(f"Removed what lab {place.name} had left behind.")
         return 0
+    facts = lab.description
     bad = {name: code for name, code in lab.down().items() if code != 0}
+    print(f"Lab {place.name} is down: {_count(facts.systems, 'system')}, {_count(facts.links, 'link')}.")
     for name, code in bad.items():
         print(
             coloured(f"olab: the irmd of system {name} ended with exit code {code}", "red", sys.stderr),
@@ -278,8 +281,8 @@ def _down_one(place: Place) -> int:
 
 
 @contextlib.contextmanager
-def _lab(options: argparse.Namespace) -> Iterator[Lab]:
-    lab = find(options.lab)
+def _lab(options: argparse.Namespace, *, change: bool = False) -> Iterator[Lab]:
+    lab = find(options.lab, change=change)
     try:
         yield lab
     finally:
@@ -312,23 +315,27 @@ def _shell(options: argparse.Namespace) -> int:
 
 
 def _cut(options: argparse.Namespace) -> int:
-    with _lab(options) as lab:
+    with _lab(options, change=True) as lab:
         means = lab.cut(_link(options.link), silent=options.silent)
-    print(f"{' '.join(options.link)} is cut: {means}")
+    print(f"{' '.join(options.link)} is cut: {means} (lab {lab.description.name})")
     return 0
 
 
 def _heal(options: argparse.Namespace) -> int:
-    with _lab(options) as lab:
+    with _lab(options, change=True) as lab:
         lab.heal(_link(options.link))
+    print(f"{' '.join(options.link)} is whole (lab {lab.description.name})")
     return 0
 
 
 def _set_link(options: argparse.Namespace) -> int:
     from .link_command import LinkUsageError, run, show
+    from .link_command import read as read_order
 
     with _lab(options) as lab:
         try:
+            if options.lab is None and read_order(lab, options.words).impairment is not None:
+                only([lab.place], "say which with --lab")
             found, fresh = run(lab, options.words)
         except LinkUsageError as error:
             return fail(f"olab: {error}", USAGE)

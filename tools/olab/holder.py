@@ -12,6 +12,7 @@ ends with the process that made it: its standard input is at its end then.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import selectors
@@ -176,8 +177,8 @@ class Holder:
             handler = getattr(self, f"_do_{request.pop('do')}")
             reply = handler(client, **request)
         except Exception as error:  # whatever a request did wrong, the lab goes on
-            text = (error.strerror if isinstance(error, OSError) else None) or str(error) or repr(error)
-            reply = {"error": text, "errno": getattr(error, "errno", None) or 0}
+            number, text = _explained(error)
+            reply = {"error": text, "errno": number}
         if reply is not None:
             control.send_reply(client.sock, reply)
 
@@ -395,6 +396,24 @@ def _end_of_log(held: Held) -> str:
     except OSError:
         lines = []
     return lines[-1] if lines else "it said nothing"
+
+
+def _explained(error: Exception) -> tuple[int, str]:
+    """Errno and text of whatever a request ended with: an OSError, or what pyroute2 has made of one."""
+    if isinstance(error, OSError):
+        number, text = error.errno or 0, error.strerror or str(error)
+        if error.filename:
+            text = f"{error.filename}: {text}"
+    elif type(error).__name__ == "NetlinkError":  # not imported: pyroute2 is loaded only for links
+        number, text = (
+            int(error.args[0]),
+            str(error.args[1] if len(error.args) > 1 else os.strerror(error.args[0])),
+        )
+    else:
+        return 0, f"{type(error).__name__}: {error}"
+    if number in (errno.EPERM, errno.EACCES):
+        text += " (a lab needs CAP_NET_ADMIN and CAP_SYS_ADMIN; `olab up --user-namespace` does without)"
+    return number, text
 
 
 # ---------------------------------------------------------------- becoming process 1

@@ -25,7 +25,7 @@ from typing import Any
 from .control import Connection, HolderError, HolderGone
 from .description import Description, LinkSpec, Step, check
 from .emulator.impairment import parse
-from .place import Holder, Place, PlaceError, folder, places
+from .place import Holder, Place, PlaceError, folder, only, places
 from .reading import from_table, to_table
 
 PATIENCE = 60.0
@@ -390,13 +390,17 @@ def clear_stale(place: Place) -> None:
         place.remove()
 
 
-def find(name: str | None) -> Lab:
-    """The lab of that name, or the only one there is. Raises PlaceError."""
+def find(name: str | None, *, change: bool = False) -> Lab:
+    """The lab of that name, or the only one there is; for a `change`, the only one of this session. Raises PlaceError."""
     if name is not None:
         return Lab.attach(Place(folder() / name))
     there = places()
     if not there:
         raise PlaceError(f"there is no lab in {folder()}; `olab up FILE` makes one")
+    if change:
+        place = only(there, "say which with --lab")
+        assert place is not None
+        return Lab.attach(place)
     if len(there) > 1:
         names = ", ".join(place.name for place in there)
         raise PlaceError(f"there are several labs; say which with --lab: {names}")

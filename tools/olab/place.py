@@ -62,6 +62,33 @@ class Holder:
             return False
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who made a lab: a user, in a session of processes (setsid(2)) that is known by its leader and when that was started."""
+
+    uid: int
+    session: int
+    started: int
+
+    @classmethod
+    def me(cls) -> Owner:
+        """The user and the session of this process."""
+        session = os.getsid(0)
+        try:
+            return cls(os.geteuid(), session, started(session))
+        except ProcessLookupError:  # the leader has ended, or is outside of our process namespace
+            return cls(os.geteuid(), session, 0)
+
+    def __str__(self) -> str:
+        import pwd
+
+        try:
+            user = pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            user = f"uid {self.uid}"
+        return f"{user} in session {self.session}"
+
+
 def started(pid: int) -> int:
     """When a process was started. Raises ProcessLookupError for one that has ended, buried or not."""
     try:
@@ -121,7 +148,13 @@ class Place:
 
     def write(self, holder: Holder, description: dict[str, Any]) -> None:
         """Say who holds the lab; in one go, so that nobody reads half of it."""
-        state = {"pid": holder.pid, "started": holder.started, "description": description}
+        owner = Owner.me()
+        state = {
+            "pid": holder.pid,
+            "started": holder.started,
+            "owner": [owner.uid, owner.session, owner.started],
+            "description": description,
+        }
         fresh = self.path / f"{STATE}.new"
         fresh.write_text(json.dumps(state))
         fresh.rename(self.path / STATE)
@@ -140,6 +173,13 @@ class Place:
                 f"{self.path / STATE} is damaged; `olab down {self.name}` removes the lab"
             ) from None
 
+    def owner(self) -> Owner | None:
+        """Who made the lab; None where that cannot be read any more."""
+        try:
+            return Owner(*map(int, json.loads((self.path / STATE).read_text())["owner"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
     def remove(self) -> None:
         """Remove all of it, and the usual folder of labs when this was the last."""
         shutil.rmtree(self.path, ignore_errors=True)
@@ -154,3 +194,17 @@ def places() -> list[Place]:
         return [Place(path) for path in sorted(folder().iterdir()) if (path / LOG).exists()]
     except OSError:
         return []
+
+
+def only(there: list[Place], hint: str) -> Place | None:
+    """The lab that a command changes which names none: the only one that this session has made; None where there is no lab.
+
+    `hint` is how one is named. Raises PlaceError.
+    """
+    mine = [place for place in there if place.owner() == Owner.me()]
+    if len(mine) > 1:
+        raise PlaceError(f"there are several labs; {hint}: {', '.join(place.name for place in mine)}")
+    if there and not mine:
+        made = ", ".join(f"{place.name} (by {place.owner() or 'an unknown user'})" for place in there)
+        raise PlaceError(f"this session has made no lab; {hint} to change one of another: {made}")
+    return mine[0] if mine else None

@@ -125,9 +125,15 @@ def test_life_of_a_lab(user: User) -> None:
     assert "is cut: " in user.olab("cut", "a", "b", "--silent").stdout
     assert json.loads(user.olab("status", "--json").stdout)["links"][0]["cut"] == "silent"
     assert "silent" in user.olab("status").stdout
-    user.olab("cut", "cable")
-    assert json.loads(user.olab("status", "--json").stdout)["links"][0]["cut"] == "carrier"
-    user.olab("heal", "cable")
+    for words in (("cut", "cable"), ("heal", "cable"), ("link", "cable", "clear"), ("down",)):
+        refused = user.olab(*words, code=1, start_new_session=True).stderr
+        assert "this session has made no lab" in refused and "small (by " in refused
+    user.olab("cut", "--lab", "small", "cable", start_new_session=True)
+    assert (
+        json.loads(user.olab("status", "--json", start_new_session=True).stdout)["links"][0]["cut"]
+        == "carrier"
+    )
+    assert user.olab("heal", "cable").stdout == "cable is whole (lab small)\n"
     assert json.loads(user.olab("status", "--json").stdout)["links"][0]["cut"] is None
 
     assert "IPCP loc is a member of layer here" in user.olab("log", "a").stdout
@@ -135,7 +141,8 @@ def test_life_of_a_lab(user: User) -> None:
     assert "loc" in typed.stdout
 
     assert json.loads(user.olab("list", "--json").stdout)["labs"][0]["state"] == "running"
-    assert user.olab("down").stderr == ""
+    down = user.olab("down")
+    assert (down.stdout, down.stderr) == ("Lab small is down: 2 systems, 1 link.\n", "")
     assert json.loads(user.olab("list", "--json").stdout) == {"labs": []}
 
 

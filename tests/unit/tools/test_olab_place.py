@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ouroboros_tools.olab.description import Description, SystemSpec
 from ouroboros_tools.olab.lab import Lab, clear_stale, find
-from ouroboros_tools.olab.place import Holder, Place, PlaceError, folder, places
+from ouroboros_tools.olab.place import Holder, Owner, Place, PlaceError, folder, only, places
 from ouroboros_tools.olab.reading import to_table
 
 ONE = Description(name="one", systems=(SystemSpec(name="a"),))
@@ -126,3 +126,34 @@ def test_path_that_no_socket_can_have_is_refused(tmp_path: Path) -> None:
     place = Place(tmp_path / ("x" * 100))
     with pytest.raises(PlaceError, match="OLAB_DIR"):
         place.check_length(["a"])
+
+
+def test_a_command_that_changes_names_the_lab_of_another_session(
+    labs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert only(places(), "name one") is None
+    mine = leave("mine", ended_process())
+    assert only(places(), "name one") == mine
+    monkeypatch.setattr(Owner, "me", classmethod(lambda cls: Owner(os.geteuid(), 1, 77)))
+    with pytest.raises(
+        PlaceError, match=r"this session has made no lab; name one to change .*: mine \(by .* in session"
+    ):
+        only(places(), "name one")
+    other = leave("other", ended_process())
+    assert only(places(), "name one") == other
+    (mine.path / "lab.json").write_text("{")
+    assert mine.owner() is None and only(places(), "name one") == other
+    leave("third", ended_process())
+    with pytest.raises(PlaceError, match="several labs; name one: other, third"):
+        only(places(), "name one")
+
+
+def test_another_user_in_a_session_of_that_number_is_another_owner(
+    labs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = leave("mine", ended_process())
+    me = Owner.me()
+    for other in (Owner(me.uid + 1, me.session, me.started), Owner(me.uid, me.session, me.started + 1)):
+        monkeypatch.setattr(Owner, "me", classmethod(lambda cls, other=other: other))
+        with pytest.raises(PlaceError):
+            only([place], "name one")
