@@ -77,8 +77,12 @@ class Member:
 
     def __post_init__(self) -> None:
         now = self.clock.now
-        machine = Prototype if self.prototype else LinkState
-        self.link_state = machine(address=self.address, config=self.ls_config, now=now)
+        if self.prototype:
+            self.link_state = Prototype(address=self.address, config=self.ls_config, now=now)
+        else:
+            self.link_state = LinkState(
+                address=self.address, config=self.ls_config, now=now, random=Random(f"{self.seed}/routing")
+            )
         self.plane = self.pool.plane(address=self.address, max_ttl=MAX_TTL, deliver=self._deliver)
         self.tables = self.link_state.tables
         self.plane.load(self.tables)
@@ -146,7 +150,7 @@ class Member:
             for fd, message in self.link_state.take_packets():
                 self.ports[fd].end.send(_encode_lsm(message))
             for event in self.link_state.take_events():
-                assert isinstance(event, TablesChanged)
+                assert isinstance(event, TablesChanged), "no two members of a simulation have one address"
                 self.tables, busy = event.tables, True
                 self.plane.load(event.tables)
                 self.dht.reachable(event.tables[0].entries, self.clock.now)

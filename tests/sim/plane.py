@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from ipcpd.dataplane.dt import DIRECTORY, Dt, DtCounters
+from ipcpd.dataplane.handle import Handle
 from ipcpd.dataplane.punt import Punt
 from ipcpd.unicast.pff.table import Table
 from irmd.memory import Memory, PoolConfig
@@ -57,7 +58,7 @@ class Plane:
         self._relay = Relay(pool.memory)
         self._punt = Punt(_PUNT)
         self._punt.component(DIRECTORY, _QUOTA, lambda _fd, packet: deliver(packet))
-        self.handle = self._relay.relay
+        self.handle = Handle(self._relay.relay, lambda _relay: None, "the relay")
         self._dt = Dt(self, self._punt, address=address, max_ttl=max_ttl, congestion=False)  # type: ignore[arg-type]
         self._ends: dict[int, End] = {}
         self._busy = False
@@ -93,7 +94,7 @@ class Plane:
         """A packet has come over a link."""
         self._busy = True
         self._ends[fd].write(packet)
-        lib.relay_step(self.handle, int(now * 1e9) + 1)
+        lib.relay_step(self._relay.relay, int(now * 1e9) + 1)
         while self._punt.dispatch():
             pass
 
