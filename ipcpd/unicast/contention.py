@@ -11,13 +11,17 @@ the longer it has been a member, and draws at the next contradiction: when the f
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import Enum
 from math import inf
 from random import Random
 
-CONTRADICTIONS = 5
-"""Times that an announcement of ours is contradicted before that is another member's doing."""
+CONTRADICTIONS = 8
+"""Times that what we announce of one link is contradicted before that is another member's doing."""
+
+MAX_LINKS = 64
+"""Links of which contradictions are counted, those that were contradicted last."""
 
 WINDOW = 20.0
 """Seconds after which a contradiction counts no longer."""
@@ -55,20 +59,26 @@ class Contention:
     left: list[float] = field(default_factory=list)
     contested: bool = False
     """Another member has our address."""
-    _seen: list[float] = field(default_factory=list)
+    _last: float = 0.0
+    _seen: OrderedDict[int, list[float]] = field(default_factory=OrderedDict)
+    """Times of contradictions, by the other end of the link."""
     _patience: float = 0.0
 
     @property
     def deadline(self) -> float | None:
         """When `expired` has to be called next."""
-        return self._seen[-1] + QUIET if self.contested else None
+        return self._last + QUIET if self.contested else None
 
-    def contradicted(self, now: float) -> Verdict:
-        """What we announced is contradicted."""
-        self._seen = [when for when in self._seen if now - when < WINDOW][-CONTRADICTIONS:] + [now]
+    def contradicted(self, target: int, now: float) -> Verdict:
+        """What we announced of our link to `target` is contradicted."""
+        seen = [when for when in self._seen.pop(target, ()) if now - when < WINDOW][-CONTRADICTIONS:]
+        self._seen[target] = [*seen, now]
+        if len(self._seen) > MAX_LINKS:
+            self._seen.popitem(last=False)
+        self._last = now
         if self.contested:
             return self._leave(now) if now >= self._patience else Verdict.NOTHING
-        if len(self._seen) < CONTRADICTIONS:
+        if len(seen) + 1 < CONTRADICTIONS:
             return Verdict.NOTHING
         self.contested = True
         seniority = min(1.0, (now - self.since) / SENIORITY)

@@ -341,16 +341,16 @@ class LinkState:
             if further < 0 or (further == 0 and message.withdrawn is not own.live):
                 return  # the echo of what we said
             if own.live or not message.withdrawn:
-                self._contradicted(now)
+                self._contradicted(message.target, now)
         elif own.live:
             self._phantoms.follow_adjacency(now)  # a prototype knows the link from an earlier life
         own.sequence = message.sequence
         if own.live or not message.withdrawn:
             self._say(message.target, now)
 
-    def _contradicted(self, now: float) -> None:
+    def _contradicted(self, target: int, now: float) -> None:
         self.counters.contradicted += 1
-        verdict = self.contention.contradicted(now)
+        verdict = self.contention.contradicted(target, now)
         if verdict is not Contradiction.NOTHING:
             self._events.append(AddressContested(leave=verdict is Contradiction.LEAVE))
 

@@ -259,9 +259,9 @@ def test_an_earlier_life_is_no_other_member() -> None:
 
 def test_forged_contradictions_drive_no_member_from_address_to_address() -> None:
     contention, left = Contention(0.0, Random(1)), 0
-    for step in range(3600):
-        now = float(step)
-        if contention.contradicted(now) is Contradiction.LEAVE:
+    for step in range(3600 * 3):
+        now = step / 3
+        if contention.contradicted(step % 3, now) is Contradiction.LEAVE:
             left += 1
             contention = Contention(now, Random(step), contention.left)
     assert left <= MAX_DRAWS
