@@ -16,6 +16,7 @@ from ouroboros.rpc.messages_pb2 import Envelope, QosSpec
 
 from .allocation import Allocation, Fail
 from .attempt import Attempt
+from .descriptors import Descriptor
 from .flow import State, Step
 from .ipcp import RESPONSE_TIME, Ipcp
 from .layers import may_carry
@@ -120,16 +121,18 @@ class Arrivals:
             connection.session.refuse(envelope, refused.errno, refused.text)
             return
         provider, pool = ipcp.process, acceptor.process.pool
-        fd = provider.fds.take()
-        if fd is None:
+        descriptor = provider.fds.take()
+        if descriptor is None:
             connection.session.refuse(
                 envelope, errno.EBADF, f'IPCP "{ipcp.name}" has no flow descriptor left'
             )
             return
         try:
-            broker.endpoints.open(flow, acceptor.process, acceptor.request.fd, provider, fd, pool)
+            broker.endpoints.open(
+                flow, acceptor.process, acceptor.request.descriptor, provider, descriptor, pool
+            )
         except (OSError, MemoryError) as error:
-            provider.fds.give_back(fd)
+            provider.fds.give_back(descriptor)
             connection.session.refuse(envelope, errno.ENOMEM, f"no shared memory for another flow: {error}")
             return
         broker.registry.end_accept(acceptor)
@@ -145,8 +148,9 @@ class Arrivals:
         fds = broker.endpoints.describe(flow, 1, answer.flow_endpoint)
         connection.session.reply(envelope, answer, fds)
         response = Envelope()
-        response.ipcp_flow_alloc_resp.fd = fd
-        response.ipcp_flow_alloc_resp.data = answering
+        answered = response.ipcp_flow_alloc_resp
+        answered.fd, answered.instance = descriptor
+        answered.data = answering
         connection.session.request(
             response, partial(self._responded, acceptor, outcome.data), timeout=RESPONSE_TIME
         )
@@ -169,9 +173,10 @@ class Arrivals:
         body, process = envelope.ipcp_flow_event, connection.process
         if connection.ipcp is None or process is None:
             raise Refused(errno.EPERM, "only an IPCP knows what becomes of flows over its layer")
-        flow = process.flows.get(body.fd)
+        flow = process.flows.get(Descriptor(body.fd, body.instance))
         if flow is None or flow.ipcp is not connection.ipcp or flow.state is not State.ALLOCATED:
-            return  # it ended meanwhile: nobody is there to be told
+            self._broker.late["ipcp_flow_event"] += 1
+            return  # it ended meanwhile
         try:
             flow.tell(body.events)
         except ValueError as error:

@@ -141,7 +141,7 @@ class AppAttempt(Attempt):
         self._flow: Flow | None = broker.flows.create(Step.ALLOC, user=broker.limited(request.process))
         self._flow.name = name
         self._flow.qos = qos
-        self._flow.asker = (request.process, request.fd)
+        self._flow.asker = (request.process, request.descriptor)
         request.undo = self._give_up
 
     def suits(self, process: Process) -> bool:
@@ -193,14 +193,16 @@ class AppAttempt(Attempt):
             except Refused as refused:
                 self._refused(Fail(refused.errno, refused.text))
                 return
-        fd = provider.fds.take()
-        if fd is None:
+        descriptor = provider.fds.take()
+        if descriptor is None:
             self._refused(Fail(errno.EBADF, f'IPCP "{ipcp.name}" has no flow descriptor left'))
             return
         try:
-            self.broker.endpoints.open(flow, request.process, request.fd, provider, fd, request.process.pool)
+            self.broker.endpoints.open(
+                flow, request.process, request.descriptor, provider, descriptor, request.process.pool
+            )
         except (OSError, MemoryError) as error:
-            provider.fds.give_back(fd)
+            provider.fds.give_back(descriptor)
             self._refused(Fail(errno.ENOMEM, f"no shared memory for another flow: {error}"))
             return
         flow.ipcp = ipcp

@@ -23,6 +23,7 @@ from .acceptor import Acceptor
 from .allocation import Allocation, Fail, Times
 from .arrivals import Arrivals
 from .attempt import AppAttempt
+from .descriptors import Descriptor, Late
 from .endpoints import Endpoints
 from .flow import Flow, FlowTable, State, Step
 from .ipcp import Ipcp
@@ -68,6 +69,7 @@ class Broker:
         max_flows: int,
         times: Times,
         trusts: Callable[[int], bool],
+        late: Late,
         oap: Oap,
     ) -> None:
         self.loop = loop
@@ -83,7 +85,8 @@ class Broker:
         self._trusts = trusts
         self._system_pool = memory.pool(0, trusted=True)
         self.oap = oap
-        self.requests = Requests(self.endpoints)
+        self.late = late
+        self.requests = Requests(self.endpoints, self.late)
         self.waiting = Waiting()
         self.arrivals = Arrivals(self)
 
@@ -156,7 +159,12 @@ class Broker:
             return
         try:
             self.endpoints.open(
-                flow, request.process, request.fd, acceptor.process, acceptor.request.fd, pool
+                flow,
+                request.process,
+                request.descriptor,
+                acceptor.process,
+                acceptor.request.descriptor,
+                pool,
             )
         except (OSError, MemoryError) as error:
             self.requests.fail(request, errno.ENOMEM, f"no shared memory for another flow: {error}")
@@ -219,7 +227,7 @@ class Broker:
         acceptor = Acceptor(
             request.process, self.flows.create(Step.ACCEPT, user=self.limited(request.process)), request
         )
-        acceptor.flow.asker = (request.process, request.fd)
+        acceptor.flow.asker = (request.process, request.descriptor)
         self.registry.begin_accept(acceptor)
         request.undo = partial(self._give_up_accept, acceptor)
         return acceptor
@@ -270,9 +278,10 @@ class Broker:
     def ipcp_flow_alloc_reply(self, connection: Connection, envelope: Envelope) -> None:
         """An IPCP tells the outcome of an allocation it was asked for."""
         body, process = envelope.ipcp_flow_alloc_reply, connection.process
-        flow = None if process is None else process.flows.get(body.fd)
+        flow = None if process is None else process.flows.get(Descriptor(body.fd, body.instance))
         attempt = None if flow is None else self.requested.get(flow)
         if attempt is None:
+            self.late["ipcp_flow_alloc_reply"] += 1
             raise Refused(errno.ENOENT, f"no allocation is pending on descriptor {body.fd}")
         if envelope.id:
             connection.session.reply(envelope, Envelope())
@@ -287,22 +296,23 @@ class Broker:
             raise Refused(errno.EPERM, "only a process that said Hello as an application has flows")
         if envelope.id:
             connection.session.reply(envelope, Envelope())
-        flow = process.flows.get(body.fd)
-        request = process.pending.pop(body.fd, None)
+        descriptor = Descriptor(body.fd, body.instance)
+        flow = process.flows.get(descriptor)
+        request = process.pending.pop(descriptor, None)
         if request is not None:
             if request.undo is not None:
                 request.undo()
             request.settle()
         elif flow is not None and flow.state not in (State.ALLOC_PENDING, State.ACCEPT_PENDING):
-            side = 1 if flow.ends[1].process is process and flow.ends[1].fd == body.fd else 0
+            side = flow.side_of(process, descriptor)
             self.endpoints.close(flow, side, orderly=True, quiet_s=min(body.quiet_s, MAX_QUIET_S))
         elif flow is not None and flow.ends[1].process is process:
             self._provider_gave_up(flow)
             return
         else:
-            log.debug("%s gave back descriptor %d, which it does not have", process, body.fd)
+            self.late["flow_dealloc"] += 1
             return
-        process.fds.give_back(body.fd)
+        process.fds.give_back(descriptor)
 
     def _provider_gave_up(self, flow: Flow) -> None:
         """An IPCP deallocates a flow before it is allocated."""
@@ -316,14 +326,15 @@ class Broker:
         end = flow.ends[1]
         if end.open:
             self.endpoints.close(flow, 1, orderly=True)
-            end.process.fds.give_back(end.fd)
+            end.process.fds.give_back(end.descriptor)
 
     def _tell_provider(self, flow: Flow, quiet_s: int) -> None:
         """Ask the IPCP to forget its end. Its slot is kept until it says so or dies: there is no time limit,
         because reusing memory that it may still touch is worse than keeping it."""
         envelope = Envelope()
-        envelope.ipcp_flow_dealloc.fd = flow.ends[1].fd
-        envelope.ipcp_flow_dealloc.quiet_s = quiet_s
+        body = envelope.ipcp_flow_dealloc
+        body.fd, body.instance = flow.ends[1].descriptor
+        body.quiet_s = quiet_s
         assert flow.ipcp is not None
 
         def confirmed(reply: Envelope | None, _fds: list[int]) -> None:
@@ -346,9 +357,8 @@ class Broker:
             self.recheck(name)
         if process.ipcp is not None:
             self._ipcp_gone(process.ipcp, connection)
-        for fd, flow in list(process.flows.items()):
-            side = 1 if flow.ends[1].process is process and flow.ends[1].fd == fd else 0
-            self.endpoints.close(flow, side, orderly=False)
+        for descriptor, flow in list(process.flows.items()):
+            self.endpoints.close(flow, flow.side_of(process, descriptor), orderly=False)
         self.endpoints.departed(process)
 
     def _ipcp_gone(self, ipcp: Ipcp, connection: Connection) -> None:

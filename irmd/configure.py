@@ -85,7 +85,7 @@ async def _persist(work: Coroutine[Any, Any, None], ipcp: Ipcp, ipcps: Ipcps) ->
     except Refused as refused:
         log.error("configuration: IPCP %s: %s", ipcp.name, refused.text)
         with contextlib.suppress(Refused):
-            await ipcps.destroy(ipcp.pid)
+            await ipcps.destroy(ipcp.pid, ipcp.instance)
 
 
 async def _join(entry: IpcpEntry, ipcp: Ipcp, manager: Manager, ipcps: Ipcps) -> None:
@@ -94,11 +94,19 @@ async def _join(entry: IpcpEntry, ipcp: Ipcp, manager: Manager, ipcps: Ipcps) ->
         words = entry.options.get("require")
         require = Requirement.from_words(words.split(",")) if words else 0
         await ipcps.enroll(
-            IpcpEnroll(pid=ipcp.pid, dst=entry.enroll, layer=entry.layer, retry=retry, require=require)
+            IpcpEnroll(
+                pid=ipcp.pid,
+                instance=ipcp.instance,
+                dst=entry.enroll,
+                layer=entry.layer,
+                retry=retry,
+                require=require,
+            )
         )
     elif entry.bootstrap:
         envelope = Envelope()
         envelope.ipcp_bootstrap.pid = ipcp.pid
+        envelope.ipcp_bootstrap.instance = ipcp.instance
         envelope.ipcp_bootstrap.config.CopyFrom(
             IpcpConfig(layer=entry.bootstrap, type=ipcp.type, options=entry.options)  # type: ignore[arg-type]
         )
@@ -109,7 +117,7 @@ async def _join(entry: IpcpEntry, ipcp: Ipcp, manager: Manager, ipcps: Ipcps) ->
                 manager.bind_process(ipcp.pid, name)
     for name in entry.register:
         manager.create_name(NameInfo(name=name, lb=SPILLOVER))
-        await ipcps.register(name, ipcp.pid)
+        await ipcps.register(name, ipcp.pid, ipcp.instance)
     for connection in entry.connect:
         for component in connection.components:
             # Routing has no use for a quality: management is raw (docs/reference/irm.md).
@@ -118,6 +126,11 @@ async def _join(entry: IpcpEntry, ipcp: Ipcp, manager: Manager, ipcps: Ipcps) ->
                 qos = qos.replace(timeout=connection.timeout_ms)
             await ipcps.connect(
                 IpcpConnect(
-                    pid=ipcp.pid, dst=connection.dst, component=component, qos=qos.to_proto(), retry=retry
+                    pid=ipcp.pid,
+                    instance=ipcp.instance,
+                    dst=connection.dst,
+                    component=component,
+                    qos=qos.to_proto(),
+                    retry=retry,
                 )
             )

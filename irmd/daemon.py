@@ -17,6 +17,7 @@ from .allocation import Times
 from .broker import Broker
 from .config import Config
 from .configure import apply
+from .descriptors import Late
 from .ipcps import Ipcps
 from .manager import Manager
 from .memory import Memory
@@ -65,11 +66,13 @@ class Irmd:
         )
         self._spawner = Spawner(loop, stdout=stdout)
         security = settings.security or default_directory()
+        self.late = Late()
         self.ipcps = Ipcps(
             loop,
             self.registry,
             self._spawner,
             adopt=self.server.adopt,
+            late=self.late,
             grace=settings.grace,
             security=security,
         )
@@ -81,6 +84,7 @@ class Irmd:
             max_flows=settings.flows,
             times=Times(),
             trusts=self._trusts,
+            late=self.late,
             oap=Oap(
                 LogLimiter(logging.getLogger("irmd/oap"), loop.time),
                 directory=security,
@@ -95,6 +99,7 @@ class Irmd:
         )
         self.broker.superserver = self._superserver
         readout = Readout(self.registry, self.ipcps, self.broker.flows, self.memory)
+        readout.counters["late messages"] = self.late
         self.manager = Manager(loop, self.registry, self.ipcps, self.broker, readout)
         self.server.wire(self.broker, self.ipcps, self.manager, self._superserver)
 

@@ -18,6 +18,7 @@ from .flow import End, Flow, FlowTable, State, Step
 if TYPE_CHECKING:
     from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
+    from .descriptors import Descriptor
     from .memory import Events, Memory, Pool
     from .process import Process
 
@@ -133,23 +134,31 @@ class Endpoints:
 
     # ------------------------------------------------------------ flows
 
-    def open(self, flow: Flow, first: Process, fd: int, second: Process, other_fd: int, pool: Pool) -> None:
+    def open(
+        self,
+        flow: Flow,
+        first: Process,
+        descriptor: Descriptor,
+        second: Process,
+        other: Descriptor,
+        pool: Pool,
+    ) -> None:
         """Make the FIFOs of a flow between two processes. Raises OSError or MemoryError, and nothing is made."""
         memory = self._memory.flow(first.token, second.token, pool)
         try:
             ends = [
-                End(first, fd, self._events(first, pool)),
-                End(second, other_fd, self._events(second, pool)),
+                End(first, descriptor, self._events(first, pool)),
+                End(second, other, self._events(second, pool)),
             ]
-            memory.open(ends[0].events, fd, ends[1].events, other_fd)
+            memory.open(ends[0].events, descriptor.fd, ends[1].events, other.fd)
         except BaseException:
             memory.release()
             raise
         flow.memory = memory
         flow.pool = pool
         flow.ends = ends
-        first.flows[fd] = flow
-        second.flows[other_fd] = flow
+        first.flows[descriptor] = flow
+        second.flows[other] = flow
         self._unfinished[first] += 1
         self._unfinished[second] += 1
 
@@ -166,7 +175,7 @@ class Endpoints:
         assert memory is not None and pool is not None
         mine, peer = flow.ends[side], flow.ends[1 - side]
         endpoint.flow_id = flow.id
-        endpoint.fd = mine.fd
+        endpoint.fd, endpoint.instance = mine.descriptor
         endpoint.segment = memory.segment_id
         endpoint.index = memory.index
         endpoint.side = side
@@ -226,7 +235,7 @@ class Endpoints:
         if not mine.open or memory is None:
             return
         mine.open = False
-        mine.process.flows.pop(mine.fd, None)
+        mine.process.flows.pop(mine.descriptor, None)
         if flow.state is State.ALLOCATED:
             flow.step(Step.DEALLOC)
         elif flow.state in (State.ALLOC_PENDING, State.ACCEPT_PENDING):

@@ -22,6 +22,7 @@ from .refused import Refused
 if TYPE_CHECKING:
     from ouroboros.rpc.messages_pb2 import QosSpec
 
+    from .descriptors import Descriptor
     from .ipcp import Ipcp
     from .memory import Events, FlowMemory, Pool
     from .oap.requester import Outcome
@@ -126,9 +127,14 @@ class End:
     """One end of a flow: a descriptor of a process, and the event region that the peer rings."""
 
     process: Process
-    fd: int
+    descriptor: Descriptor
     events: Events
     open: bool = True
+
+    @property
+    def fd(self) -> int:
+        """The number of its descriptor."""
+        return self.descriptor.fd
 
 
 @dataclass(slots=True, eq=False)
@@ -142,7 +148,7 @@ class Flow:
     name: str = ""
     layer: str = ""
     """Layer that carries it; empty for a direct flow."""
-    asker: tuple[Process, int] | None = None
+    asker: tuple[Process, Descriptor] | None = None
     """Process and descriptor that wait for it, for the lists, until it has ends."""
     ends: list[End] = field(default_factory=list)
     """Side 0, then side 1."""
@@ -181,6 +187,11 @@ class Flow:
         if self.qos.in_order:
             return Extension.FRCP_CHECK in self.extensions
         return self.qos.ber == 0
+
+    def side_of(self, process: Process, descriptor: Descriptor) -> int:
+        """The side that is this end; a flow of a process with itself has both its ends there."""
+        end = self.ends[1]
+        return 1 if end.process is process and end.descriptor == descriptor else 0
 
     def secure(self, side: int, outcome: Outcome) -> None:
         """The handshake has come to this for the process at `side`."""

@@ -86,6 +86,8 @@ class Ipcp:
     name: str
     type: int
     pid: int
+    instance: int
+    """Never used again, unlike the pid."""
     pidfd: int
     session: Session
     up: asyncio.Future[None]
@@ -127,6 +129,7 @@ class Ipcp:
         """What the lists show."""
         return IpcpInfo(
             pid=self.pid,
+            instance=self.instance,
             name=self.name,
             type=self.type,  # type: ignore[arg-type]
             layer=self.layer,

@@ -32,6 +32,7 @@ from ouroboros.statedir import default_statedir
 
 from . import ipcp as times
 from .allocation import gone
+from .descriptors import Late
 from .ipcp import Ipcp, type_word
 from .oap.credentials import shown
 from .refused import Refused
@@ -56,6 +57,7 @@ class Ipcps:
         spawner: Spawner,
         *,
         adopt: Callable[[str, int, int, int, socket.socket], Ipcp],
+        late: Late,
         grace: float,
         security: str = "",
     ) -> None:
@@ -67,17 +69,25 @@ class Ipcps:
         self._grace = grace
         self._security = security
         self._creating: set[str] = set()
+        self._late = late
         self.stopping = False
 
     def listed(self) -> list[Ipcp]:
         """Every IPCP, by type and then by pid."""
         return sorted(self.table.values(), key=lambda ipcp: (ipcp.type, ipcp.pid))
 
-    def find(self, pid: int) -> Ipcp:
-        """The IPCP with this pid; Refused(EIPCP) when there is none."""
+    def find(self, pid: int, instance: int = 0) -> Ipcp:
+        """The IPCP with this pid, and this instance unless that is 0; Refused(EIPCP) when there is none."""
         ipcp = self.table.get(pid)
         if ipcp is None:
             raise Refused(EIPCP, f"there is no IPCP with pid {pid}; `irm ipcp list` shows those that run")
+        if instance not in (0, ipcp.instance):
+            self._late["ipcp"] += 1
+            raise Refused(
+                EIPCP,
+                f'the IPCP with pid {pid} that is meant has ended, and the pid is that of IPCP "{ipcp.name}" now; '
+                "`irm ipcp list` shows those that run",
+            )
         return ipcp
 
     # ------------------------------------------------------------ life
@@ -124,9 +134,10 @@ class Ipcps:
 
     def ended(self, ipcp: Ipcp) -> None:
         """Its process has ended: it leaves the table, its registrations with it."""
-        self.table.pop(ipcp.pid, None)
+        if self.table.get(ipcp.pid) is ipcp:  # another IPCP may have the pid already
+            del self.table[ipcp.pid]
         for entry in self._registry:
-            entry.registrations.pop(ipcp.pid, None)
+            entry.registrations.pop(ipcp, None)
         if not ipcp.up.done():
             ipcp.up.set_exception(Refused(EIPCP, f'IPCP "{ipcp.name}" ended while it was starting'))
             ipcp.up.exception()  # nobody may be waiting for it any more
@@ -137,9 +148,9 @@ class Ipcps:
             logging.INFO if expected else logging.ERROR, "IPCP %s (pid %d) has ended", ipcp.name, ipcp.pid
         )
 
-    async def destroy(self, pid: int) -> None:
+    async def destroy(self, pid: int, instance: int = 0) -> None:
         """End an IPCP: SIGTERM, and SIGKILL when it takes too long."""
-        ipcp = self.find(pid)
+        ipcp = self.find(pid, instance)
         await self._end(ipcp)
         IdentityFile(ipcp.name, default_statedir()).forget(ipcp.layer or "")
         log.info("destroyed IPCP %s", ipcp.name)
@@ -170,7 +181,7 @@ class Ipcps:
     async def bootstrap(self, envelope: Envelope) -> Ipcp:
         """Make an IPCP the first member of a new layer."""
         body = envelope.ipcp_bootstrap
-        ipcp = self.find(body.pid)
+        ipcp = self.find(body.pid, body.instance)
         check_new_name(body.config.layer)
         if body.config.type != ipcp.type:
             raise Refused(
@@ -185,7 +196,7 @@ class Ipcps:
 
     async def enroll(self, body: IpcpEnroll) -> Ipcp:
         """Make an IPCP a member of the layer of `dst`; again and again when that is asked for."""
-        ipcp = self.find(body.pid)
+        ipcp = self.find(body.pid, body.instance)
         check_name(body.dst)
         if body.layer:
             check_name(body.layer)
@@ -252,7 +263,7 @@ class Ipcps:
 
     async def connect(self, body: IpcpConnect | IpcpDisconnect) -> None:
         """Connect or disconnect a component of an IPCP."""
-        ipcp = self.find(body.pid)
+        ipcp = self.find(body.pid, body.instance)
         check_name(body.dst)
         if ipcp.type not in (UNICAST, BROADCAST):
             raise Refused(
@@ -274,17 +285,17 @@ class Ipcps:
 
     async def readout(self, body: ReadoutRequest) -> Envelope:
         """What an IPCP has to show, one page of it."""
-        ipcp = self.find(body.pid)
+        ipcp = self.find(body.pid, body.instance)
         reply = await ipcp.ask(Envelope(readout=body), f"show its {body.what}", times.READOUT_TIME)
         return Envelope(readout_table=reply.readout_table)
 
     # ------------------------------------------------------------ directory
 
-    async def register(self, name: str, pid: int) -> None:
+    async def register(self, name: str, pid: int, instance: int = 0) -> None:
         """Make a name reachable over the layer of an IPCP."""
         entry = self._registry.name(name)
-        ipcp = self.find(pid)
-        if pid in entry.registrations:
+        ipcp = self.find(pid, instance)
+        if ipcp in entry.registrations:
             raise Refused(
                 errno.EEXIST,
                 f'"{name}" is registered with IPCP "{ipcp.name}" already; see `irm name show {name}`',
@@ -296,22 +307,22 @@ class Ipcps:
         if not entry.alive:
             await self._unregister(ipcp, name, digest)
             raise Refused(errno.ECANCELED, f'name "{name}" was destroyed while it was being registered')
-        if self.table.get(pid) is ipcp:
-            entry.registrations[pid] = digest
+        if self.table.get(ipcp.pid) is ipcp:
+            entry.registrations[ipcp] = digest
             log.info("registered %s with IPCP %s as %s", name, ipcp.name, digest.hex()[:8])
 
-    async def unregister(self, name: str, pid: int) -> None:
+    async def unregister(self, name: str, pid: int, instance: int = 0) -> None:
         """Undo `register`."""
         entry = self._registry.name(name)
-        ipcp = self.find(pid)
-        digest = entry.registrations.get(pid)
+        ipcp = self.find(pid, instance)
+        digest = entry.registrations.get(ipcp)
         if digest is None:
             raise Refused(
                 errno.ENOENT,
                 f'"{name}" is not registered with IPCP "{ipcp.name}"; see `irm name show {name}`',
             )
         await self._unregister(ipcp, name, digest)
-        entry.registrations.pop(pid, None)
+        entry.registrations.pop(ipcp, None)
         log.info("unregistered %s from IPCP %s", name, ipcp.name)
 
     async def _unregister(self, ipcp: Ipcp, name: str, digest: bytes) -> None:
@@ -321,9 +332,8 @@ class Ipcps:
 
     async def withdraw(self, entry: Name) -> None:
         """Undo every registration of a name that was destroyed; what does not answer is logged."""
-        for pid, digest in list(entry.registrations.items()):
-            ipcp = self.table.get(pid)
-            if ipcp is None:
+        for ipcp, digest in list(entry.registrations.items()):
+            if self.table.get(ipcp.pid) is not ipcp:
                 continue
             try:
                 await self._unregister(ipcp, entry.name, digest)

@@ -53,6 +53,7 @@ class Manager:
         self._registry = registry
         self._ipcps = ipcps
         self._broker = broker
+        self._show = readout
         self._watched: dict[int, int] = {}  # pidfd by pid of processes that were bound by pid
         self.handlers: dict[str, Callable[[Envelope, Peer], Answer]] = {
             "ipcp_create": lambda envelope, peer: self._ipcp_create(envelope),
@@ -73,7 +74,7 @@ class Manager:
             "name_list": lambda envelope, peer: readout.names(envelope),
             "flow_list": lambda envelope, peer: readout.flows(envelope),
             "pool_list": lambda envelope, peer: readout.pools(envelope),
-            "readout": lambda envelope, peer: self._ipcps.readout(envelope.readout),
+            "readout": self._readout,
         }
 
     # ------------------------------------------------------------ IPCPs
@@ -83,7 +84,8 @@ class Manager:
         return _info(await self._ipcps.create(body.name, body.type))
 
     async def _ipcp_destroy(self, envelope: Envelope) -> Envelope:
-        await self._ipcps.destroy(envelope.ipcp_destroy.pid)
+        body = envelope.ipcp_destroy
+        await self._ipcps.destroy(body.pid, body.instance)
         return Envelope()
 
     async def _ipcp_bootstrap(self, envelope: Envelope) -> Envelope:
@@ -98,6 +100,10 @@ class Manager:
         else:
             await self._ipcps.connect(envelope.ipcp_disconnect)
         return Envelope()
+
+    def _readout(self, envelope: Envelope, _peer: Peer) -> Answer:
+        body = envelope.readout
+        return self._ipcps.readout(body) if body.pid else self._show.own(body)
 
     # ------------------------------------------------------------ bindings
 
@@ -136,10 +142,10 @@ class Manager:
     def bind_process(self, pid: int, name: str) -> None:
         """Bind a running process to a name, whether it uses Ouroboros yet or not."""
         check_new_name(name)
-        started = start_time(pid) if pid else 0
+        self._watch(pid)  # first: what is read of the pid afterwards is of the process that is watched
+        started = start_time(pid)
         if not started:
             raise Refused(errno.ESRCH, f"there is no process {pid}")
-        self._watch(pid)
         self._registry.bind_process(pid, name, started=started)
         for process in self._registry.of_pid(pid):
             self._broker.bound(process)
@@ -160,7 +166,7 @@ class Manager:
             return
         try:
             pidfd = os.pidfd_open(pid)
-        except OSError:
+        except (OSError, OverflowError):
             raise Refused(errno.ESRCH, f"there is no process {pid}") from None
         self._watched[pid] = pidfd
         self._loop.add_reader(pidfd, self._ended, pid)
@@ -197,12 +203,12 @@ class Manager:
 
     async def _name_register(self, envelope: Envelope) -> Envelope:
         body = envelope.name_register
-        await self._ipcps.register(body.name, body.pid)
+        await self._ipcps.register(body.name, body.pid, body.instance)
         return Envelope()
 
     async def _name_unregister(self, envelope: Envelope) -> Envelope:
         body = envelope.name_unregister
-        await self._ipcps.unregister(body.name, body.pid)
+        await self._ipcps.unregister(body.name, body.pid, body.instance)
         return Envelope()
 
     def close(self) -> None:

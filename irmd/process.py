@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .flow import Numbers
+from .descriptors import Descriptor, Descriptors
 
 if TYPE_CHECKING:
     from ouroboros.rpc.aio_session import Session
@@ -33,7 +33,7 @@ class Process:
     """Real path of its program or script."""
     session: Session
     pool: Pool
-    fds: Numbers
+    fds: Descriptors
     events: dict[int, Events] = field(default_factory=dict)
     """Event region by pool id: an application has one, an IPCP one for each trust domain."""
     ipcp: Ipcp | None = None
@@ -41,9 +41,9 @@ class Process:
     """Names it is bound to."""
     accepts: dict[Acceptor, None] = field(default_factory=dict)
     """Its accepts that wait."""
-    flows: dict[int, Flow] = field(default_factory=dict)
+    flows: dict[Descriptor, Flow] = field(default_factory=dict)
     """Flows by descriptor."""
-    pending: dict[int, Request] = field(default_factory=dict)
+    pending: dict[Descriptor, Request] = field(default_factory=dict)
     """Asynchronous requests by descriptor, until the process gives the descriptor back."""
     known: set[tuple[int, int]] = field(default_factory=set)
     """Shared-memory objects (kind, id) that it has been sent."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import errno
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from google.protobuf.message import Message
@@ -19,9 +21,11 @@ from ouroboros.rpc.messages_pb2 import (
     PoolInfo,
     Registration,
 )
+from ouroboros.rpc.messages_pb2 import Readout as ReadoutRequest
 
 from .flow import Flow, FlowTable
 from .ipcps import Ipcps
+from .refused import Refused
 from .registry import Name, Registry
 
 if TYPE_CHECKING:
@@ -43,6 +47,8 @@ class Readout:
         self._ipcps = ipcps
         self._flows = flows
         self._memory = memory
+        self.counters: dict[str, Mapping[str, int]] = {}
+        """What the IRMd counts, by component."""
 
     def ipcps(self, envelope: Envelope) -> Envelope:
         """All IPCPs, by type and pid."""
@@ -83,6 +89,21 @@ class Readout:
         table.pools.extend(rows)
         return answer
 
+    def own(self, body: ReadoutRequest) -> Envelope:
+        """What the IRMd has to show of itself: its counters. Raises Refused."""
+        if body.what != "counters":
+            raise Refused(errno.EINVAL, f'the IRMd has no read-out "{body.what}"; it has counters')
+        answer = Envelope()
+        table = answer.readout_table
+        table.SetInParent()
+        rows = [
+            {"component": component, "of": "", "counter": counter, "value": value}
+            for component, counters in self.counters.items()
+            for counter, value in sorted(counters.items())
+        ]
+        table.rows.extend(json.dumps(row) for row in rows[body.offset :])
+        return answer
+
     def _name(self, entry: Name) -> NameInfo:
         policy = entry.policy
         info = NameInfo(name=entry.name, lb=entry.lb, require=policy.require)  # type: ignore[arg-type]
@@ -99,12 +120,10 @@ class Readout:
             BoundProcess(pid=process.peer.pid, program=process.program, accepting=waiting.get(process, 0))
             for process in entry.processes
         )
-        for pid, digest in entry.registrations.items():
-            ipcp = self._ipcps.table.get(pid)
-            if ipcp is not None:
-                info.registrations.append(
-                    Registration(pid=pid, ipcp=ipcp.name, layer=ipcp.layer, hash=digest.hex())
-                )
+        info.registrations.extend(
+            Registration(pid=ipcp.pid, ipcp=ipcp.name, layer=ipcp.layer, hash=digest.hex())
+            for ipcp, digest in entry.registrations.items()
+        )
         while info.ByteSize() > PAGE:  # thousands of processes bound to one name: show as many as fit
             del info.processes[len(info.processes) // 2 :]
         return info
@@ -144,8 +163,8 @@ def _flow(flow: Flow) -> FlowInfo:
     )
     if flow.memory is None:
         if flow.asker is not None:
-            process, fd = flow.asker
-            info.ends.append(FlowEnd(pid=process.peer.pid, fd=fd, program=process.program))
+            process, descriptor = flow.asker
+            info.ends.append(FlowEnd(pid=process.peer.pid, fd=descriptor.fd, program=process.program))
         return info
     for side, end in enumerate(flow.ends):
         info.ends.append(

@@ -33,6 +33,7 @@ from .refused import Refused
 
 if TYPE_CHECKING:
     from .acceptor import Acceptor
+    from .ipcp import Ipcp
     from .process import Process
 
 NAME_MAX = 255
@@ -77,8 +78,8 @@ class Name:
     processes: dict[Process, None] = field(default_factory=dict)
     accepting: OrderedDict[Acceptor, None] = field(default_factory=OrderedDict)
     """Accepts that wait, next to be served first."""
-    registrations: dict[int, bytes] = field(default_factory=dict)
-    """Hash by token of the IPCP that the name is registered with."""
+    registrations: dict[Ipcp, bytes] = field(default_factory=dict)
+    """Hash by the IPCP that the name is registered with."""
     alive: bool = True
     """False once it has been destroyed: those who waited look here (spec/lessons 18)."""
 

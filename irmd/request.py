@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .connection import Connection
+    from .descriptors import Descriptor
     from .process import Process
 
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """What was asked for, by whom, and how to give it up. `fd` is reserved from the start.
+    """What was asked for, by whom, and how to give it up. `descriptor` is reserved from the start.
 
     A synchronous request is answered under its `id`; an asynchronous one was answered at once with the
     descriptor, and ends with a FlowDone notification.
@@ -23,7 +24,7 @@ class Request:
     connection: Connection
     process: Process
     id: int
-    fd: int
+    descriptor: Descriptor
     asynchronous: bool
     timeout: float | None
     """Seconds the caller gave, or None."""

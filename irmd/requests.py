@@ -18,6 +18,7 @@ from .request import Request
 
 if TYPE_CHECKING:
     from .connection import Connection
+    from .descriptors import Late
     from .endpoints import Endpoints
     from .flow import Flow
 
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 class Requests:
     """Begins and ends requests; what they ask for is the business of others."""
 
-    def __init__(self, endpoints: Endpoints) -> None:
+    def __init__(self, endpoints: Endpoints, late: Late) -> None:
         self._endpoints = endpoints
+        self._late = late
         self.stopping = False
         """Nothing new is begun."""
 
@@ -38,8 +40,8 @@ class Requests:
         if process is None:
             raise Refused(errno.EPERM, "only a process that said Hello as an application has flows")
         self.check_running()
-        fd = process.fds.take()
-        if fd is None:
+        descriptor = process.fds.take()
+        if descriptor is None:
             raise Refused(
                 errno.EBADF,
                 f"{process} has all its flow descriptors in use; see descriptors in table [irmd] of the configuration",
@@ -47,11 +49,11 @@ class Requests:
         timeout = body.timeout_ns / 1e9 if body.HasField("timeout_ns") else None
         if body.asynchronous and not timeout:
             timeout = None  # zero is how the API asks for an asynchronous allocation
-        request = Request(connection, process, envelope.id, fd, body.asynchronous, timeout)
+        request = Request(connection, process, envelope.id, descriptor, body.asynchronous, timeout)
         if body.asynchronous:
-            process.pending[fd] = request
+            process.pending[descriptor] = request
             answer = Envelope()
-            answer.flow_pending.fd = fd
+            answer.flow_pending.fd, answer.flow_pending.instance = descriptor
             connection.session.reply(envelope, answer)
         else:
             connection.requests[envelope.id] = request
@@ -74,8 +76,8 @@ class Requests:
             answer.reply = True
             session.send(answer, fds)
             return
-        request.process.pending.pop(request.fd, None)
-        answer.flow_done.fd = request.fd
+        request.process.pending.pop(request.descriptor, None)
+        answer.flow_done.fd, answer.flow_done.instance = request.descriptor
         fds = self._endpoints.describe(flow, side, answer.flow_done.endpoint, data)
         session.send(answer, fds)
         if flow.memory is not None:
@@ -87,17 +89,17 @@ class Requests:
         session, process = request.connection.session, request.process
         if not request.asynchronous:
             request.connection.requests.pop(request.id, None)
-            process.fds.give_back(request.fd)
+            process.fds.give_back(request.descriptor)
             session.send(Envelope(id=request.id, reply=True, error=error, text=text))
             return
         answer = Envelope()
-        answer.flow_done.fd = request.fd
+        answer.flow_done.fd, answer.flow_done.instance = request.descriptor
         answer.flow_done.error = error
         answer.flow_done.text = text
         session.send(answer)
         events = process.events.get(process.pool.id)
         if events is not None:
-            raise_pending(events, request.fd)
+            raise_pending(events, request.descriptor.fd)
 
     def cancel(self, connection: Connection, number: int) -> None:
         """The process gave up a request; one that was answered already has nothing to cancel."""
@@ -105,6 +107,8 @@ class Requests:
         if isinstance(request, Request) and request.undo is not None:
             request.undo()
             self.fail(request, errno.EINTR, "given up")
+        else:
+            self._late["cancel"] += 1
 
     @staticmethod
     def abandon(connection: Connection) -> None:

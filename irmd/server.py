@@ -15,6 +15,7 @@ import resource
 import socket
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING
 
 from ouroboros.log import LogLimiter
@@ -25,7 +26,7 @@ from ouroboros.version import __version__
 
 from .broker import Broker
 from .connection import Connection
-from .flow import FIRST_FD, Numbers
+from .descriptors import Descriptors
 from .ipcp import Ipcp, type_word
 from .ipcps import Ipcps
 from .manager import GIVEN_UP, Manager
@@ -103,6 +104,7 @@ class Server:
         self._ghosts: dict[int, Process | None] = {}  # by pidfd: session over, process still running
         self._tasks: set[asyncio.Task[Envelope]] = set()
         self._flow_handlers: dict[str, FlowHandler] = {}
+        self._instances = count(1)
 
     def wire(self, broker: Broker, ipcps: Ipcps, manager: Manager, superserver: SuperServer) -> None:
         """Say who carries requests out."""
@@ -186,7 +188,14 @@ class Server:
         peer = Peer(pid, self._uid, os.getegid(), frozenset(), start_time(pid))
         connection = self._add(sock, peer, pidfd, may=True, limit=CHANNEL_QUEUE)
         ipcp = Ipcp(
-            name, kind, pid, pidfd, connection.session, self._loop.create_future(), self._loop.create_future()
+            name,
+            kind,
+            pid,
+            next(self._instances),
+            pidfd,
+            connection.session,
+            self._loop.create_future(),
+            self._loop.create_future(),
         )
         connection.ipcp = ipcp
         return ipcp
@@ -335,7 +344,7 @@ class Server:
                 program=f"ipcpd-{type_word(ipcp.type)}" if ipcp is not None else hello.program[:PATH_MAX],
                 session=connection.session,
                 pool=self._memory.pool(peer.uid, trusted=connection.trusted),
-                fds=Numbers(FIRST_FD, limit),
+                fds=Descriptors(limit, self._instances),
                 ipcp=ipcp,
             )
             fds = self.broker.endpoints.welcome(process, answer)

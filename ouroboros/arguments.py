@@ -202,7 +202,14 @@ def _config(name: str, value: object) -> object:
     return value if callable(value) else CHECKS["IpcpConfig"](name, value)
 
 
+def _ipcp(name: str, value: object) -> object:
+    from .readout import IpcpInfo
+
+    return value if isinstance(value, IpcpInfo) else _integer(name, value)
+
+
 CHECKS: dict[str, Check] = {
+    "Ipcp": _ipcp,
     "str": text,
     "int": _integer,
     "bool": _truth,

@@ -87,7 +87,7 @@ def destroy_ipcp(name: str, *, destroyed: Callable[[IpcpInfo], object] = lambda 
     failure: IpcpCreateError | None = None
     for ipcp in matching(irm.list_ipcps(), name, IpcpCreateError):
         try:
-            irm.destroy_ipcp(ipcp.pid)
+            irm.destroy_ipcp(ipcp)
         except IpcpCreateError as error:
             failure = failure or error
         else:
@@ -147,7 +147,7 @@ def bootstrap_ipcp(
                 )
             if autobind and ipcp.type in COMPONENTS:
                 _bind_pid(ipcp.pid, (ipcp.name, config.layer_name), undo)
-            done.append(irm.bootstrap_ipcp(ipcp.pid, config))
+            done.append(irm.bootstrap_ipcp(ipcp, config))
         undo.pop_all()
     return done
 
@@ -203,7 +203,7 @@ def enroll_ipcp(
                 f"IPCP {ipcp.name} is of type {ipcp.type.word}, which is bootstrapped, never enrolled.",
             )
         try:
-            enrolled = irm.enroll_ipcp(ipcp.pid, dst, layer=layer, retry=retry, require=required)
+            enrolled = irm.enroll_ipcp(ipcp, dst, layer=layer, retry=retry, require=required)
         except IpcpEnrollError as exc:
             raise IpcpEnrollError(
                 exc.errno or EIPCP, f"Failed to enroll IPCP {ipcp.name} with {dst}: {exc}"
@@ -253,8 +253,8 @@ def connect_ipcp(
                 chosen = qos or QOS_RAW if component == irm.DT_COMP else QOS_RAW
                 if timeout is not None:
                     chosen = chosen.replace(timeout=timeout)
-                irm.connect_ipcp(ipcp.pid, component, dst, chosen, retry=retry)
-                undo.callback(_try, irm.disconnect_ipcp, ipcp.pid, component, dst)
+                irm.connect_ipcp(ipcp, component, dst, chosen, retry=retry)
+                undo.callback(_try, irm.disconnect_ipcp, ipcp, component, dst)
             undo.pop_all()
 
 
@@ -268,7 +268,7 @@ def disconnect_ipcp(name: str, dst: str, comp: str = "*") -> None:
         failure: OuroborosError | None = None
         for component in reversed(_components(ipcp, comp)):
             try:
-                irm.disconnect_ipcp(ipcp.pid, component, dst)
+                irm.disconnect_ipcp(ipcp, component, dst)
             except IpcpConnectError as exc:
                 failure = failure or exc
         if failure is not None:
@@ -283,8 +283,8 @@ def readout_ipcp(name: str, what: str) -> list[dict[str, Any]]:
     """
     ipcps = matching(irm.list_ipcps(), name, IrmError)
     if len(ipcps) == 1:
-        return irm.readout_ipcp(ipcps[0].pid, what)
-    return [{"ipcp": ipcp.name, **row} for ipcp in ipcps for row in irm.readout_ipcp(ipcp.pid, what)]
+        return irm.readout_ipcp(ipcps[0], what)
+    return [{"ipcp": ipcp.name, **row} for ipcp in ipcps for row in irm.readout_ipcp(ipcp, what)]
 
 
 # ---------------------------------------------------------------- bindings
@@ -442,11 +442,11 @@ def reg_name(
             undo.callback(_try, irm.destroy_name, name)
         for target in targets:
             try:
-                irm.reg_name(name, target.pid)
+                irm.reg_name(name, target)
             except IrmNameError as exc:
                 text = f"Failed to register {name} with {target.name}: {exc}"
                 raise IrmNameError(exc.errno or EIPCP, text) from None
-            undo.callback(_try, irm.unreg_name, name, target.pid)
+            undo.callback(_try, irm.unreg_name, name, target)
         undo.pop_all()
 
 
@@ -469,7 +469,7 @@ def unreg_name(
             f"Name {name} is not registered with {', '.join(target.name for target in targets)}."
         )
     for target in found:
-        irm.unreg_name(name, target.pid)
+        irm.unreg_name(name, target)
     return found
 
 
@@ -477,9 +477,9 @@ def unreg_name(
 
 
 def _create(name: str, ipcp_type: IpcpType, undo: ExitStack) -> IpcpInfo:
-    pid = irm.create_ipcp(name, ipcp_type)
-    undo.callback(_try, irm.destroy_ipcp, pid)
-    return IpcpInfo(pid, name, ipcp_type)
+    ipcp = irm.new_ipcp(name, ipcp_type)
+    undo.callback(_try, irm.destroy_ipcp, ipcp)
+    return ipcp
 
 
 def _bind_pid(pid: int, names: Iterable[str], undo: ExitStack) -> None:

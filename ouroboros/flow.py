@@ -122,24 +122,28 @@ class Flow(Packets):
     def _begin(self, owner: Library, reply: Envelope) -> None:
         """Take over what the IRMd answered to an allocation."""
         with packets.switching:
+            pending = reply.HasField("flow_pending")
+            body = reply.flow_pending if pending else reply.flow_endpoint
             try:
                 self._prepare()  # threads may have allocated with one object
             except FlowAllocatedException:
-                owner.release(reply.flow_pending.fd or reply.flow_endpoint.fd)
+                owner.give_up(body)
                 raise
-            if reply.HasField("flow_pending"):
+            if pending:
                 self._library = owner
-                self._fd = reply.flow_pending.fd
+                self._fd, self._instance = body.fd, body.instance
                 self._pending = True
                 self._told = False
-                owner.flows[self._fd] = self
+                done = owner.await_done(self)
+                if done is not None:
+                    self._complete(done)
             else:
                 self._attach(owner, reply.flow_endpoint)
 
     def _attach(self, owner: Library, endpoint: FlowEndpoint) -> None:
         handle = owner.attach(endpoint)
         self._library = owner
-        self._fd = endpoint.fd
+        self._fd, self._instance = endpoint.fd, endpoint.instance
         self._info = _Facts(endpoint)
         self._qos = QoSSpec.from_proto(endpoint.qos)
         self._handle = handle
@@ -192,16 +196,16 @@ class Flow(Packets):
         left = self._leave()
         if left is None:
             return False
-        owner, handle, fd, eventfds = left
+        owner, handle, fd, instance, eventfds = left
         if handle is not NO_FLOW:
-            owner.detach(handle, fd)
+            owner.detach(handle, fd, instance)
         else:
-            owner.release(fd)  # the descriptor is ours also after a failure
+            owner.release(fd, instance)  # the descriptor is ours also after a failure
         for eventfd in eventfds:
             close_eventfd(eventfd)
         return True
 
-    def _leave(self) -> tuple[Library, Any, int, list[int]] | None:
+    def _leave(self) -> tuple[Library, Any, int, int, list[int]] | None:
         """From now on the object has no flow: of several threads one gets what it had, and closes that."""
         with packets.switching:
             handle, owner = self._handle, self._library
@@ -219,14 +223,14 @@ class Flow(Packets):
                 del owner.flows[self._fd]
             eventfds = [fd for fd in (self._eventfd, self._room_eventfd) if fd >= 0]
             self._eventfd = self._room_eventfd = -1
-        return owner, handle, self._fd, eventfds
+        return owner, handle, self._fd, self._instance, eventfds
 
     def _abandon(self) -> None:
         """The library is closing; it tells the IRMd for all flows at once."""
         left = self._leave()
         if left is None:
             return
-        owner, handle, _, eventfds = left
+        owner, handle, _, _, eventfds = left
         if handle is not NO_FLOW:
             owner.leave(handle)
         for eventfd in eventfds:

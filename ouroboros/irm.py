@@ -120,6 +120,7 @@ __all__ = [
     "list_names",
     "list_pools",
     "readout_ipcp",
+    "readout_irmd",
     "reg_name",
     "show_name",
     "unbind_process",
@@ -186,17 +187,28 @@ _call = _connection.call
 # ---------------------------------------------------------------- IPCPs
 
 
+Ipcp = int | IpcpInfo
+"""An IPCP: a pid means the IPCP that has it when the request arrives; an IpcpInfo means the very IPCP that it describes, also
+when that has ended and another has its pid."""
+
+
 @checked
 def create_ipcp(name: str, ipcp_type: IpcpType) -> int:
     """Create an IPCP; returns its pid. Raises IpcpCreateError."""
+    return new_ipcp(name, ipcp_type).pid
+
+
+def new_ipcp(name: str, ipcp_type: IpcpType) -> IpcpInfo:
+    """Create an IPCP; returns what there is to know of it. Raises IpcpCreateError."""
     request = pb.IpcpCreate(name=name, type=pb.IpcpType.Value(IpcpType(ipcp_type).name))
-    return _call(IpcpCreateError, ipcp_create=request).ipcp_info.pid
+    return _ipcp_info(_call(IpcpCreateError, ipcp_create=request).ipcp_info)
 
 
 @checked
-def destroy_ipcp(pid: int) -> None:
+def destroy_ipcp(pid: Ipcp) -> None:
     """Destroy an IPCP; returns when it has ended. Raises IpcpCreateError."""
-    _call(IpcpCreateError, ipcp_destroy=pb.IpcpDestroy(pid=pid))
+    number, instance = _meant(pid)
+    _call(IpcpCreateError, ipcp_destroy=pb.IpcpDestroy(pid=number, instance=instance))
 
 
 @checked
@@ -213,28 +225,32 @@ def list_ipcps() -> list[IpcpInfo]:
 
 
 @checked
-def bootstrap_ipcp(pid: int, conf: IpcpConfig) -> IpcpInfo:
+def bootstrap_ipcp(pid: Ipcp, conf: IpcpConfig) -> IpcpInfo:
     """Make the first IPCP of a layer. Raises IpcpBootstrapError, and ValueError for an illegal configuration."""
-    request = pb.IpcpBootstrap(pid=pid, config=conf.to_proto())
+    number, instance = _meant(pid)
+    request = pb.IpcpBootstrap(pid=number, instance=instance, config=conf.to_proto())
     return _ipcp_info(_call(IpcpBootstrapError, ipcp_bootstrap=request).ipcp_info)
 
 
 @checked
 def enroll_ipcp(
-    pid: int, dst: str, *, layer: str | None = None, retry: int | None = None, require: int = 0
+    pid: Ipcp, dst: str, *, layer: str | None = None, retry: int | None = None, require: int = 0
 ) -> IpcpInfo:
     """Enrol an IPCP in the layer of a member that accepts flows for the name `dst`.
 
     With `layer`, that layer and no other; `require` (of `Requirement`) is what that member must show. `retry` is how often the IRMd tries again, after pauses that grow: 0 is until
     it succeeds or the call is interrupted, None not at all. Raises IpcpEnrollError.
     """
-    request = pb.IpcpEnroll(pid=pid, dst=dst, layer=layer or "", retry=_retry(retry), require=require)
+    number, instance = _meant(pid)
+    request = pb.IpcpEnroll(
+        pid=number, instance=instance, dst=dst, layer=layer or "", retry=_retry(retry), require=require
+    )
     return _ipcp_info(_call(IpcpEnrollError, ipcp_enroll=request).ipcp_info)
 
 
 @checked
 def connect_ipcp(
-    pid: int, component: str, dst: str, qos: QoSSpec | None = None, *, retry: int | None = None
+    pid: Ipcp, component: str, dst: str, qos: QoSSpec | None = None, *, retry: int | None = None
 ) -> None:
     """Connect a component, DT_COMP or MGMT_COMP, with that of the member `dst`; None is raw. Raises IpcpConnectError.
 
@@ -243,15 +259,19 @@ def connect_ipcp(
     """
     component, dst = _component_first(component, dst)
     qos = qos or QOS_RAW
-    request = pb.IpcpConnect(pid=pid, dst=dst, component=component, qos=qos.to_proto(), retry=_retry(retry))
+    number, instance = _meant(pid)
+    request = pb.IpcpConnect(
+        pid=number, instance=instance, dst=dst, component=component, qos=qos.to_proto(), retry=_retry(retry)
+    )
     _call(IpcpConnectError, ipcp_connect=request)
 
 
 @checked
-def disconnect_ipcp(pid: int, component: str, dst: str) -> None:
+def disconnect_ipcp(pid: Ipcp, component: str, dst: str) -> None:
     """Undo `connect_ipcp`. Raises IpcpConnectError."""
     component, dst = _component_first(component, dst)
-    request = pb.IpcpDisconnect(pid=pid, dst=dst, component=component)
+    number, instance = _meant(pid)
+    request = pb.IpcpDisconnect(pid=number, instance=instance, dst=dst, component=component)
     _call(IpcpConnectError, ipcp_disconnect=request)
 
 
@@ -329,15 +349,17 @@ def show_name(name: str) -> NameInfo:
 
 
 @checked
-def reg_name(name: str, pid: int) -> None:
+def reg_name(name: str, pid: Ipcp) -> None:
     """Register a name in the layer of an IPCP: it can be reached over that layer. Raises NameError."""
-    _call(IrmNameError, name_register=pb.NameRegister(name=name, pid=pid))
+    number, instance = _meant(pid)
+    _call(IrmNameError, name_register=pb.NameRegister(name=name, pid=number, instance=instance))
 
 
 @checked
-def unreg_name(name: str, pid: int) -> None:
+def unreg_name(name: str, pid: Ipcp) -> None:
     """Undo `reg_name`. Raises NameError (of this module)."""
-    _call(IrmNameError, name_unregister=pb.NameUnregister(name=name, pid=pid))
+    number, instance = _meant(pid)
+    _call(IrmNameError, name_unregister=pb.NameUnregister(name=name, pid=number, instance=instance))
 
 
 # ---------------------------------------------------------------- read-outs
@@ -388,14 +410,25 @@ def list_pools() -> list[PoolInfo]:
 
 
 @checked
-def readout_ipcp(pid: int, what: str) -> list[dict[str, Any]]:
+def readout_ipcp(pid: Ipcp, what: str) -> list[dict[str, Any]]:
     """What an IPCP has to show: "neighbours", "routes", "directory", "counters" or "status". Raises IrmError."""
+    return _readout(*_meant(pid), what)
+
+
+def readout_irmd() -> list[dict[str, Any]]:
+    """What the IRMd counts. Raises IrmError."""
+    return _readout(0, 0, "counters")
+
+
+def _readout(pid: int, instance: int, what: str) -> list[dict[str, Any]]:
     import json
 
     found: list[dict[str, Any]] = []
     offset = 0
     while True:
-        table = _call(IrmError, readout=pb.Readout(pid=pid, what=what, offset=offset)).readout_table
+        table = _call(
+            IrmError, readout=pb.Readout(pid=pid, instance=instance, what=what, offset=offset)
+        ).readout_table
         found.extend(map(json.loads, table.rows))
         offset = _next_page(offset, table.next)
         if not offset:
@@ -403,6 +436,10 @@ def readout_ipcp(pid: int, what: str) -> list[dict[str, Any]]:
 
 
 # ---------------------------------------------------------------- inside
+
+
+def _meant(ipcp: Ipcp) -> tuple[int, int]:
+    return (ipcp, 0) if isinstance(ipcp, int) else (ipcp.pid, ipcp.instance)
 
 
 def _paths(name: str, paths: NameSecPaths) -> pb.NameSecPaths:
@@ -428,6 +465,7 @@ def _ipcp_info(proto: pb.IpcpInfo) -> IpcpInfo:
         proto.progress,
         [word for bit, word in ((1, "encryption"), (2, "authentication")) if proto.access.require & bit],
         proto.access.admit.split(",") if proto.access.admit else (),
+        proto.instance,
     )
 
 

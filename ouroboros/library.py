@@ -24,7 +24,7 @@ from .extension import Extension
 from .owner import Owner
 from .rpc.client import Client
 from .rpc.codec import close_fds
-from .rpc.messages_pb2 import Envelope, FlowDealloc, FlowDone, FlowEndpoint, Hello
+from .rpc.messages_pb2 import Envelope, FlowDealloc, FlowDone, FlowEndpoint, FlowPending, Hello
 
 if TYPE_CHECKING:
     from .flow import Flow
@@ -53,6 +53,10 @@ class Library(Owner):
         self.client = Client.connect(Hello.APPLICATION, layout_version=lib.LAYOUT_VERSION)
         self.resources = Resources(ffi, lib)
         self.flows: weakref.WeakValueDictionary[int, Flow] = weakref.WeakValueDictionary()
+        self.late = 0
+        """Outcomes of allocations that had been given up when they arrived."""
+        self._lock = threading.RLock()  # a signal handler may allocate
+        self._outcomes: dict[int, FlowDone | None] = {}
         self._closed = False
         welcome = self.client.welcome
         try:
@@ -65,7 +69,7 @@ class Library(Owner):
             raise error(
                 ffi.errno or ENOMEM, "no memory, or no descriptor, for what this process has of Ouroboros"
             )
-        self.client.on_message = self.resources.learn
+        self.client.on_message = self._received
         self.client.on_notification = self._notified
         self.client.on_orphan = self._orphaned
         result = lib.process_watch(self.process, self.client.fileno())
@@ -88,7 +92,7 @@ class Library(Owner):
             if handle == ffi.NULL:
                 raise error(ENOTALLOC, f"the IRMd described flow {endpoint.flow_id} wrongly")
         except OSError:
-            self.release(endpoint.fd)
+            self.release(endpoint.fd, endpoint.instance)
             raise
         if endpoint.cipher or endpoint.check:
             self._begun(handle, endpoint, lib.flow_protect(handle, endpoint.cipher, key, endpoint.check))
@@ -123,10 +127,10 @@ class Library(Owner):
         if result < 0:
             lib.flow_detach(handle)
             lib.flow_destroy(handle)
-            self.release(endpoint.fd)
+            self.release(endpoint.fd, endpoint.instance)
             raise error(-result, f"flow {endpoint.flow_id} cannot have what was agreed on for it")
 
-    def detach(self, handle: Any, fd: int) -> None:
+    def detach(self, handle: Any, fd: int, instance: int) -> None:
         """Leave a flow, and tell the IRMd; what was written is waited for as long as the flow lingers."""
         quiet = 0
         try:
@@ -134,7 +138,7 @@ class Library(Owner):
         finally:  # Ctrl-C does not wait; what has gone may still be on its way
             quiet = quiet or _quiet_time(handle)
             self.let_go(handle)
-            self.release(fd, quiet)
+            self.release(fd, instance, quiet)
 
     def leave(self, handle: Any) -> None:
         """Leave a flow when it does not linger any more."""
@@ -155,10 +159,11 @@ class Library(Owner):
         lib.process_remove(self.process, handle)
         lib.flow_detach(handle)
 
-    def release(self, fd: int, quiet: int = 0) -> None:
-        """Tell the IRMd that a descriptor is not wanted any more, and for how many seconds its layer should not use it again."""
+    def release(self, fd: int, instance: int, quiet: int = 0) -> None:
+        """Tell the IRMd that this use of a descriptor has ended, and for how many seconds its layer should not use its endpoint
+        again."""
         try:
-            self.client.notify(Envelope(flow_dealloc=FlowDealloc(fd=fd, quiet_s=quiet)))
+            self.client.notify(Envelope(flow_dealloc=FlowDealloc(fd=fd, instance=instance, quiet_s=quiet)))
         except OuroborosError:
             pass  # with the IRMd the flow has gone as well
 
@@ -192,19 +197,42 @@ class Library(Owner):
             self.resources.gone(envelope.segment_gone)
 
     def _done(self, done: FlowDone) -> None:
-        flow = self.flows.get(done.fd)
-        if flow is not None:
-            flow._complete(done)
-        elif not done.error:
-            self.release(done.fd)
+        with self._lock:
+            flow = self.flows.get(done.fd)
+            if flow is None or flow._instance != done.instance:
+                if done.instance in self._outcomes:
+                    self._outcomes[done.instance] = done
+                else:
+                    self.late += 1  # it was given up meanwhile, and its descriptor with it
+                return
+        flow._complete(done)
+
+    def await_done(self, flow: Flow) -> FlowDone | None:
+        """The outcome of an asynchronous allocation goes to `flow` from now on; returned here when it has come already."""
+        with self._lock:
+            self.flows[flow._fd] = flow
+            return self._outcomes.pop(flow._instance, None)
+
+    def _received(self, envelope: Envelope, fds: list[int]) -> None:
+        """Every message, in the order of arrival. Another thread may receive the outcome of an asynchronous allocation before the one
+        that asked has its Flow ready."""
+        if envelope.HasField("flow_pending"):
+            self._outcomes[envelope.flow_pending.instance] = None
+        self.resources.learn(envelope, fds)
 
     def _orphaned(self, envelope: Envelope, fds: list[int]) -> None:
         """A reply came after its caller had given up: what it brought goes back."""
         close_fds(fds)
         if envelope.HasField("flow_endpoint"):
-            self.release(envelope.flow_endpoint.fd)
+            self.give_up(envelope.flow_endpoint)
         elif envelope.HasField("flow_pending"):
-            self.release(envelope.flow_pending.fd)
+            self.give_up(envelope.flow_pending)
+
+    def give_up(self, granted: FlowEndpoint | FlowPending) -> None:
+        """Give back what the IRMd has answered to an allocation that is not wanted any more."""
+        with self._lock:
+            self._outcomes.pop(granted.instance, None)
+        self.release(granted.fd, granted.instance)
 
     # ------------------------------------------------------------ the end
 

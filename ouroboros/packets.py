@@ -102,6 +102,7 @@ class Packets(Owner):
         "_fd",
         "_front",
         "_handle",
+        "_instance",
         "_library",
         "_pending",
         "_rcv_timeout",
@@ -112,6 +113,7 @@ class Packets(Owner):
     def __init__(self) -> None:
         self._handle: Any = NO_FLOW
         self._fd = -1
+        self._instance = 0  # of this use of the descriptor: messages name it by both
         self._library: Library | None = None
         self._pending = False  # an asynchronous allocation goes on
         self._error: OSError | None = None  # how it ended, if badly

@@ -18,6 +18,7 @@ class IpcpInfo(NamedTuple):
 
     `require` and `admit` are what its layer requires of flows between members ("encryption", "authentication"), and patterns of
     the common names of those it admits. `progress` says, in a line for people, what is being tried again and why; it is empty when nothing is.
+    `instance` is never used again, unlike the pid: functions of `irm` that take this record mean this very IPCP. 0: not known.
     """
 
     pid: int
@@ -29,6 +30,7 @@ class IpcpInfo(NamedTuple):
     progress: str = ""
     require: Sequence[str] = ()
     admit: Sequence[str] = ()
+    instance: int = 0
 
 
 class FlowEnd(NamedTuple):

@@ -18,6 +18,8 @@ from dataclasses import asdict, replace
 from typing import ClassVar
 
 from ipcpd.common.connmgr import Connection, ConnectionManager
+from ipcpd.common.end import End
+from ipcpd.common.ends import Ends
 from ipcpd.common.enrol import Enrolment, Wanted
 from ipcpd.common.ipcp import Ipcp, Refusal, Result, Row
 from ipcpd.common.lower import LowerFlows
@@ -60,7 +62,8 @@ class BroadcastIpcp(Ipcp):
         self._enrolment = Enrolment(self, self._lowers, self._connections)
         self._tree = Tree()
         self._adjacencies: dict[int, Connection] = {}
-        self._joined: set[int] = set()
+        self._ends = Ends(self._relay, self.late)
+        """Of flows of processes that have joined."""
 
     # ------------------------------------------------------------ life
 
@@ -118,24 +121,21 @@ class BroadcastIpcp(Ipcp):
         return None
 
     def flow_join(self, request: IpcpFlowJoin, fds: list[int]) -> Result:
-        fd = request.endpoint.fd
-        self._relay.add(request.endpoint, fds)  # first: the memory that came along comes only once
+        end = self._ends.add(request.endpoint, fds)  # first: the memory that came along comes only once
         try:
             if request.dst != self._digest():
                 raise Refusal(ENAME, f'a broadcast layer is joined by its name, which is "{self.layer}" here')
-            self._fan_out.add(fd)
+            self._fan_out.add(end.fd)
         except BaseException:
-            self._relay.remove(fd)
+            self._ends.remove(end)
             raise
-        self._joined.add(fd)
         largest = request.endpoint.max_packet
-        self.allocated(fd, 0, mpl_ms=MPL_MS, max_packet=min(largest, MOST) if largest else MOST)
+        self.allocated(end, 0, mpl_ms=MPL_MS, max_packet=min(largest, MOST) if largest else MOST)
         return None
 
-    def flow_dealloc(self, fd: int, quiet_s: int = 0) -> Result:
-        if fd in self._joined:
-            self._joined.remove(fd)
-            self._relay.remove(fd)
+    def flow_dealloc(self, end: End, quiet_s: int = 0) -> Result:
+        if self._ends.expect(end, "ipcp_flow_dealloc"):
+            self._ends.remove(end)
         return None
 
     def _digest(self) -> bytes:
@@ -187,7 +187,7 @@ class BroadcastIpcp(Ipcp):
         self._adjacencies[fd] = connection
         self._tree.add(fd, theirs, initiator=connection.initiator)
         if theirs.timeout:
-            self._lowers.keep_alive(fd, theirs.timeout)
+            self._lowers.keep_alive(connection.lower, theirs.timeout)
 
     def _lost(self, connection: Connection) -> None:
         fd = connection.lower.fd
@@ -238,6 +238,7 @@ class BroadcastIpcp(Ipcp):
             "connections": asdict(self._connections.counters),
             "enrolment": asdict(self._enrolment.counters),
             "lower flows": asdict(self._lowers.counters),
+            "late messages": dict(sorted(self.late.items())),
         }
         return [
             {"component": component, "of": "", "counter": name, "value": value}
@@ -256,7 +257,7 @@ class BroadcastIpcp(Ipcp):
                 "admit": list(self.access.admit),
                 "neighbours": len(self._adjacencies),
                 "unreachable": sum(not one.lower.usable for one in self._adjacencies.values()),
-                "joined": len(self._joined),
+                "joined": len(self._ends),
             }
         ]
 

@@ -190,7 +190,7 @@ class ConnectionManager:
         """Release a connection, whoever made it. One that is wanted is made again."""
         if connection.lost:
             return
-        self._lowers.release(connection.lower.fd)
+        self._lowers.release(connection.lower)
         self._gone(connection)
 
     def withdraw(self, connection: Connection) -> None:
@@ -233,17 +233,17 @@ class ConnectionManager:
             self._check_there(lower)
             self._check_claim(lower, theirs)
         except OSError as error:
-            self._lowers.release(lower.fd)
+            self._lowers.release(lower)
             raise Refusal(error.errno or errno.EIO, f'the flow to "{dst}" failed: {error}') from error
         except BaseException:
-            self._lowers.release(lower.fd)
+            self._lowers.release(lower)
             raise
         self.counters.initiated += 1
         return Connection(lower, own.component, theirs.address, True, dst, theirs, self._loop.time())
 
     def _check_there(self, lower: Lower) -> None:
         """A flow may go while we wait for our turn on the loop."""
-        if self._lowers.flows.get(lower.fd) is not lower:
+        if not self._lowers.holds(lower):
             raise Refusal(errno.ECONNRESET, f'"{lower.dst}" ended the flow at once')
 
     def _check_shown(self, lower: Lower, require: Requirement) -> None:
@@ -277,9 +277,9 @@ class ConnectionManager:
                     Refusal(errno.ECONNRESET, f'"{machine.dst}" ended the flow without a word')
                 )
 
-        self._lowers.listen(lower.fd, receive, once=True)
-        self._lowers.watch(lower.fd, event)
-        if not self._lowers.send(lower.fd, machine.begin()):
+        self._lowers.listen(lower, receive, once=True)
+        self._lowers.watch(lower, event)
+        if not self._lowers.send(lower, machine.begin()):
             raise Refusal(errno.EAGAIN, f'there is no room in the flow to "{machine.dst}"')
         try:
             async with asyncio.timeout_at(machine.deadline):
@@ -293,7 +293,7 @@ class ConnectionManager:
         record, qos = component.offer(wanted.qos) if component.offer else (component.record, wanted.qos)
         made = await self.establish(wanted.dst, record, qos, timeout=timeout)
         if not self._is_wanted(wanted):
-            self._lowers.release(made.lower.fd)
+            self._lowers.release(made.lower)
             raise Refusal(errno.ECANCELED, f'"{wanted.dst}" was disconnected while it was being connected')
         before, wanted.connection = wanted.connection, None
         if before is not None:
@@ -342,13 +342,13 @@ class ConnectionManager:
         strangers = sum(bool(one.machine.objection) for one in self._responding.values()) if objection else 0
         if strangers >= MOST_STRANGERS:
             self.counters.crowded += 1
-            self._lowers.release(lower.fd)
+            self._lowers.release(lower)
             return
         if len(self._responding) >= MOST_RESPONDING:
             self.counters.crowded += 1
             oldest = next(iter(self._responding.values()))
             self._settled(oldest)
-            self._lowers.release(oldest.lower.fd)
+            self._lowers.release(oldest.lower)
         machine = Responder(
             self._records(),
             lambda theirs: self._admitted(lower, theirs),
@@ -359,8 +359,8 @@ class ConnectionManager:
         waiting = Responding(lower, machine)
         self._responding[lower.fd] = waiting
         waiting.timer = self._loop.call_at(machine.deadline, self._expired, waiting)
-        self._lowers.watch(lower.fd, lambda event: self._deserted(waiting, event))
-        self._lowers.listen(lower.fd, lambda packet: self._respond(waiting, packet), once=True)
+        self._lowers.watch(lower, lambda event: self._deserted(waiting, event))
+        self._lowers.listen(lower, lambda packet: self._respond(waiting, packet), once=True)
 
     def _records(self) -> dict[str, Record]:
         return {name: component.record for name, component in self._components.items()}
@@ -380,9 +380,9 @@ class ConnectionManager:
         except MalformedPacket as error:
             self.counters.malformed += 1
             self._limiter.info(REFUSED, "a flow that was accepted is not for us: %s", error)
-            self._lowers.release(lower.fd)
+            self._lowers.release(lower)
             return
-        sent = self._lowers.send(lower.fd, answer.packet)
+        sent = self._lowers.send(lower, answer.packet)
         if answer.component is None or not sent:
             if waiting.machine.objection:
                 self.counters.unauthenticated += 1
@@ -395,7 +395,7 @@ class ConnectionManager:
                 f'"{printable(answer.theirs.component)}"',
                 answer.reason or "there is no room for the answer",
             )
-            self._lowers.release(lower.fd)
+            self._lowers.release(lower)
             return
         self.counters.accepted += 1
         theirs = answer.theirs
@@ -420,14 +420,15 @@ class ConnectionManager:
                 self.drop(old)
 
     def _settled(self, waiting: Responding) -> None:
-        self._responding.pop(waiting.lower.fd, None)
+        if self._responding.get(waiting.lower.fd) is waiting:
+            del self._responding[waiting.lower.fd]
         if waiting.timer is not None:
             waiting.timer.cancel()
 
     def _expired(self, waiting: Responding) -> None:
         self.counters.silent += 1
         self._settled(waiting)
-        self._lowers.release(waiting.lower.fd)
+        self._lowers.release(waiting.lower)
 
     def _deserted(self, waiting: Responding, event: FlowEvent) -> None:
         if event is FlowEvent.DEALLOC:
@@ -439,8 +440,8 @@ class ConnectionManager:
         fd = connection.lower.fd
         self.connections[fd] = connection
         self._claims.claimed(connection.peer_address, connection.lower.shown, connection.since)
-        self._lowers.listen(fd, None)
-        self._lowers.watch(fd, lambda event: self._happened(connection, event))
+        self._lowers.listen(connection.lower, None)
+        self._lowers.watch(connection.lower, lambda event: self._happened(connection, event))
         log.log(
             log_level(connection),
             "%s is connected %s",
@@ -453,7 +454,7 @@ class ConnectionManager:
             self.counters.refused += 1
             connection.lost = True  # of which nobody is told: it was never there
             self.connections.pop(fd, None)
-            self._lowers.release(fd)
+            self._lowers.release(connection.lower)
             if isinstance(error, Refusal):
                 raise
             log.exception("cannot use a connection")

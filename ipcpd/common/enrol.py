@@ -33,7 +33,7 @@ from .admission import Shown, asked
 from .connmgr import Connection, ConnectionManager
 from .handshake import PATIENCE, printable
 from .ipcp import Ipcp, Refusal
-from .lower import LowerFlows
+from .lower import Lower, LowerFlows
 
 log = logging.getLogger("ipcpd/enrol")
 
@@ -290,7 +290,7 @@ class Joining:
     address: int
     """The address that the member knows nobody has; 0: there are none."""
     _lowers: LowerFlows
-    _fd: int
+    _lower: Lower
     _machine: Newcomer
 
     def done(self) -> None:
@@ -302,8 +302,8 @@ class Joining:
         self._finish(self._machine.finish(-errno.ECANCELED, reason))
 
     def _finish(self, packet: bytes) -> None:
-        self._lowers.send(self._fd, packet)
-        self._lowers.release(self._fd)
+        self._lowers.send(self._lower, packet)
+        self._lowers.release(self._lower)
 
 
 class Enrolment:
@@ -339,31 +339,33 @@ class Enrolment:
         connection = await self._connections.establish(
             dst, ENROLMENT, qos, timeout=timeout, require=wanted.require
         )
-        fd = connection.lower.fd
+        lower = connection.lower
         machine = Newcomer(wanted, self._loop.time(), draw, shown=connection.lower.shown, wish=wish)
         try:
             configuration = await self._ask(connection, machine)
         except Refusal as refusal:
             if refusal.errno not in (errno.ETIMEDOUT, errno.ECONNRESET):
-                self._lowers.send(fd, machine.finish(-refusal.errno, str(refusal)))
-            self._lowers.release(fd)
+                self._lowers.send(lower, machine.finish(-refusal.errno, str(refusal)))
+            self._lowers.release(lower)
             raise Refusal(refusal.errno, f'cannot enroll with "{dst}": {refusal}') from None
         except BaseException:
-            self._lowers.release(fd)
+            self._lowers.release(lower)
             raise
         if machine.skew > CLOCKS_APART:
             log.warning('the clock of "%s" differs from ours by %.3f s', dst, machine.skew)
-        return Joining(configuration, machine.address, self._lowers, fd, machine)
+        return Joining(configuration, machine.address, self._lowers, lower, machine)
 
     async def _ask(self, connection: Connection, machine: Newcomer) -> Configuration:
         answers: asyncio.Queue[bytes | None] = asyncio.Queue()
-        fd = connection.lower.fd
-        self._lowers.watch(fd, lambda event: answers.put_nowait(None) if event is FlowEvent.DEALLOC else None)
-        self._lowers.listen(fd, answers.put_nowait)
+        lower = connection.lower
+        self._lowers.watch(
+            lower, lambda event: answers.put_nowait(None) if event is FlowEvent.DEALLOC else None
+        )
+        self._lowers.listen(lower, answers.put_nowait)
         request: bytes | None = machine.begin(self._loop.time())
         while request is not None:
             await asyncio.sleep(machine.pause)
-            if not self._lowers.send(fd, request):
+            if not self._lowers.send(lower, request):
                 raise Refusal(errno.EAGAIN, "there is no room in the flow for the request")
             try:
                 async with asyncio.timeout_at(machine.deadline):
@@ -404,7 +406,7 @@ class Enrolment:
         serving = _Serving(connection, machine)
         self._serving[connection.lower.fd] = serving
         serving.timer = self._loop.call_at(machine.deadline, self._expired, serving)
-        self._lowers.listen(connection.lower.fd, lambda packet: self._receive(serving, packet))
+        self._lowers.listen(connection.lower, lambda packet: self._receive(serving, packet))
 
     def _receive(self, serving: _Serving, packet: bytes) -> None:
         machine = serving.machine
@@ -416,7 +418,7 @@ class Enrolment:
             self._end(serving)
             return
         if answer is not None:
-            self._lowers.send(serving.connection.lower.fd, answer)
+            self._lowers.send(serving.connection.lower, answer)
         if machine.outcome is None:
             return
         if machine.outcome:

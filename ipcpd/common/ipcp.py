@@ -11,6 +11,7 @@ import asyncio
 import errno
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, ClassVar
@@ -35,6 +36,7 @@ from ouroboros.rpc.messages_pb2 import (
 )
 
 from . import life
+from .end import End
 from .life import State, Step
 
 log = logging.getLogger("ipcpd")
@@ -81,6 +83,8 @@ class Ipcp:
         self.identity = IdentityFile(name)
         """Who this IPCP is in its layer; the process that it lives in says where that is kept."""
         self.stopped: asyncio.Future[None] = loop.create_future()
+        self.late: Counter[str] = Counter()
+        """Messages and events about an end or a request that was gone when they arrived, by name. They change nothing."""
         self._session: Session | None = None
         self._tasks: dict[int, asyncio.Task[Envelope | None]] = {}
         """What is under way, by the id of the request."""
@@ -127,8 +131,8 @@ class Ipcp:
         """The local process has accepted, or not, the flow that was announced with `announce`."""
         raise self.lacks("flow allocation")
 
-    def flow_dealloc(self, fd: int, quiet_s: int = 0) -> Result:
-        """Forget a flow; one that is unknown has been forgotten already.
+    def flow_dealloc(self, end: End, quiet_s: int = 0) -> Result:
+        """Forget the flow of this end; one that is unknown has been forgotten already.
 
         quiet_s  seconds for which what names it on the wire should not name another: Delta-t of its ends (spec/frcp
                  FRCP-31). Layers whose names are never used again need not care.
@@ -215,7 +219,7 @@ class Ipcp:
 
     def allocated(
         self,
-        fd: int,
+        end: End,
         response: int,
         text: str = "",
         *,
@@ -226,7 +230,7 @@ class Ipcp:
         """Tell the IRMd what became of a flow it asked for. After an error this end is forgotten."""
         envelope = Envelope()
         body = envelope.ipcp_flow_alloc_reply
-        body.fd = fd
+        body.fd, body.instance = end
         body.response = response
         body.text = text
         body.mpl_ms = mpl_ms
@@ -234,17 +238,18 @@ class Ipcp:
         body.data = data
         self.session.send(envelope)
 
-    def deallocated(self, fd: int) -> None:
+    def deallocated(self, end: End) -> None:
         """Tell the IRMd that this end of a flow is gone: its application sees the flow go down."""
         envelope = Envelope()
-        envelope.flow_dealloc.fd = fd
+        envelope.flow_dealloc.fd, envelope.flow_dealloc.instance = end
         self.session.send(envelope)
 
-    def flow_event(self, fd: int, event: FlowEvent) -> None:
+    def flow_event(self, end: End, event: FlowEvent) -> None:
         """Tell whoever has the other end of this N flow that it is DOWN, UP again, or its PEER silent."""
         envelope = Envelope()
-        envelope.ipcp_flow_event.fd = fd
-        envelope.ipcp_flow_event.events = event
+        body = envelope.ipcp_flow_event
+        body.fd, body.instance = end
+        body.events = event
         self.session.send(envelope)
 
     def _tell_state(self) -> None:
@@ -279,7 +284,9 @@ class Ipcp:
             return
         if body == "cancel":
             task = self._tasks.get(envelope.cancel.id)
-            if task is not None:
+            if task is None:
+                self.late["cancel"] += 1
+            else:
                 task.cancel()
             return
         if body in self._replying:
@@ -315,7 +322,7 @@ class Ipcp:
 
     def _flow_dealloc(self, envelope: Envelope, _fds: list[int]) -> Result:
         body = envelope.ipcp_flow_dealloc
-        return self.flow_dealloc(body.fd, body.quiet_s)
+        return self.flow_dealloc(End.of(body), body.quiet_s)
 
     async def _become_member(self, envelope: Envelope, body: str) -> Envelope:
         if body == "ipcp_bootstrap":

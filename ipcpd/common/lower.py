@@ -25,6 +25,7 @@ from ouroboros.rpc.codec import close_fds
 from ouroboros.rpc.messages_pb2 import Envelope, QosSpec
 
 from .admission import Shown
+from .end import End
 from .ipcp import Ipcp, Refusal
 from .keepalive import Act, KeepAlive, Traffic
 
@@ -58,6 +59,8 @@ class Lower:
     """Nothing has come for longer than its time-out."""
     shown: Shown = Shown()
     """Of who is at the other end."""
+    instance: int = 0
+    """Of the descriptor: messages to the IRMd name the flow by both."""
 
     @property
     def usable(self) -> bool:
@@ -73,13 +76,15 @@ class Counters:
     """Packets that nobody listens for."""
     failures: int = 0
     """Packets and events that could not be handled: defects of ours."""
+    late: int = 0
+    """Uses of a flow that had been released."""
 
 
 @dataclass(slots=True)
 class _Closing:
     """A flow that is given back when so many packets have been handed over."""
 
-    fd: int
+    end: End
     after: int
 
 
@@ -95,7 +100,7 @@ class _Accepting:
 
 
 class LowerFlows:
-    """All N-1 flows of an IPCP, by descriptor.
+    """All N-1 flows of an IPCP. A flow is named by its record: the descriptor in it may have passed to another.
 
     `on_event(fd, event)` is told of DOWN, PEER (silent for too long), UP (usable again), and DEALLOC: the other end, or the
     IPCP that provides the flow, is gone for good; the flow is released when it returns. A flow may have a `watch` of its own,
@@ -148,7 +153,7 @@ class LowerFlows:
                     granted.set_exception(error)
                 return
             if granted.done():  # cancelled
-                self.release(lower.fd)
+                self.release(lower)
             else:
                 granted.set_result(lower)
 
@@ -157,7 +162,7 @@ class LowerFlows:
             return await granted
         except asyncio.CancelledError:
             if granted.done() and not granted.cancelled() and granted.exception() is None:
-                self.release(granted.result().fd)
+                self.release(granted.result())
             else:
                 self._ipcp.session.send(_cancel(number))
             raise
@@ -207,35 +212,54 @@ class LowerFlows:
             try:
                 self._relay.add(endpoint, fds)
             except (OSError, ValueError):
-                self._dealloc(endpoint.fd)
+                self._dealloc(End.of(endpoint))
                 raise
         finally:
             close_fds(fds)
         qos = QosSpec()
         qos.CopyFrom(endpoint.qos)
         shown = Shown(bool(endpoint.peer_certificate), endpoint.peer_name, bool(endpoint.cipher))
-        lower = Lower(endpoint.fd, dst, qos, endpoint.mpl_ms, endpoint.max_packet, shown=shown)
+        lower = Lower(
+            endpoint.fd,
+            dst,
+            qos,
+            endpoint.mpl_ms,
+            endpoint.max_packet,
+            shown=shown,
+            instance=endpoint.instance,
+        )
         self.flows[lower.fd] = lower
-        self.keep_alive(lower.fd, qos.timeout)
+        self.keep_alive(lower, qos.timeout)
         return lower
+
+    def holds(self, lower: Lower) -> bool:
+        """Whether a flow has not been released."""
+        return self.flows.get(lower.fd) is lower
+
+    def _expect(self, lower: Lower) -> bool:
+        held = self.holds(lower)
+        self.counters.late += not held
+        return held
 
     # ------------------------------------------------------------ packets
 
-    def listen(self, fd: int, handler: Handler | None, *, once: bool = False) -> None:
+    def listen(self, lower: Lower, handler: Handler | None, *, once: bool = False) -> None:
         """Give the packets of a flow to `handler`; the empty ones are keep-alives, and are not for it.
 
         once  only the next one: those behind it wait until the flow is listened to again, or gets another role
         None  nobody listens any more
         """
-        if handler is None:
-            self._handlers.pop(fd, None)
+        if not self._expect(lower):
             return
-        self._handlers[fd] = handler
-        self._relay.punt(fd, self._punt, RAW_COMPONENT, once=once)
+        if handler is None:
+            self._handlers.pop(lower.fd, None)
+            return
+        self._handlers[lower.fd] = handler
+        self._relay.punt(lower.fd, self._punt, RAW_COMPONENT, once=once)
 
-    def send(self, fd: int, packet: bytes) -> bool:
-        """Send a packet; False: there was no room for it, or there is no such flow."""
-        return self._relay.send(fd, packet)
+    def send(self, lower: Lower, packet: bytes) -> bool:
+        """Send a packet; False: there was no room for it, or the flow has been released."""
+        return self._expect(lower) and self._relay.send(lower.fd, packet)
 
     def _packet(self, fd: int, packet: bytes) -> None:
         self._handed += 1
@@ -250,14 +274,16 @@ class LowerFlows:
 
     # ------------------------------------------------------------ events and keep-alives
 
-    def watch(self, fd: int, on_event: Callable[[FlowEvent], None]) -> None:
+    def watch(self, lower: Lower, on_event: Callable[[FlowEvent], None]) -> None:
         """Be told of the events of one flow."""
-        self._watches[fd] = on_event
+        if self._expect(lower):
+            self._watches[lower.fd] = on_event
 
-    def keep_alive(self, fd: int, timeout_ms: int) -> None:
+    def keep_alive(self, lower: Lower, timeout_ms: int) -> None:
         """Find out when the neighbour has been silent for so long; 0: do not. To begin with the QoS of the flow says."""
-        self._keepalive.watch(fd, timeout_ms / 1000, self._loop.time())
-        self._reschedule()
+        if self._expect(lower):
+            self._keepalive.watch(lower.fd, timeout_ms / 1000, self._loop.time())
+            self._reschedule()
 
     def _event(self, fd: int, packet: bytes) -> None:
         self._handed += 1
@@ -273,7 +299,8 @@ class LowerFlows:
         if events & FlowEvent.DEALLOC:
             lower.down = True
             self._tell(lower, FlowEvent.DEALLOC)
-            self.release(lower.fd)
+            if self.holds(lower):
+                self.release(lower)
         elif events & FlowEvent.UP:
             self._become(lower, FlowEvent.UP, down=False, silent=lower.silent)
         elif events & (FlowEvent.DOWN | FlowEvent.PEER):
@@ -296,7 +323,7 @@ class LowerFlows:
     def _tell(self, lower: Lower, event: FlowEvent) -> None:
         self.on_event(lower.fd, event)
         watch = self._watches.get(lower.fd)
-        if watch is not None and self.flows.get(lower.fd) is lower:
+        if watch is not None and self.holds(lower):
             watch(event)
 
     def _traffic(self, fd: int) -> Traffic:
@@ -335,10 +362,12 @@ class LowerFlows:
 
     # ------------------------------------------------------------ flows go
 
-    def release(self, fd: int) -> None:
-        """Deallocate a flow; one that is unknown has been released already."""
-        if self._closed or self.flows.pop(fd, None) is None:
+    def release(self, lower: Lower) -> None:
+        """Deallocate a flow; one that has been released already is counted as late."""
+        if self._closed or not self._expect(lower):
             return
+        fd = lower.fd
+        del self.flows[fd]
         self._handlers.pop(fd, None)
         self._watches.pop(fd, None)
         self._keepalive.forget(fd)
@@ -348,16 +377,16 @@ class LowerFlows:
         except OSError as error:
             log.error("cannot leave flow %d: %s", fd, error)
         passed = self._punt.counters(RAW_COMPONENT).passed + self._punt.counters(EVENT_COMPONENT).passed
-        self._closing.append(_Closing(fd, passed))
+        self._closing.append(_Closing(End(fd, lower.instance), passed))
         self._settle()
 
     def _settle(self) -> None:
         while self._closing and self._closing[0].after <= self._handed:
-            self._dealloc(self._closing.popleft().fd)
+            self._dealloc(self._closing.popleft().end)
 
-    def _dealloc(self, fd: int) -> None:
+    def _dealloc(self, end: End) -> None:
         envelope = Envelope()
-        envelope.flow_dealloc.fd = fd
+        envelope.flow_dealloc.fd, envelope.flow_dealloc.instance = end
         self._ipcp.session.send(envelope)
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from typing import ClassVar
 
+from ipcpd.common.end import End
 from ipcpd.common.ipcp import Refusal, Result, Row
 from ipcpd.dataplane import Punt
 from ipcpd.dataplane import eth as dataplane
@@ -182,8 +183,8 @@ class EthIpcp(LinkIpcp):
         self._down = down
         log.info("%s is %s", self._up[0].name, "down" if down else "up")
         self._directory.forget_all()
-        for fd in self._fa.flows:
-            self.flow_event(fd, FlowEvent.DOWN if down else FlowEvent.UP)
+        for end in self._fa.flows:
+            self.flow_event(end, FlowEvent.DOWN if down else FlowEvent.UP)
         if not down:
             self._carrier.set()
         self._down_since = self.loop.time()
@@ -239,21 +240,21 @@ class EthIpcp(LinkIpcp):
 
     # ------------------------------------------------------------ flows
 
-    def _find(self, fd: int, request: IpcpFlowAlloc) -> Result:
+    def _find(self, end: End, request: IpcpFlowAlloc) -> Result:
         self._check_up()
         holders = self._directory.holders(request.dst, self.loop.time())
         if not holders:
             raise Refusal(ENAME, f'no machine in layer "{self.layer}" has registered the name')
-        self._request(fd, request, holders)
+        self._request(end, request, holders)
         return None
 
-    def _open(self, fd: int, endpoint: int, peer: bytes) -> None:
-        self._up[1].open(fd, endpoint, peer)
+    def _open(self, end: End, endpoint: int, peer: bytes) -> None:
+        self._up[1].open(end.fd, endpoint, peer)
 
-    def _connect(self, fd: int, endpoint: int, peer: bytes) -> None:
-        self._up[1].connect(fd, endpoint, peer)
+    def _connect(self, end: End, endpoint: int, peer: bytes) -> None:
+        self._up[1].connect(end.fd, endpoint, peer)
         if self._down:  # said once the IRMd knows that there is a flow
-            self.loop.call_soon(self.flow_event, fd, FlowEvent.DOWN)
+            self.loop.call_soon(self.flow_event, end, FlowEvent.DOWN)
 
     def _doubt(self, name: bytes, holder: bytes) -> None:
         self._directory.forget(name, holder)

@@ -1,7 +1,7 @@
 """Flow allocator of a link-level IPCP: one request, one reply (paper 5.4; spec/common 7, spec/ethernet 4, 5, spec/udp 2).
 
 Runs in these IPCPs as a machine without I/O: calls, messages and timer expiries go in together with `now`
-(seconds); messages to send, events and the next deadline come out. A flow is known by the descriptor of our end of it.
+(seconds); messages to send, events and the next deadline come out. A flow is known by our end of it.
 
     our process asks     request ──► QUEUED ──► SENT ──► allocated, or refused
     another machine asks received ──► Announce ──► announced ──► responded
@@ -27,6 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from ipcpd.common.end import End
 from ouroboros.errors import ENAME, known_errno, strerror
 from ouroboros.qos import QoSSpec
 
@@ -96,7 +97,7 @@ class Counters:
 class _Request:
     """A flow that a process of ours asked for, until it is answered."""
 
-    fd: int
+    end: End
     endpoint: int
     name: bytes
     qos: QoSSpec
@@ -174,18 +175,18 @@ class FlowAllocator:
         heard: Callable[[bytes, bytes], float] | None = None,
     ) -> None:
         self.endpoints = endpoints
-        self.flows: dict[int, Flow] = {}
+        self.flows: dict[End, Flow] = {}
         self.counters = Counters()
         self._registered = registered
         self._show = show
         self._alone = alone
         self._heard = heard
-        self._ends: dict[tuple[bytes, int], int] = {}  # descriptor by the other end
-        self._requests: dict[int, _Request] = {}  # by descriptor
+        self._ends: dict[tuple[bytes, int], End] = {}  # ours by the other end
+        self._requests: dict[End, _Request] = {}
         self._waiting: dict[int, _Request] = {}  # by endpoint
         self._lanes: dict[bytes, _Lane] = {}
         self._announced: dict[int, _Arrival] = {}  # by ticket
-        self._accepting: dict[int, _Arrival] = {}  # by descriptor
+        self._accepting: dict[End, _Arrival] = {}
         self._seen: OrderedDict[tuple[bytes, int, bytes], float] = OrderedDict()
         self._arriving: Counter[bytes] = Counter()  # by machine: announced and accepting
         self._messages: list[tuple[bytes, FlowRequest | FlowReply]] = []
@@ -219,15 +220,15 @@ class FlowAllocator:
     # ------------------------------------------------------------ our processes ask
 
     def request(
-        self, fd: int, name: bytes, qos: QoSSpec, data: bytes, holders: tuple[bytes, ...], now: float
+        self, end: End, name: bytes, qos: QoSSpec, data: bytes, holders: tuple[bytes, ...], now: float
     ) -> None:
         """Ask the first of `holders` for a flow, later the others. Raises NoEndpoint."""
         endpoint = self.endpoints.take(now)
         if endpoint is None:
             raise NoEndpoint
-        request = _Request(fd, endpoint, name, qos, data, deque(holders))
-        self._requests[fd] = self._waiting[endpoint] = request
-        self._events.append(Open(fd, endpoint, request.peer))
+        request = _Request(end, endpoint, name, qos, data, deque(holders))
+        self._requests[end] = self._waiting[endpoint] = request
+        self._events.append(Open(end, endpoint, request.peer))
         self._enqueue(request, now)
 
     def _enqueue(self, request: _Request, now: float) -> None:
@@ -268,7 +269,7 @@ class FlowAllocator:
 
     def _forget(self, request: _Request, now: float) -> None:
         self._leave_lane(request, now)
-        del self._requests[request.fd]
+        del self._requests[request.end]
         del self._waiting[request.endpoint]
 
     def _reply(self, reply: FlowReply, source: bytes, now: float) -> None:
@@ -290,9 +291,9 @@ class FlowAllocator:
                 self._make_way(request, now)
             return
         self._forget(request, now)
-        self._established(request.fd, Flow(request.endpoint, source, reply.endpoint), now)
-        self._events.append(Connect(request.fd, reply.endpoint, source))
-        self._events.append(Allocated(request.fd, reply.data))
+        self._established(request.end, Flow(request.endpoint, source, reply.endpoint), now)
+        self._events.append(Connect(request.end, reply.endpoint, source))
+        self._events.append(Allocated(request.end, reply.data))
 
     def unsent(self, message: FlowRequest, peer: bytes, number: int, text: str, now: float) -> None:
         """The request could not be sent to this machine."""
@@ -308,13 +309,13 @@ class FlowAllocator:
         self.endpoints.give_back(request.endpoint, now, rest)
         if number == ENAME:
             self._events.append(Doubt(request.name, request.peer))
-        self._events.append(Refused(request.fd, number, text))
+        self._events.append(Refused(request.end, number, text))
 
     def _ask_next(self, request: _Request, now: float) -> None:
         self._events.append(Doubt(request.name, request.peer))
         self._leave_lane(request, now)
         request.holders.popleft()
-        self._events.append(Open(request.fd, request.endpoint, request.peer))
+        self._events.append(Open(request.end, request.endpoint, request.peer))
         self._enqueue(request, now)
 
     def expired(self, now: float) -> None:
@@ -391,8 +392,8 @@ class FlowAllocator:
         if not self._arriving[arrival.peer]:
             del self._arriving[arrival.peer]
 
-    def announced(self, ticket: int, fd: int, now: float) -> None:
-        """The IRMd has a process for it, and `fd` is our end. Raises NoEndpoint: then the request is refused."""
+    def announced(self, ticket: int, end: End, now: float) -> None:
+        """The IRMd has a process for it, and `end` is ours. Raises NoEndpoint: then the request is refused."""
         arrival = self._announced.pop(ticket)
         endpoint = self.endpoints.take(now)
         if endpoint is None:
@@ -400,8 +401,8 @@ class FlowAllocator:
             self._messages.append((arrival.peer, FlowReply(0, arrival.peer_endpoint, -errno.ENOSPC)))
             raise NoEndpoint
         arrival.endpoint = endpoint
-        self._accepting[fd] = arrival
-        self._events.append(Open(fd, endpoint, arrival.peer))
+        self._accepting[end] = arrival
+        self._events.append(Open(end, endpoint, arrival.peer))
 
     def turned_down(self, ticket: int, number: int, now: float) -> None:
         """The IRMd has nobody for it."""
@@ -411,32 +412,32 @@ class FlowAllocator:
         arrival.endpoint = self.endpoints.take(now) or 0
         self._refuse(arrival, number, now)
 
-    def responded(self, fd: int, number: int, data: bytes, now: float) -> bool:
-        """The process accepts (0), or an errno. False: nothing waits for a response on `fd`."""
-        arrival = self._accepting.pop(fd, None)
+    def responded(self, end: End, number: int, data: bytes, now: float) -> bool:
+        """The process accepts (0), or an errno. False: nothing waits for a response on `end`."""
+        arrival = self._accepting.pop(end, None)
         if arrival is None:
             return False
         self._arrived(arrival)
         if number:
             self._refuse(arrival, number, now)
             return True
-        self._established(fd, Flow(arrival.endpoint, arrival.peer, arrival.peer_endpoint), now)
-        self._events.append(Connect(fd, arrival.peer_endpoint, arrival.peer))
+        self._established(end, Flow(arrival.endpoint, arrival.peer, arrival.peer_endpoint), now)
+        self._events.append(Connect(end, arrival.peer_endpoint, arrival.peer))
         self._messages.append((arrival.peer, FlowReply(arrival.endpoint, arrival.peer_endpoint, 0, data)))
         return True
 
-    def _established(self, fd: int, flow: Flow, now: float) -> None:
+    def _established(self, end: End, flow: Flow, now: float) -> None:
         other_end = (flow.peer, flow.peer_endpoint)
         old = self._ends.get(other_end)
         if old is not None:
             self.counters.stale += 1
             self._end(old, now)
             self._events.append(Stale(old))
-        self.flows[fd] = flow
-        self._ends[other_end] = fd
+        self.flows[end] = flow
+        self._ends[other_end] = end
 
-    def _end(self, fd: int, now: float, quiet: float = 0.0) -> None:
-        flow = self.flows.pop(fd)
+    def _end(self, end: End, now: float, quiet: float = 0.0) -> None:
+        flow = self.flows.pop(end)
         del self._ends[flow.peer, flow.peer_endpoint]
         self.endpoints.give_back(flow.endpoint, now, quiet=quiet)
 
@@ -448,12 +449,12 @@ class FlowAllocator:
 
     # ------------------------------------------------------------ the end
 
-    def deallocate(self, fd: int, now: float, quiet: float = 0.0) -> None:
+    def deallocate(self, end: End, now: float, quiet: float = 0.0) -> None:
         """Our end is gone, whatever it was; nobody is told (there is no message for it). Its endpoint should rest for `quiet`."""
-        if fd in self.flows:
-            self._end(fd, now, quiet)
+        if end in self.flows:
+            self._end(end, now, quiet)
             return
-        request = self._requests.get(fd)
+        request = self._requests.get(end)
         if request is not None:
             asked = request.sent is not None
             if asked and len(request.holders) == 1:
@@ -461,7 +462,7 @@ class FlowAllocator:
             self._forget(request, now)
             self.endpoints.give_back(request.endpoint, now, LATE)
             return
-        arrival = self._accepting.pop(fd, None)
+        arrival = self._accepting.pop(end, None)
         if arrival is not None:  # the process went before it had accepted
             self._arrived(arrival)
             self._refuse(arrival, errno.ECONNREFUSED, now)

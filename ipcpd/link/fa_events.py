@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ipcpd.common.end import End
 from ouroboros.qos import QoSSpec
 
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Event: our end `fd` has this endpoint, and receives from the machine `peer`."""
+    """Event: our end `end` has this endpoint, and receives from the machine `peer`."""
 
-    fd: int
+    end: End
     endpoint: int
     peer: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Event: the other end of `fd` is known; what is written there can be sent."""
+    """Event: the other end of `end` is known; what is written there can be sent."""
 
-    fd: int
+    end: End
     endpoint: int
     peer: bytes
 
@@ -29,15 +30,15 @@ class Connect:
 class Allocated:
     """Event: the flow that was asked for is there; `data` is the handshake's header."""
 
-    fd: int
+    end: End
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Event: there will be no flow on `fd`, which is forgotten."""
+    """Event: there will be no flow on `end`, which is forgotten."""
 
-    fd: int
+    end: End
     errno: int
     text: str
 
@@ -69,9 +70,14 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """Event: the other end of the flow `fd` has a new flow at its endpoint: this one is gone, and forgotten here."""
+    """Event: the other end of the flow `end` has a new flow at its endpoint: this one is gone, and forgotten here."""
 
-    fd: int
+    end: End
 
 
 Event = Open | Connect | Allocated | Refused | Announce | Doubt | Ask | Stale
+
+
+def end_of(event: Event) -> End | None:
+    """The end that an event is about. It is carried out later, and the end may have been left by then."""
+    return None if isinstance(event, Announce | Doubt | Ask) else event.end

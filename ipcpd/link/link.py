@@ -16,6 +16,8 @@ from dataclasses import asdict
 from functools import partial
 from typing import ClassVar
 
+from ipcpd.common.end import End
+from ipcpd.common.ends import Ends
 from ipcpd.common.ipcp import Ipcp, Refusal, Result, Row
 from ipcpd.dataplane import Punt, Relay
 from ouroboros.errors import ENOTALLOC
@@ -37,7 +39,7 @@ AFTER_DEFECT = 1.0
 
 
 class LinkIpcp(Ipcp):
-    """`fd` is a descriptor of this IPCP throughout; a peer is a machine, as the octets of its address."""
+    """A peer is a machine, as the octets of its address."""
 
     mpl_ms: ClassVar[int]
     """Maximum packet lifetime of the layer, ms (spec/common 3)."""
@@ -48,8 +50,7 @@ class LinkIpcp(Ipcp):
         self._punt: Punt | None = None
         self._registered: set[bytes] = set()
         self._fa: FlowAllocator
-        self._ports: set[int] = set()
-        """Descriptors that the packet thread knows."""
+        self._ends = Ends(self._relay, self.late)
         self._timer: asyncio.TimerHandle | None = None
         self._malformed = 0
         self._guard = Guard(loop.time)
@@ -77,11 +78,11 @@ class LinkIpcp(Ipcp):
         """Send a message of the flow allocator."""
 
     @abstractmethod
-    def _open(self, fd: int, endpoint: int, peer: bytes) -> None:
+    def _open(self, end: End, endpoint: int, peer: bytes) -> None:
         """Tell the data plane that our end of a flow has this endpoint."""
 
     @abstractmethod
-    def _connect(self, fd: int, endpoint: int, peer: bytes) -> None:
+    def _connect(self, end: End, endpoint: int, peer: bytes) -> None:
         """Tell the data plane where a flow leads."""
 
     @abstractmethod
@@ -138,9 +139,7 @@ class LinkIpcp(Ipcp):
     # ------------------------------------------------------------ flows that our processes ask for
 
     def flow_alloc(self, request: IpcpFlowAlloc, fds: list[int]) -> Result:
-        fd = request.endpoint.fd
-        self._relay.add(request.endpoint, fds)  # first: the memory that came along comes only once
-        self._ports.add(fd)
+        end = self._ends.add(request.endpoint, fds)  # first: the memory that came along comes only once
         try:
             room = self._room - len(request.dst)
             if len(request.data) > room:
@@ -148,21 +147,21 @@ class LinkIpcp(Ipcp):
                     errno.EMSGSIZE,
                     f"the request for a flow has {len(request.data)} octets, and {room} fit a message over this layer",
                 )
-            result = self._find(fd, request)
+            result = self._find(end, request)
         except BaseException:
-            self._drop_port(fd)
+            self._drop_port(end)
             raise
         self._pump()
         return result
 
     @abstractmethod
-    def _find(self, fd: int, request: IpcpFlowAlloc) -> Result:
+    def _find(self, end: End, request: IpcpFlowAlloc) -> Result:
         """Find the machines that have the name, and `_request` the flow from them."""
 
-    def _request(self, fd: int, request: IpcpFlowAlloc, peers: Iterable[bytes]) -> None:
+    def _request(self, end: End, request: IpcpFlowAlloc, peers: Iterable[bytes]) -> None:
         qos = QoSSpec.from_proto(request.qos)
         try:
-            self._fa.request(fd, request.dst, qos, request.data, tuple(peers), self.loop.time())
+            self._fa.request(end, request.dst, qos, request.data, tuple(peers), self.loop.time())
         except NoEndpoint:
             raise Refusal(errno.ENOSPC, self._no_endpoint()) from None
 
@@ -172,20 +171,19 @@ class LinkIpcp(Ipcp):
             "moment ago, or belong to other IPCPs on this device"
         )
 
-    def flow_dealloc(self, fd: int, quiet_s: int = 0) -> Result:
-        self._drop_port(fd)
-        self._fa.deallocate(fd, self.loop.time(), quiet_s)
-        self._pump()
+    def flow_dealloc(self, end: End, quiet_s: int = 0) -> Result:
+        if self._ends.expect(end, "ipcp_flow_dealloc"):
+            self._drop_port(end)
+            self._fa.deallocate(end, self.loop.time(), quiet_s)
+            self._pump()
         return None
 
-    def _drop_port(self, fd: int) -> None:
-        if fd in self._ports:
-            self._ports.remove(fd)
-            self._relay.remove(fd)
+    def _drop_port(self, end: End) -> None:
+        self._ends.remove(end)
 
-    def _give_up(self, fd: int) -> None:
-        self._drop_port(fd)
-        self.deallocated(fd)
+    def _give_up(self, end: End) -> None:
+        self._drop_port(end)
+        self.deallocated(end)
 
     # ------------------------------------------------------------ flows that other machines ask for
 
@@ -202,27 +200,26 @@ class LinkIpcp(Ipcp):
             self._pump()
             return
         try:
-            self._relay.add(endpoint, fds)
-            self._ports.add(endpoint.fd)
-            self._fa.announced(ticket, endpoint.fd, now)
+            self._fa.announced(ticket, self._ends.add(endpoint, fds), now)
         except NoEndpoint:
             log.error("%s", self._no_endpoint())
-            self._give_up(endpoint.fd)
+            self._give_up(End.of(endpoint))
         except OSError as failure:
             log.error("cannot attach to a flow: %s", failure)
             self._fa.turned_down(ticket, failure.errno or errno.EIO, now)
-            self._give_up(endpoint.fd)
+            self._give_up(End.of(endpoint))
         self._pump()
 
     def flow_alloc_resp(self, response: IpcpFlowAllocResp) -> Result:
-        room, number = self._room, response.response
+        room, number, end = self._room, response.response, End.of(response)
         if not number and len(response.data) > room:
             number = errno.EMSGSIZE
-        if not self._fa.responded(response.fd, number, response.data, self.loop.time()):
+        if not self._fa.responded(end, number, response.data, self.loop.time()):
+            self.late["ipcp_flow_alloc_resp"] += 1
             raise Refusal(ENOTALLOC, f"no flow waits for a response on descriptor {response.fd}")
         self._pump()
         if number:
-            self._drop_port(response.fd)
+            self._drop_port(end)
         if number and not response.response:
             raise Refusal(
                 number, f"the reply has {len(response.data)} octets, and {room} fit a message over this layer"
@@ -250,18 +247,21 @@ class LinkIpcp(Ipcp):
         self._schedule()
 
     def _carry_out(self, event: fa.Event) -> None:
+        about = fa.end_of(event)
+        if about is not None and not self._ends.expect(about, type(event).__name__):
+            return  # the IRMd has the descriptor back, and may have used it again
         match event:
-            case fa.Open(fd, endpoint, peer):
-                self._open(fd, endpoint, peer)
-            case fa.Connect(fd, endpoint, peer):
-                self._connect(fd, endpoint, peer)
-            case fa.Allocated(fd, data):
-                self.allocated(fd, 0, mpl_ms=self.mpl_ms, max_packet=self._largest, data=data)
-            case fa.Refused(fd, number, text):
-                self._drop_port(fd)
-                self.allocated(fd, number, text)
-            case fa.Stale(fd):
-                self._give_up(fd)
+            case fa.Open(end, endpoint, peer):
+                self._open(end, endpoint, peer)
+            case fa.Connect(end, endpoint, peer):
+                self._connect(end, endpoint, peer)
+            case fa.Allocated(end, data):
+                self.allocated(end, 0, mpl_ms=self.mpl_ms, max_packet=self._largest, data=data)
+            case fa.Refused(end, number, text):
+                self._drop_port(end)
+                self.allocated(end, number, text)
+            case fa.Stale(end):
+                self._give_up(end)
             case fa.Doubt(name, holder):
                 self._doubt(name, holder)
             case fa.Ask(name):
@@ -311,4 +311,5 @@ class LinkIpcp(Ipcp):
         counters |= {f"flow_{key}": count for key, count in asdict(self._fa.counters).items()}
         counters["malformed"] = self._malformed
         counters["defects"] = self._guard.defects
+        counters |= {f"late_{what}": count for what, count in sorted(self.late.items())}
         return [{"counter": key, "value": count} for key, count in counters.items()]

@@ -12,7 +12,9 @@ import logging
 from functools import partial
 from typing import ClassVar
 
-from ipcpd.common.ipcp import Ipcp, Refusal, Result
+from ipcpd.common.end import End
+from ipcpd.common.ends import Ends
+from ipcpd.common.ipcp import Ipcp, Refusal, Result, Row
 from ipcpd.dataplane import Relay
 from ouroboros.errors import ENAME, ENOTALLOC
 from ouroboros.rpc.messages_pb2 import (
@@ -31,7 +33,7 @@ MPL_MS = 100
 
 
 class LocalIpcp(Ipcp):
-    """A layer of one member. `fd` is a descriptor of this IPCP throughout."""
+    """A layer of one member."""
 
     kind: ClassVar[str] = "local"
 
@@ -39,11 +41,12 @@ class LocalIpcp(Ipcp):
         super().__init__(name, loop)
         self._relay = Relay()
         self._directory: set[bytes] = set()
-        self._announcing: set[int] = set()
+        self._ends = Ends(self._relay, self.late)
+        self._announcing: set[End] = set()
         """Requesting ends whose request has been announced to the IRMd."""
-        self._responding: dict[int, int] = {}
+        self._responding: dict[End, End] = {}
         """Requesting end by accepting end, until the acceptor's response."""
-        self._peers: dict[int, int] = {}
+        self._peers: dict[End, End] = {}
         """The other end of a flow, both ways."""
 
     # ------------------------------------------------------------ life
@@ -82,81 +85,94 @@ class LocalIpcp(Ipcp):
     # ------------------------------------------------------------ flows
 
     def flow_alloc(self, request: IpcpFlowAlloc, fds: list[int]) -> Result:
-        fd = request.endpoint.fd
-        self._relay.add(request.endpoint, fds)  # first: the memory that came along comes only once
+        end = self._ends.add(request.endpoint, fds)  # first: the memory that came along comes only once
         if request.dst not in self._directory:
-            self._relay.remove(fd)
+            self._ends.remove(end)
             raise Refusal(ENAME, f'the name is not registered in layer "{self.layer}"')
-        self._announcing.add(fd)
+        self._announcing.add(end)
         self.announce(
             request.dst,
             request.qos,
             mpl_ms=MPL_MS,
             max_packet=request.endpoint.max_packet,
             data=request.data,
-            done=partial(self._announced, fd, request.endpoint.max_packet),
+            done=partial(self._announced, end),
         )
         return None
 
     def _announced(
-        self, fd: int, max_packet: int, endpoint: FlowEndpoint | None, fds: list[int], error: int, text: str
+        self, requester: End, endpoint: FlowEndpoint | None, fds: list[int], error: int, text: str
     ) -> None:
-        """The IRMd found a process that accepts, or nobody."""
-        given_up = fd not in self._announcing
-        self._announcing.discard(fd)
+        """The IRMd found a process that accepts, or there is none."""
+        given_up = requester not in self._announcing
+        self._announcing.discard(requester)
         if endpoint is None:
             if not given_up:
-                self._relay.remove(fd)
-                self.allocated(fd, error, text)
+                self._ends.remove(requester)
+                self.allocated(requester, error, text)
             return
+        acceptor = End.of(endpoint)
         try:
-            self._relay.add(endpoint, fds)
+            self._ends.add(endpoint, fds)
             if not given_up:
-                self._relay.pair(fd, endpoint.fd)
+                self._relay.pair(requester.fd, acceptor.fd)
         except OSError as failure:
             log.error("cannot relay a flow: %s", failure)
-            self.deallocated(endpoint.fd)
+            self._ends.remove(acceptor)
+            self.deallocated(acceptor)
             if not given_up:
-                self._relay.remove(fd)
-                self.allocated(fd, failure.errno or errno.EIO, str(failure))
+                self._ends.remove(requester)
+                self.allocated(requester, failure.errno or errno.EIO, str(failure))
             return
         if given_up:
-            self._relay.remove(endpoint.fd)
-            self.deallocated(endpoint.fd)
+            self._ends.remove(acceptor)
+            self.deallocated(acceptor)
             return
-        self._peers[fd] = endpoint.fd
-        self._peers[endpoint.fd] = fd
-        self._responding[endpoint.fd] = fd
+        self._peers[requester] = acceptor
+        self._peers[acceptor] = requester
+        self._responding[acceptor] = requester
 
     def flow_alloc_resp(self, response: IpcpFlowAllocResp) -> Result:
-        fd = self._responding.pop(response.fd, None)
-        if fd is None:
+        acceptor = End.of(response)
+        requester = self._responding.pop(acceptor, None)
+        if requester is None:
+            self.late["ipcp_flow_alloc_resp"] += 1
             raise Refusal(ENOTALLOC, f"no flow waits for a response on descriptor {response.fd}")
         if response.response:
-            self._forget(fd, response.fd)
-            self.allocated(fd, response.response, "the flow was refused by the process it was for")
+            self._forget(requester, acceptor)
+            self.allocated(requester, response.response, "the flow was refused by the process it was for")
             return None
-        self.allocated(fd, 0, mpl_ms=MPL_MS, data=response.data)
+        self.allocated(requester, 0, mpl_ms=MPL_MS, data=response.data)
         return None
 
-    def flow_dealloc(self, fd: int, quiet_s: int = 0) -> Result:
-        if fd in self._announcing:
-            self._announcing.remove(fd)
-            self._relay.remove(fd)
-            return None
-        peer = self._peers.get(fd)
-        if peer is None:
+    def flow_dealloc(self, end: End, quiet_s: int = 0) -> Result:
+        if not self._ends.expect(end, "ipcp_flow_dealloc"):
             return None  # gone already: the two ends may be deallocated at the same moment
-        waited_for = self._responding.pop(fd, None)
+        if end in self._announcing:
+            self._announcing.remove(end)
+            self._ends.remove(end)
+            return None
+        peer = self._peers[end]
+        waited_for = self._responding.pop(end, None)
         self._responding.pop(peer, None)
-        self._forget(fd, peer)
+        self._forget(end, peer)
         if waited_for is not None:  # the acceptor went before it responded
             self.allocated(peer, errno.ECONNREFUSED, "the process that was to accept has ended")
         else:
             self.deallocated(peer)
         return None
 
-    def _forget(self, one: int, other: int) -> None:
-        for fd in (one, other):
-            self._peers.pop(fd, None)
-            self._relay.remove(fd)
+    def _forget(self, one: End, other: End) -> None:
+        for end in (one, other):
+            self._peers.pop(end, None)
+            self._ends.remove(end)
+
+    # ------------------------------------------------------------ read-outs
+
+    def readout(self, what: str) -> list[Row]:
+        if what == "counters":
+            return [
+                {"component": "late messages", "of": "", "counter": name, "value": value}
+                for name, value in sorted(self.late.items())
+            ]
+        raise Refusal(errno.EINVAL, f'an IPCP of type local has no read-out "{what}"; it has counters')

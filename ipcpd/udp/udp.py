@@ -19,6 +19,7 @@ import socket
 from collections import deque
 from typing import ClassVar
 
+from ipcpd.common.end import End
 from ipcpd.common.ipcp import Refusal, Result, Row
 from ipcpd.dataplane import Punt
 from ipcpd.dataplane.udp import Peer, Udp
@@ -64,9 +65,9 @@ class UdpIpcp(LinkIpcp):
     def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(name, loop)
         self.hash = MD5
-        self._resolving: dict[int, IpcpFlowAlloc] = {}
+        self._resolving: dict[End, IpcpFlowAlloc] = {}
         """Requests whose name is being looked up, by descriptor."""
-        self._asking: dict[int, asyncio.TimerHandle] = {}
+        self._asking: dict[End, asyncio.TimerHandle] = {}
         """Requests that wait for a reply, until when."""
         endpoints = Endpoints(EIDS, len(EIDS), lambda _: True, rest=MPL_MS / 1000)
         self._fa = FlowAllocator(
@@ -185,41 +186,41 @@ class UdpIpcp(LinkIpcp):
 
     # ------------------------------------------------------------ flows that our processes ask for
 
-    def _find(self, fd: int, request: IpcpFlowAlloc) -> Result:
+    def _find(self, end: End, request: IpcpFlowAlloc) -> Result:
         _, resolver = self._up
         ips = resolver.known(request.dst)
         if ips:
-            self._ask(fd, request, ips)
+            self._ask(end, request, ips)
             return None
-        self._resolving[fd] = request
-        return self._resolve_and_ask(resolver, fd, request)
+        self._resolving[end] = request
+        return self._resolve_and_ask(resolver, end, request)
 
-    async def _resolve_and_ask(self, resolver: Resolver, fd: int, request: IpcpFlowAlloc) -> None:
+    async def _resolve_and_ask(self, resolver: Resolver, end: End, request: IpcpFlowAlloc) -> None:
         try:
             ips = await resolver.resolve(request.dst)
         except Unresolved as failure:
-            if self._resolving.get(fd) is request:
-                self._drop_port(fd)
+            if self._resolving.get(end) is request:
+                self._drop_port(end)
             raise Refusal(ENAME, f'no host of layer "{self.layer}" has the name: {failure}') from None
-        if self._resolving.get(fd) is not request or self._udp is None:
+        if self._resolving.get(end) is not request or self._udp is None:
             raise Refusal(errno.EINTR, "given up")
         try:
-            self._ask(fd, request, ips)
+            self._ask(end, request, ips)
         except BaseException:
-            self._drop_port(fd)
+            self._drop_port(end)
             raise
 
-    def _ask(self, fd: int, request: IpcpFlowAlloc, ips: tuple[bytes, ...]) -> None:
-        self._resolving.pop(fd, None)
-        self._request(fd, request, (self._member(ip).packed for ip in ips))
-        self._asking[fd] = self.loop.call_later(REPLY_TIME, self._unanswered, fd, ips)
+    def _ask(self, end: End, request: IpcpFlowAlloc, ips: tuple[bytes, ...]) -> None:
+        self._resolving.pop(end, None)
+        self._request(end, request, (self._member(ip).packed for ip in ips))
+        self._asking[end] = self.loop.call_later(REPLY_TIME, self._unanswered, end, ips)
         self._pump()
 
-    def _unanswered(self, fd: int, ips: tuple[bytes, ...]) -> None:
+    def _unanswered(self, end: End, ips: tuple[bytes, ...]) -> None:
         members = [self._member(ip) for ip in ips]
-        self._drop_port(fd)
-        self._fa.deallocate(fd, self.loop.time())
-        self.allocated(fd, errno.ETIMEDOUT, self._silence(members))
+        self._drop_port(end)
+        self._fa.deallocate(end, self.loop.time())
+        self.allocated(end, errno.ETIMEDOUT, self._silence(members))
         self._pump()
 
     def _silence(self, members: list[Address]) -> str:
@@ -238,22 +239,24 @@ class UdpIpcp(LinkIpcp):
         """The socket address of another member: all of a layer have one port."""
         return Address(ip, self._address.port, self._address.scope if is_link_local(ip) else 0)
 
-    def _drop_port(self, fd: int) -> None:
-        self._resolving.pop(fd, None)
-        self._stop_waiting(fd)
-        super()._drop_port(fd)
+    def _drop_port(self, end: End) -> None:
+        self._resolving.pop(end, None)
+        self._stop_waiting(end)
+        super()._drop_port(end)
 
-    def _stop_waiting(self, fd: int) -> None:
-        timer = self._asking.pop(fd, None)
+    def _stop_waiting(self, end: End) -> None:
+        timer = self._asking.pop(end, None)
         if timer is not None:
             timer.cancel()
 
-    def _open(self, fd: int, endpoint: int, peer: bytes) -> None:
-        self._up[0].open(endpoint, fd, Address.unpack(peer))
+    def _open(self, end: End, endpoint: int, peer: bytes) -> None:
+        self._up[0].open(endpoint, end.fd, Address.unpack(peer))
 
-    def _connect(self, fd: int, endpoint: int, peer: bytes) -> None:
-        self._stop_waiting(fd)
-        self._up[0].connect(self._fa.flows[fd].endpoint, endpoint)
+    def _connect(self, end: End, endpoint: int, peer: bytes) -> None:
+        self._stop_waiting(end)
+        flow = self._fa.flows.get(end)
+        if flow is not None:
+            self._up[0].connect(flow.endpoint, endpoint)
 
     def _doubt(self, name: bytes, holder: bytes) -> None:
         self._up[1].doubt(name, Address.unpack(holder).ip)

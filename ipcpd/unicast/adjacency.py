@@ -91,7 +91,7 @@ class Adjacencies:
         fd, now = connection.lower.fd, self._clock()
         self.connections[fd] = connection
         if connection.component == MANAGEMENT:
-            self._lowers.listen(fd, lambda packet: self._receive(fd, packet))
+            self._lowers.listen(connection.lower, lambda packet: self._receive(fd, packet))
             self._link_state.mgmt_added(connection.peer_address, fd, now)
         else:
             self._check_size(connection)
@@ -160,7 +160,8 @@ class Adjacencies:
         packets = self._link_state.take_packets()
         for fd, message in packets:
             with self._guard("a link-state message to a neighbour"):
-                if not self._lowers.send(fd, _encode(message)):
+                connection = self.connections.get(fd)
+                if connection is not None and not self._lowers.send(connection.lower, _encode(message)):
                     self.unsent += 1
                     self._resend.setdefault(fd, now + RESEND)
         return bool(packets)

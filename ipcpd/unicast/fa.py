@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from random import Random, SystemRandom
 
+from ipcpd.common.end import End
 from ouroboros.errors import ENAME, known_errno, strerror
 from ouroboros.qos import QoSSpec
 
@@ -68,6 +69,9 @@ MAX_REPEATED = 1024
 
 REPLY_PAUSE, REPLY_TRIES = 0.1, 7
 """A reply for which there is no way at present is sent again after pauses that double, so often."""
+
+
+NO_END = End(0, 0)
 
 
 class Phase(Enum):
@@ -111,11 +115,11 @@ class Counters:
 
 @dataclass(slots=True, eq=False)
 class Flow:
-    """One end of a flow. `fd` is 0 while it is ANNOUNCED; `address` and `peer_eid` are 0 while they are not known."""
+    """One end of a flow. `end` is NO_END while it is ANNOUNCED; `address` and `peer_eid` are 0 while they are not known."""
 
     phase: Phase
     cube: int
-    fd: int = 0
+    end: End = NO_END
     eid: int = 0
     address: int = 0
     peer_eid: int = 0
@@ -143,7 +147,7 @@ class FlowAllocator:
         self.counters = Counters()
         self._random = random or SystemRandom()
         self._timers = Timers()
-        self._flows: dict[int, Flow] = {}
+        self._flows: dict[End, Flow] = {}
         self._by_eid: dict[int, Flow] = {}
         self._offers: dict[int, Flow] = {}
         self._arrived: dict[
@@ -186,7 +190,7 @@ class FlowAllocator:
 
     def __iter__(self) -> Iterator[Flow]:
         """The flows that have a descriptor, ascending."""
-        return (self._flows[fd] for fd in sorted(self._flows))
+        return (self._flows[end] for end in sorted(self._flows))
 
     @property
     def waiting(self) -> int:
@@ -195,11 +199,11 @@ class FlowAllocator:
 
     # ------------------------------------------------------------ requester
 
-    def allocate(self, fd: int, key: bytes, qos: QoSSpec, data: bytes, now: float) -> None:
-        """The IRMd asks for a flow, its end being `fd`. The outcome is an event: Granted or Failed."""
-        flow = Flow(Phase.RESOLVING, qos.cube, fd=fd, key=key, qos=qos, data=data)
+    def allocate(self, end: End, key: bytes, qos: QoSSpec, data: bytes, now: float) -> None:
+        """The IRMd asks for a flow, its end being `end`. The outcome is an event: Granted or Failed."""
+        flow = Flow(Phase.RESOLVING, qos.cube, end=end, key=key, qos=qos, data=data)
         flow.limit = self._timers.at(now + LIMIT, lambda now: self._expired(flow))
-        self._flows[fd] = flow
+        self._flows[end] = flow
         self._events.append(Resolve(key))
 
     def resolved(self, key: bytes, addresses: Sequence[int], now: float) -> None:
@@ -218,12 +222,12 @@ class FlowAllocator:
             self._fail(flow, *flow.reason)
             return
         flow.phase, flow.address = Phase.REQUESTED, flow.candidates.pop(0)
-        flow.eid = self._new_eid(flow.fd)
+        flow.eid = self._new_eid(flow.end)
         self._by_eid[flow.eid] = flow
         if flow.candidates:
             flow.patience = self._timers.at(now + PATIENCE, lambda now: self._impatient(flow, now))
         if flow.address != self.address:
-            self._events.append(Opened(flow.fd, flow.eid, flow.cube))
+            self._events.append(Opened(flow.end, flow.eid, flow.cube))
         self.counters.requests_sent += 1
         request = FlowRequest(self.address, flow.eid, flow.key, flow.qos, flow.data)
         self._send(flow.address, request, now)
@@ -240,18 +244,18 @@ class FlowAllocator:
 
     def _fail(self, flow: Flow, number: int, text: str) -> None:
         self._forget(flow)
-        self._events.append(Failed(flow.fd, flow.key, number, text))
+        self._events.append(Failed(flow.end, flow.key, number, text))
 
     # ------------------------------------------------------------ responder
 
-    def announced(self, offer: int, fd: int, now: float) -> None:
-        """The IRMd has somebody who accepts; `fd` is our end. Next comes `respond`."""
+    def announced(self, offer: int, end: End, now: float) -> None:
+        """The IRMd has a process that accepts; `end` is ours. Next comes `respond`."""
         flow = self._offers.get(offer)
         if flow is None or flow.phase is not Phase.ANNOUNCED:
-            self._events.append(Lost(fd))  # it took too long
+            self._events.append(Lost(end))  # it took too long
             return
-        flow.phase, flow.fd, flow.eid = Phase.OFFERED, fd, self._new_eid(fd)
-        self._flows[fd] = flow
+        flow.phase, flow.end, flow.eid = Phase.OFFERED, end, self._new_eid(end)
+        self._flows[end] = flow
 
     def declined(self, offer: int, number: int, now: float) -> None:
         """The IRMd has nobody, or does not know the name: a positive errno."""
@@ -259,9 +263,9 @@ class FlowAllocator:
         if flow is not None:
             self._refuse(flow, number, now)
 
-    def respond(self, fd: int, response: int, data: bytes, now: float) -> bool:
-        """The local process has accepted (0) or refused (a positive errno). False: nothing waits for a response on `fd`."""
-        flow = self._flows.get(fd)
+    def respond(self, end: End, response: int, data: bytes, now: float) -> bool:
+        """The local process has accepted (0) or refused (a positive errno). False: nothing waits for a response on `end`."""
+        flow = self._flows.get(end)
         if flow is None or flow.phase is not Phase.OFFERED:
             return False
         if response:
@@ -271,8 +275,8 @@ class FlowAllocator:
         flow.phase = Phase.ALLOCATED
         self._by_eid[flow.eid] = flow
         if flow.address != self.address:
-            self._events.append(Opened(fd, flow.eid, flow.cube))
-            self._events.append(Connected(fd, flow.peer_eid, flow.address))
+            self._events.append(Opened(end, flow.eid, flow.cube))
+            self._events.append(Connected(end, flow.peer_eid, flow.address))
         self._reply(flow.address, FlowReply(flow.peer_eid, flow.eid, 0, data), now)
         return True
 
@@ -287,9 +291,9 @@ class FlowAllocator:
 
     # ------------------------------------------------------------ either
 
-    def deallocate(self, fd: int, now: float) -> None:
+    def deallocate(self, end: End, now: float) -> None:
         """The local process, or the IRMd, gives the flow up. One that is unknown has been forgotten already."""
-        flow = self._flows.get(fd)
+        flow = self._flows.get(end)
         if flow is None:
             return
         if flow.phase is Phase.OFFERED:  # it ended before it answered
@@ -300,7 +304,7 @@ class FlowAllocator:
             other = self._by_eid.get(flow.peer_eid)
             if other is not None:  # here we know, so the other end is told
                 self._forget(other)
-                self._events.append(Lost(other.fd))
+                self._events.append(Lost(other.end))
 
     def abandon(self) -> None:
         """This member leaves its address, and with it all its flows."""
@@ -311,18 +315,18 @@ class FlowAllocator:
                 )
                 continue
             self._forget(flow)
-            if flow.fd:
-                self._events.append(Lost(flow.fd))
+            if flow.end != NO_END:
+                self._events.append(Lost(flow.end))
 
-    def congested(self, fd: int, level: int, now: float) -> None:
+    def congested(self, end: End, level: int, now: float) -> None:
         """What arrives on a flow was marked: tell its sender."""
-        flow = self._flows.get(fd)
+        flow = self._flows.get(end)
         if flow is not None and flow.phase is Phase.ALLOCATED:
             self.counters.updates_sent += 1
             self._send(flow.address, FlowUpdate(flow.peer_eid, level), now)
 
-    def _new_eid(self, fd: int) -> int:
-        return self._random.getrandbits(32) << 32 | fd
+    def _new_eid(self, end: End) -> int:
+        return self._random.getrandbits(32) << 32 | end.fd
 
     def _settle(self, flow: Flow) -> None:
         """No time runs for it any more."""
@@ -337,8 +341,7 @@ class FlowAllocator:
     def _forget(self, flow: Flow) -> None:
         self._settle(flow)
         self._by_eid.pop(flow.eid, None)
-        if self._flows.get(flow.fd) is flow:
-            del self._flows[flow.fd]
+        self._flows.pop(flow.end, None)
         if self._arrived.get((flow.address, flow.peer_eid)) is flow:
             del self._arrived[flow.address, flow.peer_eid]
 
@@ -377,7 +380,7 @@ class FlowAllocator:
             self._packets.append(packet)
         elif flow is not None:  # its requester will never know
             self._forget(flow)
-            self._events.append(Lost(flow.fd))
+            self._events.append(Lost(flow.end))
 
     def malformed(self) -> None:
         """A payload came in that could not be decoded."""
@@ -420,7 +423,7 @@ class FlowAllocator:
         self.counters.timeouts += 1
         self._refuse(flow, errno.ETIMEDOUT, now)
         if flow.phase is Phase.OFFERED:
-            self._events.append(Lost(flow.fd))
+            self._events.append(Lost(flow.end))
 
     def _replied(self, reply: FlowReply, now: float) -> None:
         self.counters.replies += 1
@@ -441,10 +444,10 @@ class FlowAllocator:
         self._settle(flow)
         flow.phase, flow.peer_eid = Phase.ALLOCATED, reply.eid
         if here:
-            self._events.append(Joined(flow.fd, self._by_eid[reply.eid].fd))
+            self._events.append(Joined(flow.end, self._by_eid[reply.eid].end))
         else:
-            self._events.append(Connected(flow.fd, flow.peer_eid, flow.address))
-        self._events.append(Granted(flow.fd, reply.data))
+            self._events.append(Connected(flow.end, flow.peer_eid, flow.address))
+        self._events.append(Granted(flow.end, reply.data))
 
     def _updated(self, update: FlowUpdate) -> None:
         self.counters.updates += 1
@@ -452,4 +455,4 @@ class FlowAllocator:
         if flow is None or flow.phase is not Phase.ALLOCATED:
             self.counters.unknown += 1
             return
-        self._events.append(Congestion(flow.fd, update.congestion))
+        self._events.append(Congestion(flow.end, update.congestion))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ipcpd.common.end import End
 from ouroboros.qos import QoSSpec
 
 from .wire.fa import Message
@@ -23,7 +24,7 @@ class Resolve:
 class Opened:
     """Deliver what comes for this endpoint id. The peer's data may overtake its reply, so this is said before we ask."""
 
-    fd: int
+    end: End
     eid: int
     cube: int
 
@@ -32,7 +33,7 @@ class Opened:
 class Connected:
     """The other end is known too: send what the process writes there."""
 
-    fd: int
+    end: End
     peer_eid: int
     address: int
 
@@ -41,15 +42,15 @@ class Connected:
 class Joined:
     """Both ends are here."""
 
-    one: int
-    other: int
+    one: End
+    other: End
 
 
 @dataclass(frozen=True, slots=True)
 class Granted:
     """Tell the IRMd: the flow it asked for is there, with the data of the reply."""
 
-    fd: int
+    end: End
     data: bytes
 
 
@@ -57,7 +58,7 @@ class Granted:
 class Failed:
     """Tell the IRMd: the flow it asked for is not to be had. Its end is forgotten."""
 
-    fd: int
+    end: End
     key: bytes
     errno: int
     text: str
@@ -77,18 +78,25 @@ class Announce:
 class Lost:
     """Tell the IRMd that a flow which it accepted is gone. Its end is forgotten."""
 
-    fd: int
+    end: End
 
 
 @dataclass(frozen=True, slots=True)
 class Congestion:
     """The peer says how congested the way of our packets is."""
 
-    fd: int
+    end: End
     level: int
 
 
 Event = Resolve | Opened | Connected | Joined | Granted | Failed | Announce | Lost | Congestion
+
+
+def ends_of(event: Event) -> tuple[End, ...]:
+    """The ends that an event is about. It is carried out later, and one of them may have been left by then."""
+    if isinstance(event, Joined):
+        return event.one, event.other
+    return () if isinstance(event, Resolve | Announce) else (event.end,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ from functools import partial
 from typing import Protocol
 
 from ipcpd.common.connmgr import Connection, ConnectionManager
+from ipcpd.common.end import End
+from ipcpd.common.ends import Ends
 from ipcpd.common.ipcp import Ipcp
 from ipcpd.common.lower import LowerFlows
 from ipcpd.dataplane import Dt, Punt
@@ -45,6 +47,7 @@ from .fa_events import (
     Lost,
     Opened,
     Resolve,
+    ends_of,
 )
 from .link_state import AddressContested, LinkState
 from .link_state import Event as RoutingEvent
@@ -107,6 +110,11 @@ class Member:
         self.congestion_malformed = 0
         self.guard = Guard(ipcp.loop.time)
         self._relay = relay
+        self.ends = Ends(relay, ipcp.late)
+        self._upper: dict[int, tuple[End, int]] = {}
+        """By descriptor the flow of the layer that has it, and how many marks were handed over before it did."""
+        self._marked = punt.counters(CONGESTION).passed
+        """Marks of congestion that have come from the packet thread."""
         self.lowers = lowers
         self.punt = punt
         self._loop = ipcp.loop
@@ -215,10 +223,15 @@ class Member:
         self.kick()
 
     def _congested(self, fd: int, packet: bytes) -> None:
+        self._marked += 1
         if len(packet) != 2:
             self.congestion_malformed += 1
             return
-        self.fa.congested(fd, int.from_bytes(packet, "little"), self.now)
+        end, before = self._upper.get(fd, (None, 0))
+        if end is None or self._marked <= before or end not in self.ends:
+            self.ipcp.late["congested"] += 1  # the packet thread meant an earlier flow at this descriptor
+            return
+        self.fa.congested(end, int.from_bytes(packet, "little"), self.now)
         self.kick()
 
     # ------------------------------------------------------------ the turn of the machines
@@ -311,28 +324,31 @@ class Member:
         try:
             self._carry(event, now)
         except OSError as failure:  # only an end of a flow can fail, and then the flow has
-            fd = getattr(event, "fd", getattr(event, "one", 0))
-            log.error("flow %d cannot be used: %s", fd, failure)
-            self.fa.deallocate(fd, now)
-            self.forget_end(fd)
-            self.ipcp.deallocated(fd)
+            for end in ends_of(event):
+                log.error("flow %d cannot be used: %s", end.fd, failure)
+                self.fa.deallocate(end, now)
+                self.ends.remove(end)
+                self.ipcp.deallocated(end)
 
     def _carry(self, event: Event, now: float) -> None:
+        if isinstance(event, Failed):
+            self.directory.forget(event.key)
+        if not all([self.ends.expect(end, type(event).__name__) for end in ends_of(event)]):
+            return  # the IRMd has the descriptor back, and may have used it again
         match event:
             case Resolve(key):
                 self.directory.resolve(key, now)
-            case Opened(fd, eid, cube):
-                self.dt.upper(fd, eid=eid, cube=cube)
-            case Connected(fd, peer_eid, address):
-                self.dt.peer(fd, peer_eid=peer_eid, peer_address=address)
+            case Opened(end, eid, cube):
+                self.dt.upper(end.fd, eid=eid, cube=cube)
+            case Connected(end, peer_eid, address):
+                self.dt.peer(end.fd, peer_eid=peer_eid, peer_address=address)
             case Joined(one, other):
-                self._relay.pair(one, other)
-            case Granted(fd, data):
-                self.ipcp.allocated(fd, 0, mpl_ms=MPL_MS, max_packet=self.max_packet, data=data)
-            case Failed(fd, key, number, text):
-                self.directory.forget(key)
-                self.forget_end(fd)
-                self.ipcp.allocated(fd, number, text)
+                self._relay.pair(one.fd, other.fd)
+            case Granted(end, data):
+                self.ipcp.allocated(end, 0, mpl_ms=MPL_MS, max_packet=self.max_packet, data=data)
+            case Failed(end, _, number, text):
+                self.ends.remove(end)
+                self.ipcp.allocated(end, number, text)
             case Announce(offer, key, _, _) if key not in self.directory.registered:
                 self.fa.declined(
                     offer, ENAME, now
@@ -346,11 +362,11 @@ class Member:
                     data=data,
                     done=partial(self._announced, offer),
                 )
-            case Lost(fd):
-                self.forget_end(fd)
-                self.ipcp.deallocated(fd)
-            case Congestion(fd, level):
-                self.dt.congestion(fd, level)
+            case Lost(end):
+                self.ends.remove(end)
+                self.ipcp.deallocated(end)
+            case Congestion(end, level):
+                self.dt.congestion(end.fd, level)
 
     def _announced(
         self, offer: int, endpoint: FlowEndpoint | None, fds: list[int], error: int, _text: str
@@ -358,28 +374,27 @@ class Member:
         """The IRMd found a process that accepts, or nobody."""
         if self._closed:
             if endpoint is not None:
-                self.ipcp.deallocated(endpoint.fd)
+                self.ipcp.deallocated(End.of(endpoint))
             return
         now = self.now
         if endpoint is None:
             self.fa.declined(offer, error, now)
         else:
             try:
-                self._relay.add(endpoint, fds)
+                end = self.attach(endpoint, fds)
             except OSError as failure:
                 log.error("cannot serve a flow: %s", failure)
-                self.ipcp.deallocated(endpoint.fd)
+                self.ipcp.deallocated(End.of(endpoint))
                 self.fa.declined(offer, failure.errno or errno.EIO, now)
             else:
-                self.fa.announced(offer, endpoint.fd, now)
+                self.fa.announced(offer, end, now)
         self.kick()
 
-    def forget_end(self, fd: int) -> None:
-        """Leave a flow that this IPCP provides."""
-        try:
-            self._relay.remove(fd)
-        except OSError as failure:
-            log.debug("cannot leave flow %d: %s", fd, failure)
+    def attach(self, endpoint: FlowEndpoint, fds: list[int]) -> End:
+        """Attach to an end of a flow that this IPCP provides. Raises OSError."""
+        end = self.ends.add(endpoint, fds)
+        self._upper[end.fd] = end, self.punt.counters(CONGESTION).passed
+        return end
 
     @property
     def defects(self) -> int:

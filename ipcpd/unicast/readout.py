@@ -168,7 +168,7 @@ def counters(member: Member) -> list[Row]:
     count("data transfer", "", {"keepalives": member.dt.keepalives})
     for flow in member.fa:
         try:
-            count("data transfer", f"flow {flow.fd}", member.dt.flow_counters(flow.fd)._asdict())
+            count("data transfer", f"flow {flow.end.fd}", member.dt.flow_counters(flow.end.fd)._asdict())
         except OSError:
             continue  # it is not allocated yet, or does not leave this member
     count("flow allocator", "", asdict(member.fa.counters))
@@ -180,6 +180,7 @@ def counters(member: Member) -> list[Row]:
     count("machines", "", {"defects": member.defects})
     for number, name in _COMPONENTS.items():
         count("punt", name, member.punt.counters(number)._asdict())
+    count("late messages", "", dict(sorted(member.ipcp.late.items())))
     return rows
 
 

@@ -13,6 +13,7 @@ import logging
 from typing import ClassVar
 
 from ipcpd.common.connmgr import ConnectionManager
+from ipcpd.common.end import End
 from ipcpd.common.enrol import Enrolment, Joining, Wanted
 from ipcpd.common.ipcp import Ipcp, Refusal, Result, Row
 from ipcpd.common.life import State
@@ -220,26 +221,26 @@ class UnicastIpcp(Ipcp):
     # ------------------------------------------------------------ flows
 
     def flow_alloc(self, request: IpcpFlowAlloc, fds: list[int]) -> Result:
-        fd = request.endpoint.fd
-        self._relay.add(request.endpoint, fds)  # first: the memory that came along comes only once
+        end = self.member.attach(request.endpoint, fds)  # first: the memory that came along comes only once
         try:
             self._check(request.dst)
             self._check_data(request.data)
         except Refusal:
-            self.member.forget_end(fd)
+            self.member.ends.remove(end)
             raise
         qos = QoSSpec.from_proto(request.qos)
-        self.member.fa.allocate(fd, request.dst, qos, request.data, self.loop.time())
+        self.member.fa.allocate(end, request.dst, qos, request.data, self.loop.time())
         self.member.kick()
         return None
 
     def flow_alloc_resp(self, response: IpcpFlowAllocResp) -> Result:
         self._check_data(response.data)
-        now = self.loop.time()
-        if not self.member.fa.respond(response.fd, response.response, response.data, now):
+        now, end = self.loop.time(), End.of(response)
+        if not self.member.fa.respond(end, response.response, response.data, now):
+            self.late["ipcp_flow_alloc_resp"] += 1
             raise Refusal(ENOTALLOC, f"no flow waits for a response on descriptor {response.fd}")
         if response.response:
-            self.member.forget_end(response.fd)
+            self.member.ends.remove(end)
         # The end has to be connected before the process hears of it, and writes.
         self.member.pump()
         return None
@@ -251,10 +252,10 @@ class UnicastIpcp(Ipcp):
                 errno.EMSGSIZE, f"{len(data)} octets of allocation data; {most} is the most over this layer"
             )
 
-    def flow_dealloc(self, fd: int, quiet_s: int = 0) -> Result:
-        if self._member is not None:
-            self._member.fa.deallocate(fd, self.loop.time())
-            self._member.forget_end(fd)
+    def flow_dealloc(self, end: End, quiet_s: int = 0) -> Result:
+        if self._member is not None and self._member.ends.expect(end, "ipcp_flow_dealloc"):
+            self._member.fa.deallocate(end, self.loop.time())
+            self._member.ends.remove(end)
             self._member.kick()
         return None
 

@@ -147,7 +147,7 @@ async def _call(owner: Library, envelope: Envelope) -> Envelope:
     def settle(reply: Envelope | None, failure: BaseException | None) -> None:
         if future.cancelled():
             if reply is not None:
-                owner.release(reply.flow_endpoint.fd)
+                owner.release(reply.flow_endpoint.fd, reply.flow_endpoint.instance)
         elif reply is not None:
             future.set_result(reply)
         else:
@@ -161,7 +161,7 @@ async def _call(owner: Library, envelope: Envelope) -> Envelope:
         except RuntimeError:
             # The loop has been closed: nobody will want the flow.
             if reply is not None:
-                owner.release(reply.flow_endpoint.fd)
+                owner.release(reply.flow_endpoint.fd, reply.flow_endpoint.instance)
 
     receiver = _Receiver.enter(loop, owner)
     try:
@@ -170,7 +170,8 @@ async def _call(owner: Library, envelope: Envelope) -> Envelope:
             return await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
-                owner.release(future.result().flow_endpoint.fd)
+                endpoint = future.result().flow_endpoint
+                owner.release(endpoint.fd, endpoint.instance)
             else:
                 future.cancel()
                 owner.client.cancel(number)

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from .messages_pb2 import Envelope
 
-RPC_VERSION = 1
+RPC_VERSION = 2
 MAX_MESSAGE = 65536
 MAX_FDS = 16
 SOCKET_NAME = "irm.sock"

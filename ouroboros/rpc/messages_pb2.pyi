@@ -9,6 +9,11 @@ A request carries an id that its sender chose, never 0; the reply carries the sa
 notification: it is never answered.
 
 Either side may send requests: processes ask the IRMd, and the IRMd asks its IPCPs.
+
+A descriptor and a pid name something only while it lives, and a message about it may arrive later. Beside each of them
+stands the serial of the instance that the message means (`instance`; the IRMd gives it, and never uses it again):
+the receiver counts and drops a message about an instance that it does not have, or has no longer. Request ids, offers (the id
+of an IpcpFlowReq) and the ids of shared-memory objects are never used again themselves.
 `make proto` turns this file into messages_pb2.py.
 """
 
@@ -503,7 +508,7 @@ Global___Cancel: _TypeAlias = Cancel  # noqa: Y015
 @_typing.final
 class Resource(_message.Message):
     """A shared-memory object whose descriptors travel with this message, in the order of the list:
-    POOL and SEGMENT one descriptor (the memfd), EVENTS two (the memfd, then the eventfd that wakes its owner).
+    POOL and SEGMENT one descriptor (the memfd), EVENTS two (the memfd, then a socket: the owner's end for the owner, the end that wakes it for all others).
     The IRMd sends each resource to a process once.
     """
 
@@ -689,18 +694,21 @@ class FlowDealloc(_message.Message):
 
     FD_FIELD_NUMBER: _builtins.int
     QUIET_S_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
     fd: _builtins.int
     quiet_s: _builtins.int
     """Delta-t of its ends: the layer should not use its names for another flow so soon"""
+    instance: _builtins.int
     def __init__(
         self,
         *,
         fd: _builtins.int = ...,
         quiet_s: _builtins.int = ...,
+        instance: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fd", b"fd", "quiet_s", b"quiet_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fd", b"fd", "instance", b"instance", "quiet_s", b"quiet_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -734,6 +742,7 @@ class FlowEndpoint(_message.Message):
     PEER_NAME_FIELD_NUMBER: _builtins.int
     CHECK_FIELD_NUMBER: _builtins.int
     INSIDE_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.int
     """system-wide (paper 2.7: FID)"""
     fd: _builtins.int
@@ -772,6 +781,8 @@ class FlowEndpoint(_message.Message):
     """a CRC-32 behind every packet (spec/protection 2); nor this"""
     inside: _builtins.bool
     """the packets stay in the memory of this system: none is lost"""
+    instance: _builtins.int
+    """of this end: messages name the end by `fd` and this"""
     @_builtins.property
     def qos(self) -> Global___QosSpec: ...
     @_builtins.property
@@ -805,10 +816,11 @@ class FlowEndpoint(_message.Message):
         peer_name: _builtins.str = ...,
         check: _builtins.bool = ...,
         inside: _builtins.bool = ...,
+        instance: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["qos", b"qos"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "cipher", b"cipher", "data", b"data", "events", b"events", "extensions", b"extensions", "fd", b"fd", "flow_id", b"flow_id", "index", b"index", "inside", b"inside", "key", b"key", "max_packet", b"max_packet", "mpl_ms", b"mpl_ms", "peer_certificate", b"peer_certificate", "peer_events", b"peer_events", "peer_fd", b"peer_fd", "peer_name", b"peer_name", "pool", b"pool", "qos", b"qos", "resources", b"resources", "segment", b"segment", "serial", b"serial", "side", b"side"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "cipher", b"cipher", "data", b"data", "events", b"events", "extensions", b"extensions", "fd", b"fd", "flow_id", b"flow_id", "index", b"index", "inside", b"inside", "instance", b"instance", "key", b"key", "max_packet", b"max_packet", "mpl_ms", b"mpl_ms", "peer_certificate", b"peer_certificate", "peer_events", b"peer_events", "peer_fd", b"peer_fd", "peer_name", b"peer_name", "pool", b"pool", "qos", b"qos", "resources", b"resources", "segment", b"segment", "serial", b"serial", "side", b"side"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -819,15 +831,19 @@ class FlowPending(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FD_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
     fd: _builtins.int
+    instance: _builtins.int
+    """of the end that it will be; the FlowEndpoint of its FlowDone has the same"""
     def __init__(
         self,
         *,
         fd: _builtins.int = ...,
+        instance: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fd", b"fd"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fd", b"fd", "instance", b"instance"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -841,9 +857,11 @@ class FlowDone(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     ENDPOINT_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
     fd: _builtins.int
     error: _builtins.int
     text: _builtins.str
+    instance: _builtins.int
     @_builtins.property
     def endpoint(self) -> Global___FlowEndpoint: ...
     def __init__(
@@ -853,10 +871,11 @@ class FlowDone(_message.Message):
         error: _builtins.int = ...,
         text: _builtins.str = ...,
         endpoint: Global___FlowEndpoint | None = ...,
+        instance: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "error", b"error", "fd", b"fd", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "error", b"error", "fd", b"fd", "instance", b"instance", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -904,6 +923,7 @@ class IpcpInfo(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
     ACCESS_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
     pid: _builtins.int
     name: _builtins.str
     type: Global___IpcpType.ValueType
@@ -914,6 +934,8 @@ class IpcpInfo(_message.Message):
     """null init boot bootstrapped enrolled operational shutdown"""
     progress: _builtins.str
     """what is being tried again, and why: a line for people; empty when nothing is"""
+    instance: _builtins.int
+    """never used again, unlike the pid"""
     @_builtins.property
     def access(self) -> Global___Access:
         """absent: it is not a member of a layer"""
@@ -929,10 +951,11 @@ class IpcpInfo(_message.Message):
         state: _builtins.str = ...,
         progress: _builtins.str = ...,
         access: Global___Access | None = ...,
+        instance: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "hash", b"hash", "layer", b"layer", "name", b"name", "pid", b"pid", "progress", b"progress", "state", b"state", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "hash", b"hash", "instance", b"instance", "layer", b"layer", "name", b"name", "pid", b"pid", "progress", b"progress", "state", b"state", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1039,15 +1062,19 @@ class IpcpDestroy(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PID_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
     pid: _builtins.int
+    instance: _builtins.int
+    """of the IPCP; 0: whichever has the pid now"""
     def __init__(
         self,
         *,
         pid: _builtins.int = ...,
+        instance: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["pid", b"pid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "pid", b"pid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1102,7 +1129,10 @@ class IpcpBootstrap(_message.Message):
 
     PID_FIELD_NUMBER: _builtins.int
     CONFIG_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
     pid: _builtins.int
+    instance: _builtins.int
+    """of the IPCP; 0: whichever has the pid now"""
     @_builtins.property
     def config(self) -> Global___IpcpConfig: ...
     def __init__(
@@ -1110,10 +1140,11 @@ class IpcpBootstrap(_message.Message):
         *,
         pid: _builtins.int = ...,
         config: Global___IpcpConfig | None = ...,
+        instance: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "pid", b"pid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "instance", b"instance", "pid", b"pid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1150,12 +1181,15 @@ class IpcpEnroll(_message.Message):
     LAYER_FIELD_NUMBER: _builtins.int
     RETRY_FIELD_NUMBER: _builtins.int
     REQUIRE_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
     pid: _builtins.int
     dst: _builtins.str
     layer: _builtins.str
     """the layer that it must be; empty: any"""
     require: _builtins.int
     """of the member that it enrolls with: 1 encryption, 2 authentication"""
+    instance: _builtins.int
+    """of the IPCP; 0: whichever has the pid now"""
     @_builtins.property
     def retry(self) -> Global___Retry:
         """to the IRMd only; absent: one attempt"""
@@ -1168,10 +1202,11 @@ class IpcpEnroll(_message.Message):
         layer: _builtins.str = ...,
         retry: Global___Retry | None = ...,
         require: _builtins.int = ...,
+        instance: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retry", b"retry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dst", b"dst", "layer", b"layer", "pid", b"pid", "require", b"require", "retry", b"retry"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dst", b"dst", "instance", b"instance", "layer", b"layer", "pid", b"pid", "require", b"require", "retry", b"retry"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1212,10 +1247,13 @@ class IpcpConnect(_message.Message):
     COMPONENT_FIELD_NUMBER: _builtins.int
     QOS_FIELD_NUMBER: _builtins.int
     RETRY_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
     pid: _builtins.int
     dst: _builtins.str
     component: _builtins.str
     """"Data Transfer" or "Management" """
+    instance: _builtins.int
+    """of the IPCP; 0: whichever has the pid now"""
     @_builtins.property
     def qos(self) -> Global___QosSpec:
         """its timeout is when a silent neighbour counts as gone"""
@@ -1232,10 +1270,11 @@ class IpcpConnect(_message.Message):
         component: _builtins.str = ...,
         qos: Global___QosSpec | None = ...,
         retry: Global___Retry | None = ...,
+        instance: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["qos", b"qos", "retry", b"retry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["component", b"component", "dst", b"dst", "pid", b"pid", "qos", b"qos", "retry", b"retry"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["component", b"component", "dst", b"dst", "instance", b"instance", "pid", b"pid", "qos", b"qos", "retry", b"retry"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1248,19 +1287,23 @@ class IpcpDisconnect(_message.Message):
     PID_FIELD_NUMBER: _builtins.int
     DST_FIELD_NUMBER: _builtins.int
     COMPONENT_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
     pid: _builtins.int
     dst: _builtins.str
     component: _builtins.str
+    instance: _builtins.int
+    """of the IPCP; 0: whichever has the pid now"""
     def __init__(
         self,
         *,
         pid: _builtins.int = ...,
         dst: _builtins.str = ...,
         component: _builtins.str = ...,
+        instance: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["component", b"component", "dst", b"dst", "pid", b"pid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["component", b"component", "dst", b"dst", "instance", b"instance", "pid", b"pid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1569,17 +1612,21 @@ class NameRegister(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     pid: _builtins.int
+    instance: _builtins.int
+    """of the IPCP; 0: whichever has the pid now"""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         pid: _builtins.int = ...,
+        instance: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "pid", b"pid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "name", b"name", "pid", b"pid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1591,17 +1638,21 @@ class NameUnregister(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     pid: _builtins.int
+    instance: _builtins.int
+    """of the IPCP; 0: whichever has the pid now"""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         pid: _builtins.int = ...,
+        instance: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "pid", b"pid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "name", b"name", "pid", b"pid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1925,27 +1976,33 @@ Global___PoolTable: _TypeAlias = PoolTable  # noqa: Y015
 
 @_typing.final
 class Readout(_message.Message):
-    """What an IPCP has to show: "neighbours", "routes", "directory", "counters", "status"; which, its type decides."""
+    """What an IPCP has to show: "neighbours", "routes", "directory", "counters", "status"; which, its type decides.
+    Pid 0 is the IRMd itself, which has "counters".
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PID_FIELD_NUMBER: _builtins.int
     WHAT_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
     pid: _builtins.int
     what: _builtins.str
     offset: _builtins.int
     """paged: ask again from `next` until it is 0"""
+    instance: _builtins.int
+    """of the IPCP; 0: whichever has the pid now"""
     def __init__(
         self,
         *,
         pid: _builtins.int = ...,
         what: _builtins.str = ...,
         offset: _builtins.int = ...,
+        instance: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "pid", b"pid", "what", b"what"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "offset", b"offset", "pid", b"pid", "what", b"what"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2108,21 +2165,24 @@ class IpcpFlowAllocResp(_message.Message):
     FD_FIELD_NUMBER: _builtins.int
     RESPONSE_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
     fd: _builtins.int
     """the IPCP's descriptor, as in the reply to IpcpFlowReq"""
     response: _builtins.int
     """0 or an errno"""
     data: _builtins.bytes
+    instance: _builtins.int
     def __init__(
         self,
         *,
         fd: _builtins.int = ...,
         response: _builtins.int = ...,
         data: _builtins.bytes = ...,
+        instance: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "fd", b"fd", "response", b"response"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "fd", b"fd", "instance", b"instance", "response", b"response"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2134,17 +2194,20 @@ class IpcpFlowDealloc(_message.Message):
 
     FD_FIELD_NUMBER: _builtins.int
     QUIET_S_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
     fd: _builtins.int
     quiet_s: _builtins.int
+    instance: _builtins.int
     def __init__(
         self,
         *,
         fd: _builtins.int = ...,
         quiet_s: _builtins.int = ...,
+        instance: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fd", b"fd", "quiet_s", b"quiet_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fd", b"fd", "instance", b"instance", "quiet_s", b"quiet_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2192,6 +2255,7 @@ class IpcpFlowAllocReply(_message.Message):
     MPL_MS_FIELD_NUMBER: _builtins.int
     MAX_PACKET_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
     fd: _builtins.int
     """the IPCP's descriptor of the flow being allocated"""
     response: _builtins.int
@@ -2199,6 +2263,7 @@ class IpcpFlowAllocReply(_message.Message):
     mpl_ms: _builtins.int
     max_packet: _builtins.int
     data: _builtins.bytes
+    instance: _builtins.int
     def __init__(
         self,
         *,
@@ -2208,10 +2273,11 @@ class IpcpFlowAllocReply(_message.Message):
         mpl_ms: _builtins.int = ...,
         max_packet: _builtins.int = ...,
         data: _builtins.bytes = ...,
+        instance: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "fd", b"fd", "max_packet", b"max_packet", "mpl_ms", b"mpl_ms", "response", b"response", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "fd", b"fd", "instance", b"instance", "max_packet", b"max_packet", "mpl_ms", b"mpl_ms", "response", b"response", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2246,19 +2312,22 @@ class IpcpFlowEvent(_message.Message):
 
     FD_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
     fd: _builtins.int
     """the IPCP's descriptor"""
     events: _builtins.int
     """DOWN 2, UP 4, PEER 32"""
+    instance: _builtins.int
     def __init__(
         self,
         *,
         fd: _builtins.int = ...,
         events: _builtins.int = ...,
+        instance: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "fd", b"fd"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "fd", b"fd", "instance", b"instance"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

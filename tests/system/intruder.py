@@ -18,6 +18,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import product
 
 from ouroboros.dataplane._dataplane import lib
 from ouroboros.rpc import codec
@@ -195,11 +196,15 @@ def become_an_ipcp() -> None:
 
 def end_what_is_of_others(peer: Peer) -> None:
     """Numbers that others have: descriptors, requests. They must mean nothing here."""
-    for fd in range(0, 300):
+    for fd, instance in product(range(64, 72), range(0, 40)):
         for envelope in (
-            Envelope(flow_dealloc=FlowDealloc(fd=fd)),
-            Envelope(ipcp_flow_alloc_reply=IpcpFlowAllocReply(fd=fd, response=errno.ECONNREFUSED)),
-            Envelope(ipcp_flow_event=IpcpFlowEvent(fd=fd, events=2)),
+            Envelope(flow_dealloc=FlowDealloc(fd=fd, instance=instance)),
+            Envelope(
+                ipcp_flow_alloc_reply=IpcpFlowAllocReply(
+                    fd=fd, instance=instance, response=errno.ECONNREFUSED
+                )
+            ),
+            Envelope(ipcp_flow_event=IpcpFlowEvent(fd=fd, instance=instance, events=2)),
         ):
             answer = peer.ask(envelope)
             assert answer is not None

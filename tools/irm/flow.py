@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..text import print_json, table
+from ..text import print_json, rows_table, table
 from .words import Arguments, Command, Group
 
 if TYPE_CHECKING:
@@ -32,6 +32,17 @@ def _list(arguments: Arguments) -> int:
         print(table(_COLUMNS, map(_row, flows)), end="\n\n")
     else:
         print("No flows in system.", end="\n\n")
+    return 0
+
+
+def _counters(arguments: Arguments) -> int:
+    from ouroboros import irm
+
+    rows = irm.readout_irmd()
+    if arguments.json:
+        print_json({"counters": rows})
+    else:
+        print(rows_table(rows) if rows else "No counters.", end="\n\n")
     return 0
 
 
@@ -68,6 +79,12 @@ GROUP = Group(
             "list",
             "list the flows: who has them, and how many packets wait to be read, or were lost",
             _list,
+            json=True,
+        ),
+        Command(
+            "counters",
+            "what the IRMd counts: messages that arrived after what they were about had ended",
+            _counters,
             json=True,
         ),
     ),

@@ -120,7 +120,7 @@ def test_who_is_asked_and_shows_none_hears_nothing(world: World) -> None:
     a = member(world, "a", 1)
     stranger = world.ipcp("b")
     heard: list[bytes] = []
-    stranger.lowers.accept(lambda lower: stranger.lowers.listen(lower.fd, heard.append))
+    stranger.lowers.accept(lambda lower: stranger.lowers.listen(lower, heard.append))
     world.pass_time(0)
     refused = refusal(world, a.connect("b"))
     assert refused.errno == EAUTH and '"b" is not to be trusted' in str(refused)
@@ -169,7 +169,7 @@ def test_strangers_that_talk(world: World, packet: bytes) -> None:
     async def talk() -> None:
         lower = await stranger.lowers.allocate("b", raw(), timeout=1.0)
         for one in (packet, b"one", b"two"):
-            stranger.lowers.send(lower.fd, one)
+            stranger.lowers.send(lower, one)
 
     world.run(talk())
     world.pass_time(2)

@@ -43,7 +43,7 @@ class Member:
 
     def _on_connection(self, connection: Connection) -> None:
         self.made.append(connection)
-        self.ipcp.lowers.listen(connection.lower.fd, self.heard.append)
+        self.ipcp.lowers.listen(connection.lower, self.heard.append)
 
     async def connect(self, dst: str, *, timeout_ms: int = 0) -> Connection:
         return await self.ipcp.connections.connect(dst, MANAGEMENT, raw(timeout_ms), timeout=5.0)
@@ -62,9 +62,9 @@ def test_both_sides_get_a_connection(world: World) -> None:
     (theirs,) = b.made
     assert (theirs.peer_address, theirs.initiator, theirs.peer) == (1, False, "")
     assert a.made == [connection] and connection.record.protocol == "LSP"
-    a.ipcp.lowers.send(connection.lower.fd, b"hello")
-    a.ipcp.lowers.send(connection.lower.fd, b"")
-    b.ipcp.lowers.send(theirs.lower.fd, b"good day")
+    a.ipcp.lowers.send(connection.lower, b"hello")
+    a.ipcp.lowers.send(connection.lower, b"")
+    b.ipcp.lowers.send(theirs.lower, b"good day")
     world.pass_time(0.1)
     assert b.heard == [b"hello"] and a.heard == [b"good day"]
     assert a.ipcp.lowers.counters.strays == b.ipcp.lowers.counters.strays == 0
@@ -77,7 +77,7 @@ def test_what_follows_the_record_at_once_is_not_lost(world: World) -> None:
     async def impatient() -> None:
         lower = await a.ipcp.lowers.allocate("b", raw(), timeout=1.0)
         for packet in (wire.encode(wire.management(1)), b"one", b"", b"two"):
-            a.ipcp.lowers.send(lower.fd, packet)
+            a.ipcp.lowers.send(lower, packet)
 
     world.run(impatient())
     world.pass_time(0.1)
@@ -137,7 +137,7 @@ def test_the_initiator_checks_what_it_gets(world: World, record: Record, text: s
     strange = world.ipcp("strange")
     strange.lowers.accept(
         lambda lower: strange.lowers.listen(
-            lower.fd, lambda packet: None if strange.lowers.send(lower.fd, wire.encode(record)) else None
+            lower, lambda packet: None if strange.lowers.send(lower, wire.encode(record)) else None
         )
     )
     world.pass_time(0)
@@ -166,8 +166,8 @@ def test_a_mismatch_is_answered_with_our_record(world: World) -> None:
     async def ask() -> bytes:
         lower = await a.ipcp.lowers.allocate("b", raw(), timeout=1.0)
         answer: asyncio.Future[bytes] = world.loop.create_future()
-        a.ipcp.lowers.listen(lower.fd, answer.set_result)
-        a.ipcp.lowers.send(lower.fd, wire.encode(Record(MANAGEMENT, "LSP", 7, 0, 9)))
+        a.ipcp.lowers.listen(lower, answer.set_result)
+        a.ipcp.lowers.send(lower, wire.encode(Record(MANAGEMENT, "LSP", 7, 0, 9)))
         return await answer
 
     assert wire.decode(world.run(ask())) == wire.management(2)
@@ -235,9 +235,9 @@ def test_keep_alives_are_not_records(world: World) -> None:
 
     async def hesitant() -> None:
         lower = await a.ipcp.lowers.allocate("b", raw(), timeout=1.0)
-        a.ipcp.lowers.send(lower.fd, b"")
+        a.ipcp.lowers.send(lower, b"")
         await asyncio.sleep(0.5)
-        a.ipcp.lowers.send(lower.fd, wire.encode(wire.management(1)))
+        a.ipcp.lowers.send(lower, wire.encode(wire.management(1)))
 
     world.run(hesitant())
     world.pass_time(1)
@@ -440,7 +440,7 @@ def test_packets_of_an_old_flow_do_not_reach_the_next_with_its_descriptor(world:
     connection = world.run(a.connect("b"))
     fd = b.made[0].lower.fd
     for i in range(5):
-        a.ipcp.lowers.send(connection.lower.fd, b"old %d" % i)
+        a.ipcp.lowers.send(connection.lower, b"old %d" % i)
     b.ipcp.connections.drop(b.made[0])  # while they are on their way to Python
     assert (b.ipcp, fd) in world.open, "not given back before they have passed"
     world.pass_time(0.1)
@@ -503,9 +503,9 @@ def test_any_octets_on_any_flow(packets: list[bytes]) -> None:
         answers: list[bytes] = []
 
         def accepted(lower: Lower) -> None:
-            stranger.lowers.listen(lower.fd, answers.append)
+            stranger.lowers.listen(lower, answers.append)
             for packet in packets:
-                stranger.lowers.send(lower.fd, packet)
+                stranger.lowers.send(lower, packet)
 
         async def both_ways() -> None:
             accepted(await stranger.lowers.allocate("b", raw(), timeout=1.0))
@@ -517,7 +517,7 @@ def test_any_octets_on_any_flow(packets: list[bytes]) -> None:
 
         world.run(both_ways())
         world.pass_time(2)
-        a.ipcp.lowers.send(connection.lower.fd, b"still here")
+        a.ipcp.lowers.send(connection.lower, b"still here")
         world.pass_time(0.1)
         assert b"still here" in b.heard
         for member in (a, b):
@@ -548,7 +548,7 @@ def test_a_neighbour_that_connects_anew_replaces_what_is_still_thought_of_it(wor
     old, new = b.made
     assert b.lost == [old] and list(b.ipcp.connections.connections.values()) == [new]
     assert b.ipcp.connections.counters.superseded == 1
-    a.ipcp.lowers.send(a.made[-1].lower.fd, b"back again")
+    a.ipcp.lowers.send(a.made[-1].lower, b"back again")
     world.pass_time(1)
     assert b.heard == [b"back again"]
 

@@ -244,9 +244,9 @@ def test_a_prototype_as_member(world: World) -> None:
                 )
             else:
                 return
-            prototype.lowers.send(lower.fd, answer)
+            prototype.lowers.send(lower, answer)
 
-        prototype.lowers.listen(lower.fd, receive)
+        prototype.lowers.listen(lower, receive)
 
     prototype.lowers.accept(accepted)
     world.pass_time(0)
@@ -282,11 +282,11 @@ def test_any_octets_from_newcomers_and_members(packets: list[bytes]) -> None:
         async def come() -> None:
             connection = await stranger.connections.establish("member", connmgr.ENROLMENT, raw(), timeout=1.0)
             for packet in packets:
-                stranger.lowers.send(connection.lower.fd, packet)
+                stranger.lowers.send(connection.lower, packet)
 
         def arrived(connection: Any) -> None:
             for packet in packets:
-                stranger.lowers.send(connection.lower.fd, packet)
+                stranger.lowers.send(connection.lower, packet)
 
         world.run(come())
         stranger.connections.component(connmgr.ENROLMENT, arrived)

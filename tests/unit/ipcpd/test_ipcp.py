@@ -7,6 +7,7 @@ import errno
 import json
 from typing import Any, ClassVar
 
+from ipcpd.common.end import End
 from ipcpd.common.ipcp import PAGE, Ipcp, Refusal, Result, Row
 from ouroboros.errors import EIPCPSTATE
 from ouroboros.flow_event import FlowEvent
@@ -133,8 +134,9 @@ def test_an_enrolment_is_given_up() -> None:
 def test_events_of_flows() -> None:
     async def test() -> None:
         bench = Bench()
-        bench.ipcp.flow_event(70, FlowEvent.UP)
+        bench.ipcp.flow_event(End(70, 9), FlowEvent.UP)
         said = bench.channel.sent[-1]
-        assert not said.id and (said.ipcp_flow_event.fd, said.ipcp_flow_event.events) == (70, 4)
+        body = said.ipcp_flow_event
+        assert not said.id and (body.fd, body.instance, body.events) == (70, 9, 4)
 
     asyncio.run(test())

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, TypeVar
 
 from ipcpd.common.connmgr import Backoff, ConnectionManager
@@ -92,6 +93,7 @@ class End:
     """That came before the IPCP attached."""
     cut: bool = False
     """Packets vanish on the way here."""
+    instance: int = field(default_factory=count(1).__next__)
 
 
 class FakePunt:
@@ -332,7 +334,7 @@ class World:
     @staticmethod
     def _endpoint(end: End, qos: QosSpec, other: FakeIpcp, *, encrypted: bool) -> Envelope:
         reply = Envelope(reply=True)
-        reply.flow_endpoint.fd = end.fd
+        reply.flow_endpoint.fd, reply.flow_endpoint.instance = end.fd, end.instance
         reply.flow_endpoint.qos.CopyFrom(qos)
         reply.flow_endpoint.mpl_ms = 100
         reply.flow_endpoint.max_packet = 1400
@@ -346,7 +348,9 @@ class World:
         if envelope.HasField("cancel"):
             self.cancelled.append(envelope.cancel.id)
         if envelope.HasField("flow_dealloc"):
-            self.close(ipcp, envelope.flow_dealloc.fd)
+            body = envelope.flow_dealloc
+            assert self.open[ipcp, body.fd].instance == body.instance
+            self.close(ipcp, body.fd)
 
     def close(self, ipcp: FakeIpcp, fd: int) -> None:
         """One end is deallocated."""

@@ -19,7 +19,7 @@ from types import TracebackType
 
 from irmd.daemon import layout_version
 from ouroboros.rpc.codec import RPC_VERSION, close_fds, receive, send
-from ouroboros.rpc.messages_pb2 import Envelope, Hello
+from ouroboros.rpc.messages_pb2 import Envelope, FlowDealloc, Hello
 from tests.deaths import WATCHED, check_code, check_log
 
 PATIENCE = 30.0
@@ -36,6 +36,8 @@ class Peer:
         self.notes: list[Envelope] = []
         self.fds = 0
         """Descriptors that came with the last message."""
+        self.instances: dict[int, int] = {}
+        """Of flow descriptors, as last heard."""
 
     def hello(
         self,
@@ -66,7 +68,15 @@ class Peer:
         assert message is not None, "the IRMd closed the connection"
         close_fds(message[1])
         self.fds = len(message[1])
+        body = message[0].WhichOneof("body")
+        if body in ("flow_endpoint", "flow_pending", "flow_done"):
+            about = getattr(message[0], body)
+            self.instances[about.fd] = about.instance
         return message[0]
+
+    def dealloc(self, fd: int) -> None:
+        """Give a flow descriptor back."""
+        self.note(Envelope(flow_dealloc=FlowDealloc(fd=fd, instance=self.instances[fd])))
 
     def reply(self, number: int) -> Envelope:
         """The reply to request `number`; what comes before it is a notification."""

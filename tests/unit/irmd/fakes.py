@@ -6,7 +6,8 @@ from itertools import count
 from typing import cast
 
 from irmd.acceptor import Acceptor
-from irmd.flow import FIRST_FD, Flow, Numbers
+from irmd.descriptors import Descriptors
+from irmd.flow import Flow
 from irmd.memory import Pool
 from irmd.peer import Peer
 from irmd.process import Process
@@ -14,6 +15,7 @@ from irmd.request import Request
 from ouroboros.rpc.aio_session import Session
 
 _tokens = count(1)
+_instances = count(1)
 
 
 def process(pid: int = 1000, program: str = "/bin/server", *, uid: int = 0, pool: object = None) -> Process:
@@ -24,7 +26,7 @@ def process(pid: int = 1000, program: str = "/bin/server", *, uid: int = 0, pool
         program=program,
         session=cast(Session, None),
         pool=cast(Pool, pool),
-        fds=Numbers(FIRST_FD, 16),
+        fds=Descriptors(16, _instances),
     )
 
 

@@ -31,6 +31,7 @@ from ouroboros.rpc.messages_pb2 import (
     Envelope,
     FlowAccept,
     FlowAlloc,
+    FlowDealloc,
     Hello,
     IpcpBootstrap,
     IpcpConfig,
@@ -59,6 +60,8 @@ class Party:
 
     def __init__(self, sock: socket.socket) -> None:
         self.received: list[Envelope] = []
+        self.instances: dict[int, int] = {}
+        """Of its descriptors, as last heard."""
         self.closed = False
         self._changed = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -66,9 +69,22 @@ class Party:
 
     def _on_message(self, _session: Session, envelope: Envelope, fds: list[int]) -> None:
         close_fds(fds)
+        self._learn(envelope)
         self.handle(envelope)
         self.received.append(envelope)
         self._changed.set()
+
+    def _learn(self, envelope: Envelope) -> None:
+        name = envelope.WhichOneof("body") or ""
+        body = getattr(envelope, name, None)
+        if name in ("ipcp_flow_alloc", "ipcp_flow_join"):
+            body = body.endpoint
+        if name in ("ipcp_flow_alloc", "ipcp_flow_join", "flow_endpoint", "flow_pending", "flow_done"):
+            self.instances[body.fd] = body.instance
+
+    def dealloc(self, fd: int, **fields: int) -> None:
+        """Give a descriptor back."""
+        self.note(flow_dealloc=FlowDealloc(fd=fd, instance=self.instances.get(fd, 0), **fields))
 
     def handle(self, envelope: Envelope) -> None:
         """Answer, where that is needed."""
@@ -80,6 +96,7 @@ class Party:
     async def call(self, envelope: Envelope | None = None, **body: object) -> Envelope:
         reply = await self.session.call(envelope or Envelope(**body), timeout=None)  # type: ignore[arg-type]
         assert reply is not None, "the IRMd closed the connection"
+        self._learn(reply)
         return reply
 
     def begin(self, **body: object) -> asyncio.Task[Envelope]:
@@ -170,6 +187,7 @@ class FakeIpcp(Party):
         envelope = Envelope()
         body = envelope.ipcp_flow_alloc_reply
         body.fd, body.response, body.data, body.text = fd, response, data, text
+        body.instance = self.instances.get(fd, 0)
         self.session.send(envelope)
 
     def announce(self, name: str, data: bytes, qos: QosSpec | None = None) -> asyncio.Task[Envelope]:
@@ -181,7 +199,8 @@ class FakeIpcp(Party):
 
     def event(self, fd: int, events: FlowEvent | int) -> None:
         envelope = Envelope()
-        envelope.ipcp_flow_event.fd, envelope.ipcp_flow_event.events = fd, events
+        body = envelope.ipcp_flow_event
+        body.fd, body.instance, body.events = fd, self.instances.get(fd, 0), events
         self.session.send(envelope)
 
 

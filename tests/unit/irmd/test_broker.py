@@ -18,7 +18,6 @@ from ouroboros.rpc.messages_pb2 import (
     Envelope,
     FlowAccept,
     FlowAlloc,
-    FlowDealloc,
     FlowInfo,
     FlowJoin,
     FlowList,
@@ -105,18 +104,18 @@ def test_descriptors_are_the_lowest_free(irmd: Daemon) -> None:
     for _ in range(2):
         server.send(Envelope(flow_accept=FlowAccept()))
     assert client.ask(flow_alloc=FlowAlloc(dst="n")).flow_endpoint.fd == 65
-    client.note(Envelope(flow_dealloc=FlowDealloc(fd=64)))
+    client.dealloc(64)
     assert client.ask(flow_alloc=FlowAlloc(dst="n")).flow_endpoint.fd == 64
 
 
 def test_a_flow_lives_until_both_ends_have_gone(irmd: Daemon) -> None:
     bind(irmd)
     client, _, server, _ = pair(irmd)
-    client.note(Envelope(flow_dealloc=FlowDealloc(fd=64)))
+    client.dealloc(64)
     client.ask(flow_alloc=FlowAlloc(dst="nobody"))  # it has got that far
     (flow,) = flows(irmd)
     assert flow.down and flow.state == "dealloc-pending"
-    server.note(Envelope(flow_dealloc=FlowDealloc(fd=64)))
+    server.dealloc(64)
     server.ask(flow_alloc=FlowAlloc(dst="nobody"))
     assert not flows(irmd)
 
@@ -256,7 +255,7 @@ def test_an_asynchronous_failure_keeps_the_descriptor_until_it_is_given_back(irm
     assert client.receive().flow_done.error == ENAME
     assert client.ask(flow_accept=FlowAccept(asynchronous=True)).flow_pending.fd == 65
     for fd in (64, 65):
-        client.note(Envelope(flow_dealloc=FlowDealloc(fd=fd)))
+        client.dealloc(fd)
     assert client.ask(flow_accept=FlowAccept(asynchronous=True)).flow_pending.fd == 64
     assert len(flows(irmd)) == 1
 
@@ -271,8 +270,8 @@ def test_a_flow_over_a_layer_is_two_flows(irmd: Daemon) -> None:
     assert ours.flow_endpoint.mpl_ms == 100 and theirs.flow_endpoint.qos == QOS
     listed = flows(irmd)
     assert len(listed) == 2 and all(flow.layer == "layer" and flow.ends[1].pid == pid for flow in listed)
-    client.note(Envelope(flow_dealloc=FlowDealloc(fd=ours.flow_endpoint.fd)))
-    server.note(Envelope(flow_dealloc=FlowDealloc(fd=theirs.flow_endpoint.fd)))
+    client.dealloc(ours.flow_endpoint.fd)
+    server.dealloc(theirs.flow_endpoint.fd)
     _settled(irmd, 0)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from itertools import count
 from typing import Any, cast
 
 import pytest
 
 from irmd import memory as memory_module
+from irmd.descriptors import Descriptors
 from irmd.endpoints import Endpoints
-from irmd.flow import FIRST_FD, Flow, FlowTable, Numbers, Step
+from irmd.flow import Flow, FlowTable, Step
 from irmd.memory import Memory, PoolConfig
 from irmd.peer import Peer
 from irmd.process import Process
@@ -46,7 +48,7 @@ class Users:
             program="/bin/test",
             session=cast(Any, None),
             pool=self.memory.pool(uid, trusted=uid == 0),
-            fds=Numbers(FIRST_FD, 64),
+            fds=Descriptors(64, count(1)),
             ipcp=cast(Any, object()) if ipcp else None,
         )
         self.endpoints.welcome(process, Envelope())
@@ -55,9 +57,9 @@ class Users:
     def flow(self, user: Process) -> Flow:
         """A flow of a user's process over the IPCP."""
         flow = self.flows.create(Step.ALLOC)
-        fds = user.fds.take(), self.ipcp.fds.take()
-        assert None not in fds
-        self.endpoints.open(flow, user, fds[0] or 0, self.ipcp, fds[1] or 0, user.pool)
+        mine, theirs = user.fds.take(), self.ipcp.fds.take()
+        assert mine is not None and theirs is not None
+        self.endpoints.open(flow, user, mine, self.ipcp, theirs, user.pool)
         flow.step(Step.GRANT)
         return flow
 

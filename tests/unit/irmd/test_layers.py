@@ -17,7 +17,6 @@ from ouroboros.rpc.messages_pb2 import (
     UDP4,
     UNICAST,
     Envelope,
-    FlowDealloc,
     FlowJoin,
     FlowList,
     IpcpEnroll,
@@ -210,7 +209,7 @@ def test_two_ipcps_over_a_local_layer_as_in_the_paper() -> None:
             local.allocated(request.endpoint.fd, data=response.data)
             assert not (await asked).error and not (await accepted).error
             # The relay of uni3 hears of it when uni2 goes.
-            uni2.note(flow_dealloc=FlowDealloc(fd=(await accepted).flow_endpoint.fd))
+            uni2.dealloc((await accepted).flow_endpoint.fd)
             assert (await local.next("ipcp_flow_dealloc")).ipcp_flow_dealloc.fd == endpoint.fd
 
     run(test)
@@ -237,7 +236,7 @@ def test_a_layer_is_told_how_long_the_ends_must_rest() -> None:
                 return (await eth.next("ipcp_flow_dealloc")).ipcp_flow_dealloc.quiet_s
 
             for said, told in ((42, 42), (0, 0), (1_000_000, 3600)):
-                client.note(flow_dealloc=FlowDealloc(fd=await flow(1), quiet_s=said))
+                client.dealloc(await flow(1), quiet_s=said)
                 assert await rests() == told
             await flow(1)
             await flow(0)
@@ -311,7 +310,7 @@ def test_a_link_that_comes_back_does_not_raise_a_flow_from_the_dead() -> None:
             await adjacency(system, uni, eth, "far")
             (flow,) = system.irmd.broker.flows.flows.values()
             fd = flow.ends[1].fd
-            eth.note(flow_dealloc=FlowDealloc(fd=fd))
+            eth.dealloc(fd)
             eth.event(fd, FlowEvent.UP)
             await settle(eth)
             assert flow.down

@@ -32,7 +32,7 @@ class Stub:
         self.flows: dict[int, Flow] = {}
         self.alive = False
 
-    def detach(self, handle: object, fd: int) -> None:
+    def detach(self, handle: object, fd: int, instance: int) -> None:
         lib.process_remove(self.process, handle)
         lib.flow_detach(handle)
 

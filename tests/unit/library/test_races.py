@@ -66,13 +66,13 @@ class World:
         self._pairs.append(pair)
         return pair.b
 
-    def detach(self, handle: Any, fd: int) -> None:
+    def detach(self, handle: Any, fd: int, instance: int) -> None:
         lib.frcp_io_close(handle)
         lib.process_remove(self.process, handle)
         lib.flow_detach(handle)
         self.released.append(fd)
 
-    def release(self, fd: int) -> None:
+    def release(self, fd: int, instance: int) -> None:
         self.released.append(fd)
 
     def explain(self, number: int, fd: int, handle: Any) -> str:

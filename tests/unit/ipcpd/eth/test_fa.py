@@ -30,6 +30,7 @@ from ipcpd.link.fa_events import Allocated, Announce, Ask, Connect, Doubt, Open,
 from ipcpd.link.messages import FlowReply, FlowRequest
 from ouroboros.errors import ENAME
 from ouroboros.qos import QOS_RAW, QOS_VOICE
+from tests.unit.ipcpd.ends import end
 
 NAME = b"n" * 32
 A, B = b"\2\0\0\0\0\1", b"\2\0\0\0\0\2"
@@ -53,9 +54,9 @@ def nothing_was_heard() -> Iterator[None]:
 
 def ask(it: FlowAllocator, fd: int = 64, *holders: bytes, now: float = 0.0) -> int:
     """Our process asks for a flow; its endpoint."""
-    it.request(fd, NAME, QOS_VOICE, b"oap", holders or (A,), now)
+    it.request(end(fd), NAME, QOS_VOICE, b"oap", holders or (A,), now)
     event = it.take_events()[-1]
-    assert isinstance(event, Open) and event.fd == fd
+    assert isinstance(event, Open) and event.end.fd == fd
     return event.endpoint
 
 
@@ -75,14 +76,14 @@ def test_a_request_its_reply_and_a_flow() -> None:
     endpoint = ask(it)
     assert it.take_messages() == [(A, FlowRequest(endpoint, NAME, QOS_VOICE, b"oap"))]
     it.received(FlowReply(77, endpoint, 0, b"answer"), A, 0.1)
-    assert it.take_events() == [Connect(64, 77, A), Allocated(64, b"answer")]
-    assert it.flows[64].peer_endpoint == 77
+    assert it.take_events() == [Connect(end(64), 77, A), Allocated(end(64), b"answer")]
+    assert it.flows[end(64)].peer_endpoint == 77
     assert it.deadline is None and it.pending == 0
 
 
 def test_it_can_receive_before_the_request_leaves() -> None:
     it = allocator()
-    it.request(64, NAME, QOS_RAW, b"", (A,), 0.0)
+    it.request(end(64), NAME, QOS_RAW, b"", (A,), 0.0)
     assert isinstance(it.take_events()[0], Open)
 
 
@@ -94,7 +95,7 @@ def test_a_refusal_reaches_who_asked_and_the_endpoint_rests() -> None:
     it.expired(0.1 + GRACE)
     doubt, refused = it.take_events()
     assert doubt == Doubt(NAME, A)
-    assert isinstance(refused, Refused) and (refused.fd, refused.errno) == (64, ENAME)
+    assert isinstance(refused, Refused) and (refused.end.fd, refused.errno) == (64, ENAME)
     assert it.endpoints.used == 0
     assert "02:00:00:00:00:01" in refused.text
 
@@ -120,14 +121,14 @@ def test_replies_that_nobody_waits_for_change_nothing() -> None:
     it.received(FlowReply(78, endpoint, 0), A, 0.2)  # a second one
     it.received(FlowReply(78, endpoint, -1009), A, 0.2)
     assert it.take_events() == []
-    assert it.flows[64].peer_endpoint == 77
+    assert it.flows[end(64)].peer_endpoint == 77
     assert it.counters.strange == 4
 
 
 def test_one_that_is_given_up_is_forgotten_and_its_late_reply_too() -> None:
     it = allocator(LLC)
     endpoint = ask(it)
-    it.deallocate(64, 20.0)
+    it.deallocate(end(64), 20.0)
     assert it.take_events() == [Doubt(NAME, A)]
     it.received(FlowReply(5, endpoint, 0), A, 20.1)
     assert it.take_events() == []
@@ -145,9 +146,9 @@ def test_one_that_is_given_up_is_forgotten_and_its_late_reply_too() -> None:
 def test_no_endpoint_left() -> None:
     it = allocator(LLC)
     for fd in range(62):
-        it.request(fd, NAME, QOS_RAW, b"", (A,), 0.0)
+        it.request(end(fd), NAME, QOS_RAW, b"", (A,), 0.0)
     with pytest.raises(NoEndpoint):
-        it.request(62, NAME, QOS_RAW, b"", (A,), 0.0)
+        it.request(end(62), NAME, QOS_RAW, b"", (A,), 0.0)
     assert it.pending == 62
 
 
@@ -162,17 +163,17 @@ def test_of_several_ipcps_at_one_address_one_that_grants_counts() -> None:
     assert len(it.take_messages()) == 1, "what is refused makes way"
     it.received(FlowReply(70, endpoint, -1009), A, 0.11)
     it.received(FlowReply(71, endpoint, 0, b"yes"), A, 0.15)
-    assert it.take_events() == [Connect(64, 71, A), Allocated(64, b"yes")]
+    assert it.take_events() == [Connect(end(64), 71, A), Allocated(end(64), b"yes")]
     for other in others:
         it.received(FlowReply(other, other, 0), A, 0.2)
     assert it.deadline is None and it.pending == 0 and not it._lanes
-    assert it.flows[64].peer_endpoint == 71
+    assert it.flows[end(64)].peer_endpoint == 71
 
 
 def test_one_whose_refusal_is_held_can_be_given_up() -> None:
     it = allocator()
     it.received(FlowReply(70, ask(it), -ENAME), A, 0.1)
-    it.deallocate(64, 0.15)
+    it.deallocate(end(64), 0.15)
     assert it.deadline is None and it.pending == 0 and not it._lanes
     assert all(isinstance(event, Doubt) for event in it.take_events())
 
@@ -228,7 +229,7 @@ def test_one_that_waits_in_the_queue_can_be_given_up() -> None:
     endpoints = [ask(it, 64 + n) for n in range(8)]
     it.take_messages()
     for n in range(WINDOW, 8):
-        it.deallocate(64 + n, 0.1)
+        it.deallocate(end(64 + n), 0.1)
     assert it.take_events() == []
     for endpoint in endpoints[:WINDOW]:
         it.received(FlowReply(99, endpoint, 0), A, 0.2)
@@ -240,7 +241,7 @@ def test_a_thousand_at_once_against_one_of_ours() -> None:
     """Both machines, back to back: all of them come up, and nothing is left."""
     client, server = allocator(seed=1), allocator(seed=2)
     for fd in range(64, 1064):
-        client.request(fd, NAME, QOS_RAW, fd.to_bytes(4, "big"), (B,), 0.0)
+        client.request(end(fd), NAME, QOS_RAW, fd.to_bytes(4, "big"), (B,), 0.0)
     now, most = 0.0, 0
     while client.pending:
         now += 0.001
@@ -251,8 +252,8 @@ def test_a_thousand_at_once_against_one_of_ours() -> None:
         for event in server.take_events():
             if isinstance(event, Announce):
                 fd = 64 + len(server.flows)
-                server.announced(event.ticket, fd, now)
-                assert server.responded(fd, 0, event.data, now)
+                server.announced(event.ticket, end(fd), now)
+                assert server.responded(end(fd), 0, event.data, now)
         for _, message in server.take_messages():
             client.received(message, B, now)
     assert len(client.flows) == len(server.flows) == 1000
@@ -271,12 +272,12 @@ def test_the_next_machine_is_asked_when_one_refuses() -> None:
     it.take_messages()
     it.received(FlowReply(70, endpoint, -1007), A, 0.1)
     it.expired(0.1 + GRACE)
-    assert it.take_events() == [Doubt(NAME, A), Open(64, endpoint, B)]
+    assert it.take_events() == [Doubt(NAME, A), Open(end(64), endpoint, B)]
     assert [to for to, _ in it.take_messages()] == [B]
     it.received(FlowReply(70, endpoint, 0), A, 0.3)  # too late
     assert it.take_events() == []
     it.received(FlowReply(71, endpoint, 0), B, 0.3)
-    assert it.take_events() == [Connect(64, 71, B), Allocated(64, b"")]
+    assert it.take_events() == [Connect(end(64), 71, B), Allocated(end(64), b"")]
 
 
 def until(it: FlowAllocator, when: float) -> list[tuple[float, object]]:
@@ -294,7 +295,7 @@ def test_the_next_machine_is_asked_when_one_is_silent_for_long() -> None:
     it.take_messages()
     seen = until(it, FALLBACK)
     asked = [(wait, Ask(NAME)) for wait in DOUBTS]
-    assert seen == [*asked, (FALLBACK, Doubt(NAME, A)), (FALLBACK, Open(64, endpoint, B))]
+    assert seen == [*asked, (FALLBACK, Doubt(NAME, A)), (FALLBACK, Open(end(64), endpoint, B))]
     assert [to for to, _ in it.take_messages()] == [B]
 
 
@@ -311,7 +312,7 @@ def test_one_that_answers_for_the_name_but_never_the_request_makes_way_for_anoth
     it = allocator()
     endpoint = ask(it, 64, A, B)
     HEARD[A] = 0.5
-    assert until(it, 100.0)[:2] == [(FALLBACK, Doubt(NAME, A)), (FALLBACK, Open(64, endpoint, B))]
+    assert until(it, 100.0)[:2] == [(FALLBACK, Doubt(NAME, A)), (FALLBACK, Open(end(64), endpoint, B))]
 
 
 def test_one_that_answers_nothing_any_more_is_given_up_before_the_irmd_does() -> None:
@@ -329,14 +330,14 @@ def test_one_that_answers_nothing_any_more_is_given_up_before_the_irmd_does() ->
 def test_another_machine_gets_a_flow() -> None:
     it = allocator()
     ticket = arrive(it)
-    it.announced(ticket, 64, 0.1)
+    it.announced(ticket, end(64), 0.1)
     (opened,) = it.take_events()
     assert isinstance(opened, Open) and opened.peer == A
     assert it.take_messages() == []
-    assert it.responded(64, 0, b"answer", 0.2)
-    assert it.take_events() == [Connect(64, 70, A)]
+    assert it.responded(end(64), 0, b"answer", 0.2)
+    assert it.take_events() == [Connect(end(64), 70, A)]
     assert it.take_messages() == [(A, FlowReply(opened.endpoint, 70, 0, b"answer"))]
-    assert not it.responded(64, 0, b"", 0.3)
+    assert not it.responded(end(64), 0, b"", 0.3)
 
 
 @pytest.mark.parametrize("framing", [DIX, LLC])
@@ -353,10 +354,10 @@ def test_a_refusal_is_one_that_a_prototype_survives(framing: Framing) -> None:
 
 def test_a_process_that_refuses_or_goes_before_it_has_accepted() -> None:
     it = allocator()
-    it.announced(arrive(it, 70), 64, 0.1)
-    assert it.responded(64, errno.EPERM, b"data", 0.2)
-    it.announced(arrive(it, 71), 65, 0.1)
-    it.deallocate(65, 0.2)
+    it.announced(arrive(it, 70), end(64), 0.1)
+    assert it.responded(end(64), errno.EPERM, b"data", 0.2)
+    it.announced(arrive(it, 71), end(65), 0.1)
+    it.deallocate(end(65), 0.2)
     assert [message.response for _, message in it.take_messages()] == [  # type: ignore[union-attr]
         -errno.EPERM,
         -errno.ECONNREFUSED,
@@ -401,10 +402,10 @@ def test_one_machine_leaves_room_for_the_others(monkeypatch: pytest.MonkeyPatch)
     it.received(FlowRequest(100, NAME), B, 0.0)
     assert len(it.take_events()) == 1
     it.turned_down(tickets[0], 111, 0.0)
-    it.announced(tickets[1], 80, 0.0)
-    it.responded(80, 0, b"", 0.0)
-    it.announced(tickets[2], 81, 0.0)
-    it.deallocate(81, 0.0)
+    it.announced(tickets[1], end(80), 0.0)
+    it.responded(end(80), 0, b"", 0.0)
+    it.announced(tickets[2], end(81), 0.0)
+    it.deallocate(end(81), 0.0)
     assert it._arriving == {B: 1}
 
 
@@ -412,10 +413,10 @@ def test_without_an_endpoint_a_request_is_refused() -> None:
     it = allocator(LLC)
     ticket = arrive(it, 60)
     for fd in range(62):
-        it.request(fd, NAME, QOS_RAW, b"", (B,), 0.0)
+        it.request(end(fd), NAME, QOS_RAW, b"", (B,), 0.0)
     it.take_messages()
     with pytest.raises(NoEndpoint):
-        it.announced(ticket, 99, 0.1)
+        it.announced(ticket, end(99), 0.1)
     assert it.take_messages() == [(A, FlowReply(0, 60, -errno.ENOSPC))]
 
 
@@ -450,7 +451,7 @@ def test_whatever_happens_it_sends_only_what_may_be_sent_and_loses_no_endpoint(
     for step, fd, message, wait in steps:
         now += wait
         if step == 0 and fd not in asked:
-            it.request(fd, NAME, QOS_RAW, b"x", (A, B), now)
+            it.request(end(fd), NAME, QOS_RAW, b"x", (A, B), now)
             asked.add(fd)
         elif step == 1:
             it.received(message, A, now)  # type: ignore[arg-type]
@@ -461,7 +462,7 @@ def test_whatever_happens_it_sends_only_what_may_be_sent_and_loses_no_endpoint(
         elif step == 4 and it._accepting:
             it.responded(next(iter(it._accepting)), fd & 1, b"", now)
         elif step == 5:
-            it.deallocate(fd, now)
+            it.deallocate(end(fd), now)
             asked.discard(fd)
         elif it.deadline is not None and it.deadline <= now:
             it.expired(now)
@@ -469,7 +470,7 @@ def test_whatever_happens_it_sends_only_what_may_be_sent_and_loses_no_endpoint(
             if isinstance(event, Announce):
                 tickets.append(event.ticket)
             elif isinstance(event, Refused):
-                asked.discard(event.fd)
+                asked.discard(event.end.fd)
         for to, out in it.take_messages():
             assert DIX.encode(to, B, out)
     held = len(it.flows) + len(it._requests) + len(it._accepting)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ipcpd.common.end import End
 from ipcpd.common.ipcp import Refusal
 from ipcpd.link import link
 from ipcpd.udp import port, udp, wire
@@ -209,8 +210,8 @@ def test_a_flow_that_our_process_asks_for(world: World) -> None:
     assert world.udp.connected == {request.requester: 99}
     world.pass_time(60)
     assert world.session.sent == [] and world.relay.ends == {64}, "nobody waits for a reply any more"
-    world.ipcp.flow_dealloc(64)
-    world.ipcp.flow_dealloc(64)
+    world.ipcp.flow_dealloc(End(64, 0))
+    world.ipcp.flow_dealloc(End(64, 0))
     assert world.relay.ends == set()
 
 
@@ -303,7 +304,7 @@ def test_given_up_while_the_name_is_looked_up(world: World) -> None:
     world.ipcp._resolver._system = lambda host, family: [HOST.ip]  # type: ignore[union-attr]
     task = world.loop.create_task(world.alloc())
     world.loop.run_until_complete(asyncio.sleep(0))
-    world.ipcp.flow_dealloc(64)
+    world.ipcp.flow_dealloc(End(64, 0))
     second = world.loop.create_task(world.alloc())  # the same descriptor, anew
     finish(world, task)
     finish(world, second)
@@ -365,7 +366,7 @@ def test_nobody_accepts(world: World) -> None:
     assert reply.response == -1009 and world.relay.ends == set()
     answered = world.arrive(72)
     answered(Envelope(flow_endpoint=FlowEndpoint(fd=65)), [])
-    world.ipcp.flow_dealloc(65)  # it ended before it had accepted
+    world.ipcp.flow_dealloc(End(65, 0))  # it ended before it had accepted
     ((reply, _),) = world.sent()
     assert reply.response == -errno.ECONNREFUSED and world.relay.ends == set()
 

@@ -13,6 +13,7 @@ from ipcpd.unicast.fa_events import (
 )
 from ipcpd.unicast.wire.fa import FlowReply, FlowRequest
 from ouroboros.qos import QOS_RAW, QOS_VOICE
+from tests.unit.ipcpd.ends import end
 
 ME, PEER, OTHER = 0xBF51DA27, 0x84C730CF, 0x84442466
 NAME = bytes(range(32))
@@ -21,7 +22,7 @@ PEER_EID = 0x8173F8EE00000042
 
 def asked(fa: FlowAllocator, *members: int, fd: int = 70, now: float = 0.0) -> FlowRequest | None:
     """The IRMd asks for a flow to a name that these members hold; the request that was sent."""
-    fa.allocate(fd, NAME, QOS_RAW, b"oap", now)
+    fa.allocate(end(fd), NAME, QOS_RAW, b"oap", now)
     assert fa.take_events() == [Resolve(NAME)]
     fa.resolved(NAME, members, now)
     packets = fa.take_packets()
@@ -50,8 +51,8 @@ def arrived(fa: FlowAllocator, *, eid: int = PEER_EID, now: float = 0.0) -> Anno
 
 
 def accepted(fa: FlowAllocator, *, fd: int = 80, eid: int = PEER_EID) -> FlowReply:
-    fa.announced(arrived(fa, eid=eid).offer, fd, 0.0)
-    assert fa.respond(fd, 0, b"answer", 0.0)
+    fa.announced(arrived(fa, eid=eid).offer, end(fd), 0.0)
+    assert fa.respond(end(fd), 0, b"answer", 0.0)
     fa.take_events()
     return reply_of(fa)
 

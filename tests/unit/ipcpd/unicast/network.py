@@ -84,6 +84,7 @@ class App:
 
     node: Node
     fd: int
+    instance: int
     end: End
     heard: list[bytes] = field(default_factory=list)
     outcome: Envelope | None = None
@@ -188,14 +189,14 @@ class Node:
     def app(self) -> App:
         """One more process, with a flow end of this IPCP at its other side."""
         own = self.world._open(self)  # type: ignore[arg-type]
-        app = App(self, own.fd, End(self, own.fd))  # type: ignore[arg-type]
+        app = App(self, own.fd, own.instance, End(self, own.fd))  # type: ignore[arg-type]
         app.end.ipcp = app  # type: ignore[assignment]
         own.peer, app.end.peer = app.end, own
         self.apps[own.fd] = app
         return app
 
     def endpoint(self, app: App, qos: QoSSpec) -> FlowEndpoint:
-        return FlowEndpoint(fd=app.fd, qos=qos.to_proto(), max_packet=60000)
+        return FlowEndpoint(fd=app.fd, instance=app.instance, qos=qos.to_proto(), max_packet=60000)
 
     def register(self, key: bytes, serve: Callable[[App], int] | None = lambda app: 0) -> None:
         """A name of this system; None: nobody is bound to it."""
@@ -217,18 +218,25 @@ class Node:
         on_reply(reply, [])
         response = serve(app)
         if response >= 0:
-            self.request(ipcp_flow_alloc_resp={"fd": app.fd, "response": response, "data": b"answer"})
+            self.request(
+                ipcp_flow_alloc_resp={
+                    "fd": app.fd, "instance": app.instance, "response": response, "data": b"answer"
+                }
+            )  # fmt: skip
 
     def told(self, envelope: Envelope) -> bool:
         if envelope.HasField("ipcp_flow_alloc_reply"):
             body = envelope.ipcp_flow_alloc_reply
             app = self.apps[body.fd]
+            assert app.instance == body.instance
             app.outcome = envelope
             if body.response:
                 self._gone(app)
             return True
         if envelope.HasField("flow_dealloc") and envelope.flow_dealloc.fd in self.apps:
-            self._gone(self.apps[envelope.flow_dealloc.fd])
+            app = self.apps[envelope.flow_dealloc.fd]
+            assert app.instance == envelope.flow_dealloc.instance
+            self._gone(app)
             return True
         return not envelope.HasField("flow_dealloc")
 
@@ -239,7 +247,7 @@ class Node:
 
     def deallocate(self, app: App) -> None:
         """The process gives its flow back."""
-        self.ok(ipcp_flow_dealloc={"fd": app.fd})
+        self.ok(ipcp_flow_dealloc={"fd": app.fd, "instance": app.instance})
         self._gone(app)
 
 

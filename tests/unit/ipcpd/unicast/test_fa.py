@@ -25,6 +25,7 @@ from ipcpd.unicast.wire.fa import FlowReply, FlowRequest, FlowUpdate
 from ouroboros.errors import ENAME
 from ouroboros.qos import QOS_RAW
 from ouroboros.wire import MalformedPacket
+from tests.unit.ipcpd.ends import end
 from tests.unit.ipcpd.unicast.allocator import (
     ME,
     NAME,
@@ -44,12 +45,12 @@ def test_a_name_that_is_here_only_joins_two_ends_of_ours(fa: FlowAllocator) -> N
     assert asked(fa, ME) is None
     (event,) = fa.take_events()
     assert isinstance(event, Announce) and event.data == b"oap"
-    fa.announced(event.offer, 80, 0.0)
-    assert fa.respond(80, 0, b"answer", 0.0)
-    assert fa.take_events() == [Joined(70, 80), Granted(70, b"answer")]
+    fa.announced(event.offer, end(80), 0.0)
+    assert fa.respond(end(80), 0, b"answer", 0.0)
+    assert fa.take_events() == [Joined(end(70), end(80)), Granted(end(70), b"answer")]
     assert not fa.take_packets()
-    fa.deallocate(70, 1.0)
-    assert fa.take_events() == [Lost(80)] and at_rest(fa)
+    fa.deallocate(end(70), 1.0)
+    assert fa.take_events() == [Lost(end(80))] and at_rest(fa)
 
 
 def test_refused_by_ourselves(fa: FlowAllocator) -> None:
@@ -78,20 +79,20 @@ def test_a_stranger_cannot_join_a_flow_to_ourselves(fa: FlowAllocator) -> None:
 
 def test_updates_go_both_ways(fa: FlowAllocator) -> None:
     eid = allocated(fa)
-    fa.congested(70, 11, 1.0)
+    fa.congested(end(70), 11, 1.0)
     assert fa.take_packets() == [Packet(PEER, FlowUpdate(PEER_EID, 11))]
     fa.receive(FlowUpdate(eid, 35), 1.0)
-    assert fa.take_events() == [Congestion(70, 35)]
+    assert fa.take_events() == [Congestion(end(70), 35)]
 
 
 def test_no_update_for_or_from_a_flow_that_is_not_there(fa: FlowAllocator) -> None:
     eid = allocated(fa)
-    fa.deallocate(70, 1.0)
-    fa.congested(70, 11, 1.0)
+    fa.deallocate(end(70), 1.0)
+    fa.congested(end(70), 11, 1.0)
     fa.receive(FlowUpdate(eid, 35), 1.0)
     asked(fa, PEER, fd=71)
     fa.take_events()
-    fa.congested(71, 11, 1.0)
+    fa.congested(end(71), 11, 1.0)
     (flow,) = fa
     fa.receive(FlowUpdate(flow.eid, 35), 1.0)
     assert not fa.take_packets() and not fa.take_events() and fa.counters.unknown == 2
@@ -137,14 +138,14 @@ class Driver:
     def settle(self) -> None:
         for event in self.fa.take_events():
             if isinstance(event, Failed | Granted):
-                assert event.fd in self.asking
-                self.asking.remove(event.fd)
+                assert event.end.fd in self.asking
+                self.asking.remove(event.end.fd)
             if isinstance(event, Failed | Lost):
-                self.open.remove(event.fd)
+                self.open.remove(event.end.fd)
             if isinstance(event, Announce):
                 self.offered.append(event.offer)
             if isinstance(event, Opened | Connected | Congestion):
-                assert event.fd in self.open
+                assert event.end.fd in self.open
         for packet in self.fa.take_packets():
             assert packet.address != ME
             wire.decode(wire.encode(packet.message), hash_length=32)  # never what may not be sent
@@ -156,13 +157,13 @@ class Driver:
         else:
             getattr(self, step[0])(step[1])
         self.settle()
-        assert {flow.fd for flow in self.fa} == self.open
+        assert {flow.end.fd for flow in self.fa} == self.open
 
     def allocate(self, fd: int) -> None:
         if fd not in self.open:
             self.open.add(fd)
             self.asking.add(fd)
-            self.fa.allocate(fd, NAME, QOS_RAW, b"", self.now)
+            self.fa.allocate(end(fd), NAME, QOS_RAW, b"", self.now)
 
     def resolved(self, members: list[int]) -> None:
         self.fa.resolved(NAME, members, self.now)
@@ -171,19 +172,19 @@ class Driver:
         if at < len(self.offered):
             fd = next(self.fds)
             self.open.add(fd)
-            self.fa.announced(self.offered.pop(at), fd, self.now)
+            self.fa.announced(self.offered.pop(at), end(fd), self.now)
 
     def declined(self, at: int) -> None:
         if at < len(self.offered):
             self.fa.declined(self.offered.pop(at), ENAME, self.now)
 
     def respond(self, fd: int) -> None:
-        self.fa.respond(fd, 0, b"", self.now)
+        self.fa.respond(end(fd), 0, b"", self.now)
 
     def deallocate(self, fd: int) -> None:
         self.open.discard(fd)
         self.asking.discard(fd)
-        self.fa.deallocate(fd, self.now)
+        self.fa.deallocate(end(fd), self.now)
 
     def answer(self, response: int) -> None:
         requests = [packet.message for packet in self.sent if isinstance(packet.message, FlowRequest)]
@@ -212,7 +213,7 @@ def test_in_whatever_order_things_happen_everybody_is_answered_once(todo: list[o
         driver.settle()
     assert not driver.asking and not driver.fa.waiting and driver.fa.deadline is None
     assert all(flow.phase is Phase.ALLOCATED for flow in driver.fa)
-    assert {flow.fd for flow in driver.fa} == driver.open
+    assert {flow.end.fd for flow in driver.fa} == driver.open
     for fd in list(driver.open):
         if fd in driver.open:
             driver.deallocate(fd)
@@ -274,5 +275,5 @@ def test_replies_of_a_prototype_are_taken(fa: FlowAllocator) -> None:
         assert request is not None
         fa.take_events()
         fa.receive(FlowReply(request.eid, reply.eid, reply.response, reply.data), 0.0)
-        assert fa.take_events() == [Connected(70, reply.eid, PEER), Granted(70, reply.data)]
-        fa.deallocate(70, 0.0)
+        assert fa.take_events() == [Connected(end(70), reply.eid, PEER), Granted(end(70), reply.data)]
+        fa.deallocate(end(70), 0.0)

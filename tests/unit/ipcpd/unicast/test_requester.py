@@ -16,6 +16,7 @@ from ipcpd.unicast.fa_events import (
 from ipcpd.unicast.wire.fa import FlowReply, FlowRequest
 from ouroboros.errors import ENAME
 from ouroboros.qos import QOS_RAW, QOS_VOICE
+from tests.unit.ipcpd.ends import end
 from tests.unit.ipcpd.unicast.allocator import (
     ME,
     NAME,
@@ -37,16 +38,16 @@ def test_a_flow_is_asked_for_where_the_directory_says_the_name_is(fa: FlowAlloca
     assert (request.source, request.name_hash, request.qos, request.data) == (ME, NAME, QOS_RAW, b"oap")
     assert request.eid & 0xFFFFFFFF == 70 and request.eid >> 32
     # It can receive before its peer has heard of it: data may overtake the reply.
-    assert fa.take_events() == [Opened(70, request.eid, 0)]
+    assert fa.take_events() == [Opened(end(70), request.eid, 0)]
     fa.receive(FlowReply(request.eid, PEER_EID, 0, b"answer"), 0.1)
-    assert fa.take_events() == [Connected(70, PEER_EID, PEER), Granted(70, b"answer")]
+    assert fa.take_events() == [Connected(end(70), PEER_EID, PEER), Granted(end(70), b"answer")]
     assert fa.deadline is None
     (flow,) = fa
     assert (flow.phase, flow.address, flow.peer_eid) == (Phase.ALLOCATED, PEER, PEER_EID)
 
 
 def test_the_cube_follows_from_the_qos(fa: FlowAllocator) -> None:
-    fa.allocate(70, NAME, QOS_VOICE, b"", 0.0)
+    fa.allocate(end(70), NAME, QOS_VOICE, b"", 0.0)
     fa.resolved(NAME, [PEER], 0.0)
     assert [event.cube for event in fa.take_events() if isinstance(event, Opened)] == [2]
 
@@ -55,7 +56,7 @@ def test_endpoint_ids_are_fresh_for_each_flow(fa: FlowAllocator) -> None:
     seen = set()
     for _ in range(20):
         seen.add(allocated(fa))
-        fa.deallocate(70, 1.0)
+        fa.deallocate(end(70), 1.0)
     assert len(seen) == 20 and at_rest(fa)
 
 
@@ -67,9 +68,9 @@ def test_an_unknown_name_fails_at_once(fa: FlowAllocator) -> None:
 
 
 def test_one_answer_of_the_directory_serves_all_who_wait_for_it(fa: FlowAllocator) -> None:
-    fa.allocate(70, NAME, QOS_RAW, b"", 0.0)
-    fa.allocate(71, NAME, QOS_RAW, b"", 0.0)
-    fa.allocate(72, bytes(32), QOS_RAW, b"", 0.0)
+    fa.allocate(end(70), NAME, QOS_RAW, b"", 0.0)
+    fa.allocate(end(71), NAME, QOS_RAW, b"", 0.0)
+    fa.allocate(end(72), bytes(32), QOS_RAW, b"", 0.0)
     fa.resolved(NAME, [PEER], 0.0)
     assert [packet.address for packet in fa.take_packets()] == [PEER, PEER]
     assert [flow.phase for flow in fa] == [Phase.REQUESTED, Phase.REQUESTED, Phase.RESOLVING]
@@ -107,7 +108,7 @@ def test_without_an_answer_it_fails_before_the_irmd_gives_up(fa: FlowAllocator) 
 
 
 def test_a_directory_that_does_not_answer_ends_it_too(fa: FlowAllocator) -> None:
-    fa.allocate(70, NAME, QOS_RAW, b"", 0.0)
+    fa.allocate(end(70), NAME, QOS_RAW, b"", 0.0)
     fa.take_events()
     fa.timer(LIMIT)
     assert failure(fa.take_events()).errno == errno.ETIMEDOUT
@@ -128,16 +129,16 @@ def test_given_up_by_the_irmd_nothing_is_left(fa: FlowAllocator) -> None:
     request = asked(fa, PEER)
     fa.take_events()
     assert request is not None
-    fa.deallocate(70, 1.0)
+    fa.deallocate(end(70), 1.0)
     assert at_rest(fa)
     fa.receive(FlowReply(request.eid, PEER_EID), 2.0)
     assert not fa.take_events() and fa.counters.unknown == 1
-    fa.deallocate(70, 3.0)  # once more does nothing
+    fa.deallocate(end(70), 3.0)  # once more does nothing
 
 
 def test_given_up_while_the_directory_is_asked(fa: FlowAllocator) -> None:
-    fa.allocate(70, NAME, QOS_RAW, b"", 0.0)
-    fa.deallocate(70, 0.1)
+    fa.allocate(end(70), NAME, QOS_RAW, b"", 0.0)
+    fa.deallocate(end(70), 0.1)
     fa.take_events()
     fa.resolved(NAME, [PEER], 0.2)
     assert not fa.take_packets() and at_rest(fa)
@@ -168,7 +169,7 @@ def test_after_a_refusal_the_next_member_is_asked(fa: FlowAllocator) -> None:
     fa.receive(FlowReply(first.eid, PEER_EID), 0.2)
     assert fa.counters.unknown == 1 and not fa.take_events()
     fa.receive(FlowReply(packet.message.eid, PEER_EID), 0.3)
-    assert Connected(70, PEER_EID, OTHER) in fa.take_events()
+    assert Connected(end(70), PEER_EID, OTHER) in fa.take_events()
 
 
 def test_a_silent_member_is_left_behind_while_there_are_others(fa: FlowAllocator) -> None:

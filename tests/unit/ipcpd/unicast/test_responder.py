@@ -24,6 +24,7 @@ from ipcpd.unicast.fa_events import (
 from ipcpd.unicast.wire.fa import FlowReply, FlowRequest
 from ouroboros.errors import ENAME
 from ouroboros.qos import QOS_VOICE
+from tests.unit.ipcpd.ends import end
 from tests.unit.ipcpd.unicast.allocator import (
     NAME,
     PEER,
@@ -38,12 +39,12 @@ from tests.unit.ipcpd.unicast.allocator import (
 def test_a_request_is_announced_and_answered(fa: FlowAllocator) -> None:
     event = arrived(fa)
     assert (event.key, event.qos, event.data) == (NAME, QOS_VOICE, b"oap")
-    fa.announced(event.offer, 80, 0.1)
-    assert fa.respond(80, 0, b"answer", 0.2)
+    fa.announced(event.offer, end(80), 0.1)
+    assert fa.respond(end(80), 0, b"answer", 0.2)
     reply = reply_of(fa)
     assert (reply.to, reply.response, reply.data) == (PEER_EID, 0, b"answer")
     assert reply.eid & 0xFFFFFFFF == 80 and reply.eid >> 32
-    assert fa.take_events() == [Opened(80, reply.eid, 2), Connected(80, PEER_EID, PEER)]
+    assert fa.take_events() == [Opened(end(80), reply.eid, 2), Connected(end(80), PEER_EID, PEER)]
     assert fa.deadline is None and not fa.waiting
 
 
@@ -55,53 +56,53 @@ def test_what_the_irmd_declines_is_refused(fa: FlowAllocator, number: int) -> No
 
 
 def test_what_the_process_refuses_is_refused(fa: FlowAllocator) -> None:
-    fa.announced(arrived(fa).offer, 80, 0.1)
-    assert fa.respond(80, errno.EACCES, b"", 0.2)
+    fa.announced(arrived(fa).offer, end(80), 0.1)
+    assert fa.respond(end(80), errno.EACCES, b"", 0.2)
     assert reply_of(fa).response == -errno.EACCES
     assert at_rest(fa) and not fa.take_events()
 
 
 def test_a_process_that_ends_before_it_answers_has_refused(fa: FlowAllocator) -> None:
-    fa.announced(arrived(fa).offer, 80, 0.1)
-    fa.deallocate(80, 0.2)
+    fa.announced(arrived(fa).offer, end(80), 0.1)
+    fa.deallocate(end(80), 0.2)
     assert reply_of(fa).response == -errno.ECONNREFUSED
     assert at_rest(fa)
-    assert not fa.respond(80, 0, b"", 0.3)
+    assert not fa.respond(end(80), 0, b"", 0.3)
 
 
 def test_a_response_without_a_request_is_not_taken(fa: FlowAllocator) -> None:
-    assert not fa.respond(80, 0, b"", 0.0)
+    assert not fa.respond(end(80), 0, b"", 0.0)
     accepted(fa)
-    assert not fa.respond(80, 0, b"", 0.0)
+    assert not fa.respond(end(80), 0, b"", 0.0)
 
 
 @pytest.mark.parametrize("with_end", [False, True])
 def test_a_request_that_the_irmd_leaves_open_is_refused_in_the_end(fa: FlowAllocator, with_end: bool) -> None:
     event = arrived(fa)
     if with_end:
-        fa.announced(event.offer, 80, 1.0)
+        fa.announced(event.offer, end(80), 1.0)
     assert fa.deadline == OFFER_LIMIT
     fa.timer(OFFER_LIMIT)
     assert reply_of(fa).response == -errno.ETIMEDOUT
-    assert fa.take_events() == ([Lost(80)] if with_end else [])
+    assert fa.take_events() == ([Lost(end(80))] if with_end else [])
     assert at_rest(fa)
     fa.declined(event.offer, ENAME, 21.0)
     assert not fa.take_packets()
-    fa.announced(event.offer, 81, 21.0)
-    assert fa.take_events() == [Lost(81)]  # the IRMd has to take that back
+    fa.announced(event.offer, end(81), 21.0)
+    assert fa.take_events() == [Lost(end(81))]  # the IRMd has to take that back
 
 
 def test_a_request_that_comes_twice_is_answered_once(fa: FlowAllocator) -> None:
     event = arrived(fa)
     fa.receive(FlowRequest(PEER, PEER_EID, NAME), 0.0)
-    fa.announced(event.offer, 80, 0.1)
+    fa.announced(event.offer, end(80), 0.1)
     fa.receive(FlowRequest(PEER, PEER_EID, NAME), 0.1)
-    fa.respond(80, 0, b"", 0.2)
+    fa.respond(end(80), 0, b"", 0.2)
     fa.take_events()
     fa.receive(FlowRequest(PEER, PEER_EID, NAME), 0.3)
     assert not fa.take_events() and len(fa.take_packets()) == 1
     assert fa.counters.duplicates == 3
-    fa.deallocate(80, 0.4)
+    fa.deallocate(end(80), 0.4)
     assert isinstance(arrived(fa, now=0.5), Announce)  # the descriptor of the peer may serve again
 
 
@@ -151,13 +152,13 @@ def test_a_flow_whose_requester_never_hears_of_it_is_given_up(fa: FlowAllocator)
     reply = accepted(fa)
     fa.unsent(Packet(PEER, reply, REPLY_TRIES), 1.0)
     fa.timer(60.0)
-    assert fa.take_events() == [Lost(80)] and at_rest(fa)
+    assert fa.take_events() == [Lost(end(80))] and at_rest(fa)
 
 
 def test_a_reply_is_not_sent_again_for_a_flow_that_has_gone(fa: FlowAllocator) -> None:
     reply = accepted(fa)
     fa.unsent(Packet(PEER, reply), 1.0)
-    fa.deallocate(80, 1.0)
+    fa.deallocate(end(80), 1.0)
     fa.timer(2.0)
     assert not fa.take_packets() and at_rest(fa)
 
@@ -171,8 +172,8 @@ def test_requests_without_a_way_back_take_bounded_memory(fa: FlowAllocator) -> N
     assert len(fa._timers) <= MAX_OFFERS + MAX_REPEATED
     assert fa.counters.given_up == 2 * MAX_REPEATED
     offer = next(event for event in fa.take_events() if isinstance(event, Announce)).offer
-    fa.announced(offer, 80, 0)
-    assert fa.respond(80, 0, b"", 0)
+    fa.announced(offer, end(80), 0)
+    assert fa.respond(end(80), 0, b"", 0)
     (reply,) = fa.take_packets()
     fa.unsent(reply, 0)
     now = 0.0

@@ -33,7 +33,7 @@ class Besieged:
     def valid(self) -> list[bytes]:
         """What a stranger could have heard, to be bent."""
         a, b = self.a.member, self.b.member
-        (flow,) = [flow for flow in a.fa if flow.fd == self.client.fd]
+        (flow,) = [flow for flow in a.fa if flow.end.fd == self.client.fd]
         contact = Contact(bytes(31) + b"\1", b.address)
         packets = [
             fa_wire.encode(FlowRequest(b.address, 1 << 40 | 64, OTHER, data=b"oap")),

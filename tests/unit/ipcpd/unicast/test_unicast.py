@@ -232,7 +232,7 @@ def test_who_gives_up_leaves_nothing(network: Network) -> None:
     assert len(late) == 1 and client.outcome is None
     a.deallocate(client)
     assert not len(a.member.fa)
-    b.ok(ipcp_flow_alloc_resp={"fd": late[0].fd, "data": b""})
+    b.ok(ipcp_flow_alloc_resp={"fd": late[0].fd, "instance": late[0].instance, "data": b""})
     network.settle()
     assert a.member.fa.counters.unknown == 1  # the reply came too late
     b.deallocate(late[0])
@@ -247,7 +247,7 @@ def test_both_sides_of_a_request_that_is_never_answered_are_cleaned_up(network: 
     assert outcome(client)[0] == errno.ETIMEDOUT
     network.pass_time(2)
     assert late[0].gone and not len(a.member.fa) and not len(b.member.fa) and not b.member.fa.waiting
-    answer = b.ask(ipcp_flow_alloc_resp={"fd": late[0].fd, "data": b""})
+    answer = b.ask(ipcp_flow_alloc_resp={"fd": late[0].fd, "instance": late[0].instance, "data": b""})
     assert answer.error == ENOTALLOC
 
 
@@ -353,3 +353,33 @@ def test_a_defect_does_not_stop_the_rest(network: Network, monkeypatch: pytest.M
     client = network.allocate(a, NAME)
     assert outcome(client)[0] == 0
     talk(network, client, flows[0])
+
+
+def test_two_ends_here_that_close_together_leave_the_next_flows_alone(network: Network) -> None:
+    """The descriptors pass to the next flows before what the first close made of the other end is carried out."""
+    a = network.bootstrap("a")
+    flows = serving(a)
+    client = network.allocate(a, NAME)
+    for end in (client, flows[0]):
+        a.request(ipcp_flow_dealloc={"fd": end.fd, "instance": end.instance})
+        a._gone(end)
+    again = network.request(a, NAME)
+    assert again.fd == client.fd and again.instance != client.instance
+    network.settle()
+    assert outcome(again)[0] == 0 and not again.gone and not flows[1].gone
+    talk(network, again, flows[1])
+    assert a.ipcp.late == {"Lost": 1}
+    counters = a.ipcp.readout("counters")
+    assert {"component": "late messages", "of": "", "counter": "Lost", "value": 1} in counters
+
+
+def test_what_the_irmd_says_of_an_end_that_is_another_by_now_is_late(network: Network) -> None:
+    a = network.bootstrap("a")
+    flows = serving(a)
+    client = network.allocate(a, NAME)
+    for end in (client, flows[0]):
+        a.ok(ipcp_flow_dealloc={"fd": end.fd, "instance": end.instance + 1000})
+        answer = a.ask(ipcp_flow_alloc_resp={"fd": end.fd, "instance": end.instance + 1000})
+        assert answer.error == ENOTALLOC
+    talk(network, client, flows[0])
+    assert a.ipcp.late == {"ipcp_flow_dealloc": 2, "ipcp_flow_alloc_resp": 2}
