@@ -325,38 +325,54 @@ static uint32_t looks_of(const struct pool *pool, const struct pool_class *k)
         return pool->reserve ? POOL_LOOKS : (POOL_TAKEN + 2) * k->blocks;
 }
 
+/* The block on top of the cache, if nobody has taken it meanwhile. */
+static int64_t take(struct pool *pool, int c, struct pool_cache *cache)
+{
+        uint32_t block = cache->block[--cache->count];
+
+        /* Who freed the next ones was another core: have their owner words under way in time. */
+        if (cache->count >= AHEAD) {
+                uint32_t soon = cache->block[cache->count - AHEAD];
+                uint8_t *data = pool_block(pool, c, soon) + HEADROOM;
+
+                __builtin_prefetch(&pool->owner[soon], 1);
+                __builtin_prefetch(data, 1);
+                __builtin_prefetch(data + CACHE_LINE, 1);
+        }
+        return claim(pool, block) ? (int64_t)block : -ENOMEM;
+}
+
+/* The cache had none: by the hints, then by the owner words, as far as an attempt may look. */
+__attribute__((noinline)) static int64_t search(struct pool *pool, int c, struct pool_cache *cache)
+{
+        uint32_t looks = looks_of(pool, &pool->classes[c]);
+
+        do {
+                while (cache->count > 0 && looks > 0) {
+                        int64_t block = take(pool, c, cache);
+
+                        if (block >= 0)
+                                return block;
+                        spend(&looks, POOL_TAKEN);
+                }
+        } while (refill(pool, c, cache, &looks));
+        return scan(pool, c, &looks);
+}
+
 static int64_t alloc_in(struct pool *pool, int c)
 {
         struct pool_cache none; /* its blocks are not cleared: that would cost more than all the rest */
         struct pool_cache *cache = cache_of(pool, c);
-        uint32_t looks = looks_of(pool, &pool->classes[c]);
+        int64_t block = -ENOMEM;
 
         if (cache == NULL) {
                 none.count = 0;
                 none.limit = 1;
                 cache = &none;
         }
-        do {
-                while (cache->count > 0) {
-                        uint32_t block = cache->block[--cache->count];
-
-                        /* Who freed the next ones was another core: have their owner words under way in time. */
-                        if (cache->count >= AHEAD) {
-                                uint32_t soon = cache->block[cache->count - AHEAD];
-                                uint8_t *data = pool_block(pool, c, soon) + HEADROOM;
-
-                                __builtin_prefetch(&pool->owner[soon], 1);
-                                __builtin_prefetch(data, 1);
-                                __builtin_prefetch(data + CACHE_LINE, 1);
-                        }
-                        if (claim(pool, block))
-                                return block;
-                        spend(&looks, POOL_TAKEN);
-                        if (looks == 0)
-                                return -ENOMEM;
-                }
-        } while (refill(pool, c, cache, &looks));
-        return scan(pool, c, &looks);
+        if (cache->count > 0)
+                block = take(pool, c, cache);
+        return block >= 0 ? block : search(pool, c, cache);
 }
 
 int64_t pool_alloc(struct pool *pool, size_t length)
