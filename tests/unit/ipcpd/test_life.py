@@ -22,7 +22,7 @@ REQUESTS = """
     bootstrap enroll                                            boot
     connect disconnect reg unreg query                          operational
     flow_alloc flow_join flow_alloc_resp                        operational
-    flow_dealloc                                                boot operational shutdown
+    flow_dealloc                                                boot operational
 """
 """In which states a request is legal, by the name of its message without `ipcp_`."""
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipcpd.unicast.contention import CONTRADICTIONS, MAX_DRAWS, Contention
+from ipcpd.unicast.contention import CONTRADICTIONS, MAX_DRAWS, MAX_LINKS, Contention
 from ipcpd.unicast.contention import Verdict as Contradiction
 from ipcpd.unicast.link_state import AddressContested, LinkState
 from ipcpd.unicast.lsdb import RESTART, Lsdb, Verdict
@@ -277,3 +277,10 @@ def test_a_flow_that_is_newer_is_used_before_one_that_is_like_it() -> None:
     link_state.dt_added(B, 66, QOS_RAW, 1)
     run(link_state, 3)
     assert link_state.tables[0].entries == {B: (66,)}
+
+
+def test_links_of_contradictions_are_bounded() -> None:
+    contention = Contention(0.0, Random(1))
+    for target in range(1, 10 * MAX_LINKS):
+        contention.contradicted(target, 1.0)
+    assert len(contention._seen) == MAX_LINKS
