@@ -290,6 +290,7 @@ class Memory:
         """Pairs without a flow, the one that has had none for longest first."""
         self._flows_of: dict[int, set[FlowMemory]] = {}
         self._live: set[int] = set()
+        self._lost = 0
         self.pools: dict[int, Pool] = {}
         self.system = self._add_pool("system", os.getuid(), self._config)
 
@@ -431,6 +432,10 @@ class Memory:
             freed += lib.irm_sweep_run(sweep)
         if freed:
             log.info("returned %d blocks of a process that has ended", freed)
+        lost = int(lib.map_lost())
+        if lost > self._lost:
+            log.warning("memory of %d mappings that users share with the IRMd is lost: their flows end", lost)
+            self._lost = lost
         return freed
 
     @staticmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from errno import EINVAL
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ from ouroboros.rpc.messages_pb2 import Envelope, FlowEndpoint, SegmentGone, Welc
 from ._ipcp import ffi, lib
 from .handle import Handle
 from .punt import Punt
+
+log = logging.getLogger("ipcpd/relay")
 
 
 class PortStats(NamedTuple):
@@ -47,6 +50,7 @@ class Relay:
         self.handle = Handle(relay, lib.relay_destroy, "the packet thread")
         """Of `struct relay`, for the other parts of the data plane."""
         self._regions: set[int] = set()
+        self._lost = 0
 
     def attach(self, welcome: Welcome, fds: list[int]) -> None:
         """Map what the IRMd gave this process. The descriptors stay the caller's."""
@@ -140,6 +144,12 @@ class Relay:
                     self._regions.discard(number)
                     lib.relay_remove_region(relay, self.resources.region(number))
         self.resources.gone(message)
+        lost = int(lib.map_lost())
+        if lost > self._lost:
+            log.warning(
+                "memory of %d mappings that users share with this IPCP is lost: their flows end", lost
+            )
+            self._lost = lost
 
     def stats(self, fd: int) -> PortStats:
         """Counters of a flow end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import mmap
 import os
 import signal
@@ -75,6 +76,13 @@ def a_pool_that_is_lost_does_not_end_the_process() -> None:
     neighbour = Process(memory, other, reserve=True)
     assert neighbour.alloc(1) >= 0
     assert lib.map_lost() == before + 2, "the mappings of the user's pool, and no other"
+    records: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("irmd/memory").addHandler(handler)
+    for _ in range(2):
+        memory.reclaim(memory.token())
+    assert records == ["memory of 2 mappings that users share with the IRMd is lost: their flows end"]
 
 
 def other_faults_end_it() -> None:
