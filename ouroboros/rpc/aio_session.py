@@ -3,20 +3,25 @@
 Used by the IRMd for every connection, and by an IPCP for its channel to the IRMd. asyncio's streams do not
 take `SOCK_SEQPACKET`, so this is `add_reader` and `recvmsg`: messages are handled and answered inside the
 reader callback, without a task or a future in between. Garbage, a truncated message or a peer that does not
-read closes this connection and no other.
+read closes this connection and no other. A message with a value beyond its limit (`limits`) is refused before it reaches
+a handler: a request with an error, a reply as if it were an error, and a notification is dropped.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections import deque
 from collections.abc import Callable
 
+from . import limits
 from .codec import ProtocolError, close_fds, receive
 from .codec import send as send_message
 from .messages_pb2 import Envelope
+
+log = logging.getLogger("rpc")
 
 CHANNEL_QUEUE = 65536
 """The same for the channel of an IPCP, at both ends: the end of one process may be the end of all flows it can have."""
@@ -145,10 +150,17 @@ class Session:
         if len(self._queue) >= self._limit:
             self.close(f"does not read its messages ({self._limit} waiting)")
             return
+        copies: list[int] = []
+        try:  # callers change and reuse neither, but the descriptors may be closed before they are sent
+            for fd in fds:
+                copies.append(os.dup(fd))
+        except OSError as error:
+            close_fds(copies)
+            self.close(f"cannot queue descriptors: {error.strerror}")
+            return
         if not self._queue:
             self._loop.add_writer(self._fd, self._writable)
-        # Callers change and reuse neither, but the descriptors may be closed before they are sent.
-        self._queue.append((envelope, tuple(os.dup(fd) for fd in fds)))
+        self._queue.append((envelope, tuple(copies)))
 
     def _writable(self) -> None:
         while self._queue:
@@ -192,11 +204,23 @@ class Session:
             self.close("")
             return False
         envelope, fds = message
-        if envelope.reply:
+        wrong = limits.violation(envelope)
+        if wrong is not None:
+            self._refuse_whole(envelope, fds, wrong)
+        elif envelope.reply:
             self._answered(envelope, fds)
         else:
             self._on_message(self, envelope, fds)
         return True
+
+    def _refuse_whole(self, envelope: Envelope, fds: list[int], wrong: limits.Violation) -> None:
+        """A message is beyond a limit: nothing of it is used."""
+        close_fds(fds)
+        log.debug("refused %s: %s", envelope.WhichOneof("body") or "a reply", wrong.text)
+        if envelope.reply:
+            self._answered(Envelope(id=envelope.id, reply=True, error=wrong.errno, text=wrong.text), [])
+        else:
+            self.refuse(envelope, wrong.errno, wrong.text)
 
     def _answered(self, envelope: Envelope, fds: list[int]) -> None:
         entry = self._replies.pop(envelope.id, None)

@@ -100,7 +100,7 @@ def test_a_refusal_reaches_who_asked_and_the_endpoint_rests() -> None:
     assert "02:00:00:00:00:01" in refused.text
 
 
-@pytest.mark.parametrize("response", [5, 2**31 - 1])
+@pytest.mark.parametrize("response", [5, 2**31 - 1, -(2**31), -70000])
 def test_a_response_that_nobody_should_send_is_a_refusal(response: int) -> None:
     it = allocator()
     it.received(FlowReply(70, ask(it), response, b"junk"), A, 0.1)
