@@ -58,9 +58,10 @@ class Arrival(Attempt):
         return ipcp is not None and may_carry(ipcp, process)
 
     def serve(self, acceptor: Acceptor) -> None:
-        self.machine.served()
-        self.stop()
-        self.broker.arrivals.arrive(self.connection, self._envelope, self.name, acceptor, self.received)
+        with self.guarded():
+            self.machine.served()
+            self.stop()
+            self.broker.arrivals.arrive(self.connection, self._envelope, self.name, acceptor, self.received)
 
     def fail(self, error: int, text: str) -> None:
         self.connection.session.refuse(self._envelope, error, text)
@@ -113,7 +114,7 @@ class Arrivals:
         """Somebody accepts a flow that an IPCP announced: the IPCP gets its end, then the response; when it
         has taken both, the accept is answered."""
         broker = self._broker
-        ipcp, body, flow = connection.ipcp, envelope.ipcp_flow_req, acceptor.flow
+        ipcp, flow = connection.ipcp, acceptor.flow
         assert ipcp is not None and ipcp.process is not None
         try:
             answering = broker.oap.reply(received, name, room=ipcp.handshake_room)
@@ -135,6 +136,28 @@ class Arrivals:
             provider.fds.give_back(descriptor)
             connection.session.refuse(envelope, errno.ENOMEM, f"no shared memory for another flow: {error}")
             return
+        try:
+            self._tell(connection, envelope, name, acceptor, received, answering)
+        except BaseException:  # a defect: neither end has the flow, and the server goes on waiting
+            broker.endpoints.close(flow, 0, orderly=False)
+            if flow.ipcp is None:  # else it has been asked to forget its end
+                broker.provider_closed(flow)
+            broker.waits_again(acceptor)
+            raise
+
+    def _tell(
+        self,
+        connection: Connection,
+        envelope: Envelope,
+        name: str,
+        acceptor: Acceptor,
+        received: Received,
+        answering: bytes,
+    ) -> None:
+        """The flow is made: the IPCP gets its end, and then the response."""
+        broker = self._broker
+        ipcp, body, flow = connection.ipcp, envelope.ipcp_flow_req, acceptor.flow
+        assert ipcp is not None
         broker.registry.end_accept(acceptor)
         flow.name, flow.layer, flow.ipcp = name, ipcp.layer, ipcp
         outcome = received.outcome
@@ -142,14 +165,14 @@ class Arrivals:
         flow.qos.CopyFrom(offer.obtained(body.qos, outcome.extensions, inside=ipcp.inside))
         flow.mpl_ms = body.mpl_ms
         flow.secure(0, outcome)
-        largest = broker.endpoints.max_packet(pool)
+        largest = broker.endpoints.max_packet(acceptor.process.pool)
         flow.max_packet = min(body.max_packet or largest, largest)
         answer = Envelope()
         fds = broker.endpoints.describe(flow, 1, answer.flow_endpoint)
         connection.session.reply(envelope, answer, fds)
         response = Envelope()
         answered = response.ipcp_flow_alloc_resp
-        answered.fd, answered.instance = descriptor
+        answered.fd, answered.instance = flow.ends[1].descriptor
         answered.data = answering
         connection.session.request(
             response, partial(self._responded, acceptor, outcome.data), timeout=RESPONSE_TIME

@@ -7,7 +7,9 @@ Whatever was made is taken back on every way out but success.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from .oap.requester import Requester
     from .process import Process
     from .request import Request
+
+
+log = logging.getLogger("irmd/flow")
 
 
 class Attempt:
@@ -64,7 +69,23 @@ class Attempt:
         """Ask a layer for the flow."""
 
     def run(self, actions: list[object]) -> None:
-        """Carry out what the machine said, then wait for its next deadline."""
+        """Carry out what the machine said, then wait for its next deadline. A defect ends this attempt, and takes back what it
+        had made."""
+        with self.guarded():
+            self._run(actions)
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """An exception is the end of this attempt, not of what called it."""
+        try:
+            yield
+        except Exception as error:
+            log.exception("cannot go on with the allocation of a flow to %s", self.name)
+            self.machine.cancel()
+            self.stop()
+            self.fail(errno.EIO, f"the IRMd failed on this request: {type(error).__name__}")
+
+    def _run(self, actions: list[object]) -> None:
         for action in actions:
             if isinstance(action, StartProgram):
                 self._start_program()
@@ -148,10 +169,11 @@ class AppAttempt(Attempt):
         return self.broker.may_be_direct(self._request.process, process)
 
     def serve(self, acceptor: Acceptor) -> None:
-        self.machine.served()
-        self.stop()
-        self._drop_flow()
-        self.broker.connect(self._request, acceptor, self.name, self._qos)
+        with self.guarded():
+            self.machine.served()
+            self.stop()
+            self._drop_flow()
+            self.broker.connect(self._request, acceptor, self.name, self._qos)
 
     def fail(self, error: int, text: str) -> None:
         self._drop_flow()
@@ -228,11 +250,16 @@ class AppAttempt(Attempt):
             self.run_if_waiting(lambda: self.machine.refused(silent.errno, silent.text))
         elif reply.error:
             if self._flow is not None and self.broker.requested.get(self._flow) is self:
+                self.broker.endpoints.send_again(self._flow, 1)
                 self.broker.provider_closed(self._flow)
             self.run_if_waiting(lambda: self.machine.refused(reply.error, reply.text))
 
     def replied(self, reply: IpcpFlowAllocReply) -> None:
         """The layer allocated the flow, or said why not."""
+        with self.guarded():
+            self._replied(reply)
+
+    def _replied(self, reply: IpcpFlowAllocReply) -> None:
         flow = self._flow
         assert flow is not None
         if reply.response:
@@ -253,12 +280,12 @@ class AppAttempt(Attempt):
             data = outcome.data
         self.machine.served()
         self.stop()
-        del self.broker.requested[flow]
-        self._flow = None
         flow.step(Step.GRANT)
         flow.mpl_ms = reply.mpl_ms
         flow.max_packet = min(reply.max_packet or flow.max_packet, flow.max_packet)
         self.broker.requests.grant(self._request, flow, 0, data)
+        del self.broker.requested[flow]
+        self._flow = None
 
     def gave_up(self) -> None:
         """The IPCP deallocated the flow before it answered."""

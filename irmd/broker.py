@@ -169,18 +169,32 @@ class Broker:
         except (OSError, MemoryError) as error:
             self.requests.fail(request, errno.ENOMEM, f"no shared memory for another flow: {error}")
             return
-        self.registry.end_accept(acceptor)
-        flow.step(Step.GRANT)
-        flow.name = name
-        flow.qos = QosSpec()
-        flow.qos.CopyFrom(qos)
-        flow.mpl_ms = DIRECT_MPL_MS
-        for side, outcome in enumerate(outcomes):
-            flow.secure(side, outcome)
-        flow.extensions = offer.fitting(qos, inside=True)
-        flow.max_packet = self.endpoints.max_packet(pool)
-        self.requests.grant(acceptor.request, flow, 1)
-        self.requests.grant(request, flow, 0)
+        try:
+            flow.step(Step.GRANT)
+            flow.name = name
+            flow.qos = QosSpec()
+            flow.qos.CopyFrom(qos)
+            flow.mpl_ms = DIRECT_MPL_MS
+            for side, outcome in enumerate(outcomes):
+                flow.secure(side, outcome)
+            flow.extensions = offer.fitting(qos, inside=True)
+            flow.max_packet = self.endpoints.max_packet(pool)
+            self.registry.end_accept(acceptor)
+            self.requests.grant(acceptor.request, flow, 1)
+            self.requests.grant(request, flow, 0)
+        except BaseException:
+            # A defect: the client has no flow; the server goes on waiting, or has one that is down.
+            self.endpoints.close(flow, 0, orderly=False)
+            if not acceptor.request.done:
+                self.endpoints.close(flow, 1, orderly=False)
+                self.waits_again(acceptor)
+            raise
+
+    def waits_again(self, acceptor: Acceptor) -> None:
+        """The flow of an accept has ended before its process got it, who goes on waiting."""
+        if acceptor in acceptor.process.accepts:
+            self.registry.end_accept(acceptor)
+        self.accept_again(acceptor.request)
 
     # ------------------------------------------------------------ join
 

@@ -67,8 +67,12 @@ class Endpoints:
         """Fill the Welcome of a new process with its pool and event region; returns their descriptors."""
         pool = process.pool
         self._pool_users[pool.id] = self._pool_users.get(pool.id, 0) + 1
+        try:
+            events = self._events(process, pool)
+        except BaseException:
+            self._leave_pool(pool, SegmentGone())  # nobody has been told of it
+            raise
         self._unfinished[process] = 0
-        events = self._events(process, pool)
         welcome = envelope.welcome
         welcome.process = process.token
         welcome.pool = pool.id
@@ -103,7 +107,11 @@ class Endpoints:
         for events in process.events.values():
             events.close()
         process.events.clear()
-        pool = process.pool
+        self._leave_pool(process.pool, message)
+        self._announce(message)
+
+    def _leave_pool(self, pool: Pool, message: SegmentGone) -> None:
+        """A process allocates from it no more: with the last one a user's pool goes, and `message` says so."""
         self._pool_users[pool.id] -= 1
         if not self._pool_users[pool.id]:
             del self._pool_users[pool.id]
@@ -112,7 +120,6 @@ class Endpoints:
                 self._max_packet.pop(pool.id, None)
                 message.pools.append(pool.id)
                 message.events.extend(self._close_domain(pool))
-        self._announce(message)
 
     def _close_domain(self, pool: Pool) -> list[int]:
         """The event regions that IPCPs have for flows of a pool that has gone: its trust domain is one they no longer serve."""
@@ -221,6 +228,22 @@ class Endpoints:
             process.known.add((kind, number))
             resources.add(kind=kind, id=number)
             fds.extend(descriptors)
+
+    @staticmethod
+    def send_again(flow: Flow, side: int) -> None:
+        """The process at `side` has failed to attach: what came along with its end may be missing there, and comes along once
+        more."""
+        memory, pool = flow.memory, flow.pool
+        assert memory is not None and pool is not None
+        mine, peer = flow.ends[side], flow.ends[1 - side]
+        mine.process.known.difference_update(
+            (
+                (_POOL, pool.id),
+                (_SEGMENT, memory.segment_id),
+                (_EVENTS, mine.events.id),
+                (_EVENTS, peer.events.id),
+            )
+        )
 
     # ------------------------------------------------------------ the end of a flow
 

@@ -14,6 +14,7 @@ import socket
 from array import array
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -155,16 +156,19 @@ class Events:
 
     def __init__(self, number: int) -> None:
         self.id = number
-        memory = _check(lib.events_create(b"ouroboros-events"), "an event region")
-        bell, ring = (one.detach() for one in socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM))
-        self.fds = (memory, bell)
-        self.ring_fds = (memory, ring)
-        self.handle = lib.events_map(memory, ring)
-        if self.handle == ffi.NULL:
-            number = ffi.errno
-            for fd in (memory, bell, ring):
-                os.close(fd)
-            raise OSError(number, f"cannot map an event region: {strerror(number)}")
+        with ExitStack() as made:
+            memory = _check(lib.events_create(b"ouroboros-events"), "an event region")
+            made.callback(os.close, memory)
+            bell, ring = (one.detach() for one in socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM))
+            made.callback(os.close, bell)
+            made.callback(os.close, ring)
+            self.fds = (memory, bell)
+            self.ring_fds = (memory, ring)
+            self.handle = lib.events_map(memory, ring)
+            if self.handle == ffi.NULL:
+                number = ffi.errno
+                raise OSError(number, f"cannot map an event region: {strerror(number)}")
+            made.pop_all()
 
     def close(self) -> None:
         """Unmap the region and close its descriptors."""

@@ -66,25 +66,28 @@ class Requests:
 
     def grant(self, request: Request, flow: Flow, side: int, data: bytes = b"") -> None:
         """The request has its flow: tell the process, then raise ALLOC if it did not wait."""
-        request.settle()
         session = request.connection.session
         answer = Envelope()
+        endpoint = answer.flow_done.endpoint if request.asynchronous else answer.flow_endpoint
+        fds = self._endpoints.describe(flow, side, endpoint, data)
+        request.settle()
         if not request.asynchronous:
             request.connection.requests.pop(request.id, None)
-            fds = self._endpoints.describe(flow, side, answer.flow_endpoint, data)
             answer.id = request.id
             answer.reply = True
             session.send(answer, fds)
             return
         request.process.pending.pop(request.descriptor, None)
         answer.flow_done.fd, answer.flow_done.instance = request.descriptor
-        fds = self._endpoints.describe(flow, side, answer.flow_done.endpoint, data)
         session.send(answer, fds)
         if flow.memory is not None:
             flow.memory.raise_event(side, FlowEvent.ALLOC)
 
     def fail(self, request: Request, error: int, text: str) -> None:
-        """The request gets no flow. An asynchronous one keeps its descriptor until the process gives it back."""
+        """The request gets no flow. An asynchronous one keeps its descriptor until the process gives it back. One that has been
+        answered stays as it is."""
+        if request.done:
+            return
         request.settle()
         session, process = request.connection.session, request.process
         if not request.asynchronous:
@@ -100,6 +103,19 @@ class Requests:
         events = process.events.get(process.pool.id)
         if events is not None:
             raise_pending(events, request.descriptor.fd)
+
+    def failed(self, connection: Connection, number: int, error: int, text: str) -> bool:
+        """A defect has ended the work on a request: what was made for it is taken back, and it fails. False: it has been answered."""
+        request = connection.requests.get(number)
+        if not isinstance(request, Request):
+            pending = () if connection.process is None else connection.process.pending.values()
+            request = next((one for one in pending if one.id == number), None)
+        if request is None or request.done:
+            return False
+        if request.undo is not None:
+            request.undo()
+        self.fail(request, error, text)
+        return True
 
     def cancel(self, connection: Connection, number: int) -> None:
         """The process gave up a request; one that was answered already has nothing to cancel."""

@@ -265,7 +265,9 @@ class Server:
             session.refuse(envelope, refused.errno, refused.text)
         except Exception as error:  # a defect of ours must not take the system down
             self._limiter.exception(culprit(connection.peer), "cannot handle %s of the %s", body, connection)
-            session.refuse(envelope, errno.EIO, f"the IRMd failed on this request: {type(error).__name__}")
+            text = f"the IRMd failed on this request: {type(error).__name__}"
+            if not self.broker.requests.failed(connection, envelope.id, errno.EIO, text):
+                session.refuse(envelope, errno.EIO, text)
 
     def _may_wait(self, connection: Connection, envelope: Envelope) -> bool:
         """Whether a request with this id may be kept; the connection is closed when it makes no sense."""
@@ -307,7 +309,12 @@ class Server:
         answer.welcome.version = __version__
         fds: tuple[int, ...] = ()
         if hello.kind != _TOOL:
-            fds = self._welcome(connection, hello, answer)
+            try:
+                fds = self._welcome(connection, hello, answer)
+            except BaseException:
+                if connection.process is not None:  # half of it is done: its end takes that back
+                    session.close("it could not be welcomed")
+                raise
         connection.kind = hello.kind
         session.reply(envelope, answer, fds)
         if connection.process is not None and connection.ipcp is None:

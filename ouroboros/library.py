@@ -22,6 +22,7 @@ from .dataplane.resources import Resources
 from .errors import EFLOWDOWN, EFLOWPEER, ENOTALLOC, OuroborosError, error
 from .extension import Extension
 from .owner import Owner
+from .rpc import limits
 from .rpc.client import Client
 from .rpc.codec import close_fds
 from .rpc.messages_pb2 import Envelope, FlowDealloc, FlowDone, FlowEndpoint, FlowPending, Hello
@@ -86,25 +87,42 @@ class Library(Owner):
     def attach(self, endpoint: FlowEndpoint) -> Any:
         """`struct flow *` of an end that the IRMd has described; its objects have been mapped already."""
         try:
+            wrong = limits.check(endpoint)
+            if wrong is not None:
+                raise error(wrong.errno, f"the IRMd described flow {endpoint.flow_id} wrongly: {wrong.text}")
             key = self.resources.key(endpoint)
             with self.resources.end(endpoint) as end:
                 handle = lib.flow_attach(*end)
             if handle == ffi.NULL:
                 raise error(ENOTALLOC, f"the IRMd described flow {endpoint.flow_id} wrongly")
-        except OSError:
+        except BaseException:
             self.release(endpoint.fd, endpoint.instance)
             raise
-        if endpoint.cipher or endpoint.check:
-            self._begun(handle, endpoint, lib.flow_protect(handle, endpoint.cipher, key, endpoint.check))
-        if endpoint.qos.in_order:
-            self._begin_frcp(handle, endpoint)
-        else:
-            lib.flow_keep_alive(handle, _peer_timeout(endpoint))
-        lib.process_add(self.process, handle)
+        try:
+            self._begin(handle, endpoint, key)
+            lib.process_add(self.process, handle)
+        except BaseException:
+            lib.flow_detach(handle)
+            lib.flow_destroy(handle)
+            self.release(endpoint.fd, endpoint.instance)
+            raise
         # Freed when it is detached, and the last thread that uses it has let go of it.
         return ffi.gc(handle, lib.flow_destroy)
 
-    def _begin_frcp(self, handle: Any, endpoint: FlowEndpoint) -> None:
+    def _begin(self, handle: Any, endpoint: FlowEndpoint, key: Any) -> None:
+        """What the flow has must work, or there is no flow. Raises OSError."""
+        result = 0
+        if endpoint.cipher or endpoint.check:
+            result = lib.flow_protect(handle, endpoint.cipher, key, endpoint.check)
+        if result >= 0 and endpoint.qos.in_order:
+            result = self._begin_frcp(handle, endpoint)
+        elif result >= 0:
+            lib.flow_keep_alive(handle, _peer_timeout(endpoint))
+        if result < 0:
+            raise error(-result, f"flow {endpoint.flow_id} cannot have what was agreed on for it")
+
+    @staticmethod
+    def _begin_frcp(handle: Any, endpoint: FlowEndpoint) -> int:
         """From the QoS to what the ends do (paper 5.1; spec/frcp 1), with what was granted to us."""
         config = {
             "mpl_ms": endpoint.mpl_ms,
@@ -120,15 +138,7 @@ class Library(Owner):
             "lossless": endpoint.inside,
             "ends": Extension.END in endpoint.extensions,
         }
-        self._begun(handle, endpoint, lib.frcp_io_begin(handle, ffi.new("struct frcp_config *", config)))
-
-    def _begun(self, handle: Any, endpoint: FlowEndpoint, result: int) -> None:
-        """What a flow has must work, or there is no flow."""
-        if result < 0:
-            lib.flow_detach(handle)
-            lib.flow_destroy(handle)
-            self.release(endpoint.fd, endpoint.instance)
-            raise error(-result, f"flow {endpoint.flow_id} cannot have what was agreed on for it")
+        return int(lib.frcp_io_begin(handle, ffi.new("struct frcp_config *", config)))
 
     def detach(self, handle: Any, fd: int, instance: int) -> None:
         """Leave a flow, and tell the IRMd; what was written is waited for as long as the flow lingers."""

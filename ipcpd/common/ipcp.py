@@ -273,8 +273,9 @@ class Ipcp:
 
     def _dispatch(self, session: Session, envelope: Envelope, fds: list[int]) -> None:
         body = envelope.WhichOneof("body") or ""
-        if self.state is State.SHUTDOWN:  # the data plane has gone
-            raise life.StateError(f'IPCP "{self.name}" is ending')
+        if self.state is State.SHUTDOWN:
+            self._end_of(session, envelope, body)
+            return
         if body == "segment_gone":
             self.segments_gone(envelope)
             return
@@ -304,6 +305,13 @@ class Ipcp:
             self._run(envelope, result)
         elif envelope.id:
             session.reply(envelope, Envelope())
+
+    def _end_of(self, session: Session, envelope: Envelope, body: str) -> None:
+        """Answer while the IPCP is ending. Its data plane has gone, and every flow with it: a deallocation has been done."""
+        if body in life.LEGAL:
+            life.check(self.state, body)
+            if envelope.id:
+                session.reply(envelope, Envelope())
 
     def _readout(self, envelope: Envelope) -> Envelope:
         body = envelope.readout

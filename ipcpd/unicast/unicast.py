@@ -225,11 +225,11 @@ class UnicastIpcp(Ipcp):
         try:
             self._check(request.dst)
             self._check_data(request.data)
-        except Refusal:
+            qos = QoSSpec.from_proto(request.qos)
+            self.member.fa.allocate(end, request.dst, qos, request.data, self.loop.time())
+        except BaseException:
             self.member.ends.remove(end)
             raise
-        qos = QoSSpec.from_proto(request.qos)
-        self.member.fa.allocate(end, request.dst, qos, request.data, self.loop.time())
         self.member.kick()
         return None
 

@@ -276,3 +276,30 @@ def test_stopping_gives_everything_back(world: World) -> None:
 def test_a_refusal_names_the_type(world: World) -> None:
     with pytest.raises(Refusal, match='"l" is of type local'):
         raise world.ipcp.lacks("wings")
+
+
+def test_ends_that_cannot_be_paired_are_left(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both: their numbers are used again."""
+    member = world.member()
+
+    def fails(a: int, b: int) -> None:
+        raise OSError(errno.EEXIST, "cannot pair")
+
+    monkeypatch.setattr(member.relay, "pair", fails)
+    assert member.alloc(64) == 0
+    member.accepted(65)
+    assert member.relay.ends == set()
+    assert member.outcomes == [(64, errno.EEXIST)] and member.downs == [65]
+
+
+def test_one_that_is_ending_does_nothing_more(world: World) -> None:
+    """Its data plane has gone, and every flow with it: answers and requests that come then find nothing."""
+    member = world.member()
+    assert member.alloc(64) == 0
+    member.ipcp.stop()
+    member.accepted(65)
+    assert member.dealloc(64) == 0 and member.relay.ends == {64}
+    assert member.alloc(66) == EIPCPSTATE
+    envelope = Envelope()
+    envelope.segment_gone.segments.append(1)
+    member.ipcp.handle(member.session, envelope, [])  # type: ignore[arg-type]

@@ -32,6 +32,7 @@ from ouroboros.rpc.messages_pb2 import (
     FlowAccept,
     FlowAlloc,
     FlowDealloc,
+    FlowEndpoint,
     Hello,
     IpcpBootstrap,
     IpcpConfig,
@@ -123,10 +124,8 @@ class Party:
         while not condition():
             await asyncio.sleep(0)
 
-    async def hello(self, kind: Hello.Kind.ValueType) -> Envelope:
-        hello = Hello(
-            kind=kind, rpc_version=RPC_VERSION, layout_version=layout_version(), program="/bin/test"
-        )
+    async def hello(self, kind: Hello.Kind.ValueType, program: str = "/bin/test") -> Envelope:
+        hello = Hello(kind=kind, rpc_version=RPC_VERSION, layout_version=layout_version(), program=program)
         reply = await self.call(hello=hello)
         assert not reply.error, reply.text
         return reply
@@ -267,16 +266,16 @@ class Inside:
         if kind is None:
             assert not self.irmd.broker.flows.flows, "flows are left"
 
-    async def _connect(self, kind: Hello.Kind.ValueType) -> Party:
+    async def _connect(self, kind: Hello.Kind.ValueType, program: str = "/bin/test") -> Party:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         sock.connect(str(self.base / "irm.sock"))
         party = Party(sock)
         self._parties.append(party)
-        await party.hello(kind)
+        await party.hello(kind, program)
         return party
 
-    async def application(self) -> Party:
-        return await self._connect(Hello.Kind.APPLICATION)
+    async def application(self, program: str = "/bin/test") -> Party:
+        return await self._connect(Hello.Kind.APPLICATION, program)
 
     async def tool(self) -> Party:
         return await self._connect(Hello.Kind.TOOL)
@@ -308,6 +307,11 @@ class Inside:
 
 def alloc(dst: str, **fields: Any) -> FlowAlloc:
     return FlowAlloc(dst=dst, **fields)
+
+
+def given_back(endpoint: FlowEndpoint) -> FlowDealloc:
+    """What a process says that does not want its end of a flow any more."""
+    return FlowDealloc(fd=endpoint.fd, instance=endpoint.instance)
 
 
 def accept() -> FlowAccept:
