@@ -53,6 +53,7 @@ CDEF = """
     struct fib *fib_create(enum fib_function function, uint32_t count, const uint32_t *addresses, const uint32_t *list,
                            uint32_t lists, const uint32_t *lengths, const uint32_t *fds);
     void fib_destroy(struct fib *fib);
+    uint32_t fib_longest(const struct fib *fib);
     struct dt_counters {
         uint64_t received, forwarded, delivered, punted, sent, malformed, expired, no_route, no_room, unknown;
     };

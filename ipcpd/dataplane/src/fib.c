@@ -3,8 +3,19 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <sys/random.h>
 
 #include "layout.h"
+
+static void draw_factors(struct fib *fib)
+{
+        if (getrandom(fib->factor, sizeof fib->factor, GRND_NONBLOCK) != (ssize_t)sizeof fib->factor) {
+                fib->factor[0] = 0x9e3779b1u ^ (uint32_t)(uintptr_t)fib; /* shortly after the machine has started */
+                fib->factor[1] = 0x85ebca6bu ^ (uint32_t)((uintptr_t)fib >> 12);
+        }
+        fib->factor[0] |= 1;
+        fib->factor[1] |= 1;
+}
 
 static struct fib *allocate(uint32_t count, uint32_t lists)
 {
@@ -18,6 +29,7 @@ static struct fib *allocate(uint32_t count, uint32_t lists)
         fib->mask = (1u << bits) - 1;
         fib->shift = 32 - bits;
         fib->lists = lists;
+        draw_factors(fib);
         fib->slots = calloc(1u << bits, sizeof *fib->slots);
         fib->hops = calloc(lists + 1, sizeof *fib->hops);
         if (fib->slots == NULL || fib->hops == NULL) {
@@ -43,13 +55,16 @@ static bool fill_hops(struct fib_hops *hops, uint32_t length, const uint32_t *fd
 static bool insert(struct fib *fib, uint32_t address, uint32_t list)
 {
         uint32_t at = fib_at(fib, address);
+        uint32_t passed = 1;
 
         if (address == 0 || list >= fib->lists)
                 return false;
-        for (; fib->slots[at].address != 0; at = (at + 1) & fib->mask)
+        for (; fib->slots[at].address != 0; at = (at + 1) & fib->mask, passed++)
                 if (fib->slots[at].address == address)
                         return false;
         fib->slots[at] = (struct fib_slot){address, list};
+        if (passed > fib->longest)
+                fib->longest = passed;
         return true;
 }
 
@@ -80,6 +95,11 @@ nonsense:
         fib_destroy(fib);
         errno = EINVAL;
         return NULL;
+}
+
+uint32_t fib_longest(const struct fib *fib)
+{
+        return fib->longest;
 }
 
 void fib_destroy(struct fib *fib)

@@ -35,6 +35,8 @@ struct fib {
         enum fib_function function;
         uint32_t shift;
         uint32_t mask;
+        uint32_t factor[2]; /* random and odd: a member that makes up addresses cannot choose where they lie */
+        uint32_t longest;   /* slots that the longest look-up passes */
         uint32_t lists;
         struct fib_slot *slots;
         struct fib_hops *hops;
@@ -45,10 +47,13 @@ struct fib {
 struct fib *fib_create(enum fib_function function, uint32_t count, const uint32_t *addresses, const uint32_t *list,
                        uint32_t lists, const uint32_t *lengths, const uint32_t *fds);
 void fib_destroy(struct fib *fib);
+uint32_t fib_longest(const struct fib *fib); /* slots that the longest look-up passes, for read-outs and tests */
 
 static inline uint32_t fib_at(const struct fib *fib, uint32_t address)
 {
-        return (address * 0x9e3779b1u) >> fib->shift;
+        uint32_t mixed = address * fib->factor[0];
+
+        return ((mixed ^ mixed >> 15) * fib->factor[1]) >> fib->shift;
 }
 
 static inline struct fib_hops *fib_find(const struct fib *fib, uint32_t address)
