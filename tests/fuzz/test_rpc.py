@@ -7,6 +7,7 @@ fuzzed from the day on which it is added.
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +18,13 @@ from google.protobuf.message import Message
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ouroboros.qos import QOS_DATA, QOS_RAW, QOS_VOICE
 from ouroboros.rpc import messages_pb2 as messages
 from ouroboros.rpc.codec import MAX_MESSAGE, RPC_VERSION, ProtocolError, close_fds, decode, receive, send
-from ouroboros.rpc.messages_pb2 import Envelope, Hello
+from ouroboros.rpc.messages_pb2 import Envelope, FlowAlloc, Hello
 from tests.system.conftest import System
+
+from .edges import strained
 
 # What starts and ends processes is not for random arguments on the machine that runs the tests.
 HARMFUL = {"bind_program", "ipcp_create", "ipcp_destroy"}
@@ -154,13 +158,54 @@ def _flush(sock: socket.socket) -> None:
         pass
 
 
+SERVER = """
+    import threading
+    from ouroboros import flow_accept
+    def echo(flow):
+        with flow:
+            for packet in flow:
+                flow.write(packet)
+    print("ready", flush=True)
+    while True:
+        threading.Thread(target=echo, args=(flow_accept(),), daemon=True).start()
+"""
+BYSTANDER = """
+    import signal, threading
+    from ouroboros import flow_alloc
+    ending = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ending.set())
+    rounds = 0
+    while not ending.is_set():
+        for layer in ("", "survivor"):
+            with flow_alloc("server", layer=layer) as flow:
+                flow.rcv_timeout = 30
+                for _ in range(20):
+                    flow.write(b"still here")
+                    assert flow.read() == b"still here"
+        rounds += 1
+        print("rounds", rounds, flush=True)
+    print("undisturbed", flush=True)
+"""
+
+
 @pytest.fixture(scope="module")
 def fuzzed_irmd() -> Iterator[Path]:
-    """One IRMd for all examples, with a layer that must survive them."""
+    """One IRMd for all examples, with a layer that must survive them, and flows of others that must go on."""
     system = System()
     try:
         system.local_layer("survivor")
+        server = system.python(SERVER)
+        server.expect("ready")
+        system.irm(f"bind process {server.pid} name server")
+        system.irm("name register server layer survivor")
+        bystander = system.python(BYSTANDER)
+        bystander.expect("rounds 1")
         yield system.rundir / "irm.sock"
+        bystander.expect("rounds")
+        bystander.signal(signal.SIGTERM)
+        bystander.expect("undisturbed")
+        assert bystander.wait() == 0, bystander.output
+        server.kill()
         layers = [ipcp["layer"] for ipcp in system.json("ipcp list")["ipcps"]]
         assert layers == ["survivor"]
         assert "Traceback" not in system.irmd.output, system.irmd.output
@@ -181,6 +226,23 @@ def test_no_message_disturbs_the_irmd(
         for envelope in sent:
             try:
                 send(sock, envelope)
+            except (BrokenPipeError, ConnectionResetError, ProtocolError):
+                break
+        _flush(sock)
+
+
+@settings(SAFE, max_examples=60)
+@given(data=st.data())
+def test_no_value_disturbs_the_flows_of_others(fuzzed_irmd: Path, data: st.DataObject) -> None:
+    """Allocations that look right, over the layer and to the server that others use, with values at and beyond each limit."""
+    with _greeted(fuzzed_irmd, Hello.APPLICATION) as sock:
+        for number in range(data.draw(st.integers(1, 8))):
+            qos = data.draw(st.sampled_from([QOS_RAW, QOS_VOICE, QOS_DATA])).to_proto()
+            layer = data.draw(st.sampled_from(["", "survivor"]))
+            asked = data.draw(strained(FlowAlloc(dst="server", layer=layer, qos=qos, timeout_ns=10**8)))
+            assert isinstance(asked, FlowAlloc)
+            try:
+                send(sock, Envelope(id=number + 1, flow_alloc=asked))
             except (BrokenPipeError, ConnectionResetError, ProtocolError):
                 break
         _flush(sock)

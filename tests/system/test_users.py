@@ -75,6 +75,26 @@ SERVICE = """
 """
 
 
+HOSTILE = """
+    from ouroboros.rpc.messages_pb2 import Envelope, FlowAlloc, FlowDealloc, QosSpec
+    from tests.system.intruder import Peer
+    edges = (0, 1, 254, 255, 256, 2**16, 2**31, 2**32 - 1)
+    peer, answered, granted = Peer(), 0, 0
+    for field in QosSpec.DESCRIPTOR.fields:
+        for value in (*edges, 2**63, 2**64 - 1):
+            if value < 2**32 or field.name == "bandwidth":
+                for layer in ("local", ""):
+                    qos = QosSpec(**{field.name: value})
+                    answer = peer.ask(Envelope(flow_alloc=FlowAlloc(dst="server-of-a", layer=layer, qos=qos)))
+                    answered += answer is not None
+                    if not answer.error:
+                        granted += 1
+                        end = answer.flow_endpoint
+                        peer.post(Envelope(flow_dealloc=FlowDealloc(fd=end.fd, instance=end.instance)))
+    print("answered", answered, "granted", granted, flush=True)
+"""
+
+
 class Users:
     """A system of root's with a local layer, and user A with his flows on it."""
 
@@ -147,6 +167,23 @@ def test_an_intruder_reads_and_changes_nothing(users: Users) -> None:
         assert pool["uid"] == 0
         for one in pool["classes"]:
             assert one["free"] == one["total"], pool
+
+
+def test_no_value_of_one_user_ends_the_layer_of_all(users: Users) -> None:
+    """An ordinary user asks for flows with each field of a QoS at and beyond its limits: each request is answered, the flows of
+    others go on, and new ones come."""
+    hostile = users.system.python(textwrap.dedent(users.become) + textwrap.dedent(HOSTILE), str(B))
+    numbers = hostile.expect(r"answered (\d+) granted (\d+)")
+    assert int(numbers[1]) == 2 * (8 * 8 + 2) and 0 < int(numbers[2]) < int(numbers[1])
+    assert hostile.wait() == 0, hostile.output
+    for _ in range(3):
+        late = users.run("print(flow_alloc('server-of-a', layer='local') is not None)")
+        assert late.wait() == 0 and late.output == "True", late.output
+    users.client.expect("rounds")
+    users.client.signal(signal.SIGTERM)
+    users.client.expect("undisturbed")
+    assert users.client.wait() == 0, users.client.output
+    assert "Traceback" not in users.system.irmd.output, users.system.irmd.output
 
 
 def test_a_program_that_is_bound_for_a_user(users: Users) -> None:
