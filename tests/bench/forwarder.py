@@ -12,7 +12,7 @@ import select
 import signal
 import struct
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from errno import EAGAIN, ETIMEDOUT
 from itertools import cycle
 from time import monotonic_ns, perf_counter_ns, sleep
@@ -44,7 +44,7 @@ class _Handle:
     """What `Dt` wants of a relay."""
 
     def __init__(self, relay: Relay) -> None:
-        self.handle = relay.relay
+        self.handle = nullcontext(relay.relay)
 
 
 class Forwarder:
