@@ -74,7 +74,7 @@ $(VENV)/.requirements: pyproject.toml scripts/bootstrap
 	@scripts/bootstrap $(VENV)
 	@touch $@
 
-$(VENV)/.built: $(VENV)/.requirements pyproject.toml setup.py scripts/build $(C_BUILD)
+$(VENV)/.built: $(VENV)/.requirements pyproject.toml setup.py scripts/build scripts/stubs $(C_BUILD)
 	@scripts/build $(VENV)
 	@touch $@
 

@@ -16,11 +16,14 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ouroboros.dataplane._dataplane import ffi, lib
 from ouroboros.errors import strerror
 from ouroboros.flow_event import FlowEvent
+
+if TYPE_CHECKING:
+    from ouroboros.dataplane._dataplane import struct_pool, struct_segment, struct_sweep
 
 log = logging.getLogger("irmd/memory")
 
@@ -89,14 +92,15 @@ class Pool:
         self.fd = _check(
             lib.pool_create(f"ouroboros-pool-{name}".encode(), classes, prefault), f"the packet pool {name}"
         )
-        self._pool = lib.pool_map(self.fd, 0, True)
-        if self._pool == ffi.NULL:
+        pool = lib.pool_map(self.fd, 0, True)
+        if not pool:
             os.close(self.fd)
             raise OSError(ffi.errno, f"cannot map the packet pool {name}: {strerror(ffi.errno)}")
+        self._pool = pool
         self._classes = [self._pool.classes[i] for i in range(len(config.classes))]
 
     @property
-    def handle(self) -> Any:
+    def handle(self) -> struct_pool:
         """`struct pool *`, for the functions of the data plane."""
         return self._pool
 
@@ -164,17 +168,19 @@ class Events:
             made.callback(os.close, ring)
             self.fds = (memory, bell)
             self.ring_fds = (memory, ring)
-            self.handle = lib.events_map(memory, ring)
-            if self.handle == ffi.NULL:
+            handle = lib.events_map(memory, ring)
+            if not handle:
                 number = ffi.errno
                 raise OSError(number, f"cannot map an event region: {strerror(number)}")
             made.pop_all()
+        self.handle = handle
+        self._open = True
 
     def close(self) -> None:
-        """Unmap the region and close its descriptors."""
-        if self.handle != ffi.NULL:
+        """Unmap the region and close its descriptors. May be repeated."""
+        if self._open:
+            self._open = False
             lib.events_unmap(self.handle)
-            self.handle = ffi.NULL
             for fd in (*self.fds, self.ring_fds[1]):
                 os.close(fd)
 
@@ -192,11 +198,12 @@ class _Segment:
     def __init__(self, number: int, flows: int) -> None:
         self.id = number
         self.fd = _check(lib.segment_create(b"ouroboros-flows", flows), "the FIFOs of flows")
-        self.handle = lib.segment_map(self.fd)
-        if self.handle == ffi.NULL:
+        handle = lib.segment_map(self.fd)
+        if not handle:
             number = ffi.errno
             os.close(self.fd)
             raise OSError(number, f"cannot map the FIFOs of flows: {strerror(number)}")
+        self.handle = handle
         self.free = list(range(flows - 1, -1, -1))
 
     def close(self) -> None:
@@ -233,7 +240,7 @@ class FlowMemory:
         return self._segment.fd
 
     @property
-    def segment(self) -> Any:
+    def segment(self) -> struct_segment:
         """`struct segment *`, for the functions of the data plane."""
         return self._segment.handle
 
@@ -426,7 +433,7 @@ class Memory:
         freed = 0
         for pool in self.pools.values() if pools is None else pools:
             sweep = lib.irm_sweep_create(pool.handle)
-            if sweep == ffi.NULL:
+            if not sweep:
                 raise MemoryError("no memory to reclaim the blocks of a dead process")
             lib.irm_sweep_owner(sweep, lib.owner_process(token))
             lib.irm_sweep_live(sweep, live, len(live))
@@ -443,7 +450,7 @@ class Memory:
         return freed
 
     @staticmethod
-    def _sweep_flow(sweep: Any, flow: FlowMemory, token: int) -> None:
+    def _sweep_flow(sweep: struct_sweep, flow: FlowMemory, token: int) -> None:
         for side in (0, 1):
             if flow.tokens[side] != token:
                 continue

@@ -20,7 +20,7 @@ from enum import IntFlag
 from errno import EBADF, EINTR, ENOMEM, EPERM, ETIMEDOUT
 from time import monotonic_ns
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import arguments, dev, packets
 from .dataplane._dataplane import ffi, lib
@@ -29,6 +29,9 @@ from .dev import Flow
 from .errors import EIRMD, FlowEventError, FlowEventTimeout, FlowEventValueError, IrmdError, strerror
 from .library import Library, close_eventfd, library
 from .owner import Owner
+
+if TYPE_CHECKING:
+    from .dataplane._dataplane import struct_fset
 
 __all__ = ["FEventQueue", "FEventType", "FlowEventError", "FlowEventTimeout", "FlowSet"]
 __all__ += dev.__all__
@@ -108,7 +111,7 @@ class FlowSet(Owner):
 
     def __init__(self, flows: Iterable[Flow] | None = None) -> None:
         self._library: Library | None = None
-        self._set: Any = _NO_SET
+        self._set: struct_fset = _NO_SET
         self._destroyed = False
         self._flows: dict[int, Flow] = {}
         self._allocating: set[Flow] = set()
@@ -217,7 +220,7 @@ class FlowSet(Owner):
             self._sleep(handle, until)
         return fq
 
-    def _look(self, handle: Any, fq: FEventQueue, *, patient: bool) -> bool:
+    def _look(self, handle: struct_fset, fq: FEventQueue, *, patient: bool) -> bool:
         if self._allocating:
             self._report_allocations(fq)
         events = ffi.new("struct fevent[]", _BATCH)
@@ -242,7 +245,7 @@ class FlowSet(Owner):
                 flow._told = True
                 fq._events.append((flow, FEventType.FlowAlloc))
 
-    def _sleep(self, handle: Any, until: int) -> None:
+    def _sleep(self, handle: struct_fset, until: int) -> None:
         result = lib.fset_sleep(handle, until)
         if result == -EIRMD:
             raise IrmdError(EIRMD, "the IRMd has gone; start it with `irmd`")
@@ -265,7 +268,7 @@ class FlowSet(Owner):
 
     # ------------------------------------------------------------ life
 
-    def _open(self, owner: Library | None) -> tuple[Library, Any]:
+    def _open(self, owner: Library | None) -> tuple[Library, struct_fset]:
         """The connection of the set, that of its first flow, else the process's; and the handle, for the whole of a call."""
         if self._library is None and owner is None and not self._destroyed:
             owner = library()
@@ -275,7 +278,7 @@ class FlowSet(Owner):
             if self._library is None:
                 assert owner is not None
                 handle = lib.fset_create(owner.process)
-                if handle == ffi.NULL:
+                if not handle:
                     raise FlowEventError(ENOMEM, "no memory for a flow set")
                 self._library = owner
                 # Freed when it is closed, and the last thread that waits on it has let go of it.

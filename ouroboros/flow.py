@@ -31,6 +31,7 @@ from .rpc.codec import close_fds
 from .rpc.messages_pb2 import Envelope, FlowAccept, FlowAlloc, FlowDone, FlowEndpoint, FlowJoin
 
 if TYPE_CHECKING:
+    from .dataplane._dataplane import struct_flow
     from .frcp import FrcpCounters
 
 
@@ -315,7 +316,7 @@ class Flow(Packets):
         """Whether the flow is down; packets that came before can still be read."""
         return bool(lib.flow_is_down(self._handle))
 
-    def _pinned(self) -> Any:
+    def _pinned(self) -> struct_flow:
         """The handle, for the whole of a call: C finds out when another thread deallocates the flow meanwhile."""
         self._settle()
         handle = self._handle
@@ -323,7 +324,7 @@ class Flow(Packets):
             raise self._failure(-ENOTALLOC)
         return handle
 
-    def _still(self, handle: Any) -> None:
+    def _still(self, handle: struct_flow) -> None:
         """Raises FlowNotAllocatedException unless this is still the handle: for calls that take several steps."""
         if self._handle is not handle or handle is NO_FLOW:
             raise FlowNotAllocatedException()
@@ -552,7 +553,7 @@ class Flow(Packets):
         return self._checked(result)
 
 
-def _finish(handle: Any, at_once: bool) -> int:
+def _finish(handle: struct_flow, at_once: bool) -> int:
     result: int = lib.frcp_io_finish(handle)
     return MUST_SLEEP if result == -EAGAIN and not at_once else result
 

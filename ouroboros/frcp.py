@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from errno import EPERM
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .dataplane._dataplane import ffi, lib
 from .errors import error
+
+if TYPE_CHECKING:
+    from .dataplane._dataplane import struct_flow
 
 _MASK = 0xFFFFFFFF
 
@@ -62,7 +65,7 @@ class FrcpCounters:
     """Whether the peer has said that it writes no more, or has left, and all it wrote has come."""
 
 
-def look(handle: Any) -> FrcpCounters | None:
+def look(handle: struct_flow) -> FrcpCounters | None:
     """What the machine of a flow end says; None on a flow without FRCP."""
     frcp, seal = ffi.new("struct frcp *"), handle.seal
     result = lib.frcp_io_look(handle, frcp)
@@ -70,7 +73,6 @@ def look(handle: Any) -> FrcpCounters | None:
         return None
     if result < 0:
         raise error(result)
-    sealed = seal != ffi.NULL
     c, config, rtt = frcp.counters, frcp.config, frcp.rtt
     return FrcpCounters(
         sent=c.sent,
@@ -82,8 +84,8 @@ def look(handle: Any) -> FrcpCounters | None:
         early=c.early,
         refused=c.refused,
         malformed=c.malformed,
-        spoilt=seal.spoilt + seal.runt if sealed else 0,
-        forged=seal.forged if sealed else 0,
+        spoilt=seal.spoilt + seal.runt if seal else 0,
+        forged=seal.forged if seal else 0,
         skipped=c.skipped,
         unacknowledged=frcp.sendq.count,
         unread=frcp.recvq.messages,
@@ -93,6 +95,6 @@ def look(handle: Any) -> FrcpCounters | None:
         rto=rtt.rto / 1e9,
         retransmits=config.retransmit,
         fragments=config.fragments,
-        checked=bool(sealed and seal.check),
+        checked=bool(seal and seal.check),
         peer_ended=frcp.heard != 0,
     )

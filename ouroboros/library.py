@@ -28,6 +28,7 @@ from .rpc.codec import close_fds
 from .rpc.messages_pb2 import Envelope, FlowDealloc, FlowDone, FlowEndpoint, FlowPending, Hello
 
 if TYPE_CHECKING:
+    from .dataplane._dataplane import struct_flow
     from .flow import Flow
 
 
@@ -65,11 +66,12 @@ class Library(Owner):
         finally:
             close_fds(self.client.welcome_fds)
         self.events = self.resources.events[welcome.events]
-        self.process = lib.process_create(self.events)
-        if self.process == ffi.NULL:
+        process = lib.process_create(self.events)
+        if not process:
             raise error(
                 ffi.errno or ENOMEM, "no memory, or no descriptor, for what this process has of Ouroboros"
             )
+        self.process = process
         self.client.on_message = self._received
         self.client.on_notification = self._notified
         self.client.on_orphan = self._orphaned
@@ -84,7 +86,7 @@ class Library(Owner):
 
     # ------------------------------------------------------------ flows
 
-    def attach(self, endpoint: FlowEndpoint) -> Any:
+    def attach(self, endpoint: FlowEndpoint) -> struct_flow:
         """`struct flow *` of an end that the IRMd has described; its objects have been mapped already."""
         try:
             wrong = limits.check(endpoint)
@@ -93,7 +95,7 @@ class Library(Owner):
             key = self.resources.key(endpoint)
             with self.resources.end(endpoint) as end:
                 handle = lib.flow_attach(*end)
-            if handle == ffi.NULL:
+            if not handle:
                 raise error(ENOTALLOC, f"the IRMd described flow {endpoint.flow_id} wrongly")
         except BaseException:
             self.release(endpoint.fd, endpoint.instance)
@@ -109,7 +111,7 @@ class Library(Owner):
         # Freed when it is detached, and the last thread that uses it has let go of it.
         return ffi.gc(handle, lib.flow_destroy)
 
-    def _begin(self, handle: Any, endpoint: FlowEndpoint, key: Any) -> None:
+    def _begin(self, handle: struct_flow, endpoint: FlowEndpoint, key: Any) -> None:
         """What the flow has must work, or there is no flow. Raises OSError."""
         result = 0
         if endpoint.cipher or endpoint.check:
@@ -122,7 +124,7 @@ class Library(Owner):
             raise error(-result, f"flow {endpoint.flow_id} cannot have what was agreed on for it")
 
     @staticmethod
-    def _begin_frcp(handle: Any, endpoint: FlowEndpoint) -> int:
+    def _begin_frcp(handle: struct_flow, endpoint: FlowEndpoint) -> int:
         """From the QoS to what the ends do (paper 5.1; spec/frcp 1), with what was granted to us."""
         config = {
             "mpl_ms": endpoint.mpl_ms,
@@ -140,7 +142,7 @@ class Library(Owner):
         }
         return int(lib.frcp_io_begin(handle, ffi.new("struct frcp_config *", config)))
 
-    def detach(self, handle: Any, fd: int, instance: int) -> None:
+    def detach(self, handle: struct_flow, fd: int, instance: int) -> None:
         """Leave a flow, and tell the IRMd; what was written is waited for as long as the flow lingers."""
         quiet = 0
         try:
@@ -150,21 +152,21 @@ class Library(Owner):
             self.let_go(handle)
             self.release(fd, instance, quiet)
 
-    def leave(self, handle: Any) -> None:
+    def leave(self, handle: struct_flow) -> None:
         """Leave a flow when it does not linger any more."""
         try:
             self.linger(handle)
         finally:
             self.let_go(handle)
 
-    def linger(self, handle: Any) -> int:
+    def linger(self, handle: struct_flow) -> int:
         """Say that nobody reads or writes any more, and wait as long as a flow lingers: for how many seconds its layer should not
         use its endpoint again."""
         while (quiet := lib.frcp_io_close(handle)) < 0:
             lib.flow_sleep(handle, False, monotonic_ns() + _LINGER)
         return int(quiet)
 
-    def let_go(self, handle: Any) -> None:
+    def let_go(self, handle: struct_flow) -> None:
         """Let go of a flow, lingering or not."""
         lib.process_remove(self.process, handle)
         lib.flow_detach(handle)
@@ -177,7 +179,7 @@ class Library(Owner):
         except OuroborosError:
             pass  # with the IRMd the flow has gone as well
 
-    def explain(self, number: int, fd: int, handle: Any) -> str:
+    def explain(self, number: int, fd: int, handle: struct_flow) -> str:
         """Why a call on a flow failed, where the reason is not in the number."""
         if number not in (EFLOWDOWN, EFLOWPEER):
             return ""
@@ -320,7 +322,7 @@ def _exit() -> None:
 os.register_at_fork(after_in_child=_forked)
 
 
-def _quiet_time(handle: Any) -> int:
+def _quiet_time(handle: struct_flow) -> int:
     """What is left of the quiet time of Delta-t, as of now; 0 without FRCP."""
     look = ffi.new("struct frcp *")
     return int(lib.frcp_quiet_time(look, monotonic_ns())) if lib.frcp_io_look(handle, look) == 0 else 0

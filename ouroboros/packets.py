@@ -34,6 +34,7 @@ from .owner import Owner
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
+    from .dataplane._dataplane import struct_flow
     from .library import Library
 
 NO_FLOW = lib.flow_none()
@@ -84,7 +85,7 @@ class _Wait:
         if timeout is not None and self.deadline < self.until:
             self.until = self.deadline
 
-    def sleep(self, handle: Any, writing: bool) -> bool:
+    def sleep(self, handle: struct_flow, writing: bool) -> bool:
         """Sleep once. False when the time is over."""
         result = lib.flow_sleep(handle, writing, self.until)
         if self.last or (result == -ETIMEDOUT and self.until == self.deadline):
@@ -111,7 +112,7 @@ class Packets(Owner):
     )
 
     def __init__(self) -> None:
-        self._handle: Any = NO_FLOW
+        self._handle: struct_flow = NO_FLOW
         self._fd = -1
         self._instance = 0  # of this use of the descriptor: messages name it by both
         self._library: Library | None = None
@@ -151,7 +152,7 @@ class Packets(Owner):
             return self._write_again(handle, n, data)
         return n
 
-    def _write_again(self, handle: Any, result: int, data: Any) -> int:
+    def _write_again(self, handle: struct_flow, result: int, data: Any) -> int:
         n = self._again(handle, result, True, lambda: _write(handle, data, len(data)))
         return self.write(data) if n == _EINHAND else n
 
@@ -179,7 +180,9 @@ class Packets(Owner):
             return self.writev(packets)
         return self._writev_rest(handle, _from_buffer(data), each, lengths, total, done)
 
-    def _writev_rest(self, handle: Any, data: Any, each: int, lengths: Any, total: int, result: int) -> int:
+    def _writev_rest(
+        self, handle: struct_flow, data: Any, each: int, lengths: Any, total: int, result: int
+    ) -> int:
         done = offset = 0
         wait: _Wait | None = None
         while True:
@@ -249,7 +252,7 @@ class Packets(Owner):
             return b""
         return packet if len(packet) < count else self._cut(handle, front, packet, count)
 
-    def _next(self, handle: Any, front: deque[bytes]) -> bytes:
+    def _next(self, handle: struct_flow, front: deque[bytes]) -> bytes:
         """The packet at the front of the ring; when several wait, some of them are taken ahead, to `front`.
 
         When another thread has deallocated the flow meanwhile, they go with it.
@@ -276,7 +279,7 @@ class Packets(Owner):
         _give(burst)
         return packet
 
-    def _next_again(self, handle: Any, n: int, burst: buffers.Burst) -> tuple[int, buffers.Burst]:
+    def _next_again(self, handle: struct_flow, n: int, burst: buffers.Burst) -> tuple[int, buffers.Burst]:
         while True:
             n = self._again(handle, n, False, lambda c=burst.c: _read(handle, c))
             if n == _ENOBUFS:
@@ -285,7 +288,7 @@ class Packets(Owner):
             else:
                 return n, burst
 
-    def _in_other_hands(self, handle: Any, wait: _Wait) -> bool:
+    def _in_other_hands(self, handle: struct_flow, wait: _Wait) -> bool:
         """C says that packets were taken ahead: whether they are not here. Who has them is given a moment."""
         if self._front:
             return False
@@ -305,7 +308,7 @@ class Packets(Owner):
     def _left_over(self) -> None:
         """A packet was read in part: threads that wait for events may have looked while it was in nobody's queue."""
 
-    def _cut(self, handle: Any, front: deque[bytes], packet: bytes, count: int) -> bytes:
+    def _cut(self, handle: struct_flow, front: deque[bytes], packet: bytes, count: int) -> bytes:
         """The first `count` octets of a packet that is not shorter than that; the rest, or the end mark, is kept."""
         if count < 0:
             front.appendleft(packet)
@@ -422,7 +425,7 @@ class Packets(Owner):
 
     # ------------------------------------------------------------ waiting and errors
 
-    def _again(self, handle: Any, result: int, writing: bool, attempt: Any) -> int:
+    def _again(self, handle: struct_flow, result: int, writing: bool, attempt: Any) -> int:
         """A call could not be done immediately: sleep and attempt it again, or raise what is wrong.
 
         _EINHAND: the caller begins anew, with the packets that were taken ahead, or with the flow that the object has now.
@@ -502,14 +505,14 @@ def _listed(packets: Any) -> Any:
     return packets
 
 
-def _emptied(handle: Any, front: deque[bytes]) -> None:
+def _emptied(handle: struct_flow, front: deque[bytes]) -> None:
     """Tell the event system whether packets are here, where it does not see them. The end mark is none."""
     with switching:
         if handle is not NO_FLOW:
             handle.ahead = 1 if front and front[-1] else 0
 
 
-def _in_hand(handle: Any, front: deque[bytes], max_packets: int) -> list[bytes]:
+def _in_hand(handle: struct_flow, front: deque[bytes], max_packets: int) -> list[bytes]:
     """Packets that are here already; end marks mean nothing to those who read whole packets."""
     packets: list[bytes] = []
     try:

@@ -34,7 +34,7 @@ class FanOut:
     def __init__(self, relay: Relay) -> None:
         with relay.handle as within:
             broadcast = lib.broadcast_create(within)
-        if broadcast == ffi.NULL:
+        if not broadcast:
             raise MemoryError("no memory for a broadcast layer")
         self._handle = Handle(broadcast, lib.broadcast_destroy, "the broadcast layer")
 

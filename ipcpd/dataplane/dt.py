@@ -78,7 +78,7 @@ class Dt:
     def __init__(self, relay: Relay, punt: Punt, *, address: int, max_ttl: int, congestion: bool) -> None:
         with relay.handle as within, punt.handle as to:
             dt = lib.dt_create(within, to, address, max_ttl, congestion)
-        if dt == ffi.NULL:
+        if not dt:
             raise MemoryError("no memory for data transfer")
         self.handle = Handle(dt, lib.dt_destroy, "data transfer")
         """Of `struct dt`."""
@@ -130,7 +130,7 @@ class Dt:
         fib = lib.fib_create(
             function, len(addresses), _view(addresses), _view(numbers), len(lists), _view(lengths), _view(fds)
         )
-        if fib == ffi.NULL:
+        if not fib:
             raise error(ffi.errno, f"the forwarding table of cube {cube} makes no sense")
         result = -EINVAL
         try:

@@ -69,7 +69,7 @@ class Eth:
         with relay.handle as within, punt.handle as to:
             eth = lib.eth_create(within, to, component, int(framing), ethertype, receiver, sockets)
             number = ffi.errno
-        if eth == ffi.NULL:
+        if not eth:
             raise error(number, "no room for another socket of the packet thread")
         self._handle = Handle(eth, lib.eth_destroy, "the data plane over Ethernet")
 

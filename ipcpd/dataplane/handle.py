@@ -9,23 +9,26 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from errno import ESHUTDOWN
-from typing import Any
+from typing import Generic, TypeVar
 
 from ouroboros.errors import error
 
+P = TypeVar("P")
+"""What the handle is to: `struct relay *` and the like."""
 
-class Handle:
+
+class Handle(Generic[P]):
     """`pointer`, until `close` hands it to `destroy`. `what` is what errors call it."""
 
     __slots__ = ("_destroy", "_lock", "_pointer", "_what")
 
-    def __init__(self, pointer: Any, destroy: Callable[[Any], None], what: str) -> None:
-        self._pointer = pointer
+    def __init__(self, pointer: P, destroy: Callable[[P], None], what: str) -> None:
+        self._pointer: P | None = pointer
         self._destroy = destroy
         self._what = what
         self._lock = threading.RLock()
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> P:
         """The pointer, for calls within the `with` block. Raises OSError (ESHUTDOWN) when the object is closed."""
         self._lock.acquire()
         if self._pointer is None:

@@ -32,7 +32,7 @@ class Punt:
 
     def __init__(self, octets: int = 1 << 20) -> None:
         punt = lib.punt_create(octets)
-        if punt == ffi.NULL:
+        if not punt:
             raise MemoryError(f"no memory for {octets} octets of packets on their way to the control plane")
         self.handle = Handle(punt, lib.punt_destroy, "the way of packets to the control plane")
         """Of `struct punt`, for what pushes packets into it."""

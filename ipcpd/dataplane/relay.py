@@ -45,7 +45,7 @@ class Relay:
     def __init__(self) -> None:
         self.resources = Resources(ffi, lib, reserve=True)
         relay = lib.relay_create()
-        if relay == ffi.NULL:
+        if not relay:
             raise MemoryError("no memory for the packet thread")
         self.handle = Handle(relay, lib.relay_destroy, "the packet thread")
         """Of `struct relay`, for the other parts of the data plane."""

@@ -45,7 +45,7 @@ class Udp:
         punt.component(component, quota, handed_over)
         with relay.handle as within, punt.handle as to:
             udp = lib.udp_create(within, socket, max_packet, offload, to, component)
-        if udp == ffi.NULL:
+        if not udp:
             raise MemoryError("no memory for the flows over UDP")
         self.handle = Handle(udp, lib.udp_destroy, "the data plane over UDP")
         """Of `struct udp`."""

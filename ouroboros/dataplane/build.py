@@ -110,14 +110,14 @@ CDEF = """
     struct frcp_end { uint32_t calm; ...; };
     struct flow { uint32_t fd; uint64_t max_packet; uint32_t ahead; uintptr_t hand; struct seal *seal;
                   struct frcp_end *frcp; ...; };
-    struct flow *flow_attach(struct pool *pool, struct segment *segment, struct events *peer,
+    struct flow *flow_attach(struct pool *pool, struct segment *segment, struct events *peer /* or NULL */,
                              const struct flow_spec *spec);
-    struct flow *flow_none(void);
-    int flow_protect(struct flow *flow, uint32_t cipher, const uint8_t *key, bool check);
+    /* never NULL */ struct flow *flow_none(void);
+    int flow_protect(struct flow *flow, uint32_t cipher, const uint8_t *key /* or NULL */, bool check);
     void flow_detach(struct flow *flow);
     void flow_destroy(struct flow *flow);
     ssize_t flow_write(struct flow *flow, const void *buffer, size_t length);
-    ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengths, uint32_t each,
+    ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengths /* or NULL */, uint32_t each,
                         uint32_t count);
     struct burst {
         uint8_t *buffer;
@@ -154,21 +154,21 @@ CDEF = """
     struct fset { ...; };
     struct fevent { uint32_t fd; uint32_t type; };
     struct fset *fset_create(struct process *process);
-    struct fset *fset_none(void);
+    /* never NULL */ struct fset *fset_none(void);
     void fset_close(struct fset *set);
     void fset_destroy(struct fset *set);
     int fset_add(struct fset *set, uint32_t fd);
     void fset_remove(struct fset *set, uint32_t fd);
     bool fset_has(struct fset *set, uint32_t fd);
     int fset_set_eventfd(struct fset *set, int eventfd);
-    int fset_take(struct fset *set, struct fevent *out, int max, bool patient);
+    int fset_take(struct fset *set, struct fevent out[], int max, bool patient);
     int fset_sleep(struct fset *set, int64_t deadline);
 
     /* irm */
     struct sweep;
     void irm_flow_reset(struct segment *segment, uint32_t index);
     void irm_end_signal(struct segment *segment, uint32_t index, uint32_t side, uint32_t set, uint32_t clear,
-                        uint32_t events, struct events *region, uint32_t fd);
+                        uint32_t events, struct events *region /* or NULL */, uint32_t fd);
     uint64_t irm_queued(const struct segment *segment, uint32_t index, uint32_t ring);
     uint64_t irm_written(const struct segment *segment, uint32_t index, uint32_t ring);
     uint64_t irm_dropped(const struct segment *segment, uint32_t index, uint32_t side);
@@ -294,14 +294,14 @@ CDEF_MACHINES = """
     struct frcp_piece { const uint8_t *data; uint32_t length; };
     typedef bool frcp_send(void *arg, const uint8_t *header, uint32_t header_length, const uint8_t *data,
                            uint32_t length);
-    int frcp_init(struct frcp *frcp, const struct frcp_config *config, frcp_send *send, void *arg, int64_t now);
+    int frcp_init(struct frcp *frcp, const struct frcp_config *config, frcp_send *send, void *arg /* or NULL */, int64_t now);
     void frcp_fini(struct frcp *frcp);
     ssize_t frcp_write(struct frcp *frcp, const uint8_t *data, uint32_t length, int64_t now);
     bool frcp_writable(const struct frcp *frcp, uint32_t length);
     uint32_t frcp_max_packet(const struct frcp *frcp);
     int frcp_finish(struct frcp *frcp, bool leaving, int64_t now);
     bool frcp_receive(struct frcp *frcp, const uint8_t *packet, uint32_t length, int64_t now,
-                      struct frcp_piece *direct);
+                      struct frcp_piece *direct /* or NULL */);
     bool frcp_front(const struct frcp *frcp, struct frcp_piece *piece);
     void frcp_pop(struct frcp *frcp, int64_t now);
     void frcp_run(struct frcp *frcp, int64_t now);

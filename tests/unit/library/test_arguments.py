@@ -83,6 +83,7 @@ NO_PACKETS: list[Any] = [
 NO_IPCP_CONFIG: list[Any] = [None, 3, "unicast", Opaque(), UnicastConfig()]
 
 BY_ANNOTATION: dict[str, list[Any]] = {
+    "Ipcp": NO_COUNT,
     "str": NO_STR,
     "int": NO_COUNT,
     "bool": NO_BOOL,
@@ -99,6 +100,7 @@ BY_ANNOTATION: dict[str, list[Any]] = {
     "Callable[[IpcpInfo], object]": NO_FUNCTION,
 }
 RIGHT: dict[str, Any] = {
+    "Ipcp": 1,
     "str": "name",
     "int": 1,
     "bool": False,

@@ -83,7 +83,7 @@ class Line:
 
     def __init__(self, impairment: Impairment | None = None, *, direction: int = 0, room: int = 1518) -> None:
         made = lib.line_create(room)
-        if made == ffi.NULL:
+        if not made:
             raise OSError(ffi.errno, os.strerror(ffi.errno))
         self._line = ffi.gc(made, lib.line_destroy)
         self.set(impairment or Impairment(), direction=direction)
@@ -103,7 +103,7 @@ class Line:
     def due(self, *, now: float) -> list[bytes]:
         """What comes out by now, in this order."""
         found = []
-        while (slot := lib.line_take(self._line, round(now * 1e9))) != ffi.NULL:
+        while slot := lib.line_take(self._line, round(now * 1e9)):
             found.append(bytes(ffi.buffer(slot.frame, slot.length)))
             lib.line_done(self._line, slot, True)
         return found

@@ -59,7 +59,7 @@ class Process:
         self._sockets = [_open(device) for device in devices]
         mtu = max(_mtu(device) for device in devices)
         made = lib.emulator_create(self._sockets[0].fileno(), self._sockets[1].fileno(), mtu)
-        if made == ffi.NULL:
+        if not made:
             number = ffi.errno
             raise OSError(number, f"cannot make the rings of {' and '.join(devices)}: {os.strerror(number)}")
         self._emulator = ffi.gc(made, lib.emulator_destroy)
