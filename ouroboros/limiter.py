@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
 PERIOD = 10.0
-"""Seconds after which counting starts again."""
+"""Seconds after which counting starts again, unless a limiter has a period of its own."""
 
 SUBJECTS = 1024
 """Causes that are remembered; beyond, the one whose period began longest ago is forgotten."""
@@ -26,12 +26,13 @@ class _Window:
 
 
 class Limiter:
-    """Counts by subject. `clock` gives seconds."""
+    """Counts by subject. `clock` gives seconds, `period` is in seconds."""
 
-    __slots__ = ("_clock", "_windows")
+    __slots__ = ("_clock", "_period", "_windows")
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], period: float = PERIOD) -> None:
         self._clock = clock
+        self._period = period
         self._windows: OrderedDict[Hashable, _Window] = OrderedDict()
 
     def __len__(self) -> int:
@@ -42,7 +43,7 @@ class Limiter:
         now = self._clock()
         window = self._windows.get(subject)
         left_out = 0
-        if window is None or now - window.since >= PERIOD:
+        if window is None or now - window.since >= self._period:
             left_out = window.left_out if window is not None else 0
             window = self._windows[subject] = _Window(now)
             self._windows.move_to_end(subject)

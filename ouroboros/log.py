@@ -32,8 +32,11 @@ BURST = 20
 SITE_BURST = 50
 """Lines from one place in the code in the same time."""
 
+TROUBLE_PERIOD = 60.0
+"""Seconds in which one place in the code may write TROUBLE_BURST warnings and errors, of which TRACE_BURST with a traceback."""
+
+TROUBLE_BURST = 20
 TRACE_BURST = 3
-"""Lines with a traceback from one place in the code in the same time."""
 
 _LEVELS = {
     logging.DEBUG: ("DB", "", 7),
@@ -121,14 +124,18 @@ class SiteLimit(logging.Filter):
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
-        self._windows = Limiter(clock)
+        self._lines = Limiter(clock)
+        self._trouble = Limiter(clock, TROUBLE_PERIOD)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is written."""
         if record.levelno <= logging.DEBUG:
             return True
         site = (record.pathname, record.lineno)
-        left_out = self._windows.admit(site, TRACE_BURST if record.exc_info else SITE_BURST)
+        if record.levelno < logging.WARNING:
+            left_out = self._lines.admit(site, SITE_BURST)
+        else:
+            left_out = self._trouble.admit(site, TRACE_BURST if record.exc_info else TROUBLE_BURST)
         if left_out:
             record.msg = f"{record.getMessage()} ({left_out} more lines like this were left out)"
             record.args = None

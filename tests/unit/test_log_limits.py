@@ -9,7 +9,16 @@ from collections.abc import Iterator
 import pytest
 
 from ouroboros.limiter import PERIOD, SUBJECTS
-from ouroboros.log import BURST, SITE_BURST, TRACE_BURST, Format, LogLimiter, SiteLimit
+from ouroboros.log import (
+    BURST,
+    SITE_BURST,
+    TRACE_BURST,
+    TROUBLE_BURST,
+    TROUBLE_PERIOD,
+    Format,
+    LogLimiter,
+    SiteLimit,
+)
 
 
 def test_a_flood_about_one_culprit_is_counted_and_not_written(caplog: pytest.LogCaptureFixture) -> None:
@@ -76,11 +85,11 @@ def test_a_place_in_the_code_writes_a_bounded_number_of_lines(daemon: Daemon) ->
     def refuse(number: int) -> None:
         daemon.log.error("%s: no endpoint is left", number)
 
-    for number in range(SITE_BURST + 9):
+    for number in range(TROUBLE_BURST + 9):
         refuse(number)
     daemon.log.info("another line")
-    assert daemon.lines() == [f"{n}: no endpoint is left" for n in range(SITE_BURST)] + ["another line"]
-    daemon.now += PERIOD
+    assert daemon.lines() == [f"{n}: no endpoint is left" for n in range(TROUBLE_BURST)] + ["another line"]
+    daemon.now += TROUBLE_PERIOD
     refuse(0)
     assert daemon.lines() == ["0: no endpoint is left (9 more lines like this were left out)"]
 
@@ -97,9 +106,12 @@ def test_tracebacks_are_fewer(daemon: Daemon) -> None:
 def test_lines_of_limiters_are_bounded_by_the_place_they_come_from(daemon: Daemon) -> None:
     limiter = LogLimiter(daemon.log, lambda: 0.0)
     for number in range(4 * SITE_BURST):
-        limiter.warning(f"culprit {number}", "one place")
+        limiter.info(f"culprit {number}", "one place")
     limiter.warning("culprit", "another place")
     assert daemon.lines() == ["one place"] * SITE_BURST + ["another place"]
+    daemon.now += PERIOD
+    limiter.info("culprit", "the next place")
+    assert daemon.lines() == ["the next place"]
 
 
 def test_debugging_is_not_bounded(daemon: Daemon) -> None:
