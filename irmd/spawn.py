@@ -66,7 +66,13 @@ class Spawner:
             except BaseException:
                 ours.close()
                 raise
-        self._pidfd = os.pidfd_open(self._process.pid)
+        try:
+            self._pidfd = os.pidfd_open(self._process.pid)
+        except BaseException:
+            ours.close()
+            self._process.kill()
+            self._process.wait()
+            raise
         self._ended = self._loop.create_future()
         self._loop.add_reader(self._pidfd, self._died)
         self._session = Session(

@@ -127,16 +127,25 @@ class SuperServer:
         if not starter.wants(self._loop.time()):
             return
         try:
-            process = self._spawn(binding)
+            process, pidfd = self._spawn_watched(binding)
         except (OSError, subprocess.SubprocessError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             text = starter.failed(f"cannot start {binding.path}: {reason}", self._loop.time())
             raise Refused(errno.ECONNREFUSED, text) from None
-        pidfd = os.pidfd_open(process.pid)  # our own child, not reaped yet: the pid is its own
         starter.started(process.pid)
         self._children[process.pid] = _Child(process, pidfd, starter, name, self._loop.create_future())
         self._loop.add_reader(pidfd, self._ended, process.pid)
         log.info("started %s (pid %d) for name %s", binding.path, process.pid, name)
+
+    def _spawn_watched(self, binding: ProgramBinding) -> tuple[subprocess.Popen[bytes], int]:
+        """The program's process, and its pidfd. Raises OSError or SubprocessError; then no process is left."""
+        process = self._spawn(binding)
+        try:
+            return process, os.pidfd_open(process.pid)  # our own child, not reaped yet: the pid is its own
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
 
     def name_of(self, pid: int) -> str | None:
         """The name that process `pid` was started for."""

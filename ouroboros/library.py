@@ -60,12 +60,21 @@ class Library(Owner):
         self._lock = threading.RLock()  # a signal handler may allocate
         self._outcomes: dict[int, FlowDone | None] = {}
         self._closed = False
+        try:
+            self._begin_session()
+        except BaseException:
+            self.client.close()
+            self.resources.close()
+            raise
+
+    def _begin_session(self) -> None:
+        """Map what came with the welcome, and start the thread that watches the IRMd. Raises OSError."""
         welcome = self.client.welcome
         try:
             self.resources.learn(Envelope(welcome=welcome), self.client.welcome_fds)
         finally:
             close_fds(self.client.welcome_fds)
-        self.events = self.resources.events[welcome.events]
+        self.events = self.resources.region(welcome.events)
         process = lib.process_create(self.events)
         if not process:
             raise error(

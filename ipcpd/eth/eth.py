@@ -103,13 +103,14 @@ class EthIpcp(LinkIpcp):
             )
             eth.device(state.mac, framing.max_packet(state.mtu))
             device.watch(self.loop, self._device_changed)
+            self._claims = Claims(name, framing.protocol)
+            punt.run(self.loop)
         except DeviceError as failure:
             self._let_go()
             raise Refusal(failure.errno or errno.EIO, str(failure.strerror)) from None
         except BaseException:
             self._let_go()
             raise
-        self._claims = Claims(name, framing.protocol)
         self._fa = FlowAllocator(
             Endpoints(framing.endpoints, framing.block, self._claims),
             self._directory.registered,
@@ -118,7 +119,6 @@ class EthIpcp(LinkIpcp):
         self._down = not state.running
         if self._down:
             log.warning("%s has no carrier: flows wait until it has", name)
-        punt.run(self.loop)
         return None
 
     def _check_mtu(self, name: str, state: DeviceState) -> None:

@@ -102,13 +102,13 @@ class UdpIpcp(LinkIpcp):
                 max_packet=self.max_packet,
                 on_management=self._received,
             )
+            self._resolver = Resolver(
+                self.loop, family=self._address.family, hosts=HostsFile(default_path()), server=self._server
+            )
+            punt.run(self.loop)
         except BaseException:
             self._let_go()
             raise
-        self._resolver = Resolver(
-            self.loop, family=self._address.family, hosts=HostsFile(default_path()), server=self._server
-        )
-        punt.run(self.loop)
         log.info("member of layer %s at %s", config.layer, self._address)
         return None
 

@@ -14,6 +14,8 @@ import pytest
 from irmd.endpoints import Endpoints
 from irmd.memory import Events, Memory
 from irmd.oap import handshake
+from irmd.refused import Refused
+from irmd.registry import ProgramBinding
 from ouroboros.rpc.messages_pb2 import LOCAL, Envelope, QosSpec
 
 from .fakes import process
@@ -208,3 +210,26 @@ def test_a_user_whose_first_process_gets_no_region_keeps_no_pool(monkeypatch: py
         endpoints.welcome(stranger, Envelope())
     assert list(memory.pools.values()) == [memory.system]
     memory.close()
+
+
+def test_a_program_that_cannot_be_watched_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no descriptor for it: nobody would notice its end."""
+
+    async def test() -> None:
+        async with Inside() as system:
+            started: list[int] = []
+
+            def fails(pid: int) -> int:
+                started.append(pid)
+                raise OSError(errno.EMFILE, "too many open files")
+
+            binding = ProgramBinding("/bin/sleep", True, ("1000",), os.getuid(), os.getgid())
+            monkeypatch.setattr(os, "pidfd_open", fails)
+            with pytest.raises(Refused, match="cannot start /bin/sleep: too many open files"):
+                system.irmd.broker.superserver.start("name", binding)
+            monkeypatch.undo()
+            (pid,) = started
+            with pytest.raises(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+
+    run(test)
