@@ -239,7 +239,7 @@ class Library(Owner):
         that asked has its Flow ready."""
         if envelope.HasField("flow_pending"):
             self._outcomes[envelope.flow_pending.instance] = None
-        self.resources.learn(envelope, fds)
+        self.resources.learn_or_remember(envelope, fds)
 
     def _orphaned(self, envelope: Envelope, fds: list[int]) -> None:
         """A reply came after its caller had given up: what it brought goes back."""

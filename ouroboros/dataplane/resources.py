@@ -8,17 +8,20 @@ it is unmapped with the last of them, in whatever order messages arrive.
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
-from errno import EINVAL, EPROTO
+from contextlib import contextmanager, suppress
+from errno import EINVAL, EMFILE, EPROTO
 from typing import TYPE_CHECKING, Any
 
-from ..errors import error
+from ..errors import error, strerror
+from ..rpc.codec import open_files
 from ..rpc.messages_pb2 import Envelope, FlowEndpoint, Resource, SegmentGone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _FDS = {Resource.POOL: 1, Resource.SEGMENT: 1, Resource.EVENTS: 2}
+
+_NAMES = {Resource.POOL: "pool", Resource.SEGMENT: "segment", Resource.EVENTS: "event region"}
 
 KEY_OCTETS = 32
 
@@ -34,6 +37,8 @@ class Resources:
         self.pools: dict[int, Any] = {}
         self.segments: dict[int, Any] = {}
         self.events: dict[int, Any] = {}
+        self._failed: dict[tuple[int, int], OSError] = {}
+        """What could not be mapped, by kind and number, and why: it does not come again."""
         self._lock = threading.RLock()
         """Of the tables: what is looked up must be held before it goes."""
         self._ffi = ffi
@@ -54,6 +59,11 @@ class Resources:
         elif body == "flow_done":
             self.take(envelope.flow_done.endpoint.resources, fds)
 
+    def learn_or_remember(self, envelope: Envelope, fds: list[int]) -> None:
+        """The same where no caller could be told: the end of a flow that needs what was not mapped raises why."""
+        with suppress(OSError):
+            self.learn(envelope, fds)
+
     def take(self, resources: Sequence[Resource], fds: list[int]) -> None:
         """Map these objects; see `learn`. Those that cannot be mapped do not keep the others from it, which come only once."""
         needed = [_FDS.get(resource.kind, 0) for resource in resources]
@@ -64,7 +74,7 @@ class Resources:
             try:
                 self._map(resource.kind, resource.id, fds[at : at + count])
             except OSError as one:
-                failure = failure or one
+                self._failed[resource.kind, resource.id] = failure = one
             at += count
         if failure is not None:
             raise failure
@@ -82,8 +92,7 @@ class Resources:
             else:
                 mapped = lib.events_map(*fds)
             if mapped == ffi.NULL:
-                what = f"{Resource.Kind.Name(kind)} {number}"
-                raise error(ffi.errno or EINVAL, f"cannot map {what} of the IRMd")
+                raise error(ffi.errno or EINVAL, _unmappable(f"{_NAMES[kind]} {number}", ffi.errno))
             table[number] = mapped
 
     def _table(self, kind: Resource.Kind.ValueType) -> dict[int, Any]:
@@ -93,13 +102,17 @@ class Resources:
 
     def gone(self, message: SegmentGone) -> None:
         """Let go of what the IRMd has given up."""
-        self._let_go(self.segments, message.segments, self._lib.segment_unmap)
-        self._let_go(self.events, message.events, self._lib.events_unmap)
-        self._let_go(self.pools, message.pools, self._lib.pool_unmap)
+        self._let_go(Resource.SEGMENT, message.segments, self._lib.segment_unmap)
+        self._let_go(Resource.EVENTS, message.events, self._lib.events_unmap)
+        self._let_go(Resource.POOL, message.pools, self._lib.pool_unmap)
 
-    def _let_go(self, table: dict[int, Any], numbers: Iterable[int], unmap: Callable[[Any], None]) -> None:
+    def _let_go(
+        self, kind: Resource.Kind.ValueType, numbers: Iterable[int], unmap: Callable[[Any], None]
+    ) -> None:
+        table = self._table(kind)
         with self._lock:
             for number in numbers:
+                self._failed.pop((kind, number), None)
                 if (mapped := table.pop(number, None)) is not None:
                     unmap(mapped)
 
@@ -114,21 +127,28 @@ class Resources:
         """`struct pool *`, `struct segment *`, the peer's `struct events *` (it may be NULL) and `struct flow_spec *` of an end
         that the IRMd described: none of them goes within the `with` block. Raises OSError."""
         with self._lock:
-            pool = self._named(self.pools, endpoint.pool, "pool")
-            segment = self._named(self.segments, endpoint.segment, "segment")
+            pool = self._named(Resource.POOL, endpoint.pool)
+            segment = self._named(Resource.SEGMENT, endpoint.segment)
+            self._check_mapped(Resource.EVENTS, endpoint.peer_events)
             peer = self.events.get(endpoint.peer_events, self._ffi.NULL)
             yield pool, segment, peer, self._spec(endpoint)
 
     def region(self, number: int) -> Any:
         """`struct events *` of this process. Raises OSError."""
-        return self._named(self.events, number, "event region")
+        return self._named(Resource.EVENTS, number)
 
-    @staticmethod
-    def _named(table: dict[int, Any], number: int, what: str) -> Any:
-        found = table.get(number)
+    def _named(self, kind: Resource.Kind.ValueType, number: int) -> Any:
+        found = self._table(kind).get(number)
         if found is None:
-            raise error(EPROTO, f"the IRMd named {what} {number}, which this process does not have")
+            self._check_mapped(kind, number)
+            raise error(EPROTO, f"the IRMd named {_NAMES[kind]} {number}, which this process does not have")
         return found
+
+    def _check_mapped(self, kind: Resource.Kind.ValueType, number: int) -> None:
+        """Raise again why an object could not be mapped: without it, a flow would be deaf to its peer, or dumb."""
+        failure = self._failed.get((kind, number))
+        if failure is not None:
+            raise error(failure.errno or EINVAL, str(failure))
 
     def key(self, endpoint: FlowEndpoint) -> Any:
         """The key of a flow whose packets are encrypted, else NULL. Raises OSError."""
@@ -150,3 +170,10 @@ class Resources:
                 "max_packet": endpoint.max_packet,
             },
         )
+
+
+def _unmappable(what: str, number: int) -> str:
+    text = f"cannot map {what} of the IRMd: {strerror(number or EINVAL)}"
+    if number == EMFILE:
+        text += f"; this process may have {open_files()} open files; raise the limit (`ulimit -n`)"
+    return text

@@ -28,7 +28,7 @@ from threading import Lock, RLock, get_ident
 
 from ..errors import EIRMD, FlowException, IrmdError, IrmError, OuroborosError, error
 from ..version import __version__
-from .codec import FD_SPACE, MAX_MESSAGE, RPC_VERSION, ProtocolError, close_fds, decode, send
+from .codec import FD_SPACE, MAX_MESSAGE, RPC_VERSION, DescriptorsLost, ProtocolError, close_fds, decode, send
 from .locate import open_socket, running_program
 from .messages_pb2 import Bye, Cancel, Envelope, Hello, Welcome
 
@@ -377,7 +377,10 @@ class Client:
                 message = decode(data, ancillary, flags)
             except ProtocolError as exc:
                 inbox.popleft()
-                self._lose(f"{self._name()} sent a message that cannot be understood ({exc})")
+                ours = isinstance(exc, DescriptorsLost)
+                self._lose(
+                    str(exc) if ours else f"{self._name()} sent a message that cannot be understood ({exc})"
+                )
                 self._sock.shutdown(socket.SHUT_RDWR)
                 return
             if message is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import os
+import resource
 import socket
 
 from google.protobuf.message import DecodeError
@@ -22,8 +23,22 @@ SOCKET_NAME = "irm.sock"
 FD_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
 
 
+def open_files() -> int:
+    """How many files this process may have open."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
 class ProtocolError(Exception):
     """The peer broke the rules of the RPC socket; its connection must be closed."""
+
+
+class DescriptorsLost(ProtocolError):
+    """Descriptors that came with a message found no room in this process: it is its limit, and no fault of the peer."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"this process may have {open_files()} open files, too few for the descriptors of this message; raise the limit (`ulimit -n`)"
+        )
 
 
 def send(sock: socket.socket, envelope: Envelope, fds: tuple[int, ...] = ()) -> None:
@@ -61,9 +76,7 @@ def decode(
     if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         close_fds(fds)
         if len(fds) < MAX_FDS and not flags & socket.MSG_TRUNC:  # not the peer's fault, as a rule
-            raise ProtocolError(
-                "descriptors that came with it were lost; has this process too many open files? See `ulimit -n`"
-            )
+            raise DescriptorsLost
         raise ProtocolError("truncated message")
     if not data:
         close_fds(fds)
