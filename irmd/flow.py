@@ -208,7 +208,7 @@ class Flow:
             raise ValueError(f"{events:#x} is not DOWN, UP, or PEER of a flow")
         assert self.memory is not None
         self.down = events != FlowEvent.UP
-        self.memory.raise_event(0, FlowEvent(events))
+        self.memory.raise_event(0, FlowEvent(events), link=True)
 
 
 class FlowTable:

@@ -248,12 +248,17 @@ class FlowMemory:
         """Say which event region, and which descriptor there, belongs to either side."""
         self._ends = [(events0, fd0), (events1, fd1)]
 
-    def raise_event(self, side: int, event: FlowEvent) -> None:
-        """Latch events for a side and wake whoever waits there; DOWN, UP and PEER change the state as well."""
+    def raise_event(self, side: int, event: FlowEvent, *, link: bool = False) -> None:
+        """Latch events for a side and wake whoever waits there; DOWN, UP and PEER change the state as well. `link`: the layer says
+        DOWN of its link, which may come up again."""
         events, fd = self._ends[side]
         down = lib.END_DOWN if event & FlowEvent.DOWN else 0
         peer = lib.END_PEER if event & FlowEvent.PEER else 0
-        up = lib.END_DOWN | lib.END_PEER if event & FlowEvent.UP else 0
+        up = lib.END_DOWN | lib.END_PEER | lib.END_LINK if event & FlowEvent.UP else 0
+        if down and link:
+            down |= lib.END_LINK
+        elif down:
+            up |= lib.END_LINK  # for good, whatever the link does
         handle = events.handle if events is not None else ffi.NULL
         lib.irm_end_signal(self.segment, self.index, side, down | peer, up, int(event), handle, fd)
 

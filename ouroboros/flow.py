@@ -49,6 +49,13 @@ class _Facts:
         self.extensions = tuple(endpoint.extensions)
 
 
+_FOR_GOOD = lib.END_PEER | lib.END_DECLARED | lib.GONE_IRMD | lib.GONE_NONSENSE | lib.GONE_UNANSWERED
+
+
+_FOR_GOOD = lib.END_PEER | lib.END_DECLARED | lib.GONE_IRMD | lib.GONE_NONSENSE | lib.GONE_UNANSWERED
+"""Why a flow can be down, whatever its link does."""
+
+
 class Flow(Packets):
     """A flow end (paper 2.7). `Flow()` is not allocated yet; see `alloc`, `accept`, `join`.
 
@@ -315,6 +322,12 @@ class Flow(Packets):
     def down(self) -> bool:
         """Whether the flow is down; packets that came before can still be read."""
         return bool(lib.flow_is_down(self._handle))
+
+    @property
+    def link_down(self) -> bool:
+        """Whether the flow is down because the link of its layer is: it goes on when that is up again."""
+        why = lib.flow_why(self._handle)
+        return bool(why & lib.END_LINK) and not why & _FOR_GOOD
 
     def _pinned(self) -> struct_flow:
         """The handle, for the whole of a call: C finds out when another thread deallocates the flow meanwhile."""

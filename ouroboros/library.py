@@ -205,6 +205,8 @@ class Library(Owner):
             return f"flow {fd} is down: its peer wrote into their memory what makes no sense"
         if why & lib.END_DECLARED:
             return f"flow {fd} is down: one of its two ends has declared it down; clear FlowProperties.Down to go on"
+        if why & lib.END_LINK:
+            return f"flow {fd} is down: the link of its layer is down; the flow goes on when that is up again"
         return f"flow {fd} is down: its peer has left"
 
     # ------------------------------------------------------------ what the IRMd tells

@@ -419,6 +419,7 @@ class Lib:
     GONE_NONSENSE: int
     GONE_UNANSWERED: int
     END_DECLARED: int
+    END_LINK: int
     NEVER: int
     RECVQ_OCTETS: int
     SENDQ_OCTETS: int

@@ -278,6 +278,7 @@ class Lib:
     GONE_NONSENSE: int
     GONE_UNANSWERED: int
     END_DECLARED: int
+    END_LINK: int
     map_generation: int
     def wheel_init(self, wheel: struct_wheel, now: int, /) -> None: ...
     def wheel_set(self, wheel: struct_wheel, timer: struct_wheel_timer, due: int, /) -> None: ...

@@ -15,9 +15,12 @@ from .statistics import Statistics, invalid_message
 
 if TYPE_CHECKING:
     from ouroboros.dev import Flow
+    from ouroboros.errors import FlowDownException
 
 _NS = 1_000_000_000
 _MIN_WAIT = 1e-6
+_LOOK_NS = 100_000_000
+"""While the link is down the client looks so often whether it is up again."""
 
 
 def ping(options: Options) -> int:
@@ -49,6 +52,7 @@ class Pinger:
         self._schedule = Schedule(
             interval=round(options.interval * _NS), count=options.count, flood=self._flood, start=self._start
         )
+        self._interrupted = False
         self._end: int | None = None
         if self._flood and options.duration is not None:
             self._end = self._start + round(options.duration * _NS)
@@ -100,6 +104,8 @@ class Pinger:
         schedule = self._schedule
         while not (schedule.all_sent and self._statistics.received >= schedule.number):
             now = time.monotonic_ns()
+            if self._interrupted and self._waits_for_link(now):
+                continue
             if self._end is not None and now >= self._end and not schedule.all_sent:
                 schedule.finish()
             elif not schedule.all_sent and now >= schedule.send_at:
@@ -110,11 +116,44 @@ class Pinger:
                 print("Server timed out.", file=sys.stderr if self._options.json else sys.stdout, flush=True)
                 return
 
+    def _interruption(self, error: "FlowDownException") -> None:
+        """The flow went down; raises that again unless it is for its link, which may come back."""
+        if not self._flow.link_down:
+            raise error
+        if not self._interrupted:
+            self._interrupted = True
+            warn(f"The link to {self._options.name} is down.")
+
+    def _waits_for_link(self, now: int) -> bool:
+        """While the link is down what would be sent counts as lost, as with ping; False when there is no need to wait for it."""
+        schedule = self._schedule
+        if not self._flow.link_down:
+            self._interrupted = False
+            warn(f"The link to {self._options.name} is up again.")
+            return False
+        if schedule.all_sent and now >= schedule.give_up_at:
+            return False
+        if not schedule.all_sent:
+            schedule.held(now)
+        if self._end is not None and now >= self._end:
+            schedule.finish()
+        elif not schedule.all_sent and now >= schedule.send_at:
+            schedule.sent(now)
+            self._statistics.transmitted += 1
+        else:
+            time.sleep(min(max(0, schedule.wake_at - now), _LOOK_NS) / _NS)
+        return True
+
     def _send(self, now: int) -> None:
+        from ouroboros.errors import FlowDownException
+
         number = self._schedule.number
         request = packet.encode(packet.Kind.REQUEST, number, now, self._options.size)
         try:
             self._flow.write(request)
+        except FlowDownException as error:
+            self._interruption(error)
+            return
         except BlockingIOError:
             if not (self._flood or self._options.interval == 0):
                 warn_of_peer("Failed to send packet.")
@@ -126,11 +165,16 @@ class Pinger:
 
     def _receive(self, wait_ns: int) -> bool:
         """Wait for a packet for at most `wait_ns`; whether it was a reply."""
+        from ouroboros.errors import FlowDownException
+
         if not self._options.flood_busy:
             self._flow.rcv_timeout = max(wait_ns / _NS, _MIN_WAIT)
         try:
             return self._take(self._flow.recv())
         except (TimeoutError, BlockingIOError):
+            return False
+        except FlowDownException as error:
+            self._interruption(error)
             return False
 
     def _take(self, reply: bytes) -> bool:

@@ -66,6 +66,10 @@ class Schedule:
         """A packet could not leave because a queue is full; try again later."""
         self._next_at = now + (ZERO_INTERVAL_NS if self._eager else self._interval)
 
+    def held(self, now: int) -> None:
+        """The link is down: the server is not to blame, and a flood does not hurry."""
+        self._last_reply = now
+
     def replied(self, now: int) -> None:
         """A reply arrived."""
         self._last_reply = now

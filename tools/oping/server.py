@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 IDLE_S = 10.0
 _BATCH = 64
+_LINK_PAUSE_S = 0.1
 
 
 def serve(options: Options) -> int:
@@ -66,14 +67,17 @@ class EventServer:
                 for flow, event in queue:
                     if event == FEventType.FlowPkt:
                         self._answer(flow)
-                    elif (
-                        event != FEventType.FlowUp
-                    ):  # down, left by the client, or the client does not answer
-                        self._end(flow)
+                    elif event != FEventType.FlowUp:
+                        self._went_down(flow)
         except KeyboardInterrupt:
             if self._failure is not None:
                 raise self._failure from None
             raise
+
+    def _went_down(self, flow: "Flow") -> None:
+        """Down, left by the client, or the client does not answer: the end, unless it is the link, which may come back."""
+        if not flow.link_down:
+            self._end(flow)
 
     def _answer(self, flow: "Flow") -> None:
         with self._lock:
@@ -83,7 +87,7 @@ class EventServer:
         try:
             answer(flow, quiet=self._quiet)
         except OSError:
-            self._end(flow)
+            self._went_down(flow)
 
     def _end(self, flow: "Flow") -> bool:
         """Forget the flow; False when it was gone already."""
@@ -128,7 +132,9 @@ class EventServer:
     def _end_idle_flows(self) -> None:
         now = time.monotonic()
         with self._lock:
-            idle = [flow for flow, last in self._active.items() if now - last >= IDLE_S]
+            silent = [flow for flow, last in self._active.items() if now - last >= IDLE_S]
+            idle = [flow for flow in silent if not flow.link_down]  # whose client could not have been heard
+            self._active.update(dict.fromkeys(set(silent) - set(idle), now))
         for flow in idle:
             fd = flow.fd
             if self._end(flow):
@@ -183,6 +189,7 @@ def _serve_one_by_one(options: Options) -> None:
 
 def _serve_flow(flow: "Flow", options: Options) -> None:
     from ouroboros.dev import FlowProperties
+    from ouroboros.errors import FlowDownException
 
     flags = FlowProperties.ReadWrite | FlowProperties.NoPartialRead | FlowProperties.NonBlockingWrite
     if options.busy:
@@ -191,7 +198,14 @@ def _serve_flow(flow: "Flow", options: Options) -> None:
     flow.rcv_timeout = IDLE_S
     last = time.monotonic()
     while True:
-        if answer(flow, quiet=options.quiet):
+        try:
+            answered = answer(flow, quiet=options.quiet)
+        except FlowDownException:
+            if not flow.link_down:
+                raise
+            answered = 0
+            time.sleep(_LINK_PAUSE_S)
+        if answered:
             last = time.monotonic()
         elif time.monotonic() - last >= IDLE_S:
             print(f"Flow {flow.fd} timed out.")

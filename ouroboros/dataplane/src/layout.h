@@ -82,6 +82,7 @@ struct end_shm {
 #define END_DOWN 1u     /* the peer left, or the layer below it did */
 #define END_PEER 2u     /* the peer timed out */
 #define END_DECLARED 4u /* one of the two processes declared the flow down (fccntl) */
+#define END_LINK 8u     /* with END_DOWN: the layer says that its link is down, and may say later that it is up */
 
 #define EVENT_PKT 1u
 #define EVENT_DOWN 2u

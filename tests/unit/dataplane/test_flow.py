@@ -351,6 +351,19 @@ def test_down_and_up_again(pair: Pair) -> None:
     assert pair.b.read() == b"x"
 
 
+def test_a_link_that_is_down_is_told_from_a_peer_that_has_left(pair: Pair) -> None:
+    def link_down() -> bool:
+        return bool(lib.flow_why(pair.b.handle) & lib.END_LINK)
+
+    pair.flow.raise_event(1, FlowEvent.DOWN, link=True)
+    assert is_error(pair.b.read(), EFLOWDOWN) and link_down()
+    pair.flow.raise_event(1, FlowEvent.UP)
+    assert not pair.b.down() and not link_down()
+    pair.flow.raise_event(1, FlowEvent.DOWN, link=True)
+    pair.flow.close_side(0)
+    assert pair.b.down() and not link_down(), "its peer has left: no link brings it back"
+
+
 def test_declared_down(pair: Pair) -> None:
     """fccntl: either end may declare the flow down, and up again."""
     lib.flow_declare(pair.a.handle, True)

@@ -17,6 +17,9 @@ REAL = library.lib
     ("why", "orphan", "text"),
     [
         (REAL.END_DOWN, False, "its peer has left"),
+        (REAL.END_DOWN | REAL.END_LINK, False, "the link of its layer is down"),
+        (REAL.END_DOWN | REAL.END_LINK, True, "start it with `irmd`"),
+        (REAL.END_DOWN | REAL.END_LINK | REAL.END_PEER, False, "does not answer any more"),
         (REAL.END_DOWN, True, "start it with `irmd`"),
         # Flows learn that the IRMd has gone one after the other, and only then the process says so.
         (REAL.END_DOWN | REAL.GONE_IRMD, False, "start it with `irmd`"),

@@ -135,6 +135,7 @@ USES: dict[str, Callable[[Flow], object]] = {
     "frcp": _get("frcp"),
     "down": _get("down"),
     "peer_ended": _get("peer_ended"),
+    "link_down": _get("link_down"),
     "__repr__": repr,
     "flags": _get("flags"),
     "flags, set": _set("flags", FlowProperties.ReadWrite),
@@ -160,7 +161,7 @@ USES: dict[str, Callable[[Flow], object]] = {
     "get_frct_flags": Flow.get_frct_flags,
 }
 
-WITHOUT_A_FLOW = {"allocated", "pending", "error", "fd", "down", "peer_ended", "__repr__"}
+WITHOUT_A_FLOW = {"allocated", "pending", "error", "fd", "down", "link_down", "peer_ended", "__repr__"}
 WITHOUT_A_FLOW |= {name for name in USES if "timeout" in name}
 """What a closed flow answers."""
 

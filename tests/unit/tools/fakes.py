@@ -38,6 +38,8 @@ class FakeFlow:
 
     frcp = None
 
+    link_down = False
+
     def __init__(self, fd: int, rx: Pipe, tx: Pipe) -> None:
         self.fd = fd
         self.rx, self.tx = rx, tx

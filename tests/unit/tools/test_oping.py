@@ -2,7 +2,7 @@
 
 import json
 import threading
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -13,6 +13,7 @@ from ouroboros_tools.oping.options import parse
 from ouroboros_tools.oping.schedule import Schedule
 from ouroboros_tools.oping.statistics import Statistics
 
+from ouroboros.errors import FlowDownException
 from tests.unit.tools.fakes import FakeFlow, in_thread, pair
 
 _S = 1_000_000_000
@@ -259,6 +260,72 @@ def test_a_flow_that_goes_down_still_gives_statistics(
     assert "0 packets transmitted" in captured.out
 
 
+class Interrupted(FakeFlow):
+    """A flow whose link goes down with its third packet, and is up again after so many looks."""
+
+    looks = 8
+
+    @property
+    def link_down(self) -> bool:  # type: ignore[override]
+        self.looks -= self.written >= 3
+        return self.written >= 3 and self.looks > 0
+
+    def writev(self, packets: list[bytes]) -> int:
+        if self.written >= 3 and self.looks > 0:
+            raise FlowDownException(text="its link is down")
+        return super().writev(packets)
+
+    def readv(self, most: int) -> list[bytes]:
+        if self.written >= 3 and self.looks > 0:
+            raise FlowDownException(text="its link is down")
+        return super().readv(most)
+
+
+@pytest.mark.parametrize("how", ["-i 1", "-f", "-i 0"])
+def test_a_link_that_was_down_is_told_and_the_client_goes_on(
+    fake_dev: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr("ouroboros_tools.oping.schedule.PATIENCE_NS", 500_000_000)
+    near, far = pair()
+    flow = Interrupted(near.fd, near.rx, near.tx)
+    in_thread(serve, far)
+    assert run_client(flow, "-c", "30", *how.split(), "-Q", "--json") == 0
+    captured = capsys.readouterr()
+    assert captured.err.startswith("The link to oping is down.\nThe link to oping is up again.\n")
+    result = json.loads(captured.out)
+    assert result["transmitted"] == 30 and 20 <= result["received"] <= 30
+
+
+def test_a_link_that_stays_down_ends_a_count(
+    fake_dev: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ouroboros_tools.oping.schedule.PATIENCE_NS", 10_000_000)
+    near, far = pair()
+    flow = Interrupted(near.fd, near.rx, near.tx)
+    flow.looks = 1 << 30
+    in_thread(serve, far)
+    assert run_client(flow, "-c", "10", "-i", "1", "-Q") == 0
+    captured = capsys.readouterr()
+    assert captured.err == "The link to oping is down.\n"
+    assert "10 packets transmitted" in captured.out and "has left" not in captured.out
+
+
+def test_a_server_keeps_a_flow_whose_link_is_down(fake_dev: ModuleType) -> None:
+    near, _ = pair()
+    flow = Interrupted(near.fd, near.rx, near.tx)
+    flow.written, flow.looks = 3, 1 << 30
+    served = server.EventServer.__new__(server.EventServer)
+    served._quiet, served._lock, served._active = True, threading.Lock(), {flow: 0.0}
+    served._answer(flow)
+    served._went_down(flow)
+    served._end_idle_flows()
+    assert flow in served._active
+    flow.looks = 0
+    served._set = SimpleNamespace(remove=lambda flow: None)  # type: ignore[assignment]
+    served._went_down(flow)
+    assert not served._active
+
+
 def test_strange_packets_are_named(fake_dev: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     near, far = pair()
     far.writev([b"x", packet.encode(packet.Kind.REPLY, 9, client.time.monotonic_ns() + _S * 3600, 64)])
@@ -273,6 +340,8 @@ def test_flows_that_are_silent_end(
     """A client that only comes keeps no descriptor of the server for longer than that."""
 
     class Silent:
+        link_down = False
+
         def __init__(self, fd: int) -> None:
             self.fd = fd
             self.ended = False
