@@ -5,7 +5,8 @@ nothing; one for each QoS cube sends, with the priority that the kernel's queues
 nothing but voice. Management goes out by the receiving one.
 
 The kernel rings a netlink socket whenever a device changes. What it says is not parsed: the state of our device is then
-read anew. It may go down, lose its carrier, get another MTU or MAC address, vanish, and come back.
+read anew. It may go down, lose its carrier, get another MTU, MAC address or name, vanish, and come back: a device is followed by
+its index, and found by its name when there is none of that index any more.
 """
 
 from __future__ import annotations
@@ -139,6 +140,9 @@ class Device:
 
     def __init__(self, name: str, state: DeviceState, *, kind: str, framing: Framing, protocol: int) -> None:
         self.name = name
+        """What it is called now."""
+        self._configured = name
+        self._index = state.index
         self.state = state
         self.unsent = 0
         """Management frames that could not be sent."""
@@ -197,16 +201,25 @@ class Device:
     def look(self) -> DeviceState:
         """Read the state anew. A device that is gone is neither up nor running."""
         before = self.state
+        self.name = self._name()
         now = state_of(self.name)
         if now is None or not now.ethernet:
             now = DeviceState(0, before.mac, before.mtu, ethernet=True, up=False, running=False)
         self.state = now
+        self._index = now.index or self._index
         if now.index and (now.index != before.index or now.mac != before.mac):
             try:
                 self._bind()
             except DeviceError:
                 self.state = DeviceState(0, now.mac, now.mtu, ethernet=True, up=False, running=False)
         return self.state
+
+    def _name(self) -> str:
+        """What the device of our index is called; without one, the name that it had last, or that of the configuration."""
+        try:
+            return socket.if_indextoname(self._index)
+        except OSError:
+            return self.name if state_of(self.name) is not None else self._configured
 
     # ------------------------------------------------------------ management frames
 

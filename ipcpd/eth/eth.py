@@ -169,8 +169,10 @@ class EthIpcp(LinkIpcp):
 
     def _device_changed(self) -> None:
         device, eth = self._up
-        before = device.state
+        before, name = device.state, device.name
         now = device.look()
+        if device.name != name:
+            log.info("%s is called %s now", name, device.name)
         if now == before:
             return
         if (now.mac, now.mtu) != (before.mac, before.mtu):
