@@ -137,3 +137,33 @@ def test_a_session_refuses_before_anybody_hears_of_it() -> None:
         await asyncio.sleep(0)
 
     asyncio.run(test())
+
+
+def test_enumerations_have_no_gaps() -> None:
+    """The compiled expression compares with the count of values."""
+    for kind in vars(messages).values():
+        for field in getattr(getattr(kind, "DESCRIPTOR", None), "fields", ()):
+            if field.enum_type is not None:
+                known = sorted(field.enum_type.values_by_number)
+                assert known == list(range(len(known))), field.full_name
+
+
+@pytest.mark.parametrize("kind", limits.LIMITS)
+def test_nothing_that_has_a_reason_passes_unsuspected(kind: str) -> None:
+    """What the compiled expression lets pass is what the field by field check lets pass."""
+    made = getattr(messages, kind)
+    for field in made.DESCRIPTOR.fields:
+        if kind == "Envelope" or field.message_type is not None:
+            continue
+        for amount in (0, 1, 2, 3, 4, 254, 255, 256, 257, 4096, 4097, 16384, 16385, 65535, 65536, 2**31 - 1):
+            if amount > 2**17 and field.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES):
+                continue
+            if (
+                amount > 1
+                and field.cpp_type == FieldDescriptor.CPPTYPE_BOOL
+                or field.is_repeated
+                and amount > 2**17
+            ):
+                continue
+            message = with_value(kind, field.name, amount)
+            assert limits.check(message) == limits._reason(message), (field.name, amount)
