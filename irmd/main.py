@@ -10,6 +10,7 @@ import signal
 import sys
 
 from ouroboros import log as daemon_log
+from ouroboros.printable import printable
 from ouroboros.rundir import default_rundir
 from ouroboros.version import __version__
 
@@ -76,7 +77,7 @@ def _run(path: str | None, *, stdout: bool) -> int:
     except (ConfigError, RunDirError, OSError, MemoryError) as error:
         log.error("%s", error)
         if not visible:
-            print(f"irmd: {error}", file=sys.stderr)
+            print(printable(f"irmd: {error}"), file=sys.stderr)
         return 1
     finally:
         logging.shutdown()

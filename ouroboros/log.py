@@ -60,7 +60,9 @@ class Format(logging.Formatter):
         # The text may hold names that another party chose: one record is one line.
         text = printable(record.getMessage())
         if record.exc_info:
-            text = "\n".join([text, *map(printable, self.formatException(record.exc_info).split("\n"))])
+            # Indented: no line of it can be taken for a record, whatever the text of the exception is.
+            lines = self.formatException(record.exc_info).split("\n")
+            text = "\n    ".join([text, *map(printable, lines)])
         line = f"=={os.getpid():05d}== {record.name}({level}): {text}"
         return f"{colour}{line}{_RESET}" if self._colour and colour else line
 

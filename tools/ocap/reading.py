@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from ouroboros.ipcp_types import DirectoryHashAlgo
+from ouroboros.printable import printable
 
 from ..program import ToolError
 from . import pcap, render
@@ -37,7 +38,7 @@ def _print_text(packets: Iterator[Packet]) -> dict[str, int]:
     for packet in packets:
         start = packet.captured.time if start is None else start
         for line in render.as_text(packet, start):
-            print(line)
+            print(printable(line))
         seen.append((packet.verdict, packet.ours))
     table = render.counts(seen)
     print(render.summary(table))

@@ -442,7 +442,8 @@ def _list(options: argparse.Namespace) -> int:
 
 def _log(options: argparse.Namespace) -> int:
     with _lab(options) as lab:
-        print(lab.system(options.system).log, end="")
+        for line in lab.system(options.system).log.splitlines():
+            print(printable(line))  # programs that the IRMd starts write there as well
     return 0
 
 

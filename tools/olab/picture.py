@@ -7,7 +7,9 @@ or down is red and dashed.
 
 from __future__ import annotations
 
-from html import escape
+import html
+
+from ouroboros.printable import printable
 
 from .layout import (
     BOX_HEIGHT,
@@ -277,6 +279,11 @@ def _legend(layout: Layout, colours: dict[LayerKey, tuple[str, str]], height: fl
 
 def _dashes() -> str:
     return ' stroke-dasharray="7 5"'
+
+
+def escape(text: str) -> str:
+    """Text in XML, which has no control characters; names of layers and IPCPs are what another party chose."""
+    return html.escape(printable(text))
 
 
 def _short(text: str, room: int) -> str:

@@ -91,6 +91,16 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert {packet["verdict"] for packet in document["packets"]} == {"same"}
 
 
+def test_names_in_packets_reach_the_terminal_escaped(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "ouroboros_tools.ocap.render.as_text", lambda packet, start: iter(["layer a\x1b[2J\x9b"])
+    )
+    assert ocap.main(["read", str(VECTORS / "bc4-bc.pcap")]) == 0
+    assert "layer a\\x1b[2J\\x9b\n" in capsys.readouterr().out
+
+
 def test_malformed_packets_end_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = capture(tmp_path / "x.pcap", [dix.encode(dix.Frame(A, B, 0, bytes(20)))])
     assert ocap.main(["read", file]) == 1

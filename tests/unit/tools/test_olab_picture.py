@@ -103,6 +103,14 @@ def test_equal_addresses_in_two_layers_are_two_members() -> None:
     assert adjacency.ends[1] == IpcpKey("b", 7)
 
 
+def test_names_of_another_party_are_escaped_in_the_picture() -> None:
+    answers = two_systems()
+    answers["a"].ipcps[1]["layer"] = answers["b"].ipcps[1]["layer"] = "t\x1b[2J<b>\u202e"
+    text = draw(assemble("lab", answers), title="a\x07b")
+    assert all(character.isprintable() or character == "\n" for character in text)
+    ElementTree.fromstring(text)
+
+
 def test_facts_are_json() -> None:
     facts = json.loads(json.dumps(assemble("lab", two_systems()).facts()))
     assert facts["adjacencies"][0]["ends"][1] == {"system": "b", "ipcp": "uni2", "pid": 7}
