@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import resource
@@ -30,7 +31,8 @@ log = logging.getLogger("irmd")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run an IRMd. Returns the exit code: 0 after an orderly stop, 1 after any failure, 2 when a value is missing."""
+    """Run an IRMd. Returns the exit code: 0 after an orderly stop, 1 after any failure, 2 for a wrong command line."""
+    _open_standard_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     stdout = False
     path: str | None = None
@@ -54,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
                 f'irmd: "{option}" is unknown; it takes --stdout, --config PATH, --version, --help',
                 file=sys.stderr,
             )
-            return 1
+            return 2
     return _run(path, stdout=stdout)
 
 
@@ -75,9 +77,10 @@ def _run(path: str | None, *, stdout: bool) -> int:
         log.info("Ouroboros IPC Resource Manager daemon exited. Bye.")
         return status
     except (ConfigError, RunDirError, OSError, MemoryError) as error:
-        log.error("%s", error)
+        text = _explained(error)
+        log.error("%s", text)
         if not visible:
-            print(printable(f"irmd: {error}"), file=sys.stderr)
+            print(printable(f"irmd: {text}"), file=sys.stderr)
         return 1
     finally:
         logging.shutdown()
@@ -90,6 +93,29 @@ async def _live(rundir: object, config: object, *, stdout: bool) -> int:
 
     assert isinstance(rundir, RunDir) and isinstance(config, Config)
     return await Irmd(asyncio.get_running_loop(), rundir, config, stdout=stdout).run()
+
+
+def _open_standard_streams() -> None:
+    """Started with one of the first three descriptors closed, no socket of ours may get its number, nor what is printed."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number is taken
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)
+
+
+def _explained(error: Exception) -> str:
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if error.errno == errno.EMFILE:
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        text += f"; this process may have {soft} open files, raise the limit (`ulimit -n`)"
+    return text
 
 
 def _raise_limit() -> None:
