@@ -14,9 +14,11 @@ import pytest
 from tests.system.conftest import System
 from tests.system.ends import (
     QOS_DATA,
+    QOS_RAW,
     FEventQueue,
     Flow,
     FlowDownException,
+    FlowException,
     FlowNotAllocatedException,
     FlowSet,
     FlowTimeout,
@@ -87,6 +89,93 @@ def dealloc_under_a_reader() -> None:
         client.dealloc()
 
 
+def event_loops_use_what_a_thread_closes() -> None:
+    """Two event loops and a blocking thread share flows and a set; another thread closes all, at any moment."""
+    import asyncio
+
+    from ouroboros import aio
+
+    wrong: list[BaseException] = []
+    sets: list[aio.FlowSet] = []
+
+    async def packets(flow: aio.Flow) -> None:
+        while True:
+            await flow.write(b"packet")
+            await flow.read()
+
+    async def events(flow: aio.Flow) -> None:
+        sets.append(aio.FlowSet([flow]))
+        while True:
+            await sets[-1].events()
+            await flow.recv()
+
+    async def loop(uses: list[Callable[[aio.Flow], Any]], flow: Flow, ready: threading.Event) -> None:
+        wrapped = aio.Flow(flow)
+        tasks = [asyncio.ensure_future(use(wrapped)) for use in uses]
+        await asyncio.sleep(0)
+        ready.set()
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if not isinstance(result, FlowException):
+                wrong.append(result)
+
+    def run(uses: list[Callable[[aio.Flow], Any]], flow: Flow, ready: threading.Event) -> None:
+        try:
+            asyncio.run(loop(uses, flow, ready))
+        except BaseException as error:
+            wrong.append(error)
+
+    for turn in range(24):
+        client, server = ends(qos=QOS_DATA if turn % 2 else QOS_RAW)
+        ready = [threading.Event() for _ in range(2)]
+        threads = [
+            threading.Thread(target=run, args=([packets, packets], server, ready[0])),
+            threading.Thread(target=run, args=([packets, events], server, ready[1])),
+        ]
+        for thread in threads:
+            thread.start()
+        for one in ready:
+            one.wait()
+        client.rcv_timeout = client.snd_timeout = 0.001
+        for _ in range(turn):
+            try:
+                client.write(b"packet")
+                client.readv()
+            except FlowTimeout:
+                pass  # the reader of events does not answer
+        server.dealloc()
+        sets[-1].destroy()  # without a member, nothing would ever happen there
+        for thread in threads:
+            thread.join()
+        client.dealloc()
+        assert not wrong, wrong
+
+
+def threads_read_as_the_process_ends() -> None:
+    """Daemon threads are in calls of C, and in none, when the library says good-bye."""
+    for qos in (QOS_RAW, QOS_DATA):
+        client, server = ends(qos=qos)
+
+        def talk(flow: Flow) -> None:
+            while True:
+                try:
+                    flow.write(b"packet")
+                    flow.read()
+                except FlowException:
+                    pass
+
+        def look(flow: Flow) -> None:
+            while True:
+                try:
+                    repr(flow), flow.flags, flow.rx_queue_len, flow.frcp, flow.fileno(), flow.ask_room()
+                except FlowException:
+                    pass
+
+        for use in (talk, talk, look):
+            for flow in (client, server):
+                threading.Thread(target=use, args=(flow,), daemon=True).start()
+    client.write(b"last")
+
+
 def a_storm_of_signals() -> None:
     client, server = ends()
     rung = 0
@@ -138,7 +227,14 @@ def a_handler_that_raises() -> None:
     server.dealloc()
 
 
-SCENARIOS = [threads_share_a_flow, dealloc_under_a_reader, a_storm_of_signals, a_handler_that_raises]
+SCENARIOS = [
+    threads_share_a_flow,
+    dealloc_under_a_reader,
+    event_loops_use_what_a_thread_closes,
+    threads_read_as_the_process_ends,
+    a_storm_of_signals,
+    a_handler_that_raises,
+]
 
 
 @pytest.mark.parametrize("function", SCENARIOS, ids=lambda function: function.__name__)
