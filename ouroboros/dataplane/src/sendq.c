@@ -52,7 +52,8 @@ static int grow_ring(struct sendq *q, uint32_t octets)
         for (uint32_t i = 0; i < q->count; i++) {
                 struct sent *sent = sendq_at(q, q->first + i);
 
-                memcpy(ring + at, q->ring + sent->at, sent->kept);
+                if (sent->kept > 0) /* packets that are not kept may be all there were: then there is no ring yet */
+                        memcpy(ring + at, q->ring + sent->at, sent->kept);
                 sent->at = at;
                 at += sent->kept;
         }
