@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from errno import EACCES, EPERM
+from errno import ECONNREFUSED, EMFILE, ENOENT, ENOTDIR
 
 from ..errors import EIRMD, IrmdError
 from ..rundir import rundir_candidates, usable
-from .codec import SOCKET_NAME
+from .codec import SOCKET_NAME, open_files
 
 _MAX_SOCKET_PATH = 107
+_NONE_THERE = (ENOENT, ENOTDIR, ECONNREFUSED)
 
 
 def open_socket() -> tuple[socket.socket, str]:
@@ -29,10 +30,14 @@ def open_socket() -> tuple[socket.socket, str]:
         try:
             return _connect(path), path
         except OSError as exc:
-            if exc.errno in (EACCES, EPERM):
-                reasons.append(f"{path}: {exc.strerror}")
-            else:
+            if exc.errno in _NONE_THERE:
                 missing.append(path)
+            elif exc.errno == EMFILE:
+                reasons.append(
+                    f"this process may have {open_files()} open files, too few; raise the limit (`ulimit -n`)"
+                )
+            else:
+                reasons.append(f"{path}: {exc.strerror}")
     if missing:
         reasons.append(f"no IRMd answers on {' or '.join(missing)}; start one with `irmd`")
     raise IrmdError(EIRMD, ", and ".join(reasons))
