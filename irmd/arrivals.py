@@ -21,6 +21,7 @@ from .flow import State, Step
 from .ipcp import RESPONSE_TIME, Ipcp
 from .layers import may_carry
 from .oap import offer
+from .oap.extension import REPEATS
 from .refused import Refused
 
 if TYPE_CHECKING:
@@ -63,6 +64,16 @@ class Arrival(Attempt):
             self.stop()
             self.broker.arrivals.arrive(self.connection, self._envelope, self.name, acceptor, self.received)
 
+    @property
+    def id(self) -> bytes:
+        """Of the handshake."""
+        return self.received.accepted.header.id
+
+    def replace(self, envelope: Envelope, received: Received) -> None:
+        """The requester has asked again: the newer request keeps the place in the queue."""
+        self.connection.session.refuse(self._envelope, errno.EALREADY, "the requester has asked again")
+        self._envelope, self.received = envelope, received
+
     def fail(self, error: int, text: str) -> None:
         self.connection.session.refuse(self._envelope, error, text)
 
@@ -90,6 +101,10 @@ class Arrivals:
             raise Refused(ENAME, f"no name of this system has the hash {body.hash.hex()}")
         kinds = offer.fitting(body.qos, inside=ipcp.inside)
         received = broker.oap.received(body.data, entry.name, entry.policy, ipcp.layer, kinds)
+        repeated = self._repeated(entry, connection, received)
+        if repeated is not None:
+            repeated.replace(envelope, received)
+            return
         suits = partial(may_carry, ipcp)
         acceptor = entry.pick(suits)
         if acceptor is not None:
@@ -107,6 +122,16 @@ class Arrivals:
         )
         arrival = Arrival(broker, entry, machine, connection, envelope, received)
         arrival.run(machine.begin(broker.loop.time()))
+
+    def _repeated(self, entry: Name, connection: Connection, received: Received) -> Arrival | None:
+        """The request that waits, and whose place this one takes: its id is known to its requester only."""
+        earlier = received.accepted.offer and received.accepted.offer.value(REPEATS)
+        if not earlier:
+            return None
+        for one in self._broker.waiting.of(entry):
+            if isinstance(one, Arrival) and one.connection is connection and one.id == earlier:
+                return one
+        return None
 
     def arrive(
         self, connection: Connection, envelope: Envelope, name: str, acceptor: Acceptor, received: Received

@@ -37,6 +37,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("irmd/flow")
 
+ID_LENGTH = 16
+"""Octets of a handshake's id, with which its header begins."""
+
+AGAIN = (2.5, 4.0)
+"""Seconds after a request without an answer, and after the next one, at which a layer gets the header of another: prototypes sometimes send
+their answer to nowhere."""
+
 
 class Attempt:
     """What both kinds share: actions of the machine are carried out, and its deadline is kept."""
@@ -140,7 +147,7 @@ class Attempt:
 class AppAttempt(Attempt):
     """A flow that a process asked for: first from a local process, then over a layer."""
 
-    __slots__ = ("_flow", "_handshake", "_joining", "_qos", "_request")
+    __slots__ = ("_flow", "_handshakes", "_joining", "_repeating", "_qos", "_request")
 
     def __init__(
         self,
@@ -157,8 +164,9 @@ class AppAttempt(Attempt):
         self._request = request
         self._qos = qos
         self._joining = joining
-        self._handshake: Requester | None = None
-        """A flow to a broadcast layer has none."""
+        self._handshakes: dict[bytes, Requester] = {}
+        """Of the request that the layer was given, and of those that repeat it, by id. A flow to a broadcast layer has none."""
+        self._repeating: asyncio.TimerHandle | None = None
         self._flow: Flow | None = broker.flows.create(Step.ALLOC, user=broker.limited(request.process))
         self._flow.name = name
         self._flow.qos = qos
@@ -203,15 +211,8 @@ class AppAttempt(Attempt):
             return
         request = self._request
         if not self._joining:
-            user = request.process.ipcp
-            layer = "" if user is None else user.layer or user.joining or ""
-            # What is said of a layer is said of its members.
-            entry = self.entry or self.broker.registry.names.get(layer)
-            policy = Policy() if entry is None else entry.policy
             try:
-                kinds = offer.wanted(self._qos, inside=ipcp.inside)
-                room = ipcp.handshake_room
-                self._handshake = self.broker.oap.request(self.name, policy, kinds, room=room, layer=layer)
+                header = self._shake_hands(ipcp)
             except Refused as refused:
                 self._refused(Fail(refused.errno, refused.text))
                 return
@@ -235,13 +236,53 @@ class AppAttempt(Attempt):
         )
         envelope = Envelope()
         body = envelope.ipcp_flow_join if self._joining else envelope.ipcp_flow_alloc
-        if self._handshake is not None:
-            envelope.ipcp_flow_alloc.data = self._handshake.octets
+        if not self._joining:
+            envelope.ipcp_flow_alloc.data = header
         body.dst = name_hash(ipcp.hash, self.name)
         body.qos.CopyFrom(offer.carried(self._qos, inside=ipcp.inside))
         body.uid = request.process.peer.uid
         fds = self.broker.endpoints.describe(flow, 1, body.endpoint)
         ipcp.session.request(envelope, partial(self._sent, ipcp), timeout=self.broker.times.layer, fds=fds)
+        self._repeat_after(ipcp, AGAIN)
+
+    def _shake_hands(self, ipcp: Ipcp) -> bytes:
+        """The header of a new request, which repeats the first one if there is one. Raises Refused."""
+        user = self._request.process.ipcp
+        layer = "" if user is None else user.layer or user.joining or ""
+        # What is said of a layer is said of its members.
+        entry = self.entry or self.broker.registry.names.get(layer)
+        policy = Policy() if entry is None else entry.policy
+        handshake = self.broker.oap.request(
+            self.name,
+            policy,
+            offer.wanted(self._qos, inside=ipcp.inside),
+            room=ipcp.handshake_room,
+            layer=layer,
+            repeats=next(reversed(self._handshakes), b""),
+        )
+        self._handshakes[handshake.octets[:ID_LENGTH]] = handshake
+        return handshake.octets
+
+    def _ask_again(self, ipcp: Ipcp, pauses: tuple[float, ...]) -> None:
+        """The layer has no answer, which may be lost: give it the header of a request that can take the place of the one before."""
+        self._repeating = None
+        flow = self._flow
+        if flow is None or self.broker.requested.get(flow) is not self or not ipcp.operational:
+            return
+        try:
+            data = self._shake_hands(ipcp)
+        except Refused:
+            return  # what is wrong now was not at first: the answer may come all the same
+        envelope = Envelope()
+        body = envelope.ipcp_flow_again
+        body.fd, body.instance = flow.ends[1].descriptor
+        body.data = data
+        ipcp.session.send(envelope)
+        self._repeat_after(ipcp, pauses)
+
+    def _repeat_after(self, ipcp: Ipcp, pauses: tuple[float, ...]) -> None:
+        if pauses and self._handshakes and not ipcp.inside:
+            self._repeating = self.broker.loop.call_later(pauses[0], self._ask_again, ipcp, pauses[1:])
 
     def _sent(self, ipcp: Ipcp, reply: Envelope | None, _fds: list[int]) -> None:
         """The IPCP has taken the request on, or refused; the outcome itself comes to `replied`."""
@@ -268,9 +309,11 @@ class AppAttempt(Attempt):
             self.run(self.machine.refused(abs(reply.response), text))
             return
         data = b""
-        if self._handshake is not None:
+        if self._handshakes:
+            first = next(iter(self._handshakes.values()))
+            handshake = self._handshakes.get(reply.data[:ID_LENGTH], first)
             try:
-                outcome = self.broker.oap.complete(self._handshake, reply.data, self.name, flow.layer)
+                outcome = self.broker.oap.complete(handshake, reply.data, self.name, flow.layer)
             except Refused as refused:
                 self.run(self.machine.refused(refused.errno, refused.text))
                 return
@@ -297,6 +340,12 @@ class AppAttempt(Attempt):
 
     def _refused(self, reason: Fail) -> None:
         self.run(self.machine.refused(reason.errno, reason.text))
+
+    def stop(self) -> None:
+        super().stop()
+        if self._repeating is not None:
+            self._repeating.cancel()
+            self._repeating = None
 
     def _give_up(self) -> None:
         self.machine.cancel()

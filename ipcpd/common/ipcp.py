@@ -96,6 +96,9 @@ class Ipcp:
             "ipcp_flow_join": lambda envelope, fds: self.flow_join(envelope.ipcp_flow_join, fds),
             "ipcp_flow_alloc_resp": lambda envelope, fds: self.flow_alloc_resp(envelope.ipcp_flow_alloc_resp),
             "ipcp_flow_dealloc": self._flow_dealloc,
+            "ipcp_flow_again": lambda envelope, fds: self.flow_again(
+                End.of(envelope.ipcp_flow_again), envelope.ipcp_flow_again.data
+            ),
             "ipcp_connect": lambda envelope, fds: self.connect(
                 envelope.ipcp_connect.dst, envelope.ipcp_connect.component, envelope.ipcp_connect.qos
             ),
@@ -130,6 +133,10 @@ class Ipcp:
     def flow_alloc_resp(self, response: IpcpFlowAllocResp) -> Result:
         """The local process has accepted, or not, the flow that was announced with `announce`."""
         raise self.lacks("flow allocation")
+
+    def flow_again(self, end: End, data: bytes) -> Result:
+        """The request for a flow has no answer yet: send another one, with this handshake's header, where that may help."""
+        raise self.lacks("requests for flows")
 
     def flow_dealloc(self, end: End, quiet_s: int = 0) -> Result:
         """Forget the flow of this end; one that is unknown has been forgotten already.

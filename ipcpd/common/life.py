@@ -52,6 +52,7 @@ LEGAL: dict[str, frozenset[State]] = {
     "ipcp_flow_alloc": _MEMBER,
     "ipcp_flow_join": _MEMBER,
     "ipcp_flow_alloc_resp": _MEMBER,
+    "ipcp_flow_again": _MEMBER,
     "ipcp_flow_dealloc": _ANY | {State.SHUTDOWN},
     "readout": _MEMBER,
 }

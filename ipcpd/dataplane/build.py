@@ -112,6 +112,7 @@ CDEF = """
     void eth_destroy(struct eth *eth);
     int eth_device(struct eth *eth, const uint8_t *mac, uint32_t max_packet);
     int eth_open(struct eth *eth, uint32_t fd, uint32_t endpoint, const uint8_t *peer);
+    int eth_leave(struct eth *eth, uint32_t fd);
     int eth_connect(struct eth *eth, uint32_t fd, uint32_t peer_endpoint, const uint8_t *peer);
     void eth_count(struct eth *eth, struct eth_counters *counters);
     int eth_filter(int fd, enum eth_framing framing, uint32_t index, const uint8_t *mac);
@@ -154,6 +155,7 @@ CDEF = """
     typedef int udp_sender(int socket, struct mmsghdr *messages, unsigned int count, int flags);
     void udp_send_with(struct udp *udp, udp_sender *sender);
     int udp_open(struct udp *udp, uint32_t eid, uint32_t fd, const struct udp_address *peer);
+    int udp_leave(struct udp *udp, uint32_t eid);
     int udp_connect(struct udp *udp, uint32_t eid, uint32_t peer_eid);
     void udp_read(struct udp *udp, struct udp_counters *counters);
     int udp_flow_read(struct udp *udp, uint32_t eid, struct udp_flow_counters *counters);

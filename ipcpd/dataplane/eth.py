@@ -87,6 +87,12 @@ class Eth:
             result = lib.eth_open(eth, fd, endpoint, address)
         self._check(result, f"cannot use endpoint {endpoint}")
 
+    def leave(self, fd: int) -> None:
+        """A port that was opened and not connected has no endpoint any more: it may be opened again."""
+        with self._handle as eth:
+            result = lib.eth_leave(eth, fd)
+        self._check(result, f"there is no flow with descriptor {fd} that can leave its endpoint")
+
     def connect(self, fd: int, endpoint: int, peer: bytes) -> None:
         """The endpoint at the other end is known: what the port's process writes is sent there."""
         address = _address(peer)

@@ -62,6 +62,12 @@ class Udp:
             result = lib.udp_open(udp, eid, fd, address)
         _check(result, f"cannot open endpoint {eid} for descriptor {fd}")
 
+    def leave(self, eid: int) -> None:
+        """An endpoint that was opened and not connected is closed: its port may be opened again."""
+        with self.handle as udp:
+            result = lib.udp_leave(udp, eid)
+        _check(result, f"endpoint {eid} cannot be left")
+
     def connect(self, eid: int, peer_eid: int) -> None:
         """What the process of the flow at `eid` writes goes to `peer_eid` of its peer."""
         with self.handle as udp:

@@ -253,6 +253,9 @@ class EthIpcp(LinkIpcp):
     def _open(self, end: End, endpoint: int, peer: bytes) -> None:
         self._up[1].open(end.fd, endpoint, peer)
 
+    def _close(self, end: End, endpoint: int) -> None:
+        self._up[1].leave(end.fd)
+
     def _connect(self, end: End, endpoint: int, peer: bytes) -> None:
         self._up[1].connect(end.fd, endpoint, peer)
         if self._down:  # said once the IRMd knows that there is a flow

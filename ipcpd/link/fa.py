@@ -7,7 +7,8 @@ Runs in these IPCPs as a machine without I/O: calls, messages and timer expiries
     another machine asks received ──► Announce ──► announced ──► responded
 
 Nothing is retransmitted: a prototype takes a second copy for a replay, refuses it, and keeps an endpoint for ever. A second
-copy that the network makes is ignored here. A prototype handles one request at a time, and twenty at once end it; so only a
+copy that the network makes is ignored here. But a prototype sometimes sends its reply to nowhere: so a request without an answer is
+followed by another one, with a handshake and an endpoint of its own. One of ours puts it in the place of the first. A prototype handles one request at a time, and twenty at once end it; so only a
 few are under way to one machine, and one that nobody answers makes room for the next after a while. Where several
 machines have the name, the next is asked when one refuses or is silent for long.
 
@@ -32,7 +33,7 @@ from ouroboros.errors import ENAME, known_errno, strerror
 from ouroboros.qos import QoSSpec
 
 from .endpoints import Endpoints
-from .fa_events import Allocated, Announce, Ask, Connect, Doubt, Event, Open, Refused, Stale
+from .fa_events import Allocated, Announce, Ask, Close, Connect, Doubt, Event, Open, Refused, Stale
 from .messages import FlowReply, FlowRequest
 
 WINDOW = 4
@@ -83,6 +84,8 @@ class Counters:
     arrivals: int = 0
     unregistered: int = 0
     """Requests for names that are not registered here."""
+    again: int = 0
+    """Requests that were sent because an earlier one had no answer."""
     repeated: int = 0
     """Requests that came twice."""
     crowded: int = 0
@@ -247,11 +250,42 @@ class FlowAllocator:
             if self._heard is not None or len(request.holders) > 1:
                 request.agenda.append(now + FALLBACK)
             self.counters.requests += 1
-            message = FlowRequest(request.endpoint, request.name, request.qos, request.data)
-            self._messages.append((peer, message))
+            self._ask(request)
         lane.due = lane.next_change(now) if lane.queue else None
         if not lane.queue and not lane.sent:
             del self._lanes[peer]
+
+    def _ask(self, request: _Request) -> None:
+        message = FlowRequest(request.endpoint, request.name, request.qos, request.data)
+        self._messages.append((request.peer, message))
+
+    def again(self, end: End, data: bytes, now: float) -> None:
+        """Send another request for a flow that has no answer, with this header, if the machine answers for the name. The request has an
+        endpoint of its own: an answer to the one before is late, and means nothing any more."""
+        request = self._requests.get(end)
+        if (
+            request is None
+            or request.sent is None
+            or request.refusal is not None
+            or not self._answers(request)
+        ):
+            return
+        endpoint = self.endpoints.take(now)
+        if endpoint is None:
+            return  # the answer may come all the same
+        before, request.endpoint, request.data = request.endpoint, endpoint, data
+        sent = self._lanes[request.peer].sent
+        sent[endpoint] = sent.pop(before)
+        self._waiting[endpoint] = self._waiting.pop(before)
+        self.endpoints.give_back(before, now, LATE)
+        self.counters.again += 1
+        self._events += [Close(end, before), Open(end, endpoint, request.peer)]
+        self._ask(request)
+
+    def _answers(self, request: _Request) -> bool:
+        """Whether the machine has answered for the name since it was asked, as far as that can be found out."""
+        assert request.sent is not None
+        return self._heard is None or self._heard(request.name, request.peer) >= request.sent
 
     def _make_way(self, request: _Request, now: float) -> None:
         """It has an answer: another one may be under way."""
@@ -333,7 +367,7 @@ class FlowAllocator:
             return
         while request.agenda and request.agenda[0] <= now:
             request.agenda.popleft()
-        alive = self._heard is None or self._heard(request.name, request.peer) >= request.sent
+        alive = self._answers(request)
         if not request.agenda and len(request.holders) > 1:
             self._ask_next(request, now)
         elif alive:
@@ -408,6 +442,9 @@ class FlowAllocator:
         """The IRMd has nobody for it."""
         arrival = self._announced.pop(ticket)
         self._arrived(arrival)
+        if number == errno.EALREADY:  # another request has taken its place
+            self.counters.repeated += 1
+            return
         # A refusal has an endpoint too, as those of a prototype have.
         arrival.endpoint = self.endpoints.take(now) or 0
         self._refuse(arrival, number, now)

@@ -75,7 +75,15 @@ class Stale:
     end: End
 
 
-Event = Open | Connect | Allocated | Refused | Announce | Doubt | Ask | Stale
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Event: our end `end` does not have this endpoint any more; it gets another."""
+
+    end: End
+    endpoint: int
+
+
+Event = Open | Close | Connect | Allocated | Refused | Announce | Doubt | Ask | Stale
 
 
 def end_of(event: Event) -> End | None:

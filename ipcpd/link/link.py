@@ -82,6 +82,10 @@ class LinkIpcp(Ipcp):
         """Tell the data plane that our end of a flow has this endpoint."""
 
     @abstractmethod
+    def _close(self, end: End, endpoint: int) -> None:
+        """Tell the data plane that our end of a flow, which has not been connected, does not have this endpoint any more."""
+
+    @abstractmethod
     def _connect(self, end: End, endpoint: int, peer: bytes) -> None:
         """Tell the data plane where a flow leads."""
 
@@ -171,6 +175,12 @@ class LinkIpcp(Ipcp):
             "moment ago, or belong to other IPCPs on this device"
         )
 
+    def flow_again(self, end: End, data: bytes) -> Result:
+        if self._running and len(data) <= self._room and self._ends.expect(end, "ipcp_flow_again"):
+            self._fa.again(end, data, self.loop.time())
+            self._pump()
+        return None
+
     def flow_dealloc(self, end: End, quiet_s: int = 0) -> Result:
         if self._ends.expect(end, "ipcp_flow_dealloc"):
             self._drop_port(end)
@@ -253,6 +263,8 @@ class LinkIpcp(Ipcp):
         match event:
             case fa.Open(end, endpoint, peer):
                 self._open(end, endpoint, peer)
+            case fa.Close(end, endpoint):
+                self._close(end, endpoint)
             case fa.Connect(end, endpoint, peer):
                 self._connect(end, endpoint, peer)
             case fa.Allocated(end, data):

@@ -252,6 +252,9 @@ class UdpIpcp(LinkIpcp):
     def _open(self, end: End, endpoint: int, peer: bytes) -> None:
         self._up[0].open(endpoint, end.fd, Address.unpack(peer))
 
+    def _close(self, end: End, endpoint: int) -> None:
+        self._up[0].leave(endpoint)
+
     def _connect(self, end: End, endpoint: int, peer: bytes) -> None:
         self._stop_waiting(end)
         flow = self._fa.flows.get(end)

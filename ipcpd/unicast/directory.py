@@ -25,6 +25,11 @@ KEPT = 1.0
 MOST_KEPT = 1024
 """Names of which that is done."""
 
+SILENT = 60.0
+"""Seconds for which a member that left a request for a flow without an answer comes after others: or until it is heard again."""
+
+MOST_SILENT = 256
+
 Send = Callable[[int, int, bytes], bool]
 """Sends (address, endpoint id, payload); False: there was no way."""
 
@@ -54,7 +59,9 @@ class Directory:
         self._resolved = resolved
         self._distances = distances
         self._found: OrderedDict[bytes, _Found] = OrderedDict()
-        self._resolving: set[bytes] = set()
+        self._resolving: dict[bytes, frozenset[int]] = {}  # members that are passed over, by name
+        self._seeking: dict[tuple[bytes, frozenset[int]], list[Callable[[tuple[int, ...]], None]]] = {}
+        self._silent: OrderedDict[int, float] = OrderedDict()  # until when, by address
         self._asking: dict[bytes, list[asyncio.Future[bool]]] = {}
 
     # ------------------------------------------------------------ the IRMd
@@ -90,9 +97,21 @@ class Directory:
         kept = self._kept(key, now)
         if kept is not None:
             self._resolved(key, self._sorted(key, kept))
-        else:
-            self._resolving.add(key)
-            self.dht.query(key, now)
+        elif key not in self._resolving:
+            silent = frozenset(address for address, until in self._silent.items() if until > now)
+            self._resolving[key] = silent
+            self.dht.query(key, now, silent)
+
+    def seek(self, key: bytes, silent: int, found: Callable[[tuple[int, ...]], None], now: float) -> None:
+        """A member that holds a name does not answer: find others. `found` is called once, perhaps with none."""
+        self._silent.pop(silent, None)
+        self._silent[silent] = now + SILENT
+        if len(self._silent) > MOST_SILENT:
+            self._silent.popitem(last=False)
+        self.forget(key)
+        without = frozenset({silent})
+        self._seeking.setdefault((key, without), []).append(found)
+        self.dht.query(key, now, without)
 
     def forget(self, key: bytes) -> None:
         """What was found for a name did not lead to a flow: look it up again next time."""
@@ -124,6 +143,7 @@ class Directory:
         except MalformedPacket:
             self.dht.malformed()
         else:
+            self._silent.pop(message.source.address, None)
             self.dht.receive(message, now)
 
     def pump(self, send: Send, now: float) -> bool:
@@ -140,16 +160,23 @@ class Directory:
         return bool(packets or events)
 
     def _answered(self, answer: Answer, now: float) -> None:
+        for found in self._seeking.pop((answer.key, answer.without), ()):
+            found(self._sorted(answer.key, answer.addresses) if answer.addresses else ())
         if answer.addresses:
             self._found[answer.key] = _Found(answer.addresses, now + KEPT)
             self._found.move_to_end(answer.key)
             if len(self._found) > MOST_KEPT:
                 self._found.popitem(last=False)
-        for waiting in self._asking.pop(answer.key, ()):
-            if not waiting.done():
-                waiting.set_result(bool(answer.addresses))
-        if answer.key in self._resolving:
-            self._resolving.discard(answer.key)
+        if answer.addresses or not answer.without:
+            for waiting in self._asking.pop(answer.key, ()):
+                if not waiting.done():
+                    waiting.set_result(bool(answer.addresses))
+        if self._resolving.get(answer.key) == answer.without:
+            if answer.without and not answer.addresses:  # then perhaps one that was silent is back
+                self._resolving[answer.key] = frozenset()
+                self.dht.query(answer.key, now)
+                return
+            del self._resolving[answer.key]
             self._resolved(answer.key, self._sorted(answer.key, answer.addresses))
 
     def close(self, now: float) -> None:

@@ -93,6 +93,7 @@ class Counters:
     duplicates  requests that had come before
     refused     flows that we refused, or that were refused to us
     timeouts    flows that ended because nobody answered in time
+    again       requests that were sent because an earlier one had no answer
     unsent      messages for which there was no way
     given_up    refusals that were not sent again, because too many waited for that
     """
@@ -106,6 +107,7 @@ class Counters:
     duplicates: int = 0
     refused: int = 0
     timeouts: int = 0
+    again: int = 0
     unsent: int = 0
     requests_sent: int = 0
     replies_sent: int = 0
@@ -232,6 +234,36 @@ class FlowAllocator:
         request = FlowRequest(self.address, flow.eid, flow.key, flow.qos, flow.data)
         self._send(flow.address, request, now)
 
+    def asked(self, end: End) -> tuple[bytes, int] | None:
+        """Name and member of the request for a flow, as long as that has no answer and there is no other member to ask."""
+        flow = self._flows.get(end)
+        if flow is None or flow.phase is not Phase.REQUESTED or flow.candidates:
+            return None
+        return flow.key, flow.address
+
+    def again(self, end: End, data: bytes, now: float) -> None:
+        """Send another request to the same member, with this handshake. It has an endpoint id of its own, so an answer to the one before
+        is late, and means nothing any more."""
+        flow = self._flows.get(end)
+        if (
+            flow is None
+            or flow.phase is not Phase.REQUESTED
+            or flow.candidates
+            or flow.address == self.address
+        ):
+            return
+        flow.data = data
+        flow.candidates.insert(0, flow.address)
+        self.counters.again += 1
+        self._try_next(flow, now)
+
+    def others(self, end: End, addresses: Sequence[int], now: float) -> None:
+        """More members that hold the name: the one that was asked has stayed silent."""
+        if addresses and self.asked(end) is not None:
+            flow = self._flows[end]
+            flow.candidates = list(addresses)
+            self._impatient(flow, now)
+
     def _impatient(self, flow: Flow, now: float) -> None:
         self.counters.timeouts += 1
         flow.reason = (errno.ETIMEDOUT, f"no answer from {to_text(flow.address)}")
@@ -260,7 +292,10 @@ class FlowAllocator:
     def declined(self, offer: int, number: int, now: float) -> None:
         """The IRMd has nobody, or does not know the name: a positive errno."""
         flow = self._offers.get(offer)
-        if flow is not None:
+        if flow is not None and number == errno.EALREADY:  # another request has taken its place
+            self.counters.duplicates += 1
+            self._forget(flow)
+        elif flow is not None:
             self._refuse(flow, number, now)
 
     def respond(self, end: End, response: int, data: bytes, now: float) -> bool:

@@ -51,6 +51,7 @@ from .fa_events import (
 )
 from .link_state import AddressContested, LinkState
 from .link_state import Event as RoutingEvent
+from .pursuit import Pursuit
 from .routing.shortest_path import distances
 from .vacancy import Answered, Vacancy
 from .wire import fa as fa_wire
@@ -155,7 +156,8 @@ class Member:
             withdraw=connections.withdraw,
             most=lambda: self.max_packet,
         )
-        self._machines = (self.link_state, self.adjacencies, self.fa, self.directory.dht)
+        self._pursuit = Pursuit()
+        self._machines = (self.link_state, self.adjacencies, self.fa, self._pursuit, self.directory.dht)
         self._register()
         self.kick()
 
@@ -276,6 +278,10 @@ class Member:
             with self.guard("an event of the flow allocator"):
                 self._carry_out(event, now)
             busy = True
+        for end in self._pursuit.take_unanswered():
+            with self.guard("a request without an answer"):
+                self._seek_others(end, now)
+            busy = True
         for packet in self.fa.take_packets():
             with self.guard("a message of the flow allocator"):
                 if not self._send(packet.address, FLOW_ALLOCATOR, fa_wire.encode(packet.message)):
@@ -340,13 +346,18 @@ class Member:
                 self.directory.resolve(key, now)
             case Opened(end, eid, cube):
                 self.dt.upper(end.fd, eid=eid, cube=cube)
+                asked = self.fa.asked(end)
+                if asked is not None:
+                    self._pursuit.begin(end, asked[1], now)
             case Connected(end, peer_eid, address):
                 self.dt.peer(end.fd, peer_eid=peer_eid, peer_address=address)
             case Joined(one, other):
                 self._relay.pair(one.fd, other.fd)
             case Granted(end, data):
+                self._pursuit.end(end)
                 self.ipcp.allocated(end, 0, mpl_ms=MPL_MS, max_packet=self.max_packet, data=data)
             case Failed(end, _, number, text):
+                self._pursuit.end(end)
                 self.ends.remove(end)
                 self.ipcp.allocated(end, number, text)
             case Announce(offer, key, _, _) if key not in self.directory.registered:
@@ -367,6 +378,18 @@ class Member:
                 self.ipcp.deallocated(end)
             case Congestion(end, level):
                 self.dt.congestion(end.fd, level)
+
+    def _seek_others(self, end: End, now: float) -> None:
+        """A request for a flow has no answer yet, and no other member is known."""
+        asked = self.fa.asked(end)
+        if asked is not None and asked[1] != self.address:
+            self.directory.seek(*asked, partial(self._others, end, asked), now)
+
+    def _others(self, end: End, asked: tuple[bytes, int], addresses: tuple[int, ...]) -> None:
+        """Members that hold a name beside the one that was asked, and is silent."""
+        if self.fa.asked(end) == asked:
+            self.fa.others(end, addresses, self.now)
+            self.kick()
 
     def _announced(
         self, offer: int, endpoint: FlowEndpoint | None, fds: list[int], error: int, _text: str
@@ -395,6 +418,12 @@ class Member:
         end = self.ends.add(endpoint, fds)
         self._upper[end.fd] = end, self.punt.counters(CONGESTION).passed
         return end
+
+    def given_up(self, end: End) -> None:
+        """The IRMd gives a flow up, whatever has become of it."""
+        self._pursuit.end(end)
+        self.fa.deallocate(end, self.now)
+        self.ends.remove(end)
 
     @property
     def defects(self) -> int:

@@ -252,10 +252,16 @@ class UnicastIpcp(Ipcp):
                 errno.EMSGSIZE, f"{len(data)} octets of allocation data; {most} is the most over this layer"
             )
 
+    def flow_again(self, end: End, data: bytes) -> Result:
+        self._check_data(data)
+        if self.member.ends.expect(end, "ipcp_flow_again"):
+            self.member.fa.again(end, data, self.loop.time())
+            self.member.kick()
+        return None
+
     def flow_dealloc(self, end: End, quiet_s: int = 0) -> Result:
         if self._member is not None and self._member.ends.expect(end, "ipcp_flow_dealloc"):
-            self._member.fa.deallocate(end, self.loop.time())
-            self._member.ends.remove(end)
+            self._member.given_up(end)
             self._member.kick()
         return None
 

@@ -19,6 +19,10 @@ from ouroboros.wire import MalformedPacket, must, pack
 
 MARKER = 0x4F37  # "O7"
 VERSION = 1
+REPEATS = 0x0100
+"""Type of the item that says: this request takes the place of the one with the id in the value, of which no answer came. It is not
+granted. A prototype takes the request for another one."""
+
 MAX_LENGTH = 256  # octets of all items: a handshake has to fit one packet
 MAX_ITEMS = 32
 

@@ -83,6 +83,7 @@ LIMITS: dict[str, dict[str, int]] = {
     "IpcpFlowJoin": {"dst": HASH},
     "IpcpFlowAllocResp": {"fd": DESCRIPTOR, "response": RESPONSE, "data": DATA},
     "IpcpFlowDealloc": {"fd": DESCRIPTOR},
+    "IpcpFlowAgain": {"fd": DESCRIPTOR, "data": DATA},
     "IpcpFlowReq": {"hash": HASH, "mpl_ms": MPL_MS, "max_packet": PACKET, "data": DATA},
     "IpcpFlowAllocReply": {
         "fd": DESCRIPTOR,

@@ -152,6 +152,7 @@ class Envelope(_message.Message):
     IPCP_FLOW_JOIN_FIELD_NUMBER: _builtins.int
     IPCP_FLOW_ALLOC_RESP_FIELD_NUMBER: _builtins.int
     IPCP_FLOW_DEALLOC_FIELD_NUMBER: _builtins.int
+    IPCP_FLOW_AGAIN_FIELD_NUMBER: _builtins.int
     IPCP_FLOW_REQ_FIELD_NUMBER: _builtins.int
     IPCP_FLOW_ALLOC_REPLY_FIELD_NUMBER: _builtins.int
     IPCP_STATE_FIELD_NUMBER: _builtins.int
@@ -295,6 +296,10 @@ class Envelope(_message.Message):
     @_builtins.property
     def ipcp_flow_dealloc(self) -> Global___IpcpFlowDealloc: ...
     @_builtins.property
+    def ipcp_flow_again(self) -> Global___IpcpFlowAgain:
+        """notification"""
+
+    @_builtins.property
     def ipcp_flow_req(self) -> Global___IpcpFlowReq:
         """IPCP -> IRMd
         a flow request arrived; reply: flow_endpoint
@@ -362,16 +367,17 @@ class Envelope(_message.Message):
         ipcp_flow_join: Global___IpcpFlowJoin | None = ...,
         ipcp_flow_alloc_resp: Global___IpcpFlowAllocResp | None = ...,
         ipcp_flow_dealloc: Global___IpcpFlowDealloc | None = ...,
+        ipcp_flow_again: Global___IpcpFlowAgain | None = ...,
         ipcp_flow_req: Global___IpcpFlowReq | None = ...,
         ipcp_flow_alloc_reply: Global___IpcpFlowAllocReply | None = ...,
         ipcp_state: Global___IpcpState | None = ...,
         ipcp_flow_event: Global___IpcpFlowEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["bind_process", b"bind_process", "bind_program", b"bind_program", "body", b"body", "bye", b"bye", "cancel", b"cancel", "flow_accept", b"flow_accept", "flow_alloc", b"flow_alloc", "flow_dealloc", b"flow_dealloc", "flow_done", b"flow_done", "flow_endpoint", b"flow_endpoint", "flow_join", b"flow_join", "flow_list", b"flow_list", "flow_pending", b"flow_pending", "flow_table", b"flow_table", "hello", b"hello", "ipcp_bootstrap", b"ipcp_bootstrap", "ipcp_connect", b"ipcp_connect", "ipcp_create", b"ipcp_create", "ipcp_destroy", b"ipcp_destroy", "ipcp_disconnect", b"ipcp_disconnect", "ipcp_enroll", b"ipcp_enroll", "ipcp_flow_alloc", b"ipcp_flow_alloc", "ipcp_flow_alloc_reply", b"ipcp_flow_alloc_reply", "ipcp_flow_alloc_resp", b"ipcp_flow_alloc_resp", "ipcp_flow_dealloc", b"ipcp_flow_dealloc", "ipcp_flow_event", b"ipcp_flow_event", "ipcp_flow_join", b"ipcp_flow_join", "ipcp_flow_req", b"ipcp_flow_req", "ipcp_info", b"ipcp_info", "ipcp_layer", b"ipcp_layer", "ipcp_list", b"ipcp_list", "ipcp_query", b"ipcp_query", "ipcp_reg", b"ipcp_reg", "ipcp_state", b"ipcp_state", "ipcp_table", b"ipcp_table", "ipcp_unreg", b"ipcp_unreg", "name_create", b"name_create", "name_destroy", b"name_destroy", "name_list", b"name_list", "name_register", b"name_register", "name_table", b"name_table", "name_unregister", b"name_unregister", "pool_list", b"pool_list", "pool_table", b"pool_table", "readout", b"readout", "readout_table", b"readout_table", "segment_gone", b"segment_gone", "unbind_process", b"unbind_process", "unbind_program", b"unbind_program", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bind_process", b"bind_process", "bind_program", b"bind_program", "body", b"body", "bye", b"bye", "cancel", b"cancel", "flow_accept", b"flow_accept", "flow_alloc", b"flow_alloc", "flow_dealloc", b"flow_dealloc", "flow_done", b"flow_done", "flow_endpoint", b"flow_endpoint", "flow_join", b"flow_join", "flow_list", b"flow_list", "flow_pending", b"flow_pending", "flow_table", b"flow_table", "hello", b"hello", "ipcp_bootstrap", b"ipcp_bootstrap", "ipcp_connect", b"ipcp_connect", "ipcp_create", b"ipcp_create", "ipcp_destroy", b"ipcp_destroy", "ipcp_disconnect", b"ipcp_disconnect", "ipcp_enroll", b"ipcp_enroll", "ipcp_flow_again", b"ipcp_flow_again", "ipcp_flow_alloc", b"ipcp_flow_alloc", "ipcp_flow_alloc_reply", b"ipcp_flow_alloc_reply", "ipcp_flow_alloc_resp", b"ipcp_flow_alloc_resp", "ipcp_flow_dealloc", b"ipcp_flow_dealloc", "ipcp_flow_event", b"ipcp_flow_event", "ipcp_flow_join", b"ipcp_flow_join", "ipcp_flow_req", b"ipcp_flow_req", "ipcp_info", b"ipcp_info", "ipcp_layer", b"ipcp_layer", "ipcp_list", b"ipcp_list", "ipcp_query", b"ipcp_query", "ipcp_reg", b"ipcp_reg", "ipcp_state", b"ipcp_state", "ipcp_table", b"ipcp_table", "ipcp_unreg", b"ipcp_unreg", "name_create", b"name_create", "name_destroy", b"name_destroy", "name_list", b"name_list", "name_register", b"name_register", "name_table", b"name_table", "name_unregister", b"name_unregister", "pool_list", b"pool_list", "pool_table", b"pool_table", "readout", b"readout", "readout_table", b"readout_table", "segment_gone", b"segment_gone", "unbind_process", b"unbind_process", "unbind_program", b"unbind_program", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bind_process", b"bind_process", "bind_program", b"bind_program", "body", b"body", "bye", b"bye", "cancel", b"cancel", "error", b"error", "flow_accept", b"flow_accept", "flow_alloc", b"flow_alloc", "flow_dealloc", b"flow_dealloc", "flow_done", b"flow_done", "flow_endpoint", b"flow_endpoint", "flow_join", b"flow_join", "flow_list", b"flow_list", "flow_pending", b"flow_pending", "flow_table", b"flow_table", "hello", b"hello", "id", b"id", "ipcp_bootstrap", b"ipcp_bootstrap", "ipcp_connect", b"ipcp_connect", "ipcp_create", b"ipcp_create", "ipcp_destroy", b"ipcp_destroy", "ipcp_disconnect", b"ipcp_disconnect", "ipcp_enroll", b"ipcp_enroll", "ipcp_flow_alloc", b"ipcp_flow_alloc", "ipcp_flow_alloc_reply", b"ipcp_flow_alloc_reply", "ipcp_flow_alloc_resp", b"ipcp_flow_alloc_resp", "ipcp_flow_dealloc", b"ipcp_flow_dealloc", "ipcp_flow_event", b"ipcp_flow_event", "ipcp_flow_join", b"ipcp_flow_join", "ipcp_flow_req", b"ipcp_flow_req", "ipcp_info", b"ipcp_info", "ipcp_layer", b"ipcp_layer", "ipcp_list", b"ipcp_list", "ipcp_query", b"ipcp_query", "ipcp_reg", b"ipcp_reg", "ipcp_state", b"ipcp_state", "ipcp_table", b"ipcp_table", "ipcp_unreg", b"ipcp_unreg", "name_create", b"name_create", "name_destroy", b"name_destroy", "name_list", b"name_list", "name_register", b"name_register", "name_table", b"name_table", "name_unregister", b"name_unregister", "pool_list", b"pool_list", "pool_table", b"pool_table", "readout", b"readout", "readout_table", b"readout_table", "reply", b"reply", "segment_gone", b"segment_gone", "text", b"text", "unbind_process", b"unbind_process", "unbind_program", b"unbind_program", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bind_process", b"bind_process", "bind_program", b"bind_program", "body", b"body", "bye", b"bye", "cancel", b"cancel", "error", b"error", "flow_accept", b"flow_accept", "flow_alloc", b"flow_alloc", "flow_dealloc", b"flow_dealloc", "flow_done", b"flow_done", "flow_endpoint", b"flow_endpoint", "flow_join", b"flow_join", "flow_list", b"flow_list", "flow_pending", b"flow_pending", "flow_table", b"flow_table", "hello", b"hello", "id", b"id", "ipcp_bootstrap", b"ipcp_bootstrap", "ipcp_connect", b"ipcp_connect", "ipcp_create", b"ipcp_create", "ipcp_destroy", b"ipcp_destroy", "ipcp_disconnect", b"ipcp_disconnect", "ipcp_enroll", b"ipcp_enroll", "ipcp_flow_again", b"ipcp_flow_again", "ipcp_flow_alloc", b"ipcp_flow_alloc", "ipcp_flow_alloc_reply", b"ipcp_flow_alloc_reply", "ipcp_flow_alloc_resp", b"ipcp_flow_alloc_resp", "ipcp_flow_dealloc", b"ipcp_flow_dealloc", "ipcp_flow_event", b"ipcp_flow_event", "ipcp_flow_join", b"ipcp_flow_join", "ipcp_flow_req", b"ipcp_flow_req", "ipcp_info", b"ipcp_info", "ipcp_layer", b"ipcp_layer", "ipcp_list", b"ipcp_list", "ipcp_query", b"ipcp_query", "ipcp_reg", b"ipcp_reg", "ipcp_state", b"ipcp_state", "ipcp_table", b"ipcp_table", "ipcp_unreg", b"ipcp_unreg", "name_create", b"name_create", "name_destroy", b"name_destroy", "name_list", b"name_list", "name_register", b"name_register", "name_table", b"name_table", "name_unregister", b"name_unregister", "pool_list", b"pool_list", "pool_table", b"pool_table", "readout", b"readout", "readout_table", b"readout_table", "reply", b"reply", "segment_gone", b"segment_gone", "text", b"text", "unbind_process", b"unbind_process", "unbind_program", b"unbind_program", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "welcome", "bye", "cancel", "flow_alloc", "flow_accept", "flow_join", "flow_dealloc", "flow_endpoint", "flow_pending", "flow_done", "segment_gone", "ipcp_create", "ipcp_destroy", "ipcp_list", "ipcp_table", "ipcp_bootstrap", "ipcp_enroll", "ipcp_connect", "ipcp_disconnect", "ipcp_info", "ipcp_layer", "bind_program", "unbind_program", "bind_process", "unbind_process", "name_create", "name_destroy", "name_register", "name_unregister", "name_list", "name_table", "flow_list", "flow_table", "pool_list", "pool_table", "readout", "readout_table", "ipcp_reg", "ipcp_unreg", "ipcp_query", "ipcp_flow_alloc", "ipcp_flow_join", "ipcp_flow_alloc_resp", "ipcp_flow_dealloc", "ipcp_flow_req", "ipcp_flow_alloc_reply", "ipcp_state", "ipcp_flow_event"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "welcome", "bye", "cancel", "flow_alloc", "flow_accept", "flow_join", "flow_dealloc", "flow_endpoint", "flow_pending", "flow_done", "segment_gone", "ipcp_create", "ipcp_destroy", "ipcp_list", "ipcp_table", "ipcp_bootstrap", "ipcp_enroll", "ipcp_connect", "ipcp_disconnect", "ipcp_info", "ipcp_layer", "bind_program", "unbind_program", "bind_process", "unbind_process", "name_create", "name_destroy", "name_register", "name_unregister", "name_list", "name_table", "flow_list", "flow_table", "pool_list", "pool_table", "readout", "readout_table", "ipcp_reg", "ipcp_unreg", "ipcp_query", "ipcp_flow_alloc", "ipcp_flow_join", "ipcp_flow_alloc_resp", "ipcp_flow_dealloc", "ipcp_flow_again", "ipcp_flow_req", "ipcp_flow_alloc_reply", "ipcp_state", "ipcp_flow_event"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -2282,6 +2288,34 @@ class IpcpFlowAllocReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___IpcpFlowAllocReply: _TypeAlias = IpcpFlowAllocReply  # noqa: Y015
+
+@_typing.final
+class IpcpFlowAgain(_message.Message):
+    """The request for a flow has no answer, which may be lost: the IPCP may send another one, with this handshake."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FD_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    fd: _builtins.int
+    """the IPCP's end of the flow being allocated"""
+    instance: _builtins.int
+    data: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        fd: _builtins.int = ...,
+        instance: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "fd", b"fd", "instance", b"instance"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IpcpFlowAgain: _TypeAlias = IpcpFlowAgain  # noqa: Y015
 
 @_typing.final
 class IpcpState(_message.Message):

@@ -458,6 +458,21 @@ int eth_open(struct eth *eth, uint32_t fd, uint32_t endpoint, const uint8_t peer
         return error;
 }
 
+int eth_leave(struct eth *eth, uint32_t fd)
+{
+        struct port *port;
+        int error = -EBADF;
+
+        relay_lock(eth->relay);
+        port = relay_port(eth->relay, fd);
+        if (port != NULL && port->role != NULL && port->gone == forget_flow && port->serve == NULL) {
+                relay_role(eth->relay, port, NULL, NULL);
+                error = 0;
+        }
+        relay_unlock(eth->relay);
+        return error;
+}
+
 int eth_connect(struct eth *eth, uint32_t fd, uint32_t peer_endpoint, const uint8_t peer[ETH_ALEN])
 {
         struct eth_flow *flow;

@@ -57,6 +57,7 @@ int eth_device(struct eth *eth, const uint8_t mac[ETH_ALEN], uint32_t max_packet
  * eth_connect says which endpoint the other end has. -EBADF, -EADDRINUSE, -EINVAL, -ENOMEM.
  */
 int eth_open(struct eth *eth, uint32_t fd, uint32_t endpoint, const uint8_t peer[ETH_ALEN]);
+int eth_leave(struct eth *eth, uint32_t fd); /* no other end is known: the port has no endpoint then */
 int eth_connect(struct eth *eth, uint32_t fd, uint32_t peer_endpoint, const uint8_t peer[ETH_ALEN]);
 
 void eth_count(struct eth *eth, struct eth_counters *counters);

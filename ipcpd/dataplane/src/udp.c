@@ -291,6 +291,19 @@ int udp_open(struct udp *udp, uint32_t eid, uint32_t fd, const struct udp_addres
         return error;
 }
 
+int udp_leave(struct udp *udp, uint32_t eid)
+{
+        int error = -EBADF;
+
+        relay_lock(udp->relay);
+        if (eid < UDP_EIDS && udp->flow[eid] != NULL && udp->flow[eid]->header == 0) {
+                relay_role(udp->relay, udp->flow[eid]->port, NULL, NULL);
+                error = 0;
+        }
+        relay_unlock(udp->relay);
+        return error;
+}
+
 int udp_connect(struct udp *udp, uint32_t eid, uint32_t peer_eid)
 {
         struct udp_flow *flow;

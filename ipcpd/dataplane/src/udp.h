@@ -77,6 +77,7 @@ void udp_send_with(struct udp *udp, udp_sender *sender);
 int udp_open(struct udp *udp, uint32_t eid, uint32_t fd, const struct udp_address *peer);
 
 /* What the port's process writes goes to this endpoint of the peer. The flow ends with its port (relay_remove). */
+int udp_leave(struct udp *udp, uint32_t eid); /* no other end is known: the port has no endpoint then */
 int udp_connect(struct udp *udp, uint32_t eid, uint32_t peer_eid);
 
 void udp_read(struct udp *udp, struct udp_counters *counters);

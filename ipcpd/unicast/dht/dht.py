@@ -52,6 +52,11 @@ SETTLE = (5.0, 30.0)
 HOUSEKEEPING = 15.0
 """Seconds between attempts to reach a node that was lost, and between looks for values that have expired."""
 
+NOBODY: frozenset[int] = frozenset()
+
+_Asked = tuple[bytes, frozenset[int]]
+"""A name, and the members that are not to be found for it."""
+
 
 @dataclass(slots=True)
 class _Query:
@@ -97,7 +102,7 @@ class Dht:
         )
         self._names = Names(self._node)
         self._keeper = Keeper(self._node, ours=self._names.__contains__, reachable=self._reaches)
-        self._queries: dict[bytes, _Query] = {}
+        self._queries: dict[_Asked, _Query] = {}
         self._reachable: frozenset[int] | None = None
         self._join_pause = JOIN_FIRST
         self._node.on_lost.append(self._lost)
@@ -178,42 +183,43 @@ class Dht:
         """We do not have this name any more. No effect for one that is not registered."""
         self._names.unregister(key, now)
 
-    def query(self, key: bytes, now: float) -> None:
-        """Who has this name? The answer is an event; queries for the same key that overlap get one. Raises ValueError for
-        a key of another length than the layer's."""
+    def query(self, key: bytes, now: float, without: frozenset[int] = NOBODY) -> None:
+        """Who has this name, but for the members `without`? The answer is an event; queries for the same that overlap get one.
+        Raises ValueError for a key of another length than the layer's."""
         self._check(key)
-        if key in self._queries:
+        asked = key, without
+        if asked in self._queries:
             return
-        timer = self._node.timers.at(now + QUERY_LIMIT, lambda now: self._answer(key, ()))
-        self._queries[key] = _Query(timer)
-        if not self._found(key, self._node.values.get(key)):
-            self._begin(key, now)
+        timer = self._node.timers.at(now + QUERY_LIMIT, lambda now: self._answer(asked, ()))
+        self._queries[asked] = _Query(timer)
+        if not self._found(asked, self._node.values.get(key)):
+            self._begin(asked, now)
 
-    def _begin(self, key: bytes, now: float) -> None:
+    def _begin(self, asked: _Asked, now: float) -> None:
         """Look a name up, as soon as there is somebody to ask; at once when nobody can be hoped for."""
-        query = self._queries[key]
+        query = self._queries[asked]
         if not query.begun and (len(self.contacts) or not self._hopes()):
             query.begun = True
             self._node.look_up(
-                key,
-                lambda nodes, now: self._answer(key, ()),
+                asked[0],
+                lambda nodes, now: self._answer(asked, ()),
                 now,
-                found=lambda values: self._found(key, addresses_of(values)),
+                found=lambda values: self._found(asked, addresses_of(values)),
             )
 
-    def _found(self, key: bytes, addresses: Iterable[int]) -> bool:
+    def _found(self, asked: _Asked, addresses: Iterable[int]) -> bool:
         """Answer a query, unless none of these can be used: nothing can be sent to oneself, nor where routing cannot."""
-        own, reachable = self.own.address, self._reachable
-        others = [a for a in addresses if a != own and (reachable is None or a in reachable)]
+        unusable, reachable = {self.own.address, *asked[1]}, self._reachable
+        others = [a for a in addresses if a not in unusable and (reachable is None or a in reachable)]
         if others:
-            self._answer(key, tuple(dict.fromkeys(others)))
+            self._answer(asked, tuple(dict.fromkeys(others)))
         return bool(others)
 
-    def _answer(self, key: bytes, addresses: tuple[int, ...]) -> None:
-        query = self._queries.pop(key, None)
+    def _answer(self, asked: _Asked, addresses: tuple[int, ...]) -> None:
+        query = self._queries.pop(asked, None)
         if query is not None:
             query.timer.cancel()
-            self._node.events.append(Answer(key, addresses))
+            self._node.events.append(Answer(asked[0], addresses, asked[1]))
 
     def _check(self, key: bytes) -> None:
         length = self._node.key_length
@@ -222,8 +228,8 @@ class Dht:
 
     def close(self) -> None:
         """The node stops: every query that is open is answered with nothing, so that nobody waits for it."""
-        for key in list(self._queries):
-            self._answer(key, ())
+        for asked in list(self._queries):
+            self._answer(asked, ())
 
     # ------------------------------------------------------------ nodes
 
@@ -285,8 +291,8 @@ class Dht:
             for pause in SETTLE:
                 self._node.timers.at(now + pause, self._settle)
         self._names.hand_over(contact, now)
-        for key in list(self._queries):
-            self._begin(key, now)
+        for asked in list(self._queries):
+            self._begin(asked, now)
 
     def _settle(self, now: float) -> None:
         """Find our place: the nodes near us, and then some in each farther part (Kademlia's join)."""

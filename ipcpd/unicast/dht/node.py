@@ -39,6 +39,8 @@ class Answer:
 
     key: bytes
     addresses: tuple[int, ...]
+    without: frozenset[int] = frozenset()
+    """Members that were left out, because the query said so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ MOVES = """
 REQUESTS = """
     bootstrap enroll                                            boot
     connect disconnect reg unreg query                          operational
-    flow_alloc flow_join flow_alloc_resp                        operational
-    flow_dealloc                                                boot operational
+    flow_alloc flow_join flow_alloc_resp flow_again             operational
+    flow_dealloc                                                boot operational shutdown
 """
 """In which states a request is legal, by the name of its message without `ipcp_`."""
 

@@ -195,11 +195,13 @@ class Parts:
             "eth": [
                 lambda: eth.device(mac, 1500),
                 lambda: eth.open(64, 5, mac),
+                lambda: eth.leave(64),
                 lambda: eth.connect(64, 5, mac),
                 eth.counters,
             ],
             "udp": [
                 lambda: udp.open(64, 64, peer),
+                lambda: udp.leave(5),
                 lambda: udp.connect(64, 65),
                 udp.counters,
                 lambda: udp.flow_counters(64),

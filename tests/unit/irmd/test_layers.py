@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
+import time
 
 import pytest
 
 from irmd.oap import handshake
+from irmd.oap.extension import REPEATS, Extensions, Item
 from ouroboros.errors import EAUTH, ECRYPT, EIPCP, ENAME
 from ouroboros.flow_event import FlowEvent
 from ouroboros.rpc.messages_pb2 import (
@@ -322,7 +325,6 @@ def test_a_link_that_comes_back_does_not_raise_a_flow_from_the_dead() -> None:
 
 
 def now() -> int:
-    import time
 
     return time.time_ns()
 
@@ -453,5 +455,51 @@ def test_joining_a_broadcast_layer_has_no_handshake() -> None:
             assert not (await asked).error
             reply = await bc.call(flow_join=FlowJoin(layer="b"))
             assert reply.error  # an IPCP does not join its own layer
+
+    run(test)
+
+
+def test_a_layer_without_an_answer_gets_another_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The acceptor, of the same kind, puts the request in the place of the one before; any answer that comes is good."""
+    monkeypatch.setattr("irmd.attempt.AGAIN", (0.01, 0.01))
+
+    async def test(answered: int) -> None:
+        async with Inside() as system:
+            eth = await system.ipcp("eth", ETH_DIX, "e")
+            eth.knows.add("n")
+            asker = await system.application()
+            asked = asker.begin(flow_alloc=alloc("n"))
+            first = (await requested(eth)).ipcp_flow_alloc
+            headers = [first.data]
+            for _ in range(2):
+                body = (await eth.next("ipcp_flow_again")).ipcp_flow_again
+                assert (body.fd, body.instance) == (first.endpoint.fd, first.endpoint.instance)
+                headers.append(body.data)
+            assert len({header[:16] for header in headers}) == 3
+            request = headers[answered]
+            reply = handshake.make_reply(request, now=now())
+            eth.allocated(first.endpoint.fd, data=reply)
+            assert not (await asked).error
+
+    for answered in range(3):
+        run(lambda answered=answered: test(answered))  # type: ignore[misc]
+
+
+def test_a_request_that_repeats_another_takes_its_place_in_the_queue() -> None:
+    async def test() -> None:
+        async with Inside() as system:
+            eth = await system.ipcp("eth", ETH_DIX, "e")
+            server = await system.application()
+            await system.bind(os.getpid(), "n")
+            before = eth.announce("n", handshake.make_request(identity=b"1" * 16, now=now()))
+            repeats = Extensions((Item(REPEATS, b"1" * 16),))
+            request = handshake.make_request(identity=b"2" * 16, now=now(), offer=repeats)
+            after = eth.announce("n", request)
+            assert (await before).error == errno.EALREADY
+            waiting = server.begin(flow_accept=accept())
+            assert not (await after).error
+            response = (await eth.next("ipcp_flow_alloc_resp")).ipcp_flow_alloc_resp
+            assert handshake.check_reply(request, response.data)
+            assert not (await waiting).error
 
     run(test)

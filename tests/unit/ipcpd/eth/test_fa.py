@@ -26,7 +26,7 @@ from ipcpd.link.fa import (
     FlowAllocator,
     NoEndpoint,
 )
-from ipcpd.link.fa_events import Allocated, Announce, Ask, Connect, Doubt, Open, Refused
+from ipcpd.link.fa_events import Allocated, Announce, Ask, Close, Connect, Doubt, Open, Refused
 from ipcpd.link.messages import FlowReply, FlowRequest
 from ouroboros.errors import ENAME
 from ouroboros.qos import QOS_RAW, QOS_VOICE
@@ -479,3 +479,48 @@ def test_whatever_happens_it_sends_only_what_may_be_sent_and_loses_no_endpoint(
     open_requests = [request for request in it._requests.values() if request.refusal is None]
     assert sum(len(lane.queue) + len(lane.sent) for lane in it._lanes.values()) == len(open_requests)
     assert all(lane.queue or lane.sent for lane in it._lanes.values())
+
+
+# ---------------------------------------------------------------- a reply that was sent to nowhere
+
+
+def test_a_request_without_an_answer_is_followed_by_another_from_another_endpoint() -> None:
+    it = allocator()
+    first = ask(it)
+    it.take_messages()
+    it.again(end(64), b"second", 2.5)
+    assert not it.take_messages(), "the machine has not answered for the name since"
+    HEARD[A] = 1.0
+    it.again(end(64), b"second", 2.5)
+    close, opened = it.take_events()
+    assert close == Close(end(64), first) and isinstance(opened, Open) and opened.endpoint != first
+    ((peer, request),) = it.take_messages()
+    assert (peer, request) == (A, FlowRequest(opened.endpoint, NAME, QOS_VOICE, b"second"))
+    # The answer to the first one is late, and its endpoint rests.
+    it.received(FlowReply(90, first, 0, b"late"), A, 3.0)
+    assert it.counters.strange == 1 and not it.take_events()
+    it.received(FlowReply(91, opened.endpoint, 0, b"answer"), A, 3.1)
+    assert it.take_events() == [Connect(end(64), 91, A), Allocated(end(64), b"answer")]
+    assert it.endpoints.used == 1 and not it.pending
+
+
+def test_a_flow_that_was_answered_or_given_up_is_not_asked_for_again() -> None:
+    it = allocator()
+    HEARD[A] = 1.0
+    endpoint = ask(it)
+    it.received(FlowReply(91, endpoint, 0, b"answer"), A, 0.1)
+    ask(it, 65)
+    it.deallocate(end(65), 0.2)
+    it.take_messages()
+    it.take_events()
+    for fd in (64, 65, 66):
+        it.again(end(fd), b"second", 2.5)
+    assert not it.take_messages() and not it.take_events()
+
+
+def test_a_request_whose_place_another_has_taken_is_forgotten_without_a_word() -> None:
+    it = allocator()
+    ticket = arrive(it)
+    it.turned_down(ticket, errno.EALREADY, 3.0)
+    assert not it.take_messages() and it.pending == it.endpoints.used == 0
+    assert it.counters.repeated == 1

@@ -391,6 +391,19 @@ def test_an_endpoint_belongs_to_one_flow(link: Link) -> None:
     assert link.dropped == {"source": 1}
 
 
+def test_an_endpoint_that_is_not_connected_can_be_left_for_another(link: Link) -> None:
+    fd, _ = link.flow(70)
+    link.eth.leave(fd)
+    link.eth.open(fd, 71, PEER)
+    link.eth.connect(fd, 80, PEER)
+    link.step(to_us(70, b"x"))
+    assert sum(link.dropped.values()) == 1
+    for other in (fd, 9999):
+        with pytest.raises(OSError) as failure:
+            link.eth.leave(other)
+        assert failure.value.errno == EBADF
+
+
 @pytest.mark.parametrize("endpoint", [0, 1, 64, 4095])
 def test_saps_that_do_not_exist(llc_link: Link, endpoint: int) -> None:
     fd, _ = llc_link.relay.flow(Process(llc_link.memory))

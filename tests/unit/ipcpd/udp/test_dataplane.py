@@ -477,3 +477,18 @@ def test_garbage_does_not_disturb_a_flow(memory: Memory, make_member: MakeMember
     assert all(counters[name] > 0 for name in dropped[:4])
     assert sum(counters[name] for name in dropped) == 10_000
     assert is_error(there.read(), EAGAIN)
+
+
+def test_an_endpoint_that_is_not_connected_can_be_left_for_another(
+    memory: Memory, make_member: MakeMember
+) -> None:
+    member = make_member()
+    there: Peer = (bytes([127, 0, 0, 1]), 1, 0)
+    fd, _ = member.flow(Process(memory), 64, there)
+    member.udp.leave(64)
+    member.udp.open(65, fd, there)
+    member.udp.connect(65, 70)
+    for eid in (64, 65, 4096):  # not there; connected; impossible
+        with pytest.raises(OSError) as caught:
+            member.udp.leave(eid)
+        assert caught.value.errno == EBADF

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from ipcpd.unicast.directory import MOST_SILENT, _Found
 from ipcpd.unicast.lsm import Lsm
+from ipcpd.unicast.pursuit import OTHERS
 from ouroboros.identity import IdentityFile
-from tests.unit.ipcpd.unicast.network import DT, Network, Node
+from tests.unit.ipcpd.unicast.network import DT, App, Network, Node
 
 KEY = bytes(range(32))
 
@@ -137,3 +139,72 @@ def test_a_machine_that_fails_at_every_deadline_does_not_spin(
     assert 0 < calls < 200
     monkeypatch.undo()
     network.pass_time(5)
+
+
+def silent_server(node: Node) -> list[App]:
+    """The first request for a flow is left without an answer; the others are accepted."""
+    asked: list[App] = []
+
+    def serve(app: App) -> int:
+        asked.append(app)
+        return -1 if len(asked) == 1 else 0
+
+    node.register(KEY, serve)
+    return asked
+
+
+def test_a_request_without_an_answer_is_repeated_with_another_handshake(network: Network) -> None:
+    a, b = network.line(2)
+    asked = silent_server(b)
+    app = network.request(a, KEY)
+    network.pass_time(2.5)
+    a.request(ipcp_flow_again={"fd": app.fd, "instance": app.instance, "data": b"second"})
+    network.settle()
+    assert len(asked) == 2 and app.outcome is not None
+    assert not app.outcome.ipcp_flow_alloc_reply.response
+    assert a.member.fa.counters.again == 1
+    app.write(b"hello")
+    network.settle()
+    assert asked[1].heard == [b"hello"] and not asked[0].heard
+
+
+def test_when_the_only_holder_that_is_known_is_silent_others_are_asked(network: Network) -> None:
+    a, b, c = network.line(3)
+    b.register(KEY, lambda _app: -1)
+    c.register(KEY)
+    now = a.member.now
+    a.member.directory._found[KEY] = _Found((b.member.address,), now + 1)  # what the directory said first
+    app = network.request(a, KEY)
+    network.pass_time(OTHERS + 1)
+    assert app.outcome is not None and not app.outcome.ipcp_flow_alloc_reply.response
+    (flow,) = a.member.fa
+    assert flow.address == c.member.address
+    # And the next time the silent one is passed over at first.
+    network.pass_time(2)
+    app = network.request(a, KEY)
+    network.settle()
+    assert app.outcome is not None and not app.outcome.ipcp_flow_alloc_reply.response
+
+
+def test_a_silent_holder_is_waited_for_when_there_is_no_other(network: Network) -> None:
+    a, b = network.line(2)
+    asked: list[App] = []
+    b.register(KEY, lambda app: asked.append(app) or -1)  # type: ignore[func-returns-value]
+    app = network.request(a, KEY)
+    network.pass_time(OTHERS + 4)
+    assert len(asked) == 1 and app.outcome is None
+    (waiting,) = asked
+    b.ok(ipcp_flow_alloc_resp={"fd": waiting.fd, "instance": waiting.instance, "data": b"late"})
+    network.settle()
+    assert app.outcome is not None and not app.outcome.ipcp_flow_alloc_reply.response
+
+
+def test_silent_members_are_bounded(network: Network) -> None:
+    (a,) = network.line(1)
+    directory = a.member.directory
+    for address in range(1, MOST_SILENT + 10):
+        directory.seek(KEY, address, lambda _found: None, a.member.now)
+    assert len(directory._silent) == MOST_SILENT and 1 not in directory._silent
+    a.member.kick()
+    network.pass_time(10)
+    assert not directory._seeking
