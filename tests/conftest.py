@@ -5,12 +5,22 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
 import signal
+import tempfile
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from ouroboros.statedir import VARIABLE
 from tests.kernel_log import PATH, KernelLog
+
+# What IPCPs of the tests keep over a restart is not for those of the user.
+if VARIABLE not in os.environ:
+    os.environ[VARIABLE] = tempfile.mkdtemp(prefix="ouro-state-", dir="/tmp")
+    atexit.register(shutil.rmtree, os.environ[VARIABLE], ignore_errors=True)
 
 settings.register_profile("ours", deadline=None)
 settings.register_profile(
