@@ -12,12 +12,13 @@ from errno import ESHUTDOWN
 from typing import Generic, TypeVar
 
 from ouroboros.errors import error
+from ouroboros.owner import Owner
 
 P = TypeVar("P")
 """What the handle is to: `struct relay *` and the like."""
 
 
-class Handle(Generic[P]):
+class Handle(Owner, Generic[P]):
     """`pointer`, until `close` hands it to `destroy`. `what` is what errors call it."""
 
     __slots__ = ("_destroy", "_lock", "_pointer", "_what")

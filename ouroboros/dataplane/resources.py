@@ -13,6 +13,7 @@ from errno import EINVAL, EMFILE, EPROTO
 from typing import TYPE_CHECKING, Any
 
 from ..errors import error, strerror
+from ..owner import Owner
 from ..rpc.codec import open_files
 from ..rpc.messages_pb2 import Envelope, FlowEndpoint, Resource, SegmentGone
 
@@ -26,7 +27,7 @@ _NAMES = {Resource.POOL: "pool", Resource.SEGMENT: "segment", Resource.EVENTS: "
 KEY_OCTETS = 32
 
 
-class Resources:
+class Resources(Owner):
     """The pools, segments and event regions that this process has mapped.
 
     `token` is the owner token of the process; `reserve` says whether it may use the blocks reserved for IPCPs.

@@ -27,6 +27,7 @@ from itertools import count
 from threading import Lock, RLock, get_ident
 
 from ..errors import EIRMD, FlowException, IrmdError, IrmError, OuroborosError, error
+from ..owner import Owner
 from ..version import __version__
 from .codec import FD_SPACE, MAX_MESSAGE, RPC_VERSION, DescriptorsLost, ProtocolError, close_fds, decode, send
 from .locate import open_socket, running_program
@@ -70,7 +71,7 @@ class _Pending:
                 pass  # awake already
 
 
-class Client:
+class Client(Owner):
     """One RPC connection. A context manager: leaves by `close()`.
 
     Attributes that may be set at any time; each is called with (envelope, descriptors):

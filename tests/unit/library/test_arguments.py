@@ -16,8 +16,11 @@ from typing import Any
 
 import pytest
 
+from ipcpd.dataplane.handle import Handle
 from ouroboros import aio, cli, dev, event, irm, qos, testing
 from ouroboros.aio.streams import FlowTransport, streams
+from ouroboros.dataplane._dataplane import ffi, lib
+from ouroboros.dataplane.resources import Resources
 from ouroboros.dev import Fccntl, Flow, FlowProperties
 from ouroboros.errors import IrmError
 from ouroboros.event import FEventQueue, FEventType, FlowSet
@@ -448,6 +451,8 @@ def owners(flow: Flow) -> Iterator[object]:
     yield aio.FlowSet()
     yield FlowFile(flow, "r")
     yield flow_pair(FakeClock())[0]
+    yield Resources(ffi, lib)
+    yield Handle(1, print, "a thing")
 
 
 def test_an_owner_is_not_copied(flow: Flow) -> None:
@@ -458,6 +463,6 @@ def test_an_owner_is_not_copied(flow: Flow) -> None:
         for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
             with pytest.raises(TypeError, match=f"a {name} cannot be copied or pickled"):
                 attempt(one)  # type: ignore[operator]
-    assert kinds == {Flow, FlowSet, aio.Flow, aio.FlowSet, FlowFile, FakeFlow}
+    assert kinds == {Flow, FlowSet, aio.Flow, aio.FlowSet, FlowFile, FakeFlow, Resources, Handle}
     assert flow.fd >= 0 and flow.write(b"x") == 1
     assert copy.copy(QOS_DATA) == pickle.loads(pickle.dumps(QOS_DATA)) == QOS_DATA
