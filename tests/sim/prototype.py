@@ -1,7 +1,8 @@
 """Link state as the C prototype does it (spec/link-state 3, 4, 5), with its weaknesses, as a neighbour for ours.
 
-It has no withdrawals and no weights, drops what is not 24 octets long, does not compute anew when an entry ages out, and
-adopts what others say about its own links. The interface is that of `ipcpd.unicast.link_state.LinkState`.
+It has no withdrawals and no weights, drops what is not 24 octets long, adopts what others say about its own links, and computes anew
+when it learns of a link that it does not know and at no other time: not when an entry ages out, and not when a neighbour that it knows
+connects anew. The interface is that of `ipcpd.unicast.link_state.LinkState`.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Prototype:
         self._dt[address] = fd
         if (address, self.address) not in self._entries:
             self._entries[address, self.address] = Stored(0, now)
-        self._compute()
+            self._compute()
 
     def mgmt_added(self, address: int, fd: int, now: float) -> None:
         """A management flow is there."""
