@@ -388,24 +388,24 @@ def polling() -> None:
                 return flow.recv()
         raise AssertionError("readable, with nothing to read")
 
+    def falls_silent(flow: Flow) -> None:
+        """There is nothing to read, and no event is left."""
+        for _ in range(100):
+            with raises(FlowWouldBlock):
+                flow.recv()
+            if not readable(flow.fileno(), 0.05):
+                return
+        raise AssertionError("readable, with nothing to read")
+
     for layer in layers():
         client, server = ends(qos=QOS_DATA, layer=layer)
         for flow in (client, server):
             flow.flags |= FlowProperties.NonBlocking
-        fd = server.fileno()
-        with raises(FlowWouldBlock):
-            server.recv()
-        assert not readable(fd)
+        falls_silent(server)
         for i in range(3):
             client.write(b"%d" % i)
             assert read(server) == b"%d" % i
-            quiet = False
-            for _ in range(100):
-                with raises(FlowWouldBlock):
-                    server.recv()
-                if quiet := not readable(fd, 0.05):
-                    break
-            assert quiet, "readable, with nothing to read"
+            falls_silent(server)
         wrote = 0
         with raises(FlowWouldBlock):
             while True:
