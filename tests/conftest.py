@@ -26,6 +26,7 @@ settings.register_profile("ours", deadline=None)
 settings.register_profile(
     "long", deadline=None, max_examples=10_000, suppress_health_check=[HealthCheck.too_slow]
 )
+settings.register_profile("mutants", deadline=None, max_examples=40, derandomize=True, database=None)
 settings.load_profile("ours")
 
 

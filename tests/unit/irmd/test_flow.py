@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import errno
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irmd.flow import FIRST_FD, TRANSITIONS, FlowTable, IllegalTransition, Numbers, State, Step, advance
+from irmd.flow import (
+    FIRST_FD,
+    TRANSITIONS,
+    Flow,
+    FlowTable,
+    IllegalTransition,
+    Numbers,
+    State,
+    Step,
+    advance,
+)
 from irmd.refused import Refused
+from ouroboros.extension import Extension
+from ouroboros.flow_event import FlowEvent
+from ouroboros.rpc.messages_pb2 import BROADCAST, ETH_DIX, QosSpec
 
 LIVES = """
     init  alloc   alloc-pending   grant   allocated    dealloc  dealloc-pending  release  deallocated
@@ -98,3 +112,83 @@ def test_the_id_of_a_flow_that_lives_is_not_given_back() -> None:
     flow = table.create(Step.ALLOC)
     with pytest.raises(IllegalTransition):
         table.forget(flow)
+
+
+def carried(
+    ipcp_type: int, *, inside: bool = False, qos: QosSpec | None, extensions: frozenset[int] = frozenset()
+) -> Flow:
+    flow = Flow(1, qos=qos, extensions=extensions)
+    flow.ipcp = SimpleNamespace(type=ipcp_type, inside=inside)  # type: ignore[assignment]
+    return flow
+
+
+FRCP = QosSpec(in_order=1, ber=1)
+CHECKED = frozenset({int(Extension.FRCP_CHECK)})
+
+
+def test_nothing_is_known_of_ends_after_delta_t() -> None:
+    """Three times the packet lifetime, 10 s until an acknowledgement, 120 s of sending again, and the second that was begun."""
+    assert Flow(1, qos=FRCP, mpl_ms=5000).quiet_s == 15 + 10 + 120 + 1
+    assert Flow(1, qos=FRCP, mpl_ms=1).quiet_s == 131
+    assert Flow(1, qos=QosSpec(), mpl_ms=5000).quiet_s == 0
+    assert Flow(1, mpl_ms=5000).quiet_s == 0
+
+
+def test_where_packets_carry_a_check() -> None:
+    clean, any_ = QosSpec(ber=0), QosSpec(ber=1)
+    assert carried(ETH_DIX, qos=clean).is_checked is True
+    assert carried(ETH_DIX, qos=any_).is_checked is False
+    assert carried(ETH_DIX, qos=None).is_checked is False
+    assert carried(ETH_DIX, qos=clean, inside=True).is_checked is False
+    assert carried(BROADCAST, qos=clean).is_checked is False
+    assert carried(ETH_DIX, qos=FRCP).is_checked is False
+    assert carried(ETH_DIX, qos=FRCP, extensions=CHECKED).is_checked is True
+    assert Flow(1, qos=clean).is_checked is False  # direct: no IPCP
+
+
+class Memory:
+    """The memory of a flow, as far as `tell` uses it."""
+
+    def __init__(self) -> None:
+        self.raised: list[tuple[int, int]] = []
+
+    def raise_event(self, side: int, event: FlowEvent, *, link: bool = False) -> None:
+        self.raised.append((side, int(event)))
+
+
+@pytest.mark.parametrize(
+    ("event", "down"),
+    [
+        (FlowEvent.DOWN, True),
+        (FlowEvent.PEER, True),
+        (FlowEvent.DOWN | FlowEvent.PEER, True),
+        (FlowEvent.UP, False),
+    ],
+)
+def test_what_its_layer_says_reaches_the_application(event: FlowEvent, down: bool) -> None:
+    flow = Flow(1, memory=Memory(), down=not down)  # type: ignore[arg-type]
+    flow.tell(int(event))
+    assert flow.down is down
+    assert flow.memory.raised == [(0, int(event))]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "event", [0, FlowEvent.UP | FlowEvent.DOWN, FlowEvent.UP | FlowEvent.PEER, 1 << 20, 1]
+)
+def test_what_a_layer_cannot_say(event: int) -> None:
+    flow = Flow(1, memory=Memory())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="is not DOWN, UP, or PEER of a flow"):
+        flow.tell(int(event))
+    assert flow.memory.raised == [] and not flow.down  # type: ignore[union-attr]
+
+
+def test_ids_begin_with_one_and_a_flow_that_lives_keeps_its() -> None:
+    table = FlowTable(3)
+    first = table.create(Step.ALLOC, user=5)
+    assert first.id == 1 and table.flows == {1: first}
+    with pytest.raises(IllegalTransition, match="release is not legal"):
+        table.forget(first)
+    assert table.flows == {1: first}
+    first.step(Step.REFUSE)
+    table.forget(first)
+    assert table.flows == {} and table._of == {}
