@@ -90,7 +90,10 @@ def test_a_signal_prints_the_statistics(served: System, number: signal.Signals) 
     client.expect("seq=1 ")
     assert client.stop(number) == 0
     assert "--- oping ping statistics ---" in client.output
-    assert "0% packet loss" in client.output
+    counted = re.search(r"(\d+) packets transmitted, (\d+) received", client.output)
+    assert counted is not None, client.output
+    # The answer to the last ping may have been on its way when the signal came.
+    assert int(counted[1]) - int(counted[2]) <= 1, client.output
 
 
 def test_a_killed_server_ends_the_client_with_statistics(system: System) -> None:
