@@ -10,13 +10,25 @@ C_BUILD   := $(C_SOURCES) $(wildcard ouroboros/dataplane/build.py ipcpd/dataplan
 C_FOLDERS := $(sort $(dir $(C_SOURCES)))
 C_CHECK   := -std=gnu11 -O2 -c -o /dev/null -Wall -Wextra -Wshadow -Wconversion -Werror $(addprefix -I,$(C_FOLDERS))
 
+# Without optimisation: what gcc has merged and moved before it looks confuses the analyser.
+C_ANALYSE := -std=gnu11 -O0 -c -o /dev/null -fanalyzer -Wall -Wextra -Werror $(addprefix -I,$(C_FOLDERS))
+
+# What is sanitized: all that runs our C in one process, and systems of each kind. Programs that the IRMd starts get a clean
+# environment, without the sanitizers' runtime, so tests with those are not among them. The models have no C in them, and what is killed at every instruction is too slow.
+SANITIZED := tests/unit/dataplane tests/unit/frcp tests/unit/library tests/unit/ipcpd --ignore-glob='*/test_model_*' \
+    --ignore=tests/unit/dataplane/test_kill.py \
+    tests/system/test_fork.py tests/system/test_udp.py::test_an_ipcp_is_killed \
+    tests/system/test_unicast.py::test_a_member_that_is_killed_is_gone_round \
+    tests/system/test_broadcast.py::test_the_middle_of_a_line_is_killed_and_comes_back \
+    tests/system/test_ethernet.py tests/system/test_streams.py
+
 PACKAGES := ouroboros irmd ipcpd tools
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 # Two of pip at once would spoil the environment.
 .NOTPARALLEL:
-.PHONY: help demo test fuzz bench lint fmt proto install clean
+.PHONY: help demo test fuzz bench lint analyze sanitize coverage mutants sdist newest fmt proto install clean
 
 help: ## show this list
 	@echo "Ouroboros: the recursive network in Python"
@@ -45,6 +57,26 @@ lint: $(VENV)/.built $(VENV)/.extra-dev ## check format, style, types and C warn
 	@echo "$(CC) $(C_CHECK)"; for source in $(filter %.c,$(C_SOURCES)); do \
 	    $(CC) $(C_CHECK) $$source || exit 1; \
 	done
+
+analyze: ## look for faults in the C with gcc's static analyser
+	@echo "$(CC) $(C_ANALYSE)"; for source in $(filter %.c,$(C_SOURCES)); do \
+	    $(CC) $(C_ANALYSE) $$source || exit 1; \
+	done
+
+sanitize: $(VENV)/.built ## the tests of the C, and one system test of each kind, with the sanitizers for addresses and undefined behaviour
+	@PYTHON_OF_VENV=$(PYTHON_OF_VENV) scripts/variant sanitize .venv/bin/python -m pytest -q $(or $(ARGS),$(SANITIZED))
+
+coverage: $(VENV)/.built ## run all tests (or ARGS) and report which lines of Python and of C they execute
+	@PYTHON_OF_VENV=$(PYTHON_OF_VENV) scripts/variant coverage scripts/coverage $(ARGS)
+
+mutants: $(VENV)/.built $(VENV)/.extra-dev ## small defects in the pure machines: which do the tests not notice? (ARGS='lsdb fa' some modules)
+	@$(PYTHON_OF_VENV) -m tests.mutants $(ARGS)
+
+sdist: $(VENV)/.built ## build the source distribution, unpack it, and run its unit tests from there
+	@scripts/sdist $(VENV) $(ARGS)
+
+newest: $(VENV)/.built ## the unit tests with the newest Python that this machine has
+	@PYTHON_OF_VENV=$(PYTHON_OF_VENV) scripts/variant newest .venv/bin/python -m pytest -q $(or $(ARGS),tests/unit)
 
 fmt: $(VENV)/.extra-dev ## format the Python code
 	$(VENV)/bin/ruff format .
