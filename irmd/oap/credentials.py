@@ -110,7 +110,7 @@ def shown(directory: str, names: Iterable[str]) -> str:
     for folder in folders:
         if os.path.isfile(f"{folder}/crt.pem"):
             return f"This system shows {folder}/crt.pem, and trusts {directory}/cacert"
-    return f"This system shows no certificate: there is no crt.pem in {' nor in '.join(folders)}"
+    return f"This system shows no certificate: there is no crt.pem in {' or '.join(folders)}"
 
 
 def read(directory: str, side: Side, name: str, policy: Policy, *, otherwise: str = "") -> Credentials:

@@ -254,6 +254,6 @@ def test_the_example_has_the_defaults_and_names_what_there_is() -> None:
 
 def test_which_certificate_a_requester_shows(tmp_path: Path) -> None:
     folders = [f"{tmp_path}/client/{name}" for name in ("there", "net")]
-    assert shown(str(tmp_path), ("there", "net")).endswith(f"no crt.pem in {folders[0]} nor in {folders[1]}")
+    assert shown(str(tmp_path), ("there", "net")).endswith(f"no crt.pem in {folders[0]} or {folders[1]}")
     put(tmp_path, "client", "net", crt_pem="C")
     assert f"shows {folders[1]}/crt.pem, and trusts" in shown(str(tmp_path), ("there", "net"))
