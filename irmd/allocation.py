@@ -2,11 +2,16 @@
 
 Calls and expiries go in together with `now`; actions come out, and `due` says when to call `expired`.
 
-    LOCAL_BOUND     somebody bound to the name is between two accepts: up to 1 s
-    LOCAL_STARTING  the bound program was started and has not accepted yet: up to 5 s
+    LOCAL_BOUND     a process that is bound to the name is between two accepts: up to 1 s after its last accept, or
+                    twice as long as it was away between its last two (pace.py). So while it goes on accepting, the
+                    request waits for its turn, until the caller's deadline
+    LOCAL_STARTING  the bound program was started and has not accepted yet: up to 5 s, and then as LOCAL_BOUND
     QUERY           all layers have been asked at once whether they know the name. The first in order that does
                     wins. One that has not answered holds up those after it for `grace`, in which the prototype's
                     would have to answer; after that only while no other knows the name, as long as its type needs.
+    LOCAL_NEW       no layer knows the name, and no program can be started, but a process that is bound to it has
+                    connected and has never accepted: up to 1 s. Such a process, which may be the one that asks, delays
+                    nothing else
     REQUESTED       a layer was asked for the flow: until the caller's deadline, or 20 s
     DONE            served, refused, or given up
 
@@ -23,6 +28,8 @@ from typing import Generic, TypeVar
 
 from ouroboros.errors import EIPCP, ENAME
 
+from .pace import NEVER
+
 Layer = TypeVar("Layer")
 
 
@@ -33,6 +40,7 @@ class Phase(Enum):
     LOCAL_BOUND = "waiting for an accept"
     LOCAL_STARTING = "starting the program"
     QUERY = "asking the layers"
+    LOCAL_NEW = "waiting for a first accept"
     REQUESTED = "requested from a layer"
     DONE = "done"
 
@@ -41,7 +49,7 @@ class Phase(Enum):
 class Times:
     """How long each phase may take, in seconds (docs/design/wire.md, docs/reference/irmd.md).
 
-    `grace`: how long a layer that knows the name waits for those that are preferred, from the question on.
+    `layer`: also the longest time for which a request that came over a layer waits for an accept. `grace`: how long a layer that knows the name waits for those that are preferred, from the question on.
     """
 
     bound: float = 1.0
@@ -77,24 +85,35 @@ class Fail:
     text: str
 
 
+@dataclass(slots=True, frozen=True)
+class Bound:
+    """The processes that are bound to the name and suit, as they are at each call: until when those that have accepted before are
+    expected to accept again, and those that never have are waited for. pace.NEVER: there is none."""
+
+    servers: Callable[[], float] = lambda: NEVER
+    newcomers: Callable[[], float] = lambda: NEVER
+
+
 class Allocation(Generic[Layer]):
     """One flow being allocated.
 
-    `bound`: a process that suits is bound to the name; `startable`: a program can be started for it;
-    `layers`: whom to ask, in order of preference, and `patience` how long each may think; `deadline`: the caller's own, or None; `unknown`: the
-    refusal when there is nobody to ask.
+    `bound`: the processes that may accept it; `startable`: a program can be started for it; `layers`: those to ask, in order of
+    preference, with `patience` how long each may think, and `describe` its name in an error; `deadline`: the caller's own, or
+    None; `unknown`: the refusal when no process has ever accepted, and all layers say that they do not know the name.
     """
 
     __slots__ = (
         "_answers",
         "_asked",
         "_deadline",
+        "_describe",
         "_layers",
         "_patience",
         "_reason",
         "_startable",
         "_times",
         "_troubles",
+        "_unknown",
         "_until",
         "bound",
         "name",
@@ -105,13 +124,14 @@ class Allocation(Generic[Layer]):
         self,
         name: str,
         *,
-        bound: bool,
+        bound: Bound,
         startable: bool,
         layers: Sequence[Layer],
         patience: Callable[[Layer], float],
         deadline: float | None,
         unknown: Fail,
         times: Times,
+        describe: Callable[[Layer], str] = str,
     ) -> None:
         self.name = name
         self.phase = Phase.NEW
@@ -119,10 +139,11 @@ class Allocation(Generic[Layer]):
         self._startable = startable
         self._layers = tuple(layers)
         self._patience = patience
+        self._describe = describe
         self._asked = 0.0
         self._answers: dict[Layer, bool] = {}
         self._deadline = deadline
-        self._reason = unknown
+        self._reason = self._unknown = unknown
         self._times = times
         self._troubles: list[str] = []
         self._until = 0.0
@@ -137,16 +158,17 @@ class Allocation(Generic[Layer]):
     @property
     def waits_locally(self) -> bool:
         """Whether an accept that begins now would serve this allocation."""
-        return self.phase in (Phase.LOCAL_BOUND, Phase.LOCAL_STARTING)
+        return self.phase in (Phase.LOCAL_BOUND, Phase.LOCAL_STARTING, Phase.LOCAL_NEW)
 
     # ------------------------------------------------------------ inputs
 
     def begin(self, now: float) -> list[object]:
-        """Start: nobody is accepting at this moment."""
-        if self.bound:
-            self._enter(Phase.LOCAL_BOUND, now + self._times.bound)
-            return []
-        return self._start(now)
+        """Start: no process is accepting at this moment."""
+        expected = self.bound.servers()
+        if expected == NEVER:
+            return self._start(now)
+        self._enter(Phase.LOCAL_BOUND, max(expected, now + self._times.bound))
+        return []
 
     def begin_requested(self, now: float) -> list[object]:
         """Start with the only layer there is, without asking it first (a join)."""
@@ -157,15 +179,17 @@ class Allocation(Generic[Layer]):
         """A local accept took it, or a layer granted it."""
         self.phase = Phase.DONE
 
-    def bound_gone(self, now: float) -> list[object]:
-        """The last bound process that suited has ended."""
-        self.bound = False
-        if self.phase is not Phase.LOCAL_BOUND:
-            return []
-        self._reason = Fail(
+    def bound_changed(self, now: float) -> list[object]:
+        """A process was unbound, or has ended: when it was the last that this allocation waits for, the next way is tried."""
+        reason = Fail(
             ENAME, f'what was bound to "{self.name}" has ended or was unbound, and no layer knows the name'
         )
-        return self._start(now)
+        if self.phase is Phase.LOCAL_BOUND and self.bound.servers() == NEVER:
+            self._reason = reason
+            return self._start(now)
+        if self.phase is Phase.LOCAL_NEW and self.bound.servers() == self.bound.newcomers() == NEVER:
+            return self._fail(reason)
+        return []
 
     def start_failed(self, now: float, error: int, text: str) -> list[object]:
         """The program could not be started, or ended before it accepted."""
@@ -199,12 +223,17 @@ class Allocation(Generic[Layer]):
             )
         if now < self._until:
             return []
+        if self.waits_locally and (expected := self.bound.servers()) > now:
+            self._until = expected  # others were served meanwhile
+            return []
         if self.phase is Phase.LOCAL_BOUND:
             self._reason = Fail(
                 errno.ETIMEDOUT,
                 f'a process is bound to "{self.name}", but did not accept within {self._times.bound:g} s',
             )
             return self._start(now)
+        if self.phase is Phase.LOCAL_NEW:
+            return self._fail(self._unknown)
         if self.phase is Phase.LOCAL_STARTING:
             self._reason = Fail(
                 errno.ETIMEDOUT,
@@ -236,7 +265,7 @@ class Allocation(Generic[Layer]):
 
     def _ask(self, now: float) -> list[object]:
         if not self._layers:
-            return self._fail(self._reason)
+            return self._unserved(now)
         self._asked = now
         self._enter(Phase.QUERY, now + self._patience(self._layers[0]))
         return [Ask(self._layers)]
@@ -255,8 +284,29 @@ class Allocation(Generic[Layer]):
                 if now < limit:
                     self._until = limit
                     return []
-        text = "; ".join([self._reason.text, *self._troubles])
-        return self._fail(Fail(self._reason.errno, text))
+        return self._unserved(now)
+
+    def _unserved(self, now: float) -> list[object]:
+        """No layer is known to lead to the name: a process that has connected just now is the last that may accept."""
+        expected = max(
+            self.bound.newcomers(), self.bound.servers()
+        )  # it may have accepted while layers were asked
+        if self._reason is self._unknown and expected > now:
+            self._enter(Phase.LOCAL_NEW, expected)
+            return []
+        reason = self._reason
+        silent = [layer for layer in self._layers if layer not in self._answers]
+        if silent and reason is self._unknown:
+            reason = self._undecided(silent)
+        return self._fail(Fail(reason.errno, "; ".join([reason.text, *self._troubles])))
+
+    def _undecided(self, silent: list[Layer]) -> Fail:
+        """Whether a layer knows the name is not known: that is no reason to say that it does not."""
+        names = " and ".join(self._describe(layer) for layer in silent)
+        longest = max(map(self._patience, silent))
+        return Fail(
+            errno.ETIMEDOUT, f'{names} did not say within {longest:g} s whether "{self.name}" is known'
+        )
 
     def _fail(self, reason: Fail) -> list[object]:
         self.phase = Phase.DONE

@@ -83,6 +83,14 @@ class Arrival(Attempt):
         self.stop()
 
 
+def _unserved(entry: Name) -> Fail:
+    if entry.processes:
+        return Fail(
+            errno.ETIMEDOUT, f'what is bound to "{entry.name}" at the other side has never accepted a flow'
+        )
+    return Fail(ENAME, f'nothing is bound to "{entry.name}" at the other side')
+
+
 class Arrivals:
     """Brings what IPCPs announce to those who accept."""
 
@@ -110,18 +118,19 @@ class Arrivals:
         if acceptor is not None:
             self.arrive(connection, envelope, entry.name, acceptor, received)
             return
+        now = broker.loop.time()
         machine: Allocation[Ipcp] = Allocation(
             entry.name,
-            bound=broker.registry.expects(entry) or any(suits(process) for process in entry.processes),
+            bound=broker.bound(entry, suits),
             startable=entry.startable() is not None,
             layers=(),
             patience=lambda ipcp: 0.0,
-            deadline=None,
-            unknown=Fail(ENAME, f'nothing is bound to "{entry.name}" at the other side'),
+            deadline=now + broker.times.layer,  # by then its requester has given up
+            unknown=_unserved(entry),
             times=broker.times,
         )
         arrival = Arrival(broker, entry, machine, connection, envelope, received)
-        arrival.run(machine.begin(broker.loop.time()))
+        arrival.run(machine.begin(now))
 
     def _repeated(self, entry: Name, connection: Connection, received: Received) -> Arrival | None:
         """The request that waits, and whose place this one takes: its id is known to its requester only."""
@@ -183,7 +192,7 @@ class Arrivals:
         broker = self._broker
         ipcp, body, flow = connection.ipcp, envelope.ipcp_flow_req, acceptor.flow
         assert ipcp is not None
-        broker.registry.end_accept(acceptor)
+        broker.end_accept(acceptor)
         flow.name, flow.layer, flow.ipcp = name, ipcp.layer, ipcp
         outcome = received.outcome
         flow.qos = QosSpec()

@@ -120,11 +120,15 @@ class Attempt:
         due = self.machine.due
         if due is None:
             return
-        if self.machine.waits_locally:
-            self.broker.waiting.enter(self)
-        else:
-            self.broker.waiting.leave(self)
         self._timer = self.broker.loop.call_at(due, self._expired)
+        if not self.machine.waits_locally:
+            self.broker.waiting.leave(self)
+            return
+        self.broker.waiting.enter(self)
+        # A process may have begun to accept while layers were asked.
+        acceptor = None if self.entry is None else self.entry.pick(self.suits)
+        if acceptor is not None:
+            self.serve(acceptor)
 
     def _expired(self) -> None:
         self._timer = None

@@ -20,7 +20,7 @@ from ouroboros.qos import UINT32_MAX, QoSSpec
 from ouroboros.rpc.messages_pb2 import Envelope, FlowAlloc, QosSpec, SegmentGone
 
 from .acceptor import Acceptor
-from .allocation import Allocation, Fail, Times
+from .allocation import Allocation, Bound, Fail, Times
 from .arrivals import Arrivals
 from .attempt import AppAttempt
 from .descriptors import Descriptor, Late
@@ -115,11 +115,10 @@ class Broker:
     def _attempt(self, request: Request, body: FlowAlloc, entry: Name | None) -> AppAttempt:
         process = request.process
         layers = layers_for(self._ipcps.values(), process, body.layer)
-        bound = startable = False
+        bound, startable = Bound(), False
+        suits = partial(self.may_be_direct, process)
         if process.ipcp is None and not body.layer and entry is not None:
-            bound = self.registry.expects(entry) or any(
-                self.may_be_direct(process, other) for other in entry.processes
-            )
+            bound = self.bound(entry, suits)
             binding = entry.startable()
             startable = binding is not None and self._same_domain(process, binding)
         machine = Allocation(
@@ -129,10 +128,34 @@ class Broker:
             layers=layers,
             patience=lambda ipcp: ipcp.query_time,
             deadline=None if request.timeout is None else self.loop.time() + request.timeout,
-            unknown=nobody(body.dst, body.layer, entry, layers, process),
+            unknown=nobody(
+                body.dst,
+                body.layer,
+                entry,
+                layers,
+                process,
+                near=[] if entry is None else [other for other in entry.processes if suits(other)],
+                starting=entry is not None and self.registry.expects(entry),
+            ),
             times=self.times,
+            describe=lambda ipcp: f'IPCP "{ipcp.name}" of layer "{ipcp.layer}"',
         )
         return AppAttempt(self, body.dst, entry, machine, request, body.qos)
+
+    def bound(self, entry: Name, suits: Callable[[Process], bool]) -> Bound:
+        """The processes that are bound to a name and suit a request."""
+        times = self.times
+
+        def servers() -> float:
+            if entry.pick(suits) is not None:
+                return self.loop.time() + times.bound
+            return entry.expected_by(suits, times.bound, times.layer)
+
+        def newcomers() -> float:
+            known = entry.newcomers_by(suits, times.bound)
+            return self.loop.time() + times.bound if self.registry.expects(entry) else known
+
+        return Bound(servers, newcomers)
 
     def may_be_direct(self, process: Process, other: Process) -> bool:
         """Whether two processes may share a flow without an IPCP: same pool, and neither is an IPCP (layers
@@ -179,7 +202,7 @@ class Broker:
                 flow.secure(side, outcome)
             flow.extensions = offer.fitting(qos, inside=True)
             flow.max_packet = self.endpoints.max_packet(pool)
-            self.registry.end_accept(acceptor)
+            self.end_accept(acceptor)
             self.requests.grant(acceptor.request, flow, 1)
             self.requests.grant(request, flow, 0)
         except BaseException:
@@ -207,7 +230,7 @@ class Broker:
             ipcp = broadcast(self._ipcps.values(), request.process, body.layer)
             machine = Allocation(
                 body.layer,
-                bound=False,
+                bound=Bound(),
                 startable=False,
                 layers=[ipcp],
                 patience=lambda ipcp: ipcp.query_time,
@@ -232,19 +255,26 @@ class Broker:
             self.requests.fail(request, refused.errno, refused.text)
             return
         self.superserver.accepted(request.process)
-        if self.waiting and self.waiting.serve(acceptor):
-            return
-        if request.timeout is not None:
+        if (
+            request.timeout is not None
+        ):  # also of one that is served: should the flow end first, it goes on waiting
             request.timer = self.loop.call_later(request.timeout, self._accept_expired, request)
+        self.waiting.serve(acceptor)
 
     def _accepting(self, request: Request) -> Acceptor:
         acceptor = Acceptor(
             request.process, self.flows.create(Step.ACCEPT, user=self.limited(request.process)), request
         )
         acceptor.flow.asker = (request.process, request.descriptor)
+        request.process.pace.accept(self.loop.time())
         self.registry.begin_accept(acceptor)
         request.undo = partial(self._give_up_accept, acceptor)
         return acceptor
+
+    def end_accept(self, acceptor: Acceptor) -> None:
+        """An accept gets a flow."""
+        acceptor.process.pace.served(self.loop.time())
+        self.registry.end_accept(acceptor)
 
     def accept_again(self, request: Request) -> None:
         """An accept goes back to waiting."""
@@ -255,8 +285,8 @@ class Broker:
             return
         self.waiting.serve(acceptor)
 
-    def bound(self, process: Process) -> None:
-        """A process was bound to another name: its accepts may serve those who wait for that."""
+    def bound_again(self, process: Process) -> None:
+        """A process was bound to another name: its accepts may serve what waits for that."""
         for acceptor in list(process.accepts):
             if acceptor in process.accepts:
                 self.waiting.serve(acceptor)

@@ -50,7 +50,7 @@ JOIN_TIME = 5.0
 READOUT_TIME = 5.0
 
 QUERY_TIME: dict[int, float] = {
-    LOCAL: 0.5,
+    LOCAL: 2.5,  # it answers immediately, unless the machine is overloaded
     UNICAST: 3.5,  # its directory asks one member after the other, for 3 s
     ETH_LLC: 2.5,  # these wait 2 s for somebody on the link
     ETH_DIX: 2.5,
@@ -108,7 +108,7 @@ class Ipcp:
     @property
     def query_time(self) -> float:
         """Seconds that it may think about whether its layer knows a name."""
-        return QUERY_TIME.get(self.type, 0.5)
+        return QUERY_TIME.get(self.type, 2.5)
 
     @property
     def handshake_room(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ouroboros.errors import EIPCP, ENAME
@@ -82,8 +82,21 @@ def broadcast(ipcps: Iterable[Ipcp], process: Process, layer: str) -> Ipcp:
     raise Refused(EIPCP, f'no IPCP of this system is a member of a layer "{layer}"; see `irm ipcp list`')
 
 
-def nobody(dst: str, layer: str, entry: Name | None, layers: list[Ipcp], process: Process) -> Fail:
-    """The refusal when no process, program or layer leads to the name: it says what would help."""
+def nobody(
+    dst: str,
+    layer: str,
+    entry: Name | None,
+    layers: list[Ipcp],
+    process: Process,
+    *,
+    near: Sequence[Process],
+    starting: bool,
+) -> Fail:
+    """The refusal when no process, program or layer leads to the name: it says what would help.
+
+    near      processes that are bound to it and might have had a flow without a layer; none has ever accepted
+    starting  another one is bound to it that has not connected yet
+    """
     if layer:
         if layers:
             return Fail(ENAME, f'layer "{layer}" does not know the name "{dst}"')
@@ -100,6 +113,18 @@ def nobody(dst: str, layer: str, entry: Name | None, layers: list[Ipcp], process
             EIPCP,
             f'"{dst}" is bound on this system, but no layer that IPCP "{process.ipcp.name}" may use leads there: '
             f"`irm name register {dst} layer LAYER`",
+        )
+    if near == [process] and not starting:
+        return Fail(
+            ENAME,
+            f'only the process that asks is bound to "{dst}" on this system, and no layer knows the name: '
+            "start its server",
+        )
+    if near or starting:
+        return Fail(
+            errno.ETIMEDOUT,
+            f'a process is bound to "{dst}", but did not accept, as it has never done, and no layer knows the name: '
+            "is its server running?",
         )
     if entry is not None and (entry.processes or entry.startable() is not None):
         return Fail(

@@ -148,7 +148,7 @@ class Manager:
             raise Refused(errno.ESRCH, f"there is no process {pid}")
         self._registry.bind_process(pid, name, started=started)
         for process in self._registry.of_pid(pid):
-            self._broker.bound(process)
+            self._broker.bound_again(process)
         log.info("bound process %d to %s", pid, name)
 
     def _unbind_process(self, envelope: Envelope) -> Envelope:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .descriptors import Descriptor, Descriptors
+from .pace import Pace
 
 if TYPE_CHECKING:
     from ouroboros.rpc.aio_session import Session
@@ -47,6 +48,8 @@ class Process:
     """Asynchronous requests by descriptor, until the process gives the descriptor back."""
     known: set[tuple[int, int]] = field(default_factory=set)
     """Shared-memory objects (kind, id) that it has been sent."""
+    pace: Pace = field(default_factory=Pace)
+    """How it accepts."""
     gone: bool = False
 
     def __str__(self) -> str:

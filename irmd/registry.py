@@ -29,6 +29,7 @@ from ouroboros.rpc.messages_pb2 import (
 )
 
 from .oap.credentials import Policy
+from .pace import NEVER
 from .refused import Refused
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class Name:
     """Accepts that wait, next to be served first."""
     registrations: dict[Ipcp, bytes] = field(default_factory=dict)
     """Hash by the IPCP that the name is registered with."""
+    servers: dict[Process, None] = field(default_factory=dict)
+    """Bound processes that have accepted before: a request waits for them, and not for those that never have."""
     alive: bool = True
     """False once it has been destroyed: those who waited look here (spec/lessons 18)."""
 
@@ -95,6 +98,21 @@ class Name:
         self.accepting[acceptor] = None
         if self.lb == SPILLOVER:
             self.accepting.move_to_end(acceptor, last=False)
+
+    def expected_by(self, suits: Callable[[Process], bool], patience: float, most: float) -> float:
+        """Until when a bound process that suits and has accepted before may be expected to accept again (pace.py);
+        pace.NEVER: there is none."""
+        times = (server.pace.expected_by(patience, most) for server in self.servers if suits(server))
+        return max(times, default=NEVER)
+
+    def newcomers_by(self, suits: Callable[[Process], bool], patience: float) -> float:
+        """The same for bound processes that have never accepted, which may be about to."""
+        times = (
+            process.pace.expected_by(patience, patience)
+            for process in self.processes
+            if process not in self.servers and suits(process)
+        )
+        return max(times, default=NEVER)
 
     def pick(self, suits: Callable[[Process], bool]) -> Acceptor | None:
         """The accept to serve next, of those whose process suits. It stays until it is taken."""
@@ -333,12 +351,15 @@ class Registry:
             return
         entry.processes[process] = None
         process.names[entry] = None
+        if process.pace.accepts:
+            entry.servers[process] = None
         for acceptor in process.accepts:
             entry.enter(acceptor)
 
     def _drop_process(self, entry: Name, process: Process) -> None:
         del entry.processes[process]
         del process.names[entry]
+        entry.servers.pop(process, None)
         for acceptor in process.accepts:
             entry.accepting.pop(acceptor, None)
 
@@ -349,6 +370,7 @@ class Registry:
         process = acceptor.process
         process.accepts[acceptor] = None
         for entry in process.names:
+            entry.servers[process] = None
             entry.enter(acceptor)
 
     def end_accept(self, acceptor: Acceptor) -> None:

@@ -30,6 +30,7 @@ from .descriptors import Descriptors
 from .ipcp import Ipcp, type_word
 from .ipcps import Ipcps
 from .manager import GIVEN_UP, Manager
+from .pace import Pace
 from .peer import GROUP, Peer, peer_of, peer_pidfd, start_time, trusted
 from .process import Process
 from .refused import Refused
@@ -353,6 +354,7 @@ class Server:
                 pool=self._memory.pool(peer.uid, trusted=connection.trusted),
                 fds=Descriptors(limit, self._instances),
                 ipcp=ipcp,
+                pace=Pace(since=self._loop.time()),
             )
             fds = self.broker.endpoints.welcome(process, answer)
         except (OSError, MemoryError) as error:

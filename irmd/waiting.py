@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import count
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .acceptor import Acceptor
     from .attempt import Attempt
+    from .process import Process
     from .registry import Name
 
 
@@ -16,7 +18,8 @@ class Waiting:
     """The queue of each name. An attempt enters and leaves it as its machine goes from phase to phase."""
 
     def __init__(self) -> None:
-        self._queues: dict[Name, OrderedDict[Attempt, None]] = {}
+        self._queues: dict[Name, OrderedDict[Attempt, int]] = {}
+        self._tickets = count()
 
     def __bool__(self) -> bool:
         return bool(self._queues)
@@ -31,7 +34,9 @@ class Waiting:
     def enter(self, attempt: Attempt) -> None:
         """An allocation waits for an accept of its name; if it does already, it keeps its place."""
         if attempt.entry is not None:
-            self._queues.setdefault(attempt.entry, OrderedDict())[attempt] = None
+            queue = self._queues.setdefault(attempt.entry, OrderedDict())
+            if attempt not in queue:
+                queue[attempt] = next(self._tickets)
 
     def leave(self, attempt: Attempt) -> None:
         """It does so no longer."""
@@ -43,20 +48,29 @@ class Waiting:
             if not queue:
                 del self._queues[attempt.entry]
 
-    def serve(self, acceptor: Acceptor) -> bool:
-        """Serve the allocation that has waited longest for one of the names of an accept."""
-        for name in acceptor.process.names:
-            for attempt in self._queues.get(name, ()):
-                if attempt.suits(acceptor.process):
-                    attempt.serve(acceptor)
-                    return True
-        return False
+    def serve(self, acceptor: Acceptor) -> None:
+        """Serve the allocation that has waited longest for any of the names of an accept; when that fails, the next."""
+        process = acceptor.process
+        while acceptor in process.accepts and (attempt := self._oldest(process)) is not None:
+            attempt.serve(acceptor)
+
+    def _oldest(self, process: Process) -> Attempt | None:
+        queues = (self._queues.get(name, OrderedDict()) for name in process.names)
+        heads = (self._head(queue, process) for queue in queues)
+        return min((head for head in heads if head), default=(0, None))[1]
+
+    @staticmethod
+    def _head(queue: dict[Attempt, int], process: Process) -> tuple[int, Attempt] | None:
+        return next(((ticket, attempt) for attempt, ticket in queue.items() if attempt.suits(process)), None)
 
     def recheck(self, entry: Name, now: float) -> None:
-        """Somebody was unbound from a name, or it was destroyed: those who wait for nobody go on."""
+        """A process was unbound from a name, or it was destroyed: what waited for that process alone goes on."""
         for attempt in self.of(entry):
-            if not any(attempt.suits(process) for process in entry.processes):
-                attempt.run(attempt.machine.bound_gone(now))
+            machine = attempt.machine
+            before = machine.phase
+            actions = machine.bound_changed(now)
+            if machine.phase is not before:
+                attempt.run(actions)
 
     def start_failed(self, entry: Name, now: float, error: int, text: str) -> None:
         """A program that was started for this name will not accept."""

@@ -4,24 +4,39 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irmd.allocation import Allocation, Ask, AskForFlow, Fail, Phase, StartProgram, Times
+from irmd.allocation import Allocation, Ask, AskForFlow, Bound, Fail, Phase, StartProgram, Times
+from irmd.pace import NEVER
 from ouroboros.errors import ENAME
 
 TIMES = Times()
 UNKNOWN = Fail(ENAME, "nobody knows it")
 
 
+@dataclass
+class Others:
+    """What is bound to the name: until when accepts are expected."""
+
+    servers: float = NEVER
+    newcomers: float = NEVER
+
+
 def make(
-    *, bound: bool = False, startable: bool = False, layers: Sequence[str] = (), deadline: float | None = None
+    *,
+    bound: bool | Others = False,
+    startable: bool = False,
+    layers: Sequence[str] = (),
+    deadline: float | None = None,
 ) -> Allocation[str]:
+    others = bound if isinstance(bound, Others) else Others(servers=0.0 if bound else NEVER)
     return Allocation(
         "name",
-        bound=bound,
+        bound=Bound(lambda: others.servers, lambda: others.newcomers),
         startable=startable,
         layers=layers,
         patience=lambda layer: 3.5 if layer == "slow" else 2.5,
@@ -66,10 +81,64 @@ def test_a_program_is_started_when_the_bound_process_does_not_accept() -> None:
 
 
 def test_a_program_is_started_when_the_bound_process_ends() -> None:
-    machine = make(bound=True, startable=True)
+    others = Others(servers=0.0)
+    machine = make(bound=others, startable=True)
     machine.begin(0.0)
-    assert machine.bound_gone(0.5) == [StartProgram()]
-    assert machine.bound_gone(0.6) == []
+    assert machine.bound_changed(0.4) == []  # another one
+    others.servers = NEVER
+    assert machine.bound_changed(0.5) == [StartProgram()]
+    assert machine.bound_changed(0.6) == []
+
+
+def test_a_request_waits_as_long_as_bound_processes_go_on_accepting() -> None:
+    others = Others(servers=0.0)
+    machine = make(bound=others, deadline=60.0)
+    machine.begin(0.0)
+    for second in range(1, 60):
+        others.servers = second + 0.9  # one was served just now
+        assert machine.expired(float(second)) == []
+        assert machine.waits_locally and machine.due == pytest.approx(min(second + 0.9, 60.0))
+    assert failure(machine.expired(60.0)).errno == errno.ETIMEDOUT
+
+
+def test_so_does_one_for_which_the_program_was_started() -> None:
+    others = Others()
+    machine = make(bound=others, startable=True)
+    machine.begin(0.0)
+    others.servers = 5.5
+    assert machine.expired(5.0) == [] and machine.due == 5.5
+    assert "did not accept within 5 s" in failure(machine.expired(5.5)).text
+
+
+def test_a_server_that_is_known_to_be_slow_is_waited_for_longer() -> None:
+    machine = make(bound=Others(servers=12.0))
+    machine.begin(10.0)
+    assert machine.due == 12.0
+
+
+@pytest.mark.parametrize(("startable", "layers"), [(True, ()), (False, ("a",)), (True, ("a",))])
+def test_a_process_that_has_never_accepted_delays_nothing(startable: bool, layers: Sequence[str]) -> None:
+    machine = make(bound=Others(newcomers=1.0), startable=startable, layers=layers)
+    assert machine.begin(0.0) == [StartProgram() if startable else Ask(("a",))]
+
+
+def test_but_a_refusal() -> None:
+    others = Others(newcomers=1.0)
+    machine = make(bound=others, layers=["a"])
+    machine.begin(0.0)
+    assert machine.answered("a", False, 0.2) == []
+    assert machine.waits_locally and machine.due == 1.0
+    assert machine.expired(1.0) == [UNKNOWN]
+    machine = make(bound=others)
+    assert machine.begin(0.2) == [] and machine.phase is Phase.LOCAL_NEW
+    others.newcomers = NEVER
+    assert failure(machine.bound_changed(0.3)).errno == ENAME
+    machine = make(bound=others, layers=["a"])
+    machine.begin(0.2)
+    others.servers = 1.4  # it accepts while the layer is asked
+    assert machine.answered("a", False, 0.5) == [] and machine.waits_locally
+    others.newcomers, others.servers = 1.0, NEVER
+    assert make(bound=others).begin(1.0) == [UNKNOWN]  # it has been there for long
 
 
 def test_layers_are_asked_after_local_ways_have_failed() -> None:
@@ -127,13 +196,14 @@ def test_while_nobody_knows_each_layer_has_its_own_time() -> None:
     assert machine.answered("slow", True, 13.0) == [AskForFlow("slow")]
 
 
-def test_layers_that_say_nothing_do_not_know() -> None:
+def test_layers_that_say_nothing_are_not_said_to_know_nothing() -> None:
     machine = make(layers=["b", "slow"])
     machine.begin(0.0)
     assert machine.due == pytest.approx(2.5)
     assert machine.expired(2.5) == []
     assert machine.due == pytest.approx(3.5)
-    assert machine.expired(3.5) == [UNKNOWN]
+    fail = failure(machine.expired(3.5))
+    assert fail.errno == errno.ETIMEDOUT and "b and slow did not say within 3.5 s" in fail.text
 
 
 def test_a_layer_gives_up_after_twenty_seconds() -> None:
@@ -163,6 +233,7 @@ INPUTS = st.lists(
             [
                 "served",
                 "gone",
+                "accepts",
                 "failed",
                 "yes a",
                 "yes b",
@@ -185,7 +256,8 @@ def test_inputs_in_any_order_end_at_most_once(
     bound: bool, startable: bool, layers: int, timed: bool, inputs: list[tuple[str, float]]
 ) -> None:
     """Whatever comes in whatever order: one outcome at most, nothing after it, and always a next deadline."""
-    machine = make(bound=bound, startable=startable, layers="ab"[:layers], deadline=3.0 if timed else None)
+    others = Others(servers=0.0) if bound else Others(newcomers=1.0)
+    machine = make(bound=others, startable=startable, layers="ab"[:layers], deadline=3.0 if timed else None)
     now, ended = 0.0, False
     actions = machine.begin(now)
     for what, later in [("", 0.0), *inputs]:
@@ -193,8 +265,11 @@ def test_inputs_in_any_order_end_at_most_once(
         if what in ("served", "cancel"):
             getattr(machine, what)()
             actions, ended = [], True
+        elif what == "accepts":
+            others.servers, actions = now + 1.0, []
         elif what == "gone":
-            actions = machine.bound_gone(now)
+            others.servers = others.newcomers = NEVER
+            actions = machine.bound_changed(now)
         elif what == "failed":
             actions = machine.start_failed(now, errno.ECONNREFUSED, "it exited")
         elif what.startswith(("yes", "no")):

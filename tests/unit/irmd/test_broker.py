@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import subprocess
 from pathlib import Path
 
@@ -47,6 +48,14 @@ def bind(irmd: Daemon, name: str = "n") -> None:
 
 def flows(irmd: Daemon) -> list[FlowInfo]:
     return list(irmd.tool().ask(flow_list=FlowList()).flow_table.flows)
+
+
+def asks(irmd: Daemon, name: str) -> tuple[Peer, int]:
+    """A client that waits for a flow, behind those that wait already."""
+    client, before = irmd.application(), len(flows(irmd))
+    number = client.send(Envelope(flow_alloc=FlowAlloc(dst=name)))
+    _settled(irmd, before + 1)
+    return client, number
 
 
 def layer(irmd: Daemon, name: str = "n") -> int:
@@ -175,6 +184,72 @@ def test_one_that_does_not_accept_is_given_up(irmd: Daemon) -> None:
     assert reply.error == errno.ETIMEDOUT and "did not accept" in reply.text
 
 
+def test_requests_wait_for_their_turn_as_long_as_a_process_accepts(irmd: Daemon) -> None:
+    bind(irmd)
+    server = irmd.application()
+    # It is a server from now on.
+    assert server.ask(flow_accept=FlowAccept(timeout_ns=MS)).error == errno.ETIMEDOUT
+    asked = [asks(irmd, "n") for _ in range(6)]
+    for client, number in asked:  # in the order in which they came
+        # It is busy, for the third part of the time that a request waits for one accept.
+        assert server.ask(flow_accept=FlowAccept(timeout_ns=1)).flow_endpoint.fd
+        reply = client.reply(number)
+        assert not reply.error, reply.text
+        assert not select.select([server.sock], [], [], 0.3)[0]
+
+
+def test_the_requests_of_all_names_of_a_process_are_one_queue(irmd: Daemon) -> None:
+    bind(irmd, "n")
+    bind(irmd, "m")
+    server = irmd.application()
+    assert server.ask(flow_accept=FlowAccept(timeout_ns=MS)).error == errno.ETIMEDOUT
+    asked = [asks(irmd, name) for name in ("m", "n", "m", "n")]
+    for client, number in asked:
+        server.ask(flow_accept=FlowAccept())
+        assert not client.reply(number).error
+
+
+def test_a_client_of_its_own_program_does_not_wait_for_itself(irmd: Daemon) -> None:
+    """Client and server of our tools are one program: the client is bound to the name, and will not accept."""
+    path = program(irmd, "server", "#!/bin/sh\nexit 3\n")
+    assert not irmd.tool().ask(bind_program=BindProgram(path=path, name="n", auto=True)).error
+    irmd.application(path)  # nor for another client
+    reply = irmd.application(path).ask(flow_alloc=FlowAlloc(dst="n", timeout_ns=800 * MS))
+    assert reply.error == errno.ECONNREFUSED and "exited with status 3" in reply.text
+
+
+def test_a_process_that_will_accept_may_ask_before(irmd: Daemon) -> None:
+    """Client and server in one process, whose accept comes a moment later."""
+    bind(irmd)
+    peer = irmd.application()
+    alloc = peer.send(Envelope(flow_alloc=FlowAlloc(dst="n")))
+    accept = peer.send(Envelope(flow_accept=FlowAccept()))
+    assert {peer.receive().id, peer.receive().id} == {alloc, accept}
+    assert len(flows(irmd)) == 1
+
+
+def test_a_client_that_alone_is_bound_is_told_so(irmd: Daemon) -> None:
+    bind(irmd)
+    reply = irmd.application().ask(flow_alloc=FlowAlloc(dst="n"))
+    assert reply.error == ENAME and "only the process that asks is bound" in reply.text
+
+
+def test_an_accept_whose_flow_ends_before_it_is_answered_keeps_its_deadline(irmd: Daemon) -> None:
+    pid = layer(irmd)
+    bind(irmd)
+    client, server = irmd.application(), irmd.application()
+    assert server.ask(flow_accept=FlowAccept(timeout_ns=MS)).error == errno.ETIMEDOUT
+    number = client.send(Envelope(flow_alloc=FlowAlloc(dst="n", layer="layer")))
+    while not any(flow.layer for flow in flows(irmd)):
+        pass
+    irmd.tool().ask(name_create=NameCreate(info=NameInfo(name="m")))
+    # The IPCP has announced the flow before it does this.
+    irmd.tool().ask(name_register=NameRegister(name="m", pid=pid))
+    client.note(Envelope(cancel=Cancel(id=number)))
+    assert client.reply(number).error == errno.EINTR
+    assert server.ask(flow_accept=FlowAccept(timeout_ns=300 * MS)).error == errno.ETIMEDOUT
+
+
 def test_one_that_is_bound_while_it_starts_is_waited_for(irmd: Daemon) -> None:
     """`python server.py & irm bind process $! name n; python client.py`: the server may still be importing."""
     with subprocess.Popen(["sleep", "100"]) as starting:
@@ -188,6 +263,7 @@ def test_one_that_is_bound_while_it_starts_is_waited_for(irmd: Daemon) -> None:
 
 def test_the_callers_deadline(irmd: Daemon) -> None:
     bind(irmd)
+    irmd.application()
     client = irmd.application()
     assert client.ask(flow_alloc=FlowAlloc(dst="n", timeout_ns=MS)).error == errno.ETIMEDOUT
     assert client.ask(flow_accept=FlowAccept(timeout_ns=MS)).error == errno.ETIMEDOUT
@@ -196,6 +272,7 @@ def test_the_callers_deadline(irmd: Daemon) -> None:
 
 def test_those_who_wait_go_on_when_the_last_server_is_unbound(irmd: Daemon) -> None:
     bind(irmd)
+    irmd.application()
     client = irmd.application()
     number = client.send(Envelope(flow_alloc=FlowAlloc(dst="n")))
     irmd.tool().ask(unbind_process=UnbindProcess(pid=os.getpid()))
@@ -204,6 +281,7 @@ def test_those_who_wait_go_on_when_the_last_server_is_unbound(irmd: Daemon) -> N
 
 def test_those_who_wait_go_on_when_the_name_is_destroyed(irmd: Daemon) -> None:
     bind(irmd)
+    irmd.application()
     client = irmd.application()
     number = client.send(Envelope(flow_alloc=FlowAlloc(dst="n")))
     irmd.tool().ask(name_destroy=NameDestroy(name="n"))
