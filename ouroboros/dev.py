@@ -97,9 +97,9 @@ def flow_join(dst: str, qos: QoSSpec | None = None, timeo: float | None = None) 
     return flow
 
 
-def flow_dealloc(flow: Flow) -> None:
+def flow_dealloc(flow: Flow, timeo: float | None = None) -> None:
     """Deallocate a flow; see `Flow.dealloc`."""
-    _method(flow, "dealloc")()
+    _method(flow, "dealloc")(timeo)
 
 
 def flow_write(flow: Flow, buf: ReadableBuffer, count: int | None = None) -> int:

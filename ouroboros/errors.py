@@ -81,6 +81,22 @@ class FlowTimeout(FlowException, TimeoutError):
     default_errno = _errno.ETIMEDOUT
 
 
+class FlowLingerException(FlowException):
+    """The flow was left, and went down before its peer had acknowledged everything; `octets` says how much is missing."""
+
+    default_errno = EFLOWDOWN
+
+    def __init__(self, number: int | str | None = None, text: str = "", *, octets: int = 0) -> None:
+        super().__init__(number, text)
+        self.octets = octets
+
+
+class FlowLingerTimeout(FlowLingerException, FlowTimeout):
+    """The flow was left, and its peer has not acknowledged everything in time."""
+
+    default_errno = _errno.ETIMEDOUT
+
+
 class FlowWouldBlock(FlowException, BlockingIOError):
     """The flow, or the set, is non-blocking and the call would have to wait."""
 

@@ -25,6 +25,7 @@ from .errors import (
 )
 from .fccntl import ACCESS_MODE, ALL_PROPERTIES, FlowProperties
 from .library import Library, close_eventfd, library
+from .linger import PATIENCE, Leaving
 from .packets import MUST_SLEEP, NO_FLOW, Packets
 from .qos import QOS_RAW, QoSSpec
 from .rpc.codec import close_fds
@@ -33,6 +34,10 @@ from .rpc.messages_pb2 import Envelope, FlowAccept, FlowAlloc, FlowDone, FlowEnd
 if TYPE_CHECKING:
     from .dataplane._dataplane import struct_flow
     from .frcp import FrcpCounters
+
+
+_Left = tuple[Library, Any, int, int, list[int]]
+"""What an object had: the library, its handle, descriptor with its instance, and eventfds."""
 
 
 class _Facts:
@@ -63,12 +68,13 @@ class Flow(Packets):
     share a flow. After a fork the child has none of its parent's flows.
     """
 
-    __slots__ = ("__weakref__", "_eventfd", "_info", "_qos", "_room_eventfd", "_set", "_told")
+    __slots__ = ("__weakref__", "_eventfd", "_info", "_linger", "_qos", "_room_eventfd", "_set", "_told")
 
     def __init__(self) -> None:
         super().__init__()
         self._told = True  # whether the end of an asynchronous allocation has been reported
         self._qos: QoSSpec | None = None
+        self._linger: float | None = None
         self._info: _Facts | None = None
         self._eventfd = -1
         self._room_eventfd = -1
@@ -192,28 +198,56 @@ class Flow(Packets):
         """Why an asynchronous allocation failed."""
         return self._error
 
-    def dealloc(self) -> None:
+    def dealloc(self, timeo: float | None = None) -> None:
         """Deallocate the flow, or give up its asynchronous allocation. What the peer has not read yet it still can.
 
-        Raises FlowDeallocWarning when there is nothing to deallocate.
+        On a flow that loses nothing it waits until the peer has acknowledged what was written: for `timeo` seconds (0: it does
+        not wait), or when that is None as long as the peer makes progress (`linger_timeout`). Then it raises FlowLingerTimeout
+        with the number of octets that are not acknowledged; the library goes on sending them as long as the process runs, for
+        two minutes at most. Raises FlowLingerException when the flow goes down meanwhile, FlowDeallocWarning when there is
+        nothing to deallocate.
         """
-        if not self._release():
-            raise FlowDeallocWarning("this object has no flow to deallocate")
+        leaving = self._begin_dealloc(timeo)
+        if leaving is None:
+            return
+        leaving.wait()
+        if leaving.failure is not None:
+            raise leaving.failure
 
-    def _release(self) -> bool:
+    def _begin_dealloc(self, timeo: float | None) -> Leaving | None:
+        arguments.seconds("timeo", timeo)
         left = self._leave()
         if left is None:
-            return False
+            raise FlowDeallocWarning("this object has no flow to deallocate")
+        return self._depart(left, timeo)
+
+    def _depart(self, left: _Left, timeo: float | None = None) -> Leaving | None:
+        """Begin to leave; None: that was all."""
         owner, handle, fd, instance, eventfds = left
-        if handle is not NO_FLOW:
-            owner.detach(handle, fd, instance)
-        else:
+        if handle is NO_FLOW:
+            leaving = None
             owner.release(fd, instance)  # the descriptor is ours also after a failure
+        else:
+            leaving = owner.leave(handle, fd, instance, patience=self.linger_timeout, timeo=timeo)
         for eventfd in eventfds:
             close_eventfd(eventfd)
-        return True
+        return leaving
 
-    def _leave(self) -> tuple[Library, Any, int, int, list[int]] | None:
+    @property
+    def linger_timeout(self) -> float:
+        """Seconds for which deallocation waits without any progress of the peer, and at the end of the process too: by default what
+        the QoS has as the time-out of the peer, 5 s at most. 0: it does not wait. Setting None sets the default."""
+        if self._linger is not None:
+            return self._linger
+        timeout = self._qos.timeout / 1000 if self._qos is not None else 0
+        return min(timeout, PATIENCE) or PATIENCE
+
+    @linger_timeout.setter
+    def linger_timeout(self, timeo: float | None) -> None:
+        arguments.seconds("linger_timeout", timeo)
+        self._linger = timeo
+
+    def _leave(self) -> _Left | None:
         """From now on the object has no flow: of several threads one gets what it had, and closes that."""
         with packets.switching:
             handle, owner = self._handle, self._library
@@ -233,16 +267,10 @@ class Flow(Packets):
             self._eventfd = self._room_eventfd = -1
         return owner, handle, self._fd, self._instance, eventfds
 
-    def _abandon(self) -> None:
-        """The library is closing; it tells the IRMd for all flows at once."""
+    def _abandon(self) -> Leaving | None:
+        """The library is closing; it waits for all flows together."""
         left = self._leave()
-        if left is None:
-            return
-        owner, handle, _, _, eventfds = left
-        if handle is not NO_FLOW:
-            owner.leave(handle)
-        for eventfd in eventfds:
-            close_eventfd(eventfd)
+        return None if left is None else self._depart(left)
 
     def __enter__(self) -> Flow:
         return self
@@ -250,13 +278,26 @@ class Flow(Packets):
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._release()
+        left = self._leave()
+        leaving = None if left is None else self._depart(left)
+        if leaving is None:
+            return
+        if isinstance(value, KeyboardInterrupt):  # a user does not wait
+            leaving.over()
+            leaving.give_up()
+            return
+        leaving.wait()
+        if value is None and leaving.failure is not None:
+            raise leaving.failure
 
     def __del__(self) -> None:
         if self._handle is not NO_FLOW or self._pending or self._error is not None:
             if self._error is None and self._library is not None and self._library.alive:
                 warnings.warn(f"{self!r} was never deallocated", ResourceWarning, source=self, stacklevel=2)
-            self._release()
+            left = self._leave()
+            leaving = None if left is None else self._depart(left, 0)
+            if leaving is not None:
+                leaving.wait()  # not for the peer: the collector has no time
 
     def _left_over(self) -> None:
         owner = self._library

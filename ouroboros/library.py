@@ -14,13 +14,13 @@ import threading
 import weakref
 from collections.abc import Callable
 from errno import ENOMEM
-from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from .dataplane._dataplane import ffi, lib
 from .dataplane.resources import Resources
 from .errors import EFLOWDOWN, EFLOWPEER, ENOTALLOC, OuroborosError, error
 from .extension import Extension
+from .linger import Leaving, Lingering
 from .owner import Owner
 from .rpc import limits
 from .rpc.client import Client
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from .flow import Flow
 
 
-_LINGER = 5_000_000  # ns between two looks at a flow that lingers
 _WINDOW = 2048  # packets
 _WINDOW_OTHERS = 512  # for who does not see by the round trip how many of them the queues on the way can take
 _DIRECT_OCTETS = 1 << 20  # what waits between two that share memory should fit a processor's cache
@@ -59,6 +58,7 @@ class Library(Owner):
         """Outcomes of allocations that had been given up when they arrived."""
         self._lock = threading.RLock()  # a signal handler may allocate
         self._outcomes: dict[int, FlowDone | None] = {}
+        self.lingering = Lingering()
         self._closed = False
         try:
             self._begin_session()
@@ -151,29 +151,12 @@ class Library(Owner):
         }
         return int(lib.frcp_io_begin(handle, ffi.new("struct frcp_config *", config)))
 
-    def detach(self, handle: struct_flow, fd: int, instance: int) -> None:
-        """Leave a flow, and tell the IRMd; what was written is waited for as long as the flow lingers."""
-        quiet = 0
-        try:
-            quiet = self.linger(handle)
-        finally:  # Ctrl-C does not wait; what has gone may still be on its way
-            quiet = quiet or _quiet_time(handle)
-            self.let_go(handle)
-            self.release(fd, instance, quiet)
-
-    def leave(self, handle: struct_flow) -> None:
-        """Leave a flow when it does not linger any more."""
-        try:
-            self.linger(handle)
-        finally:
-            self.let_go(handle)
-
-    def linger(self, handle: struct_flow) -> int:
-        """Say that nobody reads or writes any more, and wait as long as a flow lingers: for how many seconds its layer should not
-        use its endpoint again."""
-        while (quiet := lib.frcp_io_close(handle)) < 0:
-            lib.flow_sleep(handle, False, monotonic_ns() + _LINGER)
-        return int(quiet)
+    def leave(
+        self, handle: struct_flow, fd: int, instance: int, *, patience: float, timeo: float | None = None
+    ) -> Leaving:
+        """Begin to leave a flow (linger.py); its eventfds may be closed."""
+        lib.process_unpoll(self.process, handle)
+        return Leaving(self, handle, fd, instance, patience=patience, timeo=timeo)
 
     def let_go(self, handle: struct_flow) -> None:
         """Let go of a flow, lingering or not."""
@@ -264,8 +247,13 @@ class Library(Owner):
         if self._closed:
             return
         self._closed = True
-        for flow in list(self.flows.values()):
-            flow._abandon()
+        leaving = [flow._abandon() for flow in list(self.flows.values())]
+        try:
+            self.lingering.finish([one for one in leaving if one is not None])
+        finally:
+            self._stop()
+
+    def _stop(self) -> None:
         lib.process_stop(self.process)
         self.client.close()
 
@@ -331,9 +319,3 @@ def _exit() -> None:
 
 
 os.register_at_fork(after_in_child=_forked)
-
-
-def _quiet_time(handle: struct_flow) -> int:
-    """What is left of the quiet time of Delta-t, as of now; 0 without FRCP."""
-    look = ffi.new("struct frcp *")
-    return int(lib.frcp_quiet_time(look, monotonic_ns())) if lib.frcp_io_look(handle, look) == 0 else 0

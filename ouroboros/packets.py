@@ -153,8 +153,22 @@ class Packets(Owner):
         return n
 
     def _write_again(self, handle: struct_flow, result: int, data: Any) -> int:
-        n = self._again(handle, result, True, lambda: _write(handle, data, len(data)))
+        try:
+            n = self._again(handle, result, True, lambda: _write(handle, data, len(data)))
+        except BaseException:
+            _let_go(data)
+            raise
         return self.write(data) if n == _EINHAND else n
+
+    def _write_within(self, data: Any, seconds: float) -> int:
+        """Write one packet, for which it waits no longer than that, whatever `snd_timeout` allows."""
+        handle, data = self._handle, _from_buffer(data)
+        wait = _Wait(int(seconds * 1e9))
+        while (n := _write(handle, data, len(data))) == MUST_SLEEP:
+            if not wait.sleep(handle, True):
+                _let_go(data)
+                raise FlowTimeout(ETIMEDOUT, f"flow {self._fd}: its peer takes nothing for {seconds:g} s")
+        return int(n) if n >= 0 else self._write_again(handle, n, data)
 
     def writev(self, packets: Sequence[ReadableBuffer]) -> int:
         """Write many packets with one call. Returns how many were written.
@@ -503,6 +517,13 @@ def _listed(packets: Any) -> Any:
     for at, packet in enumerate(packets):
         octets(f"packets[{at}]", packet)
     return packets
+
+
+def _let_go(data: Any) -> None:
+    """The buffer of a write that failed: the frames of its exception may live longer than the memory behind it, which for a file's
+    buffer is that of the file."""
+    if type(data) is not bytes:
+        ffi.release(data)
 
 
 def _emptied(handle: struct_flow, front: deque[bytes]) -> None:

@@ -15,7 +15,7 @@ from errno import ENOTSUP
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from . import arguments
-from .errors import FlowDownException, FlowWouldBlock, error
+from .errors import FlowDownException, FlowTimeout, FlowWouldBlock, error
 from .owner import Owner
 from .packets import view_of
 
@@ -40,7 +40,13 @@ def check_reliable(qos: QoSSpec, what: str) -> None:
 
 
 class FlowFile(Owner, io.RawIOBase):
-    """The raw file of a flow. Closing it does not deallocate the flow, nor end what is written."""
+    """The raw file of a flow. Closing it does not deallocate the flow, nor end what is written.
+
+    A file with a buffer writes what is there as it is closed: no longer than the peer makes progress (`Flow.linger_timeout`).
+    """
+
+    closing = False
+    """Whether the buffers in front of it are being closed."""
 
     def __init__(self, flow: Flow, mode: str) -> None:
         check_reliable(flow.qos, f"flow {flow.fd}")
@@ -48,6 +54,7 @@ class FlowFile(Owner, io.RawIOBase):
         self._flow = flow
         self._handle = flow._pinned()
         self._rest = memoryview(b"")
+        self._stuck: str | None = None
         self.mode = mode
         self.name = f"flow {flow.fd}"
 
@@ -91,10 +98,23 @@ class FlowFile(Owner, io.RawIOBase):
         view = view_of("buffer", buffer)
         if not view:
             return 0  # an empty packet would be a keep-alive
+        flow = self._flow
+        piece = view[: min(CHUNK, flow.max_packet)]
         try:
-            return self._flow.write(view[: min(CHUNK, self._flow.max_packet)])
+            if self.closing and flow.snd_timeout is None:
+                return self._write_last(flow, piece)
+            return flow.write(piece)
         except FlowWouldBlock:
             return None
+
+    def _write_last(self, flow: Flow, piece: memoryview) -> int:
+        if self._stuck is not None:
+            raise FlowTimeout(self._stuck)  # each buffer in front tries again: the peer had its time
+        try:
+            return flow._write_within(piece, flow.linger_timeout)
+        except FlowTimeout as late:
+            self._stuck = str(late)
+            raise
 
     def _check(self, letter: str) -> None:
         if self.closed:
@@ -102,6 +122,29 @@ class FlowFile(Owner, io.RawIOBase):
         if letter not in self.mode:
             raise io.UnsupportedOperation(f"{self.name} was not opened for that: its mode is {self.mode!r}")
         self._flow._still(self._handle)
+
+
+class _Closing(io.IOBase):
+    """What stands in front of a FlowFile, `flow_file`, marks it as it is closed."""
+
+    flow_file: FlowFile
+
+    def close(self) -> None:
+        """Write what is buffered, and close."""
+        self.flow_file.closing = True
+        super().close()
+
+
+class _Writer(_Closing, io.BufferedWriter):
+    pass
+
+
+class _Pair(_Closing, io.BufferedRWPair):
+    pass
+
+
+class _Text(_Closing, io.TextIOWrapper):
+    pass
 
 
 def make(flow: Flow, mode: str, buffering: int, **text: Any) -> IO[Any]:
@@ -125,7 +168,10 @@ def make(flow: Flow, mode: str, buffering: int, **text: Any) -> IO[Any]:
     size = io.DEFAULT_BUFFER_SIZE * 8 if buffering < 0 else buffering
     buffer: Any
     if len(letters) == 2:
-        buffer = io.BufferedRWPair(raw, raw, size)
+        buffer = _Pair(raw, raw, size)
     else:
-        buffer = io.BufferedReader(raw, size) if letters == "r" else io.BufferedWriter(raw, size)
-    return cast("IO[Any]", buffer if binary else io.TextIOWrapper(buffer, **text))
+        buffer = io.BufferedReader(raw, size) if letters == "r" else _Writer(raw, size)
+    file = buffer if binary else _Text(buffer, **text)
+    for one in (buffer, file):
+        one.flow_file = raw
+    return cast("IO[Any]", file)

@@ -12,11 +12,20 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
 from .. import arguments, dev, event
-from ..errors import FlowDownException, FlowEventTimeout, FlowPeerException, FlowTimeout, FlowWouldBlock
+from ..errors import (
+    FlowDeallocWarning,
+    FlowDownException,
+    FlowEventTimeout,
+    FlowLingerException,
+    FlowPeerException,
+    FlowTimeout,
+    FlowWouldBlock,
+)
 from ..event import FEventQueue, FEventType
 from ..fccntl import ALL_PROPERTIES, FlowProperties
 from ..flow import allocation, joining
 from ..library import Library, closing, library
+from ..linger import Leaving
 from ..owner import Owner
 from ..qos import QoSSpec
 from ..rpc.codec import close_fds
@@ -26,6 +35,8 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 T = TypeVar("T")
+
+_FIRST_PAUSE, _LAST_PAUSE = 0.0005, 0.01  # s between two looks whether a peer has acknowledged everything
 
 
 _Waiting = list[asyncio.Future[None]]
@@ -183,6 +194,18 @@ async def _call(owner: Library, envelope: Envelope) -> Envelope:
 # ---------------------------------------------------------------- flows
 
 
+async def _left(leaving: Leaving) -> OSError | None:
+    """Wait until an end is left; what its peer has not acknowledged, as an error."""
+    pause = _FIRST_PAUSE
+    try:
+        while not leaving.over():
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LAST_PAUSE)
+    finally:
+        leaving.give_back()
+    return leaving.failure
+
+
 class Flow(Owner):
     """A flow end for asyncio; see `ouroboros.dev.Flow`. An async context manager, and an async iterator over packets."""
 
@@ -261,16 +284,13 @@ class Flow(Owner):
         self._flow.blocking = False
         return self._flow.qos
 
-    async def dealloc(self) -> None:
-        """Deallocate the flow. What was written to one that loses nothing is waited for, in a thread, as other tasks go on."""
-        if self._lingers:
-            await asyncio.to_thread(self._flow.dealloc)
-        else:
-            self._flow.dealloc()
-
-    @property
-    def _lingers(self) -> bool:
-        return self._flow.allocated and bool(self._flow.qos.in_order)
+    async def dealloc(self, timeo: float | None = None) -> None:
+        """Deallocate the flow; as `dev.Flow.dealloc`. Other tasks go on while it waits for acknowledgements; cancelled, it waits no
+        longer."""
+        leaving = self._flow._begin_dealloc(timeo)
+        failure = None if leaving is None else await _left(leaving)
+        if failure is not None:
+            raise failure
 
     async def __aenter__(self) -> Flow:
         return self
@@ -278,10 +298,11 @@ class Flow(Owner):
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._lingers:
-            await asyncio.to_thread(self._flow.__exit__, kind, value, trace)
-        else:
-            self._flow.__exit__(kind, value, trace)
+        try:
+            await self.dealloc(0 if isinstance(value, asyncio.CancelledError) else None)
+        except (FlowDeallocWarning, FlowLingerException) as failure:
+            if value is None and isinstance(failure, FlowLingerException):
+                raise
 
     # ------------------------------------------------------------ packets
 

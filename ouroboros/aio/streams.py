@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .. import arguments
-from ..errors import FlowDownException, FlowPeerException, FlowWouldBlock
+from ..errors import FlowDownException, FlowLingerTimeout, FlowPeerException, FlowWouldBlock
 from ..owner import Owner
 from ..packets import view_of
 from ..qos import QOS_DATA, QoSSpec
@@ -182,36 +182,56 @@ class FlowTransport(Owner, asyncio.Transport):
         return self._closing
 
     def close(self) -> None:
-        """Write what waits, and deallocate the flow."""
+        """Write what waits, and deallocate the flow; as long as the peer makes progress (`Flow.linger_timeout`). What it has not
+        acknowledged then is told to the protocol, by FlowLingerTimeout."""
         self._end(None)
 
     def abort(self) -> None:
         """Deallocate the flow; what waits is lost."""
-        self._buffer.clear()
-        self._end(None)
+        self._end(None, in_order=False)
 
-    def _end(self, error: BaseException | None) -> None:
+    def _end(self, error: BaseException | None, *, in_order: bool = True) -> None:
         if self._closing:
             return
         self._closing = True
-        if error is not None:
+        in_order = in_order and error is None
+        if not in_order:
             self._buffer.clear()
-        self._closer = self._loop.create_task(self._close(error))
+        self._closer = self._loop.create_task(self._close(error, in_order=in_order))
 
-    async def _close(self, error: BaseException | None) -> None:
+    async def _close(self, error: BaseException | None, *, in_order: bool) -> None:
         if self._reader is not None and self._reader is not asyncio.current_task():
             self._reader.cancel()
         try:
-            if error is None and self._writer is not None:
-                await self._writer
-            elif self._writer is not None:
+            if in_order and not await self._flush():
+                in_order, error = False, self._stuck()
+            if self._writer is not None:
                 self._writer.cancel()
+            if not in_order:
+                self._flow.flow.linger_timeout = 0
             await self._flow.dealloc()
         except OSError as failure:
-            error = error or failure
+            if in_order:
+                error = failure
         finally:
             self._reader = self._writer = None
             self._protocol.connection_lost(error)  # type: ignore[arg-type]
+
+    async def _flush(self) -> bool:
+        """Wait until what waits is written. False: the peer makes no room for it."""
+        while self._writer is not None and not self._writer.done():
+            before = len(self._buffer)
+            await asyncio.wait([self._writer], timeout=self._flow.flow.linger_timeout)
+            if len(self._buffer) == before and not self._writer.done():
+                return False
+        return True
+
+    def _stuck(self) -> FlowLingerTimeout:
+        octets = len(self._buffer)
+        return FlowLingerTimeout(
+            f"the stream over flow {self._flow.fd} is closed, but its peer takes nothing: {octets} octets are lost",
+            octets=octets,
+        )
 
 
 async def open_flow_stream(

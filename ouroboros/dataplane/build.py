@@ -150,6 +150,7 @@ CDEF = """
     void process_remove(struct process *process, struct flow *flow);
     int process_poll_flow(struct process *process, struct flow *flow, int eventfd);
     int process_poll_room(struct process *process, struct flow *flow, int eventfd);
+    void process_unpoll(struct process *process, struct flow *flow);
 
     /* fset */
     struct fset { ...; };
@@ -315,6 +316,12 @@ CDEF_MACHINES = """
     /* frcp_end, frcp_io, frcp_visit, frcp_control */
     int frcp_io_begin(struct flow *flow, const struct frcp_config *config);
     int frcp_io_close(struct flow *flow);
+    int frcp_io_linger(struct flow *flow, int64_t deadline);
+    struct frcp_rest {
+        uint64_t octets;
+        uint32_t una;
+    };
+    struct frcp_rest frcp_io_rest(struct flow *flow);
     int frcp_io_finish(struct flow *flow);
     bool frcp_io_ended(struct flow *flow);
     int frcp_io_look(struct flow *flow, struct frcp *frcp);

@@ -30,7 +30,18 @@ class FakeFlow(Owner):
     qos          what the flow was allocated with; the link does what it was made to do, whatever stands here
     """
 
-    __slots__ = ("_clock", "_down", "_front", "_open", "_peer", "_send", "on_packet", "qos", "rcv_timeout")
+    __slots__ = (
+        "_clock",
+        "_down",
+        "_front",
+        "_open",
+        "_peer",
+        "_send",
+        "linger_timeout",
+        "on_packet",
+        "qos",
+        "rcv_timeout",
+    )
 
     _peer: FakeFlow
 
@@ -42,6 +53,7 @@ class FakeFlow(Owner):
         self._down = False
         self.on_packet: Callable[[bytes], object] | None = None
         self.rcv_timeout: float | None = None
+        self.linger_timeout = 0.0
         self.qos = qos
 
     def _arrived(self, packet: bytes) -> None:
@@ -90,8 +102,8 @@ class FakeFlow(Owner):
             except FlowDownException:
                 return
 
-    def dealloc(self) -> None:
-        """Leave. The peer sees it at once, after it has read what has arrived."""
+    def dealloc(self, timeo: float | None = None) -> None:
+        """Leave; it never waits, whatever `timeo` is. The peer sees it at once, after it has read what has arrived."""
         self._open = False
         self._front.clear()
         self._peer._down = True

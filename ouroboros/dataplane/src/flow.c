@@ -273,6 +273,14 @@ void flow_orphan(struct flow *flow)
         spinlock_release(&flow->rx_lock);
 }
 
+void flow_unpoll(struct flow *flow)
+{
+        spinlock_acquire(&flow->rx_lock);
+        atomic_store(&flow->eventfd, -1);
+        atomic_store(&flow->room_eventfd, -1);
+        spinlock_release(&flow->rx_lock);
+}
+
 bool flow_is_down(struct flow *flow)
 {
         bool down;
@@ -333,11 +341,12 @@ void flow_withdraw(struct flow *flow, _Atomic uint32_t *word)
 
 void flow_withdraw_all(struct flow *flow)
 {
-        _Atomic uint32_t *word = &flow->rx.shm->cons_wait;
+        _Atomic uint32_t *words[] = {&flow->rx.shm->cons_wait, &flow->tx.shm->prod_wait};
 
         spinlock_acquire(&flow->rx_lock);
-        if (!flow->rx_closed && atomic_fetch_and(word, ~WAIT_FUTEX) & WAIT_FUTEX)
-                wait_wake(word);
+        for (unsigned i = 0; i < 2 && !flow->rx_closed; i++)
+                if (atomic_fetch_and(words[i], ~WAIT_FUTEX) & WAIT_FUTEX)
+                        wait_wake(words[i]);
         spinlock_release(&flow->rx_lock);
 }
 

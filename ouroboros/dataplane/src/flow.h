@@ -253,6 +253,9 @@ int64_t flow_visit(struct flow *flow, int64_t now, bool *found);
 void flow_refuse(struct flow *flow);
 void flow_refuse_packet(struct flow *flow);
 
+/* The eventfds of poll(2) are not used any more. */
+void flow_unpoll(struct flow *flow);
+
 /* The IRMd has gone: down for this end, wakes its sleepers. */
 void flow_orphan(struct flow *flow);
 

@@ -47,6 +47,7 @@ void frcp_break(struct frcp *frcp, int why)
 {
         if (frcp->down != 0)
                 return;
+        frcp->lost = frcp_unacknowledged(frcp);
         frcp->down = why;
         frcp->alive.gone = true;
         frcp->shut_at = frcp->rdv_at = frcp->resend_at = frcp->stall_at = frcp->ack_at = NEVER;
@@ -184,6 +185,17 @@ bool frcp_lingers(const struct frcp *frcp)
                 return false;
         /* Behind an end there are only ends. */
         return !frcp_at_finish(frcp, frcp->una) || frcp_finish_lingers(frcp);
+}
+
+uint64_t frcp_unacknowledged(const struct frcp *frcp)
+{
+        uint64_t octets = 0;
+
+        if (frcp->down != 0)
+                return frcp->lost;
+        for (uint32_t i = 0; i < frcp->sendq.count; i++)
+                octets += sendq_at(&frcp->sendq, frcp->sendq.first + i)->length;
+        return octets;
 }
 
 static int64_t left(int64_t at, uint32_t seconds, int64_t now)

@@ -96,6 +96,7 @@ struct frcp {
         enum frcp_ending heard; /* the peer does not: there is nothing behind what has come */
         int64_t closed_at; /* the user has left; NEVER: not yet */
         int64_t leave_by;  /* what is not acknowledged then is given up; NEVER: nobody lingers */
+        uint64_t lost;     /* octets that were not acknowledged when the flow went down */
 
         /* sender */
         uint32_t una;    /* oldest that is not acknowledged */
@@ -199,6 +200,9 @@ void frcp_close(struct frcp *frcp, int64_t now);
 
 /* Whether the end has to go on (frcp_receive, frcp_run) because of data that is not acknowledged. Never longer than R. */
 bool frcp_lingers(const struct frcp *frcp);
+
+/* Octets that were written, and that the peer has not acknowledged; of a flow that is down, when it went down. */
+uint64_t frcp_unacknowledged(const struct frcp *frcp);
 
 /* Seconds that the flow below must not be used for anything else (spec/frcp 10). */
 uint32_t frcp_quiet_time(const struct frcp *frcp, int64_t now);

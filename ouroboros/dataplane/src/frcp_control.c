@@ -59,6 +59,20 @@ int frcp_io_look(struct flow *flow, struct frcp *frcp)
         return 0;
 }
 
+struct frcp_rest frcp_io_rest(struct flow *flow)
+{
+        int error;
+        struct frcp_end *end = enter(flow, &error);
+        struct frcp_rest rest = {0};
+
+        if (end == NULL)
+                return rest;
+        rest.octets = frcp_unacknowledged(&end->frcp);
+        rest.una = end->frcp.una;
+        frcp_end_unlock(flow);
+        return rest;
+}
+
 int frcp_io_flags(struct flow *flow)
 {
         int result;

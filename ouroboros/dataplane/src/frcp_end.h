@@ -17,7 +17,7 @@ struct frcp_end {
         struct flow *flow;
         bool told;      /* the reader knows that there is nothing behind what he has read */
         bool given_up;  /* the machine has found the flow down, and the end says so */
-        bool closing;   /* the user has left: what can be read, and room to write, concern nobody */
+        bool closing;   /* the user has left: reading and writing fail, as after flow_detach */
         bool news;      /* so that the thread has to tell those who wait for events */
         bool announced; /* the event was raised that the peer has left */
         uint32_t ahead; /* packets put and not published */

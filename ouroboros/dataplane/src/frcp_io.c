@@ -51,7 +51,7 @@ ssize_t frcp_io_writev(struct flow *flow, const void *buffer, const uint32_t *le
                 int64_t now;
 
                 frcp_end_lock(flow);
-                result = flow_may_write(flow);
+                result = end->closing ? -ENOTALLOC : flow_may_write(flow);
                 if (result != 0) {
                         frcp_end_unlock(flow);
                         return result;
@@ -128,7 +128,7 @@ ssize_t frcp_io_take(struct flow *flow, struct burst *burst, uint32_t max, uint3
                 bool may;
 
                 frcp_end_lock(flow);
-                n = flow_may_read(flow);
+                n = end->closing ? -ENOTALLOC : flow_may_read(flow);
                 if (n != 0) {
                         frcp_end_unlock(flow);
                         return n;
@@ -166,10 +166,8 @@ bool frcp_io_ready(struct flow *flow, bool writing)
 {
         struct frcp *frcp = &flow->frcp->frcp;
 
-        if (frcp->down != 0)
+        if (frcp->down != 0 || flow->frcp->closing)
                 return true;
-        if (flow->frcp->closing)
-                return false;
         return writing ? frcp_writable(frcp, 1) : frcp->recvq.messages > 0 || frcp->heard;
 }
 
@@ -194,13 +192,16 @@ bool frcp_io_ask_room(struct flow *flow)
 static bool worth_waking(struct flow *flow, bool writing, bool full)
 {
         if (full)
-                return flow_state(flow) || flow->tx.broken || frcp_end_room(flow->frcp) > 0;
-        return flow_something_came(flow) || frcp_io_ready(flow, writing) ||
-               (!writing && !flow->frcp->closing && flow_in_hand(flow));
+                return flow_state(flow) || flow->tx.broken || flow->frcp->closing || frcp_end_room(flow->frcp) > 0;
+        return flow_something_came(flow) || frcp_io_ready(flow, writing) || (!writing && flow_in_hand(flow));
 }
 
-int frcp_io_sleep(struct flow *flow, bool writing, int64_t deadline)
+enum cause { READING, WRITING, LINGERING };
+
+/* One that lingers wants neither what could be read nor room to write. */
+static int sleep_until(struct flow *flow, enum cause cause, int64_t deadline)
 {
+        bool writing = cause == WRITING;
         _Atomic uint32_t *word = &flow->rx.shm->cons_wait;
         uint32_t value = 0;
         int64_t due = NEVER;
@@ -215,7 +216,7 @@ int frcp_io_sleep(struct flow *flow, bool writing, int64_t deadline)
                         word = &flow->tx.shm->prod_wait;
                 due = frcp_deadline(&flow->frcp->frcp);
                 value = ring_ask(word, WAIT_FUTEX);
-                if (worth_waking(flow, writing, full)) {
+                if (cause == LINGERING ? flow_something_came(flow) || flow->frcp->frcp.down != 0 : worth_waking(flow, writing, full)) {
                         value = 0;
                         flow_withdraw(flow, word);
                 }
@@ -228,6 +229,18 @@ int frcp_io_sleep(struct flow *flow, bool writing, int64_t deadline)
         result = wait_sleep(word, value, due != NEVER && (deadline < 0 || due < deadline) ? due : deadline);
         atomic_fetch_sub(&flow->sleepers, 1);
         return result == -ETIMEDOUT && (deadline < 0 || due < deadline) ? 0 : result;
+}
+
+int frcp_io_sleep(struct flow *flow, bool writing, int64_t deadline)
+{
+        return sleep_until(flow, writing ? WRITING : READING, deadline);
+}
+
+int frcp_io_linger(struct flow *flow, int64_t deadline)
+{
+        if (flow->frcp == NULL || flow->generation != map_generation)
+                return 0;
+        return sleep_until(flow, LINGERING, deadline);
 }
 
 void frcp_io_queues(struct flow *flow, uint64_t *rx, uint64_t *tx)

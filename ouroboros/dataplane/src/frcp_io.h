@@ -8,10 +8,21 @@
 #include "frcp_end.h"
 
 /*
- * The user deallocates. -EMUSTSLEEP: there is data that is not acknowledged; sleep (as for reading, FRCP_TICK at most) and
- * call again. Else seconds for which the flow below must not be used again (spec/frcp 10).
+ * The user deallocates: threads that read or write fail from now on. -EMUSTSLEEP: there is data that is not acknowledged, and the
+ * process's thread goes on with it; call again, after frcp_io_linger if there is nothing else to do. Else seconds for which the flow
+ * below must not be used again (spec/frcp 10).
  */
 int frcp_io_close(struct flow *flow);
+
+/* Sleep until the peer may have acknowledged something, or the deadline: 0, -ETIMEDOUT, -EINTR. */
+int frcp_io_linger(struct flow *flow, int64_t deadline);
+
+/* What the peer has not acknowledged; without FRCP nothing. */
+struct frcp_rest {
+        uint64_t octets;
+        uint32_t una; /* it moves as the peer acknowledges */
+};
+struct frcp_rest frcp_io_rest(struct flow *flow);
 
 /* The machine as it is, to look at: what it points to is not the caller's. -EPERM on a flow without. */
 int frcp_io_look(struct flow *flow, struct frcp *frcp);

@@ -79,15 +79,17 @@ int frcp_io_close(struct flow *flow)
 {
         struct frcp_end *end = flow->frcp;
         int64_t now = wait_now();
-        bool lingers = false;
+        bool lingers = false, first;
         int result = 0;
 
         if (end == NULL || flow_check(flow) != 0)
                 return 0;
         frcp_end_lock(flow);
+        first = !end->closing;
         end->closing = true;
+        if (!flow->rx_closed && !flow->rx.broken)
+                frcp_end_take(end, RING_SLOTS, NULL, now); /* also the last acknowledgement of a peer that has left */
         if (!flow->rx_closed && flow_error(flow) == 0) {
-                frcp_end_take(end, RING_SLOTS, NULL, now);
                 frcp_end_settle(end, now);
                 frcp_close(&end->frcp, now);
                 frcp_end_publish(end);
@@ -97,5 +99,7 @@ int frcp_io_close(struct flow *flow)
         if (!flow->rx_closed)
                 result = lingers ? -EMUSTSLEEP : (int)frcp_quiet_time(&end->frcp, now);
         frcp_end_unlock(flow);
+        if (first)
+                flow_withdraw_all(flow); /* those who sleep in a read or a write learn it */
         return result;
 }

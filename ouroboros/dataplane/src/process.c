@@ -267,3 +267,15 @@ int process_poll_room(struct process *process, struct flow *flow, int eventfd)
 {
         return poll_by(process, flow, &flow->room_eventfd, eventfd);
 }
+
+void process_unpoll(struct process *process, struct flow *flow)
+{
+        uint32_t bit = flow->fd - FD_BASE;
+
+        if (process->generation != map_generation)
+                return;
+        pthread_mutex_lock(&process->lock);
+        process->watched[bit / 64] &= ~(1ull << (bit % 64));
+        flow_unpoll(flow);
+        pthread_mutex_unlock(&process->lock);
+}

@@ -59,6 +59,9 @@ void process_remove(struct process *process, struct flow *flow);
 int process_poll_flow(struct process *process, struct flow *flow, int eventfd);
 int process_poll_room(struct process *process, struct flow *flow, int eventfd);
 
+/* No longer: the caller may close its eventfds. */
+void process_unpoll(struct process *process, struct flow *flow);
+
 /* A set of flows to wait for (paper Listings 6 and 7). A flow is in one set at most. */
 struct fset {
         struct process *process;

@@ -502,12 +502,12 @@ def test_who_lingers_does_not_spin(pair: Pair) -> None:
     assert pair.a.queues()[0] == 1
     assert lib.frcp_io_close(pair.a.handle) == -EMUSTSLEEP
     for _ in range(3):
-        assert lib.flow_sleep(pair.a.handle, False, lib.wait_now() + 5 * MS) == -ETIMEDOUT
+        assert lib.frcp_io_linger(pair.a.handle, lib.wait_now() + 5 * MS) == -ETIMEDOUT
         assert lib.frcp_io_close(pair.a.handle) == -EMUSTSLEEP
     assert pair.b.read() == b"not acknowledged"
     while lib.frcp_io_close(pair.a.handle) == -EMUSTSLEEP:
         pair.b.read()
-        lib.flow_sleep(pair.a.handle, False, lib.wait_now() + 5 * MS)
+        lib.frcp_io_linger(pair.a.handle, lib.wait_now() + 5 * MS)
 
 
 @pytest.mark.parametrize("state", [FlowEvent.DOWN, FlowEvent.PEER])
@@ -521,7 +521,9 @@ def test_nobody_lingers_for_a_peer_that_has_gone(pair: Pair, state: FlowEvent) -
 
 def test_what_is_left_of_the_quiet_time(pair: Pair) -> None:
     begin(pair)
-    assert lib.frcp_io_close(pair.a.handle) == 0, "nothing was ever sent or received"
+    look = ffi.new("struct frcp *")
+    assert lib.frcp_io_look(pair.a.handle, look) == 0
+    assert lib.frcp_quiet_time(look, lib.wait_now()) == 0, "nothing was ever sent or received"
     pair.a.write(b"x")
     pair.b.read()
     while pair.a.queues()[1]:

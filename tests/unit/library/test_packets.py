@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from errno import EMSGSIZE
+from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,6 +20,8 @@ from ouroboros.dataplane._dataplane import lib
 from ouroboros.errors import FlowDownException, FlowException, FlowTimeout, FlowWouldBlock
 from ouroboros.fccntl import FlowProperties
 from ouroboros.flow import Flow, _Facts
+from ouroboros.library import Library
+from ouroboros.linger import Leaving
 from ouroboros.rpc.messages_pb2 import FlowEndpoint
 from tests.unit.dataplane.shm import PKT, End, Pair, Process, connect, packet
 
@@ -32,9 +35,17 @@ class Stub:
         self.flows: dict[int, Flow] = {}
         self.alive = False
 
-    def detach(self, handle: object, fd: int, instance: int) -> None:
+    def leave(
+        self, handle: object, fd: int, instance: int, *, patience: float, timeo: float | None = None
+    ) -> Leaving:
+        return Leaving(cast(Library, self), handle, fd, instance, patience=patience, timeo=timeo)
+
+    def let_go(self, handle: object) -> None:
         lib.process_remove(self.process, handle)
         lib.flow_detach(handle)
+
+    def release(self, fd: int, instance: int, quiet: int = 0) -> None:
+        pass
 
     def explain(self, number: int, fd: int, handle: object) -> str:
         return f"flow {fd}: {number}"

@@ -12,17 +12,24 @@ import threading
 from collections.abc import Callable, Iterator
 from itertools import count
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from irmd.memory import Memory
 from ouroboros import event, packets
 from ouroboros.dataplane._dataplane import ffi, lib
-from ouroboros.errors import FlowDeallocWarning, FlowEventError, FlowException, FlowNotAllocatedException
+from ouroboros.errors import (
+    FlowDeallocWarning,
+    FlowEventError,
+    FlowException,
+    FlowNotAllocatedException,
+)
 from ouroboros.event import FEventQueue, FlowSet
 from ouroboros.fccntl import FlowProperties
 from ouroboros.flow import Flow, _Facts
+from ouroboros.library import Library
+from ouroboros.linger import Leaving, Lingering
 from ouroboros.qos import QOS_DATA, QOS_RAW
 from ouroboros.rpc.messages_pb2 import FlowEndpoint
 from tests.unit.dataplane.shm import SMALL, End, Pair, Process, close_all, connect
@@ -45,6 +52,7 @@ class World:
         self.alive = False
         self.client = SimpleNamespace(pump=lambda: True)
         self.released: list[int] = []
+        self.lingering = Lingering()
         self._pairs: list[Pair] = []
         assert lib.process_watch(self.process, -1) == 0
 
@@ -66,13 +74,18 @@ class World:
         self._pairs.append(pair)
         return pair.b
 
-    def detach(self, handle: Any, fd: int, instance: int) -> None:
-        lib.frcp_io_close(handle)
+    def leave(
+        self, handle: Any, fd: int, instance: int, *, patience: float, timeo: float | None = None
+    ) -> Leaving:
+        lib.process_unpoll(self.process, handle)
+        lib.frcp_io_set_flags(handle, 0)  # it does not linger: the other end may not read
+        return Leaving(cast(Library, self), handle, fd, instance, patience=patience, timeo=timeo)
+
+    def let_go(self, handle: Any) -> None:
         lib.process_remove(self.process, handle)
         lib.flow_detach(handle)
-        self.released.append(fd)
 
-    def release(self, fd: int, instance: int) -> None:
+    def release(self, fd: int, instance: int, quiet: int = 0) -> None:
         self.released.append(fd)
 
     def explain(self, number: int, fd: int, handle: Any) -> str:
@@ -81,6 +94,7 @@ class World:
     def close(self) -> None:
         for flow in list(self.flows.values()):
             flow.dealloc()
+        self.lingering.finish([])
         for pair in self._pairs:
             pair.b.detach()
             pair.flow.release()
@@ -143,6 +157,7 @@ USES: dict[str, Callable[[Flow], object]] = {
     "blocking, set": _set("blocking", False),
     "rcv_timeout": _set("rcv_timeout", 0.001),
     "snd_timeout": _set("snd_timeout", 0.001),
+    "linger_timeout": _set("linger_timeout", 0.001),
     "rx_queue_len": _get("rx_queue_len"),
     "tx_queue_len": _get("tx_queue_len"),
     "fileno": Flow.fileno,
