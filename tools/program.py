@@ -11,7 +11,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -33,6 +34,9 @@ WARNINGS = 20
 _warned = Limiter(time.monotonic)
 
 _CUBES = ("raw", "best", "video", "voice", "data")
+
+
+_LINGER_S = 1.0
 
 
 class ToolError(Exception):
@@ -129,6 +133,18 @@ def packet_size(asked: int | None, default: int, smallest: int, flow: "Flow") ->
         return size
     mend = f"use --size {limit} or less" if limit >= smallest else "take another layer"
     raise ToolError(f"a packet of {size} bytes is larger than this flow carries ({limit}); {mend}")
+
+
+@contextmanager
+def client_flow(flow: "Flow") -> Iterator[None]:
+    """The flow of a client, for the length of a block. At its end the client has what it came for: a server that does not answer any
+    more is not waited for, and what it has not acknowledged is no error."""
+    try:
+        yield
+    finally:
+        flow.linger_timeout = _LINGER_S
+        with suppress(OSError):
+            flow.dealloc()
 
 
 def warn(text: str) -> None:

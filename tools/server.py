@@ -8,6 +8,7 @@ otherwise.
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .program import interrupt_main, reason, warn_of_peer
@@ -45,6 +46,12 @@ def is_fatal(error: OSError) -> bool:
     from ouroboros.errors import EIRMD
 
     return error.errno == EIRMD
+
+
+def dismiss(flow: "Flow") -> None:
+    """Leave a flow where others are served meanwhile: what its client has not acknowledged, and may never, is not waited for."""
+    with suppress(OSError):
+        flow.dealloc(0)
 
 
 class FlowServer:

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..program import ToolError, allocation_error, packet_size, qos, reason, warn
+from ..program import ToolError, allocation_error, client_flow, packet_size, qos, reason, warn
 from . import wire
 from .options import DEFAULT_SIZE, Options
 from .progress import wanted
@@ -35,7 +35,7 @@ def measure(options: Options) -> int:
         flow = flow_alloc(options.name, cube, layer=options.layer)
     except OSError as error:
         raise allocation_error(error) from None
-    with flow:
+    with client_flow(flow):
         return Client(flow, options).run()
 
 

@@ -6,7 +6,16 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..program import allocation_error, packet_size, print_lines_at_once, qos, reason, warn, warn_of_peer
+from ..program import (
+    allocation_error,
+    client_flow,
+    packet_size,
+    print_lines_at_once,
+    qos,
+    reason,
+    warn,
+    warn_of_peer,
+)
 from . import packet
 from .options import Options
 from .packet import MIN_SIZE
@@ -33,7 +42,7 @@ def ping(options: Options) -> int:
         flow = flow_alloc(options.name, cube, layer=options.layer)
     except OSError as error:
         raise allocation_error(error) from None
-    with flow:
+    with client_flow(flow):
         options.size = packet_size(options.size, MIN_SIZE, MIN_SIZE, flow)
         return Pinger(flow, options).run()
 

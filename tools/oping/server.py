@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..program import interrupt_main, print_lines_at_once, reason, warn_of_peer
-from ..server import accept, is_fatal
+from ..server import accept, dismiss, is_fatal
 from .options import Options
 from .packet import MalformedPacket, reply_to
 from .statistics import invalid_message
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ouroboros.dev import Flow
 
 IDLE_S = 10.0
+LINGER_S = 1.0  # at the end of the server: its clients miss an answer
 _BATCH = 64
 _LINK_PAUSE_S = 0.1
 
@@ -96,8 +97,7 @@ class EventServer:
                 return False
         with suppress(OSError):
             self._set.remove(flow)
-        with suppress(OSError):
-            flow.dealloc()
+        dismiss(flow)
         return True
 
     def _accept_flows(self) -> None:
@@ -146,6 +146,7 @@ def prepare(flow: "Flow") -> None:
     from ouroboros.dev import FlowProperties
 
     flow.flags = FlowProperties.ReadWrite | FlowProperties.NoPartialRead | FlowProperties.NonBlocking
+    flow.linger_timeout = LINGER_S
 
 
 def answer(flow: "Flow", *, quiet: bool) -> int:
@@ -183,8 +184,7 @@ def _serve_one_by_one(options: Options) -> None:
             if not options.quiet:
                 warn_of_peer(f"Flow {flow.fd} ended: {reason(error)}")
         finally:
-            with suppress(OSError):
-                flow.dealloc()
+            dismiss(flow)
 
 
 def _serve_flow(flow: "Flow", options: Options) -> None:

@@ -91,7 +91,9 @@ class FakeFlow:
                 self.tx.changed.notify_all()
         return len(packets)
 
-    def dealloc(self) -> None:
+    linger_timeout = 5.0
+
+    def dealloc(self, timeo: float | None = None) -> None:
         for pipe in (self.rx, self.tx):
             with pipe.changed:
                 pipe.down = True

@@ -346,7 +346,7 @@ def test_flows_that_are_silent_end(
             self.fd = fd
             self.ended = False
 
-        def dealloc(self) -> None:
+        def dealloc(self, timeo: float | None = None) -> None:
             self.ended = True
 
     events = object.__new__(server.EventServer)
