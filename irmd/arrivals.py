@@ -83,8 +83,8 @@ class Arrival(Attempt):
         self.stop()
 
 
-def _unserved(entry: Name) -> Fail:
-    if entry.processes:
+def _unserved(entry: Name, bound: bool) -> Fail:
+    if bound:
         return Fail(
             errno.ETIMEDOUT, f'what is bound to "{entry.name}" at the other side has never accepted a flow'
         )
@@ -126,7 +126,7 @@ class Arrivals:
             layers=(),
             patience=lambda ipcp: 0.0,
             deadline=now + broker.times.layer,  # by then its requester has given up
-            unknown=_unserved(entry),
+            unknown=_unserved(entry, any(map(suits, entry.processes))),
             times=broker.times,
         )
         arrival = Arrival(broker, entry, machine, connection, envelope, received)
