@@ -28,7 +28,7 @@ PACKAGES := ouroboros irmd ipcpd tools
 MAKEFLAGS += --no-print-directory
 # Two of pip at once would spoil the environment.
 .NOTPARALLEL:
-.PHONY: help demo test fuzz bench lint analyze sanitize coverage mutants sdist newest fmt proto install clean
+.PHONY: help demo test fuzz soak bench lint analyze sanitize coverage mutants sdist newest fmt proto install clean
 
 help: ## show this list
 	@echo "Ouroboros: the recursive network in Python"
@@ -36,7 +36,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "VENV=path puts the virtual environment elsewhere (now $(VENV)); PYTHON=path chooses the interpreter;"
-	@echo "ARGS='...' goes to pytest and to the benchmark, e.g.  make test ARGS='tests/unit -x'"
+	@echo "ARGS='...' goes to pytest, the soak and the benchmark, e.g.  make test ARGS='tests/unit -x'"
 
 demo: $(VENV)/.built $(VENV)/.extra-lab ## the networks of the paper on this machine, as any user
 	@$(PYTHON_OF_VENV) demo/demo.py $(ARGS)
@@ -46,6 +46,9 @@ test: $(VENV)/.built $(VENV)/.extra-dev $(VENV)/.extra-bench ## run all tests
 
 fuzz: $(VENV)/.built $(VENV)/.extra-dev ## the fuzz tests, with a hundred times as many examples
 	@$(PYTHON_OF_VENV) -m pytest tests/fuzz tests/unit/wire tests/unit/ipcpd/unicast tests/unit/tools/test_ocap.py --hypothesis-profile=long $(ARGS)
+
+soak: $(VENV)/.built $(VENV)/.extra-dev $(VENV)/.extra-bench $(VENV)/.extra-lab ## flows allocated and closed for 20 minutes, with kills (ARGS='--minutes 5 --places here')
+	@$(PYTHON_OF_VENV) -m tests.soak $(ARGS)
 
 bench: $(VENV)/.built $(VENV)/.extra-bench $(VENV)/.extra-lab ## measure, against what one would use instead (ARGS='--json --quick')
 	@$(PYTHON_OF_VENV) -m tests.bench $(ARGS)

@@ -90,8 +90,12 @@ class PrivateSystem:
             time.sleep(0.005)
 
     def _last_words(self) -> str:
-        lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        lines = self.log().strip().splitlines()
         return lines[-1] if lines else "it said nothing"
+
+    def log(self) -> str:
+        """What the IRMd and its IPCPs have logged so far."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
 
     def pids(self) -> list[int]:
         """The IRMd and all processes that it started, IPCPs among them."""
@@ -155,7 +159,7 @@ class PrivateSystem:
             self._irmd.kill()
             self._irmd.wait()
         shutil.rmtree(self.rundir, ignore_errors=True)
-        for line in deaths(self._log.read_text(encoding="utf-8", errors="replace")):
+        for line in deaths(self.log()):
             print(line, file=sys.stderr)
         self._log.unlink(missing_ok=True)
 
