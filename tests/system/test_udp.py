@@ -108,7 +108,7 @@ def test_pings(net: Net, qos: str) -> None:
     net.name("oping", B)
     net.serve(b)
     assert "3 received" in ping(a, "oping", "-q", qos)
-    assert "3 received" in ping(a, "oping", "-q", qos, "-s", "8000")
+    assert "3 received" in ping(a, "oping", "-q", qos, "-s", "1500")
 
 
 def test_many_flows_and_more_at_once(net: Net) -> None:
