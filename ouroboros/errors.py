@@ -128,7 +128,7 @@ class FlowPermissionException(FlowException, PermissionError):
 
 
 class FlowResetException(FlowException, ConnectionResetError):
-    """The receiver's window stayed shut longer than the rendez-vous limit."""
+    """An allocation failed because the member of the layer that carries the request took another address. Allocate again."""
 
     default_errno = _errno.ECONNRESET
 
