@@ -41,6 +41,8 @@ _R_MS = 120_000
 class State(Enum):
     """Life of a flow; the values are what people read."""
 
+    __hash__ = object.__hash__  # in C; that of Enum is in Python
+
     INIT = "init"
     ALLOC_PENDING = "alloc-pending"
     ACCEPT_PENDING = "accept-pending"
@@ -51,6 +53,8 @@ class State(Enum):
 
 class Step(Enum):
     """What happens to a flow."""
+
+    __hash__ = object.__hash__
 
     ALLOC = "alloc"
     ACCEPT = "accept"

@@ -30,6 +30,7 @@ log = logging.getLogger("irmd/memory")
 _PROCESS = 1 << 62
 _KIND = 3 << 62
 
+_DOWN, _UP, _PEER = int(FlowEvent.DOWN), int(FlowEvent.UP), int(FlowEvent.PEER)  # an IntFlag is slow to test
 FIRST_SEGMENT = 4
 """Flows in the first segment of a pair; each further one holds twice as many, up to LARGEST_SEGMENT."""
 
@@ -252,15 +253,16 @@ class FlowMemory:
         """Latch events for a side and wake whoever waits there; DOWN, UP and PEER change the state as well. `link`: the layer says
         DOWN of its link, which may come up again."""
         events, fd = self._ends[side]
-        down = lib.END_DOWN if event & FlowEvent.DOWN else 0
-        peer = lib.END_PEER if event & FlowEvent.PEER else 0
-        up = lib.END_DOWN | lib.END_PEER | lib.END_LINK if event & FlowEvent.UP else 0
+        bits = int(event)
+        down = lib.END_DOWN if bits & _DOWN else 0
+        peer = lib.END_PEER if bits & _PEER else 0
+        up = lib.END_DOWN | lib.END_PEER | lib.END_LINK if bits & _UP else 0
         if down and link:
             down |= lib.END_LINK
         elif down:
             up |= lib.END_LINK  # for good, whatever the link does
         handle = events.handle if events is not None else ffi.NULL
-        lib.irm_end_signal(self.segment, self.index, side, down | peer, up, int(event), handle, fd)
+        lib.irm_end_signal(self.segment, self.index, side, down | peer, up, bits, handle, fd)
 
     def close_side(self, side: int) -> None:
         """That end was deallocated or has died: the other sees DOWN once it has read what is queued."""

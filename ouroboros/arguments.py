@@ -75,6 +75,9 @@ def seconds(name: str, value: object, least: float | None = 0) -> int | None:
     """A time-out, in nanoseconds; None is none."""
     if value is None:
         return None
+    if type(value) is int or type(value) is float:
+        if (-MOST_SECONDS if least is None else least) <= value <= MOST_SECONDS:
+            return ceil(max(value, -1.0) * 1e9)  # never 0 of what is not
     bounds = f"from {least:g} to {MOST_SECONDS:g}" if least is not None else f"to {MOST_SECONDS:g}"
     takes = f"seconds {bounds}, or None for no limit"
     found = number(name, value, takes)

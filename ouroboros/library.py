@@ -102,8 +102,8 @@ class Library(Owner):
             if wrong is not None:
                 raise error(wrong.errno, f"the IRMd described flow {endpoint.flow_id} wrongly: {wrong.text}")
             key = self.resources.key(endpoint)
-            with self.resources.end(endpoint) as end:
-                handle = lib.flow_attach(*end)
+            with self.resources.held:
+                handle = lib.flow_attach(*self.resources.end(endpoint))
             if not handle:
                 raise error(ENOTALLOC, f"the IRMd described flow {endpoint.flow_id} wrongly")
         except BaseException:

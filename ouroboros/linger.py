@@ -77,6 +77,9 @@ class Leaving:
     def over(self) -> bool:
         """Look once more. Whether its caller waits no longer: it is done, or the time is over."""
         self._quiet = lib.frcp_io_close(self._handle)
+        if self.done and not lib.flow_is_down(self._handle):
+            self._octets = 0
+            return True
         rest = lib.frcp_io_rest(self._handle)
         self._octets = rest.octets
         if self.done:

@@ -85,6 +85,9 @@ class QoSSpec:
         limit = _LIMITS.get(name)
         if limit is None:
             raise AttributeError(f"QoSSpec has no field {name!r}; it has {', '.join(_LIMITS)}")
+        if type(value) is int and 0 <= value <= limit:
+            object.__setattr__(self, name, value)
+            return
         takes = f"an integer from 0 to {limit}"
         if isinstance(value, (bool, float)):
             if not isfinite(value) or value % 1:

@@ -75,7 +75,8 @@ class Relay:
             cube = QoSSpec.from_proto(endpoint.qos).cube
         except ValueError as mistake:
             raise error(EINVAL, f"cannot attach to flow {endpoint.flow_id}: {mistake}") from None
-        with self.handle as relay, resources.end(endpoint) as (pool, segment, peer, spec):
+        with self.handle as relay, resources.held:
+            pool, segment, peer, spec = resources.end(endpoint)
             own = self._region(relay, endpoint.events)
             result = lib.relay_add(relay, pool, segment, own, peer, spec)
             self._check(result, f"cannot attach to flow {endpoint.flow_id}")

@@ -8,7 +8,6 @@ it is unmapped with the last of them, in whatever order messages arrive.
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager, suppress
 from errno import EINVAL, EMFILE, EPROTO
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from ..rpc.codec import open_files
 from ..rpc.messages_pb2 import Envelope, FlowEndpoint, Resource, SegmentGone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 _FDS = {Resource.POOL: 1, Resource.SEGMENT: 1, Resource.EVENTS: 2}
 
@@ -40,8 +39,8 @@ class Resources(Owner):
         self.events: dict[int, Any] = {}
         self._failed: dict[tuple[int, int], OSError] = {}
         """What could not be mapped, by kind and number, and why: it does not come again."""
-        self._lock = threading.RLock()
-        """Of the tables: what is looked up must be held before it goes."""
+        self.held = threading.RLock()
+        """Of the tables: while a thread holds it, nothing that it has looked up goes."""
         self._ffi = ffi
         self._lib = lib
         self._reserve = reserve
@@ -62,11 +61,15 @@ class Resources(Owner):
 
     def learn_or_remember(self, envelope: Envelope, fds: list[int]) -> None:
         """The same where no caller could be told: the end of a flow that needs what was not mapped raises why."""
-        with suppress(OSError):
+        try:
             self.learn(envelope, fds)
+        except OSError:
+            pass
 
     def take(self, resources: Sequence[Resource], fds: list[int]) -> None:
         """Map these objects; see `learn`. Those that cannot be mapped do not keep the others from it, which come only once."""
+        if not resources and not fds:  # almost always: they come once
+            return
         needed = [_FDS.get(resource.kind, 0) for resource in resources]
         if 0 in needed or sum(needed) != len(fds):
             raise error(EPROTO, f"the IRMd sent {len(fds)} descriptors for {len(needed)} memory objects")
@@ -82,7 +85,7 @@ class Resources(Owner):
 
     def _map(self, kind: Resource.Kind.ValueType, number: int, fds: list[int]) -> None:
         ffi, lib = self._ffi, self._lib
-        with self._lock:
+        with self.held:
             table = self._table(kind)
             if number in table:
                 return
@@ -111,7 +114,7 @@ class Resources(Owner):
         self, kind: Resource.Kind.ValueType, numbers: Iterable[int], unmap: Callable[[Any], None]
     ) -> None:
         table = self._table(kind)
-        with self._lock:
+        with self.held:
             for number in numbers:
                 self._failed.pop((kind, number), None)
                 if (mapped := table.pop(number, None)) is not None:
@@ -123,16 +126,14 @@ class Resources(Owner):
 
     # ------------------------------------------------------------ what an end of a flow names
 
-    @contextmanager
-    def end(self, endpoint: FlowEndpoint) -> Iterator[tuple[Any, Any, Any, Any]]:
+    def end(self, endpoint: FlowEndpoint) -> tuple[Any, Any, Any, Any]:
         """`struct pool *`, `struct segment *`, the peer's `struct events *` (it may be NULL) and `struct flow_spec *` of an end
-        that the IRMd described: none of them goes within the `with` block. Raises OSError."""
-        with self._lock:
-            pool = self._named(Resource.POOL, endpoint.pool)
-            segment = self._named(Resource.SEGMENT, endpoint.segment)
-            self._check_mapped(Resource.EVENTS, endpoint.peer_events)
-            peer = self.events.get(endpoint.peer_events, self._ffi.NULL)
-            yield pool, segment, peer, self._spec(endpoint)
+        that the IRMd described. The caller holds `held` until the end has them. Raises OSError."""
+        pool = self._named(Resource.POOL, endpoint.pool)
+        segment = self._named(Resource.SEGMENT, endpoint.segment)
+        self._check_mapped(Resource.EVENTS, endpoint.peer_events)
+        peer = self.events.get(endpoint.peer_events, self._ffi.NULL)
+        return pool, segment, peer, self._spec(endpoint)
 
     def region(self, number: int) -> Any:
         """`struct events *` of this process. Raises OSError."""
@@ -147,7 +148,7 @@ class Resources(Owner):
 
     def _check_mapped(self, kind: Resource.Kind.ValueType, number: int) -> None:
         """Raise again why an object could not be mapped: without it, a flow would be deaf to its peer, or dumb."""
-        failure = self._failed.get((kind, number))
+        failure = self._failed.get((kind, number)) if self._failed else None
         if failure is not None:
             raise error(failure.errno or EINVAL, str(failure))
 

@@ -22,6 +22,8 @@ SOCKET_NAME = "irm.sock"
 
 FD_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
 
+_CUT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)  # a flag of type IntFlag is slow to combine
+
 
 def open_files() -> int:
     """How many files this process may have open."""
@@ -69,11 +71,8 @@ def decode(
     data: bytes, ancillary: list[tuple[int, int, bytes]], flags: int
 ) -> tuple[Envelope, list[int]] | None:
     """What `recvmsg` returned, as a message; for those who call it themselves. Results as of `receive`."""
-    fds = array.array("i")
-    for level, kind, payload in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
-    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+    fds = _descriptors(ancillary) if ancillary else []
+    if flags & _CUT:
         close_fds(fds)
         if len(fds) < MAX_FDS and not flags & socket.MSG_TRUNC:  # not the peer's fault, as a rule
             raise DescriptorsLost
@@ -86,10 +85,18 @@ def decode(
     except DecodeError:
         close_fds(fds)
         raise ProtocolError("not an RPC message") from None
-    return envelope, list(fds)
+    return envelope, fds
 
 
-def close_fds(fds: list[int] | array.array[int]) -> None:
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    fds = array.array("i")
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+    return list(fds)
+
+
+def close_fds(fds: list[int]) -> None:
     """Close descriptors that nobody wants."""
     for fd in fds:
         os.close(fd)

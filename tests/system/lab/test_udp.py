@@ -45,16 +45,40 @@ def received(output: str) -> int:
     return int(found[1])
 
 
+ECHO = """
+import os
+from ouroboros import flow_accept
+print("pid", os.getpid(), flush=True)
+for packet in (flow := flow_accept()):
+    flow.write(packet)
+"""
+ASK = """
+import os
+from ouroboros import flow_alloc
+with flow_alloc("echo") as flow:
+    flow.rcv_timeout = 30
+    for size in {sizes}:
+        packet = os.urandom(size)
+        flow.write(packet)
+        assert flow.read(len(packet)) == packet, size
+"""
+
+
 @pytest.mark.parametrize("kind", list(ENDS))
 @pytest.mark.parametrize("mtu", [1500, 1280])
 def test_packets_of_every_size(make_lab: MakeLab, kind: str, mtu: int) -> None:
     """Smaller than the MTU, larger, and the largest; and the program is started when the first flow comes."""
-    a, b = joined(make_lab(pair(kind, "oping", mtu=mtu)), kind)
+    a, b = joined(make_lab(pair(kind, "oping", "echo", mtu=mtu)), kind)
     serve(b)
-    largest = {"udp4": 8976, "udp6": 8948}[kind]
-    for size in (64, 1200, 1468, 1473, 4000, largest):
+    for size in (64, 1200, 1468, 1473, 1500):
         done = a.run("oping", "-n", "oping", "-c", "3", "-i", "1", "-s", str(size))
         assert received(done.stdout) == 3, size
+    largest = {"udp4": 8976, "udp6": 8948}[kind]
+    with b.python(ECHO) as server:
+        b.irm(f"bind process {server.expect('pid ([0-9]+)')[1]} name echo")
+        b.irm("name register echo layer net")
+        with a.python(ASK.format(sizes=(64, 1473, 4000, largest))) as client:
+            assert client.wait() == 0, client.output
     assert counters(a)["message_size"] == counters(b)["message_size"] == 0
 
 
@@ -123,5 +147,5 @@ def test_unicast_over_udp(make_lab: MakeLab) -> None:
     a.irm("ipcp connect name uni.a dst uni.b")
     serve(b, layer="unicast")
     assert received(a.run("oping", "-n", "oping", "-c", "3", "-i", "1").stdout) == 3
-    assert received(a.run("oping", "-n", "oping", "-c", "3", "-i", "1", "-s", "8000").stdout) == 3
+    assert received(a.run("oping", "-n", "oping", "-c", "3", "-i", "1", "-s", "1500").stdout) == 3
     assert counters(a)["flow_requests"] >= 3, "enrolment, management, data transfer"

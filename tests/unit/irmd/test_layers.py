@@ -284,10 +284,10 @@ def test_what_becomes_of_a_flow_is_told_to_its_user() -> None:
                 patch.setattr(
                     type(flow.memory),
                     "raise_event",
-                    lambda memory, side, event: (
-                        (told.append(event), raised(memory, side, event))[1]
+                    lambda memory, side, event, **more: (
+                        (told.append(event), raised(memory, side, event, **more))[1]
                         if side == 0
-                        else raised(memory, side, event)
+                        else raised(memory, side, event, **more)
                     ),
                 )
                 fd = flow.ends[1].fd
