@@ -152,7 +152,7 @@ class FlowSet(Owner):
                 raise FlowEventError(EPERM, f"{flow!r} is in another set already")
             flow._set = self
             self._flows[fd] = flow
-            if not flow._told:
+            if not flow._outcome_reported:
                 self._allocating.add(flow)
 
     def remove(self, flow: Flow) -> None:
@@ -242,7 +242,7 @@ class FlowSet(Owner):
         for flow in list(self._allocating):
             if not flow.pending:
                 self._allocating.discard(flow)
-                flow._told = True
+                flow._outcome_reported = True
                 fq._events.append((flow, FEventType.FlowAlloc))
 
     def _sleep(self, handle: struct_fset, until: int) -> None:

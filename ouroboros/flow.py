@@ -54,10 +54,10 @@ class _Facts:
         self.extensions = tuple(endpoint.extensions)
 
 
-_FOR_GOOD = lib.END_PEER | lib.END_DECLARED | lib.GONE_IRMD | lib.GONE_NONSENSE | lib.GONE_UNANSWERED
+_FOR_GOOD = lib.END_PEER | lib.END_DECLARED | lib.DOWN_IRMD | lib.DOWN_PEER_CORRUPT | lib.DOWN_UNACKNOWLEDGED
 
 
-_FOR_GOOD = lib.END_PEER | lib.END_DECLARED | lib.GONE_IRMD | lib.GONE_NONSENSE | lib.GONE_UNANSWERED
+_FOR_GOOD = lib.END_PEER | lib.END_DECLARED | lib.DOWN_IRMD | lib.DOWN_PEER_CORRUPT | lib.DOWN_UNACKNOWLEDGED
 """Why a flow can be down, whatever its link does."""
 
 
@@ -68,16 +68,25 @@ class Flow(Packets):
     share a flow. After a fork the child has none of its parent's flows.
     """
 
-    __slots__ = ("__weakref__", "_eventfd", "_info", "_linger", "_qos", "_room_eventfd", "_set", "_told")
+    __slots__ = (
+        "__weakref__",
+        "_eventfd",
+        "_info",
+        "_linger",
+        "_outcome_reported",
+        "_qos",
+        "_set",
+        "_writable_eventfd",
+    )
 
     def __init__(self) -> None:
         super().__init__()
-        self._told = True  # whether the end of an asynchronous allocation has been reported
+        self._outcome_reported = True  # whether the end of an asynchronous allocation has been reported
         self._qos: QoSSpec | None = None
         self._linger: float | None = None
         self._info: _Facts | None = None
         self._eventfd = -1
-        self._room_eventfd = -1
+        self._writable_eventfd = -1
         self._set: Any = None
 
     # ------------------------------------------------------------ allocation
@@ -147,7 +156,7 @@ class Flow(Packets):
                 self._library = owner
                 self._fd, self._instance = body.fd, body.instance
                 self._pending = True
-                self._told = False
+                self._outcome_reported = False
                 done = owner.await_done(self)
                 if done is not None:
                     self._complete(done)
@@ -263,8 +272,8 @@ class Flow(Packets):
                 self._set._discard(self)
             if owner.flows.get(self._fd) is self:
                 del owner.flows[self._fd]
-            eventfds = [fd for fd in (self._eventfd, self._room_eventfd) if fd >= 0]
-            self._eventfd = self._room_eventfd = -1
+            eventfds = [fd for fd in (self._eventfd, self._writable_eventfd) if fd >= 0]
+            self._eventfd = self._writable_eventfd = -1
         return owner, handle, self._fd, self._instance, eventfds
 
     def _abandon(self) -> Leaving | None:
@@ -299,7 +308,7 @@ class Flow(Packets):
             if leaving is not None:
                 leaving.wait()  # not for the peer: the collector has no time
 
-    def _left_over(self) -> None:
+    def _front_changed(self) -> None:
         owner = self._library
         if owner is not None and (self._set is not None or self._eventfd >= 0):
             lib.events_raise(owner.events, self._fd)
@@ -367,7 +376,7 @@ class Flow(Packets):
     @property
     def link_down(self) -> bool:
         """Whether the flow is down because the link of its layer is: it goes on when that is up again."""
-        why = lib.flow_why(self._handle)
+        why = lib.flow_down_cause(self._handle)
         return bool(why & lib.END_LINK) and not why & _FOR_GOOD
 
     def _pinned(self) -> struct_flow:
@@ -488,16 +497,20 @@ class Flow(Packets):
             raise self._failure(result)
         return eventfd
 
-    def ask_room(self) -> int:
-        """For event loops, after a write raised BlockingIOError: a descriptor that becomes readable when there may be
-        room, or -1 when there is room already. Ask again each time.
+    def notify_writable(self) -> int:
+        """For event loops, after a write raised BlockingIOError: a descriptor that becomes readable when the flow may be
+        writable, or -1 when it is writable already. One call is one notification.
         """
         handle = self._pinned()
         with packets.switching:
-            eventfd = self._room_eventfd
+            eventfd = self._writable_eventfd
             if eventfd < 0:
-                eventfd = self._room_eventfd = self._eventfd_by(lib.process_poll_room)
-        return -1 if lib.flow_ask_room(handle) else eventfd
+                eventfd = self._writable_eventfd = self._eventfd_by(lib.process_poll_writable)
+        return -1 if lib.flow_notify_writable(handle) else eventfd
+
+    def ask_room(self) -> int:
+        """The former name of `notify_writable`; deprecated."""
+        return self.notify_writable()
 
     # ------------------------------------------------------------ as a stream
 
@@ -552,7 +565,7 @@ class Flow(Packets):
         After a FlowDownException it tells the end from a breakdown. Always False where the other end cannot say so (see
         `write_end`).
         """
-        return bool(lib.frcp_io_ended(self._handle))
+        return bool(lib.frcp_io_fin_received(self._handle))
 
     # ------------------------------------------------------------ names of the existing binding
 
@@ -608,7 +621,7 @@ class Flow(Packets):
 
 
 def _finish(handle: struct_flow, at_once: bool) -> int:
-    result: int = lib.frcp_io_finish(handle)
+    result: int = lib.frcp_io_send_fin(handle)
     return MUST_SLEEP if result == -EAGAIN and not at_once else result
 
 

@@ -96,5 +96,5 @@ def look(handle: struct_flow) -> FrcpCounters | None:
         retransmits=config.retransmit,
         fragments=config.fragments,
         checked=bool(seal and seal.check),
-        peer_ended=frcp.heard != 0,
+        peer_ended=frcp.fin_received != 0,
     )

@@ -147,7 +147,7 @@ class Library(Owner):
             "fragments": Extension.FRAGMENTATION in endpoint.extensions,
             "selective": Extension.SELECTIVE in endpoint.extensions,
             "lossless": endpoint.inside,
-            "ends": Extension.END in endpoint.extensions,
+            "fin": Extension.END in endpoint.extensions,
         }
         return int(lib.frcp_io_begin(handle, ffi.new("struct frcp_config *", config)))
 
@@ -175,16 +175,16 @@ class Library(Owner):
         """Why a call on a flow failed, where the reason is not in the number."""
         if number not in (EFLOWDOWN, EFLOWPEER):
             return ""
-        why = lib.flow_why(handle)
-        if why & lib.GONE_IRMD or lib.process_is_orphan(
+        why = lib.flow_down_cause(handle)
+        if why & lib.DOWN_IRMD or lib.process_is_orphan(
             self.process
         ):  # a flow learns of it before the process says so
             return f"flow {fd} is down: the IRMd has gone; start it with `irmd`, then allocate again"
         if why & lib.END_PEER:
             return f"the peer of flow {fd} does not answer any more: nothing has come from it for as long as the QoS allows"
-        if why & lib.GONE_UNANSWERED:
+        if why & lib.DOWN_UNACKNOWLEDGED:
             return f"flow {fd} is down: its peer has not acknowledged what was sent, again and again, for two minutes"
-        if why & lib.GONE_NONSENSE:
+        if why & lib.DOWN_PEER_CORRUPT:
             return f"flow {fd} is down: its peer wrote into their memory what makes no sense"
         if why & lib.END_DECLARED:
             return f"flow {fd} is down: one of its two ends has declared it down; clear FlowProperties.Down to go on"

@@ -41,7 +41,7 @@ NO_FLOW = lib.flow_none()
 """The handle of an object without a flow: C takes it and answers ENOTALLOC, so that there is no NULL to check."""
 
 MUST_SLEEP: int = -lib.EMUSTSLEEP
-_EINHAND: int = -lib.EINHAND
+_EREADAHEAD: int = -lib.EREADAHEAD
 _ENOBUFS = -ENOBUFS
 _FIRST_SLEEP = 20_000_000
 """ns. A signal that comes between Python's last look and the sleep is seen after the first, short, sleep."""
@@ -55,7 +55,7 @@ _from_buffer = ffi.from_buffer
 _take = buffers.spare.pop
 _give = buffers.spare.append
 _Burst = buffers.Burst
-_MANY: int = lib.FLOW_MANY
+_READAHEAD: int = lib.FLOW_READAHEAD
 switching = RLock()
 """Guards which handle an object has, with its queue of packets and its eventfds, and what C is told of that queue: once per
 flow and once per burst. A signal handler or a finaliser may interrupt its owner and take it again."""
@@ -158,7 +158,7 @@ class Packets(Owner):
         except BaseException:
             _let_go(data)
             raise
-        return self.write(data) if n == _EINHAND else n
+        return self.write(data) if n == _EREADAHEAD else n
 
     def _write_within(self, data: Any, seconds: float) -> int:
         """Write one packet, for which it waits no longer than that, whatever `snd_timeout` allows."""
@@ -257,7 +257,7 @@ class Packets(Owner):
             except IndexError:
                 return self.read(count)  # another thread was faster
             if not front:
-                _emptied(handle, front)
+                _note_readahead(handle, front)
         elif count > 0:
             packet = self._next(handle, front)
         elif count:
@@ -278,18 +278,18 @@ class Packets(Owner):
         n = _read(handle, burst.c)
         if n < 0:
             n, burst = self._next_again(handle, n, burst)
-            if n == _EINHAND:
+            if n == _EREADAHEAD:
                 _give(burst)
                 return self.recv()
-        if n < _MANY:
+        if n < _READAHEAD:
             packet: bytes = burst.view[:n]
         else:
-            packet, *ahead = burst.packets(n - _MANY)
+            packet, *ahead = burst.packets(n - _READAHEAD)
             with switching:
                 if self._handle is handle:
                     front.extend(ahead)
-                    handle.ahead = 1
-                handle.hand = 0
+                    handle.readahead_pending = 1
+                handle.readahead_owner = 0
         _give(burst)
         return packet
 
@@ -302,11 +302,11 @@ class Packets(Owner):
             else:
                 return n, burst
 
-    def _in_other_hands(self, handle: struct_flow, wait: _Wait) -> bool:
+    def _readahead_elsewhere(self, handle: struct_flow, wait: _Wait) -> bool:
         """C says that packets were taken ahead: whether they are not here. Who has them is given a moment."""
         if self._front:
             return False
-        _emptied(handle, self._front)
+        _note_readahead(handle, self._front)
         sleep(_MOMENT)
         if self._front:
             return False
@@ -319,7 +319,7 @@ class Packets(Owner):
             raise self._failure(-EAGAIN)
         return True
 
-    def _left_over(self) -> None:
+    def _front_changed(self) -> None:
         """A packet was read in part: threads that wait for events may have looked while it was in nobody's queue."""
 
     def _cut(self, handle: struct_flow, front: deque[bytes], packet: bytes, count: int) -> bytes:
@@ -335,8 +335,8 @@ class Packets(Owner):
             front.appendleft(packet[count:])
         elif packet and not self._whole:
             front.appendleft(b"")
-        _emptied(handle, front)
-        self._left_over()
+        _note_readahead(handle, front)
+        self._front_changed()
         return packet[:count]
 
     def read_into(self, buffer: WriteableBuffer) -> int:
@@ -350,7 +350,7 @@ class Packets(Owner):
             n: int = _read_into(handle, view, len(view))
             if n < 0:
                 n = self._again(handle, n, False, lambda: _read_into(handle, view, len(view)))
-                if n == _EINHAND:
+                if n == _EREADAHEAD:
                     return self.read_into(buffer)
             if n >= 0:
                 if n == len(view) and not self._whole:
@@ -366,7 +366,7 @@ class Packets(Owner):
         handle = self._handle
         front = self._front
         while front and not packets:
-            packets = _in_hand(handle, front, 1)
+            packets = _take_readahead(handle, front, 1)
         if not packets:
             data = _from_buffer(view, require_writable=True)
             n: int = _read_into(handle, data, len(data))
@@ -379,8 +379,8 @@ class Packets(Owner):
         view[:n] = packets[0][:n]
         if n < len(packets[0]):
             front.appendleft(packets[0][n:])
-            _emptied(handle, front)
-            self._left_over()
+            _note_readahead(handle, front)
+            self._front_changed()
         return n
 
     def readv(self, max_packets: int = 64) -> list[bytes]:
@@ -393,7 +393,7 @@ class Packets(Owner):
             max_packets = arguments.integer("max_packets", max_packets, 1)
         handle = self._handle
         front = self._front
-        if front and (packets := _in_hand(handle, front, max_packets)):
+        if front and (packets := _take_readahead(handle, front, max_packets)):
             return packets
         count = min(max_packets, buffers.BURST_PACKETS)
         try:
@@ -403,7 +403,7 @@ class Packets(Owner):
         n = _readv(handle, burst.c, count)
         while n < 0:
             n = self._again(handle, n, False, lambda c=burst.c: _readv(handle, c, count))
-            if n == _EINHAND:
+            if n == _EREADAHEAD:
                 _give(burst)
                 return self.readv(max_packets)
             if n == _ENOBUFS:
@@ -418,7 +418,7 @@ class Packets(Owner):
         handle = self._handle
         front = self._front
         while front:
-            if packets := _in_hand(handle, front, 1):
+            if packets := _take_readahead(handle, front, 1):
                 return packets[0]
         return self._next(handle, front)
 
@@ -442,18 +442,18 @@ class Packets(Owner):
     def _again(self, handle: struct_flow, result: int, writing: bool, attempt: Any) -> int:
         """A call could not be done immediately: sleep and attempt it again, or raise what is wrong.
 
-        _EINHAND: the caller begins anew, with the packets that were taken ahead, or with the flow that the object has now.
+        _EREADAHEAD: the caller begins anew, with the packets that were taken ahead, or with the flow that the object has now.
         """
         wait: _Wait | None = None
         while result < 0 and result != _ENOBUFS:
-            if result == _EINHAND:
+            if result == _EREADAHEAD:
                 wait = wait or _Wait(self._rcv_timeout)
-                if not self._in_other_hands(handle, wait):
+                if not self._readahead_elsewhere(handle, wait):
                     return result
             elif result != MUST_SLEEP:
                 if not self._retry(result):
                     raise self._failure(result)
-                return _EINHAND
+                return _EREADAHEAD
             else:
                 wait = wait or _Wait(self._snd_timeout if writing else self._rcv_timeout)
                 if not wait.sleep(handle, writing):
@@ -526,14 +526,14 @@ def _let_go(data: Any) -> None:
         ffi.release(data)
 
 
-def _emptied(handle: struct_flow, front: deque[bytes]) -> None:
+def _note_readahead(handle: struct_flow, front: deque[bytes]) -> None:
     """Tell the event system whether packets are here, where it does not see them. The end mark is none."""
     with switching:
         if handle is not NO_FLOW:
-            handle.ahead = 1 if front and front[-1] else 0
+            handle.readahead_pending = 1 if front and front[-1] else 0
 
 
-def _in_hand(handle: struct_flow, front: deque[bytes], max_packets: int) -> list[bytes]:
+def _take_readahead(handle: struct_flow, front: deque[bytes], max_packets: int) -> list[bytes]:
     """Packets that are here already; end marks mean nothing to those who read whole packets."""
     packets: list[bytes] = []
     try:
@@ -544,5 +544,5 @@ def _in_hand(handle: struct_flow, front: deque[bytes], max_packets: int) -> list
     except IndexError:
         pass
     if not front:
-        _emptied(handle, front)
+        _note_readahead(handle, front)
     return packets

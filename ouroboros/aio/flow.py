@@ -372,11 +372,11 @@ class Flow(Owner):
                 try:
                     return attempt()
                 except FlowWouldBlock:
-                    fd = self._flow.ask_room()
+                    fd = self._flow.notify_writable()
                 if fd < 0:
                     continue
                 try:
-                    await _readable(fd, lambda: self._flow._room_eventfd)
+                    await _readable(fd, lambda: self._flow._writable_eventfd)
                 except asyncio.CancelledError:
                     if limit.expired():
                         raise self._flow._timed_out(True) from None

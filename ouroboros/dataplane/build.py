@@ -22,7 +22,7 @@ SOURCES = [
     "irm",
 ]
 MACHINES = ["wheel", "crc32", "rtt", "sendq", "recvq", "frcp", "frcp_send", "frcp_resend", "frcp_receive"]
-MACHINES += ["frcp_finish", "frcp_end", "frcp_io", "frcp_visit", "frcp_control"]
+MACHINES += ["frcp_fin", "frcp_end", "frcp_io", "frcp_poll", "frcp_control"]
 PROTECTION = ["cipher", "hkdf", "scratch", "seal"]
 
 CDEF = """
@@ -36,14 +36,14 @@ CDEF = """
     #define EVENT_BITS ...
     #define FD_BASE ...
     #define EMUSTSLEEP ...
-    #define EINHAND ...
-    #define FLOW_MANY ...
-    #define AHEAD_PACKETS ...
+    #define EREADAHEAD ...
+    #define FLOW_READAHEAD ...
+    #define READAHEAD_PACKETS ...
     #define END_DOWN ...
     #define END_PEER ...
-    #define GONE_IRMD ...
-    #define GONE_NONSENSE ...
-    #define GONE_UNANSWERED ...
+    #define DOWN_IRMD ...
+    #define DOWN_PEER_CORRUPT ...
+    #define DOWN_UNACKNOWLEDGED ...
     #define END_DECLARED ...
     #define END_LINK ...
 
@@ -84,13 +84,13 @@ CDEF = """
     uint64_t owner_ring(uint64_t serial, uint32_t ring);
 
     /* events */
-    struct events { int bell; ...; };
+    struct events { int doorbell; ...; };
     int events_create(const char *name);
-    struct events *events_map(int fd, int bell);
+    struct events *events_map(int fd, int doorbell);
     void events_unmap(struct events *events);
     void events_raise(struct events *events, uint32_t fd);
-    void events_hear(struct events *events);
-    void events_kick(struct events *events);
+    void events_drain_doorbell(struct events *events);
+    void events_wake(struct events *events);
 
     /* segment */
     struct segment { uint32_t flows; ...; };
@@ -108,8 +108,8 @@ CDEF = """
         uint64_t max_packet;
     };
     struct seal;
-    struct frcp_end { uint32_t calm; ...; };
-    struct flow { uint32_t fd; uint64_t max_packet; uint32_t ahead; uintptr_t hand; struct seal *seal;
+    struct frcp_end { uint32_t idle_polls; ...; };
+    struct flow { uint32_t fd; uint64_t max_packet; uint32_t readahead_pending; uintptr_t readahead_owner; struct seal *seal;
                   struct frcp_end *frcp; ...; };
     struct flow *flow_attach(struct pool *pool, struct segment *segment, struct events *peer /* or NULL */,
                              const struct flow_spec *spec);
@@ -132,10 +132,10 @@ CDEF = """
     int flow_sleep(struct flow *flow, bool writing, int64_t deadline);
     bool flow_is_down(struct flow *flow);
     void flow_declare(struct flow *flow, bool down);
-    bool flow_ask_room(struct flow *flow);
-    uint32_t flow_why(struct flow *flow);
+    bool flow_notify_writable(struct flow *flow);
+    uint32_t flow_down_cause(struct flow *flow);
     void flow_keep_alive(struct flow *flow, uint32_t timeout_ms);
-    int64_t flow_visit(struct flow *flow, int64_t now, bool *found);
+    int64_t flow_on_timer(struct flow *flow, int64_t now, bool *found);
     void flow_queues(struct flow *flow, uint64_t *rx, uint64_t *tx);
     int flow_get_flags(struct flow *flow);
     int flow_set_flags(struct flow *flow, uint32_t flags);
@@ -149,7 +149,7 @@ CDEF = """
     void process_add(struct process *process, struct flow *flow);
     void process_remove(struct process *process, struct flow *flow);
     int process_poll_flow(struct process *process, struct flow *flow, int eventfd);
-    int process_poll_room(struct process *process, struct flow *flow, int eventfd);
+    int process_poll_writable(struct process *process, struct flow *flow, int eventfd);
     void process_unpoll(struct process *process, struct flow *flow);
 
     /* fset */
@@ -163,7 +163,7 @@ CDEF = """
     void fset_remove(struct fset *set, uint32_t fd);
     bool fset_has(struct fset *set, uint32_t fd);
     int fset_set_eventfd(struct fset *set, int eventfd);
-    int fset_take(struct fset *set, struct fevent out[], int max, bool patient);
+    int fset_take(struct fset *set, struct fevent out[], int max, bool poll);
     int fset_sleep(struct fset *set, int64_t deadline);
 
     /* irm */
@@ -217,9 +217,9 @@ CDEF_MACHINES = """
     void cipher_destroy(struct cipher *cipher);
     uint32_t cipher_overhead(const struct cipher *cipher);
     uint32_t cipher_front(const struct cipher *cipher);
-    ssize_t cipher_close(struct cipher *cipher, const void *header, uint32_t header_length, const void *data,
+    ssize_t cipher_seal(struct cipher *cipher, const void *header, uint32_t header_length, const void *data,
                          uint32_t length, uint8_t *out);
-    ssize_t cipher_close_with(struct cipher *cipher, const uint8_t *iv, const void *header, uint32_t header_length,
+    ssize_t cipher_seal_with(struct cipher *cipher, const uint8_t *iv, const void *header, uint32_t header_length,
                               const void *data, uint32_t length, uint8_t *out);
     ssize_t cipher_open(struct cipher *cipher, const uint8_t *packet, uint32_t length, uint8_t *out);
     uint32_t cipher_epoch(struct cipher *cipher);
@@ -232,7 +232,7 @@ CDEF_MACHINES = """
     struct seal { bool check; uint32_t front; uint32_t overhead; uint64_t forged; uint64_t spoilt; uint64_t runt; ...; };
     int seal_init(struct seal *seal, uint32_t cipher, const uint8_t *key, bool check);
     void seal_fini(struct seal *seal);
-    ssize_t seal_close(struct seal *seal, const void *header, uint32_t header_length, const void *data,
+    ssize_t seal_packet(struct seal *seal, const void *header, uint32_t header_length, const void *data,
                        uint32_t length, uint8_t *out);
     ssize_t seal_open(struct seal *seal, const uint8_t *packet, uint32_t length, uint8_t *out);
 
@@ -258,7 +258,7 @@ CDEF_MACHINES = """
         bool fragments;
         bool selective;
         bool lossless;
-        bool ends;
+        bool fin;
     };
     struct frcp_counters {
         uint64_t sent;
@@ -276,14 +276,14 @@ CDEF_MACHINES = """
         struct frcp_config config;
         uint32_t flags;
         int down;
-        int said;
-        int heard;
-        int64_t leave_by;
+        int fin_sent;
+        int fin_received;
+        int64_t linger_until;
         uint32_t una;
         uint32_t nxt;
         uint32_t lim;
         bool confirmed;
-        bool resting;
+        bool inflight_limited;
         struct sendq sendq;
         struct rtt rtt;
         bool run;
@@ -301,7 +301,7 @@ CDEF_MACHINES = """
     ssize_t frcp_write(struct frcp *frcp, const uint8_t *data, uint32_t length, int64_t now);
     bool frcp_writable(const struct frcp *frcp, uint32_t length);
     uint32_t frcp_max_packet(const struct frcp *frcp);
-    int frcp_finish(struct frcp *frcp, bool leaving, int64_t now);
+    int frcp_send_fin(struct frcp *frcp, bool leaving, int64_t now);
     bool frcp_receive(struct frcp *frcp, const uint8_t *packet, uint32_t length, int64_t now,
                       struct frcp_piece *direct /* or NULL */);
     bool frcp_front(const struct frcp *frcp, struct frcp_piece *piece);
@@ -313,21 +313,21 @@ CDEF_MACHINES = """
     bool frcp_lingers(const struct frcp *frcp);
     uint32_t frcp_quiet_time(const struct frcp *frcp, int64_t now);
 
-    /* frcp_end, frcp_io, frcp_visit, frcp_control */
+    /* frcp_end, frcp_io, frcp_poll, frcp_control */
     int frcp_io_begin(struct flow *flow, const struct frcp_config *config);
     int frcp_io_close(struct flow *flow);
     int frcp_io_linger(struct flow *flow, int64_t deadline);
-    struct frcp_rest {
+    struct frcp_limit_inflight {
         uint64_t octets;
         uint32_t una;
     };
-    struct frcp_rest frcp_io_rest(struct flow *flow);
-    int frcp_io_finish(struct flow *flow);
-    bool frcp_io_ended(struct flow *flow);
+    struct frcp_limit_inflight frcp_io_rest(struct flow *flow);
+    int frcp_io_send_fin(struct flow *flow);
+    bool frcp_io_fin_received(struct flow *flow);
     int frcp_io_look(struct flow *flow, struct frcp *frcp);
     int frcp_io_flags(struct flow *flow);
     int frcp_io_set_flags(struct flow *flow, uint32_t flags);
-    int64_t frcp_io_visit(struct flow *flow, int64_t now, bool *woken);
+    int64_t frcp_io_poll(struct flow *flow, int64_t now, bool *woken);
 """
 
 INCLUDES = """

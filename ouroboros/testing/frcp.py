@@ -87,7 +87,7 @@ class Frcp(Owner):
             "fragments": fragments,
             "selective": selective,
             "lossless": lossless,
-            "ends": ends,
+            "fin": ends,
         }
         if lib.frcp_init(self.c, ffi.new("struct frcp_config *", config), self._callback, ffi.NULL, now) < 0:
             raise FlowValueError(f"FRCP cannot be configured like this: {config}")
@@ -114,7 +114,7 @@ class Frcp(Owner):
 
     def finish(self, now: int) -> int:
         """Nothing more will be written. 0, or a negative errno: ENOTSUP, EAGAIN, EFLOWDOWN, EFLOWPEER."""
-        result = int(lib.frcp_finish(self.c, False, now))
+        result = int(lib.frcp_send_fin(self.c, False, now))
         self._raise()
         return result
 
@@ -161,7 +161,7 @@ class Frcp(Owner):
     @property
     def ended(self) -> bool:
         """Whether the other end has said that it writes no more, and everything before that has come."""
-        return bool(self.c.heard)
+        return bool(self.c.fin_received)
 
     @property
     def flags(self) -> int:

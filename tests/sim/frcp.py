@@ -222,7 +222,7 @@ class End:
         flight = (c.nxt - c.una) & 0xFFFFFFFF
         must(flight <= lib.SENDQ_PLACES, f"{self.name} has sent {flight} packets at once")
         # Who says that he writes no more, or leaves, need not wait for the window.
-        must((c.lim + c.said - c.nxt) & 0xFFFFFFFF < 1 << 31, f"{self.name} has sent more than it may")
+        must((c.lim + c.fin_sent - c.nxt) & 0xFFFFFFFF < 1 << 31, f"{self.name} has sent more than it may")
         must(c.sendq.octets <= lib.SENDQ_OCTETS, f"{self.name} keeps {c.sendq.octets} octets sent")
         most = lib.RECVQ_OCTETS + (1 << 21)
         must(c.recvq.octets <= most, f"{self.name} keeps {c.recvq.octets} octets received")

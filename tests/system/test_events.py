@@ -379,7 +379,7 @@ def room_to_write() -> None:
         try:
             sent += client.write(b"x")
         except FlowWouldBlock:
-            fd = client.ask_room()
+            fd = client.notify_writable()
             if fd >= 0:
                 got += len(server.readv(10))
                 assert readable(fd), "there may be room"

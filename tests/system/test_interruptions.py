@@ -166,7 +166,14 @@ def threads_read_as_the_process_ends() -> None:
         def look(flow: Flow) -> None:
             while True:
                 try:
-                    repr(flow), flow.flags, flow.rx_queue_len, flow.frcp, flow.fileno(), flow.ask_room()
+                    (
+                        repr(flow),
+                        flow.flags,
+                        flow.rx_queue_len,
+                        flow.frcp,
+                        flow.fileno(),
+                        flow.notify_writable(),
+                    )
                 except FlowException:
                     pass
 

@@ -412,7 +412,7 @@ def polling() -> None:
                 client.write(b"x")
                 wrote += 1
         for _ in range(100):
-            room = client.ask_room()
+            room = client.notify_writable()
             if room >= 0 and not readable(room, 0.05):
                 break
             with suppress(FlowWouldBlock):
@@ -430,7 +430,7 @@ def polling() -> None:
                 client.write(b"last")
                 break
             except FlowWouldBlock:
-                fd = client.ask_room()
+                fd = client.notify_writable()
                 assert fd < 0 or readable(fd, 60)
         assert server.recv() == b"last"
         client.dealloc()

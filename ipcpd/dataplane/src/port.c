@@ -152,14 +152,14 @@ void port_refuse(struct port *to)
 
 uint32_t port_room(struct port *port)
 {
-        uint32_t room = budget_room(&port->budget, &port->tx, port->pool);
+        uint32_t room = budget_space(&port->budget, &port->tx, port->pool);
 
         return room > port->put ? room - port->put : 0;
 }
 
 uint32_t port_queued_now(struct port *port)
 {
-        budget_look(&port->budget, &port->tx, port->pool);
+        budget_space_now(&port->budget, &port->tx, port->pool);
         return port_queued(port);
 }
 
@@ -202,7 +202,7 @@ uint8_t *port_reserve(struct port *to, uint32_t length, struct packet *packet)
 static bool close_packet(struct port *to, struct packet *packet)
 {
         struct seal *seal = to->seal;
-        ssize_t n = seal_close(seal, NULL, 0, packet->data, packet->length, packet->data - seal->front);
+        ssize_t n = seal_packet(seal, NULL, 0, packet->data, packet->length, packet->data - seal->front);
 
         if (n < 0) {
                 count(&to->end->dropped);
@@ -343,7 +343,7 @@ static void watch_queue(struct port *port, int64_t now)
 {
         uint32_t queued;
 
-        budget_look(&port->budget, &port->tx, port->pool);
+        budget_space_now(&port->budget, &port->tx, port->pool);
         queued = (uint32_t)(port->tx.at - port->tx.other);
         watch_reader(port, queued, now);
         if (queued < port->least)
@@ -384,7 +384,7 @@ bool port_may_go_on(struct port *port)
 
         if (on == NULL)
                 return true;
-        if (budget_look(&on->budget, &on->tx, on->pool) <= on->put || port_queued(on) >= port->level)
+        if (budget_space_now(&on->budget, &on->tx, on->pool) <= on->put || port_queued(on) >= port->level)
                 return false;
         port->waits_for = NULL;
         return true;

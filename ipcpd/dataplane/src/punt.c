@@ -103,7 +103,7 @@ bool punt_push(struct punt *punt, uint32_t component, uint32_t fd, const void *p
         }
         spinlock_release(&punt->lock);
         if (fits && first)
-                wait_ring_eventfd(punt->eventfd);
+                wait_signal_eventfd(punt->eventfd);
         return fits;
 }
 

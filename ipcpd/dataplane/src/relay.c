@@ -20,7 +20,7 @@ struct relay *relay_create(void)
                 return NULL;
         }
         pthread_mutex_init(&relay->lock, NULL);
-        relay->poller.pauses_most = PAUSES_LEAST; /* its users need the cores more than it does */
+        relay->poller.pauses_max = PAUSES_MIN; /* its users need the cores more than it does */
         relay->holders = 1;
         return relay;
 }
@@ -43,7 +43,7 @@ void relay_let_go(struct relay *relay)
 void relay_lock(struct relay *relay)
 {
         atomic_store(&relay->wanted, true);
-        wait_ring_eventfd(relay->control);
+        wait_signal_eventfd(relay->control);
         pthread_mutex_lock(&relay->lock);
         atomic_store(&relay->wanted, false);
 }
@@ -76,7 +76,7 @@ void relay_destroy(struct relay *relay)
 {
         if (relay->running) {
                 atomic_store(&relay->stop, true);
-                wait_ring_eventfd(relay->control);
+                wait_signal_eventfd(relay->control);
                 pthread_join(relay->thread, NULL);
                 relay->running = false;
         }

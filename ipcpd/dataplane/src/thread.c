@@ -83,8 +83,8 @@ static void sleep_until_rung(struct relay *relay)
         for (uint32_t d = 0; d < relay->domain_count; d++) {
                 struct events *region = relay->domains[d]->region;
 
-                atomic_fetch_or(&region->shm->sleepers, SLEEP_BELL);
-                fds[n++] = (struct pollfd){.fd = region->bell, .events = POLLIN};
+                atomic_fetch_or(&region->shm->sleepers, SLEEP_DOORBELL);
+                fds[n++] = (struct pollfd){.fd = region->doorbell, .events = POLLIN};
                 regions[of++] = region;
         }
         atomic_thread_fence(memory_order_seq_cst); /* who rang before we asked is seen by the last look */
@@ -104,7 +104,7 @@ static void sleep_until_rung(struct relay *relay)
         pthread_mutex_lock(&relay->lock);
         for (nfds_t r = 0; r < of; r++)
                 if (fds[rings + 1 + r].revents & POLLIN && is_region(relay, regions[r]))
-                        events_hear(regions[r]);
+                        events_drain_doorbell(regions[r]);
 }
 
 static void wake_at(struct relay *relay, int64_t time)

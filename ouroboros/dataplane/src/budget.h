@@ -20,10 +20,10 @@ struct budget {
 };
 
 /* A packet was put `ahead` of what has been published. */
-static inline void budget_charge(struct budget *budget, const struct ring *ring, uint32_t ahead,
+static inline void budget_charge(struct budget *budget, const struct ring *ring, uint32_t offset,
                                  const struct pool *pool, int c)
 {
-        uint64_t at = ring->at + ahead;
+        uint64_t at = ring->at + offset;
 
         budget->class_of[at & RING_MASK] = (uint8_t)c;
         if (pool->classes[c].stride <= BUDGET_STRIDE)
@@ -43,9 +43,9 @@ static inline bool budget_spent(const struct budget *budget)
  * index settles: so while something is spent, `settled` is not behind that index, and no class is overwritten before
  * it is accounted for.
  */
-static inline uint32_t budget_look(struct budget *budget, struct ring *ring, const struct pool *pool)
+static inline uint32_t budget_space_now(struct budget *budget, struct ring *ring, const struct pool *pool)
 {
-        uint32_t room = ring_room_now(ring);
+        uint32_t space = ring_space_now(ring);
 
         for (; budget->spent > 0 && budget->settled < ring->other; budget->settled++) {
                 uint32_t stride = pool->classes[budget->class_of[budget->settled & RING_MASK]].stride;
@@ -53,17 +53,17 @@ static inline uint32_t budget_look(struct budget *budget, struct ring *ring, con
                 if (stride > BUDGET_STRIDE)
                         budget->spent -= stride;
         }
-        return budget_spent(budget) ? 0 : room;
+        return budget_spent(budget) ? 0 : space;
 }
 
 /* The same, looking only when what was seen last does not do. */
-static inline uint32_t budget_room(struct budget *budget, struct ring *ring, const struct pool *pool)
+static inline uint32_t budget_space(struct budget *budget, struct ring *ring, const struct pool *pool)
 {
         uint64_t used = ring->at - ring->other;
 
         if (!budget_spent(budget) && used < RING_SLOTS)
                 return RING_SLOTS - (uint32_t)used;
-        return budget_look(budget, ring, pool);
+        return budget_space_now(budget, ring, pool);
 }
 
 #endif

@@ -202,7 +202,7 @@ static const uint8_t *gathered(const void *header, uint32_t header_length, const
 
         if (header_length == 0)
                 return data;
-        at = scratch_of_thread(SCRATCH_CLOSE, header_length + length + TAG_OCTETS);
+        at = scratch_of_thread(SCRATCH_SEAL, header_length + length + TAG_OCTETS);
         if (at == NULL)
                 return NULL;
         memcpy(at, header, header_length);
@@ -211,13 +211,13 @@ static const uint8_t *gathered(const void *header, uint32_t header_length, const
         return at;
 }
 
-ssize_t cipher_close_with(struct cipher *cipher, const uint8_t *iv, const void *header, uint32_t header_length,
+ssize_t cipher_seal_with(struct cipher *cipher, const uint8_t *iv, const void *header, uint32_t header_length,
                           const void *data, uint32_t length, uint8_t *out)
 {
         const struct kind *kind = cipher->kind;
         const uint8_t *clear = gathered(header, header_length, data, length);
         uint32_t total = header_length + length;
-        uint8_t *at = total <= SMALL ? scratch_of_thread(SCRATCH_CLOSE, total + kind->tag) : out + kind->iv;
+        uint8_t *at = total <= SMALL ? scratch_of_thread(SCRATCH_SEAL, total + kind->tag) : out + kind->iv;
         bool phase;
         int n, rest;
 
@@ -236,14 +236,14 @@ ssize_t cipher_close_with(struct cipher *cipher, const uint8_t *iv, const void *
         return kind->iv + total + kind->tag;
 }
 
-ssize_t cipher_close(struct cipher *cipher, const void *header, uint32_t header_length, const void *data,
+ssize_t cipher_seal(struct cipher *cipher, const void *header, uint32_t header_length, const void *data,
                      uint32_t length, uint8_t *out)
 {
         uint8_t iv[CIPHER_IV_MOST];
 
         if (draw_iv(iv, cipher->kind->iv) != 0)
                 return -EIO;
-        return cipher_close_with(cipher, iv, header, header_length, data, length, out);
+        return cipher_seal_with(cipher, iv, header, header_length, data, length, out);
 }
 
 /* ---- opening ---- */

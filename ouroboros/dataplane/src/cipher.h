@@ -32,11 +32,11 @@ uint32_t cipher_front(const struct cipher *cipher);    /* and those of them befo
  * header | data, encrypted, to `out`: somewhere else, or, without a header, cipher_front octets before `data`. Octets written, or -EIO: libcrypto could not (no random
  * octets, no memory). For the writer.
  */
-ssize_t cipher_close(struct cipher *cipher, const void *header, uint32_t header_length, const void *data,
+ssize_t cipher_seal(struct cipher *cipher, const void *header, uint32_t header_length, const void *data,
                      uint32_t length, uint8_t *out);
 
 /* With this IV but for its phase bit. For test vectors: an IV that comes twice gives away what it hides. */
-ssize_t cipher_close_with(struct cipher *cipher, const uint8_t *iv, const void *header, uint32_t header_length,
+ssize_t cipher_seal_with(struct cipher *cipher, const uint8_t *iv, const void *header, uint32_t header_length,
                           const void *data, uint32_t length, uint8_t *out);
 
 /*

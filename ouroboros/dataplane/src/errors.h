@@ -9,6 +9,6 @@
 #define EFLOWDOWN 1005
 #define EFLOWPEER 1006
 #define EMUSTSLEEP 1100 /* internal: nothing yet, polling did not help, the caller may sleep */
-#define EINHAND 1101    /* internal: nothing in the ring, but the library has packets that were taken ahead */
+#define EREADAHEAD 1101    /* internal: nothing in the ring, but the library has packets that were taken ahead */
 
 #endif

@@ -11,7 +11,7 @@
 #include "map.h"
 #include "wait.h"
 
-#define BELL_MOST 64 /* rings heard at once: usually it is one */
+#define DOORBELL_BATCH 64 /* rings heard at once: usually it is one */
 
 int events_create(const char *name)
 {
@@ -34,13 +34,13 @@ int events_create(const char *name)
         return fd;
 }
 
-struct events *events_map(int fd, int bell)
+struct events *events_map(int fd, int doorbell)
 {
         struct events *events = calloc(1, sizeof *events);
 
         if (events == NULL)
                 return NULL;
-        events->bell = -1;
+        events->doorbell = -1;
         events->own = -1;
         events->generation = map_generation;
         events->holders = 1;
@@ -51,9 +51,9 @@ struct events *events_map(int fd, int bell)
                 errno = EINVAL;
                 goto fail;
         }
-        if (bell >= 0) {
-                events->bell = fcntl(bell, F_DUPFD_CLOEXEC, 0); /* it is needed for as long as the region is */
-                if (events->bell < 0)
+        if (doorbell >= 0) {
+                events->doorbell = fcntl(doorbell, F_DUPFD_CLOEXEC, 0); /* it is needed for as long as the region is */
+                if (events->doorbell < 0)
                         goto fail;
         }
         return events;
@@ -77,26 +77,26 @@ void events_unmap(struct events *events)
                 return;
         if (events->generation == map_generation) { /* in a forked child the descriptor may be another's by now */
                 map_release(events->shm, events->size);
-                if (events->bell >= 0)
-                        close(events->bell);
+                if (events->doorbell >= 0)
+                        close(events->doorbell);
         }
         free(events);
 }
 
 /* Never blocks, whatever others do with the socket; when they have filled it, its owner has been rung more than enough. */
-static void ring_bell(struct events *events)
+static void signal_doorbell(struct events *events)
 {
         if (events->own >= 0)
-                wait_ring_eventfd(events->own);
-        else if (send(events->bell, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+                wait_signal_eventfd(events->own);
+        else if (send(events->doorbell, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
                 return;
 }
 
-void events_hear(struct events *events)
+void events_drain_doorbell(struct events *events)
 {
-        char rung;
+        char octet;
 
-        for (int i = 0; i < BELL_MOST && recv(events->bell, &rung, sizeof rung, MSG_DONTWAIT) >= 0; i++)
+        for (int i = 0; i < DOORBELL_BATCH && recv(events->doorbell, &octet, sizeof octet, MSG_DONTWAIT) >= 0; i++)
                 continue;
 }
 
@@ -112,15 +112,15 @@ static void wake(struct events *events)
         atomic_fetch_add_explicit(&events->shm->seq, 1, memory_order_seq_cst);
         if (sleepers & SLEEP_FUTEX)
                 wait_wake(&events->shm->seq);
-        if (sleepers & SLEEP_BELL)
-                ring_bell(events);
+        if (sleepers & SLEEP_DOORBELL)
+                signal_doorbell(events);
 }
 
-void events_force(struct events *events)
+void events_wake_always(struct events *events)
 {
         atomic_fetch_add_explicit(&events->shm->seq, 1, memory_order_seq_cst);
         wait_wake(&events->shm->seq);
-        ring_bell(events);
+        signal_doorbell(events);
 }
 
 void events_raise(struct events *events, uint32_t fd)
@@ -134,7 +134,7 @@ void events_raise(struct events *events, uint32_t fd)
         wake(events);
 }
 
-void events_kick(struct events *events)
+void events_wake(struct events *events)
 {
         if (events->generation == map_generation)
                 wake(events);

@@ -19,7 +19,7 @@
 struct events {
         struct events_shm *shm;
         size_t size;
-        int bell; /* the socket: the owner's becomes readable when another one sends something */
+        int doorbell; /* the socket: the owner's becomes readable when another one sends something */
         int own;  /* an eventfd by which the owner rings himself; -1: there is none */
         unsigned generation;
         _Atomic uint32_t holders; /* map.h */
@@ -28,7 +28,7 @@ struct events {
 int events_create(const char *name);
 
 /* Both descriptors stay the caller's, who is the first holder; -1: nobody sleeps in poll(2). NULL with errno set. */
-struct events *events_map(int fd, int bell);
+struct events *events_map(int fd, int doorbell);
 struct events *events_hold(struct events *events); /* NULL stays NULL */
 void events_unmap(struct events *events);          /* once for each holder: the last unmaps it. NULL: nothing */
 
@@ -36,16 +36,16 @@ void events_unmap(struct events *events);          /* once for each holder: the 
 void events_raise(struct events *events, uint32_t fd);
 
 /* The owner has been rung: the socket is not readable any more. Never blocks. */
-void events_hear(struct events *events);
+void events_drain_doorbell(struct events *events);
 
 /* Wake every thread that sleeps on the region, without an event. */
-void events_kick(struct events *events);
+void events_wake(struct events *events);
 
 /*
  * Wake them whether or not they have asked: for the IRMd, behind a process that may have been killed after it had
  * cleared the sleepers' flag and before it woke them.
  */
-void events_force(struct events *events);
+void events_wake_always(struct events *events);
 
 /* Take the bits of word `w` that `mask` wants. */
 static inline uint64_t events_take(struct events *events, uint32_t w, uint64_t mask)

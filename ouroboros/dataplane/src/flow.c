@@ -5,7 +5,7 @@
 #include <sched.h>
 #include <stdlib.h>
 
-#include "flow_tell.h"
+#include "flow_notify.h"
 #include "frcp_io.h"
 #include "map.h"
 
@@ -31,7 +31,7 @@ struct flow *flow_attach(struct pool *pool, struct segment *segment, struct even
                 .generation = map_generation,
                 .flags = FLOW_RDWR | FLOW_WNOPART,
                 .eventfd = -1,
-                .room_eventfd = -1,
+                .writable_eventfd = -1,
         };
         if (flow->max_packet > pool_largest(pool))
                 flow->max_packet = pool_largest(pool);
@@ -96,7 +96,7 @@ static void detach(struct flow *flow)
 
 struct flow *flow_none(void)
 {
-        static struct flow none = {.rx_closed = true, .tx_closed = true, .eventfd = -1, .room_eventfd = -1};
+        static struct flow none = {.rx_closed = true, .tx_closed = true, .eventfd = -1, .writable_eventfd = -1};
 
         return &none;
 }
@@ -129,7 +129,7 @@ void flow_destroy(struct flow *flow)
 uint32_t flow_state(const struct flow *flow)
 {
         return atomic_load_explicit(&flow->end->state, memory_order_seq_cst) |
-               atomic_load_explicit(&flow->gone, memory_order_relaxed);
+               atomic_load_explicit(&flow->local_state, memory_order_relaxed);
 }
 
 int flow_error(const struct flow *flow)
@@ -203,31 +203,31 @@ void flow_refuse_packet(struct flow *flow)
         atomic_fetch_add_explicit(&flow->end->refused, 1, memory_order_relaxed);
 }
 
-void flow_give_up(struct flow *flow, uint32_t gone, uint32_t event)
+void flow_give_up(struct flow *flow, uint32_t state, uint32_t event)
 {
-        if (atomic_fetch_or(&flow->gone, gone) != 0)
+        if (atomic_fetch_or(&flow->local_state, state) != 0)
                 return;
         atomic_fetch_or(&flow->end->events, event);
         wake_sleepers(flow);
 }
 
-void flow_break(struct flow *flow)
+void flow_mark_corrupt(struct flow *flow)
 {
-        if (atomic_load(&flow->gone) != 0)
+        if (atomic_load(&flow->local_state) != 0)
                 return;
         flow_refuse(flow);
-        flow_give_up(flow, END_DOWN | GONE_NONSENSE, EVENT_DOWN);
+        flow_give_up(flow, END_DOWN | DOWN_PEER_CORRUPT, EVENT_DOWN);
 }
 
-uint32_t flow_why(struct flow *flow)
+uint32_t flow_down_cause(struct flow *flow)
 {
-        uint32_t why;
+        uint32_t cause;
 
         if (enter(flow) != 0)
                 return 0;
-        why = flow_state(flow);
+        cause = flow_state(flow);
         spinlock_release(&flow->rx_lock);
-        return why;
+        return cause;
 }
 
 /* Threads that sleep are woken; an event that somebody asked for stays asked for, since none is raised here. */
@@ -264,11 +264,11 @@ void flow_declare(struct flow *flow, bool down)
 void flow_orphan(struct flow *flow)
 {
         spinlock_acquire(&flow->rx_lock);
-        atomic_fetch_or(&flow->gone, END_DOWN | GONE_IRMD);
+        atomic_fetch_or(&flow->local_state, END_DOWN | DOWN_IRMD);
         if (!flow->rx_closed) {
                 latch(flow, flow->side, EVENT_DOWN);
-                wait_ring_eventfd(atomic_load(&flow->eventfd));
-                wait_ring_eventfd(atomic_load(&flow->room_eventfd));
+                wait_signal_eventfd(atomic_load(&flow->eventfd));
+                wait_signal_eventfd(atomic_load(&flow->writable_eventfd));
         }
         spinlock_release(&flow->rx_lock);
 }
@@ -277,7 +277,7 @@ void flow_unpoll(struct flow *flow)
 {
         spinlock_acquire(&flow->rx_lock);
         atomic_store(&flow->eventfd, -1);
-        atomic_store(&flow->room_eventfd, -1);
+        atomic_store(&flow->writable_eventfd, -1);
         spinlock_release(&flow->rx_lock);
 }
 
@@ -324,7 +324,7 @@ int flow_clear_eventfd(struct flow *flow)
         return eventfd;
 }
 
-static bool tx_has_room(struct flow *flow)
+static bool tx_has_space(struct flow *flow)
 {
         return atomic_load_explicit(&flow->tx.shm->tail, memory_order_seq_cst) != flow->tx.other;
 }
@@ -370,7 +370,7 @@ int flow_sleep(struct flow *flow, bool writing, int64_t deadline)
         word = writing ? &flow->tx.shm->prod_wait : &flow->rx.shm->cons_wait;
         value = ring_ask(word, WAIT_FUTEX);
         CRASH(16);
-        if ((writing ? tx_has_room(flow) : flow_packets_came(flow) || flow_in_hand(flow)) || flow_state(flow)) {
+        if ((writing ? tx_has_space(flow) : flow_rx_pending(flow) || flow_readahead(flow)) || flow_state(flow)) {
                 value = 0;
                 flow_withdraw(flow, word);
         }
@@ -381,22 +381,22 @@ int flow_sleep(struct flow *flow, bool writing, int64_t deadline)
         return result;
 }
 
-bool flow_ask_room(struct flow *flow)
+bool flow_notify_writable(struct flow *flow)
 {
-        bool room;
+        bool writable;
 
         if (flow_check(flow) != 0)
                 return true; /* the write that follows says why not */
         if (flow->frcp != NULL)
-                return frcp_io_ask_room(flow);
+                return frcp_io_notify_writable(flow);
         spinlock_acquire(&flow->tx_lock);
         if (flow->tx_closed) {
                 spinlock_release(&flow->tx_lock);
                 return true;
         }
-        wait_clear_eventfd(atomic_load(&flow->room_eventfd));
+        wait_clear_eventfd(atomic_load(&flow->writable_eventfd));
         ring_ask(&flow->tx.shm->prod_wait, WAIT_EVENT);
-        room = tx_has_room(flow) || flow_state(flow);
+        writable = tx_has_space(flow) || flow_state(flow);
         spinlock_release(&flow->tx_lock);
-        return room;
+        return writable;
 }

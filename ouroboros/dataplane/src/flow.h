@@ -47,9 +47,9 @@ struct flow_spec {
 struct frcp_end;
 
 /* What this process alone knows of the state of its end, beside END_*: why it is down. */
-#define GONE_IRMD 256u         /* the IRMd has gone */
-#define GONE_NONSENSE 512u     /* the peer wrote into the ring what makes no sense */
-#define GONE_UNANSWERED 1024u  /* the peer has not acknowledged for too long */
+#define DOWN_IRMD 256u         /* the IRMd has gone */
+#define DOWN_PEER_CORRUPT 512u     /* the peer wrote into the ring what makes no sense */
+#define DOWN_UNACKNOWLEDGED 1024u  /* the peer has not acknowledged for too long */
 
 struct flow {
         struct pool *pool;
@@ -65,14 +65,14 @@ struct flow {
         struct seal *seal;     /* what protects every packet; NULL: nothing does */
         struct frcp_end *frcp; /* NULL: packets go as they are */
         _Atomic uint32_t flags;
-        _Atomic uint32_t gone;     /* END_*, GONE_*: what this process knows by itself */
+        _Atomic uint32_t local_state;     /* END_*, DOWN_*: what this process knows by itself */
         _Atomic uint32_t let_go;   /* LET_GO_* */
         _Atomic uint32_t sleepers; /* threads that look at the rings without a lock: polling or asleep */
         _Atomic int eventfd;       /* for poll(2): packets; -1: none asked for */
-        _Atomic int room_eventfd;  /* for poll(2): room to write after flow_ask_room */
+        _Atomic int writable_eventfd;  /* for poll(2): room to write after flow_notify_writable */
         struct wheel_timer timer;  /* the next visit of the process's thread; its lock */
         struct keepalive alive;    /* of a flow without FRCP */
-        uint64_t heard, spoke;     /* the indices of the rings at the last visit */
+        uint64_t last_rx_index, last_tx_index;     /* the indices of the rings at the last visit */
 
         _Alignas(CACHE_LINE) struct spinlock tx_lock;
         bool tx_closed;
@@ -88,8 +88,8 @@ struct flow {
         uint8_t *opened;    /* what it holds, in memory of this end */
         uint32_t opened_length;
         uint32_t opened_size;
-        _Atomic uint32_t ahead; /* not 0: the library has packets that a read took ahead, or left in part */
-        _Atomic uintptr_t hand; /* the thread that carries such packets there from the ring, see flow_taken_ahead; 0: none */
+        _Atomic uint32_t readahead_pending; /* not 0: the library has packets that a read took ahead, or left in part */
+        _Atomic uintptr_t readahead_owner; /* the thread that carries such packets there from the ring, see flow_begin_readahead; 0: none */
 };
 
 /* It holds what it uses (map.h) until the handle is freed. NULL: the spec is out of range, or no memory. */
@@ -149,20 +149,20 @@ ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengt
 /* Where packets go, one behind the other. */
 struct burst {
         uint8_t *buffer;
-        uint32_t *lengths; /* room for as many as are asked for, at least AHEAD_PACKETS */
+        uint32_t *lengths; /* room for as many as are asked for, at least READAHEAD_PACKETS */
         uint32_t size;     /* of buffer */
         uint32_t each;     /* length of every packet, 0 when they differ */
 };
 
 /* What flow_read takes at most when several packets wait: a call costs more than a packet. */
-#define AHEAD_PACKETS 32u
-#define AHEAD_OCTETS 16384u
-#define FLOW_MANY (1l << 30)
+#define READAHEAD_PACKETS 32u
+#define READAHEAD_OCTETS 16384u
+#define FLOW_READAHEAD (1l << 30)
 
 /*
- * Read whole packets. -EINHAND: nothing is in the ring, but the library has, or a thread brings it, what was taken ahead. -ENOBUFS: the first is longer than the buffer, lengths[0] says how long it is.
+ * Read whole packets. -EREADAHEAD: nothing is in the ring, but the library has, or a thread brings it, what was taken ahead. -ENOBUFS: the first is longer than the buffer, lengths[0] says how long it is.
  * flow_readv: up to `max`; returns how many.
- * flow_read: the next packet, returns its length; or, when more are waiting, some of them: FLOW_MANY | how many, and
+ * flow_read: the next packet, returns its length; or, when more are waiting, some of them: FLOW_READAHEAD | how many, and
  *   flow->hand says that the library has all but one of them in hand. One thread at a time takes ahead.
  * flow_read_into: the next packet alone, returns its length.
  */
@@ -178,7 +178,7 @@ int flow_sleep(struct flow *flow, bool writing, int64_t deadline);
  * the next packet will set the end's bit in the event region. *again: look again even if no bit is set.
  */
 uint32_t flow_examine(struct flow *flow, bool *again);
-#define FLOW_VISIT (1u << 31) /* among these bits: the thread should look after the flow from now on */
+#define FLOW_NEEDS_POLL (1u << 31) /* among these bits: the thread should look after the flow from now on */
 
 /* For those who hold a lock of an attached end. */
 uint32_t flow_take_events(struct flow *flow);
@@ -193,20 +193,20 @@ int flow_may_read(const struct flow *flow);
  * Packets that were taken ahead are on their way to the library until it has set `ahead` and cleared `hand`, in this order.
  * A thread that comes again has lost what it carried (an exception of a signal handler).
  */
-bool flow_may_take_ahead(struct flow *flow);
-void flow_taken_ahead(struct flow *flow);
+bool flow_may_readahead(struct flow *flow);
+void flow_begin_readahead(struct flow *flow);
 
-static inline bool flow_in_hand(const struct flow *flow)
+static inline bool flow_readahead(const struct flow *flow)
 {
-        return atomic_load_explicit(&flow->hand, memory_order_relaxed) != 0 ||
-               atomic_load_explicit(&flow->ahead, memory_order_relaxed) != 0;
+        return atomic_load_explicit(&flow->readahead_owner, memory_order_relaxed) != 0 ||
+               atomic_load_explicit(&flow->readahead_pending, memory_order_relaxed) != 0;
 }
 
 /*
  * Put one packet, header | data, behind `ahead` unpublished ones; there is room for it. 0, -ENOMEM, or -EIO: it could not be
  * protected.
  */
-int flow_put(struct flow *flow, uint32_t ahead, const void *header, uint32_t header_length, const void *data,
+int flow_put(struct flow *flow, uint32_t offset, const void *header, uint32_t header_length, const void *data,
              uint32_t length);
 
 /* Publish packets put, consume slots, and tell the peer if it wants to know. */
@@ -233,21 +233,21 @@ int flow_set_flags(struct flow *flow, uint32_t flags);
 void flow_declare(struct flow *flow, bool down);
 
 /* The peer wrote an index that makes no sense: down for this end, for ever. With a lock of the end held. */
-void flow_break(struct flow *flow);
+void flow_mark_corrupt(struct flow *flow);
 
-/* This process has found out that the flow is down: END_* and GONE_*, and the event. Wakes its sleepers. With a lock. */
-void flow_give_up(struct flow *flow, uint32_t gone, uint32_t event);
+/* This process has found out that the flow is down: END_* and DOWN_*, and the event. Wakes its sleepers. With a lock. */
+void flow_give_up(struct flow *flow, uint32_t state, uint32_t event);
 
-/* Why: END_* and GONE_*. */
-uint32_t flow_why(struct flow *flow);
+/* Why: END_* and DOWN_*. */
+uint32_t flow_down_cause(struct flow *flow);
 
 /*
- * Keep-alives (keepalive.h) on a flow without FRCP, from now on. flow_visit is what the process's thread does then:
+ * Keep-alives (keepalive.h) on a flow without FRCP, from now on. flow_on_timer is what the process's thread does then:
  * nothing happens per packet, it sees from the rings' indices whether something has come or gone since its last visit. *found:
  * an event was raised. Returns when to come next; NEVER.
  */
 void flow_keep_alive(struct flow *flow, uint32_t timeout_ms);
-int64_t flow_visit(struct flow *flow, int64_t now, bool *found);
+int64_t flow_on_timer(struct flow *flow, int64_t now, bool *found);
 
 /* Count something that the peer wrote and that makes no sense; a packet that cannot be opened. */
 void flow_refuse(struct flow *flow);
@@ -259,8 +259,8 @@ void flow_unpoll(struct flow *flow);
 /* The IRMd has gone: down for this end, wakes its sleepers. */
 void flow_orphan(struct flow *flow);
 
-/* Clear the eventfd of process_poll_room, and ask for an event when there is room again; true when there is room already. */
-bool flow_ask_room(struct flow *flow);
+/* Clear the eventfd of process_poll_writable, and ask for an event when there is room again; true when there is room already. */
+bool flow_notify_writable(struct flow *flow);
 
 /* Packets waiting to be read here, and waiting for the peer. */
 void flow_queues(struct flow *flow, uint64_t *rx, uint64_t *tx);

@@ -4,11 +4,11 @@
 #include <string.h>
 
 #include "flow.h"
-#include "flow_tell.h"
+#include "flow_notify.h"
 #include "frcp_io.h"
 #include "map.h"
 
-#define ROUNDS 16 /* tries of one call before the caller has its turn, whatever the peer does */
+#define MAX_ATTEMPTS 16 /* tries of one call before the caller has its turn, whatever the peer does */
 
 static _Thread_local char this_thread; /* its address names the thread */
 
@@ -26,7 +26,7 @@ void flow_consume(struct flow *flow, uint32_t count)
         uint32_t wanted = ring_consume(&flow->rx, count);
 
         if (wanted)
-                flow_tell(flow, &flow->rx.shm->prod_wait, wanted);
+                flow_notify(flow, &flow->rx.shm->prod_wait, wanted);
 }
 
 static void discard(struct flow *flow, uint64_t slot)
@@ -103,15 +103,15 @@ static ssize_t copy_opened(struct flow *flow, uint32_t i, const uint8_t *packet,
  */
 static int rx_front(struct flow *flow, uint32_t *length, uint32_t most)
 {
-        int gone = flow_error(flow);
+        int error = flow_error(flow);
         uint8_t *packet;
         uint64_t slot;
 
         for (uint32_t i = 0; i < RING_SLOTS; i++) {
                 if (ring_ready(&flow->rx) == 0) {
-                        if (!flow->rx.broken)
-                                return gone != 0 ? gone : -EAGAIN;
-                        flow_break(flow);
+                        if (!flow->rx.peer_corrupt)
+                                return error != 0 ? error : -EAGAIN;
+                        flow_mark_corrupt(flow);
                         return -EFLOWDOWN;
                 }
                 slot = ring_peek(&flow->rx, 0);
@@ -140,29 +140,29 @@ static void rearm(struct flow *flow)
 
         if (eventfd < 0)
                 return;
-        if (flow_something_came(flow) || flow_in_hand(flow))
-                wait_ring_eventfd(eventfd);
+        if (flow_rx_pending_or_down(flow) || flow_readahead(flow))
+                wait_signal_eventfd(eventfd);
 }
 
 /*
  * Nothing for the reader: lets go of the lock. 0: try again; else what the caller returns. A peer that sends what is
  * never read (keep-alives) must not hold the caller here, who has signals and a deadline: `rounds` counts.
  */
-static int await_packet(struct flow *flow, int error, int *rounds)
+static int await_packet(struct flow *flow, int error, int *attempts)
 {
-        struct flow_seen seen = {.flow = flow, .rx = flow->rx.at};
+        struct flow_snapshot seen = {.flow = flow, .rx = flow->rx.at};
         bool found;
 
         rearm(flow);
-        if (flow_in_hand(flow))
-                error = -EINHAND;
+        if (flow_readahead(flow))
+                error = -EREADAHEAD;
         if (error != -EAGAIN || atomic_load_explicit(&flow->flags, memory_order_relaxed) & FLOW_RNOBLOCK) {
                 spinlock_release(&flow->rx_lock);
                 return error;
         }
         atomic_fetch_add(&flow->sleepers, 1);
         spinlock_release(&flow->rx_lock);
-        found = ++*rounds < ROUNDS && wait_poll(&flow->rx_poller, flow_came_since, &seen);
+        found = ++*attempts < MAX_ATTEMPTS && wait_poll(&flow->rx_poller, flow_rx_advanced, &seen);
         atomic_fetch_sub(&flow->sleepers, 1);
         return found ? 0 : -EMUSTSLEEP;
 }
@@ -179,8 +179,8 @@ static uint32_t gather(struct flow *flow, uint8_t *at, size_t size, uint32_t *le
                 uint8_t *packet = pool_packet(flow->pool, slot);
                 uint32_t length = SLOT_LENGTH(slot);
 
-                if (i + SOON < ready)
-                        flow_prefetch(flow, i + SOON);
+                if (i + PREFETCH_DISTANCE < ready)
+                        flow_prefetch(flow, i + PREFETCH_DISTANCE);
                 if (packet == NULL || length == 0) {
                         discard(flow, slot);
                         continue;
@@ -211,28 +211,28 @@ static uint32_t gather(struct flow *flow, uint8_t *at, size_t size, uint32_t *le
         return n;
 }
 
-bool flow_may_take_ahead(struct flow *flow)
+bool flow_may_readahead(struct flow *flow)
 {
-        uintptr_t hand = atomic_load_explicit(&flow->hand, memory_order_relaxed);
+        uintptr_t owner = atomic_load_explicit(&flow->readahead_owner, memory_order_relaxed);
 
-        if (hand == (uintptr_t)&this_thread)
-                atomic_store_explicit(&flow->hand, 0, memory_order_relaxed);
-        return hand == 0 || hand == (uintptr_t)&this_thread;
+        if (owner == (uintptr_t)&this_thread)
+                atomic_store_explicit(&flow->readahead_owner, 0, memory_order_relaxed);
+        return owner == 0 || owner == (uintptr_t)&this_thread;
 }
 
-void flow_taken_ahead(struct flow *flow)
+void flow_begin_readahead(struct flow *flow)
 {
         _Atomic uint32_t *word = &flow->rx.shm->cons_wait;
 
-        atomic_store(&flow->hand, (uintptr_t)&this_thread);
+        atomic_store(&flow->readahead_owner, (uintptr_t)&this_thread);
         if (atomic_load(&flow->sleepers) > 0 && atomic_fetch_and(word, ~WAIT_FUTEX) & WAIT_FUTEX)
                 wait_wake(word); /* threads that wait for packets, too, look for what we have taken */
 }
 
 /* Take packets from the front of the ring; holds the lock, which it lets go. `room`: octets beyond the first one. */
-static ssize_t take(struct flow *flow, struct burst *burst, uint32_t max, uint32_t room, bool ahead)
+static ssize_t read_packets(struct flow *flow, struct burst *burst, uint32_t max, uint32_t limit, bool readahead)
 {
-        int rounds = 0;
+        int attempts = 0;
         uint32_t taken, front;
         ssize_t n;
 
@@ -241,17 +241,17 @@ static ssize_t take(struct flow *flow, struct burst *burst, uint32_t max, uint32
         if (max == 0)
                 return 0;
         if (flow->frcp != NULL)
-                return frcp_io_take(flow, burst, max, room, ahead);
+                return frcp_io_take(flow, burst, max, limit, readahead);
 again:
         spinlock_acquire(&flow->rx_lock);
         n = flow_may_read(flow);
         if (n != 0)
                 goto out;
-        if (!flow_may_take_ahead(flow) && ahead)
+        if (!flow_may_readahead(flow) && readahead)
                 max = 1;
         n = rx_front(flow, &front, burst->size);
         if (n != 0) {
-                n = await_packet(flow, (int)n, &rounds);
+                n = await_packet(flow, (int)n, &attempts);
                 if (n == 0)
                         goto again;
                 return n;
@@ -261,16 +261,16 @@ again:
                 n = -ENOBUFS;
                 goto out;
         }
-        if (room < front)
-                room = front;
-        n = gather(flow, burst->buffer, room < burst->size ? room : burst->size, burst->lengths, max, &taken);
+        if (limit < front)
+                limit = front;
+        n = gather(flow, burst->buffer, limit < burst->size ? limit : burst->size, burst->lengths, max, &taken);
         flow_consume(flow, taken);
-        if (ahead && n > 1)
-                flow_taken_ahead(flow);
+        if (readahead && n > 1)
+                flow_begin_readahead(flow);
         spinlock_release(&flow->rx_lock);
         if (n > 0)
                 return n;
-        if (++rounds < ROUNDS)
+        if (++attempts < MAX_ATTEMPTS)
                 goto again;
         return atomic_load_explicit(&flow->flags, memory_order_relaxed) & FLOW_RNOBLOCK ? -EAGAIN : -EMUSTSLEEP;
 out:
@@ -289,7 +289,7 @@ static uint32_t common_length(const uint32_t *lengths, ssize_t count)
 
 ssize_t flow_readv(struct flow *flow, struct burst *burst, uint32_t max)
 {
-        ssize_t n = take(flow, burst, max, burst->size, false);
+        ssize_t n = read_packets(flow, burst, max, burst->size, false);
 
         if (n > 0)
                 burst->each = common_length(burst->lengths, n);
@@ -298,13 +298,13 @@ ssize_t flow_readv(struct flow *flow, struct burst *burst, uint32_t max)
 
 ssize_t flow_read(struct flow *flow, struct burst *burst)
 {
-        ssize_t n = take(flow, burst, AHEAD_PACKETS, AHEAD_OCTETS, true);
+        ssize_t n = read_packets(flow, burst, READAHEAD_PACKETS, READAHEAD_OCTETS, true);
 
         if (n == 1)
                 return burst->lengths[0];
         if (n > 1) {
                 burst->each = common_length(burst->lengths, n);
-                return n | FLOW_MANY;
+                return n | FLOW_READAHEAD;
         }
         return n;
 }
@@ -313,7 +313,7 @@ ssize_t flow_read_into(struct flow *flow, void *buffer, size_t size)
 {
         uint32_t length = 0;
         struct burst burst = {buffer, &length, size < UINT32_MAX ? (uint32_t)size : UINT32_MAX, 0};
-        ssize_t n = take(flow, &burst, 1, 0, false);
+        ssize_t n = read_packets(flow, &burst, 1, 0, false);
 
         return n == 1 ? length : n;
 }
@@ -329,12 +329,12 @@ uint32_t flow_examine(struct flow *flow, bool *again)
         spinlock_acquire(&flow->rx_lock);
         if (!flow->rx_closed) {
                 events = flow_take_events(flow);
-                if (flow_in_hand(flow) || rx_front(flow, &length, 0) == 0) {
+                if (flow_readahead(flow) || rx_front(flow, &length, 0) == 0) {
                         events |= EVENT_PKT;
                         *again = true;
                 } else {
                         ring_ask(&flow->rx.shm->cons_wait, WAIT_EVENT);
-                        *again = flow->rx.broken ? atomic_load(&flow->end->events) != 0 :
+                        *again = flow->rx.peer_corrupt ? atomic_load(&flow->end->events) != 0 :
                                                    atomic_load(&flow->rx.shm->head) != flow->rx.at;
                 }
         }

@@ -3,11 +3,11 @@
 #include <string.h>
 
 #include "flow.h"
-#include "flow_tell.h"
+#include "flow_notify.h"
 #include "frcp_io.h"
 #include "map.h"
 
-#define ROUNDS 16 /* tries of one call before the caller has its turn, whatever the peer does */
+#define MAX_ATTEMPTS 16 /* tries of one call before the caller has its turn, whatever the peer does */
 
 int flow_may_write(const struct flow *flow)
 {
@@ -19,7 +19,7 @@ int flow_may_write(const struct flow *flow)
 }
 
 /* In the loop of flow_writev itself: there is no header there, and a call costs some percent of a small packet. */
-static inline __attribute__((always_inline)) int put(struct flow *flow, uint32_t ahead, const void *header,
+static inline __attribute__((always_inline)) int put(struct flow *flow, uint32_t offset, const void *header,
                                                      uint32_t header_length, const void *data, uint32_t length)
 {
         struct pool *pool = flow->pool;
@@ -39,7 +39,7 @@ static inline __attribute__((always_inline)) int put(struct flow *flow, uint32_t
                 if (length > 0)
                         memcpy(at + header_length, data, length);
         } else {
-                ssize_t n = seal_close(flow->seal, header, header_length, data, length, at);
+                ssize_t n = seal_packet(flow->seal, header, header_length, data, length, at);
 
                 if (n < 0) {
                         pool_free(pool, (uint32_t)block, pool->self);
@@ -50,26 +50,26 @@ static inline __attribute__((always_inline)) int put(struct flow *flow, uint32_t
         CRASH(4);
         pool_give(pool, (uint32_t)block, flow->tx.owner);
         CRASH(5);
-        ring_put(&flow->tx, ahead, SLOT(block, HEADROOM, total));
-        budget_charge(&flow->budget, &flow->tx, ahead, pool, c);
+        ring_put(&flow->tx, offset, SLOT(block, HEADROOM, total));
+        budget_charge(&flow->budget, &flow->tx, offset, pool, c);
         return 0;
 }
 
-int flow_put(struct flow *flow, uint32_t ahead, const void *header, uint32_t header_length, const void *data,
+int flow_put(struct flow *flow, uint32_t offset, const void *header, uint32_t header_length, const void *data,
              uint32_t length)
 {
-        return put(flow, ahead, header, header_length, data, length);
+        return put(flow, offset, header, header_length, data, length);
 }
 
-struct room_wanted {
+struct space_wanted {
         const struct flow *flow;
         uint64_t tail;
 };
 
 /* A writer that polls waits for a quarter of the ring: else it would come back for every single slot. */
-static bool much_room(const void *arg)
+static bool quarter_free(const void *arg)
 {
-        const struct room_wanted *wanted = arg;
+        const struct space_wanted *wanted = arg;
         const struct flow *flow = wanted->flow;
         uint64_t tail = atomic_load_explicit(&flow->tx.shm->tail, memory_order_relaxed);
 
@@ -78,15 +78,15 @@ static bool much_room(const void *arg)
 }
 
 /* The ring is full. 0: try again; else what the caller returns. */
-static int await_room(struct flow *flow, uint64_t tail, int *rounds)
+static int await_space(struct flow *flow, uint64_t tail, int *attempts)
 {
-        struct room_wanted wanted = {flow, tail};
+        struct space_wanted wanted = {flow, tail};
 
         if (atomic_load_explicit(&flow->flags, memory_order_relaxed) & FLOW_WNOBLOCK)
                 return -EAGAIN;
-        if (++*rounds >= ROUNDS)
+        if (++*attempts >= MAX_ATTEMPTS)
                 return -EMUSTSLEEP;
-        if (wait_poll(&flow->tx_poller, much_room, &wanted))
+        if (wait_poll(&flow->tx_poller, quarter_free, &wanted))
                 return 0;
         return atomic_load_explicit(&flow->tx.shm->tail, memory_order_relaxed) != tail ? 0 : -EMUSTSLEEP;
 }
@@ -95,17 +95,17 @@ static int await_room(struct flow *flow, uint64_t tail, int *rounds)
  * The flow went down while we wrote: whoever cleans up behind a dead reader may have looked before we published.
  * What we put just now goes back; compare-and-swap decides should the reader, or the IRMd, be at it too.
  */
-static uint32_t take_back(struct flow *flow, uint32_t count)
+static uint32_t reclaim(struct flow *flow, uint32_t count)
 {
-        uint32_t taken = 0;
+        uint32_t reclaimed = 0;
 
         for (uint64_t at = flow->tx.at - count; at != flow->tx.at; at++) {
                 uint64_t slot = atomic_load_explicit(&flow->tx.slots[at & RING_MASK], memory_order_relaxed);
 
                 if (pool_packet(flow->pool, slot) != NULL)
-                        taken += pool_free(flow->pool, SLOT_BLOCK(slot), flow->tx.owner);
+                        reclaimed += pool_free(flow->pool, SLOT_BLOCK(slot), flow->tx.owner);
         }
-        return taken;
+        return reclaimed;
 }
 
 /* Returns how many were taken back. */
@@ -114,16 +114,16 @@ uint32_t flow_publish(struct flow *flow, uint32_t count)
         uint32_t wanted = ring_publish(&flow->tx, count);
 
         if (wanted)
-                flow_tell(flow, &flow->tx.shm->cons_wait, wanted);
-        return flow_error(flow) != 0 ? take_back(flow, count) : 0;
+                flow_notify(flow, &flow->tx.shm->cons_wait, wanted);
+        return flow_error(flow) != 0 ? reclaim(flow, count) : 0;
 }
 
 ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengths, uint32_t each, uint32_t count)
 {
         const uint8_t *packet = buffer;
-        uint32_t room, done;
+        uint32_t space, done;
         uint64_t tail;
-        int rounds = 0;
+        int attempts = 0;
         int error;
 
         if (flow->generation != map_generation)
@@ -137,23 +137,23 @@ ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengt
                 error = flow_may_write(flow);
                 if (error != 0)
                         goto out;
-                room = budget_room(&flow->budget, &flow->tx, flow->pool);
-                if (room > 0)
+                space = budget_space(&flow->budget, &flow->tx, flow->pool);
+                if (space > 0)
                         break;
-                if (flow->tx.broken) {
-                        flow_break(flow);
+                if (flow->tx.peer_corrupt) {
+                        flow_mark_corrupt(flow);
                         error = -EFLOWDOWN;
                         goto out;
                 }
                 tail = flow->tx.other;
                 atomic_fetch_add(&flow->sleepers, 1);
                 spinlock_release(&flow->tx_lock);
-                error = await_room(flow, tail, &rounds);
+                error = await_space(flow, tail, &attempts);
                 atomic_fetch_sub(&flow->sleepers, 1);
                 if (error != 0)
                         return error;
         }
-        for (done = 0; done < count && done < room; done++) {
+        for (done = 0; done < count && done < space; done++) {
                 uint32_t length = lengths != NULL ? lengths[done] : each;
 
                 if (budget_spent(&flow->budget))
@@ -192,22 +192,22 @@ ssize_t flow_write(struct flow *flow, const void *buffer, size_t length)
 void flow_keep_alive(struct flow *flow, uint32_t timeout_ms)
 {
         keepalive_init(&flow->alive, timeout_ms, wait_now());
-        flow->heard = flow->rx.at;
-        flow->spoke = flow->tx.at;
+        flow->last_rx_index = flow->rx.at;
+        flow->last_tx_index = flow->tx.at;
 }
 
 /* A sign of life. A ring without room is one: the peer has something to read. */
-static void give_sign(struct flow *flow, int64_t now)
+static void send_keepalive(struct flow *flow, int64_t now)
 {
         if (flow_error(flow) != 0)
                 return;
-        if (budget_room(&flow->budget, &flow->tx, flow->pool) > 0 && flow_put(flow, 0, NULL, 0, NULL, 0) == 0)
+        if (budget_space(&flow->budget, &flow->tx, flow->pool) > 0 && flow_put(flow, 0, NULL, 0, NULL, 0) == 0)
                 flow_publish(flow, 1);
-        flow->spoke = flow->tx.at;
+        flow->last_tx_index = flow->tx.at;
         flow->alive.sent = now;
 }
 
-int64_t flow_visit(struct flow *flow, int64_t now, bool *found)
+int64_t flow_on_timer(struct flow *flow, int64_t now, bool *found)
 {
         struct keepalive *alive = &flow->alive;
         uint64_t head;
@@ -216,22 +216,22 @@ int64_t flow_visit(struct flow *flow, int64_t now, bool *found)
         spinlock_acquire(&flow->rx_lock);
         spinlock_acquire(&flow->tx_lock);
         if (flow->rx_closed || flow_state(flow) & ~END_DECLARED)
-                alive->gone = true;
+                alive->expired = true;
         head = atomic_load_explicit(&flow->rx.shm->head, memory_order_relaxed);
-        if (head != flow->heard || head - flow->rx.at >= RING_SLOTS)
+        if (head != flow->last_rx_index || head - flow->rx.at >= RING_SLOTS)
                 alive->received = now; /* also when the peer cannot say anything, because nobody reads what it has said */
-        flow->heard = head;
-        if (flow->tx.at != flow->spoke)
+        flow->last_rx_index = head;
+        if (flow->tx.at != flow->last_tx_index)
                 alive->sent = now;
-        flow->spoke = flow->tx.at;
-        if (!alive->gone && keepalive_lost(alive, now)) {
-                alive->gone = true;
+        flow->last_tx_index = flow->tx.at;
+        if (!alive->expired && keepalive_lost(alive, now)) {
+                alive->expired = true;
                 flow_give_up(flow, END_PEER, EVENT_PEER);
                 *found = true;
-        } else if (!alive->gone) {
+        } else if (!alive->expired) {
                 flow_skip_empty(flow); /* keep-alives that nobody reads must not fill the ring */
                 if (keepalive_quiet(alive, now))
-                        give_sign(flow, now);
+                        send_keepalive(flow, now);
         }
         spinlock_release(&flow->tx_lock);
         spinlock_release(&flow->rx_lock);

@@ -27,9 +27,9 @@ int frcp_init(struct frcp *frcp, const struct frcp_config *config, frcp_send *se
                       (config->fragments ? FRCP_FRAGMENT | FRCP_REASSEMBLE : 0);
         frcp->una = frcp->nxt = config->first;
         frcp->lim = config->first + FRCP_WINDOW_FIRST;
-        frcp->stamp_at = frcp->data_at = frcp->heard_at = frcp->data_heard_at = NEVER;
+        frcp->template_at = frcp->last_data_tx_at = frcp->last_rx_at = frcp->last_data_rx_at = NEVER;
         frcp->shut_at = frcp->rdv_at = frcp->resend_at = frcp->stall_at = frcp->ack_at = NEVER;
-        frcp->closed_at = frcp->leave_by = NEVER;
+        frcp->closed_at = frcp->linger_until = NEVER;
         sendq_init(&frcp->sendq, config->first);
         rtt_init(&frcp->rtt);
         recvq_init(&frcp->recvq, window, frcp->config.max_message);
@@ -49,10 +49,10 @@ void frcp_break(struct frcp *frcp, int why)
                 return;
         frcp->lost = frcp_unacknowledged(frcp);
         frcp->down = why;
-        frcp->alive.gone = true;
+        frcp->alive.expired = true;
         frcp->shut_at = frcp->rdv_at = frcp->resend_at = frcp->stall_at = frcp->ack_at = NEVER;
         sendq_clear(&frcp->sendq, frcp->nxt);
-        recvq_forget(&frcp->recvq);
+        recvq_drop_pending(&frcp->recvq);
 }
 
 /* ---- time ---- */
@@ -91,7 +91,7 @@ static void rendez_vous(struct frcp *frcp, int64_t now)
  */
 static void stop_lingering(struct frcp *frcp)
 {
-        frcp->leave_by = NEVER;
+        frcp->linger_until = NEVER;
         if (frcp_lingers(frcp))
                 frcp_break(frcp, -EFLOWDOWN);
 }
@@ -100,7 +100,7 @@ void frcp_run(struct frcp *frcp, int64_t now)
 {
         if (frcp->down != 0)
                 return;
-        if (now >= frcp->leave_by)
+        if (now >= frcp->linger_until)
                 stop_lingering(frcp);
         if (frcp->down == 0 && now >= frcp->resend_at)
                 frcp_resend(frcp, now);
@@ -117,7 +117,7 @@ void frcp_run(struct frcp *frcp, int64_t now)
 
 int64_t frcp_deadline(const struct frcp *frcp)
 {
-        const int64_t at[] = {frcp->resend_at, frcp->ack_at, frcp->rdv_at, frcp->stall_at, frcp->leave_by};
+        const int64_t at[] = {frcp->resend_at, frcp->ack_at, frcp->rdv_at, frcp->stall_at, frcp->linger_until};
         int64_t first = keepalive_deadline(&frcp->alive);
 
         if (frcp->down != 0)
@@ -157,25 +157,25 @@ void frcp_set_flags(struct frcp *frcp, uint32_t flags)
                 can |= FRCP_FRAGMENT | FRCP_REASSEMBLE;
         frcp->flags = (frcp->flags & FRCP_RETRANSMIT) | (flags & can);
         if (!(frcp->flags & FRCP_REASSEMBLE))
-                recvq_loosen(&frcp->recvq); /* nothing that has come is lost */
+                recvq_release_partial(&frcp->recvq); /* nothing that has come is lost */
 }
 
 void frcp_close(struct frcp *frcp, int64_t now)
 {
         struct pci pci = {.flags = PCI_ACK};
 
-        frcp_finish(frcp, true, now);
+        frcp_send_fin(frcp, true, now);
         if (frcp->closed_at == NEVER)
                 frcp->closed_at = now;
         if (frcp_lingers(frcp))
-                frcp->leave_by = frcp->closed_at + FRCP_R;
+                frcp->linger_until = frcp->closed_at + FRCP_R;
         pci.ackno = frcp->want;
         if (frcp->down != 0 || !frcp->run || frcp->want == frcp->acked)
                 return;
-        if (!frcp_recent(frcp->heard_at, FRCP_A, now) || !frcp_control(frcp, &pci, NULL, 0, now))
+        if (!frcp_recent(frcp->last_rx_at, FRCP_A, now) || !frcp_control(frcp, &pci, NULL, 0, now))
                 return;
         frcp->acked = frcp->want;
-        frcp->bare = false;
+        frcp->ack_now = false;
         frcp->ack_at = NEVER;
 }
 
@@ -184,7 +184,7 @@ bool frcp_lingers(const struct frcp *frcp)
         if (frcp->down != 0 || !(frcp->flags & FRCP_LINGER) || frcp->sendq.count == 0)
                 return false;
         /* Behind an end there are only ends. */
-        return !frcp_at_finish(frcp, frcp->una) || frcp_finish_lingers(frcp);
+        return !frcp_is_fin(frcp, frcp->una) || frcp_fin_lingers(frcp);
 }
 
 uint64_t frcp_unacknowledged(const struct frcp *frcp)
@@ -205,8 +205,8 @@ static int64_t left(int64_t at, uint32_t seconds, int64_t now)
 
 uint32_t frcp_quiet_time(const struct frcp *frcp, int64_t now)
 {
-        int64_t in = left(frcp->heard_at, frcp_receiver_inactivity(frcp), now);
-        int64_t out = left(frcp->data_at, frcp_sender_inactivity(frcp), now);
+        int64_t in = left(frcp->last_rx_at, frcp_receiver_inactivity(frcp), now);
+        int64_t out = left(frcp->last_data_tx_at, frcp_sender_inactivity(frcp), now);
         int64_t longest = in > out ? in : out;
 
         return longest > 0 ? (uint32_t)longest : 0;

@@ -35,14 +35,14 @@
 #define FRCP_WINDOW_FIRST 64u          /* what a peer that has said nothing takes */
 #define FRCP_WINDOW 256u
 #define FRCP_WINDOW_OCTETS (4u << 20)
-#define FRCP_SHORT 512u           /* packets sent before the first of them is acknowledged, on a short way, */
-#define FRCP_SHORT_OCTETS 786432u /* and their octets */
-#define FRCP_LONG (20 * FRCP_MS)  /* a round trip from which on packets are on the wire; in it is the delay of a lone packet's acknowledgement */
+#define FRCP_INFLIGHT_PACKETS 512u           /* packets sent before the first of them is acknowledged, on a short way, */
+#define FRCP_INFLIGHT_OCTETS 786432u /* and their octets */
+#define FRCP_LONG_RTT (20 * FRCP_MS)  /* a round trip from which on packets are on the wire; in it is the delay of a lone packet's acknowledgement */
 #define FRCP_WINDOW_SANE 0x10000u /* nobody means to let so many packets come */
-#define FRCP_EVERY 32u            /* packets that are acknowledged together at most */
+#define FRCP_ACK_EVERY 32u            /* packets that are acknowledged together at most */
 #define FRCP_BURST 16u            /* packets that are sent again together at most */
-#define FRCP_SMALL 1400u          /* octets of data in a packet that no link on the way cuts */
-#define FRCP_TORN 64u             /* of so many larger ones one may be lost, and sixteen more */
+#define FRCP_CLAMP_OCTETS 1400u          /* octets of data in a packet that no link on the way cuts */
+#define FRCP_LARGE_LOSS 64u             /* of so many larger ones one may be lost, and sixteen more */
 
 /* Flags (fccntl; spec/frcp 10). The first cannot be changed; the last two are ours. */
 #define FRCP_RETRANSMIT 1u
@@ -63,11 +63,11 @@ struct frcp_config {
         bool fragments;       /* granted: the peer reads the fragment bits */
         bool selective;       /* granted: acknowledgements say what came out of order */
         bool lossless;        /* the way loses nothing: memory of this system */
-        bool ends;            /* granted, where packets are sent again: who writes no more says so */
+        bool fin;            /* granted, where packets are sent again: who writes no more says so */
 };
 
 /* What an end has said of itself: by a packet with data of no octets, in order with all others. */
-enum frcp_ending { FRCP_GOES_ON, FRCP_ENDED, FRCP_LEFT };
+enum frcp_direction { FRCP_OPEN, FRCP_HALF_CLOSED, FRCP_CLOSED };
 
 /* Send header and data as one packet of the flow below. False: there is no room now. Neither for an empty packet. */
 typedef bool frcp_send(void *arg, const uint8_t *header, uint32_t header_length, const uint8_t *data,
@@ -92,28 +92,28 @@ struct frcp {
         void *arg;
         uint32_t flags;
         int down; /* why nothing goes any more: 0, -EFLOWDOWN, -EFLOWPEER */
-        enum frcp_ending said;  /* we write no more */
-        enum frcp_ending heard; /* the peer does not: there is nothing behind what has come */
+        enum frcp_direction fin_sent;  /* we write no more */
+        enum frcp_direction fin_received; /* the peer does not: there is nothing behind what has come */
         int64_t closed_at; /* the user has left; NEVER: not yet */
-        int64_t leave_by;  /* what is not acknowledged then is given up; NEVER: nobody lingers */
+        int64_t linger_until;  /* what is not acknowledged then is given up; NEVER: nobody lingers */
         uint64_t lost;     /* octets that were not acknowledged when the flow went down */
 
         /* sender */
         uint32_t una;    /* oldest that is not acknowledged */
         uint32_t nxt;    /* next to be sent */
-        uint32_t flying; /* weight of what was sent and is not acknowledged */
+        uint32_t in_flight; /* weight of what was sent and is not acknowledged */
         uint32_t lim;    /* first that may not be sent */
         bool confirmed;  /* the peer has acknowledged some of our data: it knows our numbers */
-        bool resting;    /* enough is under way for a short one */
-        bool wanting;    /* somebody wants to write and could not */
-        uint32_t vain;   /* how often `una` was sent again since something was acknowledged */
-        uint32_t torn;   /* large packets that were sent again, less a part of all that were sent */
-        bool small;      /* what is written is cut so that nobody below cuts it once more */
-        uint32_t lately[2]; /* octets the peer has to keep of the last window of packets begun, and of that before it */
-        uint32_t of_window; /* packets of the last one */
-        struct pci stamp; /* what packets with data say beside their number */
-        int64_t stamp_at; /* as of when; NEVER: not any more */
-        int64_t data_at;  /* data was sent last; NEVER: not yet */
+        bool inflight_limited;    /* enough is under way for a short one */
+        bool write_blocked;    /* somebody wants to write and could not */
+        uint32_t rto_count;   /* how often `una` was sent again since something was acknowledged */
+        uint32_t large_loss;   /* large packets that were sent again, less a part of all that were sent */
+        bool clamped;      /* what is written is cut so that nobody below cuts it once more */
+        uint32_t window_octets[2]; /* octets the peer has to keep of the last window of packets begun, and of that before it */
+        uint32_t window_packets; /* packets of the last one */
+        struct pci header_template; /* what packets with data say beside their number */
+        int64_t template_at; /* as of when; NEVER: not any more */
+        int64_t last_data_tx_at;  /* data was sent last; NEVER: not yet */
         int64_t shut_at; /* window found shut; NEVER: it is not */
         int64_t rdv_at;
         int64_t resend_at;
@@ -123,16 +123,16 @@ struct frcp {
 
         /* receiver */
         bool run;              /* a data run goes on: the numbers below mean something */
-        bool bare;             /* an acknowledgement is due, whatever the numbers say */
-        bool asked;            /* the peer has asked for the window */
+        bool ack_now;             /* an acknowledgement is due, whatever the numbers say */
+        bool window_requested;            /* the peer has asked for the window */
         uint32_t want;         /* next in order */
         uint32_t edge;         /* first that may not come */
         uint32_t acked;        /* acknowledged last */
-        uint32_t told;         /* edge that the peer has been told */
-        uint32_t since;        /* packets since the peer was told anything */
-        uint32_t bulk;         /* octets of the largest packets that came lately */
-        int64_t heard_at;      /* anything came last; NEVER: not yet */
-        int64_t data_heard_at; /* data came last */
+        uint32_t advertised;         /* edge that the peer has been told */
+        uint32_t since_ack;        /* packets since the peer was told anything */
+        uint32_t peak_length;         /* octets of the largest packets that came lately */
+        int64_t last_rx_at;      /* anything came last; NEVER: not yet */
+        int64_t last_data_rx_at; /* data came last */
         int64_t ack_at;
         struct recvq recvq;
 
@@ -162,7 +162,7 @@ uint32_t frcp_max_packet(const struct frcp *frcp);
  * Nothing more will be written; or `leaving`, read neither. The peer learns it when it has read everything. 0; -EAGAIN: no room
  * now; -ENOTSUP: the peer does not understand it; why the flow is down. Once said it is said.
  */
-int frcp_finish(struct frcp *frcp, bool leaving, int64_t now);
+int frcp_send_fin(struct frcp *frcp, bool leaving, int64_t now);
 
 /* ---- reading ---- */
 
@@ -226,7 +226,7 @@ bool frcp_control(struct frcp *frcp, struct pci *pci, const uint8_t *map, uint32
 bool frcp_transmit(struct frcp *frcp, uint32_t seq, uint8_t bits, const uint8_t *data, uint32_t length, int64_t now);
 
 /* Whether enough is under way, as of now: called when that has changed. */
-void frcp_rest(struct frcp *frcp);
+void frcp_limit_inflight(struct frcp *frcp);
 
 /* Packets that wait, as far as the window goes; then, whether the window is open. */
 void frcp_flush(struct frcp *frcp, int64_t now);
@@ -242,16 +242,16 @@ void frcp_resend(struct frcp *frcp, int64_t now);
 void frcp_acknowledge(struct frcp *frcp, int64_t now);
 
 /* The edge as of now; it never goes back. */
-void frcp_renew_edge(struct frcp *frcp);
+void frcp_update_edge(struct frcp *frcp);
 
 /* The packet with this number, which waits or is not acknowledged, says that we write no more: no window has to be open. */
-bool frcp_at_finish(const struct frcp *frcp, uint32_t seq);
+bool frcp_is_fin(const struct frcp *frcp, uint32_t seq);
 
 /* The peer has said, in order, that it writes no more. */
-void frcp_hear_finish(struct frcp *frcp, uint8_t bits);
+void frcp_receive_fin(struct frcp *frcp, uint8_t bits);
 
 /* Whether the end, or that and the one after it, is worth waiting for, when nothing else is not acknowledged. */
-bool frcp_finish_lingers(const struct frcp *frcp);
+bool frcp_fin_lingers(const struct frcp *frcp);
 
 /* Nothing goes any more. */
 void frcp_break(struct frcp *frcp, int why);

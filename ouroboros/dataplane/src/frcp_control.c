@@ -19,7 +19,7 @@ static struct frcp_end *enter(struct flow *flow, int *error)
         return NULL;
 }
 
-int frcp_io_finish(struct flow *flow)
+int frcp_io_send_fin(struct flow *flow)
 {
         int error;
         struct frcp_end *end = enter(flow, &error);
@@ -29,12 +29,12 @@ int frcp_io_finish(struct flow *flow)
                 return error == -EPERM ? -ENOTSUP : error;
         error = flow_may_write(flow);
         if (error == 0)
-                error = frcp_finish(&end->frcp, false, now);
+                error = frcp_send_fin(&end->frcp, false, now);
         frcp_end_leave(end, now);
         return error;
 }
 
-bool frcp_io_ended(struct flow *flow)
+bool frcp_io_fin_received(struct flow *flow)
 {
         int error;
         struct frcp_end *end = enter(flow, &error);
@@ -42,7 +42,7 @@ bool frcp_io_ended(struct flow *flow)
 
         if (end == NULL)
                 return false;
-        ended = end->frcp.heard != FRCP_GOES_ON;
+        ended = end->frcp.fin_received != FRCP_OPEN;
         frcp_end_unlock(flow);
         return ended;
 }
@@ -59,11 +59,11 @@ int frcp_io_look(struct flow *flow, struct frcp *frcp)
         return 0;
 }
 
-struct frcp_rest frcp_io_rest(struct flow *flow)
+struct frcp_limit_inflight frcp_io_rest(struct flow *flow)
 {
         int error;
         struct frcp_end *end = enter(flow, &error);
-        struct frcp_rest rest = {0};
+        struct frcp_limit_inflight rest = {0};
 
         if (end == NULL)
                 return rest;

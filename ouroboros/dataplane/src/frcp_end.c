@@ -4,28 +4,28 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "flow_tell.h"
+#include "flow_notify.h"
 #include "scratch.h"
 
 /* ---- to the ring ---- */
 
 void frcp_end_publish(struct frcp_end *end)
 {
-        if (end->ahead == 0)
+        if (end->unpublished == 0)
                 return;
-        flow_publish(end->flow, end->ahead);
-        end->ahead = 0;
+        flow_publish(end->flow, end->unpublished);
+        end->unpublished = 0;
 }
 
-uint32_t frcp_end_room(struct frcp_end *end)
+uint32_t frcp_end_space(struct frcp_end *end)
 {
         struct flow *flow = end->flow;
-        uint32_t room = budget_room(&flow->budget, &flow->tx, flow->pool);
+        uint32_t space = budget_space(&flow->budget, &flow->tx, flow->pool);
 
-        if (room > end->ahead && !budget_spent(&flow->budget))
-                return room - end->ahead;
+        if (space > end->unpublished && !budget_spent(&flow->budget))
+                return space - end->unpublished;
         frcp_end_publish(end);
-        return budget_look(&flow->budget, &flow->tx, flow->pool);
+        return budget_space_now(&flow->budget, &flow->tx, flow->pool);
 }
 
 static bool emit(void *arg, const uint8_t *header, uint32_t header_length, const uint8_t *data, uint32_t length)
@@ -33,16 +33,16 @@ static bool emit(void *arg, const uint8_t *header, uint32_t header_length, const
         struct frcp_end *end = arg;
         struct flow *flow = end->flow;
 
-        if (frcp_end_room(end) == 0 || flow_put(flow, end->ahead, header, header_length, data, length) < 0)
+        if (frcp_end_space(end) == 0 || flow_put(flow, end->unpublished, header, header_length, data, length) < 0)
                 return false;
-        end->ahead++;
+        end->unpublished++;
         return true;
 }
 
 /* ---- from the ring ---- */
 
 /* What a packet holds: in memory of this thread when it was encrypted. False: it is not for us; the seal has counted it. */
-static bool passes(struct frcp_end *end, uint8_t **packet, uint32_t *length)
+static bool unprotect(struct frcp_end *end, uint8_t **packet, uint32_t *length)
 {
         struct seal *seal = end->flow->seal;
         uint8_t *out = *packet;
@@ -62,7 +62,7 @@ static bool passes(struct frcp_end *end, uint8_t **packet, uint32_t *length)
         return true;
 }
 
-static void hand_over(struct frcp_reader *reader, const struct frcp_piece *piece)
+static void deliver(struct frcp_reader *reader, const struct frcp_piece *piece)
 {
         memcpy(reader->at, piece->data, piece->length);
         reader->at += piece->length;
@@ -75,7 +75,7 @@ void frcp_end_read(struct frcp_end *end, struct frcp_reader *reader, int64_t now
         struct frcp_piece piece;
 
         while (reader->count < reader->max && frcp_front(&end->frcp, &piece) && piece.length <= reader->size) {
-                hand_over(reader, &piece);
+                deliver(reader, &piece);
                 frcp_pop(&end->frcp, now);
         }
 }
@@ -94,15 +94,15 @@ uint32_t frcp_end_take(struct frcp_end *end, uint32_t most, struct frcp_reader *
 
                 if (reader != NULL && reader->count > 0 && !fits)
                         break; /* the next read is for it */
-                if (i + SOON < ready)
-                        flow_prefetch(flow, i + SOON);
+                if (i + PREFETCH_DISTANCE < ready)
+                        flow_prefetch(flow, i + PREFETCH_DISTANCE);
                 if (packet == NULL) {
                         flow_refuse(flow);
                         continue;
                 }
-                if (passes(end, &packet, &length) &&
+                if (unprotect(end, &packet, &length) &&
                     frcp_receive(&end->frcp, packet, length, now, fits ? &piece : NULL))
-                        hand_over(reader, &piece);
+                        deliver(reader, &piece);
                 pool_free(flow->pool, SLOT_BLOCK(slot), flow->rx.owner);
                 if (reader != NULL)
                         frcp_end_read(end, reader, now);
@@ -112,34 +112,34 @@ uint32_t frcp_end_take(struct frcp_end *end, uint32_t most, struct frcp_reader *
         return i;
 }
 
-void frcp_end_settle(struct frcp_end *end, int64_t now)
+void frcp_end_run(struct frcp_end *end, int64_t now)
 {
         struct flow *flow = end->flow;
 
         frcp_run(&end->frcp, now);
         frcp_end_publish(end);
-        if ((flow->rx.broken || flow->tx.broken) && atomic_load_explicit(&flow->gone, memory_order_relaxed) == 0) {
-                flow_break(flow);
-                end->news = true;
+        if ((flow->rx.peer_corrupt || flow->tx.peer_corrupt) && atomic_load_explicit(&flow->local_state, memory_order_relaxed) == 0) {
+                flow_mark_corrupt(flow);
+                end->state_changed = true;
         }
-        if (end->frcp.down != 0 && !end->given_up) {
+        if (end->frcp.down != 0 && !end->down_raised) {
                 bool peer = end->frcp.down == -EFLOWPEER;
 
-                end->given_up = end->news = true;
-                flow_give_up(flow, peer ? END_PEER : END_DOWN | GONE_UNANSWERED, peer ? EVENT_PEER : EVENT_DOWN);
+                end->down_raised = end->state_changed = true;
+                flow_give_up(flow, peer ? END_PEER : END_DOWN | DOWN_UNACKNOWLEDGED, peer ? EVENT_PEER : EVENT_DOWN);
         }
 }
 
 void frcp_end_leave(struct frcp_end *end, int64_t now)
 {
-        bool ask;
+        bool request;
 
-        frcp_end_settle(end, now);
-        ask = end->visit != NULL &&
-              (!atomic_exchange_explicit(&end->visited, true, memory_order_relaxed) || end->news);
+        frcp_end_run(end, now);
+        request = end->request_poll != NULL &&
+              (!atomic_exchange_explicit(&end->poll_requested, true, memory_order_relaxed) || end->state_changed);
         frcp_end_unlock(end->flow);
-        if (ask)
-                end->visit(end->visitor, end->flow);
+        if (request)
+                end->request_poll(end->request_arg, end->flow);
 }
 
 /* ---- life ---- */

@@ -2,7 +2,7 @@
  * frcp_end: FRCP at a flow end (paper 2.7): its machine (frcp.h) between the rings, which carry what it sends and what it gets.
  *
  * Both locks of the end are held while it runs, the reader's first. What runs it are calls of the user (frcp_io, frcp_control)
- * and visits of the process's thread (frcp_visit); each takes what has come, does what is due, and publishes at once.
+ * and visits of the process's thread (frcp_poll); each takes what has come, does what is due, and publishes at once.
  */
 #ifndef OUROBOROS_FRCP_END_H
 #define OUROBOROS_FRCP_END_H
@@ -15,17 +15,17 @@
 struct frcp_end {
         struct frcp frcp;
         struct flow *flow;
-        bool told;      /* the reader knows that there is nothing behind what he has read */
-        bool given_up;  /* the machine has found the flow down, and the end says so */
+        bool eof_read;      /* the reader knows that there is nothing behind what he has read */
+        bool down_raised;  /* the machine has found the flow down, and the end says so */
         bool closing;   /* the user has left: reading and writing fail, as after flow_detach */
-        bool news;      /* so that the thread has to tell those who wait for events */
-        bool announced; /* the event was raised that the peer has left */
-        uint32_t ahead; /* packets put and not published */
-        uint64_t seen;  /* how far the ring had been read at the last visit */
-        uint32_t calm;  /* visits since anything went on */
-        _Atomic bool visited; /* by the thread, soon */
-        void (*visit)(void *arg, struct flow *flow); /* asks the thread for visits; NULL: there is none */
-        void *visitor;
+        bool state_changed;      /* so that the thread has to tell those who wait for events */
+        bool dealloc_raised; /* the event was raised that the peer has left */
+        uint32_t unpublished; /* packets put and not published */
+        uint64_t rx_at_poll;  /* how far the ring had been read at the last visit */
+        uint32_t idle_polls;  /* visits since anything went on */
+        _Atomic bool poll_requested; /* by the thread, soon */
+        void (*request_poll)(void *arg, struct flow *flow); /* asks the thread for visits; NULL: there is none */
+        void *request_arg;
 };
 
 /*
@@ -64,11 +64,11 @@ uint32_t frcp_end_take(struct frcp_end *end, uint32_t most, struct frcp_reader *
 void frcp_end_read(struct frcp_end *end, struct frcp_reader *reader, int64_t now);
 
 /* How many packets the ring has room for; those that were put are published when there seems to be none. */
-uint32_t frcp_end_room(struct frcp_end *end);
+uint32_t frcp_end_space(struct frcp_end *end);
 void frcp_end_publish(struct frcp_end *end);
 
 /* Do what is due, and let the peer see it. */
-void frcp_end_settle(struct frcp_end *end, int64_t now);
+void frcp_end_run(struct frcp_end *end, int64_t now);
 
 /* What a call of the user does last: that, and the thread looks after the end from now on. Lets go of the locks. */
 void frcp_end_leave(struct frcp_end *end, int64_t now);
@@ -76,7 +76,7 @@ void frcp_end_leave(struct frcp_end *end, int64_t now);
 /* Packets that can be read; or that there are no more, until it was read. */
 static inline bool frcp_end_readable(const struct frcp_end *end)
 {
-        return flow_in_hand(end->flow) || end->frcp.recvq.messages > 0 || (end->frcp.heard && !end->told);
+        return flow_readahead(end->flow) || end->frcp.recvq.messages > 0 || (end->frcp.fin_received && !end->eof_read);
 }
 
 #endif

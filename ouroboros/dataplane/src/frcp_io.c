@@ -1,13 +1,13 @@
 #define _GNU_SOURCE
 #include "frcp_io.h"
 
-#include "flow_tell.h"
+#include "flow_notify.h"
 #include "map.h"
 
-#define ROUNDS 16 /* tries of one call before the caller has its turn, whatever the peer does */
+#define MAX_ATTEMPTS 16 /* tries of one call before the caller has its turn, whatever the peer does */
 #define AGAIN (-EINPROGRESS) /* no result yet: the call tries once more */
 
-static bool waits(const struct flow *flow, uint32_t flag)
+static bool is_blocking(const struct flow *flow, uint32_t flag)
 {
         return !(atomic_load_explicit(&flow->flags, memory_order_relaxed) & flag);
 }
@@ -15,12 +15,12 @@ static bool waits(const struct flow *flow, uint32_t flag)
 /* ---- writing ---- */
 
 /* Acknowledgements, a window, or room in a ring that was full. */
-static bool worth_another_try(const void *arg)
+static bool may_write_now(const void *arg)
 {
-        const struct flow_seen *seen = arg;
+        const struct flow_snapshot *snapshot = arg;
 
-        return flow_came_since(seen) ||
-               (seen->full && atomic_load_explicit(&seen->flow->tx.shm->tail, memory_order_relaxed) != seen->tx);
+        return flow_rx_advanced(snapshot) ||
+               (snapshot->full && atomic_load_explicit(&snapshot->flow->tx.shm->tail, memory_order_relaxed) != snapshot->tx);
 }
 
 static ssize_t write_some(struct frcp_end *end, const uint8_t *packet, const uint32_t *lengths, uint32_t each,
@@ -46,8 +46,8 @@ ssize_t frcp_io_writev(struct flow *flow, const void *buffer, const uint32_t *le
         struct frcp_end *end = flow->frcp;
         ssize_t result;
 
-        for (int round = 0;; round++) {
-                struct flow_seen seen = {.flow = flow};
+        for (int attempt = 0;; attempt++) {
+                struct flow_snapshot snapshot = {.flow = flow};
                 int64_t now;
 
                 frcp_end_lock(flow);
@@ -59,13 +59,13 @@ ssize_t frcp_io_writev(struct flow *flow, const void *buffer, const uint32_t *le
                 now = wait_now();
                 frcp_end_take(end, FRCP_BATCH, NULL, now);
                 result = write_some(end, buffer, lengths, each, count, now);
-                seen.full = result == -EAGAIN && frcp_end_room(end) == 0;
-                seen.rx = flow->rx.at;
-                seen.tx = flow->tx.other;
+                snapshot.full = result == -EAGAIN && frcp_end_space(end) == 0;
+                snapshot.rx = flow->rx.at;
+                snapshot.tx = flow->tx.other;
                 atomic_fetch_add(&flow->sleepers, 1);
                 frcp_end_leave(end, now);
-                if (result == -EAGAIN && waits(flow, FLOW_WNOBLOCK))
-                        result = round < ROUNDS && wait_poll(&flow->tx_poller, worth_another_try, &seen) ? AGAIN : -EMUSTSLEEP;
+                if (result == -EAGAIN && is_blocking(flow, FLOW_WNOBLOCK))
+                        result = attempt < MAX_ATTEMPTS && wait_poll(&flow->tx_poller, may_write_now, &snapshot) ? AGAIN : -EMUSTSLEEP;
                 atomic_fetch_sub(&flow->sleepers, 1);
                 if (result != AGAIN)
                         return result;
@@ -78,7 +78,7 @@ ssize_t frcp_io_writev(struct flow *flow, const void *buffer, const uint32_t *le
 static ssize_t read_some(struct frcp_end *end, struct burst *burst, struct frcp_reader *reader, int64_t now)
 {
         struct flow *flow = end->flow;
-        int gone = flow_error(flow);
+        int error = flow_error(flow);
         struct frcp_piece piece;
 
         frcp_end_read(end, reader, now);
@@ -94,13 +94,13 @@ static ssize_t read_some(struct frcp_end *end, struct burst *burst, struct frcp_
                 burst->lengths[0] = piece.length;
                 return -ENOBUFS;
         }
-        if (end->frcp.heard) {
-                end->told = true;
+        if (end->frcp.fin_received) {
+                end->eof_read = true;
                 return -EFLOWDOWN;
         }
         if (end->frcp.down != 0)
                 return end->frcp.down;
-        return gone != 0 ? gone : -EAGAIN;
+        return error != 0 ? error : -EAGAIN;
 }
 
 /* Nothing for a reader who polls a descriptor: clear it, ask for the event, look once more. */
@@ -111,21 +111,21 @@ static void rearm(struct frcp_end *end)
 
         if (eventfd < 0)
                 return;
-        if (flow_something_came(flow) || frcp_end_readable(end) || end->frcp.down != 0)
-                wait_ring_eventfd(eventfd);
+        if (flow_rx_pending_or_down(flow) || frcp_end_readable(end) || end->frcp.down != 0)
+                wait_signal_eventfd(eventfd);
 }
 
-ssize_t frcp_io_take(struct flow *flow, struct burst *burst, uint32_t max, uint32_t room, bool ahead)
+ssize_t frcp_io_take(struct flow *flow, struct burst *burst, uint32_t max, uint32_t limit, bool readahead)
 {
         struct frcp_end *end = flow->frcp;
         ssize_t n;
 
-        for (int round = 0;; round++) {
+        for (int attempt = 0;; attempt++) {
                 /* What a read takes ahead is bounded, the packet at the front is not. */
                 struct frcp_reader reader = {burst->buffer, burst->size, burst->lengths, 0, 1};
-                struct flow_seen seen = {.flow = flow};
+                struct flow_snapshot snapshot = {.flow = flow};
                 int64_t now;
-                bool may;
+                bool may_readahead;
 
                 frcp_end_lock(flow);
                 n = end->closing ? -ENOTALLOC : flow_may_read(flow);
@@ -134,26 +134,26 @@ ssize_t frcp_io_take(struct flow *flow, struct burst *burst, uint32_t max, uint3
                         return n;
                 }
                 now = wait_now();
-                may = flow_may_take_ahead(flow);
+                may_readahead = flow_may_readahead(flow);
                 n = read_some(end, burst, &reader, now);
-                if (n <= 0 && n != -ENOBUFS && flow_in_hand(flow))
-                        n = -EINHAND;
-                if (n > 0 && max > 1 && (may || !ahead) && room > burst->lengths[0]) {
+                if (n <= 0 && n != -ENOBUFS && flow_readahead(flow))
+                        n = -EREADAHEAD;
+                if (n > 0 && max > 1 && (may_readahead || !readahead) && limit > burst->lengths[0]) {
                         reader.max = max;
-                        reader.size = (room < burst->size ? room : burst->size) - burst->lengths[0];
+                        reader.size = (limit < burst->size ? limit : burst->size) - burst->lengths[0];
                         frcp_end_read(end, &reader, now);
                         frcp_end_take(end, max - reader.count, &reader, now);
                         n = reader.count;
                 }
-                if (n > 1 && ahead)
-                        flow_taken_ahead(flow);
+                if (n > 1 && readahead)
+                        flow_begin_readahead(flow);
                 if (n == -EAGAIN)
                         rearm(end);
-                seen.rx = flow->rx.at;
+                snapshot.rx = flow->rx.at;
                 atomic_fetch_add(&flow->sleepers, 1);
                 frcp_end_leave(end, now);
-                if (n == -EAGAIN && waits(flow, FLOW_RNOBLOCK))
-                        n = round < ROUNDS && wait_poll(&flow->rx_poller, flow_came_since, &seen) ? AGAIN : -EMUSTSLEEP;
+                if (n == -EAGAIN && is_blocking(flow, FLOW_RNOBLOCK))
+                        n = attempt < MAX_ATTEMPTS && wait_poll(&flow->rx_poller, flow_rx_advanced, &snapshot) ? AGAIN : -EMUSTSLEEP;
                 atomic_fetch_sub(&flow->sleepers, 1);
                 if (n != AGAIN)
                         return n;
@@ -168,32 +168,32 @@ bool frcp_io_ready(struct flow *flow, bool writing)
 
         if (frcp->down != 0 || flow->frcp->closing)
                 return true;
-        return writing ? frcp_writable(frcp, 1) : frcp->recvq.messages > 0 || frcp->heard;
+        return writing ? frcp_writable(frcp, 1) : frcp->recvq.messages > 0 || frcp->fin_received;
 }
 
-bool frcp_io_ask_room(struct flow *flow)
+bool frcp_io_notify_writable(struct flow *flow)
 {
         struct frcp_end *end = flow->frcp;
-        bool room = true;
+        bool writable = true;
 
         frcp_end_lock(flow);
-        if (!flow->rx_closed && flow_error(flow) == 0 && end->frcp.down == 0 && end->frcp.heard != FRCP_LEFT) {
-                wait_clear_eventfd(atomic_load(&flow->room_eventfd));
+        if (!flow->rx_closed && flow_error(flow) == 0 && end->frcp.down == 0 && end->frcp.fin_received != FRCP_CLOSED) {
+                wait_clear_eventfd(atomic_load(&flow->writable_eventfd));
                 ring_ask(&flow->rx.shm->cons_wait, WAIT_EVENT);
                 ring_ask(&flow->tx.shm->prod_wait, WAIT_EVENT);
                 /* What has come is seen by the write that follows: it may open the window. */
-                room = flow_something_came(flow) || (frcp_writable(&end->frcp, 1) && frcp_end_room(end) > 0);
+                writable = flow_rx_pending_or_down(flow) || (frcp_writable(&end->frcp, 1) && frcp_end_space(end) > 0);
         }
         frcp_end_unlock(flow);
-        return room;
+        return writable;
 }
 
 /* Whether who sleeps would find what he waits for: a packet (what opens a window is one), or, where the ring is full, room in it. */
-static bool worth_waking(struct flow *flow, bool writing, bool full)
+static bool need_not_sleep(struct flow *flow, bool writing, bool full)
 {
         if (full)
-                return flow_state(flow) || flow->tx.broken || flow->frcp->closing || frcp_end_room(flow->frcp) > 0;
-        return flow_something_came(flow) || frcp_io_ready(flow, writing) || (!writing && flow_in_hand(flow));
+                return flow_state(flow) || flow->tx.peer_corrupt || flow->frcp->closing || frcp_end_space(flow->frcp) > 0;
+        return flow_rx_pending_or_down(flow) || frcp_io_ready(flow, writing) || (!writing && flow_readahead(flow));
 }
 
 enum cause { READING, WRITING, LINGERING };
@@ -210,13 +210,13 @@ static int sleep_until(struct flow *flow, enum cause cause, int64_t deadline)
         atomic_fetch_add(&flow->sleepers, 1);
         frcp_end_lock(flow);
         if (!flow->rx_closed) {
-                bool full = writing && frcp_end_room(flow->frcp) == 0;
+                bool full = writing && frcp_end_space(flow->frcp) == 0;
 
                 if (full)
                         word = &flow->tx.shm->prod_wait;
                 due = frcp_deadline(&flow->frcp->frcp);
                 value = ring_ask(word, WAIT_FUTEX);
-                if (cause == LINGERING ? flow_something_came(flow) || flow->frcp->frcp.down != 0 : worth_waking(flow, writing, full)) {
+                if (cause == LINGERING ? flow_rx_pending_or_down(flow) || flow->frcp->frcp.down != 0 : need_not_sleep(flow, writing, full)) {
                         value = 0;
                         flow_withdraw(flow, word);
                 }
@@ -257,7 +257,7 @@ void frcp_io_queues(struct flow *flow, uint64_t *rx, uint64_t *tx)
         *rx = end->frcp.recvq.messages;
         *tx = end->frcp.sendq.count;
         if (!end->frcp.config.retransmit) {
-                ring_room_now(&flow->tx);
+                ring_space_now(&flow->tx);
                 *tx += flow->tx.at - flow->tx.other;
         }
         frcp_end_leave(end, now);

@@ -4,19 +4,19 @@
 #include <stdlib.h>
 
 #define MAP_OCTETS (RECVQ_WINDOW / 8)
-#define WINDOW_LEAST 16u
+#define WINDOW_MIN 16u
 
 /* A window in packets says nothing of their size: with large ones it is smaller. */
 static uint32_t window_of(const struct frcp *frcp)
 {
-        uint32_t window = frcp->bulk > 0 ? frcp->config.octets / frcp->bulk : RECVQ_WINDOW;
+        uint32_t window = frcp->peak_length > 0 ? frcp->config.octets / frcp->peak_length : RECVQ_WINDOW;
 
-        if (window < WINDOW_LEAST)
-                window = WINDOW_LEAST;
+        if (window < WINDOW_MIN)
+                window = WINDOW_MIN;
         return window < frcp->config.window ? window : frcp->config.window;
 }
 
-void frcp_renew_edge(struct frcp *frcp)
+void frcp_update_edge(struct frcp *frcp)
 {
         uint32_t edge = frcp->want - frcp->recvq.unread + window_of(frcp);
 
@@ -26,17 +26,17 @@ void frcp_renew_edge(struct frcp *frcp)
 
 static void start_run(struct frcp *frcp, uint32_t seq, int64_t now)
 {
-        recvq_forget(&frcp->recvq);
+        recvq_drop_pending(&frcp->recvq);
         frcp->run = true;
-        frcp->data_heard_at = now; /* as if: from now on its numbers are those of this run */
+        frcp->last_data_rx_at = now; /* as if: from now on its numbers are those of this run */
         frcp->want = frcp->acked = seq;
         frcp->edge = seq;
-        frcp_renew_edge(frcp);
+        frcp_update_edge(frcp);
         /* Not yet. A peer that was told nothing sends its first window; where packets are acknowledged it hears soon. */
-        frcp->told = frcp->edge;
+        frcp->advertised = frcp->edge;
         if (!frcp->config.retransmit && seq_before(seq + FRCP_WINDOW_FIRST, frcp->edge))
-                frcp->told = seq + FRCP_WINDOW_FIRST;
-        frcp->since = 0;
+                frcp->advertised = seq + FRCP_WINDOW_FIRST;
+        frcp->since_ack = 0;
         frcp->ack_at = NEVER;
 }
 
@@ -46,10 +46,10 @@ static void start_run(struct frcp *frcp, uint32_t seq, int64_t now)
  */
 static bool in_run(struct frcp *frcp, const struct pci *pci, int64_t now)
 {
-        int64_t silence = frcp_receiver_inactivity(frcp) * (1000 * FRCP_MS);
+        int64_t inactivity = frcp_receiver_inactivity(frcp) * (1000 * FRCP_MS);
         int64_t lifetime = 2 * FRCP_MS * frcp->config.mpl_ms + FRCP_A + FRCP_R;
 
-        if (!frcp->run || !frcp_recent(frcp->heard_at, silence, now)) {
+        if (!frcp->run || !frcp_recent(frcp->last_rx_at, inactivity, now)) {
                 if (pci->flags & PCI_DRF) {
                         if (!frcp->run || pci->seq != frcp->want)
                                 start_run(frcp, pci->seq, now);
@@ -59,16 +59,16 @@ static bool in_run(struct frcp *frcp, const struct pci *pci, int64_t now)
         }
         /* A sender that had long been quiet takes a new number, while our own data kept the run alive (8.14 c). */
         if ((pci->flags & PCI_DATA) && (pci->flags & PCI_DRF) && pci->seq != frcp->want &&
-            frcp->recvq.early == 0 && !frcp_recent(frcp->data_heard_at, lifetime, now))
+            frcp->recvq.early == 0 && !frcp_recent(frcp->last_data_rx_at, lifetime, now))
                 start_run(frcp, pci->seq, now);
         return true;
 }
 
 /* ---- data ---- */
 
-static void ack_at_once(struct frcp *frcp, int64_t now)
+static void ack_immediately(struct frcp *frcp, int64_t now)
 {
-        frcp->bare = true;
+        frcp->ack_now = true;
         frcp->ack_at = now;
 }
 
@@ -76,35 +76,35 @@ static void ack_at_once(struct frcp *frcp, int64_t now)
  * Packets that are acknowledged together; half of a small window, or of what may be under way on a short way: their sender would
  * wait for the delay each time.
  */
-static uint32_t pace(const struct frcp *frcp)
+static uint32_t ack_interval(const struct frcp *frcp)
 {
         uint32_t most = window_of(frcp);
 
-        if (frcp->bulk > 0 && most > FRCP_SHORT_OCTETS / frcp->bulk)
-                most = FRCP_SHORT_OCTETS / frcp->bulk;
-        return most / 2 < FRCP_EVERY ? most / 2 : FRCP_EVERY;
+        if (frcp->peak_length > 0 && most > FRCP_INFLIGHT_OCTETS / frcp->peak_length)
+                most = FRCP_INFLIGHT_OCTETS / frcp->peak_length;
+        return most / 2 < FRCP_ACK_EVERY ? most / 2 : FRCP_ACK_EVERY;
 }
 
 static void ack_later(struct frcp *frcp, int64_t now)
 {
-        if (++frcp->since >= pace(frcp))
+        if (++frcp->since_ack >= ack_interval(frcp))
                 frcp->ack_at = now;
         else if (frcp->config.retransmit && frcp->ack_at == NEVER)
                 frcp->ack_at = now + FRCP_ACK_DELAY;
 }
 
 /* What was waiting for the packet that has just come. */
-static void add_waiting(struct frcp *frcp, bool reassemble)
+static void add_early(struct frcp *frcp, bool reassemble)
 {
         struct held *held;
 
         while (frcp->recvq.early > 0 && (held = recvq_turn(&frcp->recvq, frcp->want)) != NULL) {
-                if (frcp->config.ends && held->length == 0) {
-                        frcp_hear_finish(frcp, held->bits);
+                if (frcp->config.fin && held->length == 0) {
+                        frcp_receive_fin(frcp, held->bits);
                         free(held);
                         continue;
                 }
-                if (frcp->heard) {
+                if (frcp->fin_received) {
                         frcp->counters.malformed++; /* there is nothing behind the end */
                         free(held);
                         return;
@@ -124,12 +124,12 @@ static bool take(struct frcp *frcp, uint8_t bits, const uint8_t *data, uint32_t 
         bool reassemble = frcp->config.fragments && frcp->flags & FRCP_REASSEMBLE;
 
         if (direct != NULL && length > 0 && frcp->recvq.messages == 0 && frcp->recvq.partial == NULL &&
-            recvq_as_it_is(&frcp->recvq, bits, reassemble)) {
-                recvq_went(&frcp->recvq, bits, true);
+            recvq_is_raw(&frcp->recvq, bits, reassemble)) {
+                recvq_note_raw(&frcp->recvq, bits, true);
                 *direct = (struct frcp_piece){data, length};
                 frcp->counters.delivered++;
                 frcp->want++;
-                add_waiting(frcp, reassemble);
+                add_early(frcp, reassemble);
                 return true;
         }
         if (!recvq_add(&frcp->recvq, bits, data, length, reassemble)) {
@@ -137,7 +137,7 @@ static bool take(struct frcp *frcp, uint8_t bits, const uint8_t *data, uint32_t 
                 return false;
         }
         frcp->want++;
-        add_waiting(frcp, reassemble);
+        add_early(frcp, reassemble);
         return false;
 }
 
@@ -145,7 +145,7 @@ static bool beyond_window(struct frcp *frcp, uint32_t seq)
 {
         if (seq - frcp->want < frcp->edge - frcp->want)
                 return false;
-        frcp_renew_edge(frcp); /* what came meanwhile may have moved it */
+        frcp_update_edge(frcp); /* what came meanwhile may have moved it */
         return seq - frcp->want >= frcp->edge - frcp->want;
 }
 
@@ -156,39 +156,39 @@ static bool data_reliable(struct frcp *frcp, const struct pci *pci, const uint8_
         uint8_t bits = pci->flags & PCI_PIECE;
         bool waiting = frcp->recvq.early > 0;
 
-        if (frcp->heard && !seq_before(pci->seq, frcp->want) && (frcp->heard == FRCP_LEFT || length > 0)) {
+        if (frcp->fin_received && !seq_before(pci->seq, frcp->want) && (frcp->fin_received == FRCP_CLOSED || length > 0)) {
                 frcp->counters.malformed++; /* there is nothing behind the end */
                 return false;
         }
-        if (frcp->config.ends && length == 0 && pci->seq == frcp->want) {
-                frcp_hear_finish(frcp, bits);
-                add_waiting(frcp, false);
-                ack_at_once(frcp, now);
+        if (frcp->config.fin && length == 0 && pci->seq == frcp->want) {
+                frcp_receive_fin(frcp, bits);
+                add_early(frcp, false);
+                ack_immediately(frcp, now);
                 return false;
         }
         if (!seq_before(pci->seq, frcp->want) && beyond_window(frcp, pci->seq)) {
                 frcp->counters.refused++;
-                ack_at_once(frcp, now);
+                ack_immediately(frcp, now);
                 return false;
         }
         if (seq_before(pci->seq, frcp->want) || recvq_has(&frcp->recvq, pci->seq)) {
                 frcp->counters.duplicate++;
-                ack_at_once(frcp, now);
+                ack_immediately(frcp, now);
                 return false;
         }
         if (pci->seq == frcp->want) {
-                bool read = take(frcp, bits, data, length, direct);
+                bool delivered = take(frcp, bits, data, length, direct);
 
                 ack_later(frcp, now);
                 if (waiting)
-                        ack_at_once(frcp, now);
-                return read;
+                        ack_immediately(frcp, now);
+                return delivered;
         }
         if (recvq_hold(&frcp->recvq, pci->seq, bits, data, length))
                 frcp->counters.early++;
         else
                 frcp->counters.refused++;
-        ack_at_once(frcp, now);
+        ack_immediately(frcp, now);
         return false;
 }
 
@@ -228,7 +228,7 @@ bool frcp_receive(struct frcp *frcp, const uint8_t *packet, uint32_t length, int
                 return false;
         frcp->alive.received = now;
         frcp->counters.received++;
-        frcp->stamp_at = NEVER;
+        frcp->template_at = NEVER;
         if (length < PCI_OCTETS) {
                 frcp->counters.malformed += length > 0; /* an empty one keeps the flow alive */
                 return false;
@@ -240,11 +240,11 @@ bool frcp_receive(struct frcp *frcp, const uint8_t *packet, uint32_t length, int
                 frcp->counters.refused++;
                 return false;
         }
-        frcp->heard_at = now;
+        frcp->last_rx_at = now;
         if (pci.flags & PCI_RDV) {
                 if (!frcp->config.retransmit && pci.flags & PCI_DRF)
                         skip_to(frcp, pci.seq);
-                frcp->asked = true;
+                frcp->window_requested = true;
                 frcp->ack_at = now;
                 return false;
         }
@@ -254,9 +254,9 @@ bool frcp_receive(struct frcp *frcp, const uint8_t *packet, uint32_t length, int
                 frcp_window(frcp, pci.window, now);
         if (!(pci.flags & PCI_DATA))
                 return false;
-        frcp->data_heard_at = now;
+        frcp->last_data_rx_at = now;
         /* At once when they get larger; when they get smaller, after some dozens. */
-        frcp->bulk = length > frcp->bulk ? length : frcp->bulk - (frcp->bulk - length) / 32;
+        frcp->peak_length = length > frcp->peak_length ? length : frcp->peak_length - (frcp->peak_length - length) / 32;
         if (frcp->config.retransmit)
                 return data_reliable(frcp, &pci, packet, length, now, direct);
         return data_lossy(frcp, &pci, packet, length, now, direct);
@@ -277,68 +277,68 @@ void frcp_pop(struct frcp *frcp, int64_t now)
         if (frcp->recvq.front == NULL)
                 return;
         recvq_pop(&frcp->recvq);
-        frcp->stamp_at = NEVER;
+        frcp->template_at = NEVER;
         frcp->counters.delivered++;
         if (frcp->down != 0 || !frcp->run)
                 return;
-        frcp_renew_edge(frcp);
-        if (frcp->edge - frcp->told >= pace(frcp) &&
-            (frcp->config.retransmit || frcp->told - frcp->want <= FRCP_EVERY))
+        frcp_update_edge(frcp);
+        if (frcp->edge - frcp->advertised >= ack_interval(frcp) &&
+            (frcp->config.retransmit || frcp->advertised - frcp->want <= FRCP_ACK_EVERY))
                 frcp->ack_at = now; /* the peer may be waiting for it */
-        else if (frcp->told - frcp->want < FRCP_EVERY && frcp->ack_at == NEVER)
+        else if (frcp->advertised - frcp->want < FRCP_ACK_EVERY && frcp->ack_at == NEVER)
                 frcp->ack_at = now + FRCP_ACK_DELAY;
 }
 
 /* ---- acknowledging ---- */
 
 /* An answer to a rendez-vous: the window alone. */
-static bool tell_window(struct frcp *frcp, int64_t now)
+static bool send_window(struct frcp *frcp, int64_t now)
 {
         struct pci pci = {.flags = PCI_FC, .window = frcp->edge};
 
         return frcp_control(frcp, &pci, NULL, 0, now);
 }
 
-static bool tell_all(struct frcp *frcp, int64_t now)
+static bool send_ack(struct frcp *frcp, int64_t now)
 {
         struct pci pci = {.flags = PCI_ACK | PCI_FC, .window = frcp->edge, .ackno = frcp->want};
         uint8_t map[MAP_OCTETS];
-        uint32_t length = 0, room = frcp->config.max_packet - PCI_OCTETS;
+        uint32_t length = 0, space = frcp->config.max_packet - PCI_OCTETS;
 
         if (frcp->config.selective)
-                length = recvq_map(&frcp->recvq, frcp->want, map, room < sizeof map ? room : sizeof map);
+                length = recvq_map(&frcp->recvq, frcp->want, map, space < sizeof map ? space : sizeof map);
         if (!frcp_control(frcp, &pci, map, length, now))
                 return false;
         frcp->acked = frcp->want;
-        frcp->bare = false;
+        frcp->ack_now = false;
         return true;
 }
 
 /* After A nothing is acknowledged any more; the window may be told as long as there is a run. */
 void frcp_acknowledge(struct frcp *frcp, int64_t now)
 {
-        bool acknowledge, window, told = true;
+        bool acknowledge, window, sent = true;
 
         if (now < frcp->ack_at)
                 return;
         frcp->ack_at = NEVER;
         if (!frcp->run)
                 return;
-        frcp_renew_edge(frcp);
-        acknowledge = frcp->config.retransmit && frcp_recent(frcp->heard_at, FRCP_A, now) &&
-                      (frcp->bare || frcp->want != frcp->acked || (!frcp->asked && frcp->edge != frcp->told));
-        window = frcp->asked || (!acknowledge && frcp->edge != frcp->told);
+        frcp_update_edge(frcp);
+        acknowledge = frcp->config.retransmit && frcp_recent(frcp->last_rx_at, FRCP_A, now) &&
+                      (frcp->ack_now || frcp->want != frcp->acked || (!frcp->window_requested && frcp->edge != frcp->advertised));
+        window = frcp->window_requested || (!acknowledge && frcp->edge != frcp->advertised);
         if (window)
-                told = tell_window(frcp, now);
-        if (told && acknowledge)
-                told = tell_all(frcp, now);
-        if (!told) {
+                sent = send_window(frcp, now);
+        if (sent && acknowledge)
+                sent = send_ack(frcp, now);
+        if (!sent) {
                 frcp->ack_at = now + FRCP_TICK;
                 return;
         }
-        frcp->asked = frcp->bare = false;
+        frcp->window_requested = frcp->ack_now = false;
         if (window || acknowledge) {
-                frcp->told = frcp->edge;
-                frcp->since = 0;
+                frcp->advertised = frcp->edge;
+                frcp->since_ack = 0;
         }
 }

@@ -1,30 +1,30 @@
 /* frcp_resend: what was sent and is not acknowledged: acknowledgements, and what is sent again (spec/frcp 8). */
 #include "frcp.h"
 
-#define HOPE 3u  /* tries of the oldest packet without an answer, before the RTO is all that counts */
-#define ALONE 5u /* the same, before the others are spared */
-#define SPAN 3u  /* packets that came after one that did not, before it is taken for lost */
+#define FAST_RETRIES 3u  /* tries of the oldest packet without an answer, before the RTO is all that counts */
+#define RETRIES_BEFORE_PROBING 5u /* the same, before the others are spared */
+#define REORDER_THRESHOLD 3u  /* packets that came after one that did not, before it is taken for lost */
 
-#define TORN_MOST 1024u           /* so many, of FRCP_TORN each, are too many large packets lost */
-#define TORN_TIME (250 * FRCP_MS) /* tries in vain for so long are no pause of the peer's */
+#define LARGE_LOSS_LIMIT 1024u           /* so many, of FRCP_LARGE_LOSS each, are too many large packets lost */
+#define LARGE_LOSS_TIME (250 * FRCP_MS) /* tries in vain for so long are no pause of the peer's */
 
 /* One is sent again. What timed out may be late: only where others came that were sent later it is lost. */
-static void note_torn(struct frcp *frcp, const struct sent *sent, bool timed_out, int64_t now)
+static void note_large_loss(struct frcp *frcp, const struct sent *sent, bool timed_out, int64_t now)
 {
-        if (sent->length <= FRCP_SMALL)
+        if (sent->length <= FRCP_CLAMP_OCTETS)
                 return;
         if (!timed_out)
-                frcp->torn += FRCP_TORN;
-        frcp->small = frcp->small || frcp->torn > TORN_MOST || (frcp->vain >= HOPE && now - sent->first >= TORN_TIME);
+                frcp->large_loss += FRCP_LARGE_LOSS;
+        frcp->clamped = frcp->clamped || frcp->large_loss > LARGE_LOSS_LIMIT || (frcp->rto_count >= FAST_RETRIES && now - sent->first >= LARGE_LOSS_TIME);
 }
 
-static bool bare(const struct sent *sent)
+static bool seq_only(const struct sent *sent)
 {
         return sent->kept < sent->length;
 }
 
 /* What cannot be lost is asked for: the peer may have had no time to acknowledge it. */
-static bool ask(struct frcp *frcp, int64_t now)
+static bool send_rendez_vous(struct frcp *frcp, int64_t now)
 {
         struct pci pci = {.flags = PCI_RDV};
 
@@ -33,12 +33,12 @@ static bool ask(struct frcp *frcp, int64_t now)
 
 static bool transmit_again(struct frcp *frcp, uint32_t seq, struct sent *sent, bool timed_out, int64_t now)
 {
-        if (bare(sent) ? !ask(frcp, now) :
+        if (seq_only(sent) ? !send_rendez_vous(frcp, now) :
                          !frcp_transmit(frcp, seq, sent->bits, sendq_data(&frcp->sendq, sent), sent->length, now))
                 return false;
         rtt_resent(&frcp->rtt, seq, timed_out);
-        if (!bare(sent)) {
-                note_torn(frcp, sent, timed_out, now);
+        if (!seq_only(sent)) {
+                note_large_loss(frcp, sent, timed_out, now);
                 frcp->counters.resent++;
         }
         sent->tries++;
@@ -53,8 +53,8 @@ static bool transmit_again(struct frcp *frcp, uint32_t seq, struct sent *sent, b
  */
 static int64_t due_at(const struct frcp *frcp, const struct sent *sent, int64_t timeout)
 {
-        bool hole = frcp->vain < HOPE && sent->tries > 0 && frcp->rtt.srtt != 0;
-        int64_t due = sent->last + (hole ? rtt_patience(&frcp->rtt) : timeout);
+        bool hole = frcp->rto_count < FAST_RETRIES && sent->tries > 0 && frcp->rtt.srtt != 0;
+        int64_t due = sent->last + (hole ? rtt_base_timeout(&frcp->rtt) : timeout);
 
         return due < sent->due ? due : sent->due;
 }
@@ -62,13 +62,13 @@ static int64_t due_at(const struct frcp *frcp, const struct sent *sent, int64_t 
 /* Lost: others that were sent later came. What was sent again already has its own time. */
 static void resend_skipped(struct frcp *frcp, uint32_t highest, int64_t now)
 {
-        int64_t patience = frcp->rtt.srtt + 4 * frcp->rtt.dev;
+        int64_t timeout = frcp->rtt.srtt + 4 * frcp->rtt.dev;
         uint32_t budget = FRCP_BURST;
 
-        for (uint32_t seq = frcp->una; seq_before(seq + SPAN, highest + 1) && budget > 0; seq++) {
+        for (uint32_t seq = frcp->una; seq_before(seq + REORDER_THRESHOLD, highest + 1) && budget > 0; seq++) {
                 struct sent *sent = sendq_at(&frcp->sendq, seq);
 
-                if (sent->arrived || (sent->tries > 0 && now - sent->last < patience) ||
+                if (sent->arrived || (sent->tries > 0 && now - sent->last < timeout) ||
                     now - sent->first >= FRCP_R)
                         continue;
                 if (!transmit_again(frcp, seq, sent, false, now))
@@ -113,9 +113,9 @@ void frcp_acknowledged(struct frcp *frcp, uint32_t ackno, const uint8_t *map, ui
                 rtt_acked(&frcp->rtt, ackno, now);
                 frcp->una = ackno;
                 frcp->confirmed = true;
-                frcp->vain = 0;
-                frcp->flying -= sendq_drop(&frcp->sendq, ackno);
-                frcp_rest(frcp);
+                frcp->rto_count = 0;
+                frcp->in_flight -= sendq_drop(&frcp->sendq, ackno);
+                frcp_limit_inflight(frcp);
                 if (frcp->una != frcp->nxt) {
                         struct sent *oldest = sendq_at(&frcp->sendq, frcp->una);
                         int64_t due = due_at(frcp, oldest, rtt_timeout(&frcp->rtt));
@@ -130,7 +130,7 @@ void frcp_acknowledged(struct frcp *frcp, uint32_t ackno, const uint8_t *map, ui
 /* ---- time ---- */
 
 /* A peer that said it has the very packet that it does not acknowledge says nothing one could rely on. */
-static void forget_arrived(struct frcp *frcp)
+static void clear_arrived(struct frcp *frcp)
 {
         if (!sendq_at(&frcp->sendq, frcp->una)->arrived)
                 return;
@@ -139,9 +139,9 @@ static void forget_arrived(struct frcp *frcp)
 }
 
 /* Nothing has come back for a while, or nothing is sent again: the oldest packet alone asks whether anybody is there. */
-static bool alone(const struct frcp *frcp)
+static bool probing(const struct frcp *frcp)
 {
-        return frcp->vain >= ALONE || bare(sendq_at(&frcp->sendq, frcp->una));
+        return frcp->rto_count >= RETRIES_BEFORE_PROBING || seq_only(sendq_at(&frcp->sendq, frcp->una));
 }
 
 /* The packets in [una, end) that are due; the time when the next is. */
@@ -157,7 +157,7 @@ static int64_t resend_due(struct frcp *frcp, uint32_t end, int64_t now)
                 if (due <= now && !sent->arrived && budget > 0 && transmit_again(frcp, seq, sent, true, now)) {
                         due = sent->due;
                         budget--;
-                        frcp->vain += seq == frcp->una;
+                        frcp->rto_count += seq == frcp->una;
                 }
                 if (!sent->arrived && due < next)
                         next = due;
@@ -185,10 +185,10 @@ void frcp_resend(struct frcp *frcp, int64_t now)
                 frcp_break(frcp, -EFLOWDOWN);
                 return;
         }
-        forget_arrived(frcp);
-        if (seq_before(frcp->rtt.probe, frcp->una) || alone(frcp))
+        clear_arrived(frcp);
+        if (seq_before(frcp->rtt.probe, frcp->una) || probing(frcp))
                 frcp->rtt.probe = frcp->una; /* who else should make the RTO double? */
-        next = resend_due(frcp, alone(frcp) ? frcp->una + 1 : frcp->nxt, now);
+        next = resend_due(frcp, probing(frcp) ? frcp->una + 1 : frcp->nxt, now);
         if (next <= now)
                 next = now + FRCP_TICK;
         frcp->resend_at = next < oldest->first + FRCP_R ? next : oldest->first + FRCP_R;

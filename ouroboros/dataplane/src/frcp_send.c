@@ -15,7 +15,7 @@ static uint32_t piece_size(const struct frcp *frcp)
 {
         uint32_t most = piece_max(frcp);
 
-        return frcp->small && frcp->flags & FRCP_FRAGMENT && most > FRCP_SMALL ? FRCP_SMALL : most;
+        return frcp->clamped && frcp->flags & FRCP_FRAGMENT && most > FRCP_CLAMP_OCTETS ? FRCP_CLAMP_OCTETS : most;
 }
 
 uint32_t frcp_max_packet(const struct frcp *frcp)
@@ -39,20 +39,20 @@ static uint32_t end_of(const struct frcp *frcp)
  * count as congestion, and packets one at a time cost everybody on the way more than many together. In memory no queue is congested:
  * there octets count, which should fit a processor's cache.
  */
-static bool enough(const struct frcp *frcp)
+static bool inflight_limited(const struct frcp *frcp)
 {
-        return frcp->resting && frcp->rtt.least < FRCP_LONG;
+        return frcp->inflight_limited && frcp->rtt.min_rtt < FRCP_LONG_RTT;
 }
 
-void frcp_rest(struct frcp *frcp)
+void frcp_limit_inflight(struct frcp *frcp)
 {
         uint32_t packets = frcp->nxt - frcp->una;
-        uint32_t many = frcp->config.lossless ? frcp->config.window : FRCP_SHORT;
+        uint32_t limit = frcp->config.lossless ? frcp->config.window : FRCP_INFLIGHT_PACKETS;
 
-        if (packets >= many || frcp->flying >= FRCP_SHORT_OCTETS)
-                frcp->resting = true;
-        else if (packets <= many / 2 && frcp->flying <= FRCP_SHORT_OCTETS / 2)
-                frcp->resting = false;
+        if (packets >= limit || frcp->in_flight >= FRCP_INFLIGHT_OCTETS)
+                frcp->inflight_limited = true;
+        else if (packets <= limit / 2 && frcp->in_flight <= FRCP_INFLIGHT_OCTETS / 2)
+                frcp->inflight_limited = false;
 }
 
 /*
@@ -63,19 +63,19 @@ static void note_sent(struct frcp *frcp, const struct sent *sent)
 {
         bool whole = !frcp->config.fragments || sent->bits == PCI_WHOLE;
 
-        if (frcp->of_window == frcp->config.window) {
-                frcp->lately[1] = frcp->lately[0];
-                frcp->lately[0] = frcp->of_window = 0;
+        if (frcp->window_packets == frcp->config.window) {
+                frcp->window_octets[1] = frcp->window_octets[0];
+                frcp->window_octets[0] = frcp->window_packets = 0;
         }
-        frcp->lately[0] += whole ? sent->length : 2 * sent->length;
-        frcp->of_window++;
+        frcp->window_octets[0] += whole ? sent->length : 2 * sent->length;
+        frcp->window_packets++;
 }
 
 /* Whether a packet that is sent arrives, and is taken. Behind a window that is not looked at, the peer takes nothing. */
-static bool sure(const struct frcp *frcp, uint32_t length)
+static bool delivery_assured(const struct frcp *frcp, uint32_t length)
 {
         return frcp->config.lossless && frcp->flags & FRCP_FLOW_CONTROL &&
-               frcp->lately[0] + frcp->lately[1] + length <= RECVQ_OCTETS - frcp->config.max_message;
+               frcp->window_octets[0] + frcp->window_octets[1] + length <= RECVQ_OCTETS - frcp->config.max_message;
 }
 
 static bool window_open(const struct frcp *frcp)
@@ -90,32 +90,32 @@ static uint32_t pieces_of(const struct frcp *frcp, uint32_t length)
 
 bool frcp_writable(const struct frcp *frcp, uint32_t length)
 {
-        if (frcp->down != 0 || frcp->said || frcp->heard == FRCP_LEFT || length > frcp_max_packet(frcp))
+        if (frcp->down != 0 || frcp->fin_sent || frcp->fin_received == FRCP_CLOSED || length > frcp_max_packet(frcp))
                 return true;
-        return end_of(frcp) == frcp->nxt && window_open(frcp) && !enough(frcp) &&
-               sendq_has_room(&frcp->sendq, pieces_of(frcp, length), length);
+        return end_of(frcp) == frcp->nxt && window_open(frcp) && !inflight_limited(frcp) &&
+               sendq_has_space(&frcp->sendq, pieces_of(frcp, length), length);
 }
 
 /*
  * What packets with data say beside their number, now: also those that are sent again (spec/lessons 37). Worked out once for all that
  * are sent before anything else happens.
  */
-static void stamp(struct frcp *frcp, int64_t now)
+static void fill_template(struct frcp *frcp, int64_t now)
 {
-        struct pci *pci = &frcp->stamp;
-        int64_t silence = frcp_receiver_inactivity(frcp) * (1000 * FRCP_MS);
+        struct pci *pci = &frcp->header_template;
+        int64_t inactivity = frcp_receiver_inactivity(frcp) * (1000 * FRCP_MS);
 
         *pci = (struct pci){.flags = PCI_DATA};
-        if (frcp->run && frcp_recent(frcp->heard_at, silence, now)) {
-                frcp_renew_edge(frcp);
+        if (frcp->run && frcp_recent(frcp->last_rx_at, inactivity, now)) {
+                frcp_update_edge(frcp);
                 pci->flags |= PCI_FC;
                 pci->window = frcp->edge;
         }
-        if (frcp->run && frcp->config.retransmit && frcp_recent(frcp->heard_at, FRCP_A, now)) {
+        if (frcp->run && frcp->config.retransmit && frcp_recent(frcp->last_rx_at, FRCP_A, now)) {
                 pci->flags |= PCI_ACK;
                 pci->ackno = frcp->want;
         }
-        frcp->stamp_at = now;
+        frcp->template_at = now;
 }
 
 bool frcp_transmit(struct frcp *frcp, uint32_t seq, uint8_t bits, const uint8_t *data, uint32_t length, int64_t now)
@@ -123,22 +123,22 @@ bool frcp_transmit(struct frcp *frcp, uint32_t seq, uint8_t bits, const uint8_t 
         struct pci pci;
         uint8_t header[PCI_OCTETS];
 
-        if (frcp->stamp_at != now)
-                stamp(frcp, now);
-        pci = frcp->stamp;
+        if (frcp->template_at != now)
+                fill_template(frcp, now);
+        pci = frcp->header_template;
         pci.flags |= bits | (seq == frcp->una ? PCI_DRF : 0);
         pci.seq = seq;
         pci_encode(header, &pci);
         if (!frcp->send(frcp->arg, header, PCI_OCTETS, data, length))
                 return false;
-        frcp->alive.sent = frcp->data_at = now;
+        frcp->alive.sent = frcp->last_data_tx_at = now;
         if (pci.flags & PCI_ACK)
                 frcp->acked = frcp->want;
         if (pci.flags & PCI_FC) {
-                frcp->told = frcp->edge;
-                frcp->since = 0;
-                frcp->asked = false;
-                if (!frcp->bare)
+                frcp->advertised = frcp->edge;
+                frcp->since_ack = 0;
+                frcp->window_requested = false;
+                if (!frcp->ack_now)
                         frcp->ack_at = NEVER;
         }
         return true;
@@ -158,9 +158,9 @@ static bool transmit_new(struct frcp *frcp, struct sent *sent, const uint8_t *da
         }
         if (frcp->config.lossless)
                 note_sent(frcp, sent);
-        frcp->flying += sent_weight(sent->length);
-        frcp->torn -= frcp->torn > 0 && sent->length > FRCP_SMALL;
-        frcp_rest(frcp);
+        frcp->in_flight += sent_weight(sent->length);
+        frcp->large_loss -= frcp->large_loss > 0 && sent->length > FRCP_CLAMP_OCTETS;
+        frcp_limit_inflight(frcp);
         sent->first = sent->last = now;
         sent->due = now + rtt_timeout(&frcp->rtt);
         rtt_probe(&frcp->rtt, frcp->nxt - 1, now);
@@ -172,7 +172,7 @@ static bool transmit_new(struct frcp *frcp, struct sent *sent, const uint8_t *da
 /* The window is shut and somebody wants it open: from now on the peer is asked (spec/frcp 7, spec/lessons 40). */
 static void watch_window(struct frcp *frcp, int64_t now)
 {
-        if (window_open(frcp) || !(frcp->wanting || end_of(frcp) != frcp->nxt)) {
+        if (window_open(frcp) || !(frcp->write_blocked || end_of(frcp) != frcp->nxt)) {
                 frcp->shut_at = frcp->rdv_at = NEVER;
         } else if (frcp->shut_at == NEVER) {
                 frcp->shut_at = now;
@@ -182,7 +182,7 @@ static void watch_window(struct frcp *frcp, int64_t now)
 
 void frcp_flush(struct frcp *frcp, int64_t now)
 {
-        while (end_of(frcp) != frcp->nxt && !enough(frcp) && (window_open(frcp) || frcp_at_finish(frcp, frcp->nxt))) {
+        while (end_of(frcp) != frcp->nxt && !inflight_limited(frcp) && (window_open(frcp) || frcp_is_fin(frcp, frcp->nxt))) {
                 struct sent *sent = sendq_at(&frcp->sendq, frcp->nxt);
 
                 if (!transmit_new(frcp, sent, sendq_data(&frcp->sendq, sent), now))
@@ -193,7 +193,7 @@ void frcp_flush(struct frcp *frcp, int64_t now)
         if (frcp->sendq.count == 0 && !frcp->config.retransmit && frcp->sendq.place != NULL)
                 sendq_clear(&frcp->sendq, frcp->nxt);
         if (window_open(frcp))
-                frcp->wanting = false;
+                frcp->write_blocked = false;
         watch_window(frcp, now);
 }
 
@@ -210,9 +210,9 @@ static ssize_t write_through(struct frcp *frcp, const uint8_t *data, uint32_t le
 }
 
 /* One that is not kept, but for its number. */
-static ssize_t write_bare(struct frcp *frcp, const uint8_t *data, uint32_t length, int64_t now)
+static ssize_t write_seq_only(struct frcp *frcp, const uint8_t *data, uint32_t length, int64_t now)
 {
-        struct sent *sent = sendq_push_bare(&frcp->sendq, length, frcp->config.fragments ? PCI_WHOLE : 0);
+        struct sent *sent = sendq_push_seq_only(&frcp->sendq, length, frcp->config.fragments ? PCI_WHOLE : 0);
 
         if (!transmit_new(frcp, sent, data, now)) {
                 sendq_pop(&frcp->sendq);
@@ -233,14 +233,14 @@ static uint8_t bits_of(const struct frcp *frcp, bool first, bool last)
 ssize_t frcp_write(struct frcp *frcp, const uint8_t *data, uint32_t length, int64_t now)
 {
         uint32_t most = piece_size(frcp), pieces = pieces_of(frcp, length), done;
-        bool bare = pieces == 1 && sure(frcp, length);
+        bool seq_only = pieces == 1 && delivery_assured(frcp, length);
         int error;
 
         if (frcp->down != 0)
                 return frcp->down;
-        if (frcp->said)
+        if (frcp->fin_sent)
                 return -EPIPE;
-        if (frcp->heard == FRCP_LEFT)
+        if (frcp->fin_received == FRCP_CLOSED)
                 return -EFLOWDOWN;
         if (length > frcp_max_packet(frcp))
                 return -EMSGSIZE;
@@ -251,7 +251,7 @@ ssize_t frcp_write(struct frcp *frcp, const uint8_t *data, uint32_t length, int6
                 return 0;
         }
         if (!frcp_writable(frcp, length)) {
-                frcp->wanting = !window_open(frcp);
+                frcp->write_blocked = !window_open(frcp);
                 watch_window(frcp, now);
                 return -EAGAIN;
         }
@@ -259,13 +259,13 @@ ssize_t frcp_write(struct frcp *frcp, const uint8_t *data, uint32_t length, int6
                 return write_through(frcp, data, length, now);
         if (frcp->sendq.count == 0)
                 frcp->sendq.first = frcp->nxt;
-        if (!sendq_ready(&frcp->sendq, pieces, bare ? 0 : length)) {
-                error = sendq_reserve(&frcp->sendq, pieces, bare ? 0 : length);
+        if (!sendq_ready(&frcp->sendq, pieces, seq_only ? 0 : length)) {
+                error = sendq_reserve(&frcp->sendq, pieces, seq_only ? 0 : length);
                 if (error != 0)
                         return error;
         }
-        if (bare)
-                return write_bare(frcp, data, length, now);
+        if (seq_only)
+                return write_seq_only(frcp, data, length, now);
         for (done = 0; done < length; done += most) {
                 bool last = length - done <= most;
 
@@ -290,15 +290,15 @@ static bool stuck(const struct frcp *frcp, int64_t now)
 
 void frcp_window(struct frcp *frcp, uint32_t window, int64_t now)
 {
-        uint32_t ahead = (window - frcp->una) & PCI_WINDOW_MASK;
+        uint32_t offset = (window - frcp->una) & PCI_WINDOW_MASK;
 
-        if ((ahead == 0 || ahead >= FRCP_WINDOW_SANE) && stuck(frcp, now)) {
+        if ((offset == 0 || offset >= FRCP_WINDOW_SANE) && stuck(frcp, now)) {
                 frcp->lim++;
                 return;
         }
         /* An end that does not know our numbers says something; and an old packet says something old (8.14 b). */
-        if (ahead < 1 || ahead >= FRCP_WINDOW_SANE)
+        if (offset < 1 || offset >= FRCP_WINDOW_SANE)
                 return;
-        if (seq_before(frcp->lim, frcp->una + ahead))
-                frcp->lim = frcp->una + ahead;
+        if (seq_before(frcp->lim, frcp->una + offset))
+                frcp->lim = frcp->una + offset;
 }

@@ -45,9 +45,9 @@ int fset_set_eventfd(struct fset *set, int eventfd)
                 process->sets = set;
         }
         set->eventfd = eventfd;
-        wait_ring_eventfd(eventfd); /* readable until a take finds nothing */
+        wait_signal_eventfd(eventfd); /* readable until a take finds nothing */
         pthread_mutex_unlock(&process->lock);
-        wait_ring_eventfd(process->control);
+        wait_signal_eventfd(process->control);
         return 0;
 }
 
@@ -75,7 +75,7 @@ static void leave(struct fset *set)
         }
         atomic_store(&set->closed, true);
         pthread_mutex_unlock(&process->lock);
-        events_kick(process->events); /* threads that wait on the set */
+        events_wake(process->events); /* threads that wait on the set */
 }
 
 void fset_close(struct fset *set)
@@ -137,10 +137,10 @@ int fset_add(struct fset *set, uint32_t fd)
                 }
         }
         if (error == 0)
-                wait_ring_eventfd(set->eventfd);
+                wait_signal_eventfd(set->eventfd);
         pthread_mutex_unlock(&process->lock);
         if (error == 0)
-                events_kick(process->events);
+                events_wake(process->events);
         return error;
 }
 
@@ -164,7 +164,7 @@ void fset_remove(struct fset *set, uint32_t fd)
 static const uint32_t order[] = {EVENT_ALLOC, EVENT_PKT, EVENT_DOWN, EVENT_UP, EVENT_PEER, EVENT_DEALLOC};
 #define TYPES (int)(sizeof order / sizeof order[0])
 
-static int deliver(struct fset *set, uint32_t bit, struct fevent *out, bool *visit)
+static int deliver(struct fset *set, uint32_t bit, struct fevent *out, bool *needs_poll)
 {
         struct flow *flow = set->process->flows[bit];
         uint64_t mask = 1ull << (bit % 64);
@@ -180,9 +180,9 @@ static int deliver(struct fset *set, uint32_t bit, struct fevent *out, bool *vis
         events = flow_examine(flow, &again);
         if (!again)
                 set->pending[bit / 64] &= ~mask;
-        if (events & FLOW_VISIT) {
-                process_visit_soon(set->process, flow);
-                *visit = true;
+        if (events & FLOW_NEEDS_POLL) {
+                process_poll_soon(set->process, flow);
+                *needs_poll = true;
         }
         for (int i = 0; i < TYPES; i++)
                 if (events & order[i])
@@ -195,7 +195,7 @@ static int take(struct fset *set, struct fevent *out, int max)
 {
         struct process *process = set->process;
         uint32_t words, i;
-        bool visit = false;
+        bool needs_poll = false;
         int n = 0;
 
         pthread_mutex_lock(&process->lock);
@@ -210,18 +210,18 @@ static int take(struct fset *set, struct fevent *out, int max)
                 if (bits != 0)
                         set->pending[w] |= bits;
                 for (bits = set->pending[w]; bits != 0 && n + TYPES <= max; bits &= bits - 1)
-                        n += deliver(set, w * 64 + (uint32_t)__builtin_ctzll(bits), out + n, &visit);
+                        n += deliver(set, w * 64 + (uint32_t)__builtin_ctzll(bits), out + n, &needs_poll);
                 if (bits != 0)
                         break; /* `out` is full: the next look begins here, so that nobody is left out for ever */
         }
         set->cursor = words ? (set->cursor + i) % words : 0;
         pthread_mutex_unlock(&process->lock);
-        if (visit)
-                wait_ring_eventfd(process->control);
+        if (needs_poll)
+                wait_signal_eventfd(process->control);
         return n;
 }
 
-static bool anything(const void *arg)
+static bool has_events(const void *arg)
 {
         const struct fset *set = arg;
         const struct process *process = set->process;
@@ -240,13 +240,13 @@ static void rearm(struct fset *set)
         pthread_mutex_lock(&set->process->lock);
         if (set->eventfd >= 0) {
                 wait_clear_eventfd(set->eventfd);
-                if (anything(set))
-                        wait_ring_eventfd(set->eventfd);
+                if (has_events(set))
+                        wait_signal_eventfd(set->eventfd);
         }
         pthread_mutex_unlock(&set->process->lock);
 }
 
-int fset_take(struct fset *set, struct fevent *out, int max, bool patient)
+int fset_take(struct fset *set, struct fevent *out, int max, bool poll)
 {
         int n;
 
@@ -255,7 +255,7 @@ int fset_take(struct fset *set, struct fevent *out, int max, bool patient)
         n = take(set, out, max);
         if (n > 0)
                 return n;
-        if (patient && wait_poll(&set->poller, anything, set))
+        if (poll && wait_poll(&set->poller, has_events, set))
                 n = take(set, out, max);
         if (n == 0)
                 rearm(set);
@@ -275,7 +275,7 @@ int fset_sleep(struct fset *set, int64_t deadline)
         atomic_fetch_or(&shm->sleepers, SLEEP_FUTEX);
         /* With the lock: another thread may just be moving bits from the region to the set. */
         pthread_mutex_lock(&set->process->lock);
-        found = anything(set);
+        found = has_events(set);
         pthread_mutex_unlock(&set->process->lock);
         if (found)
                 return 0;
@@ -283,6 +283,6 @@ int fset_sleep(struct fset *set, int64_t deadline)
         if (atomic_load(&set->closed))
                 return -EBADF;
         if (atomic_load(&set->process->orphan))
-                return anything(set) ? 0 : -EIRMD;
+                return has_events(set) ? 0 : -EIRMD;
         return wait_sleep(&shm->seq, seq, deadline);
 }

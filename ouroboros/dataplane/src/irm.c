@@ -31,7 +31,7 @@ void irm_end_signal(struct segment *segment, uint32_t index, uint32_t side, uint
         wait_wake(&tx->prod_wait);
         if (region != NULL) {
                 events_raise(region, fd);
-                events_force(region);
+                events_wake_always(region);
         }
 }
 
@@ -99,7 +99,7 @@ uint32_t irm_flow_drain(struct segment *segment, uint32_t index, uint64_t serial
 struct list {
         uint64_t *of;
         size_t count;
-        size_t room;
+        size_t capacity;
 };
 
 struct sweep {
@@ -126,14 +126,14 @@ struct sweep *irm_sweep_create(struct pool *pool)
 
 static int append(struct list *list, uint64_t value)
 {
-        if (list->count == list->room) {
-                size_t room = list->room ? 2 * list->room : 64;
-                uint64_t *of = realloc(list->of, room * sizeof *of);
+        if (list->count == list->capacity) {
+                size_t capacity = list->capacity ? 2 * list->capacity : 64;
+                uint64_t *of = realloc(list->of, capacity * sizeof *of);
 
                 if (of == NULL)
                         return -ENOMEM;
                 list->of = of;
-                list->room = room;
+                list->capacity = capacity;
         }
         list->of[list->count++] = value;
         return 0;

@@ -16,7 +16,7 @@ struct keepalive {
         int64_t timeout; /* 0: nobody is ever given up */
         int64_t received;
         int64_t sent;
-        bool gone; /* the peer was given up, for good */
+        bool expired; /* the peer was given up, for good */
 };
 
 static inline void keepalive_init(struct keepalive *alive, uint32_t timeout_ms, int64_t now)
@@ -28,7 +28,7 @@ static inline int64_t keepalive_deadline(const struct keepalive *alive)
 {
         int64_t lost = alive->received + alive->timeout + 1, quiet = alive->sent + alive->timeout / 4 + 1;
 
-        if (alive->timeout == 0 || alive->gone)
+        if (alive->timeout == 0 || alive->expired)
                 return NEVER;
         return lost < quiet ? lost : quiet;
 }

@@ -124,7 +124,7 @@ struct events_shm {
 };
 
 #define SLEEP_FUTEX 1u
-#define SLEEP_BELL 2u
+#define SLEEP_DOORBELL 2u
 
 _Static_assert(sizeof(struct pool_class) == 32, "layout");
 _Static_assert(sizeof(struct pool_shm) == 256, "layout");

@@ -45,7 +45,7 @@ static pthread_mutex_t mappings_lock = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic bool surviving;
 static _Atomic uint64_t lost;
 
-static bool remember(void *address, size_t size)
+static bool add_mapping(void *address, size_t size)
 {
         struct mapping *entry;
 
@@ -70,7 +70,7 @@ static bool remember(void *address, size_t size)
         return entry != NULL;
 }
 
-static void forget(const void *address)
+static void remove_mapping(const void *address)
 {
         pthread_mutex_lock(&mappings_lock);
         for (struct mapping *entry = atomic_load(&mappings); entry != NULL; entry = entry->next)
@@ -137,7 +137,7 @@ int map_create(const char *name, size_t size)
         return -error;
 }
 
-void *map_shared(int fd, size_t least, size_t *size)
+void *map_shared(int fd, size_t min_size, size_t *size)
 {
         struct stat st;
         void *address;
@@ -145,7 +145,7 @@ void *map_shared(int fd, size_t least, size_t *size)
 
         if (seals < 0 || fstat(fd, &st) < 0)
                 return NULL;
-        if (!(seals & F_SEAL_SHRINK) || st.st_size < (off_t)least) {
+        if (!(seals & F_SEAL_SHRINK) || st.st_size < (off_t)min_size) {
                 errno = EINVAL;
                 return NULL;
         }
@@ -154,7 +154,7 @@ void *map_shared(int fd, size_t least, size_t *size)
         if (address == MAP_FAILED)
                 return NULL;
         madvise(address, *size, MADV_DONTFORK);
-        if (!remember(address, *size)) {
+        if (!add_mapping(address, *size)) {
                 munmap(address, *size);
                 errno = ENOMEM;
                 return NULL;
@@ -164,7 +164,7 @@ void *map_shared(int fd, size_t least, size_t *size)
 
 void map_release(void *address, size_t size)
 {
-        forget(address);
+        remove_mapping(address);
         munmap(address, size);
 }
 

@@ -14,7 +14,7 @@ int map_create(const char *name, size_t size);
  * Map a whole memfd, of at least `least` octets, shared. Refuses a descriptor whose size is not sealed (a peer
  * could truncate it and kill us by SIGBUS). A forked child does not inherit the mapping. NULL with errno set.
  */
-void *map_shared(int fd, size_t least, size_t *size);
+void *map_shared(int fd, size_t min_size, size_t *size);
 void map_release(void *address, size_t size);
 
 /*

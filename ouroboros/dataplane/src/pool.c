@@ -10,7 +10,7 @@
 
 #include "map.h"
 
-#define AHEAD 4u /* blocks: as long as a cache line takes from another core, at the least that is done with a packet */
+#define PREFETCH_DISTANCE 4u /* blocks: as long as a cache line takes from another core, at the least that is done with a packet */
 
 #ifdef CRASH_POINTS
 #include <signal.h>
@@ -331,8 +331,8 @@ static int64_t take(struct pool *pool, int c, struct pool_cache *cache)
         uint32_t block = cache->block[--cache->count];
 
         /* Who freed the next ones was another core: have their owner words under way in time. */
-        if (cache->count >= AHEAD) {
-                uint32_t soon = cache->block[cache->count - AHEAD];
+        if (cache->count >= PREFETCH_DISTANCE) {
+                uint32_t soon = cache->block[cache->count - PREFETCH_DISTANCE];
                 uint8_t *data = pool_block(pool, c, soon) + HEADROOM;
 
                 __builtin_prefetch(&pool->owner[soon], 1);

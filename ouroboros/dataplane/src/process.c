@@ -34,7 +34,7 @@ void process_stop(struct process *process)
         if (process->generation != map_generation || !process->watching)
                 return;
         atomic_store(&process->stop, true);
-        wait_ring_eventfd(process->control);
+        wait_signal_eventfd(process->control);
         pthread_join(process->watcher, NULL);
         process->watching = false;
 }
@@ -49,7 +49,7 @@ static void orphan_all(struct process *process)
                 }
         atomic_store(&process->orphan, true);
         pthread_mutex_unlock(&process->lock);
-        events_kick(process->events);
+        events_wake(process->events);
 }
 
 /* Pass what the region says on to those who poll. Bits of set members stay for the set. */
@@ -63,11 +63,11 @@ static void distribute(struct process *process)
 
                 for (struct fset *set = process->sets; set != NULL; set = set->next)
                         if (bits & set->member[w])
-                                wait_ring_eventfd(set->eventfd);
+                                wait_signal_eventfd(set->eventfd);
                 for (uint64_t frcp = bits & process->reliable[w]; frcp != 0; frcp &= frcp - 1) {
                         uint32_t bit = w * 64 + (uint32_t)__builtin_ctzll(frcp);
 
-                        process_visit_soon(process, process->flows[bit]);
+                        process_poll_soon(process, process->flows[bit]);
                         if (!((process->grouped[w] | process->watched[w]) & 1ull << bit % 64))
                                 events_take(events, w, 1ull << bit % 64);
                 }
@@ -81,8 +81,8 @@ static void distribute(struct process *process)
                                 continue;
                         if (!(process->grouped[w] & 1ull << (bit % 64)))
                                 events_take(events, w, 1ull << (bit % 64));
-                        wait_ring_eventfd(atomic_load(&flow->eventfd));
-                        wait_ring_eventfd(atomic_load(&flow->room_eventfd));
+                        wait_signal_eventfd(atomic_load(&flow->eventfd));
+                        wait_signal_eventfd(atomic_load(&flow->writable_eventfd));
                 }
         }
         pthread_mutex_unlock(&process->lock);
@@ -91,9 +91,9 @@ static void distribute(struct process *process)
 /* ---- flows with FRCP (frcp_io.h) ---- */
 
 /* Packets have come for a flow that had asked to be told. */
-void process_visit_soon(struct process *process, struct flow *flow)
+void process_poll_soon(struct process *process, struct flow *flow)
 {
-        int64_t due = wait_now() + FRCP_IO_VISIT;
+        int64_t due = wait_now() + FRCP_IO_POLL_INTERVAL;
 
         /* A calm end may wait for its next keep-alive, which is far away. */
         if (flow != NULL && flow->frcp != NULL && !(wheel_is_set(&flow->timer) && flow->timer.due <= due))
@@ -101,18 +101,18 @@ void process_visit_soon(struct process *process, struct flow *flow)
 }
 
 /* A user's call, without any lock: the flow may be leaving, but not while the call lasts. */
-static void ask_visits(void *arg, struct flow *flow)
+static void request_poll(void *arg, struct flow *flow)
 {
         struct process *process = arg;
 
         pthread_mutex_lock(&process->lock);
         if (process->flows[flow->fd - FD_BASE] == flow)
-                process_visit_soon(process, flow);
+                process_poll_soon(process, flow);
         pthread_mutex_unlock(&process->lock);
-        wait_ring_eventfd(process->control);
+        wait_signal_eventfd(process->control);
 }
 
-static void visit_all(struct process *process)
+static void run_timers(struct process *process)
 {
         struct wheel_timer *timer;
         int64_t now = wait_now();
@@ -121,7 +121,7 @@ static void visit_all(struct process *process)
         while ((timer = wheel_expire(&process->wheel, now)) != NULL) {
                 struct flow *flow = (struct flow *)(void *)((char *)timer - offsetof(struct flow, timer));
                 bool woken;
-                int64_t next = flow->frcp != NULL ? frcp_io_visit(flow, now, &woken) : flow_visit(flow, now, &woken);
+                int64_t next = flow->frcp != NULL ? frcp_io_poll(flow, now, &woken) : flow_on_timer(flow, now, &woken);
 
                 if (next != NEVER)
                         wheel_set(&process->wheel, timer, next);
@@ -134,7 +134,7 @@ static void visit_all(struct process *process)
 }
 
 /* Milliseconds until somebody has to be visited, for poll(2): not too early. */
-static int until_visit(struct process *process)
+static int poll_timeout(struct process *process)
 {
         int64_t deadline, now = wait_now();
 
@@ -152,20 +152,20 @@ static void *watch(void *arg)
         struct process *process = arg;
         struct pollfd fds[3] = {
                 {.fd = process->control, .events = POLLIN},
-                {.fd = process->events->bell, .events = POLLIN},
+                {.fd = process->events->doorbell, .events = POLLIN},
                 {.fd = process->rpc, .events = POLLRDHUP},
         };
 
         while (!atomic_load(&process->stop)) {
-                atomic_fetch_or(&process->events->shm->sleepers, SLEEP_BELL);
+                atomic_fetch_or(&process->events->shm->sleepers, SLEEP_DOORBELL);
                 distribute(process);
-                visit_all(process);
-                if (poll(fds, 3, until_visit(process)) < 0)
+                run_timers(process);
+                if (poll(fds, 3, poll_timeout(process)) < 0)
                         continue;
                 if (fds[0].revents & POLLIN)
                         wait_clear_eventfd(process->control);
                 if (fds[1].revents & POLLIN)
-                        events_hear(process->events);
+                        events_drain_doorbell(process->events);
                 if (fds[2].revents != 0) {
                         orphan_all(process);
                         distribute(process);
@@ -209,16 +209,16 @@ void process_add(struct process *process, struct flow *flow)
                 flow_orphan(flow);
         if (flow->frcp != NULL) {
                 process->reliable[bit / 64] |= 1ull << (bit % 64);
-                flow->frcp->visitor = process;
-                flow->frcp->visit = ask_visits;
-                process_visit_soon(process, flow);
+                flow->frcp->request_arg = process;
+                flow->frcp->request_poll = request_poll;
+                process_poll_soon(process, flow);
         } else if (keepalive_deadline(&flow->alive) != NEVER) {
                 wheel_set(&process->wheel, &flow->timer, keepalive_deadline(&flow->alive));
         }
         due = wheel_is_set(&flow->timer);
         pthread_mutex_unlock(&process->lock);
         if (due)
-                wait_ring_eventfd(process->control);
+                wait_signal_eventfd(process->control);
 }
 
 void process_remove(struct process *process, struct flow *flow)
@@ -237,7 +237,7 @@ void process_remove(struct process *process, struct flow *flow)
         pthread_mutex_unlock(&process->lock);
 }
 
-static int poll_by(struct process *process, struct flow *flow, _Atomic int *slot, int eventfd)
+static int set_eventfd(struct process *process, struct flow *flow, _Atomic int *slot, int eventfd)
 {
         uint32_t bit = flow->fd - FD_BASE;
         int error = flow_check(flow);
@@ -251,21 +251,21 @@ static int poll_by(struct process *process, struct flow *flow, _Atomic int *slot
                 atomic_store(slot, eventfd);
                 process->watched[bit / 64] |= 1ull << (bit % 64);
                 /* Readable until a read (a write) finds nothing: that clears it and asks for the event. */
-                wait_ring_eventfd(eventfd);
+                wait_signal_eventfd(eventfd);
         }
         pthread_mutex_unlock(&process->lock);
-        wait_ring_eventfd(process->control);
+        wait_signal_eventfd(process->control);
         return error;
 }
 
 int process_poll_flow(struct process *process, struct flow *flow, int eventfd)
 {
-        return poll_by(process, flow, &flow->eventfd, eventfd);
+        return set_eventfd(process, flow, &flow->eventfd, eventfd);
 }
 
-int process_poll_room(struct process *process, struct flow *flow, int eventfd)
+int process_poll_writable(struct process *process, struct flow *flow, int eventfd)
 {
-        return poll_by(process, flow, &flow->room_eventfd, eventfd);
+        return set_eventfd(process, flow, &flow->writable_eventfd, eventfd);
 }
 
 void process_unpoll(struct process *process, struct flow *flow)

@@ -47,17 +47,17 @@ int process_watch(struct process *process, int rpc);
 bool process_is_orphan(const struct process *process);
 
 /* For those who hold its lock: the watcher visits the flow soon, once it has been told (`control`). */
-void process_visit_soon(struct process *process, struct flow *flow);
+void process_poll_soon(struct process *process, struct flow *flow);
 
 void process_add(struct process *process, struct flow *flow);
 void process_remove(struct process *process, struct flow *flow);
 
 /*
- * Make a flow pollable: for packets (level), or for room (once after each flow_ask_room). 0, -ENOTALLOC or -EBADF. The caller's
+ * Make a flow pollable: for packets (level), or for room (once after each flow_notify_writable). 0, -ENOTALLOC or -EBADF. The caller's
  * eventfds, which stay open until process_remove has returned.
  */
 int process_poll_flow(struct process *process, struct flow *flow, int eventfd);
-int process_poll_room(struct process *process, struct flow *flow, int eventfd);
+int process_poll_writable(struct process *process, struct flow *flow, int eventfd);
 
 /* No longer: the caller may close its eventfds. */
 void process_unpoll(struct process *process, struct flow *flow);
@@ -102,7 +102,7 @@ int fset_set_eventfd(struct fset *set, int eventfd); /* 0 or -EBADF */
  * Events there are now, at most `max` (384 or more: then a full look goes on where the last one ended, and everybody
  * has his turn); polls for a moment when there are none and `patient`.
  */
-int fset_take(struct fset *set, struct fevent *out, int max, bool patient);
+int fset_take(struct fset *set, struct fevent *out, int max, bool poll);
 
 /* Sleep until a member may have an event. 0, -ETIMEDOUT, -EINTR, or -EIRMD. */
 int fset_sleep(struct fset *set, int64_t deadline);

@@ -40,7 +40,7 @@ static void drop_partial(struct recvq *q)
         q->spoilt++;
 }
 
-void recvq_forget(struct recvq *q)
+void recvq_drop_pending(struct recvq *q)
 {
         for (uint32_t i = 0; q->early > 0 && i < q->window; i++)
                 if (q->place[i] != NULL) {
@@ -49,18 +49,18 @@ void recvq_forget(struct recvq *q)
                 }
         free(q->place);
         q->place = NULL;
-        q->loose = false;
+        q->raw_fragments = false;
         drop_partial(q);
 }
 
 void recvq_clear(struct recvq *q)
 {
-        recvq_forget(q);
+        recvq_drop_pending(q);
         while (q->front != NULL)
                 recvq_pop(q);
 }
 
-static bool has_room(const struct recvq *q, uint32_t length, uint32_t limit)
+static bool has_space(const struct recvq *q, uint32_t length, uint32_t limit)
 {
         return q->octets <= limit && length <= limit - q->octets;
 }
@@ -74,7 +74,7 @@ bool recvq_hold(struct recvq *q, uint32_t seq, uint8_t bits, const uint8_t *data
 {
         struct held *held;
 
-        if (recvq_has(q, seq) || !has_room(q, length, RECVQ_OCTETS / 2))
+        if (recvq_has(q, seq) || !has_space(q, length, RECVQ_OCTETS / 2))
                 return false;
         if (q->place == NULL)
                 q->place = calloc(q->window, sizeof *q->place);
@@ -176,36 +176,36 @@ static bool assemble(struct recvq *q, struct held *piece)
         return true;
 }
 
-bool recvq_as_it_is(const struct recvq *q, uint8_t bits, bool reassemble)
+bool recvq_is_raw(const struct recvq *q, uint8_t bits, bool reassemble)
 {
-        return !reassemble || bits == PCI_WHOLE || (q->loose && !(bits & PCI_FFGM));
+        return !reassemble || bits == PCI_WHOLE || (q->raw_fragments && !(bits & PCI_FFGM));
 }
 
-void recvq_went(struct recvq *q, uint8_t bits, bool as_it_is)
+void recvq_note_raw(struct recvq *q, uint8_t bits, bool raw)
 {
-        q->loose = as_it_is && bits & PCI_MFGM;
+        q->raw_fragments = raw && bits & PCI_MFGM;
 }
 
-void recvq_loosen(struct recvq *q)
+void recvq_release_partial(struct recvq *q)
 {
         if (q->partial == NULL)
                 return;
         make_ready(q, q->partial);
         q->partial = NULL;
-        q->loose = true;
+        q->raw_fragments = true;
 }
 
 bool recvq_add_held(struct recvq *q, struct held *held, bool reassemble)
 {
-        bool as_it_is = recvq_as_it_is(q, held->bits, reassemble);
+        bool raw = recvq_is_raw(q, held->bits, reassemble);
         uint8_t bits = held->bits;
 
         q->octets += held->size;
         q->unread++;
         held->credit = 1;
-        if (as_it_is || held->bits == PCI_FIRST)
+        if (raw || held->bits == PCI_FIRST)
                 drop_partial(q);
-        if (as_it_is) {
+        if (raw) {
                 make_ready(q, held);
         } else if (held->bits == PCI_FIRST) {
                 q->partial = held;
@@ -214,7 +214,7 @@ bool recvq_add_held(struct recvq *q, struct held *held, bool reassemble)
                 q->unread--;
                 return false;
         }
-        recvq_went(q, bits, as_it_is);
+        recvq_note_raw(q, bits, raw);
         relieve(q);
         return true;
 }
@@ -224,7 +224,7 @@ bool recvq_add(struct recvq *q, uint8_t bits, const uint8_t *data, uint32_t leng
         struct held *held;
 
         /* Without it nothing here would ever be read, when nothing is waiting: so then there is always room. */
-        if (q->messages > 0 && !has_room(q, length, RECVQ_OCTETS))
+        if (q->messages > 0 && !has_space(q, length, RECVQ_OCTETS))
                 return false;
         held = make(data, length, length, bits);
         if (held == NULL)
@@ -237,7 +237,7 @@ bool recvq_add(struct recvq *q, uint8_t bits, const uint8_t *data, uint32_t leng
 
 void recvq_gap(struct recvq *q)
 {
-        q->loose = false;
+        q->raw_fragments = false;
         drop_partial(q);
 }
 

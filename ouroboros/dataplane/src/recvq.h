@@ -35,7 +35,7 @@ struct recvq {
         struct held *front;
         struct held **back;
         struct held *partial; /* a packet that is being put together */
-        bool loose;           /* the beginning of the packet that comes was read as a piece: so will be its rest */
+        bool raw_fragments;           /* the beginning of the packet that comes was read as a piece: so will be its rest */
         uint64_t spoilt;      /* packets that were given up: a fragment was lost, or they would be too large */
 };
 
@@ -43,7 +43,7 @@ void recvq_init(struct recvq *q, uint32_t window, uint32_t largest);
 void recvq_clear(struct recvq *q);
 
 /* Packets that came before their turn are not wanted any more, nor what a packet lacks fragments of. */
-void recvq_forget(struct recvq *q);
+void recvq_drop_pending(struct recvq *q);
 
 /* Keep what came before its turn, less than a window ahead. False: there already, or too much. */
 bool recvq_hold(struct recvq *q, uint32_t seq, uint8_t bits, const uint8_t *data, uint32_t length);
@@ -60,11 +60,11 @@ bool recvq_add(struct recvq *q, uint8_t bits, const uint8_t *data, uint32_t leng
 bool recvq_add_held(struct recvq *q, struct held *held, bool reassemble);
 
 /* Whether the next packet in order, with these bits, is read as it is, be it a fragment; and that it was. */
-bool recvq_as_it_is(const struct recvq *q, uint8_t bits, bool reassemble);
-void recvq_went(struct recvq *q, uint8_t bits, bool as_it_is);
+bool recvq_is_raw(const struct recvq *q, uint8_t bits, bool reassemble);
+void recvq_note_raw(struct recvq *q, uint8_t bits, bool raw);
 
 /* What is there of a packet that is being put together is read as it is, and so is its rest. */
-void recvq_loosen(struct recvq *q);
+void recvq_release_partial(struct recvq *q);
 
 /* A fragment is missing for ever (flows that do not retransmit). */
 void recvq_gap(struct recvq *q);

@@ -25,7 +25,7 @@ struct ring {
         uint64_t owner; /* OWNER_RING of this ring */
         uint64_t at;    /* producer: head. consumer: tail. */
         uint64_t other; /* last seen index of the other side */
-        bool broken;    /* the other side wrote nonsense */
+        bool peer_corrupt; /* the peer wrote an index that is out of range */
 };
 
 static inline void ring_attach(struct ring *ring, struct flow_shm *flow, unsigned which, uint64_t serial,
@@ -36,16 +36,16 @@ static inline void ring_attach(struct ring *ring, struct flow_shm *flow, unsigne
         ring->owner = OWNER_RING(serial, which);
         ring->at = atomic_load_explicit(producer ? &ring->shm->head : &ring->shm->tail, memory_order_relaxed);
         ring->other = ring->at;
-        ring->broken = false;
+        ring->peer_corrupt = false;
 }
 
 /* Producer: slots free now, as the consumer's index says now. */
-static inline uint32_t ring_room_now(struct ring *ring)
+static inline uint32_t ring_space_now(struct ring *ring)
 {
         uint64_t tail = atomic_load_explicit(&ring->shm->tail, memory_order_seq_cst);
 
         if (ring->at - tail > RING_SLOTS) {
-                ring->broken = true;
+                ring->peer_corrupt = true;
                 return 0;
         }
         ring->other = tail;
@@ -53,9 +53,9 @@ static inline uint32_t ring_room_now(struct ring *ring)
 }
 
 /* Producer, room checked: write a slot without publishing it. The block must be the ring's already. */
-static inline void ring_put(struct ring *ring, uint32_t ahead, uint64_t slot)
+static inline void ring_put(struct ring *ring, uint32_t offset, uint64_t slot)
 {
-        atomic_store_explicit(&ring->slots[(ring->at + ahead) & RING_MASK], slot, memory_order_relaxed);
+        atomic_store_explicit(&ring->slots[(ring->at + offset) & RING_MASK], slot, memory_order_relaxed);
 }
 
 /* Producer: publish the slots put. Returns WAIT_* bits of a consumer that must be told (already cleared). */
@@ -80,7 +80,7 @@ static inline uint32_t ring_ready(struct ring *ring)
 
                 ready = head - ring->at;
                 if (ready > RING_SLOTS) {
-                        ring->broken = true;
+                        ring->peer_corrupt = true;
                         return 0;
                 }
                 ring->other = head;
@@ -88,9 +88,9 @@ static inline uint32_t ring_ready(struct ring *ring)
         return (uint32_t)ready;
 }
 
-static inline uint64_t ring_peek(const struct ring *ring, uint32_t ahead)
+static inline uint64_t ring_peek(const struct ring *ring, uint32_t offset)
 {
-        return atomic_load_explicit(&ring->slots[(ring->at + ahead) & RING_MASK], memory_order_relaxed);
+        return atomic_load_explicit(&ring->slots[(ring->at + offset) & RING_MASK], memory_order_relaxed);
 }
 
 /* Consumer: drop slots whose blocks have moved on. Returns WAIT_* bits of a producer that must be told. */

@@ -30,7 +30,7 @@ static int64_t estimate(const struct rtt *rtt)
 /* Shifts of negative numbers round down, as those of the peer do. */
 void rtt_sample(struct rtt *rtt, int64_t sample)
 {
-        rtt->least += rtt->least == 0 || sample < rtt->least ? sample - rtt->least : (sample - rtt->least) >> 6;
+        rtt->min_rtt += rtt->min_rtt == 0 || sample < rtt->min_rtt ? sample - rtt->min_rtt : (sample - rtt->min_rtt) >> 6;
         if (rtt->srtt == 0) {
                 rtt->srtt = sample;
                 rtt->dev = sample >> 1;
@@ -64,7 +64,7 @@ void rtt_resent(struct rtt *rtt, uint32_t seq, bool timed_out)
                 rtt->rto = rtt->rto * 2 > RTO_MAX ? RTO_MAX : rtt->rto * 2;
 }
 
-int64_t rtt_patience(const struct rtt *rtt)
+int64_t rtt_base_timeout(const struct rtt *rtt)
 {
         return rtt->srtt == 0 ? RTO_FIRST : estimate(rtt) + RTO_ALLOWANCE;
 }

@@ -16,7 +16,7 @@
 
 struct rtt {
         int64_t srtt; /* 0: no sample yet */
-        int64_t least; /* of late: the way without waiting */
+        int64_t min_rtt; /* of late: the way without waiting */
         int64_t dev;
         int64_t rto;
         int64_t probe_at; /* when the probe was sent */
@@ -42,7 +42,7 @@ void rtt_resent(struct rtt *rtt, uint32_t seq, bool timed_out);
 int64_t rtt_timeout(const struct rtt *rtt);
 
 /* The same as if it had never doubled: for packets that were sent again, when acknowledgements come once more. */
-int64_t rtt_patience(const struct rtt *rtt);
+int64_t rtt_base_timeout(const struct rtt *rtt);
 
 /* One sample (for tests: the arithmetic alone). */
 void rtt_sample(struct rtt *rtt, int64_t sample);

@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-enum scratch { SCRATCH_CLOSE, SCRATCH_OPEN, SCRATCHES };
+enum scratch { SCRATCH_SEAL, SCRATCH_OPEN, SCRATCHES };
 
 /* So many octets, valid until the next call with the same `use`. NULL: there is no memory. */
 uint8_t *scratch_of_thread(enum scratch use, uint32_t length);

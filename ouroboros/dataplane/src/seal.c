@@ -62,7 +62,7 @@ static uint32_t get_check(const uint8_t *at)
         return __builtin_bswap32(check);
 }
 
-ssize_t seal_close(struct seal *seal, const void *header, uint32_t header_length, const void *data, uint32_t length,
+ssize_t seal_packet(struct seal *seal, const void *header, uint32_t header_length, const void *data, uint32_t length,
                    uint8_t *out)
 {
         ssize_t total = (ssize_t)header_length + length;
@@ -70,7 +70,7 @@ ssize_t seal_close(struct seal *seal, const void *header, uint32_t header_length
         if (total == 0)
                 return 0;
         if (seal->cipher != NULL) {
-                total = cipher_close(seal->cipher, header, header_length, data, length, out);
+                total = cipher_seal(seal->cipher, header, header_length, data, length, out);
                 if (total < 0)
                         return total;
         } else {

@@ -44,7 +44,7 @@ static inline bool seal_is_plain(const struct seal *seal)
  * header | data to `out`, protected; without a header, data may lie seal->front octets behind `out` already; there is room for seal->overhead octets more. Its length, 0 for an empty packet;
  * -EIO: it could not be encrypted, and must not be sent.
  */
-ssize_t seal_close(struct seal *seal, const void *header, uint32_t header_length, const void *data, uint32_t length,
+ssize_t seal_packet(struct seal *seal, const void *header, uint32_t header_length, const void *data, uint32_t length,
                    uint8_t *out);
 
 /*

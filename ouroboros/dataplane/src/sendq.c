@@ -73,7 +73,7 @@ static bool fits(const struct sendq *q, uint32_t octets)
         return q->size - q->head >= octets || q->tail > octets;
 }
 
-bool sendq_has_room(const struct sendq *q, uint32_t packets, uint32_t octets)
+bool sendq_has_space(const struct sendq *q, uint32_t packets, uint32_t octets)
 {
         if (q->count + packets > SENDQ_PLACES || octets > SENDQ_OCTETS - q->octets)
                 return false;
@@ -84,7 +84,7 @@ int sendq_reserve(struct sendq *q, uint32_t packets, uint32_t octets)
 {
         int error = 0;
 
-        if (!sendq_has_room(q, packets, octets))
+        if (!sendq_has_space(q, packets, octets))
                 return -EAGAIN; /* at the largest size it may be the end of the ring alone that is in the way */
         if (q->place == NULL || q->count + packets > q->mask + 1)
                 error = grow_places(q, packets);
@@ -109,7 +109,7 @@ struct sent *sendq_push(struct sendq *q, const uint8_t *data, uint32_t length, u
         return sent;
 }
 
-struct sent *sendq_push_bare(struct sendq *q, uint32_t length, uint8_t bits)
+struct sent *sendq_push_seq_only(struct sendq *q, uint32_t length, uint8_t bits)
 {
         struct sent *sent = sendq_at(q, q->first + q->count++);
 
@@ -127,15 +127,15 @@ void sendq_pop(struct sendq *q)
 
 uint32_t sendq_drop(struct sendq *q, uint32_t seq)
 {
-        uint32_t gone = seq - q->first, weight = 0;
+        uint32_t dropped = seq - q->first, weight = 0;
 
-        for (uint32_t i = 0; i < gone && i < q->count; i++) {
+        for (uint32_t i = 0; i < dropped && i < q->count; i++) {
                 const struct sent *sent = sendq_at(q, q->first + i);
 
                 q->octets -= sent->kept;
                 weight += sent_weight(sent->length);
         }
-        q->count = gone < q->count ? q->count - gone : 0;
+        q->count = dropped < q->count ? q->count - dropped : 0;
         q->first = seq;
         q->tail = q->count > 0 ? sendq_at(q, seq)->at : q->head;
         return weight;

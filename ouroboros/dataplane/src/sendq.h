@@ -44,7 +44,7 @@ void sendq_init(struct sendq *q, uint32_t first);
 void sendq_clear(struct sendq *q, uint32_t first);
 
 /* Whether there is room for so many packets of `octets` octets together, or can be made. */
-bool sendq_has_room(const struct sendq *q, uint32_t packets, uint32_t octets);
+bool sendq_has_space(const struct sendq *q, uint32_t packets, uint32_t octets);
 
 /*
  * Make room for so many packets of `octets` octets together. 0; -EAGAIN: not before others were acknowledged; -ENOMEM.
@@ -56,7 +56,7 @@ int sendq_reserve(struct sendq *q, uint32_t packets, uint32_t octets);
 struct sent *sendq_push(struct sendq *q, const uint8_t *data, uint32_t length, uint8_t bits);
 
 /* The same without its octets, which need no room. And: the newest was not sent after all. */
-struct sent *sendq_push_bare(struct sendq *q, uint32_t length, uint8_t bits);
+struct sent *sendq_push_seq_only(struct sendq *q, uint32_t length, uint8_t bits);
 void sendq_pop(struct sendq *q);
 
 /*

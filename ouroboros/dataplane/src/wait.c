@@ -11,7 +11,7 @@
 
 #define NS_PER_S 1000000000ll
 #define SPIN_PAUSES 64
-#define NEAR 1000 /* ns: an answer as fast as this comes from another core, and PAUSE would have met it */
+#define SAME_CACHE_NS 1000 /* ns: an answer as fast as this comes from another core, and PAUSE would have met it */
 
 static inline void cpu_relax(void)
 {
@@ -51,7 +51,7 @@ void wait_wake(_Atomic uint32_t *word)
         syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
-void wait_ring_eventfd(int fd)
+void wait_signal_eventfd(int fd)
 {
         uint64_t one = 1;
 
@@ -76,9 +76,9 @@ static uint32_t get(const _Atomic uint32_t *value, uint32_t initial)
         return v != 0 ? v : initial;
 }
 
-static void set(_Atomic uint32_t *value, uint32_t v, uint32_t least, uint32_t most)
+static void set(_Atomic uint32_t *value, uint32_t v, uint32_t min, uint32_t max)
 {
-        atomic_store_explicit(value, v < least ? least : v > most ? most : v, memory_order_relaxed);
+        atomic_store_explicit(value, v < min ? min : v > max ? max : v, memory_order_relaxed);
 }
 
 /*
@@ -87,15 +87,15 @@ static void set(_Atomic uint32_t *value, uint32_t v, uint32_t least, uint32_t mo
  */
 bool wait_poll(struct poller *poller, wait_condition *condition, const void *arg)
 {
-        uint32_t most = poller->pauses_most ? poller->pauses_most : PAUSES_MOST;
-        uint32_t pauses = get(&poller->pauses, most);
+        uint32_t max = poller->pauses_max ? poller->pauses_max : PAUSES_MAX;
+        uint32_t pauses = get(&poller->pauses, max);
         uint32_t budget = get(&poller->budget, POLLER_INITIAL);
         int64_t start, spent;
 
         for (uint32_t i = 0; i < pauses; i++) {
                 if (condition(arg)) {
-                        if (i > 0 && pauses < most)
-                                set(&poller->pauses, 2 * pauses, PAUSES_LEAST, most);
+                        if (i > 0 && pauses < max)
+                                set(&poller->pauses, 2 * pauses, PAUSES_MIN, max);
                         return true;
                 }
                 cpu_relax();
@@ -105,12 +105,12 @@ bool wait_poll(struct poller *poller, wait_condition *condition, const void *arg
                 sched_yield();
                 spent = wait_now() - start;
                 if (condition(arg)) {
-                        set(&poller->pauses, spent < NEAR ? pauses + 8 : pauses / 2, PAUSES_LEAST, most);
-                        set(&poller->budget, budget + budget / 4, POLLER_LEAST, POLLER_MOST);
+                        set(&poller->pauses, spent < SAME_CACHE_NS ? pauses + 8 : pauses / 2, PAUSES_MIN, max);
+                        set(&poller->budget, budget + budget / 4, POLLER_MIN, POLLER_MAX);
                         return true;
                 }
         } while (spent < (int64_t)budget);
-        set(&poller->budget, budget - budget / 4, POLLER_LEAST, POLLER_MOST);
+        set(&poller->budget, budget - budget / 4, POLLER_MIN, POLLER_MAX);
         return false;
 }
 

@@ -18,21 +18,21 @@ int wait_sleep(_Atomic uint32_t *word, uint32_t value, int64_t deadline);
 void wait_wake(_Atomic uint32_t *word);
 
 /* Make who polls an eventfd return; -1: nobody does. And: let it wait again. Neither blocks. */
-void wait_ring_eventfd(int fd);
+void wait_signal_eventfd(int fd);
 void wait_clear_eventfd(int fd);
 
 /* Both adapted by outcome. Zeroed is a good start. */
 struct poller {
         _Atomic uint32_t budget; /* ns of sched_yield polling */
         _Atomic uint32_t pauses; /* PAUSE polls before the first sched_yield */
-        uint32_t pauses_most;    /* 0: PAUSES_MOST */
+        uint32_t pauses_max;    /* 0: PAUSES_MAX */
 };
 
 #define POLLER_INITIAL 20000u
-#define POLLER_LEAST 10000u
-#define POLLER_MOST 50000u
-#define PAUSES_LEAST 2u
-#define PAUSES_MOST 32u
+#define POLLER_MIN 10000u
+#define POLLER_MAX 50000u
+#define PAUSES_MIN 2u
+#define PAUSES_MAX 32u
 
 typedef bool wait_condition(const void *arg);
 

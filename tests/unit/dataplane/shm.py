@@ -209,11 +209,11 @@ class End:
 
     def read_ahead(self, size: int = 1 << 17) -> list[bytes] | int:
         """The next packets by `flow_read`, as many as it takes ahead."""
-        burst = self._burst(size, int(self.lib.AHEAD_PACKETS))
+        burst = self._burst(size, int(self.lib.READAHEAD_PACKETS))
         n = int(self.lib.flow_read(self.handle, burst.c))
-        if 0 <= n < self.lib.FLOW_MANY:
+        if 0 <= n < self.lib.FLOW_READAHEAD:
             return [bytes(self.ffi.buffer(burst.c.buffer, n))]
-        return n if n < 0 else burst.packets(n - int(self.lib.FLOW_MANY))
+        return n if n < 0 else burst.packets(n - int(self.lib.FLOW_READAHEAD))
 
     def _burst(self, size: int, count: int) -> Burst:
         if (size, count) not in self._bursts:

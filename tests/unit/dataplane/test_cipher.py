@@ -33,9 +33,9 @@ class End:
     def close(self, data: bytes, header: bytes = b"", iv: bytes | None = None) -> bytes:
         out = ffi.new("uint8_t[]", len(header) + len(data) + 64)
         if iv is None:
-            n = lib.cipher_close(self.handle, header, len(header), data, len(data), out)
+            n = lib.cipher_seal(self.handle, header, len(header), data, len(data), out)
         else:
-            n = lib.cipher_close_with(self.handle, iv, header, len(header), data, len(data), out)
+            n = lib.cipher_seal_with(self.handle, iv, header, len(header), data, len(data), out)
         assert n == len(header) + len(data) + lib.cipher_overhead(self.handle)
         return bytes(ffi.buffer(out, n))
 

@@ -137,19 +137,19 @@ def test_reading_ahead(pair: Pair) -> None:
     """One call takes what waits, within bounds; what it took ahead counts as waiting for a set."""
     assert pair.a.write(packet(0, 64)) == 64
     assert pair.b.read_ahead() == [packet(0, 64)]
-    assert pair.b.handle.ahead == 0
+    assert pair.b.handle.readahead_pending == 0
     wrote = [packet(i, 64) for i in range(100)]
     assert pair.a.writev(wrote) == 100
     first = pair.b.read_ahead()
-    assert first == wrote[: lib.AHEAD_PACKETS]
-    assert pair.b.handle.hand != 0
+    assert first == wrote[: lib.READAHEAD_PACKETS]
+    assert pair.b.handle.readahead_owner != 0
     assert isinstance(first, list)
     assert pair.b.drain() == wrote[len(first) :]
-    pair.b.handle.ahead = 0
+    pair.b.handle.readahead_pending = 0
     large = [packet(i, 9000) for i in range(8)]
     assert pair.a.writev(large) == 8
     assert len(pair.b.read_ahead()) == 1, "octets are bounded as well"  # type: ignore[arg-type]
-    pair.b.handle.ahead = 0
+    pair.b.handle.readahead_pending = 0
     pair.b.drain()
 
 
@@ -284,18 +284,18 @@ def test_no_flow_at_all(memory: Memory) -> None:
         lib.flow_get_flags(none),
         lib.flow_set_flags(none, 2),
         lib.process_poll_flow(process, none, -1),
-        lib.process_poll_room(process, none, -1),
+        lib.process_poll_writable(process, none, -1),
         lib.frcp_io_look(none, frcp),
         lib.frcp_io_flags(none),
         lib.frcp_io_set_flags(none, 0),
-        lib.frcp_io_finish(none),
+        lib.frcp_io_send_fin(none),
     ):
         assert result == -ENOTALLOC
     lib.flow_queues(none, counts, counts + 1)
     assert list(counts) == [0, 0]
-    assert not lib.flow_is_down(none) and not lib.frcp_io_ended(none)
-    assert lib.flow_ask_room(none), "the write that follows says why not"
-    assert lib.flow_why(none) == 0 and lib.frcp_io_close(none) == 0
+    assert not lib.flow_is_down(none) and not lib.frcp_io_fin_received(none)
+    assert lib.flow_notify_writable(none), "the write that follows says why not"
+    assert lib.flow_down_cause(none) == 0 and lib.frcp_io_close(none) == 0
     for leave in (lib.flow_declare, lib.process_remove, lib.flow_detach, lib.flow_destroy):
         leave(*{lib.flow_declare: (none, True), lib.process_remove: (process, none)}.get(leave, (none,)))
     assert lib.flow_write(none, b"x", 1) == -ENOTALLOC
@@ -353,7 +353,7 @@ def test_down_and_up_again(pair: Pair) -> None:
 
 def test_a_link_that_is_down_is_told_from_a_peer_that_has_left(pair: Pair) -> None:
     def link_down() -> bool:
-        return bool(lib.flow_why(pair.b.handle) & lib.END_LINK)
+        return bool(lib.flow_down_cause(pair.b.handle) & lib.END_LINK)
 
     pair.flow.raise_event(1, FlowEvent.DOWN, link=True)
     assert is_error(pair.b.read(), EFLOWDOWN) and link_down()
@@ -597,7 +597,7 @@ def test_a_child_has_none_of_its_parents_flows(pair: Pair) -> None:
             assert not pair.b.down()
             assert pair.b.queues() == (0, 0)
             lib.flow_declare(pair.b.handle, True)
-            assert lib.flow_ask_room(pair.a.handle)
+            assert lib.flow_notify_writable(pair.a.handle)
             lib.process_poll_flow(pair.b.process.process, pair.b.handle, -1)
             assert is_error(one.add(65), EBADF)
             assert not one.has(pair.b.fd)

@@ -125,7 +125,7 @@ class FlowMachine(RuleBasedStateMachine):
         for data in got:
             self.skip_empty(side)
             assert data == self.queue[side].popleft()
-        self.ends[side].handle.ahead = self.ends[side].handle.hand = 0
+        self.ends[side].handle.readahead_pending = self.ends[side].handle.readahead_owner = 0
 
     @rule(side=SIDES, size=st.sampled_from([0, 8, 100, 70000]))
     def read_into(self, side: int, size: int) -> None:

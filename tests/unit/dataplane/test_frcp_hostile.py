@@ -53,7 +53,7 @@ class Victim:
         woken = ffi.new("bool *")
         self.now = max(self.now, int(lib.wait_now())) + later
         for _ in range(2):
-            lib.frcp_io_visit(self.end.handle, self.now, woken)
+            lib.frcp_io_poll(self.end.handle, self.now, woken)
         self.bounded()
 
     def bounded(self) -> None:
@@ -106,7 +106,7 @@ def test_a_peer_that_never_acknowledges(victim: Victim) -> None:
     victim.visit(25_000_000_000)
     assert victim.end.write(b"x") == -EFLOWDOWN
     assert victim.end.read() == -EFLOWDOWN
-    assert lib.flow_why(victim.end.handle) & lib.GONE_UNANSWERED
+    assert lib.flow_down_cause(victim.end.handle) & lib.DOWN_UNACKNOWLEDGED
     assert victim.look().sendq.size == 0, "nothing is kept any more"
 
 
@@ -317,9 +317,9 @@ def test_an_index_that_cannot_be(victim: Victim, what: str) -> None:
         if what.startswith("room"):
             victim.peer.write(pci(RDV))
         for _ in range(2):
-            lib.frcp_io_visit(victim.end.handle, victim.now, woken)
-            told = told or bool(woken[0] and lib.flow_why(victim.end.handle))
-    assert lib.flow_why(victim.end.handle) & lib.GONE_NONSENSE
+            lib.frcp_io_poll(victim.end.handle, victim.now, woken)
+            told = told or bool(woken[0] and lib.flow_down_cause(victim.end.handle))
+    assert lib.flow_down_cause(victim.end.handle) & lib.DOWN_PEER_CORRUPT
     assert told
     assert victim.end.write(b"x") == -EFLOWDOWN
     assert victim.end.read() == -EFLOWDOWN

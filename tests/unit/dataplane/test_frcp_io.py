@@ -19,7 +19,7 @@ from ouroboros.flow_event import FlowEvent
 from tests.unit.dataplane.shm import DOWN, EMUSTSLEEP, PEER, PKT, RDWR, End, Pair, packet
 
 KEY = bytes(range(32))
-CALM = 10  # visits
+IDLE_POLLS = 10
 SLEEPERS = 68  # where it lies in an event region
 MS = 1_000_000
 RECVQ_WINDOW = 4096  # packets, at most
@@ -40,8 +40,8 @@ def begin(pair: Pair, *, check: bool = False, encrypted: bool = False, **options
 def visit(end: End) -> int:
     """What the thread does for an end that nobody reads: on its second visit it takes in what has come."""
     woken = ffi.new("bool *")
-    lib.frcp_io_visit(end.handle, lib.wait_now(), woken)
-    return int(lib.frcp_io_visit(end.handle, lib.wait_now(), woken))
+    lib.frcp_io_poll(end.handle, lib.wait_now(), woken)
+    return int(lib.frcp_io_poll(end.handle, lib.wait_now(), woken))
 
 
 @pytest.fixture(
@@ -231,7 +231,7 @@ def test_the_thread_comes_back_after_a_silence(pair: Pair) -> None:
         assert lib.process_watch(end.process.process, read) == 0
     try:
         for number in range(3):
-            while pair.b.handle.frcp.calm < CALM:
+            while pair.b.handle.frcp.idle_polls < IDLE_POLLS:
                 os.sched_yield()
             pair.a.write(packet(number, 100))
             while pair.a.queues()[1]:
@@ -279,7 +279,7 @@ def test_who_has_been_told_of_a_packet_need_not_read_it(pair: Pair) -> None:
     assert lib.process_watch(pair.b.process.process, read) == 0
     region = mmap.mmap(pair.b.process.events.fds[0], 0)
     try:
-        while pair.b.handle.frcp.calm < CALM:
+        while pair.b.handle.frcp.idle_polls < IDLE_POLLS:
             os.sched_yield()
         region[SLEEPERS : SLEEPERS + 4] = bytes(4)  # the thread is slower than we are
         pair.a.write(b"not read")
@@ -355,7 +355,7 @@ def test_a_peer_that_is_silent_wakes_a_reader(pair: Pair, reliable: bool) -> Non
             pair.b.sleep()
     assert result == -EFLOWPEER
     assert pair.b.write(b"x") == -EFLOWPEER
-    assert lib.flow_why(pair.b.handle) & lib.END_PEER
+    assert lib.flow_down_cause(pair.b.handle) & lib.END_PEER
 
 
 @pytest.mark.parametrize("reliable", [True, False], ids=["data", "raw"])
@@ -406,13 +406,13 @@ def test_a_peer_that_never_acknowledges_is_an_event(pair: Pair) -> None:
     pair.a.write(b"nobody hears")
     assert members.take() == []
     woken = ffi.new("bool *")
-    lib.frcp_io_visit(pair.a.handle, lib.wait_now() + 121_000_000_000, woken)
+    lib.frcp_io_poll(pair.a.handle, lib.wait_now() + 121_000_000_000, woken)
     assert woken[0]
     lib.events_raise(pair.a.process.region, pair.a.fd)  # so does the thread then
     assert members.take() == [(pair.a.fd, DOWN)]
     assert pair.a.write(b"x") == -EFLOWDOWN
     assert pair.a.read() == -EFLOWDOWN
-    assert lib.flow_why(pair.a.handle) & lib.GONE_UNANSWERED
+    assert lib.flow_down_cause(pair.a.handle) & lib.DOWN_UNACKNOWLEDGED
     lib.process_remove(pair.a.process.process, pair.a.handle)
 
 
@@ -421,7 +421,7 @@ def test_room_is_that_of_the_window(pair: Pair) -> None:
     begin(pair)
     eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     with watched(pair.a):
-        lib.process_poll_room(pair.a.process.process, pair.a.handle, eventfd)
+        lib.process_poll_writable(pair.a.process.process, pair.a.handle, eventfd)
         n = 0
         while pair.a.write(packet(n, 40)) > 0:
             n += 1
@@ -429,7 +429,7 @@ def test_room_is_that_of_the_window(pair: Pair) -> None:
         assert n == 256
         assert pair.a.queues() == (0, 0), "all of them are acknowledged, and not read"
         assert pair.b.queues()[0] == 256
-        while not lib.flow_ask_room(pair.a.handle):
+        while not lib.flow_notify_writable(pair.a.handle):
             if select.select([eventfd], [], [], 0)[0]:
                 os.eventfd_read(eventfd)
                 continue
@@ -446,7 +446,7 @@ def test_room_is_that_of_the_window(pair: Pair) -> None:
 def keep(end: End, at: int) -> tuple[int, bool]:
     """The thread's visit: when it wants to come next, and whether it has found the peer gone."""
     found = ffi.new("bool *")
-    return int(lib.flow_visit(end.handle, at, found)), bool(found[0])
+    return int(lib.flow_on_timer(end.handle, at, found)), bool(found[0])
 
 
 def test_keep_alives_of_a_quiet_flow(pair: Pair) -> None:

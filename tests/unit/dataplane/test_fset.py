@@ -110,7 +110,7 @@ def test_what_was_read_ahead_counts(flows: Flows) -> None:
     one.a.writev([b"x"] * 10)
     assert one.b.read_ahead() == [b"x"] * 10
     assert members.take() == [(one.b.fd, PKT)]
-    one.b.handle.hand = 0
+    one.b.handle.readahead_owner = 0
     assert members.take() == []
     members.close()
 
@@ -319,7 +319,7 @@ def test_threads_wait_on_one_set(flows: Flows) -> None:
     while len(seen) < 3:
         pass
     done.set()
-    lib.events_kick(flows.reader.region)
+    lib.events_wake(flows.reader.region)
     for thread in threads:
         thread.join()
     members.close()
@@ -430,7 +430,7 @@ def test_the_descriptor_for_room(flows: Flows, watched: Watched) -> None:
     one = flows.pairs[0]
     back = Pair(one.flow, one.b, one.a)  # the watched process writes
     fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-    lib.process_poll_room(flows.reader.process, back.a.handle, fd)
+    lib.process_poll_writable(flows.reader.process, back.a.handle, fd)
     for _ in range(30):
         while back.a.write(bytes(60000)) > 0:
             pass
@@ -438,7 +438,7 @@ def test_the_descriptor_for_room(flows: Flows, watched: Watched) -> None:
             os.eventfd_read(fd)
         except BlockingIOError:
             pass
-        if not lib.flow_ask_room(back.a.handle):
+        if not lib.flow_notify_writable(back.a.handle):
             assert isinstance(back.b.read(), bytes)
             assert readable(fd, None)
     back.b.drain()

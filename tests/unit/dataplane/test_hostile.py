@@ -217,10 +217,10 @@ def test_a_bell_that_is_never_heard_holds_nobody_up(memory: Memory) -> None:
     thread.start()
     thread.join(60)
     assert not thread.is_alive(), "it waits until somebody hears it"
-    assert select.select([process.region.bell], [], [], 0)[0]
-    while select.select([process.region.bell], [], [], 0)[0]:
-        lib.events_hear(process.region)
-    lib.events_hear(process.region)
+    assert select.select([process.region.doorbell], [], [], 0)[0]
+    while select.select([process.region.doorbell], [], [], 0)[0]:
+        lib.events_drain_doorbell(process.region)
+    lib.events_drain_doorbell(process.region)
 
 
 def test_a_bell_that_was_broken_does_not_ring_for_ever(memory: Memory) -> None:
@@ -228,4 +228,4 @@ def test_a_bell_that_was_broken_does_not_ring_for_ever(memory: Memory) -> None:
     with socket.socket(fileno=os.dup(process.events.ring_fds[1])) as theirs:
         theirs.shutdown(socket.SHUT_RDWR)
     raise_pending(process.events, 70)
-    assert not select.select([process.region.bell], [], [], 0)[0]
+    assert not select.select([process.region.doorbell], [], [], 0)[0]

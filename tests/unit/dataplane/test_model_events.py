@@ -86,7 +86,7 @@ def waiting(enough: int) -> Program:
 
 
 def burying_a_raiser(force: bool) -> Program:
-    """The IRMd: irm_end_signal for each who was killed: events_raise, then events_force."""
+    """The IRMd: irm_end_signal for each who was killed: events_raise, then events_wake_always."""
     common = raising()
 
     def await_death(s: Vars, own: Vars) -> str:

@@ -27,7 +27,7 @@ FUTEX = 1
 def producer(packets: int, slots: int, *, forget: str = "") -> Program:
     """flow_writev, without its polling, of single packets, with a ring of few slots."""
 
-    def room(s: Vars, own: Vars) -> str:  # ring_room_now: tail is loaded
+    def room(s: Vars, own: Vars) -> str:  # ring_space_now: tail is loaded
         if own["at"] == packets:
             return "left"
         return "put" if own["at"] - s["tail"] < slots else "ask"
@@ -59,7 +59,7 @@ def producer(packets: int, slots: int, *, forget: str = "") -> Program:
         own["value"] = s["prod_wait"]
         return "sleep" if forget == "recheck" else "again"
 
-    def again(s: Vars, own: Vars) -> str:  # flow_sleep: tx_has_room
+    def again(s: Vars, own: Vars) -> str:  # flow_sleep: tx_has_space
         return "room" if own["at"] - s["tail"] < slots else "sleep"
 
     def left(s: Vars, own: Vars) -> str:  # the IRMd: irm_end_signal: state is set

@@ -22,7 +22,7 @@ class Seal:
 
     def close(self, data: bytes, header: bytes = b"") -> bytes:
         out = ffi.new("uint8_t[]", len(header) + len(data) + self.handle.overhead)
-        n = lib.seal_close(self.handle, header, len(header), data, len(data), out)
+        n = lib.seal_packet(self.handle, header, len(header), data, len(data), out)
         assert n == (len(out) if header or data else 0)
         return bytes(ffi.buffer(out, n))
 

@@ -125,7 +125,7 @@ def test_what_frcp_leaves_in_the_pool(memory: Memory, pair: Pair) -> None:
     secret = b"what nobody shall read but who it is for"
     pair.a.write(secret * 10_000)
     while (got := pair.b.readv(1, 1 << 20)) == -EAGAIN:
-        lib.frcp_io_visit(pair.a.handle, lib.wait_now(), ffi.new("bool *"))
+        lib.frcp_io_poll(pair.a.handle, lib.wait_now(), ffi.new("bool *"))
     assert got == [secret * 10_000]
     fd = memory.system.fd
     with mmap.mmap(fd, os.fstat(fd).st_size, mmap.MAP_SHARED, mmap.PROT_READ) as pool:
@@ -249,7 +249,7 @@ class Wire:
                 for one in self.hostile(data):
                     sink.write(one)
         for end in (self.a, self.b):
-            lib.frcp_io_visit(end.handle, lib.wait_now(), ffi.new("bool *"))
+            lib.frcp_io_poll(end.handle, lib.wait_now(), ffi.new("bool *"))
 
     def close(self) -> None:
         self.left.end()
@@ -287,7 +287,7 @@ def test_sent_again_with_another_iv(wire: Wire) -> None:
     assert isinstance(first, bytes)
     again = -EAGAIN
     while again == -EAGAIN:
-        lib.frcp_io_visit(wire.a.handle, lib.wait_now(), ffi.new("bool *"))
+        lib.frcp_io_poll(wire.a.handle, lib.wait_now(), ffi.new("bool *"))
         again = wire.left.b.read()
     assert isinstance(again, bytes)
     assert len(again) == len(first)

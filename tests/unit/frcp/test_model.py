@@ -190,7 +190,7 @@ class FrcpMachine(RuleBasedStateMachine):
     @rule(count=st.integers(1, 70), size=st.integers(1, 4 * PIECE))
     def write(self, count: int, size: int) -> None:
         for i in range(count):
-            if self.end.c.resting:
+            if self.end.c.inflight_limited:
                 return  # what it does not send at once of what it may is its own affair
             at = (self.model.written * 7 + i) % 256
             payload = OCTETS[at : at + size]
@@ -270,9 +270,9 @@ class FrcpMachine(RuleBasedStateMachine):
         assert bool(c.run) == (model.start is not None)
         if c.run:
             assert c.want == (self.peer + model.want) & WORD
-        if self.room and not c.resting and model.sent < model.written:
+        if self.room and not c.inflight_limited and model.sent < model.written:
             assert not model.may_send(model.sent), "it could have been sent"
-        assert (c.said, c.heard) == (model.said, model.heard)
+        assert (c.fin_sent, c.fin_received) == (model.said, model.heard)
         assert c.counters.refused == model.refused
         assert c.counters.duplicate == model.duplicates
         assert self.end.lingers == model.lingers

@@ -22,16 +22,18 @@ REAL = library.lib
         (REAL.END_DOWN | REAL.END_LINK | REAL.END_PEER, False, "does not answer any more"),
         (REAL.END_DOWN, True, "start it with `irmd`"),
         # Flows learn that the IRMd has gone one after the other, and only then the process says so.
-        (REAL.END_DOWN | REAL.GONE_IRMD, False, "start it with `irmd`"),
-        (REAL.END_DOWN | REAL.GONE_UNANSWERED, False, "has not acknowledged"),
-        (REAL.END_DOWN | REAL.GONE_NONSENSE, False, "makes no sense"),
+        (REAL.END_DOWN | REAL.DOWN_IRMD, False, "start it with `irmd`"),
+        (REAL.END_DOWN | REAL.DOWN_UNACKNOWLEDGED, False, "has not acknowledged"),
+        (REAL.END_DOWN | REAL.DOWN_PEER_CORRUPT, False, "makes no sense"),
         (REAL.END_DECLARED, False, "declared it down"),
         (REAL.END_PEER, False, "does not answer any more"),
     ],
 )
 def test_why_a_flow_is_down(why: int, orphan: bool, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = {name: getattr(REAL, name) for name in dir(REAL) if name.startswith(("END_", "GONE_"))}
-    fake = SimpleNamespace(process_is_orphan=lambda process: orphan, flow_why=lambda handle: why, **names)
+    names = {name: getattr(REAL, name) for name in dir(REAL) if name.startswith(("END_", "DOWN_"))}
+    fake = SimpleNamespace(
+        process_is_orphan=lambda process: orphan, flow_down_cause=lambda handle: why, **names
+    )
     monkeypatch.setattr(library, "lib", fake)
     of = SimpleNamespace(process=None)
     assert text in library.Library.explain(of, EFLOWPEER if why & REAL.END_PEER else EFLOWDOWN, 64, None)  # type: ignore[arg-type]

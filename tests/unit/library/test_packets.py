@@ -139,7 +139,7 @@ def test_what_waits_is_counted_wherever_it_is(flows: Flows) -> None:
     for left in range(99, -1, -1):
         assert flows.b.read() == b"x"
         assert flows.b.rx_queue_len == left
-    assert flows.b._handle.ahead == 0
+    assert flows.b._handle.readahead_pending == 0
 
 
 def test_arguments_that_make_no_sense(flows: Flows) -> None:
@@ -227,7 +227,7 @@ def test_readers_that_mix_their_calls(flows: Flows) -> None:
     for thread in threads:
         thread.join()
     assert sorted(i for mine in got for i in mine) == list(range(total))
-    assert flows.b._handle.ahead == 0
+    assert flows.b._handle.readahead_pending == 0
 
 
 class Before(deque[bytes]):
@@ -296,7 +296,7 @@ def test_a_thread_that_took_packets_and_lost_them(flows: Flows) -> None:
     with pytest.raises(FlowWouldBlock):
         flows.b.read()
     assert members.take() == []
-    flows.b._handle.ahead = 1  # the same, a moment later
+    flows.b._handle.readahead_pending = 1  # the same, a moment later
     with pytest.raises(FlowWouldBlock):
         flows.b.readv()
     assert members.take() == []

@@ -37,7 +37,7 @@ from tests.unit.dataplane.shm import SMALL, End, Pair, Process, close_all, conne
 ROUNDS = 30
 THREADS = 6
 
-FRCP = {"mpl_ms": 100, "window": 64, "retransmit": True, "ends": True}
+FRCP = {"mpl_ms": 100, "window": 64, "retransmit": True, "fin": True}
 
 
 class World:
@@ -89,7 +89,7 @@ class World:
         self.released.append(fd)
 
     def explain(self, number: int, fd: int, handle: Any) -> str:
-        return f"flow {fd}: {number}, {lib.flow_why(handle)}"
+        return f"flow {fd}: {number}, {lib.flow_down_cause(handle)}"
 
     def close(self) -> None:
         for flow in list(self.flows.values()):
@@ -162,6 +162,7 @@ USES: dict[str, Callable[[Flow], object]] = {
     "tx_queue_len": _get("tx_queue_len"),
     "fileno": Flow.fileno,
     "ask_room": Flow.ask_room,
+    "notify_writable": Flow.notify_writable,
     "makefile": lambda one: one.makefile("rb", 0).read(1),
     "set_snd_timeout": lambda one: one.set_snd_timeout(0.001),
     "get_snd_timeout": Flow.get_snd_timeout,

@@ -1,16 +1,16 @@
-/* frcp_visit: flow ends with FRCP that nobody reads or writes just now (paper 2.17), and those that linger. */
-#include "flow_tell.h"
+/* frcp_poll: flow ends with FRCP that nobody reads or writes just now (paper 2.17), and those that linger. */
+#include "flow_notify.h"
 #include "frcp_io.h"
 #include "map.h"
 
-#define CALM 10u /* visits on which nothing went on, before the end asks to be told */
+#define IDLE_POLLS 10u /* visits on which nothing went on, before the end asks to be told */
 
 /* The peer has left, once. Of a direct flow the IRMd says so. */
-static uint32_t departed(struct frcp_end *end)
+static uint32_t peer_closed(struct frcp_end *end)
 {
-        if (end->announced || end->frcp.heard != FRCP_LEFT || end->frcp.config.mpl_ms <= FRCP_DIRECT_MS)
+        if (end->dealloc_raised || end->frcp.fin_received != FRCP_CLOSED || end->frcp.config.mpl_ms <= FRCP_DIRECT_MS)
                 return 0;
-        end->announced = true;
+        end->dealloc_raised = true;
         return EVENT_DEALLOC;
 }
 
@@ -24,25 +24,25 @@ uint32_t frcp_io_examine(struct flow *flow, bool *again)
         frcp_end_lock(flow);
         if (!flow->rx_closed) {
                 taken = frcp_end_take(end, FRCP_BATCH, NULL, now);
-                frcp_end_settle(end, now);
+                frcp_end_run(end, now);
                 events = flow_take_events(flow);
                 /* Nobody may read for long what has been taken in: the thread acknowledges it. */
-                if (taken > 0 && !atomic_exchange_explicit(&end->visited, true, memory_order_relaxed))
-                        events |= FLOW_VISIT;
-                events |= departed(end);
+                if (taken > 0 && !atomic_exchange_explicit(&end->poll_requested, true, memory_order_relaxed))
+                        events |= FLOW_NEEDS_POLL;
+                events |= peer_closed(end);
                 if (frcp_end_readable(end)) {
                         events |= EVENT_PKT;
                         *again = true;
                 } else {
                         ring_ask(&flow->rx.shm->cons_wait, WAIT_EVENT);
-                        *again = flow_packets_came(flow);
+                        *again = flow_rx_pending(flow);
                 }
         }
         frcp_end_unlock(flow);
         return events;
 }
 
-int64_t frcp_io_visit(struct flow *flow, int64_t now, bool *woken)
+int64_t frcp_io_poll(struct flow *flow, int64_t now, bool *woken)
 {
         struct frcp_end *end = flow->frcp;
         int64_t next = NEVER;
@@ -53,23 +53,23 @@ int64_t frcp_io_visit(struct flow *flow, int64_t now, bool *woken)
                 frcp_end_unlock(flow);
                 return NEVER;
         }
-        if (flow->rx.at == end->seen && flow_packets_came(flow))
+        if (flow->rx.at == end->rx_at_poll && flow_rx_pending(flow))
                 *woken = frcp_end_take(end, RING_SLOTS, NULL, now) > 0;
-        end->calm = flow->rx.at == end->seen && !flow_packets_came(flow) ? end->calm + 1 : 0;
-        end->seen = flow->rx.at;
-        frcp_end_settle(end, now);
-        *woken = *woken || end->news;
-        end->news = false;
+        end->idle_polls = flow->rx.at == end->rx_at_poll && !flow_rx_pending(flow) ? end->idle_polls + 1 : 0;
+        end->rx_at_poll = flow->rx.at;
+        frcp_end_run(end, now);
+        *woken = *woken || end->state_changed;
+        end->state_changed = false;
         next = frcp_deadline(&end->frcp);
-        if (end->calm < CALM && next > now + FRCP_IO_VISIT) {
-                next = now + FRCP_IO_VISIT;
-        } else if (end->calm >= CALM) {
+        if (end->idle_polls < IDLE_POLLS && next > now + FRCP_IO_POLL_INTERVAL) {
+                next = now + FRCP_IO_POLL_INTERVAL;
+        } else if (end->idle_polls >= IDLE_POLLS) {
                 ring_ask(&flow->rx.shm->cons_wait, WAIT_EVENT);
-                if (flow_packets_came(flow))
-                        next = now + FRCP_IO_VISIT;
+                if (flow_rx_pending(flow))
+                        next = now + FRCP_IO_POLL_INTERVAL;
         }
         /* Those who call from now on see it, or have been seen: both hold the lock. */
-        atomic_store_explicit(&end->visited, next <= now + FRCP_IO_VISIT, memory_order_relaxed);
+        atomic_store_explicit(&end->poll_requested, next <= now + FRCP_IO_POLL_INTERVAL, memory_order_relaxed);
         frcp_end_unlock(flow);
         return next;
 }
@@ -87,10 +87,10 @@ int frcp_io_close(struct flow *flow)
         frcp_end_lock(flow);
         first = !end->closing;
         end->closing = true;
-        if (!flow->rx_closed && !flow->rx.broken)
+        if (!flow->rx_closed && !flow->rx.peer_corrupt)
                 frcp_end_take(end, RING_SLOTS, NULL, now); /* also the last acknowledgement of a peer that has left */
         if (!flow->rx_closed && flow_error(flow) == 0) {
-                frcp_end_settle(end, now);
+                frcp_end_run(end, now);
                 frcp_close(&end->frcp, now);
                 frcp_end_publish(end);
                 lingers = frcp_lingers(&end->frcp);

@@ -1,5 +1,5 @@
 /*
- * frcp_finish: the end of what an end of a flow writes, as a packet among the others (extension END). The prototype's protocol
+ * frcp_fin: the end of what an end of a flow writes, as a packet among the others (extension END). The prototype's protocol
  * has none: there a peer that has left cannot be told from one that is silent (spec/frcp 10).
  *
  * It is data of no octets, with a number of its own: acknowledged, sent again, in order. An unfragmented packet: I write no
@@ -11,21 +11,21 @@
 #define TRIES 5u
 #define WAIT (3000 * FRCP_MS)
 
-bool frcp_at_finish(const struct frcp *frcp, uint32_t seq)
+bool frcp_is_fin(const struct frcp *frcp, uint32_t seq)
 {
-        return frcp->said && sendq_at(&frcp->sendq, seq)->length == 0;
+        return frcp->fin_sent && sendq_at(&frcp->sendq, seq)->length == 0;
 }
 
-int frcp_finish(struct frcp *frcp, bool leaving, int64_t now)
+int frcp_send_fin(struct frcp *frcp, bool leaving, int64_t now)
 {
-        enum frcp_ending what = leaving ? FRCP_LEFT : FRCP_ENDED;
+        enum frcp_direction state = leaving ? FRCP_CLOSED : FRCP_HALF_CLOSED;
         int error;
 
         if (frcp->down != 0)
                 return frcp->down;
-        if (!frcp->config.ends)
+        if (!frcp->config.fin)
                 return -ENOTSUP;
-        if (frcp->said >= what || frcp->heard == FRCP_LEFT)
+        if (frcp->fin_sent >= state || frcp->fin_received == FRCP_CLOSED)
                 return 0;
         if (frcp->sendq.count == 0)
                 frcp->sendq.first = frcp->nxt;
@@ -33,29 +33,29 @@ int frcp_finish(struct frcp *frcp, bool leaving, int64_t now)
         if (error != 0)
                 return error;
         sendq_push(&frcp->sendq, (const uint8_t *)"", 0, leaving ? PCI_FIRST : PCI_WHOLE);
-        frcp->said = what;
-        frcp->wanting = false; /* nobody can write any more: who did is told so */
+        frcp->fin_sent = state;
+        frcp->write_blocked = false; /* nobody can write any more: who did is told so */
         frcp_flush(frcp, now);
         return 0;
 }
 
-void frcp_hear_finish(struct frcp *frcp, uint8_t bits)
+void frcp_receive_fin(struct frcp *frcp, uint8_t bits)
 {
         frcp->want++;
-        frcp->heard = bits == PCI_FIRST ? FRCP_LEFT : FRCP_ENDED;
+        frcp->fin_received = bits == PCI_FIRST ? FRCP_CLOSED : FRCP_HALF_CLOSED;
         recvq_gap(&frcp->recvq); /* a packet that it did not write to its end */
-        if (frcp->heard != FRCP_LEFT)
+        if (frcp->fin_received != FRCP_CLOSED)
                 return;
-        recvq_forget(&frcp->recvq); /* there is nothing behind */
+        recvq_drop_pending(&frcp->recvq); /* there is nothing behind */
         /* Nobody reads what we write, and nobody needs a sign of life. */
         sendq_clear(&frcp->sendq, frcp->nxt);
         frcp->una = frcp->nxt;
-        frcp->wanting = false;
-        frcp->resend_at = frcp->shut_at = frcp->rdv_at = frcp->leave_by = NEVER;
+        frcp->write_blocked = false;
+        frcp->resend_at = frcp->shut_at = frcp->rdv_at = frcp->linger_until = NEVER;
         frcp->alive.timeout = 0;
 }
 
-bool frcp_finish_lingers(const struct frcp *frcp)
+bool frcp_fin_lingers(const struct frcp *frcp)
 {
         uint32_t end = frcp->sendq.first + frcp->sendq.count;
         const struct sent *oldest = sendq_at(&frcp->sendq, frcp->una), *newest = sendq_at(&frcp->sendq, end - 1);
