@@ -198,6 +198,8 @@ class Arrivals:
         flow.qos = QosSpec()
         flow.qos.CopyFrom(offer.obtained(body.qos, outcome.extensions, inside=ipcp.inside))
         flow.mpl_ms = body.mpl_ms
+        if body.source:
+            flow.path = flow.ends[1].process.token.to_bytes(8, "big") + body.source
         flow.secure(0, outcome)
         largest = broker.endpoints.max_packet(acceptor.process.pool)
         flow.max_packet = min(body.max_packet or largest, largest)

@@ -208,6 +208,8 @@ class Endpoints:
             if endpoint.peer_certificate:
                 endpoint.peer_name = name_of(endpoint.peer_certificate)
         process = mine.process
+        if side == 0 and process.ipcp is not None:
+            endpoint.path = flow.path
         fds: list[int] = []
         self._attach(process, endpoint.resources, fds, _POOL, pool.id, (pool.fd,))
         self._attach(process, endpoint.resources, fds, _SEGMENT, memory.segment_id, (memory.segment_fd,))

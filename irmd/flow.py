@@ -171,6 +171,8 @@ class Flow:
     """Of its packets, as the handshake agreed, until both ends have it; cipher 0: they are in the clear."""
     certificates: list[bytes] = field(default_factory=lambda: [b"", b""])
     """By side: the verified certificate of the other, DER."""
+    path: bytes = b""
+    """The IPCP that provides an accepted flow, and the address in its layer that the flow comes from; b"": not known."""
     confirming: bool = False
     """The IPCP has been told to forget its end, and has not answered yet."""
 

@@ -60,7 +60,7 @@ class BroadcastIpcp(Ipcp):
         self._lowers = LowerFlows(self, self._relay, self._punt)
         self._connections = ConnectionManager(self, self._lowers)
         self._enrolment = Enrolment(self, self._lowers, self._connections)
-        self._tree = Tree()
+        self._tree = Tree(usable=lambda fd: self._adjacencies[fd].lower.usable)
         self._adjacencies: dict[int, Connection] = {}
         self._ends = Ends(self._relay, self.late)
         """Of flows of processes that have joined."""
@@ -100,7 +100,7 @@ class BroadcastIpcp(Ipcp):
             self._connected,
             on_lost=self._lost,
             offer=self._offer,
-            admit=self._tree.objection,
+            admit=lambda theirs, lower: self._tree.objection(theirs, lower.path),
             answer=self._grant,
         )
         self._connections.serve()
@@ -180,12 +180,12 @@ class BroadcastIpcp(Ipcp):
         if verdict is Verdict.REPLACE:
             self._connections.withdraw(self._adjacencies[old])
         else:
-            reason = self._tree.objection(theirs)
+            reason = self._tree.objection(theirs, connection.lower.path)
             if reason:
                 raise Refusal(errno.ELOOP, reason)
         self._fan_out.add(fd)
         self._adjacencies[fd] = connection
-        self._tree.add(fd, theirs, initiator=connection.initiator)
+        self._tree.add(fd, theirs, initiator=connection.initiator, path=connection.lower.path)
         if theirs.timeout:
             self._lowers.keep_alive(connection.lower, theirs.timeout)
 

@@ -13,10 +13,15 @@ those further away keep the old id until they connect anew; and nothing is known
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
 from ipcpd.unicast.wire.connmgr import Record
+
+
+def _always(_fd: int) -> bool:
+    return True
 
 
 class Verdict(Enum):
@@ -34,6 +39,8 @@ class Neighbour:
     member: int
     initiator: bool
     """Whether the adjacency is of our making."""
+    path: bytes = b""
+    """The layer and the address in it that an accepted adjacency comes from."""
 
 
 @dataclass(slots=True)
@@ -44,19 +51,25 @@ class Tree:
     id: int = 0
     """0: alone."""
     neighbours: dict[int, Neighbour] = field(default_factory=dict)
+    usable: Callable[[int], bool] = _always
+    """Whether packets may get through on an adjacency, by descriptor."""
     _uplink: int | None = None
     """The adjacency over which the id came, which is not our own."""
     _lost: set[int] = field(default_factory=set)
     """Neighbours that we lost and have made no adjacency since: in a tree nothing else joins the two of us."""
 
-    def objection(self, theirs: Record) -> str:
-        """Why a neighbour that says this must not be connected; "" when it may."""
+    def objection(self, theirs: Record, path: bytes = b"") -> str:
+        """Why a neighbour that sends this record on a flow with this path must not be connected; "" when it may."""
         if not theirs.member:
             return ""
         if theirs.member == self.member:
             return "that is this IPCP itself"
-        if any(one.member == theirs.member and not one.initiator for one in self.neighbours.values()):
-            return ""  # it has lost the adjacency that we think there is, or wants another instead
+        for fd, one in self.neighbours.items():
+            if one.member != theirs.member or one.initiator:
+                continue
+            if one.path == path or not self.usable(fd):  # the neighbour has lost it, or wants another instead
+                return ""
+            return "a neighbour with that member id is connected over another path; disconnect that one first"
         if theirs.member in self._lost:
             return ""
         if self.id and theirs.tree == self.id:
@@ -77,11 +90,11 @@ class Tree:
             return (Verdict.REPLACE if initiator == ours_stays else Verdict.REFUSE), fd
         return Verdict.FIRST, -1
 
-    def add(self, fd: int, theirs: Record, *, initiator: bool) -> None:
+    def add(self, fd: int, theirs: Record, *, initiator: bool, path: bytes = b"") -> None:
         """There is a new adjacency."""
         first, second = (self.id, theirs.tree) if initiator else (theirs.tree, self.id)
         responder = theirs.member if initiator else self.member
-        self.neighbours[fd] = Neighbour(theirs.member, initiator)
+        self.neighbours[fd] = Neighbour(theirs.member, initiator, path)
         self._lost.clear()
         if not theirs.member:
             self.id = self.id or self.member

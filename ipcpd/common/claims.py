@@ -1,9 +1,9 @@
-"""Claims: which neighbour an address belongs to, as far as certificates show it (paper 5.3; docs/spec/connections.md).
+"""Claims: which neighbour an address or a member id belongs to, as far as certificates show it (paper 5.3; docs/spec/connections.md).
 
-Used by the connection manager of unicast IPCPs, on their loop; no I/O. A connection record claims an address, and nothing in it
-proves the claim. In a layer whose members show certificates the claim is bound to the name in the certificate that
+Used by the connection manager of unicast and broadcast IPCPs, on their loop; no I/O. A connection record claims the address of a unicast
+member, or the id of a broadcast member, and nothing in it proves the claim. In a layer whose members show certificates the claim is bound to the name in the certificate that
 came with it first: a member with another certificate cannot take over the adjacency of a neighbour, nor its address while the
-neighbour is away. Where no certificates are shown an address belongs to the neighbour that claimed it last.
+neighbour is away. Where no certificates are shown every claim is allowed, and a connection is replaced only by one over the same path.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from ipcpd.unicast.wire.address import to_text
+from ipcpd.unicast.wire.connmgr import Record
 
 from .admission import Shown
 
@@ -22,25 +23,32 @@ MAX_CLAIMS = 4096
 
 
 class Claims:
-    """Names by address."""
+    """Names by address or member id."""
 
     __slots__ = ("_claims",)
 
     def __init__(self) -> None:
         self._claims: OrderedDict[int, tuple[str, float]] = OrderedDict()
 
-    def objection(self, address: int, shown: Shown, now: float) -> str:
-        """Why the neighbour that shows this must not have the address; "" when it may."""
-        name, since = self._claims.get(address, ("", 0.0))
+    def objection(self, theirs: Record, shown: Shown, now: float) -> str:
+        """Why the neighbour that shows this must not have what its record claims; "" when it may."""
+        name, since = self._claims.get(_claim(theirs), ("", 0.0))
         if not name or now - since > KEPT or (shown.certificate and shown.name == name):
             return ""
-        return f'address {to_text(address)} belongs to "{name}"'
+        what = f"address {to_text(theirs.address)}" if theirs.address else f"member id {theirs.member:016x}"
+        return f'{what} belongs to "{name}"'
 
-    def claimed(self, address: int, shown: Shown, now: float) -> None:
-        """A neighbour that shows this is connected with the address, or was until now."""
-        if not address or not shown.certificate or not shown.name:
+    def claimed(self, theirs: Record, shown: Shown, now: float) -> None:
+        """A neighbour with this record that shows this is connected, or was until now."""
+        claim = _claim(theirs)
+        if not claim or not shown.certificate or not shown.name:
             return
-        self._claims[address] = (shown.name, now)
-        self._claims.move_to_end(address)
+        self._claims[claim] = (shown.name, now)
+        self._claims.move_to_end(claim)
         if len(self._claims) > MAX_CLAIMS:
             self._claims.popitem(last=False)
+
+
+def _claim(theirs: Record) -> int:
+    """A layer has addresses or member ids, never both; 0: the record claims neither."""
+    return theirs.address or theirs.member

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
 from ipcpd.unicast.wire.address import to_text
 from ipcpd.unicast.wire.connmgr import ENROLMENT, Record
@@ -68,7 +69,7 @@ class Counters:
     """Flows that were given up, or refused, because too many others had sent nothing yet."""
 
 
-def welcome(_theirs: Record) -> str:
+def welcome(_theirs: Record, _lower: Lower) -> str:
     """Everybody may connect."""
     return ""
 
@@ -86,7 +87,7 @@ class Component:
     on_connection: Callable[[Connection], None]
     on_lost: Callable[[Connection], None] | None
     offer: Callable[[QosSpec], tuple[Record, QosSpec]] | None
-    admit: Callable[[Record], str] = welcome
+    admit: Callable[[Record, Lower], str] = welcome
     answer: Callable[[Record, Record], Record] = own_record
 
 
@@ -112,6 +113,29 @@ class Responding:
     lower: Lower
     machine: Responder
     timer: asyncio.TimerHandle | None = field(default=None)
+
+
+def link_of(dst: str) -> int:
+    """The number of the link to the neighbour with this name: the same when this member has been restarted."""
+    return int.from_bytes(blake2b(dst.encode(errors="replace"), digest_size=8).digest(), "big") or 1
+
+
+def is_same_link(new: Connection, old: Connection) -> bool:
+    """Whether the neighbour has made with `new` the link anew that `old` is: the same component and cube, the same claim to an
+    address, over the same layer from the same address in it, and by the neighbour's own number the same link. A path cannot be
+    forged more easily than the flow, so no other member takes the place of the neighbour; and links over several layers coexist."""
+    return bool(new.peer_address and new.lower.path) and _link(new) == _link(old)
+
+
+def _link(connection: Connection) -> tuple[str, int, int, bytes, int]:
+    lower = connection.lower
+    return (
+        connection.component,
+        connection.peer_address,
+        cube_of(lower.qos),
+        lower.path,
+        connection.record.link,
+    )
 
 
 def cube_of(qos: QosSpec) -> int:

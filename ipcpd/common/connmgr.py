@@ -2,8 +2,8 @@
 
 The shell around the machines of `handshake`, on the loop of the IPCP. What a user has connected stays connected: when the flow is
 lost, or its neighbour stays silent, we who initiated it try again, after pauses that grow, until the user disconnects.
-An adjacency that was accepted is the other side's business; when the same neighbour connects anew, the new connection takes its
-place.
+An adjacency that was accepted is the other side's business; when the same neighbour makes the same link anew, the new
+connection takes its place; links over several layers coexist.
 
 No connection is made, by either side, over a flow that does not show what the layer requires of its members.
 """
@@ -15,6 +15,7 @@ import errno
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 
 from ipcpd.unicast.wire.connmgr import Record
 from ouroboros.access import Access
@@ -35,6 +36,8 @@ from .connection import (
     Responding,
     Wanted,
     cube_of,
+    is_same_link,
+    link_of,
     log_level,
     own_record,
     stranger,
@@ -114,7 +117,7 @@ class ConnectionManager:
         *,
         on_lost: Callable[[Connection], None] | None = None,
         offer: Callable[[QosSpec], tuple[Record, QosSpec]] | None = None,
-        admit: Callable[[Record], str] = welcome,
+        admit: Callable[[Record, Lower], str] = welcome,
         answer: Callable[[Record, Record], Record] = own_record,
     ) -> None:
         """Have a component that others can connect to, and that can be connected.
@@ -123,7 +126,7 @@ class ConnectionManager:
                        waits. It may raise Refusal: then the flow is released, and whoever connected gets the reason
         on_lost        is told instead of that of the manager
         offer          what we say of ourselves, and the QoS of the flow, given the QoS that the user asked for
-        admit          may refuse who connects, with a reason ("": welcome)
+        admit          may refuse a record on a flow, with a reason ("": none)
         answer         what is answered, from our record and theirs
         """
         self._components[record.component] = Component(record, on_connection, on_lost, offer, admit, answer)
@@ -254,7 +257,7 @@ class ConnectionManager:
             raise Refusal(EAUTH, f'"{lower.dst}" is not to be trusted: {reason}')
 
     def _check_claim(self, lower: Lower, theirs: Record) -> None:
-        reason = self._claims.objection(theirs.address, lower.shown, self._loop.time())
+        reason = self._claims.objection(theirs, lower.shown, self._loop.time())
         if reason:
             self.counters.unauthenticated += 1
             raise Refusal(EAUTH, f'"{lower.dst}" is not to be trusted: {reason}')
@@ -291,6 +294,7 @@ class ConnectionManager:
     async def _fulfil(self, wanted: Wanted, timeout: float) -> Connection:
         component = self._components[wanted.component]
         record, qos = component.offer(wanted.qos) if component.offer else (component.record, wanted.qos)
+        record = replace(record, link=link_of(wanted.dst))
         made = await self.establish(wanted.dst, record, qos, timeout=timeout)
         if not self._is_wanted(wanted):
             self._lowers.release(made.lower)
@@ -366,8 +370,8 @@ class ConnectionManager:
         return {name: component.record for name, component in self._components.items()}
 
     def _admitted(self, lower: Lower, theirs: Record) -> str:
-        reason = self._components[theirs.component].admit(theirs)
-        return reason or self._claims.objection(theirs.address, lower.shown, self._loop.time())
+        reason = self._components[theirs.component].admit(theirs, lower)
+        return reason or self._claims.objection(theirs, lower.shown, self._loop.time())
 
     def _answer(self, own: Record, theirs: Record) -> Record:
         return self._components[own.component].answer(own, theirs)
@@ -408,14 +412,12 @@ class ConnectionManager:
             self._supersede(connection)
 
     def _supersede(self, new: Connection) -> None:
-        """A neighbour that connects anew has given up the connection that there was: whatever we still think of that. The claims have
-        shown that it is the same neighbour. The old one goes when the new one is used, so that the link to it stays."""
-        if not new.peer_address or new.lost:
+        """A neighbour that makes a link anew has lost the connection that the link was, even if nothing shows this yet. The old
+        connection goes when the new one is used, so that the link to the neighbour stays."""
+        if new.lost:
             return
-        kind = (new.component, new.peer_address, cube_of(new.lower.qos))
         for old in list(self.connections.values()):
-            same = (old.component, old.peer_address, cube_of(old.lower.qos)) == kind
-            if same and old is not new and not old.initiator:
+            if old is not new and not old.initiator and is_same_link(new, old):
                 self.counters.superseded += 1
                 self.drop(old)
 
@@ -439,7 +441,7 @@ class ConnectionManager:
     def _add(self, connection: Connection) -> None:
         fd = connection.lower.fd
         self.connections[fd] = connection
-        self._claims.claimed(connection.peer_address, connection.lower.shown, connection.since)
+        self._claims.claimed(connection.record, connection.lower.shown, connection.since)
         self._lowers.listen(connection.lower, None)
         self._lowers.watch(connection.lower, lambda event: self._happened(connection, event))
         log.log(
@@ -497,7 +499,7 @@ class ConnectionManager:
         connection.lost = True
         self.counters.lost += 1
         self._keep(connection)
-        self._claims.claimed(connection.peer_address, connection.lower.shown, self._loop.time())
+        self._claims.claimed(connection.record, connection.lower.shown, self._loop.time())
         self.connections.pop(connection.lower.fd, None)
         log.log(
             log_level(connection),

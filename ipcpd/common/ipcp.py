@@ -198,9 +198,18 @@ class Ipcp:
         self._tell_state()
 
     def announce(
-        self, digest: bytes, qos: QosSpec, *, mpl_ms: int, max_packet: int, data: bytes, done: FlowAnswer
+        self,
+        digest: bytes,
+        qos: QosSpec,
+        *,
+        mpl_ms: int,
+        max_packet: int,
+        data: bytes,
+        source: bytes,
+        done: FlowAnswer,
     ) -> None:
-        """Tell the IRMd that a flow for one of its names arrived. `done` is called once with the outcome."""
+        """Notify the IRMd of a request for a flow to one of its names. `source` is the requester's address in this layer; `done`
+        is called once with the outcome."""
         envelope = Envelope()
         body = envelope.ipcp_flow_req
         body.hash = digest
@@ -208,6 +217,7 @@ class Ipcp:
         body.mpl_ms = mpl_ms
         body.max_packet = max_packet
         body.data = data
+        body.source = source
 
         def answered(reply: Envelope | None, fds: list[int]) -> None:
             try:

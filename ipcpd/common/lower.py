@@ -61,6 +61,8 @@ class Lower:
     """Of who is at the other end."""
     instance: int = 0
     """Of the descriptor: messages to the IRMd name the flow by both."""
+    path: bytes = b""
+    """Of an accepted flow: equal for two flows that come over the same layer from the same address in it; b"": not known."""
 
     @property
     def usable(self) -> bool:
@@ -227,6 +229,7 @@ class LowerFlows:
             endpoint.max_packet,
             shown=shown,
             instance=endpoint.instance,
+            path=endpoint.path,
         )
         self.flows[lower.fd] = lower
         self.keep_alive(lower, qos.timeout)

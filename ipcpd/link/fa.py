@@ -405,7 +405,7 @@ class FlowAllocator:
         self._ticket += 1
         self._announced[self._ticket] = _Arrival(source, message.endpoint)
         self._arriving[source] += 1
-        self._events.append(Announce(self._ticket, message.name_hash, message.qos, message.data))
+        self._events.append(Announce(self._ticket, message.name_hash, message.qos, message.data, source))
 
     def _is_repeated(self, message: FlowRequest, source: bytes, now: float) -> bool:
         while self._seen:

@@ -45,12 +45,13 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """Event: another machine wants a flow to one of our names. Answer with `announced` or `turned_down`."""
+    """Event: another machine, `peer`, wants a flow to one of our names. Answer with `announced` or `turned_down`."""
 
     ticket: int
     name: bytes
     qos: QoSSpec
     data: bytes
+    peer: bytes
 
 
 @dataclass(frozen=True, slots=True)

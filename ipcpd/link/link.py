@@ -278,13 +278,14 @@ class LinkIpcp(Ipcp):
                 self._doubt(name, holder)
             case fa.Ask(name):
                 self._ask_again(name)
-            case fa.Announce(ticket, name, qos, data):
+            case fa.Announce(ticket, name, qos, data, peer):
                 self.announce(
                     name,
                     qos.to_proto(),
                     mpl_ms=self.mpl_ms,
                     max_packet=self._largest,
                     data=data,
+                    source=peer,
                     done=partial(self._announced, ticket),
                 )
 

@@ -96,6 +96,7 @@ class LocalIpcp(Ipcp):
             mpl_ms=MPL_MS,
             max_packet=request.endpoint.max_packet,
             data=request.data,
+            source=request.endpoint.peer_events.to_bytes(8, "big"),  # one event region has one process
             done=partial(self._announced, end),
         )
         return None

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from ipcpd.common.connmgr import Connection
-from ipcpd.common.lower import LowerFlows
+from ipcpd.common.lower import Lower, LowerFlows
 from ouroboros.flow_event import FlowEvent
 from ouroboros.guard import Guard
 from ouroboros.qos import QoSSpec
@@ -77,13 +77,13 @@ class Adjacencies:
 
     # ------------------------------------------------------------ connections
 
-    def admit(self, theirs: Record) -> str:
+    def admit(self, theirs: Record, _lower: Lower) -> str:
         """Why a neighbour cannot connect; "" when it can."""
         return objection(theirs.address, self._link_state.address)
 
     def connected(self, connection: Connection) -> None:
         """The connection manager has a new connection of one of the two components."""
-        reason = self.admit(connection.record)
+        reason = self.admit(connection.record, connection.lower)
         if reason:
             log.error("the connection to %s is not used: %s", connection.peer or "a neighbour", reason)
             self._withdraw(connection)

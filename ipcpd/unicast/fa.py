@@ -452,7 +452,9 @@ class FlowAllocator:
         flow.limit = self._timers.at(now + OFFER_LIMIT, lambda now: self._offer_expired(flow, now))
         self._offers[flow.offer] = self._arrived[whose] = flow
         self._offering[flow.address] += 1
-        self._events.append(Announce(flow.offer, request.name_hash, request.qos, request.data))
+        self._events.append(
+            Announce(flow.offer, request.name_hash, request.qos, request.data, request.source)
+        )
 
     def _offer_expired(self, flow: Flow, now: float) -> None:
         self.counters.timeouts += 1

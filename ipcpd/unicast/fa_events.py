@@ -72,6 +72,8 @@ class Announce:
     key: bytes
     qos: QoSSpec
     data: bytes
+    source: int
+    """Address of the member that requests it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -360,17 +360,18 @@ class Member:
                 self._pursuit.end(end)
                 self.ends.remove(end)
                 self.ipcp.allocated(end, number, text)
-            case Announce(offer, key, _, _) if key not in self.directory.registered:
+            case Announce(offer, key, _, _, _) if key not in self.directory.registered:
                 self.fa.declined(
                     offer, ENAME, now
                 )  # it was, perhaps: the asker has an old answer of the directory
-            case Announce(offer, key, qos, data):
+            case Announce(offer, key, qos, data, source):
                 self.ipcp.announce(
                     key,
                     qos.to_proto(),
                     mpl_ms=MPL_MS,
                     max_packet=self.max_packet,
                     data=data,
+                    source=source.to_bytes(8, "big"),
                     done=partial(self._announced, offer),
                 )
             case Lost(end):

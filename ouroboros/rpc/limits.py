@@ -27,6 +27,10 @@ HASH = 64
 DATA = 16384
 """Octets of the handshake that an allocation carries."""
 KEY = 32
+SOURCE = 64
+"""Octets of an address in a layer, of any kind of layer."""
+PATH = 8 + SOURCE
+"""Octets of a path: the number of the IPCP, and such an address."""
 CERTIFICATE = 16384
 MPL_MS = 3_600_000
 """Longest maximum packet lifetime of a layer, ms: an hour."""
@@ -53,6 +57,7 @@ LIMITS: dict[str, dict[str, int]] = {
         "data": DATA,
         "key": KEY,
         "peer_certificate": CERTIFICATE,
+        "path": PATH,
         "resources": 16,
         "extensions": 64,
     },
@@ -84,7 +89,13 @@ LIMITS: dict[str, dict[str, int]] = {
     "IpcpFlowAllocResp": {"fd": DESCRIPTOR, "response": RESPONSE, "data": DATA},
     "IpcpFlowDealloc": {"fd": DESCRIPTOR},
     "IpcpFlowAgain": {"fd": DESCRIPTOR, "data": DATA},
-    "IpcpFlowReq": {"hash": HASH, "mpl_ms": MPL_MS, "max_packet": PACKET, "data": DATA},
+    "IpcpFlowReq": {
+        "hash": HASH,
+        "mpl_ms": MPL_MS,
+        "max_packet": PACKET,
+        "data": DATA,
+        "source": SOURCE,
+    },
     "IpcpFlowAllocReply": {
         "fd": DESCRIPTOR,
         "response": RESPONSE,

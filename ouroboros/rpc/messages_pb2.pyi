@@ -749,6 +749,7 @@ class FlowEndpoint(_message.Message):
     CHECK_FIELD_NUMBER: _builtins.int
     INSIDE_FIELD_NUMBER: _builtins.int
     INSTANCE_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.int
     """system-wide (paper 2.7: FID)"""
     fd: _builtins.int
@@ -789,6 +790,8 @@ class FlowEndpoint(_message.Message):
     """the packets stay in the memory of this system: none is lost"""
     instance: _builtins.int
     """of this end: messages name the end by `fd` and this"""
+    path: _builtins.bytes
+    """for an IPCP that accepted the flow: two flows with equal paths come over the same layer from"""
     @_builtins.property
     def qos(self) -> Global___QosSpec: ...
     @_builtins.property
@@ -823,10 +826,11 @@ class FlowEndpoint(_message.Message):
         check: _builtins.bool = ...,
         inside: _builtins.bool = ...,
         instance: _builtins.int = ...,
+        path: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["qos", b"qos"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "cipher", b"cipher", "data", b"data", "events", b"events", "extensions", b"extensions", "fd", b"fd", "flow_id", b"flow_id", "index", b"index", "inside", b"inside", "instance", b"instance", "key", b"key", "max_packet", b"max_packet", "mpl_ms", b"mpl_ms", "peer_certificate", b"peer_certificate", "peer_events", b"peer_events", "peer_fd", b"peer_fd", "peer_name", b"peer_name", "pool", b"pool", "qos", b"qos", "resources", b"resources", "segment", b"segment", "serial", b"serial", "side", b"side"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "cipher", b"cipher", "data", b"data", "events", b"events", "extensions", b"extensions", "fd", b"fd", "flow_id", b"flow_id", "index", b"index", "inside", b"inside", "instance", b"instance", "key", b"key", "max_packet", b"max_packet", "mpl_ms", b"mpl_ms", "path", b"path", "peer_certificate", b"peer_certificate", "peer_events", b"peer_events", "peer_fd", b"peer_fd", "peer_name", b"peer_name", "pool", b"pool", "qos", b"qos", "resources", b"resources", "segment", b"segment", "serial", b"serial", "side", b"side"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2228,10 +2232,13 @@ class IpcpFlowReq(_message.Message):
     MPL_MS_FIELD_NUMBER: _builtins.int
     MAX_PACKET_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     hash: _builtins.bytes
     mpl_ms: _builtins.int
     max_packet: _builtins.int
     data: _builtins.bytes
+    source: _builtins.bytes
+    """address of the requester in the layer, in the layer's own form"""
     @_builtins.property
     def qos(self) -> Global___QosSpec: ...
     def __init__(
@@ -2242,10 +2249,11 @@ class IpcpFlowReq(_message.Message):
         mpl_ms: _builtins.int = ...,
         max_packet: _builtins.int = ...,
         data: _builtins.bytes = ...,
+        source: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["qos", b"qos"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "hash", b"hash", "max_packet", b"max_packet", "mpl_ms", b"mpl_ms", "qos", b"qos"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "hash", b"hash", "max_packet", b"max_packet", "mpl_ms", b"mpl_ms", "qos", b"qos", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -6,7 +6,7 @@ reads into 128.
 
 What we add (fields that a prototype skips, and that are absent unless set): why a connection is refused, with an errno; and of a
 broadcast IPCP, which has no address, an id of its own, that of its tree, and the keep-alive time-out that it offers or
-grants.
+grants; and which of its links an initiator makes, or makes again.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Record:
 
     `syntax` is a plain number: a stranger may send any. Of broadcast IPCPs of ours: `member` and `tree` (0: not said),
     and `timeout`, ms, of keep-alives (0: none). `reason` comes with a refusal, and perhaps `error`, its errno.
+    `link` is the initiator's number of the link, the same in each attempt to make it again (0: not known).
     """
 
     component: str = ""
@@ -51,6 +52,7 @@ class Record:
     tree: int = 0
     timeout: int = 0
     error: int = 0
+    link: int = 0
 
 
 UNKNOWN = Record()  # the answer to who asks for a component that is not there
@@ -89,6 +91,7 @@ def decode(packet: bytes) -> Record:
         message.tree,
         message.timeout,
         message.error,
+        message.link,
     )
 
 
@@ -118,6 +121,8 @@ def _add_ours(message: connmgr_pb2.Record, record: Record, what: str) -> None:
         message.timeout = proto.fits(record.timeout, 32, what, "the time-out")
     if record.error:
         message.error = proto.fits(record.error, 12, what, "the errno")
+    if record.link:
+        message.link = proto.fits(record.link, 64, what, "the number of the link")
 
 
 def _octets(name: str, what: str) -> bytes:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n ipcpd/unicast/wire/connmgr.proto\x12\x11ouroboros.connmgr\"\x92\x02\n\x06Record\x12\x11\n\tcomp_name\x18\x01 \x02(\x0c\x12\x10\n\x08protocol\x18\x02 \x02(\x0c\x12\x14\n\x0cpref_version\x18\x03 \x02(\x05\x12\x14\n\x0csupp_version\x18\x04 \x03(\x05\x12\x13\n\x0bpref_syntax\x18\x05 \x02(\x05\x12\x13\n\x0bsupp_syntax\x18\x06 \x03(\x05\x12.\n\x0bsyntax_spec\x18\x07 \x01(\x0b\x32\x19.ouroboros.connmgr.Syntax\x12\x0f\n\x07\x61\x64\x64ress\x18\x08 \x02(\x04\x12\x0e\n\x06reason\x18\x64 \x01(\x0c\x12\x0e\n\x06member\x18\x65 \x01(\x06\x12\x0c\n\x04tree\x18\x66 \x01(\x06\x12\x0f\n\x07timeout\x18g \x01(\r\x12\r\n\x05\x65rror\x18h \x01(\r\"$\n\x06Syntax\x12\x0c\n\x04\x66ids\x18\x01 \x03(\r\x12\x0c\n\x04lens\x18\x02 \x03(\r')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n ipcpd/unicast/wire/connmgr.proto\x12\x11ouroboros.connmgr\"\xa0\x02\n\x06Record\x12\x11\n\tcomp_name\x18\x01 \x02(\x0c\x12\x10\n\x08protocol\x18\x02 \x02(\x0c\x12\x14\n\x0cpref_version\x18\x03 \x02(\x05\x12\x14\n\x0csupp_version\x18\x04 \x03(\x05\x12\x13\n\x0bpref_syntax\x18\x05 \x02(\x05\x12\x13\n\x0bsupp_syntax\x18\x06 \x03(\x05\x12.\n\x0bsyntax_spec\x18\x07 \x01(\x0b\x32\x19.ouroboros.connmgr.Syntax\x12\x0f\n\x07\x61\x64\x64ress\x18\x08 \x02(\x04\x12\x0e\n\x06reason\x18\x64 \x01(\x0c\x12\x0e\n\x06member\x18\x65 \x01(\x06\x12\x0c\n\x04tree\x18\x66 \x01(\x06\x12\x0f\n\x07timeout\x18g \x01(\r\x12\r\n\x05\x65rror\x18h \x01(\r\x12\x0c\n\x04link\x18i \x01(\x06\"$\n\x06Syntax\x12\x0c\n\x04\x66ids\x18\x01 \x03(\r\x12\x0c\n\x04lens\x18\x02 \x03(\r')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,7 +32,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ipcpd.unicast.wire.connmgr_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RECORD']._serialized_start=56
-  _globals['_RECORD']._serialized_end=330
-  _globals['_SYNTAX']._serialized_start=332
-  _globals['_SYNTAX']._serialized_end=368
+  _globals['_RECORD']._serialized_end=344
+  _globals['_SYNTAX']._serialized_start=346
+  _globals['_SYNTAX']._serialized_end=382
 # @@protoc_insertion_point(module_scope)

@@ -38,6 +38,7 @@ class Record(_message.Message):
     TREE_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    LINK_FIELD_NUMBER: _builtins.int
     comp_name: _builtins.bytes
     protocol: _builtins.bytes
     pref_version: _builtins.int
@@ -48,6 +49,7 @@ class Record(_message.Message):
     tree: _builtins.int
     timeout: _builtins.int
     error: _builtins.int
+    link: _builtins.int
     @_builtins.property
     def supp_version(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -70,10 +72,11 @@ class Record(_message.Message):
         tree: _builtins.int | None = ...,
         timeout: _builtins.int | None = ...,
         error: _builtins.int | None = ...,
+        link: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "comp_name", b"comp_name", "error", b"error", "member", b"member", "pref_syntax", b"pref_syntax", "pref_version", b"pref_version", "protocol", b"protocol", "reason", b"reason", "syntax_spec", b"syntax_spec", "timeout", b"timeout", "tree", b"tree"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "comp_name", b"comp_name", "error", b"error", "link", b"link", "member", b"member", "pref_syntax", b"pref_syntax", "pref_version", b"pref_version", "protocol", b"protocol", "reason", b"reason", "syntax_spec", b"syntax_spec", "timeout", b"timeout", "tree", b"tree"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "comp_name", b"comp_name", "error", b"error", "member", b"member", "pref_syntax", b"pref_syntax", "pref_version", b"pref_version", "protocol", b"protocol", "reason", b"reason", "supp_syntax", b"supp_syntax", "supp_version", b"supp_version", "syntax_spec", b"syntax_spec", "timeout", b"timeout", "tree", b"tree"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "comp_name", b"comp_name", "error", b"error", "link", b"link", "member", b"member", "pref_syntax", b"pref_syntax", "pref_version", b"pref_version", "protocol", b"protocol", "reason", b"reason", "supp_syntax", b"supp_syntax", "supp_version", b"supp_version", "syntax_spec", b"syntax_spec", "timeout", b"timeout", "tree", b"tree"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

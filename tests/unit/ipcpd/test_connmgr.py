@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from ipcpd.common.admission import Shown
 from ipcpd.common.claims import KEPT, MAX_CLAIMS, Claims
+from ipcpd.common.connection import is_same_link
 from ipcpd.common.connmgr import MOST_RESPONDING, Backoff, Connection
 from ipcpd.common.ipcp import Refusal
 from ipcpd.common.lower import Lower
@@ -187,7 +189,7 @@ def test_a_member_of_a_layer_of_the_other_type_is_named_as_such(world: World) ->
 def test_a_neighbour_may_be_refused_with_a_reason(world: World) -> None:
     a, b = Member(world, "a", 1), Member(world, "b", 2)
     b.ipcp.connections.component(
-        wire.management(2), b.made.append, admit=lambda theirs: "not you" if theirs.address == 1 else ""
+        wire.management(2), b.made.append, admit=lambda theirs, _: "not you" if theirs.address == 1 else ""
     )
     refused = refusal(world, a.connect("b"))
     assert refused.errno == errno.ECONNREFUSED and '"b" refuses: not you' in str(refused)
@@ -556,6 +558,82 @@ def test_a_neighbour_that_connects_anew_replaces_what_is_still_thought_of_it(wor
     assert b.heard == [b"back again"]
 
 
+def two_layers(world: World) -> None:
+    """Member b has a name in each of two layers."""
+    for name in ("b.eth", "b.udp"):
+        world.names[name] = world.names["b"]
+        world.layers[name] = name.partition(".")[2]
+
+
+def test_links_to_one_neighbour_over_two_layers_coexist(world: World) -> None:
+    a, b = Member(world, "a", 1), Member(world, "b", 2)
+    two_layers(world)
+    eth = world.run(a.connect("b.eth", timeout_ms=120_000))
+    udp = world.run(a.connect("b.udp", timeout_ms=120_000))
+    world.pass_time(1)
+    assert not b.lost and len(b.ipcp.connections.connections) == 2
+    # One that is made anew replaces itself, and not the other.
+    end = world.end(a.ipcp, eth.lower.fd)
+    end.peer, other = None, end.peer
+    assert other is not None
+    other.peer = None
+    a.ipcp.relay.raise_events(end.fd, FlowEvent.DOWN | FlowEvent.DEALLOC)
+    world.pass_time(5)
+    assert b.lost == b.made[:1] and b.ipcp.connections.counters.superseded == 1
+    assert list(b.ipcp.connections.connections.values()) == b.made[1:]
+    assert not udp.lost and a.lost == [eth]
+    assert not a.ipcp.connections.trying()
+
+
+def test_links_to_two_names_of_one_neighbour_over_one_layer_coexist(world: World) -> None:
+    """The neighbour could not know otherwise which of two that its user wants is made anew: each would replace the other."""
+    a, b = Member(world, "a", 1), Member(world, "b", 2)
+    world.names["b.other"] = world.names["b"]
+    world.run(a.connect("b", timeout_ms=1000))
+    world.run(a.connect("b.other", timeout_ms=1000))
+    world.pass_time(100)
+    assert not b.lost and len(b.ipcp.connections.connections) == 2
+    lose_without_a_word(world, a)
+    world.pass_time(5)
+    assert b.lost == b.made[:2] and len(b.ipcp.connections.connections) == 2
+
+
+def test_a_member_that_starts_again_replaces_its_link(world: World) -> None:
+    a, b = Member(world, "a", 1), Member(world, "b", 2)
+    world.run(a.connect("b", timeout_ms=120_000))
+    for connection in a.made:
+        end = world.end(a.ipcp, connection.lower.fd).peer
+        assert end is not None
+        end.peer = None  # the layer does not notify the other end
+        world.end(a.ipcp, connection.lower.fd).peer = None
+    world.dies(a.ipcp)
+    again = Member(world, "a", 1)
+    world.run(again.connect("b", timeout_ms=120_000))
+    world.pass_time(1)
+    assert b.lost == b.made[:1]
+
+
+def test_without_certificates_no_stranger_displaces_a_neighbour(world: World) -> None:
+    """It claims the address, and comes by another path."""
+    a, b = Member(world, "a", 1), Member(world, "b", 2)
+    mallory = Member(world, "m", 1)
+    mine = world.run(a.connect("b", timeout_ms=120_000))
+    world.run(mallory.connect("b", timeout_ms=120_000))
+    world.pass_time(10)
+    assert not b.lost
+    a.ipcp.lowers.send(mine.lower, b"still here")
+    world.pass_time(1)
+    assert b.heard == [b"still here"]
+
+
+def test_a_flow_without_a_path_replaces_nothing(world: World) -> None:
+    a, b = Member(world, "a", 1), Member(world, "b", 2)
+    world.run(a.connect("b", timeout_ms=120_000))
+    b.made[0].lower.path = b""
+    connection = replace(b.made[0], lower=replace(b.made[0].lower, fd=99))
+    assert not is_same_link(connection, b.made[0])
+
+
 def test_the_new_connection_is_there_before_the_old_one_goes(world: World) -> None:
     """So that the link to the neighbour is never withdrawn."""
     a, b = Member(world, "a", 1), Member(world, "b", 2)
@@ -598,6 +676,18 @@ def test_an_address_is_free_when_its_neighbour_has_been_away_for_long(world: Wor
 def test_claims_are_bounded() -> None:
     claims = Claims()
     for address in range(1, MAX_CLAIMS + 10):
-        claims.claimed(address, Shown(certificate=True, name=f"n{address}"), 0.0)
+        claims.claimed(wire.management(address), Shown(certificate=True, name=f"n{address}"), 0.0)
     assert len(claims._claims) == MAX_CLAIMS
-    assert not claims.objection(1, Shown(), 1.0) and claims.objection(MAX_CLAIMS, Shown(), 1.0)
+    assert not claims.objection(wire.management(1), Shown(), 1.0)
+    assert claims.objection(wire.management(MAX_CLAIMS), Shown(), 1.0)
+
+
+def test_a_member_id_is_claimed_as_an_address_is() -> None:
+    """A broadcast member has an id and no address."""
+    claims, alice = Claims(), Shown(certificate=True, name="alice")
+    theirs = replace(wire.BROADCAST, member=7)
+    claims.claimed(theirs, alice, 0.0)
+    assert not claims.objection(theirs, alice, 1.0)
+    assert "member id 0000000000000007 belongs to" in claims.objection(theirs, Shown(), 1.0)
+    assert not claims.objection(replace(theirs, member=8), Shown(), 1.0)
+    assert not claims.objection(wire.BROADCAST, Shown(), 1.0), "a prototype claims nothing"

@@ -152,3 +152,15 @@ def test_a_neighbour_that_connects_anew_has_lost_the_old_one() -> None:
     assert twice.verdict(record(there), initiator=True) == (Verdict.REPLACE, 64), "by another of its names"
     assert "loop" in here.objection(Record(BROADCAST.component, member=5, tree=here.id))
     assert here.objection(Record(BROADCAST.component, member=there.member, tree=here.id)) == ""
+
+
+def test_no_stranger_displaces_a_neighbour_by_its_member_id() -> None:
+    """A member id is replaced over the same path, or when the neighbour that has it is silent."""
+    silent: set[int] = set()
+    here = Tree(usable=lambda fd: fd not in silent)
+    theirs = Record(BROADCAST.component, member=5)
+    here.add(64, theirs, initiator=False, path=b"eth a")
+    assert here.objection(theirs, b"eth a") == ""
+    assert "over another path" in here.objection(theirs, b"eth m")
+    silent.add(64)
+    assert here.objection(theirs, b"udp a") == ""

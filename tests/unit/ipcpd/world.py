@@ -262,6 +262,8 @@ class World:
         self.ipcps: list[FakeIpcp] = []
         self.open: dict[tuple[FakeIpcp, int], End] = {}
         self.names: dict[str, FakeIpcp] = {}
+        self.layers: dict[str, str] = {}
+        """The layer over which flows to a name go, where there are several."""
         self.silent: set[str] = set()
         """Names to which a request for a flow is not answered before its time is up."""
         self.delay = 0.0
@@ -323,7 +325,9 @@ class World:
         self._accepts.remove(accept)
         ends = [self._open(ipcp), self._open(accept.ipcp)]
         ends[0].peer, ends[1].peer = ends[1], ends[0]
-        accept.on_reply(self._endpoint(ends[1], qos, ipcp, encrypted=ipcp.encrypts), [])
+        accepted = self._endpoint(ends[1], qos, ipcp, encrypted=ipcp.encrypts)
+        accepted.flow_endpoint.path = f"{self.layers.get(dst, '')}:{ipcp.name}".encode()
+        accept.on_reply(accepted, [])
         on_reply(self._endpoint(ends[0], qos, accept.ipcp, encrypted=ipcp.encrypts), [])
 
     def _open(self, ipcp: FakeIpcp) -> End:

@@ -64,7 +64,7 @@ def arrive(it: FlowAllocator, endpoint: int = 70, data: bytes = b"oap", now: flo
     """Another machine asks for a flow; the ticket."""
     it.received(FlowRequest(endpoint, NAME, QOS_VOICE, data), A, now)
     event = it.take_events()[-1]
-    assert event == Announce(event.ticket, NAME, QOS_VOICE, data)  # type: ignore[union-attr]
+    assert event == Announce(event.ticket, NAME, QOS_VOICE, data, A)  # type: ignore[union-attr]
     return event.ticket  # type: ignore[union-attr]
 
 
