@@ -396,7 +396,7 @@ def test_an_object_that_cannot_be_mapped_keeps_no_other_from_it(memory: Memory) 
     bench = Bench(memory)
     endpoint = bench.endpoint(memory)
     fds = [bench.fds[1], *bench.fds[1:]]  # that is not a pool
-    with pytest.raises(OuroborosError, match="cannot map POOL"):
+    with pytest.raises(OuroborosError, match="cannot map pool"):
         bench.relay.add(endpoint, fds)
     del endpoint.resources[1:]
     bench.relay.add(endpoint, bench.fds[:1])
