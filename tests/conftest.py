@@ -1,4 +1,4 @@
-"""What holds for all tests: how much Hypothesis tries, and that no process of ours faults unnoticed.
+"""What holds for all tests: how much Hypothesis tries, that no process of ours faults unnoticed, and that the C is compiled.
 
 `make fuzz` takes the profile `long`. No example has a deadline: the machine may be busy with something else.
 """
@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from ouroboros.statedir import VARIABLE
+from tests.compiled import outdated
 from tests.kernel_log import PATH, KernelLog
 
 # What IPCPs of the tests keep over a restart is not for those of the user.
@@ -72,6 +73,10 @@ class NoKernelWatch:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if modules := outdated():
+        raise pytest.UsageError(
+            f"{', '.join(modules)}: not compiled from the C in this checkout; run `make install`"
+        )
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A run in the background of a shell without job control ignores it, and all that it starts would inherit that.
         signal.signal(signal.SIGINT, signal.default_int_handler)

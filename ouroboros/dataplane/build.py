@@ -3,6 +3,7 @@
 The declarations here repeat, for cffi, what the headers in `src/` say; the compiler checks that they agree.
 """
 
+import hashlib
 from pathlib import Path
 
 from cffi import FFI
@@ -345,6 +346,17 @@ INCLUDES = """
 COMPILE_ARGS = ["-std=gnu11", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra"]
 
 
+def sources_mark(*folders: Path) -> str:
+    """A text that names the C and the declarations in these folders. A compiled module contains it: tests notice an outdated one."""
+    files = [path for folder in folders for path in (folder / "build.py", *sorted(folder.glob("src/*.[ch]")))]
+    return f"sources {hashlib.sha256(b''.join(path.read_bytes() for path in files)).hexdigest()}"
+
+
+def marked(*folders: Path) -> str:
+    """The same as C."""
+    return f'\n    static const char sources_mark[] __attribute__((used)) = "{sources_mark(*folders)}";\n'
+
+
 def extension(
     module: str,
     *,
@@ -359,15 +371,17 @@ def extension(
     `root` is prefixed to the sources, which setuptools wants relative to setup.py. Tests build the same with crash
     points (`src/crash.h`).
     """
+    checkout = HERE.parent.parent
+    folders = dict.fromkeys([HERE, *((checkout / source).parent.parent for source in sources)])
     ffi = FFI()
     ffi.cdef(CDEF + CDEF_MACHINES + cdef)
     ffi.set_source(
         module,
-        INCLUDES + includes,
+        INCLUDES + includes + marked(*folders),
         sources=[f"{root}ouroboros/dataplane/src/{name}.c" for name in SOURCES + MACHINES + PROTECTION]
         + [root + source for source in sources],
         depends=[str(path) for path in sorted((HERE / "src").glob("*.h"))],
-        include_dirs=[str(HERE / "src"), *{str((HERE.parent.parent / source).parent) for source in sources}],
+        include_dirs=[str(folder / "src") for folder in folders],
         extra_compile_args=[*COMPILE_ARGS, *compile_args],
         libraries=["pthread", "crypto"],
     )

@@ -1,5 +1,6 @@
 """Compiles the link emulator of olab: the fate of frames, lines, ports, and what moves frames between them."""
 
+import importlib.util
 from pathlib import Path
 
 from cffi import FFI
@@ -41,11 +42,18 @@ CDEF = """
     int emulator_run(struct emulator *emulator, int control);
 """
 
+# Loaded by path: at build time the package is not installed yet.
+_path = Path(__file__).resolve().parents[3] / "ouroboros" / "dataplane" / "build.py"
+_spec = importlib.util.spec_from_file_location("ouroboros_dataplane_build", _path)
+assert _spec is not None and _spec.loader is not None
+builder = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(builder)
+
 ffi = FFI()
 ffi.cdef(CDEF)
 ffi.set_source(
     "ouroboros_tools.olab.emulator._emulator",
-    '#include "emulator.h"',
+    '#include "emulator.h"' + builder.marked(HERE),
     sources=[f"tools/olab/emulator/src/{name}.c" for name in ("fate", "line", "port", "emulator")],
     depends=[str(path) for path in sorted((HERE / "src").glob("*.h"))],
     include_dirs=[str(HERE / "src")],
