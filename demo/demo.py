@@ -3,7 +3,7 @@
     make demo                          both networks of paper 5.10, and a ping that survives the loss of links
     make demo ARGS='unicast cut'       only these scenes; there are: unicast broadcast cut listing5 system
 
-Every line with a `$` is a command; what stands in front of it is the system where it is typed. Three systems on one
+Every line with a `$` is a command; the word before the `$` names the system where it is typed. Three systems on one
 machine need network namespaces; the scene `system` needs nothing. Pictures are drawn into demo/pictures. Exit code 0 when
 everything worked; otherwise the logs are shown.
 """
@@ -55,7 +55,9 @@ def main(wanted: Sequence[Scene]) -> int:
         except KeyboardInterrupt:
             print("\nStopped.", file=sys.stderr)
             return 130
-    print(f"\nThe demo is done after {time.monotonic() - begin:.0f} s, and nothing of it runs any more.")
+    print(
+        f"\nThe demo is done after {time.monotonic() - begin:.0f} s, and none of its programs runs any more."
+    )
     pictures = sorted(stage.pictures.glob("*.svg"))
     if pictures:
         print(f"Pictures: {' '.join(str(path) for path in pictures)}")

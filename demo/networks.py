@@ -20,16 +20,16 @@ from ouroboros_tools.olab.lab import Lab, LabError
 from ouroboros_tools.olab.picture import draw
 from ouroboros_tools.olab.reading import read
 from ouroboros_tools.olab.survey import survey
-from stage import CHECKOUT, PATIENCE, DemoFailure, Program, Stage
+from stage import CHECKOUT, TIMEOUT, DemoFailure, Program, Stage
 
 EXAMPLES = CHECKOUT / "examples" / "olab"
 MESSAGE = "Hello multiple worlds"
 INTERVAL = 50
 """Milliseconds between the packets of the ping that has to survive."""
 PROMISES = {
-    "raw": "every packet as it comes; what is lost is lost, and what is overtaken comes late",
-    "voice": "in order; what is overtaken is dropped as well",
-    "data": "everything, in order; what is lost is sent again, what is overtaken waits",
+    "raw": "each packet as it arrives; a lost packet is not sent again, an overtaken one arrives late",
+    "voice": "in order; an overtaken packet is dropped as well",
+    "data": "every packet, in order; a lost one is sent again, and later packets wait for it",
 }
 WANTED = 20
 """Replies that have to arrive after a link was cut."""
@@ -39,7 +39,7 @@ WANTED = 20
 def network(
     stage: Stage, example: str, after: Callable[[Lab, str], None] = lambda lab, system: None
 ) -> Iterator[Lab]:
-    """A lab as an example describes it; its commands are shown as they run. `after` is told when a system has had its own."""
+    """A lab as an example describes it; its commands are shown as they run. `after` is called when a system's last command has run."""
     path = EXAMPLES / f"{example}.toml"
     description = read(path)
     lab = Lab(replace(description, name=example), directory=stage.base)
@@ -71,7 +71,7 @@ def network(
 
 
 def stop(stage: Stage, lab: Lab) -> None:
-    """Stop every IRMd, and insist on a good end of each and of what it started; the logs are there until `Lab.down`."""
+    """Stop every IRMd; fail unless each IRMd and each process it started exits cleanly. `Lab.down` removes the logs."""
     codes = lab.ask("stop", systems=[system.name for system in lab.systems])["codes"]
     bad = {name: code for name, code in codes.items() if code != 0}
     if bad:
@@ -97,7 +97,7 @@ def start_in(stage: Stage, lab: Lab, system: str, shown: str) -> Program:
 
 
 def picture(stage: Stage, lab: Lab, name: str, title: str) -> None:
-    """Draw what there is now into a file."""
+    """Draw the network as it is now into a file."""
     stage.pictures.mkdir(exist_ok=True)
     path: Path = stage.pictures / f"{name}.svg"
     stage.show(f"olab graph -o {path.relative_to(CHECKOUT)}")
@@ -140,14 +140,14 @@ def broadcast(stage: Stage) -> None:
 
 
 def listing5(stage: Stage) -> None:
-    """Listing 5: what becomes of ten thousand pings depends on the QoS of their flow alone."""
+    """Listing 5: the QoS of the flow alone decides how many of ten thousand pings are answered, and in which order."""
     stage.title("A link that loses one frame in a thousand, and lets another one overtake those before it")
     with network(stage, "listing5") as lab:
         for qos, promise in PROMISES.items():
             stage.title(f"{qos}: {promise}")
             options = f"--interval 0 --count 10000 --quiet --qos {qos}"
             run_in(stage, lab, "a", f"oping --server-name oping {options}")
-        stage.title("What the link did to their frames")
+        stage.title("The frames that the link lost or reordered")
         stage.show("olab link wire")
         counted, _ = link_command.run(lab, ["wire"])
         print(link_command.show(counted, counters=True), flush=True)
@@ -166,9 +166,7 @@ def cut(stage: Stage) -> None:
         ping.replies(WANTED)
         cut_link(stage, lab, ping, first, silent=False)
         second = await_way(lab, server, ways, lambda way: way != first)
-        stage.title(
-            f"Now it goes over link {second}. Its packets will vanish, which only their absence tells"
-        )
+        stage.title(f"Now it goes over link {second}. The link will drop its packets silently")
         cut_link(stage, lab, ping, second, silent=True)
         third = await_way(lab, server, ways, lambda way: way not in (first, second))
         stage.note(f"now it goes over link {third}")
@@ -180,7 +178,7 @@ def cut(stage: Stage) -> None:
 def cut_link(stage: Stage, lab: Lab, ping: Ping, link: str, *, silent: bool) -> None:
     stage.show(f"olab cut {link}{' --silent' if silent else ''}")
     stage.note(lab.cut(link, silent=silent))
-    ping.forget()
+    ping.restart()
     pause = ping.replies(WANTED)
     stage.note(
         f"{WANTED} more replies have arrived; the longest pause between two of them was {pause * 1000:.0f} ms"
@@ -192,8 +190,8 @@ def address_of(lab: Lab, system: str, ipcp: str) -> str:
 
 
 def await_way(lab: Lab, server: str, ways: dict[str, str], wanted: Callable[[str], bool]) -> str:
-    """The link over which a's packets to the server leave, as soon as that is one that is wanted."""
-    deadline = time.monotonic() + PATIENCE
+    """Wait until a's packets to the server leave over a link that `wanted` accepts; returns that link."""
+    deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
         rows = lab.system("a").json("ipcp routes name uni1")["routes"]
         hops = next((row["next"] for row in rows if row["address"] == server), [])
@@ -201,7 +199,7 @@ def await_way(lab: Lab, server: str, ways: dict[str, str], wanted: Callable[[str
         if way is not None and wanted(way):
             return way
         time.sleep(0.2)
-    raise DemoFailure(f"system a found no other way to {server} within {PATIENCE:.0f} s")
+    raise DemoFailure(f"system a found no other way to {server} within {TIMEOUT:.0f} s")
 
 
 @dataclass(slots=True)
@@ -211,14 +209,14 @@ class Ping:
     program: Program
     last: float = 0.0
 
-    def forget(self) -> None:
-        """What comes now is reckoned from now."""
+    def restart(self) -> None:
+        """Discard the lines read so far and measure pauses from now on."""
         self.last = time.monotonic()
         while self.program.pending():
             self.program.line()
 
     def replies(self, count: int) -> float:
-        """Wait for so many replies; the longest time between two of them, in seconds."""
+        """Wait for `count` replies; returns the longest time between two of them, in seconds."""
         longest = 0.0
         while count:
             when, line = self.program.line()
@@ -229,7 +227,7 @@ class Ping:
         return longest
 
     def end(self) -> None:
-        """Stop it, and show what it has to say."""
+        """Stop the ping and print its statistics."""
         code = self.program.stop(signal.SIGINT)
         lines = [line for _, line in self.program.rest()]
         begin = next((number for number, line in enumerate(lines) if line.startswith("---")), len(lines))

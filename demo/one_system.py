@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 
-from stage import BIN, PATIENCE, DemoFailure, Program, Stage
+from stage import BIN, TIMEOUT, DemoFailure, Program, Stage
 
 
 class System:
@@ -41,7 +41,7 @@ class System:
         return self.stage.start(command, shlex.split(command), env=self.env)
 
     def start_irmd(self) -> None:
-        """Start the IRMd, and wait until it says that it is ready, in the way it says it to systemd."""
+        """Start the IRMd, and wait for its notification READY=1, the one that it sends to systemd."""
         self.stage.show(f"export OUROBOROS_RUNDIR={self.env['OUROBOROS_RUNDIR']}")
         self.stage.show("irmd --stdout > irmd.log &")
         address = str(self.stage.base / "notify")
@@ -58,7 +58,7 @@ class System:
             pidfd = os.pidfd_open(self.irmd.pid)
             try:
                 while True:
-                    readable, _, _ = select.select([ready.fileno(), pidfd], [], [], PATIENCE)
+                    readable, _, _ = select.select([ready.fileno(), pidfd], [], [], TIMEOUT)
                     if ready.fileno() not in readable:
                         raise DemoFailure("the irmd did not start")
                     if b"READY=1" in ready.recv(4096).split(b"\n"):
@@ -71,7 +71,7 @@ class System:
         assert self.irmd is not None
         self.stage.show("kill %irmd")
         self.irmd.send_signal(signal.SIGTERM)
-        code = self.irmd.wait(PATIENCE)
+        code = self.irmd.wait(TIMEOUT)
         self.irmd = None
         if code != 0:
             raise DemoFailure(f"the irmd ended with exit code {code}")
@@ -88,7 +88,7 @@ def one_system(stage: Stage) -> None:
         system.run("irm ipcp bootstrap type local name local layer local")
 
         stage.title(
-            "A server that the IRMd starts when somebody allocates a flow to it, registered in the layer"
+            "A server that the IRMd starts when a client allocates a flow to it, registered in the layer"
         )
         system.run("irm bind program oping name oping auto -- --listen --quiet")
         system.run("irm name register oping layer local")
@@ -110,7 +110,7 @@ def one_system(stage: Stage) -> None:
         print(server.line()[1], flush=True)
         server.stop()
 
-        stage.title("What there is now")
+        stage.title("IPCPs, names and flows now")
         system.run("irm ipcp list")
         system.run("irm name list")
 

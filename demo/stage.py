@@ -1,4 +1,4 @@
-"""The stage of the demo: shows what is done and does it, and clears everything away at the end, whatever happened."""
+"""The stage of the demo: shows each command, runs it, and removes every program and file at the end, also after a failure."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-PATIENCE = 60.0
-"""Seconds after which a step hangs rather than takes its time."""
+TIMEOUT = 60.0
+"""Seconds after which a step counts as stuck."""
 
 
 class DemoFailure(Exception):
-    """A step did not do what it should; the text says which and how."""
+    """A step failed; the text names the step and the reason."""
 
 
 class Program:
-    """A program in the background, and its lines as they come, each with the time at which it was read."""
+    """A program in the background, and the lines that it prints, each with the time at which it was read."""
 
     def __init__(self, command: str, argv: Sequence[str], **options: Any) -> None:
         self.command = command
@@ -49,12 +49,12 @@ class Program:
             self._lines.put((time.monotonic(), line.rstrip("\n")))
         self._lines.put(None)
 
-    def line(self, patience: float = PATIENCE) -> tuple[float, str]:
-        """The next line and when it was read. Raises DemoFailure if there is none within `patience` seconds."""
+    def line(self, timeout: float = TIMEOUT) -> tuple[float, str]:
+        """The next line and when it was read. Raises DemoFailure if there is none within `timeout` seconds."""
         try:
-            found = self._lines.get(timeout=patience)
+            found = self._lines.get(timeout=timeout)
         except queue.Empty:
-            raise DemoFailure(f"`{self.command}` has printed nothing for {patience:.0f} s") from None
+            raise DemoFailure(f"`{self.command}` has printed nothing for {timeout:.0f} s") from None
         if found is None:
             raise DemoFailure(f"`{self.command}` ended with exit code {self.process.wait()}")
         return found
@@ -64,7 +64,7 @@ class Program:
         return not self._lines.empty()
 
     def show_until(self, text: str) -> None:
-        """Show what it prints, up to a line with this text."""
+        """Show the lines that it prints, up to a line with this text."""
         while True:
             _, line = self.line()
             print(line, flush=True)
@@ -72,25 +72,25 @@ class Program:
                 return
 
     def rest(self) -> list[tuple[float, str]]:
-        """What it prints until it ends."""
+        """The lines that it prints until it exits."""
         found = []
-        while (one := self._lines.get(timeout=PATIENCE)) is not None:
+        while (one := self._lines.get(timeout=TIMEOUT)) is not None:
             found.append(one)
         return found
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """End it (with SIGKILL if it does not care); its exit code."""
+        """Stop the program (with SIGKILL if the signal does not end it); returns its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
-            return self.process.wait(PATIENCE)
+            return self.process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             self.process.kill()
             return self.process.wait()
 
 
 class Stage:
-    """Where the demo takes place: a private folder, and the programs that were started. A context manager."""
+    """A private folder, and the programs that the demo started. A context manager."""
 
     def __init__(self) -> None:
         # Directly under /tmp: the path of a UNIX socket has at most 107 bytes.
@@ -103,7 +103,7 @@ class Stage:
         }
         self.running: list[Program] = []
         self.logs: dict[str, Path] = {}
-        """Logs to show when something fails, by what they are of."""
+        """Logs to show when a step fails, by the program that wrote them."""
         self.colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
     def __enter__(self) -> Stage:
@@ -111,18 +111,18 @@ class Stage:
 
     def __exit__(self, *_: object) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # it is being stopped already
+            signal.signal(number, signal.SIG_IGN)  # the demo is being stopped already
         for program in self.running:
             program.stop()
         shutil.rmtree(self.base, ignore_errors=True)
 
-    # ---------------------------------------------------------------- what is shown
+    # ---------------------------------------------------------------- output
 
     def title(self, text: str) -> None:
         print(f"\n\033[1;36m# {text}\033[0m" if self.colour else f"\n# {text}", flush=True)
 
     def show(self, command: str, system: str = "") -> None:
-        """A command as one would type it, with the system where it is typed if there are several."""
+        """Print a command as a user types it; with several systems, with the system where it is typed."""
         text = f"{system}$ {command}" if system else f"$ {command}"
         print(f"\033[1m{text}\033[0m" if self.colour else text, flush=True)
 
@@ -135,26 +135,26 @@ class Stage:
                 print(f"\nlog of {what}:\n{path.read_text(errors='replace')}", file=sys.stderr)
 
     def check_logs(self) -> None:
-        """DemoFailure when a log tells of a process that a signal killed; SIGTERM is how the IRMd ends what it started."""
+        """Raise DemoFailure when a log reports a process that a signal killed, unless SIGTERM: with that the IRMd stops its programs."""
         for what, path in self.logs.items():
             log = path.read_text(errors="replace") if path.exists() else ""
             for line in log.splitlines():
                 if re.search(r"was killed by (?!SIGTERM)|Fatal Python error", line):
                     raise DemoFailure(f"a process of {what} died: {line}")
 
-    # ---------------------------------------------------------------- what is done
+    # ---------------------------------------------------------------- commands
 
     def run(
         self, command: str, argv: Sequence[str], *, system: str = "", env: dict[str, str] | None = None
     ) -> None:
-        """Show a command, run it to its end with its output on ours, and insist on exit code 0."""
+        """Show a command and run it with the demo's output as its own; fail unless its exit code is 0."""
         self.show(command, system)
         try:
             result = subprocess.run(
-                argv, env=env or self.env, cwd=CHECKOUT, stdin=subprocess.DEVNULL, timeout=PATIENCE
+                argv, env=env or self.env, cwd=CHECKOUT, stdin=subprocess.DEVNULL, timeout=TIMEOUT
             )
         except subprocess.TimeoutExpired:
-            raise DemoFailure(f"`{command}` has not ended after {PATIENCE:.0f} s") from None
+            raise DemoFailure(f"`{command}` has not ended after {TIMEOUT:.0f} s") from None
         if result.returncode != 0:
             where = f" on system {system}" if system else ""
             raise DemoFailure(f"`{command}`{where} ended with exit code {result.returncode}")

@@ -1,6 +1,6 @@
 """An echo server for many flows in one thread: a FlowSet and an FEventQueue (paper Listings 6 and 7).
 
-python oecho_set.py --listen             # the server; it says nothing until its name is bound:
+python oecho_set.py --listen             # the server; no flow reaches it until its name is bound:
 irm bind process <its pid> name oecho
 python oecho_set.py                      # a client; `oecho` is one too
 """
@@ -46,7 +46,7 @@ def server() -> None:
 
 
 def client() -> None:
-    """Say hi and print the answer."""
+    """Send a message and print the answer."""
     with flow_alloc(NAME) as flow:
         flow.write(b"Client says hi!\0")
         reply = flow.read().rstrip(b"\0").decode(errors="replace")

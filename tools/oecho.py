@@ -15,7 +15,7 @@ from .program import (
     allocation_error,
     argument,
     name,
-    print_lines_at_once,
+    print_lines_immediately,
     reason,
     run,
 )
@@ -47,7 +47,7 @@ def encode(message: str) -> bytes:
 
 
 def decode(data: bytes) -> str:
-    """The text up to the first NUL; control characters of a stranger do not reach the terminal."""
+    """The text up to the first NUL, without the control characters that a sender could aim at the terminal."""
     text = data.split(b"\0", 1)[0].decode(errors="replace")
     return "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
@@ -62,12 +62,14 @@ def _body(argv: Sequence[str] | None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> Namespace:
-    parser = Parser("oecho", "Send a message to an oecho server and print what comes back.")
+    parser = Parser("oecho", "Send a message to an oecho server and print the reply.")
     parser.add_argument("-l", "--listen", action="store_true", help="be the server")
     parser.add_argument(
         "-n", "--name", default=DEFAULT_NAME, type=argument(name), help=f"name of the server ({DEFAULT_NAME})"
     )
-    parser.add_argument("-m", "--message", default=DEFAULT_MESSAGE, help=f"what to send ({DEFAULT_MESSAGE})")
+    parser.add_argument(
+        "-m", "--message", default=DEFAULT_MESSAGE, help=f"the message to send ({DEFAULT_MESSAGE})"
+    )
     add_layer_option(parser)
     options = parser.parse_args(argv)
     parser.check_side(options, client="name message layer")
@@ -98,7 +100,7 @@ def _echo(options: Namespace) -> int:
 
 
 def _serve() -> int:
-    print_lines_at_once()
+    print_lines_immediately()
     print("Starting the server.")
     try:
         FlowServer(serve_flow, limit=_MAX_FLOWS).run()

@@ -2,7 +2,7 @@
 
 The due times lie on a straight line from the start, so that rounding and a late wake-up do not change the
 average rate. A sender that falls behind by more than `_SLACK_NS` does not catch up with a burst: the line
-moves. Pure, time comes in as an argument (nanoseconds of the monotonic clock); used by ocbr and operf.
+moves. Pure: time is an argument (nanoseconds of the monotonic clock); used by ocbr and operf.
 """
 
 _SLACK_NS = 100_000_000

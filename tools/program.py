@@ -1,4 +1,4 @@
-"""What the traffic tools have in common as programs: arguments, error lines, signals, a closed stdout.
+"""Common parts of the traffic tools: arguments, error lines, signals, a closed stdout.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage (docs/reference). An error is one line on stderr that begins
 with the name of the tool. SIGTERM and SIGHUP end a tool as Ctrl-C does, so statistics are still printed.
@@ -123,12 +123,12 @@ def qos(word: str) -> "QoSSpec":
     return preset
 
 
-def packet_size(asked: int | None, default: int, smallest: int, flow: "Flow") -> int:
-    """Octets of a client's packets: what was asked for, or the default as far as the flow carries it. Raises ToolError."""
+def packet_size(wanted: int | None, default: int, smallest: int, flow: "Flow") -> int:
+    """Octets of a client's packets: the wanted size, or the default bounded by the flow's. Raises ToolError."""
     limit = flow.max_packet
-    if asked is None and limit >= smallest:
+    if wanted is None and limit >= smallest:
         return min(default, limit)
-    size = asked or smallest
+    size = wanted or smallest
     if size <= limit:
         return size
     mend = f"use --size {limit} or less" if limit >= smallest else "take another layer"
@@ -137,8 +137,8 @@ def packet_size(asked: int | None, default: int, smallest: int, flow: "Flow") ->
 
 @contextmanager
 def client_flow(flow: "Flow") -> Iterator[None]:
-    """The flow of a client, for the length of a block. At its end the client has what it came for: a server that does not answer any
-    more is not waited for, and what it has not acknowledged is no error."""
+    """The flow of a client, for the length of a block. At its end the client has its results: it does not wait for a server
+    that answers no longer, and packets that the server has not acknowledged are no error."""
     try:
         yield
     finally:
@@ -148,12 +148,12 @@ def client_flow(flow: "Flow") -> Iterator[None]:
 
 
 def warn(text: str) -> None:
-    """Print in one line what is not a result: to stderr, so that stdout can be parsed."""
+    """Print a line that is not a result: to stderr, so that stdout can be parsed."""
     print(printable(text), file=sys.stderr, flush=True)
 
 
 def warn_of_peer(text: str) -> None:
-    """The same for what the other end of a flow can cause any number of times: so often in 10 s from one place in the code."""
+    """The same for lines that a peer can cause without limit: at most WARNINGS in 10 s from one place in the code."""
     caller = sys._getframe(1)
     left_out = _warned.admit((caller.f_code, caller.f_lineno), WARNINGS)
     if left_out is not None:
@@ -176,7 +176,7 @@ def run(tool: str, body: Callable[[Sequence[str] | None], int], argv: Sequence[s
     over = False
 
     def end(number: int, frame: FrameType | None) -> None:
-        # Two threads may learn at once that the IRMd has gone: one interrupts the main thread, which tells of it already.
+        # Another thread may notice the exit of the IRMd too, and interrupt the main thread, which is reporting it already.
         if over:
             return
         if frame is not None and frame.f_code.co_filename.startswith("<frozen importlib"):
@@ -205,8 +205,8 @@ def run(tool: str, body: Callable[[Sequence[str] | None], int], argv: Sequence[s
     except OutputError as error:
         return failed(error, f"{tool}: ")
     finally:
-        # What is registered last is done first: before the library says good-bye. That wakes threads which wait for
-        # flows, and they interrupt the main thread; an exception there leaves the good-bye half said, and threads behind.
+        # Python runs the handler registered last first: before the library disconnects from the IRMd. That wakes threads which
+        # wait for flows, and they interrupt the main thread; an exception there would leave the library half disconnected.
         atexit.register(_no_more_signals)
 
 
@@ -230,7 +230,7 @@ def interrupt_main() -> None:
         signal.pthread_kill(main, signal.SIGINT)
 
 
-def print_lines_at_once() -> None:
+def print_lines_immediately() -> None:
     """Write each line as it is printed, also into a pipe."""
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
@@ -240,7 +240,7 @@ def print_lines_at_once() -> None:
 def _at_signals(end: Callable[[int, FrameType | None], None]) -> None:
     if threading.current_thread() is not threading.main_thread():
         return
-    # A script's shell starts background jobs with SIGINT ignored; a tool that is asked to end still does so.
+    # A script's shell starts background jobs with SIGINT ignored; a tool ends at SIGINT all the same.
     signal.signal(signal.SIGINT, end)
     signal.signal(signal.SIGTERM, end)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup keeps its meaning

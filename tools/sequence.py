@@ -1,8 +1,8 @@
-"""What became of numbered packets: received, lost, late or doubled.
+"""The fate of numbered packets: received, lost, late or doubled.
 
-A sender numbers its packets 0, 1, 2 ...; the receiver passes each number that arrives to a `Sequence`. The numbers that were
-skipped are remembered as ranges (the newest GAPS of them), so that a late packet is told from one that arrived twice. What a
-packet costs does not depend on the number in it. Pure; runs in oping's client and at both ends of operf.
+A sender numbers its packets 0, 1, 2 ...; the receiver passes each number that arrives to a `Sequence`. It remembers
+skipped numbers as ranges (the newest GAPS of them), which distinguishes a late packet from one that arrived twice. The
+cost of a packet does not depend on the number in it. Pure; runs in oping's client and at both ends of operf.
 """
 
 from bisect import bisect_right
@@ -41,7 +41,7 @@ class Sequence:
         self.duplicates = 0
         self._starts: list[int] = []  # of the ranges of missing numbers, ascending
         self._ends: list[int] = []  # one above the last number of each
-        self._forgotten = 0  # what is missing below this number is no longer known
+        self._forgotten = 0  # it is not known which numbers below this one are missing
 
     def arrived(self, number: int) -> Arrival:
         """Take note of packet `number`."""

@@ -1,8 +1,8 @@
-"""Accepting flows: what the servers of oping, oecho, ocbr and operf have in common.
+"""Accepting flows: the common part of the servers of oping, oecho, ocbr and operf.
 
 A failed accept is printed and the server goes on (the C prototype of 2019 stopped); only a missing IRMd ends
-it. `FlowServer` gives every flow a thread of its own and has a bound on their number. Main thread unless said
-otherwise.
+it. `FlowServer` gives every flow a thread of its own and has a bound on their number. Main thread unless
+noted.
 """
 
 import threading
@@ -21,9 +21,9 @@ _PAUSE_AFTER_FAILURE_S = 0.1
 
 
 def accept(timeout: float | None) -> "Flow | None":
-    """The next flow, or None after `timeout` seconds or after a failure that is not for good.
+    """The next flow, or None after `timeout` seconds or after a temporary failure.
 
-    Raises OSError when no flow can come any more, because there is no IRMd.
+    Raises OSError when there is no IRMd, so no flow can arrive any more.
     """
     from ouroboros.dev import flow_accept
 
@@ -37,7 +37,9 @@ def accept(timeout: float | None) -> "Flow | None":
         if is_fatal(error):
             raise
         warn_of_peer(f"Failed to accept a flow: {reason(error)}")
-        time.sleep(_PAUSE_AFTER_FAILURE_S)  # out of descriptors, say: let some flow end before the next try
+        time.sleep(
+            _PAUSE_AFTER_FAILURE_S
+        )  # for example out of descriptors: let a flow end before the next try
         return None
 
 
@@ -49,20 +51,20 @@ def is_fatal(error: OSError) -> bool:
 
 
 def dismiss(flow: "Flow") -> None:
-    """Leave a flow where others are served meanwhile: what its client has not acknowledged, and may never, is not waited for."""
+    """Close a flow without waiting for the client's acknowledgements, so that other flows are served immediately."""
     with suppress(OSError):
         flow.dealloc(0)
 
 
 class FlowServer:
-    """Serves each accepted flow by `handle(flow)` in a thread of its own, at most `limit` at once."""
+    """Serves each accepted flow by `handle(flow)` in a thread of its own, at most `limit` threads."""
 
     def __init__(self, handle: "Callable[[Flow], None]", *, limit: int) -> None:
         self._handle = handle
         self._slots = threading.Semaphore(limit)
 
     def run(self) -> None:
-        """Accept and serve until the program is interrupted; raises OSError when the IRMd is gone."""
+        """Accept and serve until the program is interrupted; raises OSError when the IRMd has exited."""
         while True:
             if not self._slots.acquire(blocking=False):
                 print("Can't accept any more flows, waiting.")
@@ -81,7 +83,7 @@ class FlowServer:
         try:
             with flow:
                 self._handle(flow)
-        except OutputError:  # the main thread meets it again, and tells of it
+        except OutputError:  # the main thread meets the same error, and reports it
             interrupt_main()
         except OSError as error:
             warn_of_peer(f"Flow {fd} ended: {reason(error)}")

@@ -1,4 +1,4 @@
-"""Entry points of the tools: until a tool can end in an orderly way, Ctrl-C ends it without a word.
+"""Entry points of the tools: until a tool can end in an orderly way, Ctrl-C ends it silently.
 
 Each function is one tool's; it imports the tool only after it has taken care of the signal. Runs in the main thread. The
 script that calls it is in a checkout (scripts/build) started with SIGINT blocked, so that Python's own start has no

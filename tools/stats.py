@@ -55,7 +55,7 @@ class Histogram:
         self.maximum = 0
 
     def add(self, value: int) -> None:
-        """Count `value`; what is below 0 counts as 0, what needs more than 64 bits as the largest."""
+        """Count `value`; a negative value counts as 0, one of more than 64 bits as the largest."""
         value = min(max(value, 0), (1 << _TOP_BITS) - 1)
         if not self.count or value < self.minimum:
             self.minimum = value

@@ -1,7 +1,7 @@
 """Standard streams of the tools: closed, full, or without a reader, they make an exit code and at most one line.
 
-`prepare()` replaces stdout and stderr of the process by streams of our own. Then a write to stdout that fails raises
-OutputError, which no error of a flow can be taken for, and a write to stderr never fails. Runs first in each tool, in its
+`prepare()` replaces stdout and stderr of the process by the streams below. Then a write to stdout that fails raises
+OutputError, which cannot be confused with an error of a flow, and a write to stderr never fails. Runs first in each tool, in its
 main thread; where a program has other streams already, as a test has, it leaves them.
 """
 
@@ -22,7 +22,7 @@ _MODES = (os.O_WRONLY, os.O_RDONLY, os.O_RDWR)
 
 
 class OutputError(Exception):
-    """Standard output cannot be written; `errno` says why."""
+    """Standard output cannot be written; `errno` is the reason."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"cannot write to standard output: {os.strerror(number)}")
@@ -30,7 +30,7 @@ class OutputError(Exception):
 
 
 class _Output(io.FileIO):
-    """Standard output: a failure is an OutputError; a descriptor that does not block is waited for."""
+    """Standard output: a failure is an OutputError; a write waits for a descriptor that does not block."""
 
     def write(self, data: ReadableBuffer, /) -> int:
         try:
@@ -42,7 +42,7 @@ class _Output(io.FileIO):
 
 
 class _Errors(io.FileIO):
-    """Standard error: what cannot be written is lost, because there is nowhere to report it."""
+    """Standard error: text that cannot be written is lost, because there is no place to report that."""
 
     def write(self, data: ReadableBuffer, /) -> int:
         try:
@@ -52,7 +52,7 @@ class _Errors(io.FileIO):
 
 
 def prepare() -> None:
-    """Open what is closed of the first three descriptors, and replace stdout and stderr."""
+    """Open those of the first three descriptors that are closed, and replace stdout and stderr."""
     for fd, mode in enumerate(_MODES):
         try:
             os.fstat(fd)
@@ -67,10 +67,10 @@ def prepare() -> None:
 
 
 def failed(error: OutputError, prefix: str = "") -> int:
-    """The exit code after stdout could not be written; a reader that went away needs no words."""
+    """The exit code after stdout could not be written; no line when the reader has closed its end."""
     if error.errno != EPIPE:
         print(f"{prefix}{error}", file=sys.stderr)
-    # Python flushes stdout once more at exit: what is left goes nowhere.
+    # Python flushes stdout once more at exit: redirect the remaining text to /dev/null.
     os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)
     return FAILURE
 

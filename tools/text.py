@@ -1,4 +1,4 @@
-"""What tools print: tables, colour, JSON, and the one line of an error (docs/reference/irm.md; style 4 and 5).
+"""Printing of the tools: tables, colour, JSON, and the one line of an error (docs/reference/irm.md).
 
 Shared by the tools, and cheap to import. Colour is for terminals, and for those only that did not set NO_COLOR.
 """
@@ -32,7 +32,7 @@ def table(columns: Sequence[tuple[str, int]], rows: Iterable[Sequence[object]]) 
 
 
 def rows_table(rows: Sequence[Mapping[str, object]]) -> str:
-    """Records under the names of their fields, each column as wide as its values; a wide one alone goes down the page."""
+    """Records under the names of their fields, each column as wide as its values; a single wide record is printed one field a line."""
     titles = list(dict.fromkeys(key for row in rows for key in row))
     if len(rows) == 1 and len(titles) > _WIDE:
         return rows_table([{"": title, "value": rows[0][title]} for title in titles])
@@ -45,7 +45,7 @@ def rows_table(rows: Sequence[Mapping[str, object]]) -> str:
 
 
 def _cell(value: object) -> str:
-    """A value that came as JSON, in a cell."""
+    """A JSON value as the text of a cell."""
     if value is None or value == []:
         return "-"
     if isinstance(value, bool):
@@ -79,7 +79,7 @@ def print_json(value: Any) -> None:
 
 
 def warn(text: str) -> None:
-    """Say in one line, on stderr, what does not stop the command."""
+    """Print a warning, which does not stop the command, in one line on stderr."""
     print(coloured(printable(text), "yellow", sys.stderr), file=sys.stderr)
 
 
@@ -91,14 +91,14 @@ def fail(text: str, code: int = FAILURE) -> int:
 
 
 def end_by_interrupt() -> None:
-    """Let a termination signal end the program as Ctrl-C does, so that what is half-made is taken back."""
+    """Let a termination signal end the program as Ctrl-C does, so that a half-done change is taken back."""
     import signal
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def guarded(body: Callable[[], int]) -> int:
-    """Run a command; its errors, Ctrl-C and an output that takes nothing become exit codes, never a traceback."""
+    """Run a command; its errors, Ctrl-C and an output that cannot be written become exit codes, never a traceback."""
     import signal
 
     prepare()

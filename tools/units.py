@@ -13,7 +13,7 @@ _BYTES_PER_SUFFIX = {"": 1, "k": 1 << 10, "m": 1 << 20}
 
 
 class UnitError(ValueError):
-    """The text is not a duration, rate or size; the message names it and says what would be right."""
+    """The text is not a duration, rate or size; the message names it and a correct form."""
 
 
 def duration(text: str, *, unit: str = "ms") -> float:

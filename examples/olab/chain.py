@@ -2,8 +2,8 @@
 
     python examples/olab/chain.py 5
 
-Every system has an IPCP of one unicast layer; neighbours are joined by an Ethernet link. `olab` can be used meanwhile:
-the lab is called chain.
+Every system has an IPCP of one unicast layer; neighbours are joined by an Ethernet link. `olab` works meanwhile: the name
+of the lab is chain.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def _unbind_ipcp(arguments: Arguments) -> int:
 
 
 def _unbound(what: str, names: list[str]) -> int:
-    # A process that was bound by its pid and has not opened Ouroboros yet is in no list of names.
+    # A process that was bound by its pid and has not connected to the IRMd yet is in no list of names.
     where = ", ".join(map(printable, names)) or "all names"
     print(f"Unbound {printable(what)} from {where}.")
     return 0

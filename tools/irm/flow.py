@@ -10,7 +10,10 @@ from .words import Arguments, Command, Group
 if TYPE_CHECKING:
     from ouroboros.readout import FlowInfo
 
-_BEFORE = ("alloc-pending", "accept-pending")  # states in which it is not decided who carries the flow
+_BEFORE = (
+    "alloc-pending",
+    "accept-pending",
+)  # states in which the layer that carries the flow is not known yet
 _COLUMNS = (
     ("flow", 7),
     ("state", 15),
@@ -77,13 +80,13 @@ GROUP = Group(
     (
         Command(
             "list",
-            "list the flows: who has them, and how many packets wait to be read, or were lost",
+            "list the flows: their processes, and how many packets wait to be read, or were lost",
             _list,
             json=True,
         ),
         Command(
             "counters",
-            "what the IRMd counts: messages that arrived after what they were about had ended",
+            "the IRMd's counters: messages that arrived after the flow or process they name had ended",
             _counters,
             json=True,
         ),

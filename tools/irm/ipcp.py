@@ -1,4 +1,4 @@
-"""irm ipcp: create, destroy, bootstrap, enroll, connect, disconnect, list, and what an IPCP has to show (paper 5.7; spec
+"""irm ipcp: create, destroy, bootstrap, enroll, connect, disconnect, list, and the readouts of an IPCP (paper 5.7;
 docs/reference/irm.md)."""
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def _is_retry(word: str) -> bool:
 
 
 def _retry(arguments: Arguments) -> int | None:
-    """How often it is to be tried again: 0 for ever, None not at all."""
+    """How many times the command is tried again: 0 without limit, None not at all."""
     if not arguments.flag("retry"):
         return None
     word = arguments.one("retry")
@@ -215,7 +215,7 @@ def _list(arguments: Arguments) -> int:
 
 
 def _readout(what: str) -> Callable[[Arguments], int]:
-    """The command that shows what IPCPs have to show."""
+    """The command that prints one readout of IPCPs."""
 
     def show(arguments: Arguments) -> int:
         name = _name(arguments)
@@ -257,7 +257,7 @@ def _options() -> str:
 
 
 def _retry_details() -> str:
-    return "retry: what fails is tried again, so often or until it succeeds, after pauses that grow; Ctrl-C ends it"
+    return "retry: the command is tried again after a failure, COUNT times or until it succeeds, after growing pauses; Ctrl-C ends it"
 
 
 _NAME = Key("name", "name", required=True)
@@ -290,7 +290,7 @@ GROUP = Group(
             "bootstrap",
             "make an IPCP the first of a new layer",
             _bootstrap,
-            # The order decides what a prefix means (docs/reference/irm.md): name and type before all others.
+            # A prefix stands for the first word that it fits (docs/reference/irm.md): name and type before all others.
             keys=(
                 _NAME,
                 Key("layer", "layer", required=True),
@@ -338,7 +338,7 @@ GROUP = Group(
                 _RETRY,
             ),
             details=lambda: (
-                "qos is for data transfer. A neighbour that has been silent for timeout counts as gone; 0 is never.\n"
+                "qos is for data transfer. A neighbour that has sent nothing for timeout counts as disconnected; 0 is never.\n"
                 + _retry_details()
             ),
         ),
@@ -356,7 +356,7 @@ GROUP = Group(
             keys=(Key("name", "name"), Key("type", "type"), Key("layer", "layer")),
             json=True,
         ),
-        # After the words of old, so that what abbreviated those still does.
+        # Behind the older words, so that an abbreviation of one of those keeps its meaning.
         *(
             Command(word, f"show {text}", _readout(word), keys=(_NAME,), json=True)
             for word, text in _READOUTS

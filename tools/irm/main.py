@@ -28,10 +28,10 @@ PROGRAM = "irm"
 
 
 class Line(NamedTuple):
-    """A command line, with what may stand anywhere on it taken out."""
+    """A command line without the options that may stand anywhere on it."""
 
     words: list[str]
-    after: list[str] | None  # what follows `--`
+    after: list[str] | None  # the words behind `--`
     json: bool
     help: bool
     version: bool
@@ -68,7 +68,7 @@ def _run(line: Line) -> int:
             print(explain(found.path, found.target), file=sys.stderr)
             return USAGE
         if line.json and not found.target.json:
-            raise UsageError(f'"--json" is for what prints a list, which "{found.path}" does not.')
+            raise UsageError(f'"--json" is for commands that print a list, which "{found.path}" does not.')
         arguments = parse(found.path, found.target, found.words, line.after)
     except UsageError as error:
         return fail(str(error), USAGE)
@@ -79,7 +79,7 @@ def _run(line: Line) -> int:
 
 
 class Found(NamedTuple):
-    """What the first words of a line name: a command, a group, or (None) the whole; and the words that are left."""
+    """The command, the group, or (None) the whole that the first words of a line name; and the remaining words."""
 
     path: str
     target: Command | Group | None
@@ -88,7 +88,7 @@ class Found(NamedTuple):
 
 
 def resolve(words: list[str]) -> Found:
-    """Find what is meant. `irm help ipcp create` is `irm ipcp create help`. Raises WrongWord."""
+    """Find the command or group that words name. `irm help ipcp create` is `irm ipcp create help`. Raises WrongWord."""
     found = Found(PROGRAM, None, words, False)
     while found.words:
         path, target, (word, *left), helpful = found
@@ -124,7 +124,7 @@ def explain(path: str, target: Command | Group | None) -> str:
             )
             lines.append(f"    {entry.word:<11} {entry.summary}{f': {commands}' if commands else ''}")
         lines += ["", "Words may be abbreviated. --json prints lists for programs, --version the version."]
-    return "\n".join([*lines, "", f'"{path} ... {HELP}" tells more, at any level.'])
+    return "\n".join([*lines, "", f'"{path} ... {HELP}" explains more, at any level.'])
 
 
 if __name__ == "__main__":

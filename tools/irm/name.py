@@ -170,7 +170,7 @@ def _hash(arguments: Arguments) -> int:
 
 
 def _hash_details() -> str:
-    return f"hashes: {' '.join(_HASHES)}; a layer over UDP knows a name by its MD5, which is what goes to /etc/hosts"
+    return f"hashes: {' '.join(_HASHES)}; a layer over UDP knows a name by its MD5, which is the host name in /etc/hosts"
 
 
 _WHERE = (Key("ipcp", "ipcp", repeats=True), Key("layer", "layer", repeats=True))
@@ -204,10 +204,10 @@ GROUP = Group(
             "unregister", "undo register", _unregister, operands=("name",), keys=_WHERE, destructive=True
         ),
         Command("list", "list the names", _list, keys=(Key("name", "name"),), json=True),
-        # After the words of old, so that what abbreviated those still does.
+        # Behind the older words, so that an abbreviation of one of those keeps its meaning.
         Command(
             "show",
-            "show who is bound to a name and where it is registered",
+            "show the processes and programs bound to a name and the layers where it is registered",
             _show,
             operands=("name",),
             optional=1,

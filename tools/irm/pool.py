@@ -1,4 +1,4 @@
-"""irm pool: the packet pools of the system, and who holds their blocks."""
+"""irm pool: the packet pools of the system, and the processes that hold their blocks."""
 
 from __future__ import annotations
 
@@ -69,5 +69,12 @@ def _record(pool: PoolInfo) -> dict[str, Any]:
 GROUP = Group(
     "pool",
     "the packet pools of the system",
-    (Command("show", "show blocks free and in all, per size, and who holds the others", _show, json=True),),
+    (
+        Command(
+            "show",
+            "show blocks free and in all, per size, and the processes that hold the others",
+            _show,
+            json=True,
+        ),
+    ),
 )

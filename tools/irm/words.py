@@ -2,8 +2,8 @@
 
 A word stands for the first entry of a table that begins with it: `irm i l` is `irm ipcp list`; for a command that destroys it
 stands only when it can mean no other. A command takes its operands first, then `key value` pairs and flags in any order. `help` where an operand, a key or a flag could stand
-asks for help; where a value stands (`name help`), or after `--`, it is a word like any other. Nothing here does
-anything: it reads, and raises UsageError or WrongWord.
+asks for help; where a value stands (`name help`), or after `--`, it is a word like any other. This module only
+parses, and raises UsageError or WrongWord.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ HELP = "help"
 
 
 class UsageError(Exception):
-    """The command line is incomplete, or contradicts itself; one line that says what would be right."""
+    """The command line is incomplete, or contradicts itself; the text is one line with the correct form."""
 
 
 class WrongWord(ValueError):
-    """A word that means nothing here; one line that names it and says what would be right."""
+    """A word that the grammar does not know at its place; the text is one line that names it and the words that fit."""
 
 
 class HelpWanted(Exception):
-    """Somebody asks for help instead."""
+    """The command line asks for help instead."""
 
 
 class Key(NamedTuple):
@@ -43,11 +43,11 @@ class Key(NamedTuple):
 
 
 class Arguments(NamedTuple):
-    """What a command line said to a command."""
+    """The operands, keys and flags that a command line gives a command."""
 
     operands: Sequence[str]
     values: Mapping[str, list[str]]  # by key; a flag has an empty list
-    rest: Sequence[str]  # what follows `--`, for a command that passes it on
+    rest: Sequence[str]  # the words behind `--`, for a command that passes them on
     json: bool = False
 
     def one(self, key: str) -> str | None:
@@ -73,19 +73,19 @@ class Arguments(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A command: what it takes, what it is for, and the function that does it."""
+    """A command: its operands and keys, its purpose, and the function that runs it."""
 
     word: str
     summary: str
     run: Callable[[Arguments], int]
     operands: Sequence[str] = ()
-    optional: int = 0  # so many of the last operands may be left out
+    optional: int = 0  # number of operands, from the last, that may be left out
     keys: Sequence[Key] = ()
     retired: Mapping[str, str] = {}  # words of old versions, with what to do now
-    rest: str = ""  # what `--` introduces
+    rest: str = ""  # name of the words behind `--`
     json: bool = False
     details: Callable[[], str] | None = None  # more for its help
-    destructive: bool = False  # never what an abbreviation means that could mean another word
+    destructive: bool = False  # an abbreviation that fits another word too never stands for it
 
 
 class Group(NamedTuple):
@@ -130,7 +130,7 @@ def unknown(word: str, known: Sequence[str], path: str) -> WrongWord:
 
 
 def usage(path: str, command: Command) -> str:
-    """The command in one line; what may be left out is in brackets."""
+    """The command in one line; optional parts are in brackets."""
     parts = [path]
     first_optional = len(command.operands) - command.optional
     for index, operand in enumerate(command.operands):
@@ -151,7 +151,7 @@ def usage(path: str, command: Command) -> str:
 
 
 def parse(path: str, command: Command, words: Sequence[str], after: Sequence[str] | None) -> Arguments:
-    """Read the words of a command; `after` is what follows `--`, None without it.
+    """Read the words of a command; `after` has the words behind `--`, None without it.
 
     Raises UsageError, WrongWord, HelpWanted.
     """
@@ -208,7 +208,7 @@ def _key(path: str, command: Command, word: str) -> Key:
     if found is not None:
         return command.keys[known.index(found)]
     if word in command.retired:
-        raise WrongWord(f'"{word}" is gone: {command.retired[word]} Try "{path} {HELP}".')
+        raise WrongWord(f'"{word}" was removed: {command.retired[word]} Try "{path} {HELP}".')
     if not known:
         raise WrongWord(f'"{word}" is too much: {usage(path, command)}')
     raise unknown(word, [key.word for key in command.keys if not key.alias], path)

@@ -1,4 +1,4 @@
-"""obc: say something to a broadcast layer, or hear what others say (paper 5.10, Listings 15-17; docs/reference/obc.md)."""
+"""obc: send messages into a broadcast layer, or print received ones (paper 5.10, Listings 15-17; docs/reference/obc.md)."""
 
 from .main import main
 

@@ -1,4 +1,4 @@
-"""What obc does: join the layer, then write or read. Runs as the user's process, in one thread."""
+"""obc's work: join the layer, then write or read. Runs as the user's process, in one thread."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..program import ToolError, print_lines_at_once, reason, run
+from ..program import ToolError, print_lines_immediately, reason, run
 from .options import Options, parse
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def encode(message: str) -> bytes:
 
 
 def decode(data: bytes) -> str:
-    """The text up to the first NUL; control characters of a stranger do not reach the terminal."""
+    """The text up to the first NUL, without the control characters that a sender could aim at the terminal."""
     text = data.split(b"\0", 1)[0].decode(errors="replace")
     return "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
@@ -75,7 +75,7 @@ def _send(options: Options) -> int:
 
 
 def _listen(options: Options) -> int:
-    print_lines_at_once()
+    print_lines_immediately()
     chatty = not (options.json or options.quiet)
     if chatty:
         print("Starting a reader.")
@@ -98,7 +98,7 @@ def _read(flow: "Flow", options: Options) -> int:
             data = flow.read(_BUFFER)
         except TimeoutError:
             raise ToolError(
-                f'nobody said anything in "{options.name}" for {options.timeout:g} s ({received} messages so far)'
+                f'no message arrived from "{options.name}" for {options.timeout:g} s ({received} messages so far)'
             ) from None
         except OSError as error:
             raise ToolError(f'the flow to "{options.name}" ended: {reason(error)}') from None

@@ -24,11 +24,13 @@ class Options(Namespace):
 
 def parse(argv: Sequence[str] | None) -> Options:
     """Read the command line; ends the program on a wrong one."""
-    parser = Parser("obc", "Send a message to everybody in a broadcast layer, or print what others send.")
+    parser = Parser(
+        "obc", "Send a message to all members of a broadcast layer, or print the messages of others."
+    )
     parser.add_argument("-l", "--listen", action="store_true", help="be a reader")
     parser.add_argument("-n", "--name", metavar="LAYER", type=argument(name), help="the broadcast layer")
     parser.add_argument(
-        "-m", "--message", default=DEFAULT_MESSAGE, help=f"writer: what to send ({DEFAULT_MESSAGE})"
+        "-m", "--message", default=DEFAULT_MESSAGE, help=f"writer: the message to send ({DEFAULT_MESSAGE})"
     )
     parser.add_argument(
         "-c",
@@ -47,7 +49,7 @@ def parse(argv: Sequence[str] | None) -> Options:
         "-t",
         "--timeout",
         type=argument(units.duration),
-        help="reader: give up when no message came for so long (never); both: when the layer cannot be joined",
+        help="reader: give up when no message arrived for this time (never); both: when the layer cannot be joined",
     )
     parser.add_argument("--json", action="store_true", help="print each message as a line of JSON")
     parser.add_argument("-q", "--quiet", action="store_true", help="reader: print the messages only")

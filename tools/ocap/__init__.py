@@ -1,8 +1,8 @@
-"""ocap: what is in a capture of Ouroboros traffic, layer by layer; a witness of wire compatibility.
+"""ocap: shows the packets of a capture of Ouroboros traffic, layer by layer; a witness of wire compatibility.
 
-Reads a pcap file, decodes every packet with the codecs of the daemons, encodes what it decoded, and says for each packet
-whether that gives the same octets. `pcap` reads the file, `dissect` and `content` take packets apart, `flows` remembers
-what flows carry, `render` prints.
+Reads a pcap file, decodes each packet with the codecs of the daemons, encodes the decoded packet again, and reports
+whether the octets are the same. `pcap` reads the file, `dissect` and `content` take packets apart, `flows` remembers
+the content of flows, `render` prints.
 """
 
 from argparse import Namespace
@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(argv: Sequence[str] | None) -> Namespace:
     parser = Parser("ocap", "Decode every layer of captured Ouroboros traffic, and check the encoding.")
-    parser.add_argument("action", choices=["read"], help="what to do")
+    parser.add_argument("action", choices=["read"], help="the action")
     parser.add_argument("file", metavar="FILE", help="a capture in pcap format, link type Ethernet")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(

@@ -1,7 +1,7 @@
-"""What is inside the packets of a flow: components of IPCPs, layers on top, or an application's data. Runs in the tool.
+"""Contents of the packets of a flow: components of IPCPs, layers on top, or an application's data. Runs in the tool.
 
-Takes a packet at the place where the end of a flow receives it, undoes what the ends have done to it (`frcp`), and goes on
-with what the flow carries (`flows`). Data of a unicast layer's flow comes back here, one layer up.
+Takes a packet at the place where the end of a flow receives it, removes protection and FRCP header (`frcp`), and decodes
+the payload as the content of that flow (`flows`). The payload of a unicast layer's flow is decoded here again, one layer up.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ class Contents:
             if _record(packet, flow):
                 return
             flow.guessed = self._guess(packet.data, flow)
-        elif flow.qos is not None and from_requester not in flow.heard:
-            flow.heard.add(from_requester)
+        elif flow.qos is not None and from_requester not in flow.senders:
+            flow.senders.add(from_requester)
             if (flow.introduced or flow.content is Content.UNKNOWN) and _record(packet, flow):
                 return
         match flow.content:
             case Content.UNKNOWN:
-                # What begins without a connection record belongs to an application.
+                # A flow whose first packet is no connection record belongs to an application.
                 flow.content = Content.APPLICATION if flow.qos else Content.UNKNOWN
             case Content.ENROLMENT:
                 _enrolment(packet, flow, from_requester)
@@ -66,7 +66,7 @@ class Contents:
                 self._data_transfer(packet)
 
     def _guess(self, octets: bytes, flow: Flow) -> bool:
-        """Whether the octets tell what a flow carries whose allocation was not seen."""
+        """Whether the octets reveal the content of a flow whose allocation was not captured."""
         for content, fits in (
             (Content.DATA_TRANSFER, self._fits_data_transfer),
             (Content.MANAGEMENT, link_state.decode),
@@ -111,12 +111,12 @@ class Contents:
                 flow = self._flows.requested(requester)
                 granted = handshake.reply(packet, data, flow.digest)
                 if response == 0:
-                    # The reply does not say who sent it; the request said where it went.
+                    # The reply does not carry its sender's address; the request carried it as its destination.
                     self._flows.reply(requester, ("unicast", flow.acceptor, eid), flow, granted)
 
 
 def _ends(packet: Packet, flow: Flow) -> bool:
-    """Undo what the ends did to a packet; False when what is inside cannot be read."""
+    """Remove protection and FRCP header of a packet; False when its payload cannot be read."""
     qos = flow.qos
     bare = qos is not None and qos.in_order and len(packet.data) == _CONTROL  # prototypes do not check these
     if qos is not None and qos.ber == 0 and not bare:

@@ -1,6 +1,6 @@
 """The dissector: takes captured frames apart, layer by layer, and puts them together again. Runs in the tool.
 
-It knows which frames are ours by ethertype, by LLC SAPs and by UDP port, follows the allocation of flows (`flows`), and decodes
+It recognises Ouroboros frames by ethertype, by LLC SAPs and by UDP port, follows the allocation of flows (`flows`), and decodes
 with the same codecs as the daemons. Layers on top of layers are followed as deep as they go.
 """
 
@@ -26,7 +26,7 @@ from .pcap import Captured
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the frames themselves do not say: ethertypes, UDP ports, the hash of the layers."""
+    """Facts that frames do not carry: ethertypes, UDP ports, the hash of the layers."""
 
     ethertypes: tuple[int, ...] = (dix.DEFAULT_ETHERTYPE,)
     ports: tuple[int, ...] = (udp.DEFAULT_PORT,)
@@ -43,7 +43,7 @@ class Dissector:
         self._contents = Contents(self._flows, hash_length=self._hash_length)
 
     def dissect(self, captured: Captured) -> Packet:
-        """The packet with its layers and the verdict. Never raises for what is in the packet."""
+        """The packet with its layers and the verdict. No octets in it make this raise."""
         packet = Packet(captured)
         try:
             if len(captured.octets) < captured.length:
@@ -57,7 +57,7 @@ class Dissector:
             _compare(packet)
         return packet
 
-    # ------------------------------------------------------------ what is below us
+    # ------------------------------------------------------------ protocols below Ouroboros
 
     def _frame(self, packet: Packet, octets: bytes) -> None:
         ethernet, rest = host.Ethernet.decode(octets)
@@ -105,7 +105,7 @@ class Dissector:
             source = ("udp", ip.source, datagram.source_port)
             self._udp(packet, payload, source, ("udp", ip.destination, datagram.destination_port))
 
-    # ------------------------------------------------------------ our layers over them
+    # ------------------------------------------------------------ the lowest layers
 
     def _dix(self, packet: Packet, octets: bytes) -> None:
         packet.ours, packet.data = True, octets
@@ -193,7 +193,7 @@ def _compare(packet: Packet) -> None:
 
 
 def _is_llc(octets: bytes) -> bool:
-    """Whether a frame with a length field is for SAPs that eth-llc uses, and not, say, a spanning tree's."""
+    """Whether a frame with a length field is for SAPs that eth-llc uses, and not, for example, a spanning tree's."""
     return len(octets) >= 2 and all(0 < int(f"{sap:08b}"[::-1], 2) <= llc.MAX_SAP for sap in octets[:2])
 
 
@@ -201,7 +201,7 @@ def _inner(message: object) -> str:
     return "data" if isinstance(message, link.FlowRequest | link.FlowReply) else ""
 
 
-# Encoders: each makes octets of a decoded layer and of the octets of what is inside it.
+# Encoders: each makes octets of a decoded layer and of the octets of its payload.
 
 
 def _padded(encode: Callable[[bytes], bytes], padding: bytes, payload: bytes) -> bytes:

@@ -1,8 +1,8 @@
 """Flows as an onlooker knows them: from the requests and replies that it has seen. Runs in the tool.
 
-A packet of a flow says nothing but the endpoint id of its receiver. What is in it (FRCP, encryption, which component's
+A packet of a flow carries the endpoint id of its receiver, and no type. Its format (FRCP, encryption, which component's
 messages) follows from the allocation and from the first packet in each direction. Where a capture begins later than a
-flow, its content is guessed from what fits, which `guessed` says.
+flow, ocap guesses the format from the first one that decodes; `guessed` marks such a flow.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ouroboros.qos import QoSSpec
 
 
 class Content(Enum):
-    """What a flow carries."""
+    """Kinds of payload of a flow."""
 
     UNKNOWN = "unknown"
     APPLICATION = "application"
@@ -47,16 +47,16 @@ class Flow:
     content: Content = Content.UNKNOWN
     guessed: bool = False
     acceptor: Hashable = None  # where the request went
-    heard: set[bool] = field(default_factory=set)  # True: the requester has sent, False: the acceptor
+    senders: set[bool] = field(default_factory=set)  # True: the requester has sent, False: the acceptor
     introduced: bool = False  # a connection record was seen
     requested: bool = False  # enrolment: the request was seen
 
     def introduce(self, record: Record) -> None:
-        """A component has said what the flow is for."""
+        """A connection record names the component that uses the flow."""
         self.introduced = True
         known = _CONTENT.get((record.component, record.protocol))
         if known is Content.ENROLMENT and self.qos is None:
-            return  # enrolment messages follow from who began, which only the allocation tells
+            return  # the format of enrolment messages depends on the side, which only the allocation shows
         if known is not None:
             self.content = known
 
@@ -89,5 +89,5 @@ class Flows:
         self._at[acceptor] = (flow, True)
 
     def receiver(self, place: Hashable) -> tuple[Flow, bool]:
-        """The flow that ends at `place`, and whether who sends there is its requester."""
+        """The flow that ends at `place`, and whether the sender of packets to that place is its requester."""
         return self._at.setdefault(place, (Flow(), True))

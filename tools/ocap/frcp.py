@@ -1,4 +1,4 @@
-"""FRCP and what else the ends of a flow put round a packet (spec/protection, spec/frcp 2). Runs in the tool.
+"""FRCP and the protection that the ends of a flow put round a packet (spec/protection, spec/frcp 2). Runs in the tool.
 
 The ends themselves do this in C, packet by packet; here it is for people to look at. From the outside in: a CRC-32 when the
 flow's `ber` is 0, encryption when a cipher was agreed, the FRCP header when the flow has `in_order`.
@@ -87,7 +87,7 @@ class Check:
 
     @classmethod
     def decode(cls, octets: bytes) -> tuple[Check, bytes]:
-        """The check and what it covers. Raises MalformedPacket when it does not match."""
+        """The check and the octets that it covers. Raises MalformedPacket when it does not match."""
         body, crc = octets[: -_CRC.size], int.from_bytes(octets[-_CRC.size :], "big")
         if len(octets) < _CRC.size or crc32(body) != crc:
             raise MalformedPacket("packet with a check", f"its CRC-32 is not {crc32(body):#010x}")

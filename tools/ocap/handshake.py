@@ -18,7 +18,7 @@ def request(packet: Packet, octets: bytes) -> header.Header | None:
 
 
 def reply(packet: Packet, octets: bytes, digest: Hash) -> header.Header | None:
-    """The same for a reply, whose request named `digest`. Raises MalformedPacket."""
+    """Add the layers of a reply's handshake; `digest` is the hash that the request named. Raises MalformedPacket."""
     packet.data = octets
     return _add(packet, header.decode_reply(octets, digest=digest)) if octets else None
 

@@ -1,4 +1,4 @@
-"""Protocols that are not ours and lie below UDP layers: Ethernet, VLAN tags, ARP, IPv4, IPv6, UDP. Runs in the tool.
+"""Protocols of other standards, below UDP layers: Ethernet, VLAN tags, ARP, IPv4, IPv6, UDP. Runs in the tool.
 
 Only as much as ocap has to show. Each header is a class with `decode(octets)`, which gives it and its payload, and
 `encode(payload)`, which gives the octets again. Checksums are kept as captured, not computed: network cards compute them
@@ -171,11 +171,13 @@ class Udp:
 
     @classmethod
     def decode(cls, octets: bytes) -> tuple[Udp, bytes, bytes]:
-        """The header, its payload, and what the packet has behind the datagram. Raises MalformedPacket."""
+        """The header, its payload, and the octets behind the datagram. Raises MalformedPacket."""
         _long_enough("UDP datagram", octets, _UDP.size)
         source, destination, length, checksum = _UDP.unpack_from(octets)
         if not _UDP.size <= length <= len(octets):
-            raise MalformedPacket("UDP datagram", f"its length says {length} octets, {len(octets)} are there")
+            raise MalformedPacket(
+                "UDP datagram", f"its length field is {length} octets, {len(octets)} are there"
+            )
         return cls(source, destination, checksum), octets[_UDP.size : length], octets[length:]
 
     def encode(self, payload: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """A decoded layer of a packet, and a packet as the list of its layers. Runs in the tool.
 
-A layer keeps what it was decoded to, and how octets are made of that again: encoding a packet begins with the innermost
-octets and wraps each layer round them, so that a packet is encoded from nothing but what was decoded.
+A layer keeps its decoded value and the encoder of that value: encoding a packet begins with the innermost octets and
+wraps each layer round them, so that a packet is encoded from its decoded values alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .pcap import Captured
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer: its name, what was decoded, and `encode(payload)`; `inner` names the field that is the payload."""
+    """One layer: its name, its decoded value, and `encode(payload)`; `inner` names the field that is the payload."""
 
     name: str
     value: Any
@@ -25,7 +25,7 @@ class Layer:
 
 
 class Verdict(Enum):
-    """What became of a packet."""
+    """The result of decoding and encoding a packet."""
 
     SAME = "same"
     DIFFERS = "differs"
@@ -34,9 +34,9 @@ class Verdict(Enum):
 
 @dataclass(slots=True)
 class Packet:
-    """A captured packet and its layers, from the outside in; `data` is what is inside the innermost.
+    """A captured packet and its layers, from the outside in; `data` is the payload of the innermost.
 
-    `ours` tells whether there is anything of Ouroboros in it; `reason` says what is malformed or differs.
+    `ours` is True when it has a layer of Ouroboros; `reason` names the malformed or differing part.
     """
 
     captured: Captured
@@ -52,7 +52,7 @@ class Packet:
         self.layers.append(Layer(name, value, encode, inner))
 
     def encode(self) -> bytes:
-        """The packet, made of what was decoded. Raises UnsendablePacket."""
+        """The packet, made of its decoded values. Raises UnsendablePacket."""
         octets = self.data
         for layer in reversed(self.layers):
             octets = layer.encode(octets)

@@ -1,7 +1,7 @@
 """Capture files: classic pcap, as tcpdump, dumpcap -P and Wireshark write it. Runs in the tool.
 
 Both byte orders, micro- and nanoseconds; the link type has to be Ethernet. Every length in the file is checked before it is
-believed.
+used.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import BinaryIO, NamedTuple
 from ..program import ToolError
 
 ETHERNET = 1
-MAX_PACKET = 1 << 18  # octets: what the longest capture of one packet can be
+MAX_PACKET = 1 << 18  # octets: the longest captured packet that the format allows
 
 _PCAPNG = b"\x0a\x0d\x0d\x0a"
-# The first four octets say byte order and resolution (fractions of a second).
+# The first four octets determine byte order and resolution (fractions of a second).
 _MAGIC = {
     b"\xa1\xb2\xc3\xd4": (">", 1_000_000),
     b"\xd4\xc3\xb2\xa1": ("<", 1_000_000),
@@ -54,6 +54,6 @@ def read(file: BinaryIO, name: str) -> Iterator[Captured]:
         seconds, fraction, captured, length = record.unpack(head)
         octets = file.read(captured) if captured <= MAX_PACKET else b""
         if len(octets) < captured:
-            raise ToolError(f'"{name}" ends in packet {number}, or says that it has {captured} octets')
+            raise ToolError(f'"{name}" ends in packet {number}, which has {captured} octets by its header')
         time = seconds * 1_000_000_000 + fraction * (1_000_000_000 // fractions)
         yield Captured(number, time, length, octets)

@@ -1,4 +1,4 @@
-"""`ocap read`: from an open file to what is printed and the exit code. Runs in the tool."""
+"""`ocap read`: from an open file to the printed lines and the exit code. Runs in the tool."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .layer import Packet, Verdict
 def read(file: BinaryIO, options: Namespace) -> int:
     """Print the packets of a capture; 0 when all were decoded and encode to the same octets, else 1.
 
-    Raises ToolError when the file is not a capture or ends in the middle of a packet; what comes before is printed.
+    Raises ToolError when the file is not a capture or ends in the middle of a packet; the packets before that are printed.
     """
     defaults = Settings()
     settings = Settings(

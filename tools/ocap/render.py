@@ -37,12 +37,12 @@ _FORMATS: dict[type, dict[str, Any]] = {
 
 
 def facts(layer: Layer) -> dict[str, Any]:
-    """What is in a layer, in values that JSON has; octets are hexadecimal."""
+    """The fields of a layer, in values that JSON has; octets are hexadecimal."""
     return _fields(layer.value, layer.inner) if layer.value is not None else {}
 
 
 def as_json(packet: Packet) -> dict[str, Any]:
-    """Everything that is known of a packet."""
+    """A packet with all its layers and its verdict."""
     captured = packet.captured
     return {
         "number": captured.number,
@@ -89,7 +89,7 @@ def summary(table: dict[str, int]) -> str:
 
 def _fields(value: Any, inner: str = "") -> dict[str, Any]:
     formats = _FORMATS.get(type(value), {})
-    result: dict[str, Any] = {"message": _kebab(type(value).__name__)} if _says_kind(value) else {}
+    result: dict[str, Any] = {"message": _kebab(type(value).__name__)} if _shows_kind(value) else {}
     for item in fields(value):
         if item.name != inner:
             content = getattr(value, item.name)
@@ -98,8 +98,8 @@ def _fields(value: Any, inner: str = "") -> dict[str, Any]:
     return result
 
 
-def _says_kind(value: Any) -> bool:
-    """Whether the type of a value is news: where a protocol has several messages."""
+def _shows_kind(value: Any) -> bool:
+    """Whether the type of a value is shown: where a protocol has several messages."""
     return isinstance(value, dht.Message | fa.Message) or type(value).__name__.startswith(("Flow", "Name"))
 
 

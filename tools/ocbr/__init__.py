@@ -12,7 +12,7 @@ from ..program import Parser, add_client_options, argument, run
 
 MAX_SIZE = 524288
 DEFAULT_SIZE = 1000
-"""Octets of a packet, on a flow that carries so many."""
+"""Octets of a packet by default; less on a flow that carries less."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""ocbr's client: sends packets of zeros at the rate asked for, in the main thread."""
+"""ocbr's client: sends packets of zeros at the given rate, in the main thread."""
 
 import json
 import os

@@ -2,7 +2,7 @@
 
 
 class Counter:
-    """What passed since `start` (ns of the monotonic clock)."""
+    """Packets and octets since `start` (ns of the monotonic clock)."""
 
     __slots__ = ("octets", "packets", "start")
 

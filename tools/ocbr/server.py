@@ -1,11 +1,11 @@
-"""ocbr's server: reports, per flow and interval, what arrives. One thread per flow, at most ten."""
+"""ocbr's server: reports the packets that arrive, per flow and interval. One thread per flow, at most ten."""
 
 import json
 import time
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from ..program import print_lines_at_once
+from ..program import print_lines_immediately
 from ..server import FlowServer
 from .counter import Counter
 
@@ -19,7 +19,7 @@ _NS = 1_000_000_000
 
 def serve(options: Namespace) -> int:
     """Serve until a signal or the end of the IRMd."""
-    print_lines_at_once()
+    print_lines_immediately()
     if not options.json:
         print(f"Server started, interval is {options.interval:g} s, timeout is {options.timeout:g} s.")
 
@@ -47,7 +47,7 @@ class Receiver:
         self._counter = Counter(now)
 
     def run(self) -> None:
-        """Count until the client is gone or silent."""
+        """Count until the client has closed the flow, or has sent nothing for `timeout`."""
         self._say("New flow.")
         while True:
             now = time.monotonic_ns()
@@ -62,7 +62,7 @@ class Receiver:
                 return
 
     def _receive(self, wait: float) -> bool:
-        """Take what is there, waiting at most `wait` seconds for it; False when the flow is down."""
+        """Read the packets that wait, blocking for at most `wait` seconds; False when the flow is down."""
         from ouroboros.errors import EFLOWDOWN, EFLOWPEER
 
         self._flow.rcv_timeout = wait

@@ -1,8 +1,8 @@
 """olab: a laboratory: several systems on one machine, with links between them that can be cut.
 
-`description` says what a lab is made of and `reading` reads it from TOML; `lab` is the lab as programs see it, `holder`
-the process it lives in, `wire` its links; `commands` is the command line; `survey`, `layout` and `picture` draw what there
-is.
+`description` has the systems and links of a lab and `reading` reads it from TOML; `lab` is the interface for programs,
+`holder` the process that holds the lab, `wire` its links; `commands` is the command line; `survey`, `layout` and `picture`
+draw its present state.
 """
 
 from collections.abc import Sequence

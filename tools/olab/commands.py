@@ -57,9 +57,9 @@ def parser() -> argparse.ArgumentParser:
             found.add_argument("--lab", metavar="NAME", help="which lab, when there are several")
         return found
 
-    up = command("up", "Make the lab that a description in TOML says.", lab=False)
+    up = command("up", "Make the lab of a description in TOML.", lab=False)
     up.add_argument("file", metavar="FILE", type=Path)
-    up.add_argument("--name", help="name of the lab (default: what the file says, or the name of the file)")
+    up.add_argument("--name", help="name of the lab (default: that in the file, or the name of the file)")
     up.add_argument(
         "--keep", action="store_true", help="keep the lab also when a command of the description fails"
     )
@@ -71,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
         "--emulate", action="store_true", help="put an emulator into every link, for `olab link` to use"
     )
     up.add_argument("--user-namespace", action="store_true", help="use a user namespace also as root")
-    up.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    up.add_argument("--quiet", action="store_true", help="print errors only")
 
     run = command("run", "Run a command in a system.", aliases=["exec"])
     run.add_argument("system", metavar="SYSTEM")
@@ -91,13 +91,13 @@ def parser() -> argparse.ArgumentParser:
         "link", metavar="LINK | A B", nargs="+", help="the name of a link, or the two systems that it joins"
     )
 
-    link = command("link", "Show or set what the emulator of a link does to its frames.")
+    link = command("link", "Show or set the impairments of an emulated link.")
     link.add_argument(
         "words",
         metavar="LINK | A B  [from SYSTEM] [loss 5%% delay 20ms 2ms duplicate 3%% reorder 10%% corrupt 0.1%% "
         "rate 100mbit limit 1000 seed 7 | clear]",
         nargs="+",
-        help="the link, and what happens to its frames from now on; without that, what it does and has counted",
+        help="the link, and its impairments from now on; without those, show its impairments and counters",
     )
     link.add_argument("--json", action="store_true", help="print JSON")
 
@@ -107,15 +107,15 @@ def parser() -> argparse.ArgumentParser:
     labs = command("list", "List the labs.", lab=False)
     labs.add_argument("--json", action="store_true", help="print JSON")
 
-    log = command("log", "Show what the IRMd and the IPCPs of a system have logged.")
+    log = command("log", "Show the log of the IRMd and the IPCPs of a system.")
     log.add_argument("system", metavar="SYSTEM")
 
-    graph = command("graph", "Draw systems, layers and adjacencies as SVG, from what there is now.")
+    graph = command("graph", "Draw the present systems, layers and adjacencies as SVG.")
     graph.add_argument("-o", "--output", metavar="FILE", type=Path, help="default: standard output")
-    graph.add_argument("--title", help="what to write above it (default: the name of the lab)")
-    graph.add_argument("--json", action="store_true", help="print what would be drawn as JSON")
+    graph.add_argument("--title", help="title of the drawing (default: the name of the lab)")
+    graph.add_argument("--json", action="store_true", help="print the facts of the drawing as JSON")
 
-    down = command("down", "Tear a lab down, or remove what was left of one.", lab=False)
+    down = command("down", "Tear a lab down, or remove the remains of one.", lab=False)
     down.add_argument("name", metavar="NAME", nargs="?", help="which lab, when there are several")
     down.add_argument("--lab", dest="name", default=argparse.SUPPRESS, metavar="NAME", help="the same")
     down.add_argument("--all", action="store_true", help="all labs")
@@ -129,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    # What follows `--` is a command of its own, and none of our options.
+    # The words behind `--` are a command of its own, and no options of olab.
     options = parser().parse_args(words)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
@@ -213,7 +213,7 @@ def _show_failure(failure: CommandFailed, progress: _Progress, after: str) -> in
 
 
 class _Progress:
-    """What is being done: each step on a line of its own, or, on a terminal, on one line that is written over."""
+    """The current step: each on a line of its own, or, on a terminal, on one line that is overwritten."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
@@ -264,7 +264,7 @@ def _down_one(place: Place) -> int:
         clear_stale(place)
         if place.path.exists():
             raise
-        print(f"Removed what lab {place.name} had left behind.")
+        print(f"Removed the remains of lab {place.name}.")
         return 0
     facts = lab.description
     bad = {name: code for name, code in lab.down().items() if code != 0}
@@ -335,7 +335,7 @@ def _set_link(options: argparse.Namespace) -> int:
     with _lab(options) as lab:
         try:
             if options.lab is None and read_order(lab, options.words).impairment is not None:
-                only([lab.place], "say which with --lab")
+                only([lab.place], "name one with --lab")
             found, fresh = run(lab, options.words)
         except LinkUsageError as error:
             return fail(f"olab: {error}", USAGE)
@@ -372,7 +372,7 @@ def _status(options: argparse.Namespace) -> int:
     emulated = any(one["emulated"] is not None for one in facts["links"])
     links = [
         (one["name"], one["type"], " - ".join(one["between"]), one["cut"] or "whole")
-        + ((_said(one["emulated"]),) if emulated else ())
+        + ((_impairments(one["emulated"]),) if emulated else ())
         for one in facts["links"]
     ]
     if links:
@@ -383,8 +383,8 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
-def _said(words: list[str] | None) -> str:
-    """What an emulated link does, on one line; nothing for a plain cable."""
+def _impairments(words: list[str] | None) -> str:
+    """The impairments of an emulated link, on one line; nothing for a plain cable."""
     if words is None:
         return ""
     one, other = (text or "-" for text in words)
@@ -443,7 +443,7 @@ def _list(options: argparse.Namespace) -> int:
 def _log(options: argparse.Namespace) -> int:
     with _lab(options) as lab:
         for line in lab.system(options.system).log.splitlines():
-            print(printable(line))  # programs that the IRMd starts write there as well
+            print(printable(line))  # programs that the IRMd starts write to the same file
     return 0
 
 

@@ -1,18 +1,18 @@
-"""Control: what the commands of olab and the holder of a lab say to each other. One JSON object per line.
+"""Control: the protocol between the commands of olab and the holder of a lab. One JSON object per line.
 
-Requests (`do`) and what is in the reply besides `error`, which is there alone:
+Requests (`do`) and the fields of the reply; a reply with `error` has no others:
 
   wire    make all links, `link` by `link`; a line {"progress": ...} for each, then the reply
   start   start the IRMd of `systems` that have none; the reply comes when all of them are ready
-  stop    stop the IRMd of `systems` (or with `signal` just send it that); `codes`: how they ended
+  stop    stop the IRMd of `systems` (or with `signal` only send them that); `codes`: their exit codes
   cut     `link`, `silent`: `means`
   heal    `link`
-  emulate `link`, `words`: what happens to frames from its first end, and from its second; null: as before
+  emulate `link`, `words`: impairments of frames from its first end, and from its second; null: as before
   emulation `link`: `words` and `counters`, by the end that frames come from; `pid` of the emulator
   status  `systems`: pid and state of each IRMd; `cuts`: how each link is cut; `emulated`: words, by link
-  enter   `system`: the descriptors of its namespaces come along (user, mount, network, process)
+  enter   `system`: the reply carries the descriptors of its namespaces (user, mount, network, process)
   keep    let the lab live on when the process that made it ends
-  down    stop everything; `codes` of the IRMds come when they have ended, and then the holder ends
+  down    stop everything; the reply has `codes` of the IRMds when they have ended, and then the holder ends
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ MAX_LINE = 1 << 20
 MAX_DESCRIPTORS = 8
 
 
-class HolderGone(OSError):
-    """The process that holds the lab has ended, or never listened."""
+class HolderExited(OSError):
+    """The process that holds the lab has exited, or never listened."""
 
 
 class HolderError(OSError):
-    """The holder could not do what it was asked to; the text says why."""
+    """The holder could not carry out a request; the text has the reason."""
 
 
 class Connection:
-    """A connection to the holder of a lab. Not for several threads at once."""
+    """A connection to the holder of a lab. For one thread at a time."""
 
     def __init__(self, path: Path) -> None:
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -46,12 +46,12 @@ class Connection:
             self._sock.connect(str(path))
         except OSError as error:
             self._sock.close()
-            raise HolderGone(
-                error.errno, f"nobody holds the lab any more ({path}): {error.strerror}"
+            raise HolderExited(
+                error.errno, f"no process holds the lab any more ({path}): {error.strerror}"
             ) from None
         self._buffer = b""
         self.descriptors: list[int] = []
-        """What came along with the last replies; whoever reads it closes them."""
+        """Descriptors that the last replies carried; the reader closes them."""
 
     def close(self) -> None:
         self._sock.close()
@@ -63,14 +63,14 @@ class Connection:
         self.close()
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """Ask for something, and wait for the reply. Raises HolderError, HolderGone."""
+        """Send a request, and wait for the reply. Raises HolderError, HolderExited."""
         for reply in self.follow(do, **arguments):
             if "progress" not in reply:
                 return reply
         raise AssertionError("unreachable")
 
     def follow(self, do: str, **arguments: Any) -> Iterator[dict[str, Any]]:
-        """The same, with each line of progress; the reply comes last."""
+        """The same, with each line of progress; the reply is the last."""
         self._send(json.dumps({"do": do, **arguments}).encode() + b"\n")
         while True:
             reply = json.loads(self._line())
@@ -84,7 +84,7 @@ class Connection:
         try:
             self._sock.sendall(octets)
         except OSError as error:
-            raise HolderGone(error.errno, f"the holder of the lab has ended: {error.strerror}") from None
+            raise HolderExited(error.errno, f"the holder of the lab has ended: {error.strerror}") from None
 
     def _line(self) -> bytes:
         while b"\n" not in self._buffer:
@@ -99,14 +99,14 @@ class Connection:
                     fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
                     self.descriptors += fds
             if not octets:
-                raise HolderGone(0, "the holder of the lab has ended before it answered")
+                raise HolderExited(0, "the holder of the lab has ended before it answered")
             self._buffer += octets
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
 
 
 def send_reply(sock: socket.socket, reply: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
-    """The holder's side: send one line. A client that has gone away is no concern of the holder."""
+    """The holder's side: send one line. A client that has disconnected is no error."""
     octets = json.dumps(reply).encode() + b"\n"
     try:
         if descriptors:
@@ -118,7 +118,7 @@ def send_reply(sock: socket.socket, reply: dict[str, Any], descriptors: tuple[in
 
 
 def receive(sock: socket.socket) -> bytes:
-    """The holder's side: what has come; empty at the end."""
+    """The holder's side: the octets that have arrived; empty when the client has disconnected."""
     try:
         return sock.recv(65536)
     except BlockingIOError:

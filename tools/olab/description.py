@@ -1,7 +1,7 @@
-"""Description: what a lab is made of, as Python objects: systems, links between them, and the commands that set them up.
+"""Description: a lab as Python objects: systems, links between them, and the commands that set them up.
 
-A library module of olab; nothing here touches the machine. `check` finds everything that can be known to be wrong
-before anything is made, and names the key. `reading` makes these objects from TOML; tests make them directly.
+A library module of olab; it changes nothing on the machine. `check` finds every mistake that can be found before the
+lab is made, and names its key. `reading` makes these objects from TOML; tests make them directly.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Address = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 
 class DescriptionError(ValueError):
-    """A description is wrong. `path` is the key that is, from the top; the text says why and what would be right."""
+    """A description is wrong. `path` is the wrong key, from the top; the text has the reason and a correct form."""
 
     def __init__(self, path: Sequence[str], text: str) -> None:
         super().__init__(f"{'.'.join(path)}: {text}" if path else text)
@@ -38,12 +38,12 @@ class DescriptionError(ValueError):
 
 
 class LinkKind(Enum):
-    """What a link is made of."""
+    """Kinds of links."""
 
     VETH = "veth"
     """A virtual cable: an ethernet device in each of two systems."""
     LOOPBACK = "loopback"
-    """Nothing but the loopback device: the systems share their devices, and each has an IP address of its own."""
+    """The loopback device: the systems share their devices, and each has an IP address of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ class End:
 class LinkSpec:
     """A link. `addresses`, if any, has one IP address with its prefix length for each end.
 
-    With `vlan` each end also has the sub-interface DEVICE.VLAN, and that is what gets the address. `mtu` is in octets.
-    With `emulate` an emulator stands in the link, and does this to frames from the first end, and to those from the second.
+    With `vlan` each end also has the sub-interface DEVICE.VLAN, and that one gets the address. `mtu` is in octets.
+    With `emulate` an emulator stands in the link: impairments of frames from the first end, and of those from the second.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Step:
     irm: tuple[str, ...] = ()
     run: tuple[str, ...] = ()
     path: tuple[str, ...] = ()
-    """The key of the description that this comes from."""
+    """The key of the description that has this step."""
 
     def commands(self) -> Iterator[tuple[str, list[str]]]:
         """Each command as it is shown and as it is executed."""
@@ -101,7 +101,7 @@ class Step:
 class SystemSpec:
     """A system. `hosts` are lines of its own /etc/hosts, name to address; `names` the same by Ouroboros name.
 
-    A UDP layer looks for the MD5 hash of a name (paper 5.10): that is what an entry of `names` becomes.
+    A UDP layer looks for the MD5 hash of a name (paper 5.10): an entry of `names` becomes a line for that hash.
     """
 
     name: str
@@ -109,7 +109,7 @@ class SystemSpec:
     names: Mapping[str, str] = field(default_factory=dict)
 
     def hosts_file(self) -> str:
-        """What /etc/hosts says in this system."""
+        """The text of /etc/hosts in this system."""
         entries = [("127.0.0.1", "localhost"), ("::1", "localhost"), ("127.0.1.1", self.name)]
         entries += [(address, name) for name, address in self.hosts.items()]
         entries += [(address, md5(name)) for name, address in self.names.items()]
@@ -154,7 +154,7 @@ class Description:
         return found
 
     def emulated(self) -> Description:
-        """The same with an emulator in every link that can have one; it passes everything on until it is told otherwise."""
+        """The same with an emulator in every link that can have one; each forwards all frames until it gets an impairment."""
         links = (
             replace(link, emulate=link.emulate or both("")) if link.kind is LinkKind.VETH else link
             for link in self.links
@@ -175,7 +175,7 @@ def md5(name: str) -> str:
 
 
 def both(words: str | tuple[str, str]) -> tuple[Impairment, Impairment]:
-    """What happens in either direction; one text is for both. Raises ImpairmentError."""
+    """The impairments of the two directions; one text is for both. Raises ImpairmentError."""
     one, other = (words, words) if isinstance(words, str) else words
     return parse(one), parse(other)
 
@@ -191,9 +191,9 @@ def veth(
     mtu: int | None = None,
     emulate: str | tuple[str, str] | None = None,
 ) -> LinkSpec:
-    """A cable between two systems. Unless told otherwise it is called ONE-OTHER and its devices after the far end.
+    """A cable between two systems. By default its name is ONE-OTHER, and its devices are named after the far end.
 
-    emulate  what happens to frames, as in "loss 5% delay 20ms"; two texts for the two directions. Raises ImpairmentError.
+    emulate  impairments of frames, as in "loss 5% delay 20ms"; two texts for the two directions. Raises ImpairmentError.
     """
     return LinkSpec(
         name=name or f"{one}-{other}",
@@ -215,11 +215,11 @@ def loopback(one: str, other: str, *, name: str = "", addresses: Sequence[str]) 
     )
 
 
-# ---------------------------------------------------------------- what can be wrong
+# ---------------------------------------------------------------- checks
 
 
 def check(description: Description) -> Description:
-    """The description, when nothing about it is known to be wrong. Raises DescriptionError."""
+    """The description, when `check` finds no mistake in it. Raises DescriptionError."""
     check_name((), "the lab", description.name)
     if not description.systems:
         raise DescriptionError(("system",), "a lab needs at least one system, as in [system.a]")
@@ -239,7 +239,7 @@ def check(description: Description) -> Description:
 
 
 def check_name(path: Sequence[str], what: str, name: str) -> None:
-    """Insist on a name that can be part of a path and of a host name. Raises DescriptionError."""
+    """Check that a name can be part of a path and of a host name. Raises DescriptionError."""
     if not _NAME.fullmatch(name):
         raise DescriptionError(
             path, f'{what} cannot be called "{name}"; a name has 1 to 32 letters, digits, "-" and "_"'
@@ -273,7 +273,7 @@ def _check_links(description: Description, known: set[str]) -> None:
             raise DescriptionError(path, "there are two links of this name")
         if link.name in known:
             raise DescriptionError(
-                path, "a system has this name already; `olab cut` could not tell which is meant"
+                path, "a system has this name already; the argument of `olab cut` would be ambiguous"
             )
         names.add(link.name)
         for end in link.ends:

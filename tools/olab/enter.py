@@ -1,7 +1,7 @@
 """Enter: runs a command in a system of a lab. `python -m ouroboros_tools.olab.enter CONTROL SYSTEM COMMAND...`
 
-Joins the namespaces of the system, starts the command there, and stands for it outside: it passes signals on, ends as the
-command ends, and takes it along when it is killed. Ctrl-C at a terminal reaches both, and is not passed on twice.
+Joins the namespaces of the system, starts the command there, and represents it outside: it forwards signals, exits with the
+command's exit code or signal, and the command is killed when it is killed. Ctrl-C at a terminal reaches both, and is not passed on twice.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import namespaces
-from .control import Connection, HolderError, HolderGone
+from .control import Connection, HolderError, HolderExited
 
 CANNOT = 126
 """Exit code when the system cannot be entered, or the command not be executed; 127 when there is no such command."""
@@ -31,7 +31,7 @@ KINDS = (namespaces.NEWUSER, namespaces.NEWNS, namespaces.NEWNET, namespaces.NEW
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command; returns its exit code. The environment is the caller's affair."""
+    """Run the command; returns its exit code. The caller sets the environment."""
     control, system, *command = argv
     where = os.getcwd()
     watched = {*FORWARDED, signal.SIGCHLD}
@@ -39,11 +39,11 @@ def main(argv: Sequence[str]) -> int:
     try:
         _join(Path(control), system)
         child = os.fork()
-    except (HolderError, HolderGone, OSError) as error:
+    except (HolderError, HolderExited, OSError) as error:
         print(f"olab: cannot enter system {system}: {error.strerror or error}", file=sys.stderr)
         return CANNOT
     if child == 0:
-        _become(command, where, before)
+        _execute(command, where, before)
     return _stand_for(child, watched)
 
 
@@ -51,14 +51,14 @@ def _join(control: Path, system: str) -> None:
     with Connection(control) as connection:
         reply = connection.ask("enter", system=system)
         for fd, kind in zip(connection.descriptors, KINDS, strict=True):
-            # To join the user namespace that one is in already is an error.
+            # To join the user namespace that the process is in already is an error.
             if kind != namespaces.NEWUSER or reply["user"]:
                 namespaces.setns(fd, kind)
             os.close(fd)
 
 
-def _become(command: Sequence[str], where: str, mask: set[int | signal.Signals]) -> None:
-    """In the child: be the command. Does not return."""
+def _execute(command: Sequence[str], where: str, mask: set[int | signal.Signals]) -> None:
+    """In the child: execute the command. Does not return."""
     code = CANNOT
     try:
         namespaces.die_with_parent(signal.SIGKILL)
@@ -80,7 +80,7 @@ def _become(command: Sequence[str], where: str, mask: set[int | signal.Signals])
 
 
 def _exists(command: str) -> bool:
-    """Whether there is such a program; a folder on the PATH that one may not search is no reason to say so."""
+    """Whether there is such a program; a folder on the PATH that the user may not search does not count."""
     import shutil
 
     return os.path.exists(command) if "/" in command else shutil.which(command) is not None

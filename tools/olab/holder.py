@@ -1,11 +1,11 @@
-"""Holder: the process that a lab lives in, and dies with. Process 1 of a process namespace of the lab's own.
+"""Holder: the process that holds a lab; the lab ends when it exits. Process 1 of a process namespace of the lab's own.
 
 `Lab` starts it (`python -m ouroboros_tools.olab.holder FOLDER`, the description on standard input). It makes the
-namespaces and keeps them open, starts and reaps the IRMds, and does what `control` lists; one thread, one loop.
+namespaces and keeps them open, starts and reaps the IRMds, and serves the requests of `control`; one thread, one loop.
 
 Nothing of a lab can outlive it: when process 1 of a process namespace ends, in whatever way, the kernel kills all others
-in there, and with the last of them go network namespaces, devices and mounts. What is left after `kill -9` of the holder
-is its folder, which the next `olab down` or `olab up` of that name removes. Until it is asked to `keep` the lab, it also
+in it, and network namespaces, devices and mounts end with the last of them. After `kill -9` of the holder only its folder
+is left, which the next `olab down` or `olab up` of that name removes. Until a request `keep` arrives, it also
 ends with the process that made it: its standard input is at its end then.
 """
 
@@ -32,7 +32,7 @@ from .reading import from_table
 PATIENCE = 40.0
 """Seconds after which an IRMd that does not end is killed; it gives its own processes 30."""
 LEASE = 0
-"""Standard input: the lab belongs to whoever holds its other end, until that one asks to keep it."""
+"""Standard input: the lab belongs to the process that holds the other end, until that process asks to keep it."""
 _ROOM = 1 << 16
 
 
@@ -49,7 +49,7 @@ class Held:
     ready: bool = False
     notify: socket.socket | None = None
     code: int | None = None
-    """How its last IRMd ended; negative for a signal."""
+    """Exit code of its last IRMd; negative for a signal."""
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class Waiting:
 
 @dataclass(slots=True, eq=False)
 class Client:
-    """Somebody who is connected."""
+    """A connected command."""
 
     sock: socket.socket
     buffer: bytes = b""
@@ -129,12 +129,12 @@ class Holder:
                 callback: Callable[[], None] = key.data
                 callback()
         with contextlib.suppress(ProcessLookupError):
-            os.kill(-1, signal.SIGKILL)  # everybody else in here
+            os.kill(-1, signal.SIGKILL)  # every other process of this namespace
         listener.close()
         self.place.remove()
 
     def _lease_ended(self) -> None:
-        """Who made the lab has gone, or has nothing more to say."""
+        """The process that made the lab has exited, or has closed its end."""
         self.selector.unregister(LEASE)
         if self.leased:
             self.go_down()
@@ -159,14 +159,14 @@ class Holder:
         octets = control.receive(client.sock)
         client.buffer += octets
         if not octets or len(client.buffer) > control.MAX_LINE:
-            self._forget(client)
+            self._remove(client)
             return
         while b"\n" in client.buffer:
             line, _, client.buffer = client.buffer.partition(b"\n")
             if line:
                 self._answer(client, line)
 
-    def _forget(self, client: Client) -> None:
+    def _remove(self, client: Client) -> None:
         self.clients.discard(client)
         self.selector.unregister(client.sock)
         client.sock.close()
@@ -176,7 +176,7 @@ class Holder:
             request = json.loads(line)
             handler = getattr(self, f"_do_{request.pop('do')}")
             reply = handler(client, **request)
-        except Exception as error:  # whatever a request did wrong, the lab goes on
+        except Exception as error:  # no request may end the lab
             number, text = _explained(error)
             reply = {"error": text, "errno": number}
         if reply is not None:
@@ -194,7 +194,7 @@ class Holder:
 
     @property
     def wires(self) -> Any:
-        """The links; pyroute2 is loaded when they are needed."""
+        """The links; pyroute2 is imported at the first use."""
         if self._wires is None:
             try:
                 from .wire import Wires
@@ -289,7 +289,7 @@ class Holder:
                 os.kill(self.systems[name].irmd, signal.SIGTERM)
             signal.signal(signal.SIGALRM, lambda *_: None)
             signal.setitimer(signal.ITIMER_REAL, PATIENCE, 1.0)
-        self._settle()
+        self._reply_waiting()
 
     # ---------------------------------------------------------------- IRMds
 
@@ -310,10 +310,10 @@ class Holder:
         }
         held.irmd = os.fork()
         if held.irmd == 0:
-            self._become_irmd(held, env)
+            self._execute_irmd(held, env)
 
-    def _become_irmd(self, held: Held, env: dict[str, str]) -> None:
-        """In the child: go into the system and be its IRMd. Does not return."""
+    def _execute_irmd(self, held: Held, env: dict[str, str]) -> None:
+        """In the child: enter the system and execute its IRMd. Does not return."""
         try:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -337,7 +337,7 @@ class Holder:
         if b"READY=1" in held.notify.recv(4096).split(b"\n"):
             held.ready = True
             self._no_notify(held)
-            self._settle()
+            self._reply_waiting()
 
     def _no_notify(self, held: Held) -> None:
         if held.notify is not None:
@@ -348,7 +348,7 @@ class Holder:
                 (held.folder / "notify").unlink()
 
     def _reap(self) -> None:
-        """Bury the dead: our own, and those whose parents have gone before them."""
+        """Reap zombies: children of the holder, and orphans that the kernel has made its children."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -361,11 +361,11 @@ class Holder:
                     held.irmd, held.ready, held.code = 0, False, os.waitstatus_to_exitcode(status)
                     self._no_notify(held)
             if self._wires is not None:
-                self._wires.ended(pid, os.waitstatus_to_exitcode(status))
-        self._settle()
+                self._wires.exited(pid, os.waitstatus_to_exitcode(status))
+        self._reply_waiting()
 
-    def _settle(self) -> None:
-        """Answer those who have waited for what is now the case."""
+    def _reply_waiting(self) -> None:
+        """Send the replies of waiting requests that are complete now."""
         for waiting in list(self.waiting):
             for name in list(waiting.systems):
                 held = self.systems[name]
@@ -395,11 +395,11 @@ def _end_of_log(held: Held) -> str:
         lines = (held.folder / "irmd.log").read_text(errors="replace").splitlines()
     except OSError:
         lines = []
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "it logged nothing"
 
 
 def _explained(error: Exception) -> tuple[int, str]:
-    """Errno and text of whatever a request ended with: an OSError, or what pyroute2 has made of one."""
+    """Errno and text of a request's error: an OSError, or pyroute2's own class of it."""
     if isinstance(error, OSError):
         number, text = error.errno or 0, error.strerror or str(error)
         if error.filename:
@@ -422,7 +422,7 @@ _SAFE = namespaces.MS_NOSUID | namespaces.MS_NODEV | namespaces.MS_NOEXEC
 
 
 def main() -> int:
-    """Read the description, leave for namespaces of our own, report on standard output, and hold the lab."""
+    """Read the description, enter new namespaces, report on standard output, and hold the lab."""
     place = Place(Path(sys.argv[1]))
     order = json.loads(sys.stdin.buffer.readline())
     user: bool = order["user"]

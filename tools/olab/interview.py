@@ -1,6 +1,6 @@
-"""Interview: all that `survey` wants to know of one system, in one go. `python -m ouroboros_tools.olab.interview`
+"""Interview: all facts of one system that `survey` needs. `python -m ouroboros_tools.olab.interview`
 
-Runs in the system, for a moment. It asks what `irm ... --json` asks, in one process with one connection to the IRMd.
+A short-lived process in the system. It makes the queries of `irm ... --json`, in one process with one connection to the IRMd.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main() -> int:
         "status": {},
     }
     for ipcp in ipcps:
-        # Not every type has every read-out.
+        # Not every type has every readout.
         for what in ("neighbours", "status"):
             rows = _irm("ipcp", what, "name", ipcp["name"], needed=False).get(what, [])
             answers[what][str(ipcp["pid"])] = rows

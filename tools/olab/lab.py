@@ -1,11 +1,11 @@
-"""Lab: systems on one machine that are connected as a description says. What the commands of olab and the tests use.
+"""Lab: systems on one machine, connected by links of a description. The interface for the commands of olab and for tests.
 
     with Lab(description) as lab:                  # makes it, and runs its commands
         lab.system("a").irm("ipcp list")
         lab.cut("a-b", silent=True)
 
-Everything of it is in namespaces that a process holds (see `holder`); this side only asks that process, and runs commands
-in the systems. Leaving the context tears all down. Not for several threads at once.
+All of it is in namespaces that a process holds (see `holder`); this side sends requests to that process, and runs commands
+in the systems. Leaving the context tears all down. For one thread at a time.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .control import Connection, HolderError, HolderGone
+from .control import Connection, HolderError, HolderExited
 from .description import Description, LinkSpec, Step, check
 from .emulator.impairment import parse
 from .place import Holder, Place, PlaceError, folder, only, places
 from .reading import from_table, to_table
 
 PATIENCE = 60.0
-"""Seconds after which something hangs rather than takes its time."""
+"""Seconds after which a step counts as stuck."""
 Progress = Callable[[str], None]
 
 
 class LabError(OSError):
-    """A lab cannot be made, or does not do what it is asked to; the text says why."""
+    """A lab cannot be made, or cannot do an action; the text has the reason."""
 
 
 class CommandFailed(LabError):
-    """A command in a system ended with something else than 0."""
+    """A command in a system ended with another exit code than 0."""
 
     def __init__(self, system: str, command: str, code: int, output: str) -> None:
         super().__init__(
@@ -69,7 +69,7 @@ class LabSystem:
 
     @property
     def log(self) -> str:
-        """What its IRMd and its IPCPs have logged."""
+        """The log of its IRMd and its IPCPs."""
         try:
             return (self.folder / "irmd.log").read_text(errors="replace")
         except OSError:
@@ -86,7 +86,7 @@ class LabSystem:
         return [sys.executable, "-P", "-m", "ouroboros_tools.olab.enter", control, self.name, *argv]
 
     def start(self, *argv: str, **options: Any) -> subprocess.Popen[str]:
-        """Start a program in this system; `options` are those of Popen. Killed, it takes the program along."""
+        """Start a program in this system; `options` are those of Popen. Killing the Popen kills the program."""
         return subprocess.Popen(self.command(*argv), **{"env": self.env, "text": True, **options})
 
     def run(
@@ -113,7 +113,7 @@ class LabSystem:
         return self.run("irm", *shlex.split(words), *more, check=check)
 
     def json(self, words: str) -> Any:
-        """What `irm ... --json` prints, decoded."""
+        """The output of `irm ... --json`, decoded."""
         return json.loads(self.irm(words, "--json").stdout)
 
     def start_irmd(self) -> None:
@@ -121,7 +121,7 @@ class LabSystem:
         self.lab.ask("start", systems=[self.name])
 
     def stop_irmd(self, number: int = 15) -> int:
-        """End its IRMd with a signal (SIGTERM unless told otherwise) and wait; its exit code, negative for a signal."""
+        """End its IRMd with a signal (default SIGTERM) and wait; its exit code, negative for a signal."""
         return int(self.lab.ask("stop", systems=[self.name], number=number)["codes"][self.name])
 
 
@@ -155,7 +155,7 @@ class Lab:
         holder, table = place.read()
         if not holder.alive():
             raise PlaceError(
-                f'the lab "{place.name}" has ended; `olab down {place.name}` removes what it left'
+                f'the lab "{place.name}" has ended; `olab down {place.name}` removes its remains'
             )
         lab = cls(from_table(table))
         lab.place = place
@@ -171,7 +171,7 @@ class Lab:
 
     @contextlib.contextmanager
     def tearing_down(self) -> Iterator[None]:
-        """Tear down what there is when the body fails or is interrupted; but not a lab that others have made."""
+        """Tear the lab down when the body fails or is interrupted; but not one that another process has made."""
         check(self.description)
         self.place.check_length([system.name for system in self.description.systems])
         clear_stale(self.place)
@@ -203,7 +203,7 @@ class Lab:
             os.write(theirs, json.dumps(order).encode() + b"\n")
             facts: dict[str, Any] = {}
             try:
-                while facts.keys() != {"pid", "held"}:  # from two processes, in whatever order
+                while facts.keys() != {"pid", "held"}:  # from two processes, in either order
                     facts |= self._report(reports.readline())
                     if "pid" in facts:
                         self.holder = Holder.of(facts["pid"])
@@ -240,11 +240,11 @@ class Lab:
         self.ask("keep")
 
     def down(self) -> dict[str, int | None]:
-        """Tear all down; the exit codes of the IRMds that were running. What is not there is no error."""
+        """Tear all down; the exit codes of the IRMds that were running. A missing lab is no error."""
         codes: dict[str, int | None] = {}
         try:
             codes = self._control().ask("down")["codes"]
-        except (HolderGone, HolderError):
+        except (HolderExited, HolderError):
             pass
         finally:
             self.close()
@@ -254,7 +254,7 @@ class Lab:
         return codes
 
     def close(self) -> None:
-        """Let go of the holder; a lab that is not kept ends by itself then."""
+        """Disconnect from the holder; a lab without `keep` ends then."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -270,7 +270,7 @@ class Lab:
             )
         return facts
 
-    # ---------------------------------------------------------------- what it consists of
+    # ---------------------------------------------------------------- its parts
 
     def system(self, name: str) -> LabSystem:
         """The system of that name. Raises LabError."""
@@ -302,7 +302,7 @@ class Lab:
         return found[0]
 
     def cut(self, link: str | Sequence[str], *, silent: bool = False) -> str:
-        """Cut a link: take its carrier, or (silent) let its packets vanish. Says how. Raises LabError, HolderError."""
+        """Cut a link: take its carrier, or (silent) drop its packets. Returns the means. Raises LabError, HolderError."""
         return str(self.ask("cut", link=self.link(link).name, silent=silent)["means"])
 
     def heal(self, link: str | Sequence[str]) -> None:
@@ -310,10 +310,10 @@ class Lab:
         self.ask("heal", link=self.link(link).name)
 
     def emulate(self, link: str | Sequence[str], words: str, *, source: str | None = None) -> dict[str, Any]:
-        """Let a link do this to frames, from now on: of both directions, or (`source`) those that leave a system.
+        """Set the impairment of a link from now on: of both directions, or (`source`) of frames that leave a system.
 
-        `words` are those of `emulator.impairment`; "" is nothing at all. Frames are counted from 0 again. Returns what
-        `emulation` does. Raises LabError, HolderError, ImpairmentError.
+        `words` are those of `emulator.impairment`; "" lets frames pass unchanged. Frames are counted from 0 again. Returns the result of
+        `emulation`. Raises LabError, HolderError, ImpairmentError.
         """
         spec = self.link(link)
         parse(words)
@@ -325,7 +325,7 @@ class Lab:
         return self.emulation(link)
 
     def emulation(self, link: str | Sequence[str]) -> dict[str, Any]:
-        """What an emulated link does: `words` and `counters` of frames from its first end, and from its second.
+        """Settings and counters of an emulated link: `words` and `counters` of frames from its first end, and from its second.
 
         Raises LabError, HolderError.
         """
@@ -336,7 +336,7 @@ class Lab:
         return self.ask("status")
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """Ask the holder of the lab; see `control`. Raises HolderError, HolderGone."""
+        """Send a request to the holder of the lab; see `control`. Raises HolderError, HolderExited."""
         return self._control().ask(do, **arguments)
 
     def _control(self) -> Connection:
@@ -346,7 +346,7 @@ class Lab:
 
 
 def environment(base: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment of a lab's programs: ours come first on the PATH, and nothing names another system."""
+    """The environment of a lab's programs: this installation is first on the PATH, and no variable names another system."""
     ours = str(Path(sys.executable).parent)
     env = {key: value for key, value in base.items() if key not in ("OUROBOROS_RUNDIR", "NOTIFY_SOCKET")}
     paths = env.get("PATH", os.defpath).split(":")
@@ -375,7 +375,7 @@ def await_end(holder: Holder) -> None:
 
 
 def clear_stale(place: Place) -> None:
-    """Remove what a lab of this name has left that nobody holds any more; one that runs is left alone."""
+    """Remove the remains of a lab of this name that no process holds any more; a running one stays."""
     if not place.log.exists():
         return
     try:
@@ -383,7 +383,7 @@ def clear_stale(place: Place) -> None:
     except PlaceError:
         try:
             Connection(place.control).close()
-        except HolderGone:
+        except HolderExited:
             place.remove()
         return
     if not holder.alive():
@@ -398,10 +398,10 @@ def find(name: str | None, *, change: bool = False) -> Lab:
     if not there:
         raise PlaceError(f"there is no lab in {folder()}; `olab up FILE` makes one")
     if change:
-        place = only(there, "say which with --lab")
+        place = only(there, "name one with --lab")
         assert place is not None
         return Lab.attach(place)
     if len(there) > 1:
         names = ", ".join(place.name for place in there)
-        raise PlaceError(f"there are several labs; say which with --lab: {names}")
+        raise PlaceError(f"there are several labs; name one with --lab: {names}")
     return Lab.attach(there[0])

@@ -1,4 +1,4 @@
-"""Layout: where everything of a picture goes. Pure geometry in pixels, from a `Survey`; `picture` writes it as SVG.
+"""Layout: the position of each element of a picture. Pure geometry in pixels, from a `Survey`; `picture` writes it as SVG.
 
 Systems are columns, side by side. Layers are bands across them, stacked by rank: a layer that uses others is above them.
 Layers of one rank that do not meet share a lane. In a column, each IPCP of the lowest rank has an x of its
@@ -104,7 +104,7 @@ class Port:
 
 @dataclass(slots=True)
 class Wire:
-    """A cable between two ports, as deep below the systems as its level says."""
+    """A cable between two ports, at a depth below the systems that `level` gives."""
 
     cable: Cable
     ports: tuple[Port, Port]
@@ -129,7 +129,7 @@ class Layout:
 
 
 def arrange(survey: Survey) -> Layout:
-    """Give everything its place."""
+    """Compute all positions."""
     layout = Layout()
     layout.columns = [Column(name, name not in survey.silent_systems) for name in survey.systems]
     index = {name: number for number, name in enumerate(survey.systems)}
@@ -162,15 +162,15 @@ def rank_layers(boxes: Iterable[Box], survey: Survey) -> dict[LayerKey, int]:
     for box in boxes:
         below[box.layer] |= {layer_of[key] for key in box.ipcp.below if key in layer_of} - {box.layer}
     ranks = {layer: int(layer.type in UPPER) for layer in below}
-    for _ in ranks:  # as often as there are layers: also where somebody has built a circle
+    for _ in ranks:  # once per layer at most: also where layers use each other in a circle
         for layer, used in below.items():
             ranks[layer] = max([ranks[layer], *(ranks[one] + 1 for one in used if ranks[one] < len(ranks))])
-    # Without gaps: after a circle, say.
+    # Without gaps, which a circle leaves, for example.
     order = {rank: number for number, rank in enumerate(sorted({0, *ranks.values()}))}
     return {layer: order[rank] for layer, rank in ranks.items()}
 
 
-# ---------------------------------------------------------------- columns and what stands in them
+# ---------------------------------------------------------------- columns and their boxes
 
 
 def _place_columns(layout: Layout, ranks: dict[LayerKey, int], survey: Survey) -> None:

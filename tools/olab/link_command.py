@@ -1,4 +1,4 @@
-"""Link command: `olab link`: what the emulator of a link does, from now on or up to now.
+"""Link command: `olab link`: sets or shows the impairments of an emulated link, and shows its counters.
 
 olab link LINK | A B [from SYSTEM] [WORDS... | clear] [--json]
 """
@@ -17,12 +17,12 @@ CLEAR, FROM = "clear", "from"
 
 
 class LinkUsageError(ValueError):
-    """The words of `olab link` cannot be understood; the text says why."""
+    """The words of `olab link` cannot be parsed; the text has the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What was typed: which link, which direction (None: both), and what to do (None: only show)."""
+    """A parsed command line: the link, the direction (None: both), and the impairment to set (None: only show)."""
 
     link: str | list[str]
     source: str | None
@@ -35,10 +35,10 @@ def split_pair(words: Sequence[str]) -> list[str]:
 
 
 def read(lab: Lab, words: Sequence[str]) -> Order:
-    """What the words mean in this lab. Raises LinkUsageError."""
+    """Parse the words against the links and systems of this lab. Raises LinkUsageError."""
     names = {link.name for link in lab.description.links}
     systems = {system.name for system in lab.description.systems}
-    # A link and a system may have the name of a word; what comes first is the link.
+    # A link and a system may have the name of a keyword; the first word is always the link.
     if words[0] in names or ":" in words[0] or words[1:2] == [] or words[1] not in systems:
         where, rest = split_pair(words[:1]), list(words[1:])
     else:
@@ -65,10 +65,10 @@ def read(lab: Lab, words: Sequence[str]) -> Order:
 
 
 def run(lab: Lab, words: Sequence[str]) -> tuple[dict[str, Any], bool]:
-    """Do it; what the link does now and has counted, and whether that is new. Raises LinkUsageError, LabError, HolderError."""
+    """Run the command; returns the link's impairments and counters, and whether they were set. Raises LinkUsageError, LabError, HolderError."""
     order = read(lab, words)
     if order.impairment is None and order.source is not None:
-        raise LinkUsageError(f"{FROM} {order.source}: say what is to happen to its frames, or `{CLEAR}`")
+        raise LinkUsageError(f"{FROM} {order.source}: give the impairments of its frames, or `{CLEAR}`")
     if order.impairment is None:
         found = lab.emulation(order.link)
     else:
@@ -77,7 +77,7 @@ def run(lab: Lab, words: Sequence[str]) -> tuple[dict[str, Any], bool]:
 
 
 def facts(lab: Lab, link: str | Sequence[str], found: dict[str, Any]) -> dict[str, Any]:
-    """What is printed, for programs."""
+    """The facts of the link, for programs."""
     spec = lab.link(link)
     return {
         "link": spec.name,
@@ -93,7 +93,7 @@ def facts(lab: Lab, link: str | Sequence[str], found: dict[str, Any]) -> dict[st
 
 
 def show(found: dict[str, Any], *, counters: bool) -> str:
-    """The same for people: each direction, and below it what was counted."""
+    """The same for people: each direction, and below it its counters."""
     both = found["directions"]
     state = f", cut ({found['cut']})" if found["cut"] else ""
     lines = [f"link {found['link']}{state}"]

@@ -1,7 +1,7 @@
 """Namespaces: the system calls by which a process gets, and joins, devices and mounts of its own (namespaces(7)).
 
-Used by the holder of a lab, and by whatever enters a system of it. Python has these calls from 3.12 on; `mount` it
-has not.
+Used by the holder of a lab, and by programs that enter a system of it. Python has these calls from 3.12 on, but not
+`mount`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def set_name(name: str) -> None:
 
 
 def map_to_root(uid: int, gid: int) -> None:
-    """Make this user, who had these ids outside, root of the new user namespace (user_namespaces(7))."""
+    """Map this user, with these ids outside, to root of the new user namespace (user_namespaces(7))."""
     for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(text)

@@ -1,8 +1,8 @@
-"""Picture: a survey as SVG. What stands where is decided by `layout`; here is how it looks.
+"""Picture: a survey as SVG. `layout` determines the positions; this module draws.
 
 Systems are boxes side by side, layers are coloured bands across them, IPCPs boxes in the bands. Thick lines are
-adjacencies, thin ones lead to the layer that is used, and the links between devices run at the bottom. What is cut, silent
-or down is red and dashed.
+adjacencies, thin ones lead to the layer that is used, and the links between devices run at the bottom. A cut, silent
+or down line is red and dashed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .layout import (
 )
 from .survey import Cable, Survey
 
-# Fill of the band, and line and text of what belongs to it; several layers of a type take the next ones.
+# Fill of the band, and line and text of its boxes; several layers of a type take the next ones.
 _COLOURS = {
     "unicast": (("#dbe7fb", "#1f57b8"), ("#d9f0fa", "#0b6f94"), ("#e3e1fb", "#4a3fb5")),
     "broadcast": (("#efe0fa", "#7a2fb0"), ("#fbe0f1", "#a8287f"), ("#f6e3e3", "#9c3b3b")),
@@ -211,7 +211,7 @@ def _wire_label(wire: Wire, width: float) -> str:
 
 
 def _emulated_label(cable: Cable, middle: float, y: float, width: float) -> str:
-    """Below the name; in full in what appears under the pointer."""
+    """Below the name; in full in the tooltip."""
     whole = _emulated(cable)
     if not whole:
         return ""
@@ -225,7 +225,7 @@ def _emulated_label(cable: Cable, middle: float, y: float, width: float) -> str:
 
 
 def _emulated(cable: Cable) -> str:
-    """What its emulator does to frames, from either end when that is not the same; nothing for one that does nothing."""
+    """Its impairments, by end when the two differ; nothing when it has none."""
     if not any(cable.emulated):
         return ""
     one, other = (words or "nothing" for words in cable.emulated)
@@ -254,7 +254,7 @@ def _port(port: Port, bottom: float, ink: str) -> str:
 
 
 def _legend(layout: Layout, colours: dict[LayerKey, tuple[str, str]], height: float) -> list[str]:
-    """What the lines mean; only those that there are."""
+    """The meaning of the lines; only of those in the picture."""
     entries = []
     if layout.lines:
         ink = colours[layout.boxes[layout.lines[0].adjacency.ends[0]].layer][1]
@@ -282,7 +282,7 @@ def _dashes() -> str:
 
 
 def escape(text: str) -> str:
-    """Text in XML, which has no control characters; names of layers and IPCPs are what another party chose."""
+    """Text in XML, which has no control characters; other systems choose the names of layers and IPCPs."""
     return html.escape(printable(text))
 
 

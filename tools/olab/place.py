@@ -1,8 +1,8 @@
-"""Place: the folder of a lab, and what is written there about it. Found by name, by every command of olab.
+"""Place: the folder of a lab, and the files about it there. Found by name, by every command of olab.
 
 A lab lies in FOLDER/NAME, where FOLDER is $OLAB_DIR, or /run/olab for root, and $XDG_RUNTIME_DIR/olab or else
-/tmp/olab-USER for others. In it: `lab.json` says who holds the lab and how it was described; `control` is the socket of
-the holder, `holder.log` what it had to complain about; and each system has a folder with its run directory, its hosts
+/tmp/olab-USER for others. In it: `lab.json` has the holder's pid and the description of the lab; `control` is the socket of
+the holder, `holder.log` its log; and each system has a folder with its run directory, its hosts
 file and the log of its IRMd.
 """
 
@@ -24,11 +24,11 @@ _LONGEST = "/run/irm.sock."
 
 
 class PlaceError(OSError):
-    """A lab is not there, cannot be made there, or is there already; the text says what to do."""
+    """A lab is not there, cannot be made there, or is there already; the text has the mending command."""
 
 
 def folder() -> Path:
-    """Where the labs of this user are, unless told otherwise."""
+    """Where the labs of this user are by default."""
     named = os.environ.get(VARIABLE)
     if named:
         return Path(os.path.abspath(named))
@@ -64,7 +64,7 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who made a lab: a user, in a session of processes (setsid(2)) that is known by its leader and when that was started."""
+    """The maker of a lab: a user, in a session of processes (setsid(2)) that is known by its leader and when that was started."""
 
     uid: int
     session: int
@@ -76,7 +76,7 @@ class Owner:
         session = os.getsid(0)
         try:
             return cls(os.geteuid(), session, started(session))
-        except ProcessLookupError:  # the leader has ended, or is outside of our process namespace
+        except ProcessLookupError:  # the leader has ended, or is outside of this process namespace
             return cls(os.geteuid(), session, 0)
 
     def __str__(self) -> str:
@@ -90,7 +90,7 @@ class Owner:
 
 
 def started(pid: int) -> int:
-    """When a process was started. Raises ProcessLookupError for one that has ended, buried or not."""
+    """When a process was started. Raises ProcessLookupError for one that has ended, reaped or not."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -123,7 +123,7 @@ class Place:
         return self.path / "systems" / name
 
     def check_length(self, systems: list[str]) -> None:
-        """Insist that the sockets of all systems have a path that a socket can have. Raises PlaceError."""
+        """Check that the path of each system's socket is short enough for a socket. Raises PlaceError."""
         for name in systems:
             path = f"{self.system(name)}{_LONGEST}"
             if len(path.encode()) > MAX_SOCKET_PATH:
@@ -147,7 +147,7 @@ class Place:
         self.log.touch()
 
     def write(self, holder: Holder, description: dict[str, Any]) -> None:
-        """Say who holds the lab; in one go, so that nobody reads half of it."""
+        """Write the holder and the description; atomically, so that a reader never sees half of it."""
         owner = Owner.me()
         state = {
             "pid": holder.pid,
@@ -160,7 +160,7 @@ class Place:
         fresh.rename(self.path / STATE)
 
     def read(self) -> tuple[Holder, dict[str, Any]]:
-        """Who holds the lab, and its description. Raises PlaceError."""
+        """The holder of the lab, and its description. Raises PlaceError."""
         try:
             state = json.loads((self.path / STATE).read_text())
             return Holder(state["pid"], state["started"]), state["description"]
@@ -174,7 +174,7 @@ class Place:
             ) from None
 
     def owner(self) -> Owner | None:
-        """Who made the lab; None where that cannot be read any more."""
+        """The maker of the lab; None where that cannot be read any more."""
         try:
             return Owner(*map(int, json.loads((self.path / STATE).read_text())["owner"]))
         except (OSError, ValueError, KeyError, TypeError):
@@ -189,7 +189,7 @@ class Place:
 
 
 def places() -> list[Place]:
-    """All labs of this user, running or left behind. Whatever else lies there is not ours to list, or to remove."""
+    """All labs of this user, running or left behind. Other files there are neither listed nor removed."""
     try:
         return [Place(path) for path in sorted(folder().iterdir()) if (path / LOG).exists()]
     except OSError:
@@ -197,9 +197,9 @@ def places() -> list[Place]:
 
 
 def only(there: list[Place], hint: str) -> Place | None:
-    """The lab that a command changes which names none: the only one that this session has made; None where there is no lab.
+    """The lab that a command without a name changes: the only one that this session has made; None where there is no lab.
 
-    `hint` is how one is named. Raises PlaceError.
+    `hint` explains how to name one. Raises PlaceError.
     """
     mine = [place for place in there if place.owner() == Owner.me()]
     if len(mine) > 1:

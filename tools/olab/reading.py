@@ -1,7 +1,7 @@
 """Reading: a description in TOML, or as the table that TOML becomes; and back.
 
-A mistake is reported with the file, the line and the key. TOML keeps no lines, so the line is looked for in the text when
-there is something to report, and only then. docs/reference/olab.md has all keys.
+A mistake is reported with the file, the line and the key. TOML keeps no lines, so the line is looked for in the text only when there
+is a mistake to report. docs/reference/olab.md has all keys.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Survey: asks every system of a lab what it has now, and puts the answers together: IPCPs, layers, adjacencies.
+"""Survey: queries the present state of each system of a lab, and puts the answers together: IPCPs, layers, adjacencies.
 
-A system knows its own IPCPs and flows only. The far end of an adjacency is found by what identifies a member in its layer:
-the address of a unicast IPCP, the number of a broadcast member; where there is neither, by the name that was connected to.
-What the far end says is kept too, because on a link that is cut the two may disagree: the worse counts.
+A system knows its own IPCPs and flows only. The far end of an adjacency is found by the identifier of a member in its layer:
+the address of a unicast IPCP, the number of a broadcast member; where there is neither, by the name in the connect command.
+The far end's answer is kept too, because on a link that is cut the two may disagree: the worse counts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class IpcpKey:
 
 @dataclass(slots=True, kw_only=True)
 class Ipcp:
-    """An IPCP as it is now. `device`: the device or IP address that it works on; `member`: who it is in its layer."""
+    """An IPCP as it is now. `device`: its device or IP address; `member`: its identifier in its layer."""
 
     key: IpcpKey
     name: str
@@ -41,7 +41,7 @@ class Ipcp:
     device: str = ""
     member: str = ""
     below: list[IpcpKey] = field(default_factory=list)
-    """The IPCPs of the same system that its flows to neighbours go over."""
+    """The IPCPs of the same system that carry its flows to neighbours."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,12 +63,12 @@ class Cable:
     addresses: tuple[str, ...] = ()
     cut: str = ""
     emulated: tuple[str, ...] = ()
-    """What happens to frames from either end, in words; empty for a plain cable."""
+    """Impairments of frames from either end, in words; empty for a plain cable."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Survey:
-    """All that a picture shows."""
+    """All facts of a picture."""
 
     name: str
     systems: list[str]
@@ -117,7 +117,7 @@ class Survey:
 
 @dataclass(slots=True, kw_only=True)
 class Answers:
-    """What one system said: IPCPs, flows, and for each IPCP (by pid) its neighbours and its status."""
+    """The answers of one system: IPCPs, flows, and for each IPCP (by pid) its neighbours and its status."""
 
     ipcps: list[Row]
     flows: list[Row]
@@ -126,11 +126,11 @@ class Answers:
 
 
 def survey(lab: Lab) -> Survey:
-    """What there is in a lab now. Raises HolderError, HolderGone."""
+    """The present state of a lab. Raises HolderError, HolderExited."""
     status = lab.status()
     running = [system for system in lab.systems if status["systems"][system.name]["state"] == "ready"]
     with ThreadPoolExecutor(MAX_PARALLEL) as pool:
-        # A system whose IRMd ends just now has nothing to say either.
+        # A system whose IRMd ends just now gives no answer either.
         answers = dict(zip((one.name for one in running), pool.map(_ask, running), strict=True))
     found = assemble(lab.description.name, {name: one for name, one in answers.items() if one is not None})
     found.systems = [system.name for system in lab.systems]
@@ -153,12 +153,12 @@ def _ask(system: LabSystem) -> Answers | None:
     result = system.run(sys.executable, "-P", "-m", "ouroboros_tools.olab.interview", check=False)
     if result.returncode != 0:
         return None
-    said = json.loads(result.stdout)
+    answer = json.loads(result.stdout)
     return Answers(
-        ipcps=said["ipcps"],
-        flows=said["flows"],
-        neighbours={int(pid): rows for pid, rows in said["neighbours"].items()},
-        status={int(pid): rows[0] if rows else {} for pid, rows in said["status"].items()},
+        ipcps=answer["ipcps"],
+        flows=answer["flows"],
+        neighbours={int(pid): rows for pid, rows in answer["neighbours"].items()},
+        status={int(pid): rows[0] if rows else {} for pid, rows in answer["status"].items()},
     )
 
 
@@ -166,11 +166,11 @@ def _ask(system: LabSystem) -> Answers | None:
 
 
 def assemble(name: str, answers: Mapping[str, Answers]) -> Survey:
-    """The whole, from what each system said."""
+    """The survey, from the answers of each system."""
     found = Survey(name=name, systems=list(answers))
-    for system, said in answers.items():
-        for row in said.ipcps:
-            status = said.status.get(row["pid"], {})
+    for system, answer in answers.items():
+        for row in answer.ipcps:
+            status = answer.status.get(row["pid"], {})
             key = IpcpKey(system, row["pid"])
             found.ipcps[key] = Ipcp(
                 key=key,
@@ -181,10 +181,10 @@ def assemble(name: str, answers: Mapping[str, Answers]) -> Survey:
                 member=_member(row["type"], status),
             )
     seen: dict[tuple[IpcpKey, IpcpKey], Adjacency] = {}
-    for system, said in answers.items():
-        for pid, rows in said.neighbours.items():
+    for system, answer in answers.items():
+        for pid, rows in answer.neighbours.items():
             ipcp = found.ipcps[IpcpKey(system, pid)]
-            carriers = _carriers(pid, said.flows)
+            carriers = _carriers(pid, answer.flows)
             for row in rows:
                 _add(found, seen, ipcp, row, carriers.get(row.get("fd", -1)))
     found.adjacencies = list(seen.values())

@@ -4,10 +4,10 @@ Run by the holder of the lab, which is in the right user namespace and has a des
 cut is done at both ends and is of one of two kinds:
 
 carrier   the device of the first end is set down: that end sees its device go, the other one loses its carrier.
-silent    packets vanish, and neither end can see it. What leaves a device is dropped by a queue that swallows everything
-          (`blackhole`, or `netem` where there is none), because some kernels have no filter; what arrives is dropped by a
-          filter that needs no privileges outside of the lab (classic BPF), because a sender may go past the queue. One
-          of the two is enough, and on a loopback link, where the others' packets pass too, only the filter can do it.
+silent    packets are dropped, and neither end can detect it. A queue that drops all packets (`blackhole`, or `netem` where
+          there is none) drops those that leave a device, because some kernels have no filter; a filter that needs no
+          privileges outside of the lab (classic BPF) drops those that arrive, because a sender may bypass the queue. One of
+          the two is enough, and on a loopback link, where packets of other links pass too, only the filter can do it.
 
 An emulated link is two cables, from either system to the network namespace of the holder, and a process that stands between
 their ends there (see `emulator`). When that process ends, the holder takes the carrier of both: the link is `dead`.
@@ -36,7 +36,7 @@ from .emulator.process import offloads_off
 from .emulator.started import Emulator, EmulatorError
 
 CARRIER_TIME = 3.0
-"""Seconds that a new device may take until it has its carrier, and how often we look."""
+"""Seconds that a new device may take until it has its carrier, and the polling interval."""
 CARRIER_LOOK = 0.02
 
 _ROOT = 0xFFFFFFFF
@@ -65,9 +65,9 @@ class Wires:
         self.impairments = {
             link.name: list(link.emulate) for link in description.links if link.emulate is not None
         }
-        """What happens to frames from either end of each emulated link."""
+        """Impairments of frames from either end of each emulated link."""
         self.cuts: dict[str, str] = {}
-        """What is cut now, and how: "carrier", "silent" or "dead"."""
+        """The cut links, and the kind of each cut: "carrier", "silent" or "dead"."""
 
     @contextlib.contextmanager
     def inside(self, system: str) -> Iterator[Any]:
@@ -170,7 +170,7 @@ class Wires:
                 )
 
     def await_carriers(self) -> None:
-        """Wait until the kernel says that the devices have their carrier, for a moment: it may be a second late."""
+        """Wait a moment until the kernel reports the devices' carrier: its report may be a second late."""
         deadline = time.monotonic() + CARRIER_TIME
         ends = [end for link in self.links.values() if link.kind is LinkKind.VETH for end in link.ends]
         while ends and time.monotonic() < deadline:
@@ -186,7 +186,7 @@ class Wires:
     # ---------------------------------------------------------------- emulating
 
     def start_emulators(self) -> None:
-        """Start the emulators of all links that have one, and wait until they pass frames on. Raises WireError."""
+        """Start the emulators of all links that have one, and wait until they forward frames. Raises WireError."""
         started = [self._start_emulator(self.links[name]) for name in self.impairments]
         for name in started:
             self._await_emulator(name)
@@ -223,7 +223,7 @@ class Wires:
         return self.emulators[name]
 
     def emulate(self, name: str, impairments: tuple[Impairment | None, Impairment | None]) -> None:
-        """This happens from now on to frames from either end; None: what happened before. Raises WireError."""
+        """Set the impairments of frames from either end from now on; None: as before. Raises WireError."""
         self._ask(name, lambda emulator: emulator.set(impairments))
         self.impairments[name] = [
             before if fresh is None else fresh
@@ -231,7 +231,7 @@ class Wires:
         ]
 
     def emulation(self, name: str) -> dict[str, Any]:
-        """What an emulated link does, and has counted: `words`, `counters`, and `pid`. Raises WireError."""
+        """Settings and counters of an emulated link: `words`, `counters`, and `pid`. Raises WireError."""
         return self._ask(name, lambda emulator: {**emulator.show(), "pid": emulator.pid})
 
     def _ask(self, name: str, question: Callable[[Emulator], _Answer]) -> _Answer:
@@ -242,12 +242,12 @@ class Wires:
                 error.errno or 0, f"link {name}: {error.strerror}; `olab heal {name}` starts it again"
             ) from None
 
-    def ended(self, pid: int, code: int) -> None:
-        """A process has ended: if it was an emulator, its link is dead from now on."""
+    def exited(self, pid: int, code: int) -> None:
+        """A process has exited: if it was an emulator, its link is dead from now on."""
         for name, emulator in list(self.emulators.items()):
             if emulator.pid == pid:
                 del self.emulators[name]
-                emulator.ended(code)
+                emulator.exited(code)
                 self.cuts[name] = "dead"
                 with contextlib.suppress(NetlinkError, WireError):
                     self._set_middle(self.links[name], "down")
@@ -255,7 +255,7 @@ class Wires:
     # ---------------------------------------------------------------- cutting
 
     def cut(self, name: str, *, silent: bool) -> str:
-        """Cut a link, in the other way if it is cut already; says how that was done. Raises WireError."""
+        """Cut a link, in the other way if it is cut already; returns the means. Raises WireError."""
         link = self.links[name]
         self.heal(name)
         try:
@@ -346,7 +346,7 @@ class Wires:
 
 
 def _drop_leaving(netlink: Any, index: int) -> Iterator[str]:
-    """A queue that takes packets and forgets them; its sender sees nothing but success."""
+    """A queue that accepts packets and drops them; the sender sees only success."""
     for kind, options in (("blackhole", {}), ("netem", {"loss": 100})):
         try:
             netlink.tc("add", kind, index=index, parent=_ROOT, **options)
@@ -364,13 +364,13 @@ def _drop_arriving(netlink: Any, index: int) -> Iterator[str]:
 
 
 def _be_silent() -> None:
-    """Devices that are made here from now on say nothing of their own (IPv6 would, by itself)."""
+    """Devices that are made here from now on send no packets of their own (IPv6 would)."""
     with contextlib.suppress(OSError):  # a kernel without IPv6
         Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
 
 
 def _is_loopback(link: LinkSpec, end: int) -> bool:
-    """Whether this address is there without anybody giving it to the device."""
+    """Whether the loopback device has this address by itself."""
     address = link.addresses[end].ip
     return link.kind is LinkKind.LOOPBACK and address.is_loopback
 
@@ -378,7 +378,7 @@ def _is_loopback(link: LinkSpec, end: int) -> bool:
 def _index(netlink: Any, device: str) -> int:
     found = netlink.link_lookup(ifname=device)
     if not found:
-        raise WireError(errno.ENODEV, f"the device {device} is gone")
+        raise WireError(errno.ENODEV, f"the device {device} has been removed")
     return int(found[0])
 
 
@@ -406,7 +406,7 @@ def _no_filter(link: LinkSpec, error: OSError | NetlinkError) -> WireError:
 # ---------------------------------------------------------------- the filter
 #
 # A program of classic BPF that decides by itself ("direct action"): 2 drops, -1 leaves it to the next. pyroute2 knows
-# only filters by descriptor, for which one needs privileges outside of a user namespace: so the message is made here.
+# only filters by descriptor, which need privileges outside of a user namespace: so the message is made here.
 
 Program = list[tuple[int, int, int, int]]
 _LOAD_WORD, _LOAD_HALF, _JUMP_EQUAL, _RETURN = 0x20, 0x28, 0x15, 0x06

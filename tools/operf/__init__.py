@@ -1,8 +1,8 @@
-"""operf: how much a flow carries, measured at both ends (paper 5.9, docs/reference/operf.md).
+"""operf: the throughput of a flow, measured at both ends (paper 5.9, docs/reference/operf.md).
 
 The client announces a test, sends numbered packets at a rate or as fast as the flow takes them, and at the end
 fetches the server's report over the same flow. In a bidirectional test the server echoes every packet, which
-gives round-trip percentiles under that load. `wire` is the layout on the wire, `tally` what a receiver counts,
+gives round-trip percentiles under that load. `wire` is the layout on the wire, `tally` a receiver's counters,
 `results` the printing (pure); `client` and `server` connect them to flows.
 """
 

@@ -1,7 +1,7 @@
 """operf's client: announces the test, sends, takes echoes in between, and fetches the server's report.
 
 One thread. A unidirectional test may block in a write; a bidirectional one never does, because the server
-may at the same time wait for us to take its echoes.
+may at the same time wait for the client to read its echoes.
 """
 
 import errno
@@ -59,13 +59,15 @@ class Client:
                 self._print_opening()
                 traffic.send()
             traffic.measured()
-            self._settle(traffic)
+            self._drain(traffic)
             self._fetch_report(traffic)
         except KeyboardInterrupt:
             pass  # interrupted twice, or between the sending and the report
         except OSError as error:
             if error.errno == errno.EMSGSIZE:
-                packet_size(self._size, DEFAULT_SIZE, wire.MIN_SIZE, self._flow)  # raises what says so
+                packet_size(
+                    self._size, DEFAULT_SIZE, wire.MIN_SIZE, self._flow
+                )  # raises the ToolError that names the limit
             traffic.measured()
             warn(f"operf: the flow to {self._options.name} ended: {reason(error)}")
         return self._print_results()
@@ -73,7 +75,7 @@ class Client:
     # ---------------------------------------------------------------- before
 
     def _announce(self) -> None:
-        """Tell the server the kind of test and wait until it is ready; raises ToolError when it is not."""
+        """Send the kind of test and wait until the server is ready; raises ToolError when it is not."""
         flow = self._flow
         flow.rcv_timeout = _RETRY_S
         flow.snd_timeout = _RETRY_S
@@ -105,8 +107,8 @@ class Client:
 
     # ---------------------------------------------------------------- after
 
-    def _settle(self, traffic: Traffic) -> None:
-        """Take the echoes that are still under way."""
+    def _drain(self, traffic: Traffic) -> None:
+        """Read the echoes that are still under way."""
         if self._kind is not wire.Kind.BIDIRECTIONAL:
             return
         traffic.block_reads(_DRAIN_S)
@@ -114,7 +116,7 @@ class Client:
             pass
 
     def _fetch_report(self, traffic: Traffic) -> None:
-        """Say that the test is over until the report arrives; once more when packets were late."""
+        """Send END until the report arrives; once more when packets were late."""
         traffic.block_reads(_RETRY_S)
         tries = 0
         while tries < _RETRIES:
@@ -150,6 +152,6 @@ class Client:
             print("Test finished.")
             print(results.render())
         if results.report is None:
-            warn(f'operf: no report from "{results.name}": what arrived there is not known')
+            warn(f'operf: no report from "{results.name}": its counters are not known')
             return 1
         return 0

@@ -10,7 +10,7 @@ from .wire import MAX_SIZE, MIN_SIZE
 _FLOOD_BURST = 64
 _MAX_BURST = 1024
 DEFAULT_SIZE = 1500
-"""Octets of a packet, on a flow that carries so many."""
+"""Octets of a packet by default; less on a flow that carries less."""
 
 
 class Options(Namespace):
@@ -48,7 +48,7 @@ def parse(argv: Sequence[str] | None) -> Options:
 
 
 def _parser() -> Parser:
-    parser = Parser("operf", "Measure what a flow to an operf server carries, at both ends.")
+    parser = Parser("operf", "Measure the throughput of a flow to an operf server, at both ends.")
     parser.add_argument("-l", "--listen", action="store_true", help="be the server")
     add_client_options(parser, name_flags=("-n", "--server-name"))
     parser.add_argument(

@@ -8,7 +8,7 @@ _PERIOD_NS = 1_000_000_000
 
 
 class Progress:
-    """Prints what was sent since the last line; `enabled` is false for JSON and for pipes."""
+    """Prints how much was sent since the last line; `enabled` is false for JSON and for pipes."""
 
     __slots__ = ("_enabled", "_last", "_octets", "_packets", "_start", "next_at")
 
@@ -22,7 +22,7 @@ class Progress:
         self.next_at = start + _PERIOD_NS
 
     def tick(self, now: int, packets: int, octets: int) -> None:
-        """The totals at `now`; call when `next_at` has come."""
+        """Print the difference to the totals at `now`; called when `next_at` is reached."""
         elapsed = now - self._last
         if self._enabled:
             print(
@@ -35,5 +35,5 @@ class Progress:
 
 
 def wanted(as_json: bool) -> bool:
-    """Whether somebody watches."""
+    """Whether the output is for a person: a terminal, and no JSON."""
     return not as_json and sys.stdout.isatty()

@@ -1,4 +1,4 @@
-"""What a test found out, as text and as JSON. Pure."""
+"""Results of a test, as text and as JSON. Pure."""
 
 from ..sequence import loss_percent
 from ..stats import Histogram
@@ -9,7 +9,7 @@ _NS_PER_MS = 1e6
 
 
 class Results:
-    """Both ends of one test. `report` is the server's, None when it never came; `echoes` counts what came back."""
+    """Both ends of one test. `report` is the server's, None when it never arrived; `echoes` counts the returned packets."""
 
     __slots__ = ("echoes", "elapsed_ns", "kind", "name", "octets", "packets", "report", "rtt", "size")
 
@@ -26,7 +26,7 @@ class Results:
 
     @property
     def received(self) -> Report | None:
-        """What made the whole way that the test is about: to the server, or there and back."""
+        """The packets that completed the tested way: to the server, or there and back."""
         return self.report if self.kind is Kind.UNIDIRECTIONAL else self.echoes
 
     def render(self) -> str:
@@ -41,7 +41,7 @@ class Results:
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, object]:
-        """The same as JSON; what is not known is null."""
+        """The same as JSON; an unknown value is null."""
         received = self.received
         lost = None if received is None else max(0, self.packets - received.packets)
         return {
@@ -98,7 +98,7 @@ def traffic_line(packets: int, octets: int, elapsed_ns: int) -> str:
 
 
 def receiver_line(report: Report) -> str:
-    """What a receiver counted."""
+    """A receiver's counters in one line."""
     line = traffic_line(report.packets, report.octets, report.elapsed_ns)
     return f"{line}, {report.out_of_order} out-of-order, {report.duplicates} duplicates"
 
@@ -120,7 +120,7 @@ def _report_json(report: Report | None) -> dict[str, float] | None:
 
 
 def report_json(report: Report) -> dict[str, float]:
-    """What a receiver counted, as JSON."""
+    """A receiver's counters as JSON."""
     return {
         **_rates_json(report.packets, report.octets, report.elapsed_ns),
         "out_of_order": report.out_of_order,

@@ -1,4 +1,4 @@
-"""operf's server: counts (and in a bidirectional test echoes) what arrives, and reports it to the client.
+"""operf's server: counts (and in a bidirectional test echoes) the packets that arrive, and reports to the client.
 
 One thread per flow, at most sixteen; they share the interpreter, so tests that run at the same time slow each
 other down.
@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..program import print_lines_at_once, warn_of_peer
+from ..program import print_lines_immediately, warn_of_peer
 from ..sequence import loss_percent
 from ..server import FlowServer
 from . import wire
@@ -27,7 +27,7 @@ _BATCH = 256
 
 def serve(options: Options) -> int:
     """Serve until a signal or the end of the IRMd."""
-    print_lines_at_once()
+    print_lines_immediately()
     if not options.json:
         print("Server started.")
 
@@ -42,7 +42,7 @@ def serve(options: Options) -> int:
 
 
 class Test:
-    """One test, from the announcement until the client is gone or silent."""
+    """One test, from the announcement until the client has closed the flow or sends nothing any more."""
 
     __test__ = False  # not a test case
 
@@ -52,7 +52,7 @@ class Test:
         self._json = as_json
         self._kind = wire.Kind.UNIDIRECTIONAL
         self._tally = Tally(wire.Type.DATA)
-        self._announced: int | None = None  # how many packets the client says it sent
+        self._announced: int | None = None  # the number of packets in the client's END
 
     def run(self) -> None:
         """Serve the test; raises OSError when the flow fails before anything was measured."""
@@ -70,7 +70,7 @@ class Test:
         except TimeoutError:
             warn_of_peer(f"Test on flow {self._fd} timed out")
         except FlowDownException:
-            pass  # the client has what it wants
+            pass  # the client has its report
         self._print_summary()
 
     def _begin(self) -> bool:
@@ -83,7 +83,9 @@ class Test:
             return False
         if not self._json:
             print(f"Flow {self._fd}: {self._kind.name.lower()} test.")
-        with suppress(FlowDownException):  # a client that left already may have left packets for us to count
+        with suppress(
+            FlowDownException
+        ):  # packets of a client that has closed the flow already may still wait here
             self._flow.write(wire.encode(wire.Type.READY))
         return True
 
@@ -102,7 +104,7 @@ class Test:
             echoes = echoes[written:]
 
     def _control(self, packet: bytes) -> None:
-        """Answer what is not data; a stranger's packet is ignored."""
+        """Answer END and a repeated announcement; a malformed packet is ignored."""
         try:
             if len(packet) < wire.HEADER.size:
                 wire.decode_kind(packet)

@@ -1,4 +1,4 @@
-"""What a receiver counts of a stream of DATA (or ECHO) packets. Pure; a thread of the server, or the client."""
+"""A receiver's counters of a stream of DATA (or ECHO) packets. Pure; a thread of the server, or the client."""
 
 from ..sequence import Arrival, Sequence
 from .wire import HEADER, TYPE_AND_NUMBER, Report, Type
@@ -17,7 +17,7 @@ class Tally:
         self.sequence = Sequence()
 
     def take(self, packets: list[bytes], now: int) -> list[bytes]:
-        """Count those of our type, which arrived at `now` (ns); the others are returned."""
+        """Count the packets of this tally's type, which arrived at `now` (ns); return the others."""
         sequence = self.sequence
         others = []
         octets = 0
@@ -41,7 +41,7 @@ class Tally:
         return others
 
     def report(self) -> Report:
-        """What has been counted so far."""
+        """The counters so far."""
         sequence = self.sequence
         return Report(
             packets=sequence.received,

@@ -1,4 +1,4 @@
-"""The traffic of operf's client: packets out at the rate asked for, echoes in. The client's only thread."""
+"""The traffic of operf's client: packets out at the given rate, echoes in. The client's only thread."""
 
 import os
 import time
@@ -131,7 +131,7 @@ class Traffic:
         self._flow.snd_timeout = timeout
 
     def take_echoes(self) -> bool:
-        """Take what is there (or comes while the read waits); whether there was anything."""
+        """Take the echoes that wait, or that arrive while the read blocks; whether there were any."""
         before = self._echoes.sequence.received
         self.read()
         return self._echoes.sequence.received > before
@@ -157,7 +157,7 @@ class Traffic:
             self._results.rtt.add(now - sent_ns)
 
     def _take_echoes_until(self, when: int, *, busy: bool) -> None:
-        """Take echoes until it is time to send; a flood takes what is there, and lets others run if it is stuck."""
+        """Take echoes until it is time to send; a flood takes those that wait, and yields the processor when it cannot send."""
         if self._pacer is None:
             if not self.take_echoes() and not busy:
                 os.sched_yield()

@@ -4,10 +4,10 @@ The client opens with the kind of test in four bytes, as the C prototype does. A
 24 bytes in network order: type, a reserved word of zeros, a number and a time.
 
     READY    server  the test may begin; answers each announcement
-    DATA     client  number counts from 0; time is the client's clock in ns, for nobody but the client
+    DATA     client  number counts from 0; time is the client's clock in ns; only the client reads it
     ECHO     server  a DATA packet sent back with its type changed (bidirectional test)
     END      client  number is how many DATA packets were sent; repeated until a report arrives
-    REPORT   server  answers each END; after the header: what the server counted
+    REPORT   server  answers each END; after the header: the server's counters
 
 Pure. Decoders raise MalformedPacket and nothing else.
 """
@@ -36,14 +36,14 @@ class MalformedPacket(ValueError):
 
 
 class Kind(IntEnum):
-    """What is tested."""
+    """Kinds of test."""
 
     UNIDIRECTIONAL = 0
     BIDIRECTIONAL = 1
 
 
 class Type(IntEnum):
-    """What a packet with a header is."""
+    """Types of packets with a header."""
 
     DATA = 0
     ECHO = 1
@@ -53,7 +53,7 @@ class Type(IntEnum):
 
 
 class Report(NamedTuple):
-    """What a receiver counted: each number once in `packets` and `octets`; `elapsed_ns` from first to last."""
+    """A receiver's counters: each number once in `packets` and `octets`; `elapsed_ns` from first to last."""
 
     packets: int
     octets: int

@@ -1,6 +1,6 @@
 """oping: round-trip times between a client and a server over a flow (paper 5.9, docs/reference/oping.md).
 
-`packet` is the layout on the wire, `schedule` says when to send and when to give up, `statistics` keeps and
+`packet` is the layout on the wire, `schedule` determines when to send and when to give up, `statistics` keeps and
 prints the results (these three are pure); `client` and `server` connect them to a flow. Runs as the user's
 process; the server side usually as one that the IRMd starts on demand.
 """

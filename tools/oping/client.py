@@ -1,4 +1,4 @@
-"""oping's client: one thread that sends when the schedule says so and reads replies in between."""
+"""oping's client: one thread that sends by the schedule and reads replies in between."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ from ..program import (
     allocation_error,
     client_flow,
     packet_size,
-    print_lines_at_once,
+    print_lines_immediately,
     qos,
     reason,
     warn,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _NS = 1_000_000_000
 _MIN_WAIT = 1e-6
 _LOOK_NS = 100_000_000
-"""While the link is down the client looks so often whether it is up again."""
+"""Interval at which the client polls for the link while it is down."""
 
 
 def ping(options: Options) -> int:
@@ -76,14 +76,14 @@ class Pinger:
         self._flow.flags = flags
 
     def run(self) -> int:
-        """Send and receive until all is answered, the server is gone or the user interrupts."""
+        """Send and receive until every request is answered, the server has closed the flow or the user interrupts."""
         if not self._flood and self._options.interval:
-            print_lines_at_once()
+            print_lines_immediately()
         try:
             self._print_opening()
             self._loop()
         except KeyboardInterrupt:
-            pass  # the statistics are what the user waits for
+            pass  # the user interrupts to see the statistics
         except OSError as error:
             warn(f"oping: the flow to {self._options.name} ended: {reason(error)}")
         elapsed = time.monotonic_ns() - self._start
@@ -121,12 +121,12 @@ class Pinger:
                 self._send(now)
             elif now < schedule.give_up_at:
                 self._receive(schedule.wake_at - now)
-            elif not self._receive(0):  # it was not we who slept, for want of a core or after Ctrl-Z
+            elif not self._receive(0):  # unless this process itself did not run (no free core, or Ctrl-Z)
                 print("Server timed out.", file=sys.stderr if self._options.json else sys.stdout, flush=True)
                 return
 
     def _interruption(self, error: "FlowDownException") -> None:
-        """The flow went down; raises that again unless it is for its link, which may come back."""
+        """The flow went down; raises the error again unless the cause is its link, which may come back."""
         if not self._flow.link_down:
             raise error
         if not self._interrupted:
@@ -134,7 +134,7 @@ class Pinger:
             warn(f"The link to {self._options.name} is down.")
 
     def _waits_for_link(self, now: int) -> bool:
-        """While the link is down what would be sent counts as lost, as with ping; False when there is no need to wait for it."""
+        """While the link is down each request that is due counts as lost, as with ping; False when the client need not wait for the link."""
         schedule = self._schedule
         if not self._flow.link_down:
             self._interrupted = False

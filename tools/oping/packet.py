@@ -17,7 +17,7 @@ _HEADER_SIZE = _HEAD.size + _TIME.size
 
 
 class Kind(IntEnum):
-    """What an oping packet is."""
+    """Types of oping packets."""
 
     REQUEST = 0
     REPLY = 1
@@ -45,7 +45,7 @@ def decode(packet: bytes) -> tuple[Kind, int, int]:
 
 
 def reply_to(packet: bytes) -> bytes:
-    """The server's answer; raises MalformedPacket for what is not a request."""
+    """The server's answer; raises MalformedPacket when `packet` is no request."""
     kind, _, _ = decode(packet)
     if kind is not Kind.REQUEST:
         raise MalformedPacket("a reply needs no answer")

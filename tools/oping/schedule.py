@@ -2,8 +2,8 @@
 
 Paced: packet n leaves n + 1 intervals after the start, so `-c 4` takes four seconds (paper Listing 14).
 Eager (flood, or interval 0): the next packet leaves as soon as the reply to the last one is there, and one
-interval after the last one at the latest. The client gives up when no reply has come for one interval and
-two seconds (paper Listing 5). Pure: times are ns of the monotonic clock and come in as arguments.
+interval after the last one at the latest. The client gives up when no reply has arrived for one interval and
+two seconds (paper Listing 5). Pure: times are ns of the monotonic clock, given as arguments.
 """
 
 PATIENCE_NS = 2_000_000_000
@@ -42,7 +42,7 @@ class Schedule:
 
     @property
     def give_up_at(self) -> int:
-        """When the server counts as gone if there is no reply before."""
+        """When the client gives up if no reply arrives before."""
         return self._last_reply + self._interval + PATIENCE_NS
 
     @property
@@ -67,7 +67,7 @@ class Schedule:
         self._next_at = now + (ZERO_INTERVAL_NS if self._eager else self._interval)
 
     def held(self, now: int) -> None:
-        """The link is down: the server is not to blame, and a flood does not hurry."""
+        """The link is down: postpone giving up, and slow a flood down."""
         self._last_reply = now
 
     def replied(self, now: int) -> None:

@@ -1,8 +1,8 @@
 """oping's server: answers every request on every flow.
 
 Two threads: the main thread waits on a set with all flows and answers; the other one accepts flows and,
-while it waits, ends those that were silent for ten seconds. So nothing wakes up while there is no flow, and
-no silent client keeps another from being accepted. `--poll` and `--busy` serve one flow at a time without
+while it waits, ends those on which nothing arrived for ten seconds. So no thread wakes up while there is no flow, and
+no idle client keeps another from being accepted. `--poll` and `--busy` serve one flow at a time without
 an event set, for the smallest delay.
 """
 
@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..program import interrupt_main, print_lines_at_once, reason, warn_of_peer
+from ..program import interrupt_main, print_lines_immediately, reason, warn_of_peer
 from ..server import accept, dismiss, is_fatal
 from .options import Options
 from .packet import MalformedPacket, reply_to
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from ouroboros.dev import Flow
 
 IDLE_S = 10.0
-LINGER_S = 1.0  # at the end of the server: its clients miss an answer
+LINGER_S = 1.0  # how long a stopping server waits for acknowledgements of its last answers
 _BATCH = 64
 _LINK_PAUSE_S = 0.1
 
 
 def serve(options: Options) -> int:
     """Serve until a signal or the end of the IRMd."""
-    print_lines_at_once()
+    print_lines_immediately()
     print("Ouroboros ping server started.")
     try:
         if options.poll or options.busy:
@@ -57,7 +57,7 @@ class EventServer:
         self._failure: OSError | None = None
 
     def run(self) -> None:
-        """Answer packets until the program is interrupted; raises OSError when the IRMd is gone."""
+        """Answer packets until the program is interrupted; raises OSError when the IRMd has exited."""
         from ouroboros.event import FEventQueue, FEventType
 
         queue = FEventQueue()
@@ -76,7 +76,7 @@ class EventServer:
             raise
 
     def _went_down(self, flow: "Flow") -> None:
-        """Down, left by the client, or the client does not answer: the end, unless it is the link, which may come back."""
+        """The client has closed the flow or does not answer: end it, unless the cause is the link, which may come back."""
         if not flow.link_down:
             self._end(flow)
 
@@ -91,7 +91,7 @@ class EventServer:
             self._went_down(flow)
 
     def _end(self, flow: "Flow") -> bool:
-        """Forget the flow; False when it was gone already."""
+        """Remove the flow from the set; False when it was removed already."""
         with self._lock:
             if self._active.pop(flow, None) is None:
                 return False
@@ -133,7 +133,9 @@ class EventServer:
         now = time.monotonic()
         with self._lock:
             silent = [flow for flow, last in self._active.items() if now - last >= IDLE_S]
-            idle = [flow for flow in silent if not flow.link_down]  # whose client could not have been heard
+            idle = [
+                flow for flow in silent if not flow.link_down
+            ]  # a request could not have arrived while the link was down
             self._active.update(dict.fromkeys(set(silent) - set(idle), now))
         for flow in idle:
             fd = flow.fd

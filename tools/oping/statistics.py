@@ -1,4 +1,4 @@
-"""What oping's client found out, and how it prints it (docs/reference/oping.md, paper Listings 5 and 14). Pure."""
+"""Results of oping's client, and their printed form (docs/reference/oping.md, paper Listings 5 and 14). Pure."""
 
 from ..program import warn_of_peer
 from ..sequence import Arrival, Sequence, loss_percent, unwrap32
@@ -17,7 +17,7 @@ class Statistics:
         self.size = size
         self.transmitted = 0
         self.resent: int | None = None
-        """Packets that were sent again on the way there; None where nothing is."""
+        """Packets that were sent again on the way there; None on a flow that does not retransmit."""
         self._sequence = Sequence()
         self._rtt = Running()
         self._histogram = Histogram()

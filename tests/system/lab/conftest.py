@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ouroboros_tools.olab.control import HolderError, HolderGone
+from ouroboros_tools.olab.control import HolderError, HolderExited
 from ouroboros_tools.olab.description import Description, SystemSpec, veth
 from ouroboros_tools.olab.lab import Lab, LabSystem
 from ouroboros_tools.olab.reading import from_table
@@ -124,7 +124,7 @@ class LabOfTest(Lab):
         """How the IRMds ended that do not run any more."""
         try:
             systems = self.status()["systems"]
-        except (HolderGone, HolderError):
+        except (HolderExited, HolderError):
             return {}
         return {name: system["code"] for name, system in systems.items() if system["state"] == "stopped"}
 

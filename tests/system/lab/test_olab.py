@@ -206,7 +206,7 @@ def test_emulated_link(user: User) -> None:
         ("cable reorder 5%", 2, "reorder needs a delay"),
         ("cable clear loss 5%", 2, '"clear" is unknown'),
         ("cable from", 2, "from needs a system"),
-        ("cable from a", 2, "say what is to happen to its frames, or `clear`"),
+        ("cable from a", 2, "give the impairments of its frames, or `clear`"),
         ("cable from c loss 5%", 1, 'link cable has no end "c"; it joins a and b'),
         ("none loss 5%", 1, 'there is no link "none" in lab small; it has: cable, plain'),
         ("a b loss 5%", 1, "between a and b there are several links; name one of: cable, plain"),
@@ -266,7 +266,7 @@ def test_several_labs_are_told_apart(user: User) -> None:
     file = user.write("[system.a]")
     user.olab("up", "--quiet", file, "--name", "one")
     user.olab("up", "--quiet", file, "--name", "two")
-    assert "there are several labs; say which with --lab: one, two" in user.olab("status", code=1).stderr
+    assert "there are several labs; name one with --lab: one, two" in user.olab("status", code=1).stderr
     assert json.loads(user.olab("status", "--lab", "two", "--json").stdout)["name"] == "two"
     assert "name one, or use --all: one, two" in user.olab("down", code=1).stderr
     user.olab("down", "one")
@@ -371,7 +371,7 @@ def test_killed_holder_leaves_a_folder_that_down_removes(user: User) -> None:
     os.kill(holder.pid, signal.SIGKILL)
     user.await_end(holder)
     assert json.loads(user.olab("list", "--json").stdout)["labs"][0]["state"] == "left behind"
-    assert "`olab down small` removes what it left" in user.olab("status", code=1).stderr
+    assert "`olab down small` removes its remains" in user.olab("status", code=1).stderr
     user.olab("down")
 
 

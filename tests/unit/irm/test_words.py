@@ -206,8 +206,8 @@ def test_what_follows_two_dashes_belongs_to_the_program() -> None:
         ("ipcp create naem x", 'did you mean "name"? Try "irm ipcp create help".'),
         ("ipcp create name x type local bogus 1", '"bogus" is unknown, it must be one of: name, type.'),
         ("ipcp enroll name x dst y bogus z", 'Try "irm ipcp enroll help".'),
-        ("ipcp bootstrap name x layer y cport 3", '"cport" is gone: one UDP port serves both directions'),
-        ("ipcp bootstrap name x layer y pff simple", '"pff" is gone'),
+        ("ipcp bootstrap name x layer y cport 3", '"cport" was removed: one UDP port serves both directions'),
+        ("ipcp bootstrap name x layer y pff simple", '"pff" was removed'),
         ("name destroy x y", '"y" is too much: irm name destroy <name>'),
         ("bind process name x", '"x" is unknown, it must be one of: name.'),
         ("flow list x", '"x" is too much'),
@@ -240,7 +240,7 @@ def test_wrong_words(line: str, text: str) -> None:
         ("register", '"name <name>" is missing'),
         ("name create", "<name> is missing"),
         ("name register x layer", '"layer" needs a value'),
-        ("ipcp create name x type local --json", '"--json" is for what prints a list'),
+        ("ipcp create name x type local --json", '"--json" is for commands that print a list'),
     ],
 )
 def test_incomplete_lines(line: str, text: str) -> None:

@@ -73,7 +73,7 @@ def test_a_reader_that_hears_nothing(fake_dev: ModuleType, capsys: pytest.Captur
     far, _ = join(fake_dev)
     far.write(b"x\0")  # type: ignore[attr-defined]
     assert obc.main(["-l", "-n", "b", "-t", "10ms"]) == 1
-    assert capsys.readouterr().err == 'obc: nobody said anything in "b" for 0.01 s (1 messages so far)\n'
+    assert capsys.readouterr().err == 'obc: no message arrived from "b" for 0.01 s (1 messages so far)\n'
 
 
 def test_a_layer_that_goes_away(fake_dev: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Compiles the link emulator of olab: the fate of frames, lines, ports, and what moves frames between them."""
+"""Compiles the link emulator of olab: the fate of frames, lines, ports, and the loop that moves frames between them."""
 
 import importlib.util
 from pathlib import Path

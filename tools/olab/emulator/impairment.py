@@ -1,8 +1,8 @@
-"""Impairment: what a link does to the frames of one direction, in the words and units of tc-netem(8).
+"""Impairment: loss, delay and other settings of one direction of a link, in the words and units of tc-netem(8).
 
     loss 5% delay 20ms 2ms duplicate 3% reorder 10% corrupt 0.1% rate 100mbit limit 1000 seed 7
 
-Pure. docs/reference/olab.md says what each word does, and where this differs from netem.
+Pure. docs/reference/olab.md explains each word, and the differences from netem.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _NUMBER = re.compile(r"(\d{1,15}(?:\.\d{1,12})?)([A-Za-z%]*)")
 
 
 class ImpairmentError(ValueError):
-    """The words do not say what a link is to do; the text names the word, and says what would be right."""
+    """The words are no impairment; the text names the wrong word and a correct form."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Impairment:
-    """What happens to frames. The default is: nothing.
+    """The settings of one direction. By default all frames pass unchanged.
 
     loss, duplicate, reorder, corrupt  chances, 0 to 1
     delay, jitter                      seconds
-    rate                               bits per second; None: as fast as it goes
-    limit                              frames that may wait at a time; those that come then are dropped
+    rate                               bits per second; None: without limit
+    limit                              frames that may wait at a time; a frame that arrives then is dropped
     seed                               of the chances: the same seed, the same fate of frame n
     """
 
@@ -52,7 +52,7 @@ class Impairment:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Insist on values that there can be. Raises ImpairmentError."""
+        """Check the ranges of the values. Raises ImpairmentError."""
         for name in ("loss", "duplicate", "reorder", "corrupt"):
             if not 0 <= (chance := getattr(self, name)) <= 1:
                 raise ImpairmentError(f"{name} {chance} is not a chance; it is from 0 to 1 (0% to 100%)")
@@ -105,7 +105,7 @@ def chance(share: float) -> int:
 
 
 def parse(text: str | Sequence[str]) -> Impairment:
-    """What the words say, each at most once; none at all: nothing happens to frames. Raises ImpairmentError."""
+    """The impairment that the words describe, each at most once; without words frames pass unchanged. Raises ImpairmentError."""
     words = list(shlex.split(text) if isinstance(text, str) else text)
     values: dict[str, Any] = {}
     while words:

@@ -30,12 +30,12 @@ COUNTERS = (
     "refused",
     "held",
 )
-"""What a line counts; `src/line.h` says what each is."""
+"""A line's counters; `src/line.h` explains each."""
 
 
 @dataclass(frozen=True, slots=True)
 class CopyFate:
-    """What happens to one copy of a frame. `delay` in ns; `spot` modulo the frame's bits is the one that is flipped."""
+    """What happens to one copy of a frame. `delay` in ns; `spot` modulo the number of bits is the flipped bit."""
 
     delay: int
     overtakes: bool
@@ -44,7 +44,7 @@ class CopyFate:
 
 
 def fate(impairment: Impairment, n: int, *, direction: int = 0) -> list[CopyFate]:
-    """What happens to frame n (from 0) of a direction (0: from the first end of the link): its copies, or none."""
+    """The fate of frame n (from 0) of a direction (0: from the first end of the link): its copies, or none."""
     found = ffi.new("struct fate *")
     lib.fate_of(_struct(impairment), impairment.seed, direction, n, found)
     return [
@@ -60,7 +60,7 @@ def _struct(impairment: Impairment) -> Any:
 
 
 def set_line(line: Any, impairment: Impairment, direction: int) -> None:
-    """Make a `struct line` of C do this from now on. Raises OSError."""
+    """Set the impairment of a `struct line` of C from now on. Raises OSError."""
     check(lib.line_set(line, _struct(impairment), impairment.seed, direction))
 
 
@@ -72,7 +72,7 @@ def read_counters(line: Any) -> dict[str, int]:
 
 
 def check(result: int) -> int:
-    """What a function returned, unless it is a negative errno. Raises OSError."""
+    """Return `result`, unless it is a negative errno. Raises OSError."""
     if result < 0:
         raise OSError(-result, os.strerror(-result))
     return result
@@ -89,11 +89,11 @@ class Line:
         self.set(impairment or Impairment(), direction=direction)
 
     def set(self, impairment: Impairment, *, direction: int = 0) -> None:
-        """From now on so; frames are counted from 0 again, and what is held comes out when it would have."""
+        """Set the impairment from now on; frames are counted from 0 again, and frames held now leave when they would have."""
         set_line(self._line, impairment, direction)
 
     def offer(self, frame: bytes, *, now: float) -> bool:
-        """A frame arrives; False when there was no room for it (it is counted). Raises OSError for one too long."""
+        """A frame arrives; False when the line was full (the frame is counted). Raises OSError for one too long."""
         result = lib.line_offer(self._line, frame, len(frame), round(now * 1e9))
         if result == -errno.ENOBUFS:
             return False
@@ -101,7 +101,7 @@ class Line:
         return True
 
     def due(self, *, now: float) -> list[bytes]:
-        """What comes out by now, in this order."""
+        """The frames that are due by now, in order."""
         found = []
         while slot := lib.line_take(self._line, round(now * 1e9)):
             found.append(bytes(ffi.buffer(slot.frame, slot.length)))
@@ -116,5 +116,5 @@ class Line:
 
     @property
     def counters(self) -> dict[str, int]:
-        """What was counted since it was last set."""
+        """The counters since the impairment was last set."""
         return read_counters(self._line)

@@ -2,13 +2,13 @@
 
     python -m ouroboros_tools.olab.emulator.process DEVICE DEVICE
 
-One thread: C passes frames on until a request comes on standard input (one JSON object a line, as the reply on standard
-output), and Python answers it; what arrives meanwhile waits in the rings. It ends when its standard input does.
+One thread: C forwards frames until a request arrives on standard input (one JSON object a line, as the reply on standard
+output), and Python answers it; frames that arrive meanwhile wait in the rings. It ends when its standard input does.
 
   (at the start)                {"ready": true}, or {"error": TEXT} and the end
   {"do": "set", "words": [WORDS or null, WORDS or null]}
-                                impairments of what comes in at either device; null leaves one as it is
-  {"do": "show"}                {"words": [...], "counters": [{...}, {...}]}, by the device that frames come in at
+                                impairments of frames that arrive at either device; null leaves one as it is
+  {"do": "show"}                {"words": [...], "counters": [{...}, {...}]}, by the device where frames arrive
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from .impairment import Impairment, parse
 from .line import check, read_counters, set_line
 
 PORT_COUNTERS = ("overrun", "oversize", "unfinished")
-"""What a port counts beside its line; `src/port.h` says what each is."""
+"""Counters of a port beside its line; `src/port.h` explains each."""
 _ETH_P_ALL = 0x0003
 _SIOCGIFMTU, _SIOCETHTOOL = 0x8921, 0x8946
 _OFFLOADS = {"tx checksums": 0x17, "scatter/gather": 0x19, "TSO": 0x1F, "GSO": 0x24, "GRO": 0x2C}
-"""What a device may leave to the next one, and the request of ethtool that says whether it does."""
+"""Work that a device may leave to the next one, and the request of ethtool that reads the setting."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -68,7 +68,7 @@ class Process:
         self._before = [self._beside(0), self._beside(1)]
 
     def run(self) -> None:
-        """Pass frames on, and answer requests."""
+        """Forward frames, and answer requests."""
         buffer = b""
         while True:
             check(lib.emulator_run(self._emulator, sys.stdin.fileno()))
@@ -97,13 +97,13 @@ class Process:
         raise ValueError(f"there is no request {request['do']!r}")
 
     def _counters(self, number: int) -> dict[str, int]:
-        """What was counted of the frames that come in at a device, since it was last said what happens to them."""
+        """Counters of the frames that arrive at a device, since their impairment was last set."""
         before = self._before[number]
         beside = {name: count - before[name] for name, count in self._beside(number).items()}
         return {**read_counters(lib.emulator_line(self._emulator, number)), **beside}
 
     def _beside(self, number: int) -> dict[str, int]:
-        """The same beside its line, since the beginning."""
+        """The counters beside its line, since the start."""
         port = ffi.new("struct port_counters *")
         lib.emulator_count(self._emulator, number, port)
         return {
@@ -113,7 +113,7 @@ class Process:
 
 
 def _dropped(device: str) -> int:
-    """Frames that a device took from us, and the system behind it had no room for."""
+    """Frames that the device accepted from the emulator, and the system behind it dropped because its queue was full."""
     for row in Path("/proc/self/net/dev").read_text().splitlines():
         name, _, numbers = row.partition(":")
         if name.strip() == device:
@@ -143,13 +143,13 @@ def _mtu(device: str) -> int:
 def offloads_off(device: str) -> None:
     """Let a device of this network namespace send real frames: no longer than its MTU, and with their checksums.
 
-    A virtual cable carries what its ends have not finished, because nobody looks in between; here somebody does.
+    A virtual cable may carry unfinished frames when no one reads them on the way; here the emulator reads them.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         for request in _OFFLOADS.values():
             value = ctypes.create_string_buffer(struct.pack("=II", request, 0))
             message = struct.pack("16sP16x", device.encode(), ctypes.addressof(value))
-            # What a device cannot do it does not do.
+            # A device without the offload needs no change.
             with contextlib.suppress(OSError):
                 fcntl.ioctl(sock, _SIOCETHTOOL, message)
 

@@ -1,7 +1,7 @@
-"""Started: an emulator's process, as the one who started it sees it. Used by the holder of a lab, by tests and the benchmark.
+"""Started: an emulator's process, seen by the process that started it. Used by the holder of a lab, by tests and the benchmark.
 
 Calls wait for the answer of the process, which takes a few milliseconds; one that does not answer is killed, because its
-answer could be taken for that to another question. Not for several threads at once.
+late answer could be taken for that to another request. For one thread at a time.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 from .impairment import Impairment
 
 START_TIME, ANSWER_TIME = 30.0, 5.0
-"""Seconds after which a process that says nothing is killed."""
+"""Seconds after which a process that does not answer is killed."""
 
 
 class EmulatorError(OSError):
-    """An emulator could not be started, does not answer, or has ended; the text says why."""
+    """An emulator could not be started, does not answer, or has ended; the text has the reason."""
 
 
 class Emulator:
@@ -49,14 +49,14 @@ class Emulator:
         self.pid = self._process.pid
 
     def await_ready(self) -> None:
-        """Wait until it passes frames on. Raises EmulatorError."""
+        """Wait until it forwards frames. Raises EmulatorError."""
         reply = self._receive(START_TIME)
         if "error" in reply:
             self.close()
             raise EmulatorError(reply.get("errno", 0), reply["error"])
 
     def set(self, impairments: Sequence[Impairment | None]) -> None:
-        """What comes in at the first device, and at the second, is treated so; None: as before. Raises EmulatorError."""
+        """Set the impairments of frames from the first device, and from the second; None: as before. Raises EmulatorError."""
         words = [None if impairment is None else str(impairment) for impairment in impairments]
         self._ask({"do": "set", "words": words})
 
@@ -64,8 +64,8 @@ class Emulator:
         """`words` and `counters` of both directions. Raises EmulatorError."""
         return self._ask({"do": "show"})
 
-    def ended(self, code: int) -> None:
-        """Somebody else has waited for the process, which ended so."""
+    def exited(self, code: int) -> None:
+        """Take note of the process's exit code, which the caller has waited for."""
         self._process.returncode = code
         self.close()
 
@@ -89,12 +89,12 @@ class Emulator:
             raise EmulatorError(0, reply["error"])
         return reply
 
-    def _receive(self, patience: float) -> dict[str, Any]:
+    def _receive(self, timeout: float) -> dict[str, Any]:
         assert self._process.stdout is not None
         fd = self._process.stdout.fileno()
         poll = select.poll()
         poll.register(fd, select.POLLIN)
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         while b"\n" not in self._buffer:
             if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
                 self._process.kill()

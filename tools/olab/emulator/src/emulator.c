@@ -16,11 +16,11 @@
 #define PORTS 2u
 #define SLICE 100000 /* ns; the shortest that the kernel gives */
 #define ROUNDS 4u
-#define TURNS 64u /* that are busy, after which we look at `control` all the same */
+#define TURNS 64u /* busy turns after which the thread polls `control` all the same */
 
 struct emulator {
         struct port *port[PORTS];
-        struct line *line[PORTS]; /* by the port that its frames come from */
+        struct line *line[PORTS]; /* by the port where its frames arrive */
 };
 
 struct emulator *emulator_create(int one, int other, uint32_t mtu)
@@ -74,7 +74,7 @@ static int64_t time_now(void)
         return now.tv_sec * (int64_t)SECOND + now.tv_nsec;
 }
 
-/* How long there is nothing to do, unless something arrives; NULL: for ever. */
+/* How long to sleep unless a frame arrives; NULL: without limit. */
 static const struct timespec *idle_time(const struct emulator *emulator, struct timespec *idle)
 {
         int64_t due = NEVER, left;
@@ -92,7 +92,7 @@ static const struct timespec *idle_time(const struct emulator *emulator, struct 
         return idle;
 }
 
-/* A device that went down says so by an error, once it has been asked for; it may come up again. */
+/* A device that went down makes poll report an error once; reading SO_ERROR clears it. It may come up again. */
 static void forget_error(int socket)
 {
         int error;
@@ -101,7 +101,7 @@ static void forget_error(int socket)
         getsockopt(socket, SOL_SOCKET, SO_ERROR, &error, &size);
 }
 
-/* More may be due than came in, of copies and of what was held: what leaves must not be slower. */
+/* More frames may be due than arrived, by copies and by held frames: sending must not be slower than receiving. */
 static uint32_t send_due(struct emulator *emulator, uint32_t from)
 {
         int64_t now = time_now();
@@ -117,7 +117,7 @@ static uint32_t send_due(struct emulator *emulator, uint32_t from)
         return total;
 }
 
-/* What sched_setattr(2) takes; the C library has no declaration of it. */
+/* Argument of sched_setattr(2), which the C library does not declare. */
 struct attributes {
         uint32_t size;
         uint32_t policy;
@@ -128,8 +128,8 @@ struct attributes {
 };
 
 /*
- * Be woken in time, at no cost to others: the kernel must not save timers up for us (it may, for 50 us), and one that knows
- * of slices lets those go first who ask for short ones. Neither takes a privilege; where it is unknown nothing changes.
+* Wake up in time, at no cost to others: without timer slack (the kernel batches timers for up to 50 us by default), and with a
+ * short slice, which a kernel that knows slices schedules first. Neither needs a privilege; an older kernel ignores both.
  */
 static void be_punctual(void)
 {

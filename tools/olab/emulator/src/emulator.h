@@ -12,7 +12,7 @@ struct emulator;
 struct emulator *emulator_create(int one, int other, uint32_t mtu);
 void emulator_destroy(struct emulator *emulator);
 
-/* The line of what comes in at port 0, or at port 1. */
+/* The line of frames that arrive at port 0, or at port 1. */
 struct line *emulator_line(struct emulator *emulator, uint32_t from);
 void emulator_count(struct emulator *emulator, uint32_t from, struct port_counters *counters);
 

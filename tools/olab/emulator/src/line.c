@@ -38,7 +38,7 @@ struct line {
         size_t mapped;
 };
 
-/* Memory that exists when it is used: one for the largest limit costs nothing until that many frames wait. */
+/* Memory that the kernel maps at first use: a line for the largest limit costs nothing until that many frames wait. */
 static void *reserve(size_t octets)
 {
         void *memory = mmap(NULL, octets, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -92,7 +92,7 @@ int line_set(struct line *line, const struct impairment *impairment, uint64_t se
         return 0;
 }
 
-/* ---------------------------------------------------------------- what is held */
+/* ---------------------------------------------------------------- held frames */
 
 static bool before(const struct held *one, const struct held *other)
 {

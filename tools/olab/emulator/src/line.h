@@ -19,9 +19,9 @@
 #define NEVER INT64_MAX
 
 struct line_counters {
-        uint64_t received; /* frames that went in; what was held when the counters began is among them */
+        uint64_t received; /* frames that entered, and those held when the counters began */
         uint64_t received_octets;
-        uint64_t lost;       /* as asked for */
+        uint64_t lost;       /* as `loss` demands */
         uint64_t duplicated; /* copies made, of frames that went in */
         uint64_t reordered;  /* copies that were not delayed, and may have overtaken others */
         uint64_t corrupted;  /* copies with a flipped bit */
@@ -45,7 +45,7 @@ struct line;
 struct line *line_create(uint32_t room);
 void line_destroy(struct line *line);
 
-/* From now on so: frames are counted from 0 again. What is held comes out when it would have. -EINVAL. */
+/* Set the impairment from now on: frames are counted from 0 again; frames held now leave when they would have. -EINVAL. */
 int line_set(struct line *line, const struct impairment *impairment, uint64_t seed, uint32_t direction);
 
 /*

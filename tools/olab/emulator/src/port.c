@@ -20,7 +20,7 @@
 #define TAG 4u
 #define ATTEMPTS 4
 #define CLOSE 2000 /* ns */
-#define LATEST (SECOND / 2) /* what is said to have arrived longer ago: the clock was set */
+#define LATEST (SECOND / 2) /* a timestamp older than this means that the clock was set */
 
 _Static_assert(HEADER >= sizeof(struct tpacket2_hdr) + sizeof(struct sockaddr_ll) + 32, "a header fits there");
 
@@ -32,7 +32,7 @@ struct port {
         uint32_t frames;
         uint32_t stride;
         uint32_t block_frames;
-        uint32_t head; /* where the kernel writes the frame that we read next */
+        uint32_t head; /* where the kernel writes the next frame to read */
         struct port_counters counters;
         struct mmsghdr messages[PORT_BATCH];
         struct iovec vectors[PORT_BATCH];
@@ -127,8 +127,8 @@ static int64_t read_clock(clockid_t clock)
 }
 
 /*
- * What is to be added to the time of day, which frames are stamped with, to get the time that does not go back; and that time
- * now. Others may run between two looks at clocks: the look between the two that are closest together counts.
+* The difference from the time of day, which the kernel stamps frames with, to the monotonic clock; and the monotonic time
+ * now. Another thread may run between two readings: the reading between the two that are closest together counts.
  */
 static int64_t time_of_day_to(int64_t *now)
 {
@@ -229,7 +229,7 @@ uint32_t port_send(struct port *port, struct line *line, int64_t now)
                         continue;
                 for (int number = 0; number < sent; number++)
                         line_done(line, port->slots[done++], true);
-                if (sent <= 0) /* the first is refused; what it says is about that one only */
+                if (sent <= 0) /* the first frame is refused; the errno is about that one only */
                         line_done(line, port->slots[done++], false);
         }
         return count;

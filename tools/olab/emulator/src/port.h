@@ -14,7 +14,7 @@
 
 struct port_counters {
         uint64_t overrun;    /* frames that the ring had no room for: the emulator was too slow */
-        uint64_t oversize;   /* frames longer than the device's MTU says: dropped */
+        uint64_t oversize;   /* frames longer than the device's MTU: dropped */
         uint64_t unfinished; /* frames passed on without the checksum that a device was to add */
 };
 
@@ -33,7 +33,7 @@ uint32_t port_room(const struct port *port); /* octets of its longest frame */
 /* Let up to PORT_BATCH frames that have arrived go into the line. How many there were. */
 uint32_t port_receive(struct port *port, struct line *line);
 
-/* Send what is due, up to PORT_BATCH frames. How many there were. */
+/* Send the frames that are due, up to PORT_BATCH. How many there were. */
 uint32_t port_send(struct port *port, struct line *line, int64_t now);
 
 void port_count(struct port *port, struct port_counters *counters);
