@@ -1,4 +1,4 @@
-"""A certificate authority for tests: certificates whose times are told relative to a moment, so that no test expires.
+"""A certificate authority for tests: certificates with times relative to the present, so that no test expires.
 
 ca = Authority("ca")
 alice = ca.issue("alice")                    # P-256, valid from a day before to a day after

@@ -1,4 +1,5 @@
-"""What holds for all tests: how much Hypothesis tries, that no process of ours faults unnoticed, and that the C is compiled.
+"""Settings for all tests: the number of Hypothesis' examples, and the checks that no process of this project faults unnoticed and that the C
+is compiled.
 
 `make fuzz` takes the profile `long`. No example has a deadline: the machine may be busy with something else.
 """

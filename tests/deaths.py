@@ -1,11 +1,11 @@
-"""Deaths by signal: a test is red when a process of ours was killed by a signal that the test did not send.
+"""Deaths by signal: a test fails when a signal that it did not send killed a process of this project.
 
-Three witnesses, because each sees what the others cannot: the exit status of what a test started (`Program`, `System.run`,
-a lab's IRMds); the log, where the IRMd says how its IPCPs, their parent and the programs that it started ended, and where
-Python's fault handler (`WATCHED`) writes from inside whatever process faults; and the kernel's log, over the whole run, for
-what nobody waits for (`tests/kernel_log.py`).
+There are three sources, because each shows deaths that the others cannot: the exit status of the processes that a test started (`Program`, `System.run`,
+a lab's IRMds); the log, where the IRMd reports the ends of its IPCPs, their parent and the programs that it started, and where
+Python's fault handler (`WATCHED`) writes from inside a process that faults; and the kernel's log, over the whole run, for
+processes that no other process waits for (`tests/kernel_log.py`).
 
-A test that kills says so: it kills with `Program.kill`, `System.kill` or `SystemOfTest.kill`.
+A test that kills a process uses `Program.kill`, `System.kill` or `SystemOfTest.kill`.
 """
 
 from __future__ import annotations

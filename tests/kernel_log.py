@@ -1,7 +1,7 @@
-"""The kernel's log over a whole run of pytest: faults of our processes turn the run red, whichever test they fell into.
+"""The kernel's log over a whole run of pytest: faults of this project's processes make the run fail, in whichever test they occur.
 
-Only those who may read `/dev/kmsg` have this net; the header of the run says so. The kernel names a process by its pid and
-its name alone. So while another run reads the same log on this machine, faults are shown, but belong to neither.
+This needs the right to read `/dev/kmsg`; the header of the run shows whether it is there. The kernel identifies a process only by its pid and
+its name. So while another run reads the same log on this machine, faults are shown, but belong to neither.
 """
 
 from __future__ import annotations

@@ -2,20 +2,20 @@
 
 It measures pair by pair in one run: in every round each subject is measured once in turn, and the median over the
 rounds is reported, so that a ratio between two subjects holds on a noisy machine even where a figure does not.
-Subjects are this library, what a user would take instead (UNIX SOCK_SEQPACKET, UDP on loopback, multiprocessing.Pipe,
+Subjects are this library, the usual alternatives (UNIX SOCK_SEQPACKET, UDP on loopback, multiprocessing.Pipe,
 pyzmq, TCP, aioquic), and the floor: a bare ring driven from Python. Python runs on both sides, in two processes.
 
-    main       options, and what happens in which order
+    main       options, and the order of a run
     row        the facts: one measured figure, and its JSON form
-    goal       what is to be reached, as ratios within one run
+    goal       limits for ratios within one run
     report     renders rows as a table or as JSON
-    plan       which measures there are, in rounds
-    pair       parent's view of two peer processes; `peer` is what runs in them, `measure` the loops
+    plan       the measurements, in rounds
+    pair       parent's view of two peer processes; `peer` runs in them, `measure` has the loops
     subjects/  one transport each, behind the interface in `subjects/subject.py`
-    path       what a flow goes over (direct, local, ...); a new path is one class there
+    path       the path of a flow (direct, local, ...); a new path is one class there
     reliable   paths of flows of data; `lossy` and `sealed` such flows on links that lose, and encrypted
-    delivery   whether everything came, in order, once
-    crowd      very many flows in one process; `crowded` is what runs in it
+    delivery   whether all packets arrived, in order, once
+    crowd      very many flows in one process; `crowded` runs in it
     system     a private Ouroboros system in a temporary run directory
     upkeep     figures of the system itself: allocation rate, creating and listing IPCPs, idling, memory
 

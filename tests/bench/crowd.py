@@ -1,11 +1,11 @@
-"""Crowd: ten thousand reliable flows between two processes: their memory, and whether one more costs the others anything.
+"""Crowd: ten thousand reliable flows between two processes: their memory, and whether a further flow slows the others.
 
 Subject `few` is the same between two processes with ten flows, in turns. The figures of path `flows-10000`:
 
     flow_kib     memory of a flow end without its FIFO, C and Python together; the larger of the two ends
-    flow_python_kib   what of it Python's allocators hold, in two other processes (counting it takes memory)
+    flow_python_kib   the part of it that Python's allocators hold, in two other processes (counting it takes memory)
     fifo_kib     shared memory of a flow that a process has touched
-    unread_us    processor time of the library's thread for a packet that nobody reads, on ten of the flows: it is taken in,
+    unread_us    processor time of the library's thread for a packet that no call reads, on ten of the flows: it is received,
                  acknowledged, and the timers run
     active_us    processor time of both ends for a packet, in bursts over one of the flows
     idle_cpu_percent   of a process whose flows are all idle

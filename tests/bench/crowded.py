@@ -1,4 +1,4 @@
-"""Crowded: what a peer process does to have very many reliable flows at once, and what they cost it. Commands of `manager`."""
+"""Crowded: a peer process with a large number of reliable flows, and their costs. Commands of `manager`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Delivery: packets with contents, and whether all of them came, in order, each once. Runs in the peer processes.
+"""Delivery: packets with contents, and whether all of them arrived, in order, each once. Runs in the peer processes.
 
-A packet begins with its number; what follows is cut out of octets that nobody could guess, at a place that depends on the number. The
-receiver checks each number and each octet, and both ends hash what they wrote and read.
+A packet begins with its number; the rest is a part of random octets, at a position that depends on the number. The
+receiver checks each number and each octet, and both ends hash the data that they wrote and read.
 """
 
 from __future__ import annotations

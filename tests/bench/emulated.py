@@ -5,7 +5,7 @@
         subprocess.Popen(..., preexec_fn=link.ends[0].enter)      # has the device DEVICE, with ADDRESSES[0]
         link.counters()
 
-What passes is real frames, segmented and with their checksums: TCP sees what it would on a cable.
+The link carries real frames, segmented and with their checksums, as a cable would.
 """
 
 from __future__ import annotations

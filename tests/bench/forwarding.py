@@ -1,5 +1,5 @@
-"""Forwarding: what a unicast IPCP does to packets, without anything around it (path `forward`), and how long it takes to
-find routes, and whether packets wait for that (path `routes`).
+"""Forwarding: the packet processing of a unicast IPCP alone (path `forward`), the time that it takes to
+compute routes, and whether packets wait for that (path `routes`).
 """
 
 from __future__ import annotations

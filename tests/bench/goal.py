@@ -1,4 +1,4 @@
-"""Goals: what is to be reached, as ratios between rows of one run or as figures of the system."""
+"""Goals: limits for ratios between rows of one run, or for figures of the system."""
 
 from __future__ import annotations
 

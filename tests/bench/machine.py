@@ -1,4 +1,4 @@
-"""Machine: what the figures of a run depend on, and who else used it meanwhile."""
+"""Machine: the properties that the figures of a run depend on, and the load of other processes during it."""
 
 from __future__ import annotations
 

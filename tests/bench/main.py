@@ -1,4 +1,4 @@
-"""Main: options of `python -m tests.bench`, and what happens in which order."""
+"""Main: options of `python -m tests.bench`, and the order of a run."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Path: what lies between the two ends of a flow. A new path is one class, named in `paths`.
+"""Path: the layers and links between the two ends of a flow. A new path is one class, named in `paths`.
 
-A path makes what it needs (systems, links, layers, names) in its World, and wires the peers to it; its rows carry its
+A path makes its systems, links, layers and names in its World, and wires the peers to it; its rows carry its
 name.
 """
 

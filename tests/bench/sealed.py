@@ -1,8 +1,8 @@
-"""Sealed: encrypted flows of data over a local layer, beside the same without encryption and what OpenSSL does by itself.
+"""Sealed: encrypted flows of data over a local layer, beside the same without encryption and OpenSSL alone.
 
-A path for each cipher, and in each round first ours, then `plain`, then `openssl speed` for packets of as many octets. `core_gbps` is the
+A path for each cipher, and in each round first this library, then `plain`, then `openssl speed` for packets of as many octets. `core_gbps` is the
 goodput of one core: octets for each second of processor time (user and system, all threads) of the writing process, or of the reading one
-if that took more. What the IPCP in between takes is not in it: it has nothing to do with the cipher.
+if that took more. It does not contain the time of the IPCP in between, which does not encrypt.
 """
 
 from __future__ import annotations

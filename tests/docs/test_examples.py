@@ -1,12 +1,12 @@
 """The examples of the documentation, executed as a reader would.
 
 Fenced blocks of two languages in README.md and docs/ are run; others (`sh`, `text`, `toml`) are only read. A block of any
-language with `file=NAME` behind it is written to that file, for what follows. All blocks of one document share one private
+language with `file=NAME` behind it is written to that file, for the later blocks. All blocks of one document share one private
 system, one shell, one empty folder and one folder for labs.
 
 `console`   A session. Lines that begin with `$ ` (continued by `> ` after a backslash) are typed into the shell; each must
-            end with exit code 0 unless the next one is `echo $?`. What stands below a command must appear, in this order;
-            more may appear in between. Numbers and the width of spaces do not matter, and `...` stands for anything.
+            end with exit code 0 unless the next one is `echo $?`. The lines below a command must appear, in this order;
+            others may appear in between. Numbers and the width of spaces do not matter, and `...` stands for anything.
             `irmd ... &` starts the private system of the document, with these arguments, and waits until it is ready.
 `python`    A program that must end with exit code 0.
 """

@@ -1,4 +1,4 @@
-"""The reference names everything that there is: what is public, every option, every key."""
+"""The reference is complete: it contains every public name, every option, every key."""
 
 from __future__ import annotations
 

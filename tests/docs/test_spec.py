@@ -1,4 +1,4 @@
-"""The specification is whole: each rule names its tests, each test named exists, and what code and docs cite exists."""
+"""The specification is complete: each rule names its tests, each named test exists, and each citation in code and docs exists."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What looks right, at and beyond every limit: from an application, from an IPCP, and from the IRMd to an IPCP.
+"""Well-formed messages, at and beyond every limit: from an application, from an IPCP, and from the IRMd to an IPCP.
 
-The IRMd is a real one in this process, its IPCPs are played (`tests.unit.irmd.inside`). Whatever one of them says, other processes
-go on getting flows, and in the end no descriptor, request, flow or segment is left of it.
+The IRMd is a real one in this process, its IPCPs are played (`tests.unit.irmd.inside`). Whatever an IPCP sends, other processes
+continue to get flows, and at the end none of its descriptors, requests, flows or segments is left.
 """
 
 from __future__ import annotations

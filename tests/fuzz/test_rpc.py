@@ -1,7 +1,7 @@
-"""Fuzzing of the RPC socket: the codec alone, and an IRMd that takes whatever any process may send.
+"""Fuzzing of the RPC socket: the codec alone, and an IRMd that receives any message that a process may send.
 
-Every message is either answered, refused with an errno and a text, or ends its own connection. The IRMd goes on, keeps
-what others have, and logs no traceback. Messages are made by walking the protobuf descriptors, so a new message is
+Every message is either answered, refused with an errno and a text, or ends its own connection. The IRMd continues, keeps
+the flows and bindings of others, and logs no traceback. Messages are made by walking the protobuf descriptors, so a new message is
 fuzzed from the day on which it is added.
 """
 

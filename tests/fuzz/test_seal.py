@@ -1,4 +1,4 @@
-"""What protects packets, against octets of any kind: it opens what it closed, refuses the rest, and writes nowhere else."""
+"""The protection of packets, with random octets: it opens the packets that it sealed, refuses all others, and writes nowhere else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in a capture of prototypes, flow by flow: read by hand, not with our codecs (`tests/vectors`).
+"""The contents of a capture of prototypes, flow by flow: decoded by hand, not with this project's codecs (`tests/vectors`).
 
 Used by the tests that replay captures. Knows eth-dix with ethertype 0xA000 and UDP on port 3435; VLANs, fragments and options of IP are
 in none.

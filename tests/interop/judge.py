@@ -1,6 +1,6 @@
-"""The judge: collects what our daemons sent and a prototype would not have survived, or would not have understood.
+"""The judge: collects the daemons' packets that a prototype would not have survived, or would not have understood.
 
-Used by the prototype of the tests. Each packet that arrives is read by functions that raise `Wrong`; what they raise is kept with the
+Used by the prototype of the tests. Each packet that arrives is checked by functions that raise `Wrong`; the exception is kept with the
 packet in hex, and the test fails with it.
 """
 

@@ -1,7 +1,7 @@
 """The prototype's udp4 IPCP, and its IRMd's part of the handshake: flows over real datagrams (spec/common 7, spec/udp, spec/oap).
 
-Used by the prototype of the tests, on its loop. It answers nobody that it does not know, handles one request at a time and the last
-one first. It hands out the lowest free endpoint id again at once after a raw flow, and none of an ordered flow while that lingers.
+Used by the prototype of the tests, on its loop. It does not answer unknown senders, handles one request at a time and the last
+one first. It reuses the lowest free endpoint id immediately after a raw flow, and none of an ordered flow while that lingers.
 Having refused once it answers no request any more (`wedged`), and a reply may get lost in it (`mislaid`).
 """
 

@@ -1,7 +1,7 @@
 """Octets of the lower half: udp4 datagrams, the plain handshake, connection records, enrolment (spec/udp, spec/oap, spec/connections 3).
 
-Used by the prototype of the tests. Readers raise `Wrong` for whatever 0.23 would not survive or would not take, which is more than
-what it would notice; writers write what 0.23 writes.
+Used by the prototype of the tests. Readers raise `Wrong` for every packet that 0.23 would not survive or would not accept, even if it would not
+notice; writers write the octets that 0.23 writes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Flows, names and processes on one system of the prototype: what its library and its IRMd do (spec/common 3, spec/protection 5).
+"""Flows, names and processes on one system of the prototype: the part of its library and its IRMd (spec/common 3, spec/protection 5).
 
 Used by the prototype of the tests, on its loop.
 """

@@ -1,7 +1,7 @@
-"""Protobuf by hand: what the prototype's C library writes, and nothing else (spec/common COM-3).
+"""Protobuf by hand: exactly the octets that the prototype's C library writes (spec/common COM-3).
 
-Used by the prototype of the tests. Independent of our codecs, and stricter: fields ascend, every number is as short as it can be,
-and what a message may hold is said by whoever reads it.
+Used by the prototype of the tests. Independent of this project's codecs, and stricter: fields ascend, every number has its shortest form,
+and the reader of a message specifies its fields.
 """
 
 from __future__ import annotations

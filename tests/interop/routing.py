@@ -1,7 +1,7 @@
 """The prototype's link state and its routes (spec/link-state), weaknesses and all.
 
-Used by the prototype of the tests, on its loop. It keeps what it hears until that ages, refreshes whatever is called its own, and
-computes anew when it learns of a link that it does not know, within t_recalc of removing one of its own, and at no other time: not
+Used by the prototype of the tests, on its loop. It keeps received entries until they age, refreshes all entries with its own address, and
+computes anew when it receives a link that it does not know, within t_recalc of removing one of its own, and at no other time: not
 when an entry ages, and not when a neighbour that it knows connects anew, to which it sends into the old flow for ever
 (c-stale-forwarding-after-reconnect.pcap).
 """

@@ -1,4 +1,4 @@
-"""A broadcast layer of both kinds: what one application says all others hear, whoever made the layer, and whoever connected."""
+"""A broadcast layer with prototypes and Python members: every other application gets each message, whichever member made the layer or connected."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Captures of mixed networks: what live prototypes did there, which is what ours has to live with, and the prototype of the tests does.
+"""Captures of mixed networks: the behaviour of live prototypes, which Python members must handle, and which the prototype of the tests imitates.
 
-And the judge looks at what ours sent there, which live prototypes survived.
+The judge also checks the Python members' packets in them, which live prototypes survived.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A prototype between two of ours, and one of ours between two prototypes: packets are forwarded, names found from either end."""
+"""A prototype between two Python members, and one of these between two prototypes: packets are forwarded, names found from either end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A prototype and ours as nodes of one directory: either keeps and finds the names of the other."""
+"""A prototype and Python members as nodes of one directory: each stores and finds the names of the other."""
 
 from __future__ import annotations
 

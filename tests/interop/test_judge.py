@@ -1,4 +1,4 @@
-"""The judge sees what it is there for: for each rule a packet that breaks it, and one beside it that does not."""
+"""The judge detects each violation: for each rule a packet that breaks it, and a similar one that does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a prototype asks, it gets an answer that it survives; and a prototype that says nothing holds nobody up for ever."""
+"""Every request of a prototype gets an answer that it survives; and a silent prototype makes no request wait for ever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reliable flows with a prototype: its packets only, nothing of ours, over a layer that has members of both kinds."""
+"""Reliable flows with a prototype use only its packets, without extensions, over a layer with prototypes and Python members."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The captures of prototypes, played to our daemons step by step: we answer with the octets that the prototype answered with.
+"""The captures of prototypes, replayed to the daemons step by step: these answer with the octets of the prototype.
 
-What a conversation draws anew (addresses, ids, times, endpoint ids of the answerer, and our extensions, which have field numbers
-from 100 on) is put in its place; all else is compared octet for octet. One side of each capture is played, then the other.
+The values that a conversation draws anew (addresses, ids, times, endpoint ids of the answerer, and this project's extensions, with field numbers
+from 100 on) are substituted; all other octets are compared. One side of each capture is replayed, then the other.
 """
 
 from __future__ import annotations

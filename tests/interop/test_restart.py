@@ -1,4 +1,4 @@
-"""IPCPs of ours that are killed: their neighbours, ours or prototypes, go on with the new life and not with the old one."""
+"""Python IPCPs that are killed: their neighbours, Python or prototypes, continue with the new instance and not with the old one."""
 
 from __future__ import annotations
 

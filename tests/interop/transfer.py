@@ -1,7 +1,7 @@
 """The prototype's data transfer and flow allocator (spec/dt, spec/fa).
 
-Used by the prototype of the tests, on its loop. One request is handled at a time, and who asks for what is not there hears nothing.
-A reply may get lost in it (`mislaid`). Endpoint ids carry the descriptor, of which the same holds as of the ids of `link`.
+Used by the prototype of the tests, on its loop. It handles one request at a time, and does not answer a request for an unknown name.
+A reply may get lost in it (`mislaid`). Endpoint ids contain the descriptor, which is reused like the ids of `link`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A mixed network for tests: systems of ours and prototypes, over UDP on loopback addresses that nobody else has.
+"""A mixed network for tests: Python systems and prototypes, over UDP on loopback addresses of their own.
 
-Each system of ours is an IRMd with its IPCPs, in a run directory of its own; prototypes share one event loop in a thread of
-pytest. Names of IPCPs are found as the paper does it, in a hosts file.
+Each Python system is an IRMd with its IPCPs, in a run directory of its own; prototypes share one event loop in a thread of
+pytest. Names of IPCPs are resolved by a hosts file, as in the paper.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""`make mutants`: a small defect at a time in each pure machine, table and codec; which of them do its tests not notice?
+"""`make mutants`: inserts one small defect at a time into each pure machine, table and codec, and reports those that its tests do not detect.
 
     make mutants                               all modules (hours)
     make mutants ARGS='life flow lsdb'         those whose path has one of these words in it
 
-Each survivor is printed with its name. One that changes nothing that could be observed belongs into `equivalent.txt`, with a reason;
-for each other one a test is missing. Exit code 1 when there are such.
+Each survivor is printed with its name. A survivor without an observable effect belongs into `equivalent.txt`, with a reason;
+every other one shows a missing test. Exit code 1 if there are any.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Mutations: small defects, one at a time, that tests should notice.
+"""Mutations: small defects, one at a time, that tests should detect.
 
-A mutation changes one node of a module's syntax tree, also in tables and enums outside of functions. It is named by the function in which
-it is and by its text before and after, so that it keeps its name when lines move. Nothing is mutated in annotations, in what is logged
-and in the texts of errors.
+A mutation changes one node of a module's syntax tree, also in tables and enums outside of functions. Its name consists of its function and
+its text before and after, so that it keeps its name when lines move. Annotations, log lines
+and texts of errors are not mutated.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""One flow with FRCP at both ends, over a link that loses, delays, doubles, reorders, corrupts and is cut (paper 2.14).
+"""One flow with FRCP at both ends, over a link that loses, delays, duplicates, reorders, corrupts and is cut (paper 2.14).
 
 python -m tests.sim.frcp --seed 17       one run, the same every time
 python -m tests.sim.frcp --seeds 200     the runs 0 to 199
 
-The ends are the C machine that applications run. From the seed comes everything: what the flow promises, what the link
-does, when it is cut, what is written, how lazily it is read, whether an end dies. What must hold at any time: packets are
-read whole, in order, once; where the flow retransmits, none is left out; no packet is sent again after R, nothing is
-acknowledged after A, and so nothing arrives, be it at an end that has died, that is older than these and MPL; what is kept is
-bounded. And in the end: everything has arrived, and an idle flow keeps nothing.
+The ends are the C machine that applications run. The seed determines the QoS of the flow, the impairments and cuts of the link,
+the writes, the pace of the reader, and whether an end dies. Invariants at any time: packets are
+read whole, in order, once; on a flow with retransmission none is missing; no packet is retransmitted after R or
+acknowledged after A, and so no packet arrives, even at an end that has died, that is older than these and MPL; memory is
+bounded. At the end all data have arrived, and an idle flow holds no memory.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What has to hold of a layer that has been left alone for a while."""
+"""The invariants of a layer that has been undisturbed for a while."""
 
 from __future__ import annotations
 

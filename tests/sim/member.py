@@ -1,7 +1,7 @@
 """One member of a simulated layer: the protocol machines of a unicast IPCP, and the C that forwards its packets.
 
-The part of the daemon is played here: packets and messages are carried between the machines and the links, and each
-machine is told the time when it wants to. Everything on a link is octets, as on a real one.
+This module plays the daemon: it carries packets and messages between the machines and the links, and calls each
+machine at its deadline. Everything on a link is octets, as on a real one.
 """
 
 from __future__ import annotations

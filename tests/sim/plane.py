@@ -1,7 +1,7 @@
 """The data plane of a simulated member: the C that forwards packets, stepped by hand, on the fake clock.
 
-Every data transfer flow ends in one process that plays all links: what the C writes into a flow is what is on the link,
-and what arrives over the link is written into the flow. Blocks come from one pool for the whole layer, as on a system.
+Every data transfer flow ends in one process that plays all links: it sends the packets that the C writes into a flow over the link,
+and writes the packets that arrive over the link into the flow. Blocks come from one pool for the whole layer, as on a system.
 """
 
 from __future__ import annotations

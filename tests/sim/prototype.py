@@ -1,7 +1,7 @@
-"""Link state as the C prototype does it (spec/link-state 3, 4, 5), with its weaknesses, as a neighbour for ours.
+"""Link state as the C prototype does it (spec/link-state 3, 4, 5), with its weaknesses, as a neighbour for Python members.
 
-It has no withdrawals and no weights, drops what is not 24 octets long, adopts what others say about its own links, and computes anew
-when it learns of a link that it does not know and at no other time: not when an entry ages out, and not when a neighbour that it knows
+It has no withdrawals and no weights, drops messages that are not 24 octets long, adopts other members' entries about its own links, and computes anew
+when it receives a link that it does not know and at no other time: not when an entry ages out, and not when a neighbour that it knows
 connects anew. The interface is that of `ipcpd.unicast.link_state.LinkState`.
 """
 

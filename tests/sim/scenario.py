@@ -1,7 +1,7 @@
-"""What happens to a simulated layer: it grows, is shaken, is left alone, and is looked at. All of it follows from a seed.
+"""The scenario of a simulated layer: it grows, is disturbed, is left alone, and is checked. A seed determines all of it.
 
 One layer in six has some members whose link state is that of the C prototype. There no link is cut and no member dies: a
-prototype does not compute new routes when links age out, so nothing could be promised.
+prototype does not compute new routes when links age out, so no invariant would hold.
 """
 
 from __future__ import annotations

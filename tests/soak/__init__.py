@@ -3,6 +3,6 @@
 main      the command line, and the verdict
 places    the layers under load, each between a server and its clients
 crowd     the servers and clients of a place: started, counted, killed, started again
-peer      what one of those processes does
+peer      one of those processes
 watch     memory and descriptors of the daemons, and blocks of the packet pools
 """

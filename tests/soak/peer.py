@@ -1,7 +1,7 @@
 """One process of the soak: `python -m tests.soak.peer server|client JSON`. Prints a line of JSON with its counts every second.
 
-A server accepts in several threads, a client allocates in several. What either does with a flow is drawn: close immediately, or
-after a packet, so that both often close at the same moment. SIGTERM ends it in good order.
+A server accepts in several threads, a client allocates in several. Each closes a flow at a random point, immediately or
+after a packet, so that both often close at the same moment. SIGTERM ends it properly.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The soak, for some seconds: what runs for a long while must at least run."""
+"""The soak for some seconds: a check that the long run works."""
 
 from __future__ import annotations
 

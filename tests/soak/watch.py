@@ -1,4 +1,4 @@
-"""Watch: what the daemons of a system hold: memory, descriptors, flows, blocks of the packet pools."""
+"""Watch: the resources of a system's daemons: memory, descriptors, flows, blocks of the packet pools."""
 
 from __future__ import annotations
 

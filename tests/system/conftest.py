@@ -1,11 +1,11 @@
 """Whole systems for tests: a private IRMd in a run directory of its own, and programs that run against it.
 
-Nothing here sleeps and nothing polls. The IRMd says that it is ready as it would to systemd (`READY=1` on
-`$NOTIFY_SOCKET`), programs are followed by the lines they print, and an end is seen on a pidfd. `PATIENCE` is only
-there so that a hang becomes a failure with the output of everybody in it; no test may depend on its value.
+No function here sleeps or polls. The IRMd reports that it is ready as to systemd (`READY=1` on
+`$NOTIFY_SOCKET`), programs are followed by the lines that they print, and a pidfd shows the end of a process. `PATIENCE` only
+turns a hang into a failure with the output of all processes in it; no test may depend on its value.
 
-The library keeps one connection to the IRMd per process, so a test never uses it in the process of pytest: what needs
-flows is a program of its own (`system.python("...")`, `system.spawn("oping", "-l")`).
+The library keeps one connection to the IRMd per process, so a test never uses it in the process of pytest: a test that needs
+flows starts a program (`system.python("...")`, `system.spawn("oping", "-l")`).
 """
 
 from __future__ import annotations

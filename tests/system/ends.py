@@ -1,7 +1,7 @@
-"""What programs of the system tests share: both ends of a flow in one process, and what to check about them.
+"""Helpers for programs of the system tests: both ends of a flow in one process, and checks on them.
 
 A scenario is a function of a test module; `scenario(system, function)` runs it in a process of its own, with the names of this module,
-against a real IRMd. No pytest in there: a program starts in a tenth of a second.
+against a real IRMd. It does not import pytest, so that a program starts in a tenth of a second.
 """
 
 from __future__ import annotations

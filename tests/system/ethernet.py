@@ -1,7 +1,7 @@
 """Two network namespaces and a virtual Ethernet link between them, for tests that need a device.
 
-As root, or as an ordinary user through a user namespace. A namespace lives as long as a process that does nothing in it;
-with that, devices and sockets go too. What the kernel lacks skips the test, by name.
+As root, or as an ordinary user through a user namespace. A namespace lives as long as an idle process in it;
+its devices and sockets end with it. If the kernel lacks a feature, the test is skipped, and names the feature.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A program of one user that tries to get at the packets of another: run by `test_users`, which says what it must not manage.
+"""A program of one user that tries to get at the packets of another: run by `test_users`, which lists the attempts that must fail.
 
-    intruder.py UID PROGRAM PIDS...     PROGRAM: path that somebody else's server is known by; PIDS: whom to look into
+    intruder.py UID PROGRAM PIDS...     PROGRAM: path of another user's server; PIDS: processes to attack
 
-Root becomes user UID first. Every attempt prints `tried WHAT`; what works and must not prints `BROKE WHAT`. At the end it
-writes nonsense into all memory that it was given, for as long as it lives.
+Root becomes user UID first. Every attempt prints `tried WHAT`; an attempt that succeeds and must not prints `BROKE WHAT`. At the end it
+writes random octets into all memory that it was given, for as long as it lives.
 """
 
 from __future__ import annotations

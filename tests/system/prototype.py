@@ -1,9 +1,9 @@
 """A unicast IPCP of the C prototype, as far as its neighbours can see: a program for tests, over flows of a layer below.
 
-It says what captures show that a prototype says, octet by octet where nothing in it is random, and it dies of what a
-prototype dies of: whatever its neighbour sends is looked at with the eyes of release 0.23.0 (spec/dht 1, spec/fa FA-3).
+It sends the messages of the prototypes in the captures, octet by octet except for random values, and it crashes on the input that
+crashes a prototype: it checks its neighbour's messages as release 0.23.0 does (spec/dht 1, spec/fa FA-3).
 
-    prototype.py newcomer MEMBER     enrols with MEMBER, connects, has the name "theirs", asks for flows to "ours" and "nobody"
+    prototype.py newcomer MEMBER     enrols with MEMBER, connects, has the name "theirs", allocates flows to "ours" and "nobody"
     prototype.py member              bound to a name: enrols one newcomer, then is its neighbour, until it is ended
 """
 

@@ -1,6 +1,6 @@
 """The names and signatures of the existing Python binding (docs/reference/api.md): a program written for it runs unchanged.
 
-And importing any of it needs no daemon; the first call that does says where it looked.
+Importing any of it needs no daemon; without one, the first call that needs it raises an error with the run directories that it tried.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A process that a signal killed turns its test red, unless the test sent the signal; and the IRMd says how IPCPs ended."""
+"""A process that a signal killed makes its test fail, unless the test sent the signal; and the IRMd logs the ends of IPCPs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`make demo` as a user sees it: what it shows, how it ends, and that it leaves nothing but its pictures."""
+"""`make demo` at the command line: its output, its exit status, and that only its pictures remain."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Encrypted and checked flows on real daemons. The wire between two systems is a UDP proxy, which sees every datagram and may change
-it; what passes through the memory of one system is looked for in its packet pools."""
+"""Encrypted and checked flows on real daemons. The wire between two systems is a UDP proxy, which receives every datagram and may change
+it; plaintext of flows within one system is searched for in its packet pools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Extensions of FRCP over a real layer: two of ours agree on them, a prototype is never asked to understand one.
+"""Extensions of FRCP over a real layer: two Python members agree on them; a prototype never has to decode one.
 
 The layer is udp on loopback addresses of this machine; the prototype is played by a socket, with the octets of a capture.
 """

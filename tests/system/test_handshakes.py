@@ -1,7 +1,7 @@
-"""Hostile handshakes on real daemons, over a UDP layer: what somebody on the way, or in the place of one of the two, can send. Each is
-refused with a typed error and a line in the log, keeps nothing, and disturbs no other flow.
+"""Hostile handshakes on real daemons, over a UDP layer: handshakes that an attacker on the path, or in the place of one end, can send. Each is
+refused with a typed error and a line in the log, leaves no state, and disturbs no other flow.
 
-What is checked octet by octet in `tests/unit/irmd/test_oap*` is here once end to end. The stranger has a socket, and the machines of `irmd.oap`.
+The checks that `tests/unit/irmd/test_oap*` make octet by octet are here once end to end. The stranger has a socket, and the machines of `irmd.oap`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Threads and signals in calls on flows, over a real IRMd: what blocks can be interrupted, and nothing is lost (docs/reference/api.md)."""
+"""Threads and signals in calls on flows, over a real IRMd: a blocked call can be interrupted, and no packet is lost (docs/reference/api.md)."""
 
 from __future__ import annotations
 

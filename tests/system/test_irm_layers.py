@@ -1,4 +1,4 @@
-"""What `irm` does with layers on one system, on real daemons: the paper's commands, retries, what failure leaves."""
+"""The commands of `irm` on layers of one system, with real daemons: the paper's commands, retries, state after a failure."""
 
 from __future__ import annotations
 

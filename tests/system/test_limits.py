@@ -1,4 +1,4 @@
-"""What flows do when there is no more: of packet buffers, of descriptors, of the IRMd (docs/reference/api.md)."""
+"""Flows at the limits of packet buffers, of descriptors, and of the IRMd (docs/reference/api.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leaving a reliable flow whose peer lives and does not read (ouroboros/linger.py), over a real IRMd: each wait has its end."""
+"""Deallocating a reliable flow whose peer lives and does not read (ouroboros/linger.py), over a real IRMd: each wait ends."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Several users on one system: what one tries, and the flows of the other beside it (docs/design/shared-memory.md: the trust domain is the user).
+"""Several users on one system: the attacks of one, and the flows of the other (docs/design/shared-memory.md: the trust domain is the user).
 
-The IRMd is root's. User A has a server and a client, with a flow directly between them and one over a layer; user B has a program that
-tries everything it can think of (`intruder`). A's packets must all arrive, unread.
+The IRMd is root's. User A has a server and a client, with a direct flow between them and one over a layer; user B has a program that
+attacks them (`intruder`). A's packets must all arrive, unread.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Errors: the tree, the numbers, and what `error()` makes of a number."""
+"""Errors: the tree, the numbers, and the exceptions that `error()` makes of a number."""
 
 from __future__ import annotations
 

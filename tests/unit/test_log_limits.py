@@ -1,4 +1,4 @@
-"""The log: lines about one culprit, and lines from one place in the code, are bounded, and what is left out is counted."""
+"""The log: lines about one subject, and lines from one place in the code, are bounded, and omitted lines are counted."""
 
 from __future__ import annotations
 

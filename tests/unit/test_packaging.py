@@ -1,4 +1,4 @@
-"""What reaches site-packages when the project is installed, and what must not; and what the make targets promise."""
+"""The files that an installation puts into site-packages, and those that it must not; and the effects of the make targets."""
 
 from __future__ import annotations
 

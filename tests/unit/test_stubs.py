@@ -1,4 +1,4 @@
-"""The types of the compiled modules (`scripts/stubs`): they are what the declarations say, and refuse what C would not survive."""
+"""The types of the compiled modules (`scripts/stubs`): they equal the declarations, and refuse arguments that would crash the C."""
 
 from __future__ import annotations
 

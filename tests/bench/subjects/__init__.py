@@ -1,4 +1,4 @@
-"""Subjects: what can carry packets between two Python processes, one file each. `SUBJECTS` is the registry."""
+"""Subjects: transports that carry packets between two Python processes, one file each. `SUBJECTS` is the registry."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The floors of what goes over a socket: bare frames over a virtual cable, and UDP on loopback (datagram.c).
+"""The floors of transports over sockets: bare frames over a virtual cable, and UDP on loopback (datagram.c).
 
-One C call moves a burst, and no packet is made or looked at in Python.
+One C call moves a burst, and no packet is made or read in Python.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""This library: a flow between two processes, over whatever the path says.
+"""This library: a flow between two processes, over the selected path.
 
 The receive call is read() for small packets and read_into() a buffer made once for large ones, as a user would.
 """

@@ -1,6 +1,6 @@
 """Ping: ICMP echo over the virtual cable, answered by the kernel at the other end (RFC 792), as ping(8) does it.
 
-The server process only stands by: the loops expect one, and it tells nothing but its address.
+The server process is idle: the loops expect one, and it only returns its address.
 """
 
 from __future__ import annotations

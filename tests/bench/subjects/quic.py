@@ -1,9 +1,9 @@
 """aioquic: one stream of a QUIC connection over loopback, with a certificate that is made in the run.
 
-Tuned as a user would: windows of 16 MiB instead of 1, datagrams of 1452 octets (what fits Ethernet) instead of 1200, large
+Tuned as a user would: windows of 16 MiB instead of 1, datagrams of 1452 octets (the limit of Ethernet) instead of 1200, large
 buffers of the UDP sockets; a burst is joined to one write. Its loops are coroutines of the transport's own, on an event loop in
 a thread that runs between measures too, so that the connection never sees a pause. Writing has no back-pressure in aioquic:
-the receiver says after each MEBIBYTE that it came, and two may be on their way.
+the receiver acknowledges each MEBIBYTE, and two may be in flight.
 """
 
 from __future__ import annotations

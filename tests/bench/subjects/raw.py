@@ -1,7 +1,7 @@
 """Raw: this library, a flow without FRCP (QOS_RAW) over the same path as the flow of data that it stands beside.
 
-What is larger than the path carries goes as packets of the largest size that it does, the last one smaller: a figure is then
-of so many octets, not of packets.
+Data larger than the path's maximum are sent as packets of the maximum size, the last one smaller: a figure then counts
+groups of packets with that number of octets.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""UNIX SOCK_SEQPACKET: what a user takes today for packets between two processes of one system.
+"""UNIX SOCK_SEQPACKET: the usual transport for packets between two processes of one system.
 
 Tuned as a user would: a socketpair, send buffers of 512 KiB (more makes small packets slower), and recv_into a buffer that is made once.
 """

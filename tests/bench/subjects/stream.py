@@ -1,6 +1,6 @@
-"""Stream: the octets of a flow of data, through the file that `Flow.makefile` makes of it: what QUIC and TCP offer.
+"""Stream: the octets of a flow of data, through the file that `Flow.makefile` makes of it: the service of QUIC and TCP.
 
-A stream has no packets: a burst is joined to one write, octets are counted, and nothing is cut, as with those two.
+A stream has no packets: a burst is joined to one write, and octets are counted without splitting them, as with those two.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Subject: the interface behind which a transport is measured.
 
-Three parties: the benchmark (`provide`, which makes what two processes must share), the server process (`listen`, which
-says how it can be reached, then `accept`) and the client process (`connect`). `accept` and `connect` give an Endpoint.
-An endpoint hands out the transport's own bound calls, not wrappers: at a few hundred nanoseconds per packet a Python
-frame around each call would be most of what is measured.
+Three parties: the benchmark (`provide`, which makes the objects that two processes share), the server process (`listen`, which
+returns its address, then `accept`) and the client process (`connect`). `accept` and `connect` give an Endpoint.
+An endpoint returns the transport's own bound calls, not wrappers: at a few hundred nanoseconds per packet a Python
+frame around each call would dominate the measurement.
 """
 
 from __future__ import annotations

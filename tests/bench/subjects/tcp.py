@@ -1,8 +1,8 @@
-"""TCP on loopback: what a user takes today for data that must arrive.
+"""TCP on loopback: the usual transport for data that must arrive.
 
-Tuned as a user would: TCP_NODELAY, buffers that the kernel sizes itself (a size of our own could only be smaller), what is
-written in a burst joined to one sendall, and recv_into a buffer of 1 MiB that is made once. A stream has no packets: in a
-burst octets are counted, and nothing is cut.
+Tuned as a user would: TCP_NODELAY, buffers that the kernel sizes itself (a fixed size could only be smaller), the
+packets of a burst joined to one sendall, and recv_into a buffer of 1 MiB that is made once. A stream has no packets: in a
+burst octets are counted without splitting them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """UDP on loopback.
 
 Tuned as a user would: both sockets connected (no address to look up per packet; send instead of sendto), large
-buffers, recv_into. UDP has no flow control and would mostly lose packets here, so one way a window limits what is on
-its way to what the receive buffer holds, and what is counted is what was received.
+buffers, recv_into. UDP has no flow control and would mostly lose packets here, so one way a window limits the packets in
+flight to the size of the receive buffer, and received packets are counted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Labs for tests: several systems with links between them, on this machine, torn down whatever happens.
+"""Labs for tests: several systems with links between them, on this machine, removed in any case.
 
     def test_something(lab):                       # systems a, b, c; links "ab" and "bc" with IP addresses
         lab.system("a").irm("ipcp bootstrap name eth type eth-dix layer ethernet dev eth0")
@@ -10,7 +10,7 @@
         lab = make_lab(chain(5))                   # or a text in TOML, or any Description
 
 At the end every IRMd must stop with exit code 0, and nothing of the lab may be left. A machine without namespaces skips
-these tests by that name; `tools/olab/lab.py` says what else a lab can do.
+these tests by that name; `tools/olab/lab.py` has the other functions of a lab.
 """
 
 from __future__ import annotations

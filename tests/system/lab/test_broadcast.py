@@ -1,4 +1,4 @@
-"""A broadcast layer over several systems: the paper's network, and neighbours that go over links that do not say so."""
+"""A broadcast layer over several systems: the paper's network, and neighbours that are lost without a link-down event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Emulated links with real frames: what was asked for happens to exactly the frames that the seed says, and to no others."""
+"""Emulated links with real frames: the settings apply to exactly the frames that the seed selects, and to no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lab itself: what is in it is private to it, its links can be cut and healed, and nothing of it survives."""
+"""The lab itself: its processes and files are private to it, its links can be cut and healed, and nothing of it remains at its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`olab` as a user types it: what each command shows, how it ends, and that whatever happens nothing is left."""
+"""`olab` at the command line: the output and exit status of each command, and that nothing remains after any failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The crowd of flows: what counts as whose memory, and what is told of two ends."""
+"""The crowd of flows: the attribution of memory, and the figures of two ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Delivery: what is not delivered, in order, once and as it was written, is found out."""
+"""Delivery: a packet that is missing, out of order, duplicated or changed is detected."""
 
 from __future__ import annotations
 

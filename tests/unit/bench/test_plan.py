@@ -1,4 +1,4 @@
-"""Which transfers are measured, in which order, and what becomes of a subject that breaks."""
+"""The transfers that are measured, their order, and the handling of a subject that fails."""
 
 from __future__ import annotations
 

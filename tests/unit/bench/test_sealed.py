@@ -1,4 +1,4 @@
-"""Encrypted flows: what is read from `openssl speed`, and what one core can do."""
+"""Encrypted flows: parsing of `openssl speed`, and the throughput of one core."""
 
 from __future__ import annotations
 

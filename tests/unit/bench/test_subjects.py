@@ -1,4 +1,4 @@
-"""Subjects: what can be said of them without a clock. Each moves packets between two ends in this process."""
+"""Subjects: properties that need no clock. Each moves packets between two ends in this process."""
 
 from __future__ import annotations
 

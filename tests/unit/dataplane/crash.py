@@ -1,4 +1,4 @@
-"""The data plane built with crash points (`src/crash.h`): the same C, which kills itself where a test says.
+"""The data plane built with crash points (`src/crash.h`): the same C, which kills itself at the point that a test selects.
 
 Compiled once into .build/ of the checkout, again when a source has changed.
 """

@@ -1,11 +1,11 @@
 """A small model checker: threads of a few atomic steps, and every order in which they can take them.
 
-A step is one access to memory that others see, or one system call; it is a function of the shared variables and of
+A step is one access to shared memory, or one system call; it is a function of the shared variables and of
 the thread's own, changes either, and returns the label of the next step, or WAIT when it cannot be taken now. The
-checker walks all states that can be reached, once each. A state in which nobody can go on and somebody has not ended
-is a deadlock: in our protocols, a lost wake-up.
+checker walks all states that can be reached, once each. A state in which no thread can continue and one has not ended
+is a deadlock: in these protocols, a lost wake-up.
 
-Memory is sequentially consistent here. That is what `ring.h` asks for where two sides look at each other's words
+Memory is sequentially consistent here. `ring.h` requires that where two sides read each other's words
 (both seq_cst); what is relaxed there is published by a later store, and no step here relies on more.
 """
 

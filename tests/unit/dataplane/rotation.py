@@ -1,4 +1,4 @@
-"""Spec spec/protection 3 once more, in Python: what a flow end of a prototype does with its key. For tests of the C."""
+"""Spec spec/protection 3 a second time, in Python: the key rotation of a prototype's flow end. For tests of the C."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Shared memory for tests: `irmd.memory.Memory` plays the IRMd, and processes are played by handles of their own.
+"""Shared memory for tests: `irmd.memory.Memory` plays the IRMd, and separate handles play processes.
 
-What makes a process, to the data plane, is a token, and mappings made by descriptor. So several can live in one
-process, each with handles of its own; or in a forked child, which maps what it needs anew.
+To the data plane a process is a token, with mappings made by descriptor. So several can exist in one
+process, each with handles of its own, or in a forked child, which maps the objects anew.
 """
 
 from __future__ import annotations

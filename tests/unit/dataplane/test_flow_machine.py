@@ -1,7 +1,7 @@
 """A flow, its ring and its events as a state machine: both ends in one process, the model is a deque.
 
-Writes, bursts, reads of every kind, looks of a set, down, up, declarations, an end that leaves: in whichever order,
-packets arrive once, in order and whole, errors are those of docs/reference/api.md, and a set tells the state as it is.
+Writes, bursts, reads of every kind, polls of a set, down, up, declarations, a deallocation: in any order,
+packets arrive once, in order and whole, errors are those of docs/reference/api.md, and a set reports the present state.
 """
 
 from __future__ import annotations

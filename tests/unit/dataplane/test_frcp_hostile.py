@@ -1,6 +1,6 @@
-"""FRCP on a flow end whose peer is broken or hostile: bounded memory, a bounded wait, and flows that notice nothing.
+"""FRCP on a flow end whose peer is broken or hostile: bounded memory, a bounded wait, and undisturbed other flows.
 
-The peer has no FRCP: it writes into the ring what it likes. The clean-up of the fixtures looks whether a block was lost.
+The peer has no FRCP: it writes any octets into the ring. The fixtures check at their end that no block was lost.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is mapped is checked first: size, seal, magic, version and geometry; else it is refused (docs/design/shared-memory.md)."""
+"""A mapping is checked first: size, seal, magic, version and geometry; otherwise it is refused (docs/design/shared-memory.md)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Kill at any point: wherever a process dies, nothing leaks, nothing lies, and nobody else notices (docs/design/shared-memory.md).
+"""Kill at any point: wherever a process dies, no block leaks, no state is wrong, and no other process is disturbed (docs/design/shared-memory.md).
 
 Children run the build with crash points as one end of a pair, or as the relay of an IPCP, and die at a given point at
-its n-th pass. This process plays everybody else: the survivors, a pair that has nothing to do with it, and the IRMd,
+its n-th pass. This process plays all others: the survivors, a pair that has nothing to do with it, and the IRMd,
 which marks the dead process's sides closed, waits for its pidfd, sweeps, and releases.
 """
 

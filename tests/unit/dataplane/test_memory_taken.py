@@ -1,4 +1,4 @@
-"""What a user's pool takes of the machine's memory, and what happens when the machine has none (docs: shared memory)."""
+"""The machine's memory that a user's pool takes, and its behaviour when the machine has none (docs: shared memory)."""
 
 from __future__ import annotations
 

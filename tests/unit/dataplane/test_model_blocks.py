@@ -1,6 +1,6 @@
-"""The blocks of a ring whose reader or writer is buried in every interleaving (spec/lessons 2): none is leaked or freed twice, whoever is killed where.
+"""The blocks of a ring whose reader or writer is killed, in every interleaving (spec/lessons 2): none is leaked or freed twice, wherever a process is killed.
 
-Each step names the code that it stands for. What a step leaves out is private to its thread.
+Each step names the code that it stands for. A step omits accesses that are private to its thread.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Event regions in every interleaving (spec/lessons 2): no event is slept over, whoever is killed where.
+"""Event regions in every interleaving (spec/lessons 2): no thread sleeps over an event, wherever a process is killed.
 
-Each step names the code that it stands for. What a step leaves out is private to its thread.
+Each step names the code that it stands for. A step omits accesses that are private to its thread.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A ring's producer and consumers in every interleaving (spec/lessons 2): no packet and no wake-up is lost.
 
-Each step names the code that it stands for. What a step leaves out is private to its thread.
+Each step names the code that it stands for. A step omits accesses that are private to its thread.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The pool as a state machine: processes that allocate, free, hand to rings, take over, and die, at random.
+"""The pool as a state machine: processes that allocate, free, put into rings, take over, and die, at random.
 
-The model is a dictionary of who owns what. Invariants: a block has one owner; what is not owned is free and can be
-had; nothing that anybody but the owner does changes it.
+The model is a dictionary from block to owner. Invariants: a block has one owner; a block without an owner is free and can be
+allocated; only its owner can change it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What protects a packet: cipher and check, in the order of spec/protection 1."""
+"""The protection of a packet: cipher and check, in the order of spec/protection 1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flow ends whose packets are encrypted and checked (spec/protection): raw ones, and those with FRCP, over a wire that is hostile."""
+"""Flow ends whose packets are encrypted and checked (spec/protection): raw ones, and those with FRCP, over a hostile wire."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the IRMd does when a process has died: blocks by their owner words, rings by their indices (`src/irm.h`)."""
+"""The IRMd's sweep after the death of a process: blocks by their owner words, rings by their indices (`src/irm.h`)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""FRCP once more, small and slow: what a flow end keeps is sets and lists, and everything is worked out anew each time.
+"""A second, small and slow FRCP: a flow end keeps sets and lists, and computes all results anew each time.
 
-It says what an end that retransmits has to have acknowledged, let in, delivered and allowed, and what it has to say and hear of
-the end of what is written, whatever came in which order; not when it says so. The numbers are whole numbers that do not wrap.
+It determines the packets that an end with retransmission must have acknowledged, accepted, delivered and allowed, and its messages about
+the end of the data, for input in any order; it does not determine their times. Its numbers do not wrap.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Scripts of what FRCP sends and receives, and when, in the manner of packetdrill.
+"""Scripts of the packets that FRCP sends and receives, with their times, in the manner of packetdrill.
 
 A file has many scripts. Each begins with a line `== what it shows (section of the spec)`; the same title must not come
-twice. Then comes one statement a line; `#` begins a comment. Before any statement may stand `+SECONDS`: so much time
-passes first, to the nanosecond, and a packet that goes out meanwhile is an error.
+twice. Then comes one statement a line; `#` begins a comment. `+SECONDS` before a statement lets that time
+pass first, to the nanosecond; a packet that is sent meanwhile is an error.
 
     with KEY VALUE, ...     how the end is made, before everything else: mode data|lossy, mpl MS, timeout MS, max OCTETS,
                             message OCTETS, window PACKETS, first N, peer N (first number of the other end),
                             fragments, selective, ends, lossless
-    > FLAG|FLAG FIELDS      the next packet that goes out is this one, now. Flags DATA DRF ACK FC RDV FFGM MFGM; fields seq N,
-                            ack N, win N, len N. What is not said is 0, on the wire.
+    > FLAG|FLAG FIELDS      the next packet that is sent is this one, now. Flags DATA DRF ACK FC RDV FFGM MFGM; fields seq N,
+                            ack N, win N, len N. Omitted fields are 0, on the wire.
     < FLAG|FLAG FIELDS      a packet comes in
     > raw HEX [+N]          the same as octets, and N octets of data; likewise `< raw`
     > keepalive             an empty packet; likewise `<`
@@ -17,7 +17,7 @@ passes first, to the nanosecond, and a packet that goes out meanwhile is an erro
     read N[..M] [OCTETS]    the next packet read is what packet N (the fragments N to M) of the peer carried
     reads N..M              the same for each of these packets
     read nothing            nothing can be read
-    direct < ...            a packet comes in while a reader waits, who gets it at once
+    direct < ...            a packet arrives while a reader waits, which gets it immediately
     room N | room any       the flow below takes N more packets
     state KEY VALUE, ...    una nxt lim want edge (relative), rto srtt dev (ms), and every counter
     writable yes|no [N]     whether a write (of N octets) would be taken
@@ -31,8 +31,8 @@ Numbers of the script count from the first number of the end that sends data und
 are `first` + 3; `seq 3` coming in, `ack 3` and `win 3` going out are `peer` + 3. With 0x they are as on the wire. A run of equal
 packets is written once for all: `> DATA seq 5..9 len 100`.
 
-What is written is checked when it goes out: octet by octet the data of new sequence numbers is what was written, and what is
-sent again is what was sent first.
+The data of sent packets are checked octet by octet: new sequence numbers carry the data that were written, and a
+retransmission carries the data of the first transmission.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What prototypes have sent (tests/vectors), to an end of ours: everything is read once and in order, and acknowledged."""
+"""The packets of prototypes (tests/vectors) at a Python end: all data are read once and in order, and acknowledged."""
 
 from __future__ import annotations
 

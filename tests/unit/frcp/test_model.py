@@ -1,4 +1,4 @@
-"""The C machine against the small model (`model.py`): whatever comes in, whenever, both say the same."""
+"""The C machine against the small model (`model.py`): for any input at any time, both have the same result."""
 
 from __future__ import annotations
 

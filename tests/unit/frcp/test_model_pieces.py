@@ -1,4 +1,4 @@
-"""The receiver in C against a small model of what can be read: fragments in any mixture, reassembly switched at any time, on flows
+"""The receiver in C against a small model of the readable data: fragments in any mixture, reassembly switched at any time, on flows
 that retransmit and on those that do not."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""FRCP against scripts (`*.script`, language in `script.py`): what it sends, and when, packet by packet."""
+"""FRCP against scripts (`*.script`, language in `script.py`): the packets that it sends and their times, packet by packet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The timer wheel: against a model in whichever order, and ten thousand timers at once."""
+"""The timer wheel: against a model in any order, and with ten thousand timers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whom a layer admits: connections and enrolments over flows that show nothing, something else, or enough."""
+"""The members that a layer admits: connections and enrolments over flows with no certificate, an unsuitable one, or a suitable one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data transfer in C: forwarding, delivery, what is dropped and counted, and that nobody waits for somebody else."""
+"""Data transfer in C: forwarding, delivery, drops and their counters, and that no flow waits for another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The packet transfer of a broadcast IPCP: everybody else gets everything, and nobody waits for anybody."""
+"""The packet transfer of a broadcast IPCP: every other port gets every packet, and no port waits for another."""
 
 from __future__ import annotations
 

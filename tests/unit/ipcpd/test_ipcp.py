@@ -1,4 +1,4 @@
-"""What every IPCP has in common, against a fake channel: read-outs, what is given up, events of flows."""
+"""The functions common to all IPCPs, against a fake channel: read-outs, cancelled requests, events of flows."""
 
 from __future__ import annotations
 

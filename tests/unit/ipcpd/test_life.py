@@ -1,4 +1,4 @@
-"""The life cycle of an IPCP: what is legal is stated here once more, from the specification and not from the table."""
+"""The life cycle of an IPCP: the legal transitions are stated here a second time, from the specification and not from the table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the data plane of an IPCP names stays until nothing names it: in whatever order things are unmapped, removed and closed."""
+"""The objects of an IPCP's data plane exist as long as another refers to them, in any order of unmapping, removing and closing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Punt: packets on their way from the packet threads to Python: quotas, order, nothing lost but what is counted."""
+"""Punt: packets from the packet threads to Python: quotas, order, and a counter for every loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The relay of an IPCP: packets between two flows, within a trust domain and across; nobody waits for another."""
+"""The relay of an IPCP: packets between two flows, within a trust domain and across; no flow waits for another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lower flows of an IPCP that are encrypted or checked: what is forwarded, delivered, sent, copied and handed to Python."""
+"""Lower flows of an IPCP that are encrypted or checked: packets forwarded, delivered, sent, copied and passed to Python."""
 
 from __future__ import annotations
 

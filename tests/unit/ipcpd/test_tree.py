@@ -1,4 +1,4 @@
-"""What a member of a broadcast layer knows of its shape."""
+"""The knowledge of a broadcast layer's member about the shape of the layer."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""A world for IPCPs without processes: an IRMd, relays and punts of Python, on a loop whose time passes when nothing happens.
+"""A world for IPCPs without processes: an IRMd, relays and punts of Python, on a loop whose time advances when it is idle.
 
     with World() as world:
         a, b = world.ipcp("a"), world.ipcp("b")
         world.run(...)
 
-A flow to a name goes to the IPCP that accepts under this name. What is leaked shows in `world.flows` and `ipcp.relay.ends`.
+A flow to a name goes to the IPCP that accepts under this name. Leaks are visible in `world.flows` and `ipcp.relay.ends`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""An IRMd for tests of those who manage: a thread behind a real socket, with tables of IPCPs and names.
+"""An IRMd for tests of management: a thread behind a real socket, with tables of IPCPs and names.
 
-It answers as the real one does, but nothing happens. `refuse` makes a kind of request fail; `requests` is what it was
-asked, in order, without the lists.
+It answers as the real one does, without effect. `refuse` makes a kind of request fail; `requests` contains the requests,
+in order, without the lists.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""ouroboros.irm and ouroboros.cli against a fake IRMd: what is asked, in which order, and what is undone."""
+"""ouroboros.irm and ouroboros.cli against a fake IRMd: the requests, their order, and their reversal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Configuration of layers: objects and options say the same (docs/reference/irm.md, docs/reference/api.md)."""
+"""Configuration of layers: objects and options have the same meaning (docs/reference/irm.md, docs/reference/api.md)."""
 
 from __future__ import annotations
 

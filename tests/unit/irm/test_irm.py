@@ -1,4 +1,4 @@
-"""The `irm` command from end to end, against a fake IRMd: output, exit codes, and what is asked of the IRMd."""
+"""The `irm` command from end to end, against a fake IRMd: output, exit codes, and requests to the IRMd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tools print: colour only where it is wanted, tables, JSON, one line for an error."""
+"""The output of tools: colour only on a terminal, tables, JSON, one line for an error."""
 
 from __future__ import annotations
 

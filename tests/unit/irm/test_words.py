@@ -1,4 +1,4 @@
-"""The word grammar: every command, abbreviations, help, and what is wrong; and that no line makes a traceback."""
+"""The word grammar: every command, abbreviations, help, and mistakes; and that no line makes a traceback."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""An IRMd inside the test's own event loop, with IPCPs that do what the test says.
+"""An IRMd inside the test's own event loop, with IPCPs that the test controls.
 
-The IRMd is the real one, shared memory included; only the process that forks IPCPs is replaced. An IPCP is a process
-that sleeps, so that there is one to kill, and the other end of its channel is a `FakeIpcp` in this loop.
+The IRMd is the real one, shared memory included; only the process that forks IPCPs is replaced. An IPCP is a sleeping process,
+so that a test can kill it, and the other end of its channel is a `FakeIpcp` in this loop.
 """
 
 from __future__ import annotations

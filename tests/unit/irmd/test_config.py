@@ -1,4 +1,4 @@
-"""The configuration file: what it may say, and how a mistake in it is named."""
+"""The configuration file: its tables and keys, and the message for a mistake in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the configuration file asks for, carried out on IPCPs that the test plays."""
+"""The configuration file, carried out on IPCPs that the test plays."""
 
 from __future__ import annotations
 

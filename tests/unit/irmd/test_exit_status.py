@@ -1,4 +1,4 @@
-"""How a process ended, as the log says it."""
+"""The end of a process, as the log describes it."""
 
 from __future__ import annotations
 

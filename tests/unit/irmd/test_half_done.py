@@ -1,4 +1,4 @@
-"""An exception in the middle of an allocation: what was acquired for it is given back, whatever step it comes at."""
+"""An exception in the middle of an allocation: all resources that it had acquired are returned, at whichever step it occurs."""
 
 from __future__ import annotations
 

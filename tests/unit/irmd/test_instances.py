@@ -1,8 +1,8 @@
 """IRMd and IPCPs together as a state machine: messages are delayed and reordered as the sockets allow, ends close together, processes
 are killed.
 
-In whichever order: no flow ends but by what one of its own two processes did, no descriptor has two flows, every request
-is answered, and nothing is left when all have gone.
+In any order, a flow ends only by an action of one of its own two processes, no descriptor has two flows, every request
+is answered, and nothing is left when all processes have ended.
 """
 
 from __future__ import annotations

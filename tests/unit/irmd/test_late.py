@@ -1,4 +1,4 @@
-"""Messages that arrive after what they name has ended, and its number has passed to the next: they change nothing, and count."""
+"""Messages about an object that has ended and whose number was reused: they change nothing, and are counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which layers carry a flow: whom the IRMd asks, in which order, and for whom never (with IPCPs that the test plays)."""
+"""The layers that carry a flow: the IPCPs that the IRMd asks, their order, and the layers that an IPCP never uses (with IPCPs that the test plays)."""
 
 from __future__ import annotations
 

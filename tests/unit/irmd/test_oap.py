@@ -1,4 +1,4 @@
-"""The IRMd's end of the handshake: what is offered and granted, what is refused and what the log says of it."""
+"""The IRMd's end of the handshake: extensions offered and granted, headers refused, and the lines in the log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Certificates: chains, times, names, keys and signatures; whom to trust is read from files that may change."""
+"""Certificates: chains, times, names, keys and signatures; the trusted authorities are read from files that may change."""
 
 from __future__ import annotations
 

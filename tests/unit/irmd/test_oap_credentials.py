@@ -1,4 +1,4 @@
-"""The files that secure a name: which are read, what they mean, and what refuses a flow instead of being overlooked."""
+"""The files that secure a name: the files that are read, their meaning, and mistakes that make the IRMd refuse a flow."""
 
 from __future__ import annotations
 

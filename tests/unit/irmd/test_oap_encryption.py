@@ -1,4 +1,4 @@
-"""The handshake with encryption: which algorithms come of what two ends ask for, and keys that are the same at both."""
+"""The handshake with encryption: the algorithms that result from the requests of two ends, and keys that are equal at both."""
 
 from __future__ import annotations
 

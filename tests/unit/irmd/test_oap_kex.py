@@ -1,4 +1,4 @@
-"""Key exchange and key derivation: the specification's vectors, those of the RFCs, a second library, and what is refused.
+"""Key exchange and key derivation: the specification's vectors, those of the RFCs, a second library, and refused keys.
 
 RFC 7748 6.1, 6.2 (X25519, X448); RFC 5903 8 (ECDH P-256, P-384, P-521); RFC 5869 A (HKDF); RFC 7919 A (groups).
 """

@@ -1,4 +1,4 @@
-"""The handshake with certificates: what is shown, what is required, and what the other end refuses of it.
+"""The handshake with certificates: certificates shown, required, and refused by the other end.
 
 Octets of the prototype are in enc.pcap (spec/oap OAP-25); its authority is not, so its certificates are trusted as they are.
 """

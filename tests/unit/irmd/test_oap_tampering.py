@@ -1,4 +1,4 @@
-"""What somebody on the way changes, cuts, repeats or answers in a handshake: nobody takes it for good."""
+"""An attacker on the path changes, truncates, repeats or answers a handshake: neither end accepts the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trying again: pauses, what is not tried again, and what an enrolment that is given up leaves (nothing)."""
+"""Retries: pauses, failures that are not retried, and that an abandoned enrolment leaves nothing behind."""
 
 from __future__ import annotations
 

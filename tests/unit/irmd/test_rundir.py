@@ -1,4 +1,4 @@
-"""The run directory: its mode, its lock, and what it refuses."""
+"""The run directory: its mode, its lock, and the directories that it refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The RPC socket: what bad input costs, and whom; versions, credentials, a second IRMd."""
+"""The RPC socket: the cost of bad input and the party that bears it; versions, credentials, a second IRMd."""
 
 from __future__ import annotations
 

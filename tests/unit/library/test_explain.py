@@ -1,4 +1,4 @@
-"""What a program is told of a flow that is down."""
+"""The text for a flow that is down."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What fails for one packet does not stop those behind it, and is counted and logged within limits."""
+"""The failure for one packet does not stop the packets behind it, and is counted and logged within limits."""
 
 from __future__ import annotations
 

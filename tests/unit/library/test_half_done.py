@@ -1,4 +1,4 @@
-"""What the library had when connecting to the IRMd, or attaching to a flow, fails half-way: all of it is given back."""
+"""Connecting to the IRMd, or attaching to a flow, fails half-way: the library returns all resources that it had acquired."""
 
 from __future__ import annotations
 

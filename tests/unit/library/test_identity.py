@@ -1,4 +1,4 @@
-"""Who an IPCP was: kept over a restart, believed only whole, one holder at a time, and bounded."""
+"""The identity of an IPCP: kept over a restart, accepted only when complete, one holder at a time, and bounded."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Threads that use a flow or a set in every way there is, while another thread closes it: no call reaches C without a handle.
+"""Threads that use a flow or a set in every possible way, while another thread closes it: no call reaches C without a handle.
 
-A call on what was closed raises FlowNotAllocatedException, or, of a set, FlowEventError; no AttributeError, no AssertionError, and
+A call on a closed flow raises FlowNotAllocatedException, on a closed set FlowEventError; no AttributeError, no AssertionError, and
 no crash. The same tests run over a data plane that was built with sanitizers.
 """
 

@@ -1,4 +1,4 @@
-"""What a process cannot map, for want of descriptors, is told by each flow that needs it, and true."""
+"""Memory that a process cannot map, for lack of descriptors: each flow that needs it reports the true cause."""
 
 from __future__ import annotations
 

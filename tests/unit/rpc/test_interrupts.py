@@ -1,4 +1,4 @@
-"""A Client whose calls are interrupted, by Ctrl-C and other signals: cancelled, and nothing that came is lost."""
+"""A Client whose calls are interrupted, by Ctrl-C and other signals: they are cancelled, and no received flow is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fake clock moves when told, and calls in order."""
+"""The fake clock moves only when the test advances it, and makes scheduled calls in order."""
 
 from __future__ import annotations
 

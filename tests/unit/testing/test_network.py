@@ -1,4 +1,4 @@
-"""The fake network loses, delays, repeats and reorders what it is told to, and the same again for the same seed."""
+"""The fake network loses, delays, duplicates and reorders packets as specified, and in the same way for the same seed."""
 
 from __future__ import annotations
 

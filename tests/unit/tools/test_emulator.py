@@ -1,4 +1,4 @@
-"""The link emulator without a link: what words mean, what happens to frame n, and when it comes out."""
+"""The link emulator without a link: the meaning of words, the fate of frame n, and the time of its departure."""
 
 from __future__ import annotations
 

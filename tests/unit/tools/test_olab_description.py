@@ -1,4 +1,4 @@
-"""Descriptions of labs: what they say, and that each mistake is refused with the key that has it."""
+"""Descriptions of labs: their meaning, and that each mistake is refused with its key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the holder of a lab says about a failure: always a text."""
+"""The holder of a lab reports a failure always as a text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a survey makes of the answers of systems, and where a picture puts it."""
+"""The survey that results from the answers of systems, and the places of its parts in a picture."""
 
 from __future__ import annotations
 

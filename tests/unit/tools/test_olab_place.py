@@ -1,4 +1,4 @@
-"""Where labs are, and how one that has ended is told from one that runs."""
+"""The places of labs, and the distinction between a lab that has ended and one that runs."""
 
 from __future__ import annotations
 

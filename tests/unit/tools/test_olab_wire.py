@@ -1,4 +1,4 @@
-"""The filter of a silent cut: what it drops, found by running its program on packets."""
+"""The filter of a silent cut: the packets that it drops, found by running its program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a tool ends: what every tool has from `program.run`."""
+"""The end of a tool: the parts of `program.run` that all tools share."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""tools/server.py: what the servers have in common."""
+"""tools/server.py: the functions that all servers share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""tools/units.py: what a user types."""
+"""tools/units.py: the values that a user types."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for what may be sent, and the table of all codecs."""
+"""Hypothesis strategies for messages that may be sent, and the table of all codecs."""
 
 from __future__ import annotations
 

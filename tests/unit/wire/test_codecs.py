@@ -1,4 +1,4 @@
-"""Every codec: what is encoded decodes to the same; strangers' octets give the typed error or a message, nothing else.
+"""Every codec: an encoded message decodes to the same message; random octets give the typed error or a message.
 
 `make fuzz` is a longer run.
 """

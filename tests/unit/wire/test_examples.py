@@ -1,4 +1,4 @@
-"""The worked examples of the wire specification: what they decode to, and that it encodes to them."""
+"""The worked examples of the wire specification: each decodes to its message, which encodes to the same octets."""
 
 from __future__ import annotations
 

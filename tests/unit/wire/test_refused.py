@@ -1,4 +1,4 @@
-"""What is refused, and what is never sent because a prototype would not survive it (the spec's own list)."""
+"""Messages that are refused, and messages that are never sent because they would crash a prototype (the spec's own list)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The flow allocator of the ethernet IPCPs, with a fake clock: every order of events, and what a prototype must not get."""
+"""The flow allocator of the ethernet IPCPs, with a fake clock: every order of events, and packets that must not be sent to a prototype."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames in C, over socket pairs in place of a device: what goes out, what comes in, what is dropped and counted."""
+"""Frames in C, over socket pairs in place of a device: frames sent, received, dropped and counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small DNS server on loopback for tests: answers queries, takes updates (RFC 2136), and can be told to misbehave."""
+"""A small DNS server on loopback for tests: answers queries, accepts updates (RFC 2136), and misbehaves on request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flows over UDP in C: real sockets on loopback, the relay stepped by hand, its clock ours."""
+"""Flows over UDP in C: real sockets on loopback, a relay that the test steps, and a fake clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the flow allocator does for UDP beside what `tests/unit/ipcpd/eth/test_fa.py` covers; fake clock."""
+"""The behaviour of the flow allocator for UDP that `tests/unit/ipcpd/eth/test_fa.py` does not cover; fake clock."""
 
 from __future__ import annotations
 

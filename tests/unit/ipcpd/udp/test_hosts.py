@@ -1,4 +1,4 @@
-"""The hosts file of a UDP layer: what counts in it, and that a change is seen."""
+"""The hosts file of a UDP layer: the lines that count, and that a change is noticed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The port of a UDP IPCP: had, or refused with the reason and what mends it."""
+"""The port of a UDP IPCP: obtained, or refused with the reason and its remedy."""
 
 from __future__ import annotations
 

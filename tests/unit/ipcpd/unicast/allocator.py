@@ -1,4 +1,4 @@
-"""What tests of the flow allocator's machine do with it again and again."""
+"""Common helpers for tests of the flow allocator's machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of unicast IPCPs begin with: a network of Python, and a flow allocator."""
+"""Fixtures for tests of unicast IPCPs: a network in Python, and a flow allocator."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Data transfer in Python: what the C does (`ipcpd/dataplane/dt.py`), for tests of the control plane without it.
+"""Data transfer in Python, with the interface of the C (`ipcpd/dataplane/dt.py`), for tests of the control plane without the C.
 
     dt = FakeDt(relay, punt, address=1, max_ttl=60, congestion=False)
 
-`relay` is that of `tests.unit.ipcpd.world`; nothing is queued, and nothing is marked.
+`relay` is that of `tests.unit.ipcpd.world`; it queues and marks no packets.
 """
 
 from __future__ import annotations

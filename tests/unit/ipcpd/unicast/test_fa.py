@@ -1,4 +1,4 @@
-"""The flow allocator's machine with a fake clock: flows to itself, congestion, anything at all, what a prototype said."""
+"""The flow allocator's machine with a fake clock: flows to itself, congestion, random input, the messages of a prototype."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Routing when what is known has been overtaken: numbers at their end, neighbours that came back, addresses of two members."""
+"""Routing with outdated information: numbers at their end, neighbours that returned, addresses of two members."""
 
 from __future__ import annotations
 

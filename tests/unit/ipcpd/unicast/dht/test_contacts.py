@@ -1,4 +1,4 @@
-"""The contact table against a list of everything that was heard."""
+"""The contact table against a list of all messages received."""
 
 from __future__ import annotations
 

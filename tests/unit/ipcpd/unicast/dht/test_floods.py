@@ -1,4 +1,4 @@
-"""What members can make the directory keep and do: bounded, and nobody else's names are lost by it (docs: security)."""
+"""The memory and work that members can cause in the directory: bounded, and no other member's names are lost (docs: security)."""
 
 from __future__ import annotations
 

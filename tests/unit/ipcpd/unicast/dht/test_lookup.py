@@ -1,4 +1,4 @@
-"""An iterative look-up over a table of who knows whom."""
+"""An iterative look-up over a table of the contacts of each node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is kept for others."""
+"""Values that a node stores for others."""
 
 from __future__ import annotations
 
