@@ -234,7 +234,7 @@ class BroadcastIpcp(Ipcp):
 
     def _counters(self) -> list[Row]:
         components: dict[str, dict[str, object]] = {
-            "data transfer": self._fan_out.counters()._asdict(),
+            "data transfer": self._fan_out.counters()._asdict() | {"defects": self._punt.defects},
             "connections": asdict(self._connections.counters),
             "enrolment": asdict(self._enrolment.counters),
             "lower flows": asdict(self._lowers.counters),

@@ -37,7 +37,7 @@ class Punt:
         self.handle = Handle(punt, lib.punt_destroy, "the way of packets to the control plane")
         """Of `struct punt`, for what pushes packets into it."""
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.guard = Guard()
+        self._guard = Guard()
         self._handlers: dict[int, Handler] = {}
         self._buffer = ffi.new("char[]", _LARGEST)
         self._component = ffi.new("uint32_t *")
@@ -56,6 +56,11 @@ class Punt:
         with self.handle as punt:
             return bool(lib.punt_push(punt, component, fd, packet, len(packet)))
 
+    @property
+    def defects(self) -> int:
+        """Packets that a component could not handle."""
+        return self._guard.defects
+
     def fileno(self) -> int:
         """Readable while packets wait."""
         with self.handle as punt:
@@ -72,7 +77,7 @@ class Punt:
                 return count
             if n < 0:
                 raise error(-n, "a packet for the control plane is larger than any can be")
-            with self.guard("a packet for the control plane"):
+            with self._guard("a packet for the control plane"):
                 self._handlers[self._component[0]](self._fd[0], ffi.unpack(self._buffer, n))
         return _BURST
 

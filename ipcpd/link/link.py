@@ -323,6 +323,6 @@ class LinkIpcp(Ipcp):
         """`counters` of the type, and those that all have."""
         counters |= {f"flow_{key}": count for key, count in asdict(self._fa.counters).items()}
         counters["malformed"] = self._malformed
-        counters["defects"] = self._guard.defects
+        counters["defects"] = self._guard.defects + (self._punt.defects if self._punt else 0)
         counters |= {f"late_{what}": count for what, count in sorted(self.late.items())}
         return [{"counter": key, "value": count} for key, count in counters.items()]

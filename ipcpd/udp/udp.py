@@ -297,7 +297,12 @@ class UdpIpcp(LinkIpcp):
 
     def _send_waiting(self) -> None:
         assert self._socket is not None
-        while self._waiting and self._send_now(*self._waiting[0]):
+        while self._waiting:
+            sent = True  # one that cannot be sent for a defect is not tried again
+            with self._guard("a message of the flow allocator"):
+                sent = self._send_now(*self._waiting[0])
+            if not sent:
+                break
             self._waiting.popleft()
         if not self._waiting:
             self.loop.remove_writer(self._socket.fileno())

@@ -429,7 +429,7 @@ class Member:
     @property
     def defects(self) -> int:
         """Packets, events and deadlines that could not be handled."""
-        return self.guard.defects + self.fa.defects + self.directory.dht.defects
+        return self.guard.defects + self.punt.defects + self.fa.defects + self.directory.dht.defects
 
     # ------------------------------------------------------------ connections
 

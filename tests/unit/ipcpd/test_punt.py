@@ -159,3 +159,17 @@ def test_a_size_that_makes_no_sense(size: int) -> None:
     assert lib.punt_create(size) == ffi.NULL
     with pytest.raises(MemoryError):
         Punt(size)
+
+
+def test_a_packet_that_cannot_be_handled_is_counted(punt: Punt) -> None:
+    got: list[bytes] = []
+
+    def handle(_fd: int, packet: bytes) -> None:
+        if packet == b"bad":
+            raise ValueError("no way to read this")
+        got.append(packet)
+
+    punt.component(0, 1 << 14, handle)
+    for packet in (b"bad", b"good"):
+        punt.push(0, 64, packet)
+    assert punt.dispatch() == 2 and got == [b"good"] and punt.defects == 1

@@ -99,6 +99,8 @@ class End:
 class FakePunt:
     """Hands packets over in the order in which they came, a moment later."""
 
+    defects = 0
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._handlers: dict[int, Handler] = {}

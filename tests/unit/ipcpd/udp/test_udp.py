@@ -75,6 +75,8 @@ class FakeRelay:
 
 
 class FakePunt:
+    defects = 0
+
     def __init__(self, octets: int) -> None:
         self._pair = socket.socketpair()
 
@@ -277,6 +279,19 @@ def test_a_full_socket_loses_no_message(world: World) -> None:
     world.loop.run_until_complete(asyncio.sleep(0))
     assert len(world.sent()) == 3
     assert not world.ipcp._waiting
+
+
+def test_a_message_that_waits_and_cannot_be_sent_holds_up_no_other(world: World) -> None:
+    """It is counted as a defect and not tried again: the socket stays writable, and the loop would not rest."""
+    world.name(HOST)
+    world.socket.errors += [BlockingIOError(), ValueError("no way to write this")]
+    for fd in (64, 65, 66):
+        world.alloc(fd)
+    world.loop.run_until_complete(asyncio.sleep(0))
+    world.loop.run_until_complete(asyncio.sleep(0))
+    assert len(world.sent()) == 2 and not world.ipcp._waiting
+    counters = {row["counter"]: row["value"] for row in world.ipcp.readout("counters")}
+    assert counters["defects"] == 1
 
 
 def test_a_name_that_has_to_be_looked_up(world: World) -> None:
