@@ -158,12 +158,12 @@ class BroadcastIpcp(Ipcp):
         self._connections.disconnect(dst, component or BROADCAST.component)
         return None
 
-    def _offer(self, asked: QosSpec) -> tuple[Record, QosSpec]:
+    def _offer(self, check_outgoing: QosSpec) -> tuple[Record, QosSpec]:
         """What we say when we connect, and a QoS without keep-alives, and without what a raw adjacency cannot have."""
         qos = QosSpec()
-        qos.CopyFrom(asked)
-        qos.timeout, qos.in_order, qos.ber = 0, 0, max(1, asked.ber)
-        return self._record(asked.timeout), qos
+        qos.CopyFrom(check_outgoing)
+        qos.timeout, qos.in_order, qos.ber = 0, 0, max(1, check_outgoing.ber)
+        return self._record(check_outgoing.timeout), qos
 
     def _grant(self, _own: Record, theirs: Record) -> Record:
         return self._record(theirs.timeout if theirs.member else 0)
@@ -219,8 +219,8 @@ class BroadcastIpcp(Ipcp):
         stats = self._relay.stats(lower.fd)
         return _row(
             name=connection.peer or None,
-            certificate=lower.shown.name if lower.shown.certificate else None,
-            encrypted=lower.shown.encrypted,
+            certificate=lower.peer_identity.name if lower.peer_identity.certificate else None,
+            encrypted=lower.peer_identity.encrypted,
             member=f"{theirs.member:016x}" if theirs.member else None,
             state="up" if lower.usable else "down" if lower.down else "silent",
             fd=lower.fd,

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from ipcpd.unicast.wire.address import to_text
 from ipcpd.unicast.wire.connmgr import Record
 
-from .admission import Shown
+from .admission import PeerIdentity
 
 KEPT = 86400.0
 """Seconds for which a claim is remembered after it was last made: as long as the directory of a layer keeps an address."""
@@ -30,20 +30,20 @@ class Claims:
     def __init__(self) -> None:
         self._claims: OrderedDict[int, tuple[str, float]] = OrderedDict()
 
-    def objection(self, theirs: Record, shown: Shown, now: float) -> str:
+    def objection(self, theirs: Record, peer_identity: PeerIdentity, now: float) -> str:
         """Why the neighbour that shows this must not have what its record claims; "" when it may."""
         name, since = self._claims.get(_claim(theirs), ("", 0.0))
-        if not name or now - since > KEPT or (shown.certificate and shown.name == name):
+        if not name or now - since > KEPT or (peer_identity.certificate and peer_identity.name == name):
             return ""
         what = f"address {to_text(theirs.address)}" if theirs.address else f"member id {theirs.member:016x}"
         return f'{what} belongs to "{name}"'
 
-    def claimed(self, theirs: Record, shown: Shown, now: float) -> None:
+    def claimed(self, theirs: Record, peer_identity: PeerIdentity, now: float) -> None:
         """A neighbour with this record that shows this is connected, or was until now."""
         claim = _claim(theirs)
-        if not claim or not shown.certificate or not shown.name:
+        if not claim or not peer_identity.certificate or not peer_identity.name:
             return
-        self._claims[claim] = (shown.name, now)
+        self._claims[claim] = (peer_identity.name, now)
         self._claims.move_to_end(claim)
         if len(self._claims) > MAX_CLAIMS:
             self._claims.popitem(last=False)

@@ -153,9 +153,9 @@ def whom(connection: Connection) -> str:
 def stranger(theirs: Record, lower: Lower) -> str:
     """Somebody who is refused: whom he claims to be, and who it is for certain."""
     claimed = f"address {to_text(theirs.address)}" if theirs.address else "somebody"
-    if not lower.shown.certificate:
+    if not lower.peer_identity.certificate:
         return f"{claimed}, without a certificate,"
-    return f'{claimed}, with a certificate for "{lower.shown.name}",'
+    return f'{claimed}, with a certificate for "{lower.peer_identity.name}",'
 
 
 def log_level(connection: Connection) -> int:

@@ -26,7 +26,7 @@ from ouroboros.name_info import Requirement
 from ouroboros.rpc.messages_pb2 import QosSpec
 from ouroboros.wire import MalformedPacket
 
-from .admission import asked, comes
+from .admission import check_incoming, check_outgoing
 from .claims import Claims
 from .connection import (
     Backoff,
@@ -251,13 +251,13 @@ class ConnectionManager:
 
     def _check_shown(self, lower: Lower, require: Requirement) -> None:
         """Before a word is said to who may not be a member."""
-        reason = asked(require, lower.shown)
+        reason = check_outgoing(require, lower.peer_identity)
         if reason:
             self.counters.unauthenticated += 1
             raise Refusal(EAUTH, f'"{lower.dst}" is not to be trusted: {reason}')
 
     def _check_claim(self, lower: Lower, theirs: Record) -> None:
-        reason = self._claims.objection(theirs, lower.shown, self._loop.time())
+        reason = self._claims.objection(theirs, lower.peer_identity, self._loop.time())
         if reason:
             self.counters.unauthenticated += 1
             raise Refusal(EAUTH, f'"{lower.dst}" is not to be trusted: {reason}')
@@ -342,7 +342,7 @@ class ConnectionManager:
     # ------------------------------------------------------------ responding
 
     def _accepted(self, lower: Lower) -> None:
-        objection = comes(self.access, lower.shown)
+        objection = check_incoming(self.access, lower.peer_identity)
         strangers = sum(bool(one.machine.objection) for one in self._responding.values()) if objection else 0
         if strangers >= MOST_STRANGERS:
             self.counters.crowded += 1
@@ -371,7 +371,7 @@ class ConnectionManager:
 
     def _admitted(self, lower: Lower, theirs: Record) -> str:
         reason = self._components[theirs.component].admit(theirs, lower)
-        return reason or self._claims.objection(theirs, lower.shown, self._loop.time())
+        return reason or self._claims.objection(theirs, lower.peer_identity, self._loop.time())
 
     def _answer(self, own: Record, theirs: Record) -> Record:
         return self._components[own.component].answer(own, theirs)
@@ -441,7 +441,7 @@ class ConnectionManager:
     def _add(self, connection: Connection) -> None:
         fd = connection.lower.fd
         self.connections[fd] = connection
-        self._claims.claimed(connection.record, connection.lower.shown, connection.since)
+        self._claims.claimed(connection.record, connection.lower.peer_identity, connection.since)
         self._lowers.listen(connection.lower, None)
         self._lowers.watch(connection.lower, lambda event: self._happened(connection, event))
         log.log(
@@ -499,7 +499,7 @@ class ConnectionManager:
         connection.lost = True
         self.counters.lost += 1
         self._keep(connection)
-        self._claims.claimed(connection.record, connection.lower.shown, self._loop.time())
+        self._claims.claimed(connection.record, connection.lower.peer_identity, self._loop.time())
         self.connections.pop(connection.lower.fd, None)
         log.log(
             log_level(connection),

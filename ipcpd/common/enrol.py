@@ -29,7 +29,7 @@ from ouroboros.name_info import Requirement
 from ouroboros.qos import QOS_RAW
 from ouroboros.wire import MalformedPacket
 
-from .admission import Shown, asked
+from .admission import PeerIdentity, check_outgoing
 from .connmgr import Connection, ConnectionManager
 from .handshake import PATIENCE, printable
 from .ipcp import Ipcp, Refusal
@@ -95,14 +95,14 @@ class Newcomer:
     draw   a new address to propose; None: there are no addresses
     wish   the address that the newcomer had before, and proposes first; 0: none
     wall   the clock on the wall, s, for the warning that clocks differ
-    shown  what the flow shows of the member
+    peer_identity  certificate, name and encryption of the flow to the member
     """
 
     wanted: Wanted
     now: float
     draw: Callable[[], int] | None = None
     wall: Callable[[], float] = time.time
-    shown: Shown = Shown()
+    peer_identity: PeerIdentity = PeerIdentity()
     wish: int = 0
     pause: float = field(default=0.0, init=False)
     """Seconds to wait before the next request is sent."""
@@ -143,7 +143,7 @@ class Newcomer:
         reason = self.wanted.differs(conf)
         if reason:
             raise Refusal(errno.EINVAL, reason)
-        reason = asked(conf.access.require, self.shown)
+        reason = check_outgoing(conf.access.require, self.peer_identity)
         if reason:  # a member that its own layer would refuse
             raise Refusal(EAUTH, f'it cannot be a member of layer "{conf.layer}": {reason}')
         told = response.seconds + response.nanoseconds / 1e9
@@ -340,7 +340,9 @@ class Enrolment:
             dst, ENROLMENT, qos, timeout=timeout, require=wanted.require
         )
         lower = connection.lower
-        machine = Newcomer(wanted, self._loop.time(), draw, shown=connection.lower.shown, wish=wish)
+        machine = Newcomer(
+            wanted, self._loop.time(), draw, peer_identity=connection.lower.peer_identity, wish=wish
+        )
         try:
             configuration = await self._ask(connection, machine)
         except Refusal as refusal:

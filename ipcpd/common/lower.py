@@ -24,7 +24,7 @@ from ouroboros.guard import Guard
 from ouroboros.rpc.codec import close_fds
 from ouroboros.rpc.messages_pb2 import Envelope, QosSpec
 
-from .admission import Shown
+from .admission import PeerIdentity
 from .end import End
 from .ipcp import Ipcp, Refusal
 from .keepalive import Act, KeepAlive, Traffic
@@ -57,7 +57,7 @@ class Lower:
     """The layer below says that it is."""
     silent: bool = False
     """Nothing has come for longer than its time-out."""
-    shown: Shown = Shown()
+    peer_identity: PeerIdentity = PeerIdentity()
     """Of who is at the other end."""
     instance: int = 0
     """Of the descriptor: messages to the IRMd name the flow by both."""
@@ -220,14 +220,16 @@ class LowerFlows:
             close_fds(fds)
         qos = QosSpec()
         qos.CopyFrom(endpoint.qos)
-        shown = Shown(bool(endpoint.peer_certificate), endpoint.peer_name, bool(endpoint.cipher))
+        peer_identity = PeerIdentity(
+            bool(endpoint.peer_certificate), endpoint.peer_name, bool(endpoint.cipher)
+        )
         lower = Lower(
             endpoint.fd,
             dst,
             qos,
             endpoint.mpl_ms,
             endpoint.max_packet,
-            shown=shown,
+            peer_identity=peer_identity,
             instance=endpoint.instance,
             path=endpoint.path,
         )

@@ -72,8 +72,8 @@ def _neighbour(member: Member, connection: Connection) -> Row:
     link = member.link_state.dt_flows.get(lower.fd)
     return _row(
         name=connection.peer or None,
-        certificate=lower.shown.name if lower.shown.certificate else None,
-        encrypted=lower.shown.encrypted,
+        certificate=lower.peer_identity.name if lower.peer_identity.certificate else None,
+        encrypted=lower.peer_identity.encrypted,
         address=to_text(connection.peer_address),
         component="dt" if connection.component == DATA_TRANSFER else "mgmt",
         state="up" if lower.usable else "down" if lower.down else "silent",

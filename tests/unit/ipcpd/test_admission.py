@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipcpd.common.admission import Shown, asked, comes
+from ipcpd.common.admission import PeerIdentity, check_incoming, check_outgoing
 from ipcpd.common.connmgr import MOST_RESPONDING, MOST_STRANGERS, Backoff, Connection
 from ipcpd.common.enrol import Wanted
 from ipcpd.common.ipcp import Refusal
@@ -25,53 +25,53 @@ AUTHENTICATION, ENCRYPTION = Requirement.AUTHENTICATION, Requirement.ENCRYPTION
 CLOSED = Access(AUTHENTICATION)
 NAMED = Access(AUTHENTICATION, ("m?", "gateway*"))
 SECRET = Access(ENCRYPTION)
-NOTHING = Shown()
+NOTHING = PeerIdentity()
 NONE = Requirement(0)
 
 
 @pytest.mark.parametrize(
-    ("access", "shown", "reason"),
+    ("access", "peer_identity", "reason"),
     [
         (Access(), NOTHING, ""),
-        (Access(), Shown(True, "x"), ""),
+        (Access(), PeerIdentity(True, "x"), ""),
         (CLOSED, NOTHING, "you have shown none"),
-        (CLOSED, Shown(name="m1"), "you have shown none"),
-        (CLOSED, Shown(True, ""), ""),
-        (NAMED, Shown(True, "m1"), ""),
-        (NAMED, Shown(True, "gateway.example"), ""),
-        (NAMED, Shown(True, "m10"), 'the name "m10"'),
-        (NAMED, Shown(True, "M1"), 'the name "M1"'),
-        (NAMED, Shown(True, ""), 'the name ""'),
-        (SECRET, Shown(True, "m1"), "must be encrypted"),
-        (SECRET, Shown(encrypted=True), ""),
-        (Access(AUTHENTICATION | ENCRYPTION), Shown(encrypted=True), "you have shown none"),
-        (Access(AUTHENTICATION | ENCRYPTION), Shown(True, "", True), ""),
+        (CLOSED, PeerIdentity(name="m1"), "you have shown none"),
+        (CLOSED, PeerIdentity(True, ""), ""),
+        (NAMED, PeerIdentity(True, "m1"), ""),
+        (NAMED, PeerIdentity(True, "gateway.example"), ""),
+        (NAMED, PeerIdentity(True, "m10"), 'the name "m10"'),
+        (NAMED, PeerIdentity(True, "M1"), 'the name "M1"'),
+        (NAMED, PeerIdentity(True, ""), 'the name ""'),
+        (SECRET, PeerIdentity(True, "m1"), "must be encrypted"),
+        (SECRET, PeerIdentity(encrypted=True), ""),
+        (Access(AUTHENTICATION | ENCRYPTION), PeerIdentity(encrypted=True), "you have shown none"),
+        (Access(AUTHENTICATION | ENCRYPTION), PeerIdentity(True, "", True), ""),
     ],
 )
-def test_who_comes(access: Access, shown: Shown, reason: str) -> None:
-    said = comes(access, shown)
+def test_incoming(access: Access, peer_identity: PeerIdentity, reason: str) -> None:
+    said = check_incoming(access, peer_identity)
     assert bool(said) == bool(reason) and reason in said
     assert len(said.encode()) <= wire.MAX_REASON
 
 
 @pytest.mark.parametrize(
-    ("require", "shown", "reason"),
+    ("require", "peer_identity", "reason"),
     [
         (Requirement(0), NOTHING, ""),
         (AUTHENTICATION, NOTHING, "has shown none"),
-        (AUTHENTICATION, Shown(True, "lan"), ""),
-        (ENCRYPTION, Shown(True, "lan"), "must be encrypted"),
-        (ENCRYPTION, Shown(encrypted=True), ""),
+        (AUTHENTICATION, PeerIdentity(True, "lan"), ""),
+        (ENCRYPTION, PeerIdentity(True, "lan"), "must be encrypted"),
+        (ENCRYPTION, PeerIdentity(encrypted=True), ""),
     ],
 )
-def test_who_is_asked(require: Requirement, shown: Shown, reason: str) -> None:
-    said = asked(require, shown)
+def test_outgoing(require: Requirement, peer_identity: PeerIdentity, reason: str) -> None:
+    said = check_outgoing(require, peer_identity)
     assert bool(said) == bool(reason) and reason in said
 
 
 @given(st.text(max_size=300))
 def test_a_refusal_fits_into_a_record(name: str) -> None:
-    reason = comes(NAMED, Shown(True, name))
+    reason = check_incoming(NAMED, PeerIdentity(True, name))
     assert not reason or len(wire.encode(wire.refusal(reason, EAUTH))) <= wire.MAX_RECORD
 
 
@@ -100,10 +100,12 @@ def nothing_left(world: World) -> None:
 def test_both_show_a_certificate(world: World) -> None:
     a, b = member(world, "a", 1), member(world, "b", 2)
     connection = world.run(a.connect("b"))
-    assert connection.lower.shown == Shown(True, "b") and b.made[0].lower.shown == Shown(True, "a")
+    assert connection.lower.peer_identity == PeerIdentity(True, "b") and b.made[
+        0
+    ].lower.peer_identity == PeerIdentity(True, "a")
 
 
-def test_who_comes_without_is_refused(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_incoming_without_is_refused(world: World, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     a, b = member(world, "a", 1, access=Access()), member(world, "b", 2)
     a.ipcp.certificate = None
@@ -115,7 +117,7 @@ def test_who_comes_without_is_refused(world: World, caplog: pytest.LogCaptureFix
     assert 'of address 01.00.00.00, without a certificate, for "Management"' in caplog.text
 
 
-def test_who_is_asked_and_shows_none_hears_nothing(world: World) -> None:
+def test_outgoing_and_shows_none_hears_nothing(world: World) -> None:
     """Not even our record: a stranger who answers to the name of a member learns nothing."""
     a = member(world, "a", 1)
     stranger = world.ipcp("b")
@@ -142,7 +144,7 @@ def test_flows_that_are_not_encrypted(world: World) -> None:
     assert "must be encrypted" in str(refusal(world, a.connect("b")))
     a.ipcp.encrypts = True
     world.run(a.connect("b"))
-    assert b.made[0].lower.shown.encrypted
+    assert b.made[0].lower.peer_identity.encrypted
 
 
 def test_a_connection_that_is_made_again_is_looked_at_again(world: World) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from ipcpd.common.admission import Shown
+from ipcpd.common.admission import PeerIdentity
 from ipcpd.common.claims import KEPT, MAX_CLAIMS, Claims
 from ipcpd.common.connection import is_same_link
 from ipcpd.common.connmgr import MOST_RESPONDING, Backoff, Connection
@@ -675,18 +675,18 @@ def test_an_address_is_free_when_its_neighbour_has_been_away_for_long(world: Wor
 def test_claims_are_bounded() -> None:
     claims = Claims()
     for address in range(1, MAX_CLAIMS + 10):
-        claims.claimed(wire.management(address), Shown(certificate=True, name=f"n{address}"), 0.0)
+        claims.claimed(wire.management(address), PeerIdentity(certificate=True, name=f"n{address}"), 0.0)
     assert len(claims._claims) == MAX_CLAIMS
-    assert not claims.objection(wire.management(1), Shown(), 1.0)
-    assert claims.objection(wire.management(MAX_CLAIMS), Shown(), 1.0)
+    assert not claims.objection(wire.management(1), PeerIdentity(), 1.0)
+    assert claims.objection(wire.management(MAX_CLAIMS), PeerIdentity(), 1.0)
 
 
 def test_a_member_id_is_claimed_as_an_address_is() -> None:
     """A broadcast member has an id and no address."""
-    claims, alice = Claims(), Shown(certificate=True, name="alice")
+    claims, alice = Claims(), PeerIdentity(certificate=True, name="alice")
     theirs = replace(wire.BROADCAST, member=7)
     claims.claimed(theirs, alice, 0.0)
     assert not claims.objection(theirs, alice, 1.0)
-    assert "member id 0000000000000007 belongs to" in claims.objection(theirs, Shown(), 1.0)
-    assert not claims.objection(replace(theirs, member=8), Shown(), 1.0)
-    assert not claims.objection(wire.BROADCAST, Shown(), 1.0), "a prototype claims nothing"
+    assert "member id 0000000000000007 belongs to" in claims.objection(theirs, PeerIdentity(), 1.0)
+    assert not claims.objection(replace(theirs, member=8), PeerIdentity(), 1.0)
+    assert not claims.objection(wire.BROADCAST, PeerIdentity(), 1.0), "a prototype claims nothing"
