@@ -196,17 +196,21 @@ class Endpoints:
         endpoint.mpl_ms = flow.mpl_ms
         endpoint.max_packet = flow.max_packet
         endpoint.inside = flow.ipcp is None or flow.ipcp.inside
-        endpoint.extensions.extend(sorted(flow.extensions))
+        if flow.extensions:
+            endpoint.extensions.extend(sorted(flow.extensions))
         if data:
             endpoint.data = data
         if not (side == 1 and flow.ipcp is not None):  # a layer carries the flow, and knows no secret of it
-            endpoint.cipher, endpoint.key = flow.cipher, flow.key
+            if flow.cipher:
+                endpoint.cipher, endpoint.key = flow.cipher, flow.key
             if side == 0:  # it is told last. Nobody needs the key any more, and later ones follow from it.
                 flow.key = b""
-            endpoint.check = flow.is_checked
-            endpoint.peer_certificate = flow.certificates[side]
-            if endpoint.peer_certificate:
-                endpoint.peer_name = name_of(endpoint.peer_certificate)
+            if flow.is_checked:
+                endpoint.check = True
+            certificate = flow.certificates[side]
+            if certificate:
+                endpoint.peer_certificate = certificate
+                endpoint.peer_name = name_of(certificate)
         process = mine.process
         if side == 0 and process.ipcp is not None:
             endpoint.path = flow.path

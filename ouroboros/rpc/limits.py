@@ -122,10 +122,14 @@ Check = Callable[[Any], Violation | None]
 
 def violation(envelope: Envelope) -> Violation | None:
     """What is wrong with a message; None when it may be carried out, as far as its fields say."""
-    if abs(envelope.error) > RESPONSE:
+    if not -RESPONSE <= envelope.error <= RESPONSE:
         return Violation(errno.EINVAL, f"error is {envelope.error}, which is no errno")
     body = envelope.WhichOneof("body")
-    return None if body is None else check(getattr(envelope, body))
+    if body is None:
+        return None
+    message = getattr(envelope, body)
+    suspicious = _suspicions.get(type(message))
+    return check(message) if suspicious is None or suspicious(message) else None
 
 
 def check(message: Any) -> Violation | None:
