@@ -202,15 +202,24 @@ def test_examples(
                 raise AssertionError(f"{where}: {failure}") from failure
 
 
+def anchors(document: Path) -> set[str]:
+    """The anchors that the headings of a document have where it is rendered."""
+    prose = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_lead_somewhere() -> None:
-    """Every relative link of the documentation names a file that is there."""
+    """Every relative link of the documentation names a file that exists, and a heading that exists in it."""
     for document in [
         CHECKOUT / "README.md",
         CHECKOUT / "CONTRIBUTING.md",
         *(CHECKOUT / "docs").rglob("*.md"),
     ]:
-        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text()):
+        for target, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)[^)]*\)", document.read_text()):
             if "://" not in target:
-                assert (document.parent / target).exists(), (
-                    f"{document.relative_to(CHECKOUT)} links to {target}"
+                page = document.parent / target if target else document
+                assert page.exists(), f"{document.relative_to(CHECKOUT)} links to {target}"
+                assert not anchor or anchor in anchors(page), (
+                    f"{document.relative_to(CHECKOUT)} links to {target}#{anchor}"
                 )
