@@ -105,7 +105,6 @@ class Allocation(Generic[Layer]):
     __slots__ = (
         "_answers",
         "_asked",
-        "_deadline",
         "_describe",
         "_layers",
         "_patience",
@@ -116,6 +115,7 @@ class Allocation(Generic[Layer]):
         "_unknown",
         "_until",
         "bound",
+        "deadline",
         "name",
         "phase",
     )
@@ -142,7 +142,7 @@ class Allocation(Generic[Layer]):
         self._describe = describe
         self._asked = 0.0
         self._answers: dict[Layer, bool] = {}
-        self._deadline = deadline
+        self.deadline = deadline
         self._reason = self._unknown = unknown
         self._times = times
         self._troubles: list[str] = []
@@ -153,7 +153,7 @@ class Allocation(Generic[Layer]):
         """When to call `expired`; None when done."""
         if self.phase is Phase.DONE:
             return None
-        return self._until if self._deadline is None else min(self._until, self._deadline)
+        return self._until if self.deadline is None else min(self._until, self.deadline)
 
     @property
     def waits_locally(self) -> bool:
@@ -217,7 +217,7 @@ class Allocation(Generic[Layer]):
 
     def expired(self, now: float) -> list[object]:
         """`due` has passed."""
-        if self._deadline is not None and now >= self._deadline and self.phase is not Phase.DONE:
+        if self.deadline is not None and now >= self.deadline and self.phase is not Phase.DONE:
             return self._fail(
                 Fail(errno.ETIMEDOUT, f'no flow to "{self.name}" in the time given ({self.phase.value})')
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,8 @@ from .flow import State, Step
 from .ipcp import RESPONSE_TIME, Ipcp
 from .layers import may_carry
 from .oap import offer
-from .oap.extension import REPEATS
+from .oap.extension import lasts, repeated_ids
+from .pace import NEVER
 from .refused import Refused
 
 if TYPE_CHECKING:
@@ -33,6 +35,13 @@ if TYPE_CHECKING:
     from .registry import Name
 
 log = logging.getLogger("irmd/flow")
+
+CROSSING = 2.0
+"""Seconds after the answer to a request in which a repetition of it counts as sent before that answer arrived. It is dropped: it would
+take an accept for a flow that its requester has already."""
+
+MAX_ANSWERED = 4096
+"""Requests that are remembered for that; one more takes the place of the oldest."""
 
 
 class Arrival(Attempt):
@@ -96,6 +105,7 @@ class Arrivals:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
+        self._answered: OrderedDict[bytes, float] = OrderedDict()  # when, by the id of the request
 
     def flow_req(self, connection: Connection, envelope: Envelope) -> None:
         """An IPCP announces a flow to a name of this system."""
@@ -113,6 +123,8 @@ class Arrivals:
         if repeated is not None:
             repeated.replace(envelope, received)
             return
+        if self._crossing(received):
+            raise Refused(errno.EALREADY, "the request that this one repeats has been answered")
         suits = partial(may_carry, ipcp)
         acceptor = entry.pick(suits)
         if acceptor is not None:
@@ -125,7 +137,7 @@ class Arrivals:
             startable=entry.startable() is not None,
             layers=(),
             patience=lambda ipcp: 0.0,
-            deadline=now + broker.times.layer,  # by then its requester has given up
+            deadline=now + self._lasts(received),
             unknown=_unserved(entry, any(map(suits, entry.processes))),
             times=broker.times,
         )
@@ -133,14 +145,33 @@ class Arrivals:
         arrival.run(machine.begin(now))
 
     def _repeated(self, entry: Name, connection: Connection, received: Received) -> Arrival | None:
-        """The request that waits, and whose place this one takes: its id is known to its requester only."""
-        earlier = received.accepted.offer and received.accepted.offer.value(REPEATS)
+        """The request that waits, and whose place this one takes: the ids are known to its requester only."""
+        earlier = repeated_ids(received.accepted.offer)
         if not earlier:
             return None
         for one in self._broker.waiting.of(entry):
-            if isinstance(one, Arrival) and one.connection is connection and one.id == earlier:
+            if isinstance(one, Arrival) and one.connection is connection and one.id in earlier:
                 return one
         return None
+
+    def _crossing(self, received: Received) -> bool:
+        """Whether the answer to the request that this one repeats is on its way."""
+        earlier = repeated_ids(received.accepted.offer)
+        latest = max((self._answered.get(one, NEVER) for one in earlier), default=NEVER)
+        return self._broker.loop.time() < latest + CROSSING
+
+    def _remember(self, received: Received) -> None:
+        now = self._broker.loop.time()
+        answered = self._answered
+        answered[received.accepted.header.id] = now
+        while len(answered) > MAX_ANSWERED or next(iter(answered.values())) + CROSSING < now:
+            answered.popitem(last=False)
+
+    def _lasts(self, received: Received) -> float:
+        """Seconds after which the requester has given up."""
+        longest = self._broker.times.layer
+        said = lasts(received.accepted.offer)
+        return longest if said is None else min(said, longest)
 
     def arrive(
         self, connection: Connection, envelope: Envelope, name: str, acceptor: Acceptor, received: Received
@@ -194,6 +225,7 @@ class Arrivals:
         assert ipcp is not None
         broker.end_accept(acceptor)
         flow.name, flow.layer, flow.ipcp = name, ipcp.layer, ipcp
+        self._remember(received)
         outcome = received.outcome
         flow.qos = QosSpec()
         flow.qos.CopyFrom(offer.obtained(body.qos, outcome.extensions, inside=ipcp.inside))

@@ -250,7 +250,7 @@ class AppAttempt(Attempt):
         self._repeat_after(ipcp, AGAIN)
 
     def _shake_hands(self, ipcp: Ipcp) -> bytes:
-        """The header of a new request, which repeats the first one if there is one. Raises Refused."""
+        """The header of a new request, which repeats those before it. Raises Refused."""
         user = self._request.process.ipcp
         layer = "" if user is None else user.layer or user.joining or ""
         # What is said of a layer is said of its members.
@@ -262,10 +262,17 @@ class AppAttempt(Attempt):
             offer.wanted(self._qos, inside=ipcp.inside),
             room=ipcp.handshake_room,
             layer=layer,
-            repeats=next(reversed(self._handshakes), b""),
+            repeats=b"".join(self._handshakes),  # the layer may have sent any of them
+            lasts_ms=self._lasts_ms(),
         )
         self._handshakes[handshake.octets[:ID_LENGTH]] = handshake
         return handshake.octets
+
+    def _lasts_ms(self) -> int | None:
+        """After how many ms the caller gives up; None when the layer does so before."""
+        deadline = self.machine.deadline
+        rest = None if deadline is None else deadline - self.broker.loop.time()
+        return None if rest is None or rest >= self.broker.times.layer else int(rest * 1000)
 
     def _ask_again(self, ipcp: Ipcp, pauses: tuple[float, ...]) -> None:
         """The layer has no answer, which may be lost: give it the header of a request that can take the place of the one before."""

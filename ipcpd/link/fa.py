@@ -8,7 +8,8 @@ Runs in these IPCPs as a machine without I/O: calls, messages and timer expiries
 
 Nothing is retransmitted: a prototype takes a second copy for a replay, refuses it, and keeps an endpoint for ever. A second
 copy that the network makes is ignored here. But a prototype sometimes sends its reply to nowhere: so a request without an answer is
-followed by another one, with a handshake and an endpoint of its own. One of ours puts it in the place of the first. A prototype handles one request at a time, and twenty at once end it; so only a
+followed by another one, with a handshake and an endpoint of its own. One of ours puts it in the place of the first. The first answer
+is taken, whichever request it is for: it may have been on its way when the second was sent. A prototype handles one request at a time, and twenty at once end it; so only a
 few are under way to one machine, and one that nobody answers makes room for the next after a while. Where several
 machines have the name, the next is asked when one refuses or is silent for long.
 
@@ -67,6 +68,9 @@ MAX_ARRIVALS = 1024
 MAX_ARRIVALS_OF_ONE = MAX_ARRIVALS // 2
 """Of these, requests of one machine: the others have room."""
 
+MAX_ARRIVALS_OF_NAME = MAX_ARRIVALS // 2
+"""Of these, requests for one name: the servers of others have room. One more is refused."""
+
 MAX_REMEMBERED = 8192
 """Requests that are remembered for REPLAY; one more takes the place of the oldest."""
 
@@ -89,7 +93,7 @@ class Counters:
     repeated: int = 0
     """Requests that came twice."""
     crowded: int = 0
-    """Requests dropped because too many wait."""
+    """Requests dropped, or refused, because too many wait."""
     strange: int = 0
     """Replies that nobody waits for."""
     stale: int = 0
@@ -111,6 +115,8 @@ class _Request:
     """When to doubt, at last to give up."""
     refusal: tuple[int, str] | None = None
     """Errno and text of a refusal that is held."""
+    former: list[int] = field(default_factory=list)
+    """Endpoints of the requests to the same machine that this one repeats."""
 
     @property
     def peer(self) -> bytes:
@@ -123,6 +129,7 @@ class _Arrival:
 
     peer: bytes
     peer_endpoint: int
+    name: bytes
     endpoint: int = 0
 
 
@@ -192,6 +199,7 @@ class FlowAllocator:
         self._accepting: dict[End, _Arrival] = {}
         self._seen: OrderedDict[tuple[bytes, int, bytes], float] = OrderedDict()
         self._arriving: Counter[bytes] = Counter()  # by machine: announced and accepting
+        self._wanted: Counter[bytes] = Counter()  # the same by name
         self._messages: list[tuple[bytes, FlowRequest | FlowReply]] = []
         self._events: list[Event] = []
         self._ticket = 0
@@ -261,7 +269,7 @@ class FlowAllocator:
 
     def again(self, end: End, data: bytes, now: float) -> None:
         """Send another request for a flow that has no answer, with this header, if the machine answers for the name. The request has an
-        endpoint of its own: an answer to the one before is late, and means nothing any more."""
+        endpoint of its own; the one before may still be answered."""
         request = self._requests.get(end)
         if (
             request is None
@@ -273,14 +281,26 @@ class FlowAllocator:
         endpoint = self.endpoints.take(now)
         if endpoint is None:
             return  # the answer may come all the same
-        before, request.endpoint, request.data = request.endpoint, endpoint, data
-        sent = self._lanes[request.peer].sent
-        sent[endpoint] = sent.pop(before)
-        self._waiting[endpoint] = self._waiting.pop(before)
-        self.endpoints.give_back(before, now, LATE)
+        request.data = data
+        self._waiting[endpoint] = request
         self.counters.again += 1
-        self._events += [Close(end, before), Open(end, endpoint, request.peer)]
+        self._move(request, endpoint)
         self._ask(request)
+
+    def _move(self, request: _Request, endpoint: int) -> None:
+        """The request has this endpoint now."""
+        before, request.endpoint = request.endpoint, endpoint
+        request.former.append(before)
+        sent = self._lanes[request.peer].sent if request.refusal is None else {}
+        if before in sent:
+            sent[endpoint] = sent.pop(before)
+        self._events += [Close(request.end, before), Open(request.end, endpoint, request.peer)]
+
+    def _leave_former(self, request: _Request, now: float) -> None:
+        for endpoint in request.former:
+            del self._waiting[endpoint]
+            self.endpoints.give_back(endpoint, now, LATE)
+        request.former.clear()
 
     def _answers(self, request: _Request) -> bool:
         """Whether the machine has answered for the name since it was asked, as far as that can be found out."""
@@ -300,6 +320,7 @@ class FlowAllocator:
             self._make_way(request, now)
         request.sent = request.refusal = None
         request.agenda.clear()
+        self._leave_former(request, now)
 
     def _forget(self, request: _Request, now: float) -> None:
         self._leave_lane(request, now)
@@ -308,7 +329,13 @@ class FlowAllocator:
 
     def _reply(self, reply: FlowReply, source: bytes, now: float) -> None:
         request = self._waiting.get(reply.to)
-        if request is None or request.sent is None or request.peer != source:
+        repeated = request is not None and reply.to != request.endpoint
+        if (
+            request is None
+            or request.sent is None
+            or request.peer != source
+            or (repeated and reply.response)  # the request that repeats it has its own answer
+        ):
             self.counters.strange += 1  # too late, for another IPCP on this device, or made up
             return
         self.counters.replies += 1
@@ -324,6 +351,9 @@ class FlowAllocator:
                 request.agenda = deque((now + GRACE,))
                 self._make_way(request, now)
             return
+        if repeated:
+            request.former.remove(reply.to)
+            self._move(request, reply.to)
         self._forget(request, now)
         self._established(request.end, Flow(request.endpoint, source, reply.endpoint), now)
         self._events.append(Connect(request.end, reply.endpoint, source))
@@ -390,7 +420,7 @@ class FlowAllocator:
         if message.name_hash not in self._registered:
             self.counters.unregistered += 1
             if self._alone and not self._is_repeated(message, source, now):
-                self._refuse(_Arrival(source, message.endpoint), ENAME, now)
+                self._refuse(_Arrival(source, message.endpoint, message.name_hash), ENAME, now)
             return  # else another IPCP on this device may have it: silence
         if self._is_repeated(message, source, now):
             self.counters.repeated += 1
@@ -401,10 +431,16 @@ class FlowAllocator:
         ):
             self.counters.crowded += 1
             return
+        arrival = _Arrival(source, message.endpoint, message.name_hash)
+        if self._wanted[arrival.name] >= MAX_ARRIVALS_OF_NAME:
+            self.counters.crowded += 1
+            self._refuse(arrival, errno.EAGAIN, now)
+            return
         self.counters.arrivals += 1
         self._ticket += 1
-        self._announced[self._ticket] = _Arrival(source, message.endpoint)
+        self._announced[self._ticket] = arrival
         self._arriving[source] += 1
+        self._wanted[arrival.name] += 1
         self._events.append(Announce(self._ticket, message.name_hash, message.qos, message.data, source))
 
     def _is_repeated(self, message: FlowRequest, source: bytes, now: float) -> bool:
@@ -422,9 +458,10 @@ class FlowAllocator:
 
     def _arrived(self, arrival: _Arrival) -> None:
         """It waits for no process any more."""
-        self._arriving[arrival.peer] -= 1
-        if not self._arriving[arrival.peer]:
-            del self._arriving[arrival.peer]
+        for counter, key in ((self._arriving, arrival.peer), (self._wanted, arrival.name)):
+            counter[key] -= 1
+            if not counter[key]:
+                del counter[key]
 
     def announced(self, ticket: int, end: End, now: float) -> None:
         """The IRMd has a process for it, and `end` is ours. Raises NoEndpoint: then the request is refused."""

@@ -14,7 +14,8 @@ sent: an end can then receive before its peer knows of it.
 Every other way out ends in (none), and says so: the requester's to the IRMd, the responder's to the requester, always with
 a reply. Nothing at this level is acknowledged or said twice, so every state but ALLOCATED has a limit of time. Where
 several members hold a name they are tried one after the other, each with an endpoint id of its own: what comes
-from one that was left behind is late, and cannot be taken for the answer of another.
+from one that was left behind is late, and cannot be taken for the answer of another. Of the requests to one member the first answer
+is taken, whichever it is for: it may have been on its way when the request was repeated.
 
 A name that is registered here and nowhere else leads back to this member: the two ends are then joined directly.
 """
@@ -27,6 +28,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from random import Random, SystemRandom
+from typing import TypeVar
 
 from ipcpd.common.end import End
 from ouroboros.errors import ENAME, known_errno, strerror
@@ -64,6 +66,9 @@ MAX_OFFERS = 1024
 MAX_OFFERS_OF_ONE = MAX_OFFERS // 2
 """Of these, requests of one member: the others have room."""
 
+MAX_OFFERS_OF_NAME = MAX_OFFERS // 2
+"""Of these, requests for one name: the servers of others have room."""
+
 MAX_REPEATED = 1024
 """Replies that wait to be sent again. One more refusal is given up: its request could be made up, and lead nowhere."""
 
@@ -72,6 +77,8 @@ REPLY_PAUSE, REPLY_TRIES = 0.1, 7
 
 
 NO_END = End(0, 0)
+
+Key = TypeVar("Key")
 
 
 class Phase(Enum):
@@ -130,6 +137,8 @@ class Flow:
     data: bytes = b""
     offer: int = 0
     candidates: list[int] = field(default_factory=list)
+    former: list[int] = field(default_factory=list)
+    """Endpoint ids of the requests to the same member that the last one repeats."""
     reason: tuple[int, str] = (ENAME, "")
     limit: Timer | None = None
     patience: Timer | None = None
@@ -156,6 +165,7 @@ class FlowAllocator:
             tuple[int, int], Flow
         ] = {}  # responder's flows by address and endpoint id of the requester
         self._offering: Counter[int] = Counter()  # offers by the address of the requester
+        self._wanted: Counter[bytes] = Counter()  # offers by name
         self._repeated = 0  # replies that wait to be sent again
         self._serial = 0
         self._packets: list[Packet] = []
@@ -218,16 +228,26 @@ class FlowAllocator:
     def _try_next(self, flow: Flow, now: float) -> None:
         """Ask the next member that holds the name; without one the flow fails."""
         self._by_eid.pop(flow.eid, None)
+        self._leave_former(flow)
         if flow.patience is not None:
             flow.patience.cancel()
         if not flow.candidates:
             self._fail(flow, *flow.reason)
             return
         flow.phase, flow.address = Phase.REQUESTED, flow.candidates.pop(0)
-        flow.eid = self._new_eid(flow.end)
-        self._by_eid[flow.eid] = flow
         if flow.candidates:
             flow.patience = self._timers.at(now + PATIENCE, lambda now: self._impatient(flow, now))
+        self._request(flow, now)
+
+    def _leave_former(self, flow: Flow) -> None:
+        for eid in flow.former:
+            del self._by_eid[eid]
+        flow.former.clear()
+
+    def _request(self, flow: Flow, now: float) -> None:
+        """Send the request to the member that is asked."""
+        flow.eid = self._new_eid(flow.end)
+        self._by_eid[flow.eid] = flow
         if flow.address != self.address:
             self._events.append(Opened(flow.end, flow.eid, flow.cube))
         self.counters.requests_sent += 1
@@ -242,8 +262,8 @@ class FlowAllocator:
         return flow.key, flow.address
 
     def again(self, end: End, data: bytes, now: float) -> None:
-        """Send another request to the same member, with this handshake. It has an endpoint id of its own, so an answer to the one before
-        is late, and means nothing any more."""
+        """Send another request to the same member, with this handshake. It has an endpoint id of its own; the one before may still be
+        answered."""
         flow = self._flows.get(end)
         if (
             flow is None
@@ -253,9 +273,9 @@ class FlowAllocator:
         ):
             return
         flow.data = data
-        flow.candidates.insert(0, flow.address)
+        flow.former.append(flow.eid)
         self.counters.again += 1
-        self._try_next(flow, now)
+        self._request(flow, now)
 
     def others(self, end: End, addresses: Sequence[int], now: float) -> None:
         """More members that hold the name: the one that was asked has stayed silent."""
@@ -369,13 +389,13 @@ class FlowAllocator:
             if timer is not None:
                 timer.cancel()
         if self._offers.pop(flow.offer, None) is not None:
-            self._offering[flow.address] -= 1
-            if not self._offering[flow.address]:
-                del self._offering[flow.address]
+            _subtract(self._offering, flow.address)
+            _subtract(self._wanted, flow.key)
 
     def _forget(self, flow: Flow) -> None:
         self._settle(flow)
         self._by_eid.pop(flow.eid, None)
+        self._leave_former(flow)
         self._flows.pop(flow.end, None)
         if self._arrived.get((flow.address, flow.peer_eid)) is flow:
             del self._arrived[flow.address, flow.peer_eid]
@@ -442,16 +462,22 @@ class FlowAllocator:
         if whose in self._arrived:
             self.counters.duplicates += 1
             return
-        if len(self._offers) >= MAX_OFFERS or self._offering[request.source] >= MAX_OFFERS_OF_ONE:
+        if (
+            len(self._offers) >= MAX_OFFERS
+            or self._offering[request.source] >= MAX_OFFERS_OF_ONE
+            or self._wanted[request.name_hash] >= MAX_OFFERS_OF_NAME
+        ):
             self.counters.refused += 1
             self._reply(request.source, FlowReply(request.eid, 0, -errno.EAGAIN), now)
             return
         self._serial += 1
         flow = Flow(Phase.ANNOUNCED, request.qos.cube, address=request.source, peer_eid=request.eid)
+        flow.key = request.name_hash
         flow.offer = self._serial
         flow.limit = self._timers.at(now + OFFER_LIMIT, lambda now: self._offer_expired(flow, now))
         self._offers[flow.offer] = self._arrived[whose] = flow
         self._offering[flow.address] += 1
+        self._wanted[flow.key] += 1
         self._events.append(
             Announce(flow.offer, request.name_hash, request.qos, request.data, request.source)
         )
@@ -469,8 +495,8 @@ class FlowAllocator:
         if flow is None or (here and not reply.response and reply.eid not in self._by_eid):
             self.counters.unknown += 1
             return
-        if flow.phase is not Phase.REQUESTED:
-            self.counters.late += 1
+        if flow.phase is not Phase.REQUESTED or (reply.to in flow.former and reply.response):
+            self.counters.late += 1  # a request that was repeated has its own answer
             return
         if reply.response:
             self.counters.refused += 1
@@ -479,6 +505,12 @@ class FlowAllocator:
             self._try_next(flow, now)
             return
         self._settle(flow)
+        if reply.to in flow.former:
+            flow.former.remove(reply.to)
+            del self._by_eid[flow.eid]
+            flow.eid = reply.to
+            self._events.append(Opened(flow.end, flow.eid, flow.cube))
+        self._leave_former(flow)
         flow.phase, flow.peer_eid = Phase.ALLOCATED, reply.eid
         if here:
             self._events.append(Joined(flow.end, self._by_eid[reply.eid].end))
@@ -493,3 +525,9 @@ class FlowAllocator:
             self.counters.unknown += 1
             return
         self._events.append(Congestion(flow.end, update.congestion))
+
+
+def _subtract(counter: Counter[Key], key: Key) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]

@@ -20,8 +20,12 @@ from ouroboros.wire import MalformedPacket, must, pack
 MARKER = 0x4F37  # "O7"
 VERSION = 1
 REPEATS = 0x0100
-"""Type of the item that says: this request takes the place of the one with the id in the value, of which no answer came. It is not
+"""Type of the item that says: this request takes the place of those with the ids in the value, of which no answer came. It is not
 granted. A prototype takes the request for another one."""
+_ID = 16
+LASTS = 0x0101
+"""Type of the item that says for how many ms, 32 bits, its requester waits for an answer. It is not granted."""
+_LASTS = Struct(">I")
 
 MAX_LENGTH = 256  # octets of all items: a handshake has to fit one packet
 MAX_ITEMS = 32
@@ -48,6 +52,23 @@ class Extensions:
     def value(self, kind: int) -> bytes | None:
         """The value of the item of this type; None when there is none."""
         return next((item.value for item in self.items if item.type == kind), None)
+
+
+def repeated_ids(offer: Extensions | None) -> tuple[bytes, ...]:
+    """The ids of the requests that this one repeats."""
+    value = (offer.value(REPEATS) if offer else None) or b""
+    return tuple(value[at : at + _ID] for at in range(0, len(value), _ID))
+
+
+def lasting(milliseconds: int) -> Item:
+    """The item for a requester that waits for so long."""
+    return Item(LASTS, _LASTS.pack(min(max(milliseconds, 0), 0xFFFFFFFF)))
+
+
+def lasts(offer: Extensions | None) -> float | None:
+    """For how many seconds the requester waits; None when it does not say so."""
+    value = None if offer is None else offer.value(LASTS)
+    return _LASTS.unpack(value)[0] / 1000 if value is not None and len(value) == _LASTS.size else None
 
 
 def is_data(data: bytes) -> bool:

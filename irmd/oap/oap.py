@@ -80,18 +80,20 @@ class Oap:
         room: int = MAX_LENGTH,
         layer: str = "",
         repeats: bytes = b"",
+        lasts_ms: int | None = None,
     ) -> Requester:
         """A new request: no two are the same, and one is never sent twice (spec/common COM-22). Raises refused.Refused.
 
         kinds  extensions that are wanted; those that this system has are offered
         room   octets of a header that the layer carries
-        repeats  the id of a request that got no answer: this one takes its place
+        repeats  the ids of requests that got no answer: this one takes their place
+        lasts_ms  after which the requester gives up, if that is before the layer does
         layer  that of an IPCP which asks another member: it has its credentials by the name of the layer, unless there are
                some for that member
         """
         try:
             ours = self._credentials(Side.CLIENT, name, policy, layer)
-            offered = offer.make(kinds, self._supported, repeats)
+            offered = offer.make(kinds, self._supported, repeats, lasts_ms)
             return Requester(
                 name, ours, identity=self._random(16), now=self._clock(), offer=offered, room=room
             )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ouroboros.extension import Extension
 
-from .extension import REPEATS, Extensions, Item
+from .extension import REPEATS, Extensions, Item, lasting
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -35,12 +35,16 @@ def wanted(qos: QosSpec, *, inside: bool) -> frozenset[int]:
     return kinds - {Extension.FRCP_CHECK} if qos.ber else kinds
 
 
-def make(kinds: frozenset[int], supported: Container[int], repeats: bytes = b"") -> Extensions | None:
-    """An offer of these types, in a request that takes the place of the one with the id `repeats`, if there is such; None when there is
-    nothing to offer."""
+def make(
+    kinds: frozenset[int], supported: Container[int], repeats: bytes = b"", lasts_ms: int | None = None
+) -> Extensions | None:
+    """An offer of these types, in a request that takes the place of those with the ids `repeats`, if there are such, and that is given up
+    after `lasts_ms`, if its requester does not wait for as long as the layer; None when there is nothing to offer."""
     items = tuple(Item(kind) for kind in sorted(kinds) if kind in supported)
     if repeats:
         items = (*items, Item(REPEATS, repeats))
+    if lasts_ms is not None:
+        items = (*items, lasting(lasts_ms))
     return Extensions(items) if items else None
 
 

@@ -238,6 +238,15 @@ class Flow(Owner):
         return self._flow.max_packet
 
     @property
+    def linger_timeout(self) -> float:
+        """Seconds without progress by the peer for which leaving the flow waits; as `dev.Flow.linger_timeout`."""
+        return self._flow.linger_timeout
+
+    @linger_timeout.setter
+    def linger_timeout(self, timeo: float | None) -> None:
+        self._flow.linger_timeout = timeo
+
+    @property
     def peer_certificate(self) -> bytes | None:
         """The verified certificate of the other end, X.509 DER, or None; as `dev.Flow.peer_certificate`."""
         return self._flow.peer_certificate

@@ -6,6 +6,7 @@ against a real IRMd. It does not import pytest, so that a program starts in a te
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 import select
@@ -22,7 +23,7 @@ from errno import EAGAIN, EBADF, ECANCELED, EMSGSIZE, ENOMEM, EPERM, ETIMEDOUT
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ouroboros import irm
+from ouroboros import aio, irm
 from ouroboros.dev import (
     Fccntl,
     Flow,
@@ -137,7 +138,7 @@ def start(
     )
     script = system.base / f"{function.__name__}{len(system.programs)}.py"
     script.write_text(source)
-    program = Program([sys.executable, str(script), *args], env=system.env, stdin=stdin)
+    program = Program([*system.prefix, sys.executable, str(script), *args], env=system.env, stdin=stdin)
     system.programs.append(program)
     return program
 
@@ -205,7 +206,9 @@ __all__ = [
     "QOS_RAW",
     "QOS_VOICE",
     "QoSSpec",
+    "aio",
     "allocated",
+    "asyncio",
     "bind",
     "ends",
     "fccntl",

@@ -9,8 +9,10 @@ import time
 
 import pytest
 
+from irmd import arrivals
 from irmd.oap import handshake
-from irmd.oap.extension import REPEATS, Extensions, Item
+from irmd.oap.extension import REPEATS, Extensions, Item, decode, lasting, lasts, repeated_ids
+from irmd.oap.header import decode_request
 from ouroboros.errors import EAUTH, ECRYPT, EIPCP, ENAME
 from ouroboros.flow_event import FlowEvent
 from ouroboros.rpc.messages_pb2 import (
@@ -474,6 +476,9 @@ def test_a_layer_without_an_answer_gets_another_handshake(monkeypatch: pytest.Mo
             for _ in range(2):
                 body = (await eth.next("ipcp_flow_again")).ipcp_flow_again
                 assert (body.fd, body.instance) == (first.endpoint.fd, first.endpoint.instance)
+                assert repeated_ids(decode(decode_request(body.data).data)) == tuple(
+                    one[:16] for one in headers
+                )
                 headers.append(body.data)
             assert len({header[:16] for header in headers}) == 3
             request = headers[answered]
@@ -501,5 +506,96 @@ def test_a_request_that_repeats_another_takes_its_place_in_the_queue() -> None:
             response = (await eth.next("ipcp_flow_alloc_resp")).ipcp_flow_alloc_resp
             assert handshake.check_reply(request, response.data)
             assert not (await waiting).error
+
+    run(test)
+
+
+def test_a_request_whose_answer_is_on_its_way_to_a_requester_that_repeats_it_takes_no_other_accept() -> None:
+    async def test() -> None:
+        async with Inside() as system:
+            eth = await system.ipcp("eth", ETH_DIX, "e")
+            server = await system.application()
+            await system.bind(os.getpid(), "n")
+            first = server.begin(flow_accept=accept())
+            await settle(server)
+            assert not (await eth.announce("n", handshake.make_request(identity=b"1" * 16, now=now()))).error
+            assert not (await first).error
+            second = server.begin(flow_accept=accept())
+            await settle(server)
+            repeats = Extensions((Item(REPEATS, b"1" * 16),))
+            # What the layer did not send comes between.
+            both = Extensions((Item(REPEATS, b"1" * 16 + b"9" * 16),))
+            request = handshake.make_request(identity=b"2" * 16, now=now(), offer=both)
+            assert (await eth.announce("n", request)).error == errno.EALREADY
+            # Long after the answer it was lost: then there has to be another one.
+            arrivals.CROSSING = 0.0
+            request = handshake.make_request(identity=b"3" * 16, now=now(), offer=repeats)
+            assert not (await eth.announce("n", request)).error
+            assert not (await second).error
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arrivals, "CROSSING", arrivals.CROSSING)
+        run(test)
+
+
+def test_answered_requests_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrivals, "MAX_ANSWERED", 3)
+    monkeypatch.setattr(arrivals, "CROSSING", 1000.0)
+
+    async def test() -> None:
+        async with Inside() as system:
+            eth = await system.ipcp("eth", ETH_DIX, "e")
+            server = await system.application()
+            await system.bind(os.getpid(), "n")
+            for number in range(6):
+                waiting = server.begin(flow_accept=accept())
+                request = handshake.make_request(identity=bytes([number]) * 16, now=now())
+                assert not (await eth.announce("n", request)).error
+                assert not (await waiting).error
+            assert len(system.irmd.broker.arrivals._answered) == 3
+
+    run(test)
+
+
+def test_a_request_carries_for_how_long_its_requester_waits() -> None:
+    """If that is not as long as the layer does."""
+
+    async def test() -> None:
+        async with Inside() as system:
+            eth = await system.ipcp("eth", ETH_DIX, "e")
+            eth.knows.add("far")
+            client = await system.application()
+            for times, highest in (
+                ({}, None),
+                ({"timeout_ns": 60 * 10**9}, None),
+                ({"timeout_ns": 9 * 10**9}, 9),
+            ):
+                asked = client.begin(flow_alloc=alloc("far", **times))
+                body = (await requested(eth)).ipcp_flow_alloc
+                said = lasts(decode(decode_request(body.data).data))
+                assert said is None if highest is None else 1 < (said or 0) <= highest
+                eth.allocated(body.endpoint.fd, data=reply_to(body.data))
+                assert not (await asked).error
+
+    run(test)
+
+
+def test_a_request_that_its_requester_has_given_up_takes_no_accept() -> None:
+    async def test() -> None:
+        async with Inside() as system:
+            eth = await system.ipcp("eth", ETH_DIX, "e")
+            server = await system.application()
+            await system.bind(os.getpid(), "n")
+            short = Extensions((lasting(1),))
+            request = handshake.make_request(identity=b"1" * 16, now=now(), offer=short)
+            gone = await eth.announce("n", request)
+            assert gone.error == errno.ETIMEDOUT
+            # What cannot be a time is ignored.
+            strange = Extensions((Item(lasting(1).type, b"?"),))
+            request = handshake.make_request(identity=b"2" * 16, now=now(), offer=strange)
+            lives = eth.announce("n", request)
+            await settle(eth)
+            waiting = server.begin(flow_accept=accept())
+            assert not (await lives).error and not (await waiting).error
 
     run(test)

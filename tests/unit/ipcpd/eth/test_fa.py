@@ -409,6 +409,24 @@ def test_one_machine_leaves_room_for_the_others(monkeypatch: pytest.MonkeyPatch)
     assert it._arriving == {B: 1}
 
 
+def test_one_name_leaves_room_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And requests for it that are too many are told so."""
+    monkeypatch.setattr(fa, "MAX_ARRIVALS_OF_NAME", 3)
+    it = allocator()
+    it._registered.add(b"other")
+    for endpoint in range(100, 110):
+        it.received(FlowRequest(endpoint, NAME), A, 0.0)
+    (ticket, *_) = tickets = [event.ticket for event in it.take_events() if isinstance(event, Announce)]
+    refusals = [message for _, message in it.take_messages() if isinstance(message, FlowReply)]
+    assert len(tickets) == 3 and it.counters.crowded == 7
+    assert [reply.response for reply in refusals] == [-errno.EAGAIN] * 7
+    it.received(FlowRequest(110, b"other"), A, 0.0)
+    assert len(it.take_events()) == 1
+    it.turned_down(ticket, 111, 0.0)
+    it.received(FlowRequest(111, NAME), A, 0.0)
+    assert len(it.take_events()) == 1 and it.endpoints.used == 0
+
+
 def test_without_an_endpoint_a_request_is_refused() -> None:
     it = allocator(LLC)
     ticket = arrive(it, 60)
@@ -496,12 +514,46 @@ def test_a_request_without_an_answer_is_followed_by_another_from_another_endpoin
     assert close == Close(end(64), first) and isinstance(opened, Open) and opened.endpoint != first
     ((peer, request),) = it.take_messages()
     assert (peer, request) == (A, FlowRequest(opened.endpoint, NAME, QOS_VOICE, b"second"))
-    # The answer to the first one is late, and its endpoint rests.
-    it.received(FlowReply(90, first, 0, b"late"), A, 3.0)
+    # A refusal of the first one means nothing: the second will have an answer.
+    it.received(FlowReply(90, first, -111), A, 3.0)
     assert it.counters.strange == 1 and not it.take_events()
     it.received(FlowReply(91, opened.endpoint, 0, b"answer"), A, 3.1)
     assert it.take_events() == [Connect(end(64), 91, A), Allocated(end(64), b"answer")]
     assert it.endpoints.used == 1 and not it.pending
+
+
+def test_the_first_answer_is_taken_whichever_request_it_is_for() -> None:
+    """It may have been on its way when the request was repeated: an accept has been spent on it."""
+    it = allocator()
+    HEARD[A] = 9.0
+    first = ask(it)
+    it.again(end(64), b"second", 2.5)
+    it.again(end(64), b"third", 6.5)
+    _, _, _, opened = it.take_events()
+    assert isinstance(opened, Open)
+    it.received(FlowReply(90, first, 0, b"answer"), A, 6.6)
+    assert it.take_events() == [
+        Close(end(64), opened.endpoint),
+        Open(end(64), first, A),
+        Connect(end(64), 90, A),
+        Allocated(end(64), b"answer"),
+    ]
+    it.received(FlowReply(91, opened.endpoint, 0, b"late"), A, 6.7)
+    assert it.counters.strange == 1 and not it.take_events()
+    assert it.endpoints.used == 1 and not it.pending and not it._waiting and not it._lanes
+
+
+def test_the_next_machine_is_asked_without_the_requests_to_the_one_before() -> None:
+    it = allocator()
+    HEARD[A] = 9.0
+    first = ask(it, 64, A, B)
+    it.again(end(64), b"second", 2.5)
+    it.expired(FALLBACK)
+    it.received(FlowReply(90, first, 0, b"late"), A, FALLBACK)
+    assert it.counters.strange == 1 and not it.flows
+    assert [to for to, _ in it.take_messages()] == [A, A, B]
+    it.deallocate(end(64), 5.0)
+    assert not it._waiting and it.endpoints.used == 0
 
 
 def test_a_flow_that_was_answered_or_given_up_is_not_asked_for_again() -> None:

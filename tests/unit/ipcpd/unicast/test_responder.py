@@ -8,6 +8,7 @@ import pytest
 
 from ipcpd.unicast.fa import (
     MAX_OFFERS,
+    MAX_OFFERS_OF_NAME,
     MAX_OFFERS_OF_ONE,
     MAX_REPEATED,
     OFFER_LIMIT,
@@ -108,7 +109,7 @@ def test_a_request_that_comes_twice_is_answered_once(fa: FlowAllocator) -> None:
 
 def test_too_many_requests_are_refused_not_dropped(fa: FlowAllocator) -> None:
     for number in range(MAX_OFFERS):
-        fa.receive(FlowRequest(PEER + number % 3, PEER_EID + (number << 32), NAME), 0.0)
+        fa.receive(FlowRequest(PEER + number % 3, PEER_EID + (number << 32), NAME + bytes([number % 3])), 0.0)
     assert len(fa.take_events()) == MAX_OFFERS
     fa.receive(FlowRequest(PEER, PEER_EID - (1 << 32), NAME), 0.0)
     assert reply_of(fa).response == -errno.EAGAIN
@@ -118,7 +119,7 @@ def test_too_many_requests_are_refused_not_dropped(fa: FlowAllocator) -> None:
 
 def test_one_member_leaves_room_for_the_others(fa: FlowAllocator) -> None:
     for number in range(MAX_OFFERS):
-        fa.receive(FlowRequest(PEER, PEER_EID + (number << 32), NAME), 0.0)
+        fa.receive(FlowRequest(PEER, PEER_EID + (number << 32), NAME + bytes([number % 3])), 0.0)
     offers = [event.offer for event in fa.take_events() if isinstance(event, Announce)]
     assert len(offers) == MAX_OFFERS_OF_ONE
     assert len(fa.take_packets()) == MAX_OFFERS - MAX_OFFERS_OF_ONE == fa.counters.refused
@@ -130,6 +131,22 @@ def test_one_member_leaves_room_for_the_others(fa: FlowAllocator) -> None:
     fa.timer(OFFER_LIMIT)
     fa.take_packets()
     assert at_rest(fa) and not fa._offering
+
+
+def test_one_name_leaves_room_for_the_others(fa: FlowAllocator) -> None:
+    for number in range(MAX_OFFERS):
+        fa.receive(FlowRequest(PEER + number % 3, PEER_EID + (number << 32), NAME), 0.0)
+    offers = [event.offer for event in fa.take_events() if isinstance(event, Announce)]
+    assert len(offers) == MAX_OFFERS_OF_NAME
+    assert {packet.message.response for packet in fa.take_packets()} == {-errno.EAGAIN}  # type: ignore[union-attr]
+    fa.receive(FlowRequest(PEER, PEER_EID - (1 << 32), NAME[::-1]), 0.0)
+    assert len(fa.take_events()) == 1
+    fa.declined(offers[0], ENAME, 0.0)
+    fa.receive(FlowRequest(PEER, PEER_EID - (2 << 32), NAME), 0.0)
+    assert len(fa.take_events()) == 1
+    fa.timer(OFFER_LIMIT)
+    fa.take_packets()
+    assert at_rest(fa) and not fa._wanted
 
 
 def test_a_reply_without_a_way_is_sent_again(fa: FlowAllocator) -> None:
@@ -166,7 +183,7 @@ def test_a_reply_is_not_sent_again_for_a_flow_that_has_gone(fa: FlowAllocator) -
 def test_requests_without_a_way_back_take_bounded_memory(fa: FlowAllocator) -> None:
     """Refusals that cannot be sent are given up; an answer to a flow that was accepted is sent again."""
     for number in range(MAX_OFFERS + 3 * MAX_REPEATED):
-        fa.receive(FlowRequest(1000 + number, number, NAME, QOS_VOICE, b""), 0)
+        fa.receive(FlowRequest(1000 + number, number, NAME + bytes([number % 3]), QOS_VOICE, b""), 0)
         for packet in fa.take_packets():
             fa.unsent(packet, 0)
     assert len(fa._timers) <= MAX_OFFERS + MAX_REPEATED

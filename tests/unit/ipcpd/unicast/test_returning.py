@@ -168,6 +168,27 @@ def test_a_request_without_an_answer_is_repeated_with_another_handshake(network:
     assert asked[1].heard == [b"hello"] and not asked[0].heard
 
 
+@pytest.mark.parametrize("answered", [0, 1])
+def test_the_first_answer_is_taken_whichever_request_it_is_for(network: Network, answered: int) -> None:
+    """It may have been on its way when the request was repeated: an accept has been spent on it."""
+    a, b = network.line(2)
+    asked: list[App] = []
+    b.register(KEY, lambda app: asked.append(app) or -1)  # type: ignore[func-returns-value]
+    app = network.request(a, KEY)
+    network.pass_time(2.5)
+    a.request(ipcp_flow_again={"fd": app.fd, "instance": app.instance, "data": b"second"})
+    network.settle()
+    for one in (asked[answered], asked[1 - answered]):
+        b.request(ipcp_flow_alloc_resp={"fd": one.fd, "instance": one.instance, "data": b"answer"})
+        network.settle()
+    assert app.outcome is not None and not app.outcome.ipcp_flow_alloc_reply.response
+    assert a.member.fa.counters.unknown == 1  # the later answer
+    assert len(a.member.fa._by_eid) == 1
+    app.write(b"hello")
+    network.settle()
+    assert asked[answered].heard == [b"hello"] and not asked[1 - answered].heard
+
+
 def test_when_the_only_holder_that_is_known_is_silent_others_are_asked(network: Network) -> None:
     a, b, c = network.line(3)
     b.register(KEY, lambda _app: -1)
