@@ -1,4 +1,4 @@
-"""How a process accepts flows: until when its next accept may be expected (design section 6: allocation).
+"""How a process accepts flows: until when its next accept may be expected (spec/rpc RPC-12).
 
 Pure: `now` comes in, in seconds of a monotonic clock. One record for each process of the IRMd's table.
 """

@@ -1,4 +1,4 @@
-"""Contention: notices that another member has our address (paper 5.3; wire-unicast 6).
+"""Contention: notices that another member has our address (paper 5.3; spec/link-state LS-18).
 
 Runs in the unicast IPCP, inside the link-state machine; no I/O. Every member draws its own address, and two may come by the same one
 at the same time. Each then corrects what the other announces of its links, and the other corrects that, without end. One

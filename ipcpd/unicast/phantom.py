@@ -1,4 +1,4 @@
-"""Phantom links: what makes a prototype compute its routes anew (paper 5.3; wire-unicast 4.5).
+"""Phantom links: what makes a prototype compute its routes anew (paper 5.3; spec/link-state LS-17).
 
 Runs in the unicast IPCP, inside the link-state machine; no I/O. A prototype computes its forwarding tables only for a link that it
 does not know: not when a known neighbour makes an adjacency anew, so it goes on sending into the old flow, and not when a link

@@ -79,6 +79,12 @@ def test_everything_that_is_cited_exists() -> None:
     assert not missing
 
 
+def test_no_citation_leads_out_of_the_repository() -> None:
+    former = re.compile(r"\b(?:wire-(?:unicast|lower|flow)|cli-api|irm-rpc|design section)\b")
+    citing = [page for page in sources() if page != Path(__file__) and former.search(page.read_text())]
+    assert not citing
+
+
 def test_rules_cited_by_number_alone_exist() -> None:
     rules = {rule for page in CHAPTERS for rule in defined(page)}
     families = {rule.partition("-")[0] for rule in rules}
