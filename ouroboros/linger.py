@@ -80,7 +80,7 @@ class Leaving:
         if self.done and not lib.flow_is_down(self._handle):
             self._octets = 0
             return True
-        rest = lib.frcp_io_rest(self._handle)
+        rest = lib.frcp_io_unacked(self._handle)
         self._octets = rest.octets
         if self.done:
             self._went_down = not self._was_down and bool(lib.flow_is_down(self._handle))

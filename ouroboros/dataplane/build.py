@@ -318,11 +318,11 @@ CDEF_MACHINES = """
     int frcp_io_begin(struct flow *flow, const struct frcp_config *config);
     int frcp_io_close(struct flow *flow);
     int frcp_io_linger(struct flow *flow, int64_t deadline);
-    struct frcp_limit_inflight {
+    struct frcp_unacked {
         uint64_t octets;
         uint32_t una;
     };
-    struct frcp_limit_inflight frcp_io_rest(struct flow *flow);
+    struct frcp_unacked frcp_io_unacked(struct flow *flow);
     int frcp_io_send_fin(struct flow *flow);
     bool frcp_io_fin_received(struct flow *flow);
     int frcp_io_look(struct flow *flow, struct frcp *frcp);

@@ -1,8 +1,8 @@
 /*
- * budget: how much of the pool one ring may hold (spec/lessons 73: a reader that does not read must not fill the pool).
- *
- * Small packets are bounded by the slots of the ring. Of large blocks at most BUDGET octets may be under way: the
- * producer remembers the class of what it put, and settles when it sees how far the consumer has come.
+ * budget: how much of the pool one ring may hold (spec/lessons 73: a reader that does not read must not fill the
+ * pool).
+ * The slots of the ring bound small packets. Of large blocks the ring may hold BUDGET octets: the producer remembers
+ * the class of every block it puts, and gets the octets back when it sees the consumer's index move.
  */
 #ifndef OUROBOROS_BUDGET_H
 #define OUROBOROS_BUDGET_H
@@ -11,15 +11,15 @@
 #include "ring.h"
 
 #define BUDGET (1u << 20)
-#define BUDGET_STRIDE 4096u /* blocks above that count */
+#define BUDGET_STRIDE 4096u /* larger blocks are charged */
 
 struct budget {
         uint64_t settled; /* ring index up to which blocks are accounted for */
-        uint32_t spent;   /* octets under way */
+        uint32_t spent;   /* octets of large blocks in the ring */
         uint8_t class_of[RING_SLOTS];
 };
 
-/* A packet was put `ahead` of what has been published. */
+/* Charge a block put `offset` slots behind the published ones. */
 static inline void budget_charge(struct budget *budget, const struct ring *ring, uint32_t offset,
                                  const struct pool *pool, int c)
 {
@@ -39,9 +39,9 @@ static inline bool budget_spent(const struct budget *budget)
 }
 
 /*
- * Look where the consumer is: slots free in the ring, 0 as long as the budget is spent. Every look at the consumer's
- * index settles: so while something is spent, `settled` is not behind that index, and no class is overwritten before
- * it is accounted for.
+ * Load the consumer's index: returns the free slots of the ring, 0 while the budget is spent. Every load of the index
+ * settles the budget: so while octets are spent, `settled` is not behind the index, and no class is overwritten
+ * before its octets are given back.
  */
 static inline uint32_t budget_space_now(struct budget *budget, struct ring *ring, const struct pool *pool)
 {
@@ -56,7 +56,7 @@ static inline uint32_t budget_space_now(struct budget *budget, struct ring *ring
         return budget_spent(budget) ? 0 : space;
 }
 
-/* The same, looking only when what was seen last does not do. */
+/* The same from the index loaded last, if that shows space. */
 static inline uint32_t budget_space(struct budget *budget, struct ring *ring, const struct pool *pool)
 {
         uint64_t used = ring->at - ring->other;

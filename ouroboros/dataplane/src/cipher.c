@@ -17,11 +17,15 @@
 
 #define TAG_OCTETS 16u
 #define PHASE 0x80u
-#define SMALL 2048u  /* octets that are encrypted aside: what libcrypto writes it reads again, and the block is cold */
-#define EPOCHS 8u   /* keys that are known at once: those that the peer may still use, ours, the one after */
-#define CONTEXTS 3u /* those that the reader has at hand */
-#define PATIENCE 64u /* packets in a row that no key opens, before keys further ahead are tried */
-#define AHEAD 64u    /* and how far ahead */
+/*
+ * octets up to which a packet is encrypted in a buffer: libcrypto reads its output again, and the block is not in the
+ * cache
+ */
+#define GATHER_MAX 2048u
+#define EPOCHS 8u        /* keys kept together: those that the peer may still use, this end's, the next one */
+#define CONTEXTS 3u      /* contexts of the reader */
+#define SEARCH_AFTER 64u /* consecutive packets that no key opens, before later keys are tried */
+#define SEARCH_KEYS 64u  /* number of those later keys */
 
 static const struct kind {
         uint32_t id;
@@ -52,19 +56,19 @@ struct cipher {
         const struct kind *kind;
         uint32_t period;
 
-        /* Both directions, under the lock (spec: N, A, P, the keys and their salt). */
+        /* Shared by both directions, under the lock (spec: N, A, P, the keys and their salt). */
         struct spinlock lock;
         uint32_t packets;
         uint32_t age;
         bool phase;
-        uint32_t epoch;          /* of the key that we use */
-        uint32_t oldest;         /* of the keys that are kept */
+        uint32_t epoch;          /* of this end's current key */
+        uint32_t oldest;         /* of the keys kept */
         uint32_t seen;           /* newest that the peer has used */
-        struct key keys[EPOCHS]; /* by epoch, from `oldest` to the one after ours */
+        struct key keys[EPOCHS]; /* by epoch, from `oldest` to the one after `epoch` */
         struct key salt;
 
         struct keyed tx;           /* the writer's */
-        struct keyed rx[CONTEXTS]; /* the reader's, by epoch; two of them only once the key has changed */
+        struct keyed rx[CONTEXTS]; /* the reader's, by epoch; two of them after the first key change only */
         uint32_t last;             /* epoch of the key that opened a packet last */
         uint32_t failures;         /* packets since */
 };
@@ -84,7 +88,7 @@ static struct key *key_at(struct cipher *cipher, uint32_t epoch)
         return &cipher->keys[epoch % EPOCHS];
 }
 
-/* With the lock. Where the next key cannot be made, ours stays. */
+/* With the lock. When the next key cannot be derived, the current one stays. */
 static void rotate(struct cipher *cipher)
 {
         struct key next;
@@ -100,8 +104,8 @@ static void rotate(struct cipher *cipher)
         OPENSSL_cleanse(&next, sizeof next);
 }
 
-/* With the lock: keys that neither we nor the peer use any more. */
-static void forget(struct cipher *cipher)
+/* With the lock: drop keys that neither end uses any more. */
+static void drop_keys(struct cipher *cipher)
 {
         while ((int32_t)(cipher->oldest - cipher->epoch) < 0 && (int32_t)(cipher->oldest - cipher->seen) < 0)
                 OPENSSL_cleanse(key_at(cipher, cipher->oldest++), sizeof(struct key));
@@ -138,7 +142,7 @@ static int use_key(const struct kind *kind, struct keyed *keyed, const struct ke
 static int draw_iv(uint8_t *iv, uint32_t length)
 {
         static _Thread_local struct {
-                unsigned generation; /* a forked child must not go on with its parent's */
+                unsigned generation; /* a forked child must draw its own */
                 uint32_t left;
                 uint8_t octets[1536];
         } drawn;
@@ -154,11 +158,12 @@ static int draw_iv(uint8_t *iv, uint32_t length)
         return 0;
 }
 
-/* ---- closing ---- */
+/* ---- sealing ---- */
 
 /*
- * With the lock: the key changes with the bit of the count; but when a packet of the peer has changed it a moment ago, then
- * that was this change. Where two ends take turns it may always be a packet received that changes the bit: then a little later.
+ * With the lock: whether to change the key. It changes with a bit of the packet count, unless a packet of the peer
+ * has changed it just before: that was this change. With strictly alternating ends the change of the bit may always
+ * coincide with a received packet; then the key changes a little later.
  */
 static bool due(const struct cipher *cipher)
 {
@@ -167,7 +172,7 @@ static bool due(const struct cipher *cipher)
         return cipher->age >= (turned ? cipher->period / 2 : cipher->period + cipher->period / 4);
 }
 
-/* The writer's context has the key of this packet from here on, and `*phase` is the packet's. */
+/* Give the writer's context the key of this packet; `*phase` is the packet's phase bit. */
 static int begin_packet(struct cipher *cipher, bool *phase)
 {
         struct key key;
@@ -184,7 +189,7 @@ static int begin_packet(struct cipher *cipher, bool *phase)
         if (due(cipher))
                 rotate(cipher);
         if (cipher->age >= cipher->period / 2)
-                forget(cipher);
+                drop_keys(cipher);
         spinlock_release(&cipher->lock);
         if (wanted) {
                 int error = use_key(cipher->kind, &cipher->tx, &key, epoch, true);
@@ -195,8 +200,8 @@ static int begin_packet(struct cipher *cipher, bool *phase)
         return 0;
 }
 
-/* The two parts are brought together first: libcrypto is faster with one piece than with two. NULL: no memory. */
-static const uint8_t *gathered(const void *header, uint32_t header_length, const void *data, uint32_t length)
+/* Join header and data first: libcrypto is faster with one piece than with two. NULL: no memory. */
+static const uint8_t *gather(const void *header, uint32_t header_length, const void *data, uint32_t length)
 {
         uint8_t *at;
 
@@ -215,9 +220,9 @@ ssize_t cipher_seal_with(struct cipher *cipher, const uint8_t *iv, const void *h
                           const void *data, uint32_t length, uint8_t *out)
 {
         const struct kind *kind = cipher->kind;
-        const uint8_t *clear = gathered(header, header_length, data, length);
+        const uint8_t *clear = gather(header, header_length, data, length);
         uint32_t total = header_length + length;
-        uint8_t *at = total <= SMALL ? scratch_of_thread(SCRATCH_SEAL, total + kind->tag) : out + kind->iv;
+        uint8_t *at = total <= GATHER_MAX ? scratch_of_thread(SCRATCH_SEAL, total + kind->tag) : out + kind->iv;
         bool phase;
         int n, rest;
 
@@ -265,7 +270,7 @@ static bool decrypt(EVP_CIPHER_CTX *context, const struct kind *kind, const uint
                EVP_DecryptFinal_ex(context, rest, &n) == 1;
 }
 
-/* The ciphertext as it was: all ciphers here add a stream to it, and adding it once more takes it away. */
+/* Restore the ciphertext: all ciphers here add a keystream, and adding it again removes it. */
 static bool undo(EVP_CIPHER_CTX *context, const uint8_t *iv, uint8_t *at, uint32_t length)
 {
         int n;
@@ -274,7 +279,7 @@ static bool undo(EVP_CIPHER_CTX *context, const uint8_t *iv, uint8_t *at, uint32
                EVP_EncryptUpdate(context, at, &n, at, (int)length) == 1;
 }
 
-/* With this key. False: the packet is as it was. */
+/* Try this key. False: the packet is unchanged. */
 static bool try_context(struct cipher *cipher, const struct keyed *keyed, const uint8_t *packet, uint32_t length,
                         uint8_t *out)
 {
@@ -293,7 +298,7 @@ static bool try_key(struct cipher *cipher, const struct key *key, uint32_t epoch
         return use_key(cipher->kind, keyed, key, epoch, false) == 0 && try_context(cipher, keyed, packet, length, out);
 }
 
-/* With the key of this epoch, which the reader has at hand, or gets. */
+/* Try the key of this epoch, which the reader has or derives. */
 static bool try_epoch(struct cipher *cipher, uint32_t epoch, const uint8_t *packet, uint32_t length, uint8_t *out)
 {
         struct keyed *keyed = &cipher->rx[epoch % CONTEXTS];
@@ -307,14 +312,14 @@ static bool try_epoch(struct cipher *cipher, uint32_t epoch, const uint8_t *pack
         if (done)
                 key = *key_at(cipher, epoch);
         spinlock_release(&cipher->lock);
-        if (!done) /* forgotten meanwhile */
+        if (!done) /* dropped meanwhile */
                 return false;
         done = try_key(cipher, &key, epoch, packet, length, out);
         OPENSSL_cleanse(&key, sizeof key);
         return done;
 }
 
-/* A peer that was not heard for long may have changed its key more than once. Looked for now and then only: it costs. */
+/* A peer whose packets were lost for long may have changed its key more than once. Tried rarely: it is expensive. */
 static bool search(struct cipher *cipher, uint32_t *epoch, const uint8_t *packet, uint32_t length, uint8_t *out)
 {
         struct key key, next;
@@ -324,7 +329,7 @@ static bool search(struct cipher *cipher, uint32_t *epoch, const uint8_t *packet
         *epoch = cipher->epoch + 1;
         key = *key_at(cipher, *epoch);
         spinlock_release(&cipher->lock);
-        for (uint32_t i = 0; i < AHEAD && !found; i++) {
+        for (uint32_t i = 0; i < SEARCH_KEYS && !found; i++) {
                 if (next_key(&key, &cipher->salt, &next) != 0)
                         break;
                 key = next;
@@ -335,7 +340,7 @@ static bool search(struct cipher *cipher, uint32_t *epoch, const uint8_t *packet
         return found;
 }
 
-/* A packet was opened with the key of this epoch. It counts, and a later key than ours is ours from now on. */
+/* The key of this epoch opened a packet: count it; this end adopts a later key than its own. */
 static void opened(struct cipher *cipher, uint32_t epoch)
 {
         spinlock_acquire(&cipher->lock);
@@ -355,8 +360,9 @@ static void opened(struct cipher *cipher, uint32_t epoch)
 }
 
 /*
- * The key that opened the last packet first; then later ones up to the one after ours, then older ones: which key it was
- * shows when it fits. What no key opens changes nothing, so that a forger cannot move the keys of two ends apart.
+ * Try the key that opened the last packet first, then later ones up to the one after this end's, then older ones: the
+ * tag shows the right one. A packet that no key opens changes nothing, so that a forger cannot move the keys of the
+ * two ends apart.
  */
 static bool find_key(struct cipher *cipher, uint32_t *epoch, const uint8_t *packet, uint32_t length, uint8_t *out)
 {
@@ -366,7 +372,7 @@ static bool find_key(struct cipher *cipher, uint32_t *epoch, const uint8_t *pack
         oldest = cipher->oldest;
         newest = cipher->epoch + 1;
         spinlock_release(&cipher->lock);
-        if (last - oldest > newest - oldest) /* none of those that there are */
+        if (last - oldest > newest - oldest) /* no key kept is left */
                 last = oldest;
         for (*epoch = last; *epoch != newest + 1; ++*epoch)
                 if (try_epoch(cipher, *epoch, packet, length, out))
@@ -374,7 +380,7 @@ static bool find_key(struct cipher *cipher, uint32_t *epoch, const uint8_t *pack
         for (*epoch = last; *epoch != oldest;)
                 if (try_epoch(cipher, --*epoch, packet, length, out))
                         return true;
-        return ++cipher->failures % PATIENCE == 0 && search(cipher, epoch, packet, length, out);
+        return ++cipher->failures % SEARCH_AFTER == 0 && search(cipher, epoch, packet, length, out);
 }
 
 static ssize_t open_sealed(struct cipher *cipher, const uint8_t *packet, uint32_t length, uint8_t *out)
@@ -389,7 +395,7 @@ static ssize_t open_sealed(struct cipher *cipher, const uint8_t *packet, uint32_
         return length;
 }
 
-/* Without a tag there is nothing to tell the key by: as the specification has it, by the phase bit and the count. */
+/* Without a tag nothing shows the right key: the phase bit and the count decide, as in the specification. */
 static ssize_t open_stream(struct cipher *cipher, const uint8_t *packet, uint32_t length, uint8_t *out)
 {
         uint32_t epoch;

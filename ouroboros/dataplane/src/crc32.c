@@ -9,7 +9,7 @@
 
 static uint32_t table[SLICES][256];
 static bool folding; /* the processor has carry-less multiplication */
-static bool wide;    /* four at a time */
+static bool wide;    /* four carry-less multiplications in one instruction */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void make_tables(void)
@@ -31,7 +31,7 @@ static void make_tables(void)
 #endif
 }
 
-/* Eight octets at a time; `crc` as it is inside, not inverted. */
+/* Eight octets at a time; `crc` is the internal value, not inverted. */
 static uint32_t by_tables(uint32_t crc, const uint8_t *at, size_t length)
 {
         for (; length >= 8; at += 8, length -= 8) {
@@ -52,9 +52,9 @@ static uint32_t by_tables(uint32_t crc, const uint8_t *at, size_t length)
 #include <immintrin.h>
 
 /*
- * Folding by carry-less multiplication (V. Gopal et al., "Fast CRC Computation for Generic Polynomials Using PCLMULQDQ
- * Instruction", 2009), reflected. What has been read is an accumulator of 128 bits; to be taken as far as the octets that come
- * some distance behind it, its halves are multiplied with powers of x. Several accumulators go side by side.
+ * Folding by carry-less multiplication (V. Gopal et al., "Fast CRC Computation for Generic Polynomials Using
+ * PCLMULQDQ Instruction", 2009), reflected. An accumulator of 128 bits holds the octets read so far; multiplying its
+ * halves with powers of x moves it to the octets some distance behind. Several accumulators run in parallel.
  */
 #define FOLDING __attribute__((target("pclmul,sse4.1")))
 #define WIDE __attribute__((target("avx512f,avx512vl,avx512bw,vpclmulqdq,pclmul,sse4.1")))
@@ -83,8 +83,8 @@ FOLDING static inline __m128i load(const void *at)
 }
 
 /*
- * The last octets, fewer than 16. Accumulator and octets together are parted anew, 16 octets being the last part; zeros in
- * front of the first change nothing.
+ * The last octets, fewer than 16: accumulator and octets together are split again, with 16 octets in the last part;
+ * zeros in front of the first change nothing.
  */
 FOLDING static __m128i fold_rest(__m128i a, const uint8_t *at, size_t length)
 {

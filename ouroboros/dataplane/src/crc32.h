@@ -9,7 +9,7 @@
 
 #define CRC32_OCTETS 4
 
-/* Over `length` octets, going on from `crc` (0 to begin with). */
+/* CRC of `length` octets, continued from `crc` (0: new). */
 uint32_t crc32_of(uint32_t crc, const void *data, size_t length);
 
 /* The same with tables only, as on machines without carry-less multiplication. */

@@ -11,7 +11,7 @@
 #include "map.h"
 #include "wait.h"
 
-#define DOORBELL_BATCH 64 /* rings heard at once: usually it is one */
+#define DOORBELL_BATCH 64 /* signals taken together: usually there is one */
 
 int events_create(const char *name)
 {
@@ -52,7 +52,7 @@ struct events *events_map(int fd, int doorbell)
                 goto fail;
         }
         if (doorbell >= 0) {
-                events->doorbell = fcntl(doorbell, F_DUPFD_CLOEXEC, 0); /* it is needed for as long as the region is */
+                events->doorbell = fcntl(doorbell, F_DUPFD_CLOEXEC, 0); /* kept for as long as the region */
                 if (events->doorbell < 0)
                         goto fail;
         }
@@ -75,7 +75,7 @@ void events_unmap(struct events *events)
 {
         if (events == NULL || !map_let_go(&events->holders))
                 return;
-        if (events->generation == map_generation) { /* in a forked child the descriptor may be another's by now */
+        if (events->generation == map_generation) { /* in a forked child the descriptor's number may be reused */
                 map_release(events->shm, events->size);
                 if (events->doorbell >= 0)
                         close(events->doorbell);
@@ -83,7 +83,7 @@ void events_unmap(struct events *events)
         free(events);
 }
 
-/* Never blocks, whatever others do with the socket; when they have filled it, its owner has been rung more than enough. */
+/* Never blocks, whatever other processes do with the socket; when it is full, the owner is signalled already. */
 static void signal_doorbell(struct events *events)
 {
         if (events->own >= 0)
@@ -108,7 +108,10 @@ static void wake(struct events *events)
                 return;
         sleepers = atomic_exchange_explicit(&events->shm->sleepers, 0, memory_order_seq_cst);
         CRASH(11);
-        /* seq grows after the flag has gone: who asked in time, and is not asleep yet, sees that it must not sleep. */
+        /*
+         * seq grows after the flag is cleared: a thread that set the flag, and is not asleep yet, sees that it must
+         * not sleep.
+         */
         atomic_fetch_add_explicit(&events->shm->seq, 1, memory_order_seq_cst);
         if (sleepers & SLEEP_FUTEX)
                 wait_wake(&events->shm->seq);

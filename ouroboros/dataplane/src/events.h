@@ -1,9 +1,9 @@
 /*
- * events: the event region of a process: a bitmap over its flow descriptors and an eventcount (docs/design/shared-memory.md).
- *
- * A bit says "look at this flow"; what there is to see lies in the flow (packets in the ring: a level; other events:
- * latched in end_shm.events). So it cannot overflow, and a bit set without a reason costs one look.
- * An application has one region; an IPCP one for each trust domain, so that nobody can clear another's bits.
+ * events: the event region of a process: a bitmap over its flow descriptors and an eventcount
+ * (docs/design/shared-memory.md).
+ * A bit means "examine this flow"; the flow itself holds the event (packets in the ring: a level; other events:
+ * latched in end_shm.events). So the region cannot overflow, and a spurious bit costs one examination. An application
+ * has one region; an IPCP has one for each trust domain, so that no process can clear the bits of another domain.
  */
 #ifndef OUROBOROS_EVENTS_H
 #define OUROBOROS_EVENTS_H
@@ -13,41 +13,45 @@
 #include "layout.h"
 
 /*
- * Who sleeps in poll(2) is rung through a pair of datagram sockets: the owner has one of them, all others share the other. Not
- * through an eventfd: whoever has that one could make it blocking, and full, for all who ring it, of whatever user they are.
+ * The doorbell wakes a thread that sleeps in poll(2). It is a pair of datagram sockets: the owner has one, all other
+ * processes share the other. An eventfd would not do: any process that holds one could make it blocking, and full,
+ * for all the others, whatever their user.
  */
 struct events {
         struct events_shm *shm;
         size_t size;
-        int doorbell; /* the socket: the owner's becomes readable when another one sends something */
-        int own;  /* an eventfd by which the owner rings himself; -1: there is none */
+        int doorbell; /* the owner's socket becomes readable when another process sends; -1: none */
+        int own;      /* an eventfd with which the owner wakes itself; -1: none */
         unsigned generation;
         _Atomic uint32_t holders; /* map.h */
 };
 
 int events_create(const char *name);
 
-/* Both descriptors stay the caller's, who is the first holder; -1: nobody sleeps in poll(2). NULL with errno set. */
+/*
+ * The caller keeps both descriptors, and is the first holder; doorbell -1: no thread sleeps in poll(2). NULL with
+ * errno set.
+ */
 struct events *events_map(int fd, int doorbell);
 struct events *events_hold(struct events *events); /* NULL stays NULL */
-void events_unmap(struct events *events);          /* once for each holder: the last unmaps it. NULL: nothing */
+void events_unmap(struct events *events);          /* once for each holder: the last unmaps it. NULL: no effect */
 
-/* Set the bit of a descriptor and wake the owner. Out of range: nothing. */
+/* Set the bit of a descriptor and wake the owner. No effect when the descriptor is out of range. */
 void events_raise(struct events *events, uint32_t fd);
 
-/* The owner has been rung: the socket is not readable any more. Never blocks. */
+/* Empty the owner's socket after it became readable. Never blocks. */
 void events_drain_doorbell(struct events *events);
 
 /* Wake every thread that sleeps on the region, without an event. */
 void events_wake(struct events *events);
 
 /*
- * Wake them whether or not they have asked: for the IRMd, behind a process that may have been killed after it had
- * cleared the sleepers' flag and before it woke them.
+ * Wake them even if the sleepers' flag is clear: for the IRMd, since a process may have been killed between clearing
+ * the flag and waking the sleepers.
  */
 void events_wake_always(struct events *events);
 
-/* Take the bits of word `w` that `mask` wants. */
+/* Take the bits of word `w` in `mask`. */
 static inline uint64_t events_take(struct events *events, uint32_t w, uint64_t mask)
 {
         uint64_t bits = atomic_load_explicit(&events->shm->pending[w], memory_order_seq_cst) & mask;

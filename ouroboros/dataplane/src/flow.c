@@ -59,8 +59,8 @@ static void wake_sleepers(struct flow *flow)
 }
 
 /*
- * Packets that nobody will read any more. One look: a peer that goes on writing cannot hold us here, and what it
- * writes from now on returns when the IRMd releases the flow.
+ * Free the packets in the receive ring, in one pass: a peer that goes on writing cannot keep this thread here; the
+ * IRMd frees later packets when it releases the flow.
  */
 static void drain(struct flow *flow)
 {
@@ -156,7 +156,7 @@ uint32_t flow_take_events(struct flow *flow)
         return events;
 }
 
-/* 0 with the reader's lock, while the end is attached; else an error, and no lock. */
+/* 0 with the reader's lock held while the end is attached; else an error, without the lock. */
 static int enter(struct flow *flow)
 {
         int error = flow_check(flow);
@@ -230,7 +230,7 @@ uint32_t flow_down_cause(struct flow *flow)
         return cause;
 }
 
-/* Threads that sleep are woken; an event that somebody asked for stays asked for, since none is raised here. */
+/* Wakes sleeping threads; a request for an event stays, since this raises none. */
 static void latch(struct flow *flow, unsigned side, uint32_t event)
 {
         struct ring_shm *rx = &flow->shm->ring[1 - side];
@@ -330,8 +330,9 @@ static bool tx_has_space(struct flow *flow)
 }
 
 /*
- * We asked and need not sleep. Another thread of this process may be on its way to sleep, on the very value that
- * we wrote again after the peer had cleared it for both: it must look once more.
+ * The caller has asked to be woken and need not sleep. Another thread of this process may be about to sleep on the
+ * value that the caller has set again after the peer had cleared it for both threads: wake it, so that it looks
+ * again.
  */
 void flow_withdraw(struct flow *flow, _Atomic uint32_t *word)
 {
@@ -386,7 +387,7 @@ bool flow_notify_writable(struct flow *flow)
         bool writable;
 
         if (flow_check(flow) != 0)
-                return true; /* the write that follows says why not */
+                return true; /* the following write returns the error */
         if (flow->frcp != NULL)
                 return frcp_io_notify_writable(flow);
         spinlock_acquire(&flow->tx_lock);

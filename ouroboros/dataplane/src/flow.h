@@ -1,9 +1,8 @@
 /*
  * flow: one end of a flow in one process (paper 2.7): attaching, state, reading, writing, sleeping.
- *
- * Reading and writing never sleep: where a blocking call finds nothing after polling, it returns -EMUSTSLEEP, and
- * the caller, which has signals to handle, comes back with flow_sleep. Threads may share an end.
- * Negative results are -errno, or a number of errors.h.
+ * Reading and writing never sleep: when polling finds nothing, a blocking call returns -EMUSTSLEEP; its caller in
+ * Python, which handles signals, then calls flow_sleep. Threads may share an end. Negative results are -errno, or a
+ * number of errors.h.
  */
 #ifndef OUROBOROS_FLOW_H
 #define OUROBOROS_FLOW_H
@@ -34,7 +33,7 @@
 #define FLOW_RNOPART 010000u
 #define FLOW_WNOPART 020000u
 
-/* What the IRMd tells a process about its end; trusted. */
+/* The IRMd's description of an end; trusted. */
 struct flow_spec {
         uint32_t fd;
         uint32_t index;
@@ -46,33 +45,33 @@ struct flow_spec {
 
 struct frcp_end;
 
-/* What this process alone knows of the state of its end, beside END_*: why it is down. */
-#define DOWN_IRMD 256u         /* the IRMd has gone */
-#define DOWN_PEER_CORRUPT 512u     /* the peer wrote into the ring what makes no sense */
-#define DOWN_UNACKNOWLEDGED 1024u  /* the peer has not acknowledged for too long */
+/* Causes that this process has found by itself, beside END_*. */
+#define DOWN_IRMD 256u            /* the IRMd has exited */
+#define DOWN_PEER_CORRUPT 512u    /* the peer wrote an index into a ring that is out of range */
+#define DOWN_UNACKNOWLEDGED 1024u /* the peer has not acknowledged data for R */
 
 struct flow {
         struct pool *pool;
         struct segment *segment;
         struct flow_shm *shm;
         struct end_shm *end;
-        struct events *peer; /* the peer's region, may be NULL */
+        struct events *peer; /* the peer's event region, may be NULL */
         uint32_t fd;
         uint32_t side;
         uint32_t peer_fd;
-        _Atomic uint64_t max_packet; /* fragmentation switched by fccntl changes it */
+        _Atomic uint64_t max_packet; /* fccntl changes it with fragmentation */
         unsigned generation;
-        struct seal *seal;     /* what protects every packet; NULL: nothing does */
-        struct frcp_end *frcp; /* NULL: packets go as they are */
+        struct seal *seal;     /* protects every packet; NULL: none */
+        struct frcp_end *frcp; /* NULL: a flow without FRCP */
         _Atomic uint32_t flags;
-        _Atomic uint32_t local_state;     /* END_*, DOWN_*: what this process knows by itself */
-        _Atomic uint32_t let_go;   /* LET_GO_* */
-        _Atomic uint32_t sleepers; /* threads that look at the rings without a lock: polling or asleep */
-        _Atomic int eventfd;       /* for poll(2): packets; -1: none asked for */
-        _Atomic int writable_eventfd;  /* for poll(2): room to write after flow_notify_writable */
-        struct wheel_timer timer;  /* the next visit of the process's thread; its lock */
-        struct keepalive alive;    /* of a flow without FRCP */
-        uint64_t last_rx_index, last_tx_index;     /* the indices of the rings at the last visit */
+        _Atomic uint32_t local_state;          /* END_*, DOWN_*: found by this process */
+        _Atomic uint32_t let_go;               /* LET_GO_* */
+        _Atomic uint32_t sleepers;             /* threads that read the rings without a lock: polling or asleep */
+        _Atomic int eventfd;                   /* for poll(2), signalled with packets; -1: not polled */
+        _Atomic int writable_eventfd;          /* for poll(2), signalled with space after flow_notify_writable */
+        struct wheel_timer timer;              /* the next poll of the process's thread; protected by its lock */
+        struct keepalive alive;                /* on a flow without FRCP */
+        uint64_t last_rx_index, last_tx_index; /* the ring indices at the last poll */
 
         _Alignas(CACHE_LINE) struct spinlock tx_lock;
         bool tx_closed;
@@ -84,25 +83,31 @@ struct flow {
         bool rx_closed;
         struct ring rx;
         struct poller rx_poller;
-        uint64_t opened_at; /* where in the ring, plus one, a packet has been opened before it is read: */
-        uint8_t *opened;    /* what it holds, in memory of this end */
+        uint64_t opened_at; /* ring index, plus one, of the packet that was opened before a read: */
+        uint8_t *opened;    /* its plaintext */
         uint32_t opened_length;
         uint32_t opened_size;
-        _Atomic uint32_t readahead_pending; /* not 0: the library has packets that a read took ahead, or left in part */
-        _Atomic uintptr_t readahead_owner; /* the thread that carries such packets there from the ring, see flow_begin_readahead; 0: none */
+        _Atomic uint32_t readahead_pending; /* not 0: the library holds packets read ahead, or the rest of one */
+        /* the thread that carries packets from the ring to the library, see flow_begin_readahead; 0: none */
+        _Atomic uintptr_t readahead_owner;
 };
 
-/* It holds what it uses (map.h) until the handle is freed. NULL: the spec is out of range, or no memory. */
+/*
+ * The end holds the objects it uses (map.h) until the handle is freed. NULL: the spec is out of range, or no memory.
+ */
 struct flow *flow_attach(struct pool *pool, struct segment *segment, struct events *peer,
                          const struct flow_spec *spec);
 
 /*
- * The handle of an object that has no flow. Callers have this in place of NULL: every function takes it, and fails with
- * -ENOTALLOC or does nothing, as with a handle that another thread has detached a moment ago.
+ * The handle of an object without a flow, in place of NULL: every function accepts it and fails with -ENOTALLOC or
+ * does nothing, as with a handle that another thread has just detached.
  */
 struct flow *flow_none(void);
 
-/* 0; -ENOTALLOC: it is flow_none; -EBADF: a flow of the process that forked this one, which has not inherited its memory. */
+/*
+ * 0; -ENOTALLOC: it is flow_none; -EBADF: a flow of the parent of this forked process, which has not inherited its
+ * memory.
+ */
 static inline int flow_check(const struct flow *flow)
 {
         if (flow->generation == map_generation)
@@ -111,27 +116,30 @@ static inline int flow_check(const struct flow *flow)
 }
 
 /*
- * Protect its packets from now on, before anybody reads or writes: `cipher` of spec/oap 2 and its key (0 and NULL:
- * none), and a check. A packet may be the less long. 0, -EINVAL: no such cipher, -EMSGSIZE: packets are too short, -ENOMEM.
+ * Protect the packets of the flow from now on; called before the first read or write. `cipher` is a number of
+ * spec/oap 2 with its key (0 and NULL: none), `check` adds a CRC-32. max_packet shrinks by the overhead. 0, -EINVAL:
+ * no such cipher, -EMSGSIZE: packets are too short, -ENOMEM.
  */
 int flow_protect(struct flow *flow, uint32_t cipher, const uint8_t *key, bool check);
 
 /*
- * A handle has two parties: who uses it closes it, and the interpreter drops it when nobody refers to it any more. The
- * second of them frees it. Usually that is the one who drops; but Python's collector finalises objects that refer
- * to each other in any order, and then what is closed has been dropped before. A forked child frees neither: a thread that
- * the child does not have may have been changing what the handle refers to.
+ * A handle has two parties: its user closes it, and the interpreter drops it with the last reference. The second one
+ * frees it, usually the interpreter; but Python's collector finalises objects in a reference cycle in any order, and
+ * may drop a handle before it is closed. A forked child frees no handle: a thread of the parent may have been
+ * changing the objects behind it.
  */
 enum { LET_GO_CLOSED = 1, LET_GO_DROPPED = 2 };
 
-/* Whether the other party has let go before: then it is free(3)'s. */
+/* Whether the other party has let go before: then the caller frees the handle. */
 static inline bool handle_let_go(_Atomic uint32_t *parties, uint32_t party)
 {
         return (atomic_fetch_or(parties, party) | party) == (LET_GO_CLOSED | LET_GO_DROPPED);
 }
 
-/* Leave the flow: wakes this process's sleepers, gives back what was queued for it. Once; the handle stays valid until it
- * is dropped. */
+/*
+ * Leave the flow once: wakes this process's sleepers, frees the packets queued for it. The handle stays valid until
+ * it is dropped.
+ */
 void flow_detach(struct flow *flow);
 
 /* Drop the handle. */
@@ -141,57 +149,59 @@ void flow_destroy(struct flow *flow);
 ssize_t flow_write(struct flow *flow, const void *buffer, size_t length);
 
 /*
- * `count` packets, one behind the other in `buffer`: lengths in `lengths`, or all of `each` octets when it is NULL.
- * Returns how many were written, at least one, else an error.
+ * Write `count` packets that lie one behind the other in `buffer`, with their lengths in `lengths`, or of `each`
+ * octets when it is NULL. Returns the number written, at least one, or an error.
  */
 ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengths, uint32_t each, uint32_t count);
 
-/* Where packets go, one behind the other. */
+/* Buffer for packets, one behind the other. */
 struct burst {
         uint8_t *buffer;
-        uint32_t *lengths; /* room for as many as are asked for, at least READAHEAD_PACKETS */
+        uint32_t *lengths; /* at least READAHEAD_PACKETS, or the `max` of flow_readv */
         uint32_t size;     /* of buffer */
         uint32_t each;     /* length of every packet, 0 when they differ */
 };
 
-/* What flow_read takes at most when several packets wait: a call costs more than a packet. */
+/* Bounds of flow_read's readahead: one call costs more than one packet. */
 #define READAHEAD_PACKETS 32u
 #define READAHEAD_OCTETS 16384u
 #define FLOW_READAHEAD (1l << 30)
 
 /*
- * Read whole packets. -EREADAHEAD: nothing is in the ring, but the library has, or a thread brings it, what was taken ahead. -ENOBUFS: the first is longer than the buffer, lengths[0] says how long it is.
- * flow_readv: up to `max`; returns how many.
- * flow_read: the next packet, returns its length; or, when more are waiting, some of them: FLOW_READAHEAD | how many, and
- *   flow->hand says that the library has all but one of them in hand. One thread at a time takes ahead.
- * flow_read_into: the next packet alone, returns its length.
+ * Read whole packets. -EREADAHEAD: the ring is empty, but the library has packets read ahead, or a thread is bringing
+ * them. -ENOBUFS: the first packet is longer than the buffer; lengths[0] is its length.
+ * - flow_readv: up to `max`; returns their number.
+ * - flow_read: the next packet; returns its length, or FLOW_READAHEAD | number when it has read several. Then
+ *   readahead_owner is set until the library has all but the first. One thread at a time reads ahead.
+ * - flow_read_into: the next packet alone; returns its length.
  */
 ssize_t flow_readv(struct flow *flow, struct burst *burst, uint32_t max);
 ssize_t flow_read(struct flow *flow, struct burst *burst);
 ssize_t flow_read_into(struct flow *flow, void *buffer, size_t size);
 
-/* Sleep until there may be something to read (room to write), the deadline (-1: none), or a signal. */
+/* Sleep until there may be a packet to read (space to write), until the deadline (-1: none), or until a signal. */
 int flow_sleep(struct flow *flow, bool writing, int64_t deadline);
 
 /*
- * EVENT_* bits to deliver now: the latched ones, which this clears, and PKT while packets wait. With none waiting
- * the next packet will set the end's bit in the event region. *again: look again even if no bit is set.
+ * EVENT_* bits to deliver now: the latched ones, which this clears, and EVENT_PKT while packets wait. Without packets
+ * the next one will set the end's bit in the event region. *again: examine again even if the bit is not set.
  */
 uint32_t flow_examine(struct flow *flow, bool *again);
-#define FLOW_NEEDS_POLL (1u << 31) /* among these bits: the thread should look after the flow from now on */
+#define FLOW_NEEDS_POLL (1u << 31) /* among these bits: the thread should poll the flow from now on */
 
-/* For those who hold a lock of an attached end. */
+/* Called with a lock of an attached end. */
 uint32_t flow_take_events(struct flow *flow);
 uint32_t flow_state(const struct flow *flow);
 int flow_error(const struct flow *flow); /* 0, -EFLOWDOWN or -EFLOWPEER */
 
-/* 0, -ENOTALLOC, -EPERM, and for writing why the flow is down. */
+/* 0, -ENOTALLOC, -EPERM, and for writing the reason why the flow is down. */
 int flow_may_write(const struct flow *flow);
 int flow_may_read(const struct flow *flow);
 
 /*
- * Packets that were taken ahead are on their way to the library until it has set `ahead` and cleared `hand`, in this order.
- * A thread that comes again has lost what it carried (an exception of a signal handler).
+ * Packets read ahead are on their way to the library until it has set readahead_pending and cleared readahead_owner,
+ * in this order. A thread that reads again while it is the owner has lost its packets (a signal handler raised an
+ * exception).
  */
 bool flow_may_readahead(struct flow *flow);
 void flow_begin_readahead(struct flow *flow);
@@ -203,66 +213,69 @@ static inline bool flow_readahead(const struct flow *flow)
 }
 
 /*
- * Put one packet, header | data, behind `ahead` unpublished ones; there is room for it. 0, -ENOMEM, or -EIO: it could not be
- * protected.
+ * Put one packet, header | data, behind `offset` unpublished ones; the caller has checked the space. 0, -ENOMEM, or
+ * -EIO: the packet could not be protected.
  */
 int flow_put(struct flow *flow, uint32_t offset, const void *header, uint32_t header_length, const void *data,
              uint32_t length);
 
-/* Publish packets put, consume slots, and tell the peer if it wants to know. */
+/* Publish packets, consume slots, and notify the peer if it has asked. */
 uint32_t flow_publish(struct flow *flow, uint32_t count);
 void flow_consume(struct flow *flow, uint32_t count);
 
-/* Consume what is at the front and will never be read. With the reader's lock. */
+/* Consume unreadable packets at the front. With the reader's lock. */
 void flow_skip_empty(struct flow *flow);
 
-/* Asked to be woken, and need not sleep. */
+/* The caller has asked to be woken, and need not sleep. */
 void flow_withdraw(struct flow *flow, _Atomic uint32_t *word);
 
-/* What sleepers wait for may be there, though not in the ring. */
+/* Wake all sleepers: the cause is not in the ring. */
 void flow_withdraw_all(struct flow *flow);
 
-/* The same for everybody. */
+/* Takes the lock itself. */
 bool flow_is_down(struct flow *flow);
 
-/* Flags, or an error; 0 or an error. */
+/* The flags or an error; 0 or an error. */
 int flow_get_flags(struct flow *flow);
 int flow_set_flags(struct flow *flow, uint32_t flags);
 
 /* Declare the flow down, or up again, for both ends (fccntl). */
 void flow_declare(struct flow *flow, bool down);
 
-/* The peer wrote an index that makes no sense: down for this end, for ever. With a lock of the end held. */
+/* The peer wrote an index that is out of range: this end is down for good. With a lock of the end held. */
 void flow_mark_corrupt(struct flow *flow);
 
-/* This process has found out that the flow is down: END_* and DOWN_*, and the event. Wakes its sleepers. With a lock. */
+/* This process has found the flow down: sets END_* and DOWN_*, latches the event, wakes its sleepers. With a lock. */
 void flow_give_up(struct flow *flow, uint32_t state, uint32_t event);
 
-/* Why: END_* and DOWN_*. */
+/* END_* and DOWN_*: why the flow is down. */
 uint32_t flow_down_cause(struct flow *flow);
 
 /*
- * Keep-alives (keepalive.h) on a flow without FRCP, from now on. flow_on_timer is what the process's thread does then:
- * nothing happens per packet, it sees from the rings' indices whether something has come or gone since its last visit. *found:
- * an event was raised. Returns when to come next; NEVER.
+ * Keep-alives (keepalive.h) on a flow without FRCP, from now on. The process's thread calls flow_on_timer; nothing
+ * happens per packet: flow_on_timer compares the ring indices with those of its last call. *found: an event was
+ * raised. Returns the time of the next call; NEVER.
  */
 void flow_keep_alive(struct flow *flow, uint32_t timeout_ms);
 int64_t flow_on_timer(struct flow *flow, int64_t now, bool *found);
 
-/* Count something that the peer wrote and that makes no sense; a packet that cannot be opened. */
+/* Count an invalid slot of the peer; a packet that the seal refused. */
 void flow_refuse(struct flow *flow);
 void flow_refuse_packet(struct flow *flow);
 
-/* The eventfds of poll(2) are not used any more. */
+/* Stop using the eventfds of poll(2). */
 void flow_unpoll(struct flow *flow);
 
-/* The IRMd has gone: down for this end, wakes its sleepers. */
+/* The IRMd has exited: this end is down; wakes its sleepers. */
 void flow_orphan(struct flow *flow);
 
-/* Clear the eventfd of process_poll_writable, and ask for an event when there is room again; true when there is room already. */
+/*
+ * Clear the eventfd of process_poll_writable and ask for one event with the next space; true when there is space
+ * already.
+ */
 bool flow_notify_writable(struct flow *flow);
 
-/* Packets waiting to be read here, and waiting for the peer. */
+/* Packets to read at this end, and packets not yet consumed by the peer. */
 void flow_queues(struct flow *flow, uint64_t *rx, uint64_t *tx);
 
 #endif

@@ -1,6 +1,7 @@
 /*
- * flow_notify: what reading and writing share, with FRCP and without: telling the other side that packets, or room, are there, and
- * being told. With a lock of the end held: a detaching thread must not unmap what is used here.
+ * flow_notify: how the two ends of a flow notify each other of packets and of space, shared by reading and writing,
+ * with FRCP and without. Called with a lock of the end held, so that no thread detaches the end and unmaps its
+ * memory.
  */
 #ifndef OUROBOROS_FLOW_NOTIFY_H
 #define OUROBOROS_FLOW_NOTIFY_H
@@ -16,39 +17,40 @@ static inline void flow_notify(struct flow *flow, _Atomic uint32_t *word, uint32
 }
 
 /*
- * A reader found nothing: if the end is polled by a descriptor, clear that and ask for the event. The descriptor, to be rung
- * should there be something after all; -1: it is not polled.
+ * A reader found the ring empty: if the end is polled through an eventfd, clear it and ask for an event. Returns the
+ * eventfd, to be signalled if a packet has arrived meanwhile; -1: the end is not polled.
  */
 int flow_clear_eventfd(struct flow *flow);
 
-/* Whether there are packets in the ring that nobody has taken. Ordered behind an own ring_ask. */
+/* Whether the ring holds packets that were not read. Ordered after this thread's ring_ask. */
 static inline bool flow_rx_pending(const struct flow *flow)
 {
         return !flow->rx.peer_corrupt && atomic_load_explicit(&flow->rx.shm->head, memory_order_seq_cst) != flow->rx.at;
 }
 
-/* For those who wait: also that nothing will ever come. */
+/* For waiting threads: also true when the flow is down. */
 static inline bool flow_rx_pending_or_down(const struct flow *flow)
 {
         return flow_rx_pending(flow) || flow_state(flow);
 }
 
-/* What a thread that polls without a lock goes by: how far the rings had been read when it let go of the lock. */
+/* State of the rings when a thread released the lock, for polling without it. */
 struct flow_snapshot {
         const struct flow *flow;
         uint64_t rx;
         uint64_t tx;
-        bool full; /* there was no room to write */
+        bool full; /* the transmit ring was full */
 };
 
 static inline bool flow_rx_advanced(const void *arg)
 {
         const struct flow_snapshot *snapshot = arg;
 
-        return atomic_load_explicit(&snapshot->flow->rx.shm->head, memory_order_seq_cst) != snapshot->rx || flow_state(snapshot->flow);
+        return atomic_load_explicit(&snapshot->flow->rx.shm->head, memory_order_seq_cst) != snapshot->rx ||
+               flow_state(snapshot->flow);
 }
 
-/* Have the packet at a place in the ring under way: who wrote it was another core. */
+/* Prefetch a packet in the ring, which another core has written. */
 #define PREFETCH_DISTANCE 4u
 static inline void flow_prefetch(const struct flow *flow, uint32_t at)
 {
@@ -56,7 +58,7 @@ static inline void flow_prefetch(const struct flow *flow, uint32_t at)
 
         if (packet != NULL) {
                 __builtin_prefetch(packet);
-                __builtin_prefetch(packet + CACHE_LINE); /* a header makes two lines of a small packet's one */
+                __builtin_prefetch(packet + CACHE_LINE); /* with a header, a small packet spans two lines */
         }
 }
 

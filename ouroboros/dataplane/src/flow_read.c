@@ -8,9 +8,9 @@
 #include "frcp_io.h"
 #include "map.h"
 
-#define MAX_ATTEMPTS 16 /* tries of one call before the caller has its turn, whatever the peer does */
+#define MAX_ATTEMPTS 16 /* attempts of one call before it returns to its caller, whatever the peer does */
 
-static _Thread_local char this_thread; /* its address names the thread */
+static _Thread_local char this_thread; /* its address identifies the thread */
 
 int flow_may_read(const struct flow *flow)
 {
@@ -37,7 +37,7 @@ static void discard(struct flow *flow, uint64_t slot)
                 flow_refuse(flow);
 }
 
-/* Open the packet at the front of the ring: what it holds must be known before somebody is told of it. */
+/* Open the packet at the front of the ring, before a reader is notified of it: it may be invalid or empty. */
 static bool open_front(struct flow *flow, const uint8_t *packet, uint32_t length)
 {
         ssize_t n;
@@ -59,7 +59,10 @@ static bool open_front(struct flow *flow, const uint8_t *packet, uint32_t length
         return true;
 }
 
-/* How long it is, if that can be told without opening it, or it is not longer than `most`; else it is opened. False: it is none. */
+/*
+ * Length of the plaintext of the front packet, which is opened unless its plaintext certainly is not empty and has at
+ * most `most` octets. False: the packet is invalid or empty.
+ */
 static bool look_at_front(struct flow *flow, const uint8_t *packet, uint32_t *length, uint32_t most)
 {
         uint32_t overhead = flow->seal->overhead;
@@ -76,7 +79,10 @@ static bool look_at_front(struct flow *flow, const uint8_t *packet, uint32_t *le
         return true;
 }
 
-/* What the packet `i` behind the front holds, copied out: its length. -EBADMSG: refused; -ENOBUFS: longer than that. */
+/*
+ * Copy the plaintext of the packet `i` places behind the front; returns its length. -EBADMSG: invalid; -ENOBUFS:
+ * longer than `size`.
+ */
 static ssize_t copy_opened(struct flow *flow, uint32_t i, const uint8_t *packet, uint32_t length, uint8_t *at, size_t size)
 {
         ssize_t n;
@@ -96,10 +102,10 @@ static ssize_t copy_opened(struct flow *flow, uint32_t i, const uint8_t *packet,
 }
 
 /*
- * The length of the packet at the front. Empty packets (keep-alives), those that cannot be opened, and slots that make no
- * sense are dropped on the way. One of at most `most` octets may still be refused when it is read.
- * 0, or -EAGAIN, or why there will never be one. The state is read before the ring, so that what a peer wrote
- * before it left is read before its leaving is told.
+ * The length of the packet at the front. Empty packets (keep-alives), packets that the seal refuses and invalid slots
+ * are dropped on the way; a packet of at most `most` octets may still be refused when it is read. 0, -EAGAIN, or the
+ * reason why the flow is down. The state is read before the ring, so that a reader gets all packets that the peer
+ * wrote before it left, and then the error.
  */
 static int rx_front(struct flow *flow, uint32_t *length, uint32_t most)
 {
@@ -133,7 +139,7 @@ void flow_skip_empty(struct flow *flow)
         rx_front(flow, &length, UINT32_MAX);
 }
 
-/* Nothing there and the end is polled by a descriptor: clear it, ask for the event, look once more. */
+/* The ring is empty and the end is polled through an eventfd: clear it, ask for an event, look again. */
 static void rearm(struct flow *flow)
 {
         int eventfd = flow_clear_eventfd(flow);
@@ -145,8 +151,8 @@ static void rearm(struct flow *flow)
 }
 
 /*
- * Nothing for the reader: lets go of the lock. 0: try again; else what the caller returns. A peer that sends what is
- * never read (keep-alives) must not hold the caller here, who has signals and a deadline: `rounds` counts.
+ * No packet for the reader: releases the lock. 0: try again; else the result for the caller. A peer that sends only
+ * keep-alives must not keep the caller, which has signals and a deadline, in C: `attempts` counts.
  */
 static int await_packet(struct flow *flow, int error, int *attempts)
 {
@@ -167,7 +173,7 @@ static int await_packet(struct flow *flow, int error, int *attempts)
         return found ? 0 : -EMUSTSLEEP;
 }
 
-/* Copy whole packets while they fit; `*taken` slots are done with afterwards. */
+/* Copy whole packets while they fit; `*taken` is the number of slots to consume. */
 static uint32_t gather(struct flow *flow, uint8_t *at, size_t size, uint32_t *lengths, uint32_t max,
                        uint32_t *taken)
 {
@@ -226,10 +232,10 @@ void flow_begin_readahead(struct flow *flow)
 
         atomic_store(&flow->readahead_owner, (uintptr_t)&this_thread);
         if (atomic_load(&flow->sleepers) > 0 && atomic_fetch_and(word, ~WAIT_FUTEX) & WAIT_FUTEX)
-                wait_wake(word); /* threads that wait for packets, too, look for what we have taken */
+                wait_wake(word); /* other threads that wait for packets get those read ahead */
 }
 
-/* Take packets from the front of the ring; holds the lock, which it lets go. `room`: octets beyond the first one. */
+/* Read packets from the front of the ring; takes and releases the lock. `limit`: octets beyond the first packet. */
 static ssize_t read_packets(struct flow *flow, struct burst *burst, uint32_t max, uint32_t limit, bool readahead)
 {
         int attempts = 0;
@@ -278,7 +284,7 @@ out:
         return n;
 }
 
-/* Their length when all are equally long, else 0. */
+/* The common length of all packets, or 0. */
 static uint32_t common_length(const uint32_t *lengths, ssize_t count)
 {
         for (ssize_t i = 1; i < count; i++)

@@ -7,7 +7,7 @@
 #include "frcp_io.h"
 #include "map.h"
 
-#define MAX_ATTEMPTS 16 /* tries of one call before the caller has its turn, whatever the peer does */
+#define MAX_ATTEMPTS 16 /* attempts of one call before it returns to its caller, whatever the peer does */
 
 int flow_may_write(const struct flow *flow)
 {
@@ -18,7 +18,7 @@ int flow_may_write(const struct flow *flow)
         return flow_error(flow);
 }
 
-/* In the loop of flow_writev itself: there is no header there, and a call costs some percent of a small packet. */
+/* Inlined into flow_writev: it has no header, and a call would cost some percent of a small packet. */
 static inline __attribute__((always_inline)) int put(struct flow *flow, uint32_t offset, const void *header,
                                                      uint32_t header_length, const void *data, uint32_t length)
 {
@@ -66,7 +66,7 @@ struct space_wanted {
         uint64_t tail;
 };
 
-/* A writer that polls waits for a quarter of the ring: else it would come back for every single slot. */
+/* A polling writer waits for a quarter of the ring: else it would come back for every single slot. */
 static bool quarter_free(const void *arg)
 {
         const struct space_wanted *wanted = arg;
@@ -77,7 +77,7 @@ static bool quarter_free(const void *arg)
                (tail != wanted->tail && atomic_load_explicit(&flow->tx.shm->head, memory_order_relaxed) == tail);
 }
 
-/* The ring is full. 0: try again; else what the caller returns. */
+/* The ring is full. 0: try again; else the result for the caller. */
 static int await_space(struct flow *flow, uint64_t tail, int *attempts)
 {
         struct space_wanted wanted = {flow, tail};
@@ -92,8 +92,9 @@ static int await_space(struct flow *flow, uint64_t tail, int *attempts)
 }
 
 /*
- * The flow went down while we wrote: whoever cleans up behind a dead reader may have looked before we published.
- * What we put just now goes back; compare-and-swap decides should the reader, or the IRMd, be at it too.
+ * The flow went down during the write: the IRMd, which frees the packets of a dead reader, may have looked before
+ * they were published. Free the packets of this write; the owner word's compare-and-swap decides if the reader or the
+ * IRMd frees them too.
  */
 static uint32_t reclaim(struct flow *flow, uint32_t count)
 {
@@ -108,7 +109,7 @@ static uint32_t reclaim(struct flow *flow, uint32_t count)
         return reclaimed;
 }
 
-/* Returns how many were taken back. */
+/* Returns the number of packets that were freed again. */
 uint32_t flow_publish(struct flow *flow, uint32_t count)
 {
         uint32_t wanted = ring_publish(&flow->tx, count);
@@ -196,7 +197,7 @@ void flow_keep_alive(struct flow *flow, uint32_t timeout_ms)
         flow->last_tx_index = flow->tx.at;
 }
 
-/* A sign of life. A ring without room is one: the peer has something to read. */
+/* Send a keep-alive, unless the ring is full: then the peer has packets to read. */
 static void send_keepalive(struct flow *flow, int64_t now)
 {
         if (flow_error(flow) != 0)
@@ -219,7 +220,7 @@ int64_t flow_on_timer(struct flow *flow, int64_t now, bool *found)
                 alive->expired = true;
         head = atomic_load_explicit(&flow->rx.shm->head, memory_order_relaxed);
         if (head != flow->last_rx_index || head - flow->rx.at >= RING_SLOTS)
-                alive->received = now; /* also when the peer cannot say anything, because nobody reads what it has said */
+                alive->received = now; /* also while the ring is full, because the peer cannot send then */
         flow->last_rx_index = head;
         if (flow->tx.at != flow->last_tx_index)
                 alive->sent = now;
@@ -229,7 +230,7 @@ int64_t flow_on_timer(struct flow *flow, int64_t now, bool *found)
                 flow_give_up(flow, END_PEER, EVENT_PEER);
                 *found = true;
         } else if (!alive->expired) {
-                flow_skip_empty(flow); /* keep-alives that nobody reads must not fill the ring */
+                flow_skip_empty(flow); /* unread keep-alives must not fill the ring */
                 if (keepalive_quiet(alive, now))
                         send_keepalive(flow, now);
         }

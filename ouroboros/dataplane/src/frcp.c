@@ -1,4 +1,4 @@
-/* frcp: life, time and control of the machine; its two halves are frcp_send.c and frcp_receive.c. */
+/* frcp: life, timers and control of the machine; its two halves are frcp_send.c and frcp_receive.c. */
 #include "frcp.h"
 
 #include <string.h>
@@ -86,8 +86,8 @@ static void rendez_vous(struct frcp *frcp, int64_t now)
 }
 
 /*
- * R bounds each packet from when it was sent, but not those behind a window that the peer keeps shut, or in front of a flow
- * below that takes nothing, nor all of those that a peer acknowledges one at a time. Who leaves waits for R, and no longer.
+ * R bounds each packet from its first transmission, but neither packets behind a shut window or a full flow below,
+ * nor the sum of packets that a peer acknowledges one at a time. A closing end waits for R and no longer.
  */
 static void stop_lingering(struct frcp *frcp)
 {
@@ -123,7 +123,7 @@ int64_t frcp_deadline(const struct frcp *frcp)
         if (frcp->down != 0)
                 return NEVER;
         if (first != NEVER && frcp->stall_at != NEVER && keepalive_quiet(&frcp->alive, frcp->stall_at))
-                first = frcp->alive.received + frcp->alive.timeout + 1; /* the keep-alive waits for room */
+                first = frcp->alive.received + frcp->alive.timeout + 1; /* the keep-alive waits for space below */
         for (unsigned i = 0; i < sizeof at / sizeof at[0]; i++)
                 if (at[i] < first)
                         first = at[i];
@@ -132,7 +132,10 @@ int64_t frcp_deadline(const struct frcp *frcp)
 
 /* ---- control ---- */
 
-/* Our numbers go with control packets until the peer knows them: its receiver may see one of these first (8.14 a). */
+/*
+ * Control packets carry this end's sequence number until the peer has acknowledged data: a receiver may see one of
+ * them first (8.14 a).
+ */
 bool frcp_control(struct frcp *frcp, struct pci *pci, const uint8_t *map, uint32_t length, int64_t now)
 {
         uint8_t header[PCI_OCTETS];
@@ -157,7 +160,7 @@ void frcp_set_flags(struct frcp *frcp, uint32_t flags)
                 can |= FRCP_FRAGMENT | FRCP_REASSEMBLE;
         frcp->flags = (frcp->flags & FRCP_RETRANSMIT) | (flags & can);
         if (!(frcp->flags & FRCP_REASSEMBLE))
-                recvq_release_partial(&frcp->recvq); /* nothing that has come is lost */
+                recvq_release_partial(&frcp->recvq); /* no received data is lost */
 }
 
 void frcp_close(struct frcp *frcp, int64_t now)
@@ -183,7 +186,7 @@ bool frcp_lingers(const struct frcp *frcp)
 {
         if (frcp->down != 0 || !(frcp->flags & FRCP_LINGER) || frcp->sendq.count == 0)
                 return false;
-        /* Behind an end there are only ends. */
+        /* Only FINs follow a FIN. */
         return !frcp_is_fin(frcp, frcp->una) || frcp_fin_lingers(frcp);
 }
 

@@ -1,13 +1,12 @@
 /*
  * frcp: the flow and retransmission control protocol of one flow end (paper 2.14, Fig. 8, 5.1; spec/frcp): order,
  * Delta-t with its bounds MPL, A and R, retransmission, flow control, fragments, keep-alive.
- *
- * A machine without I/O: packets and the time go in; packets come out through `send`, what there is to read through
- * frcp_front, and the time of the next call of frcp_run from frcp_deadline. Applications, tests and the simulator run
- * this same code. Not for several threads at once: the caller has a lock. Times are ns of a clock that never goes back.
- *
- * After each batch of frcp_receive, frcp_write and frcp_pop comes one frcp_run with the same time: it sends what they
- * made due. Negative results are -errno, or a number of errors.h.
+ * A machine without I/O. Packets and the time are arguments; the machine emits packets through `send`, offers
+ * received data through frcp_front, and frcp_deadline returns the time of the next frcp_run. Applications, tests and
+ * the simulator run the same code. The caller holds a lock: one thread at a time. Times are in ns of a clock that
+ * never goes back.
+ * After each batch of frcp_receive, frcp_write and frcp_pop the caller calls frcp_run with the same time, which sends
+ * the packets that have become due. Negative results are -errno, or a number of errors.h.
  */
 #ifndef OUROBOROS_FRCP_H
 #define OUROBOROS_FRCP_H
@@ -25,26 +24,30 @@
 #include "sendq.h"
 
 #define FRCP_MS 1000000ll
-#define FRCP_DIRECT_MS 1u         /* MPL of a direct flow: what was written there is not lost */
-#define FRCP_A (10000 * FRCP_MS)  /* longest time until a packet is acknowledged */
-#define FRCP_R (120000 * FRCP_MS) /* longest time that a packet is sent again */
+#define FRCP_DIRECT_MS 1u         /* MPL of a direct flow: shared memory loses no packet */
+#define FRCP_A (10000 * FRCP_MS)  /* A: longest time until a receiver acknowledges a packet */
+#define FRCP_R (120000 * FRCP_MS) /* R: longest time for which a sender retransmits a packet */
 #define FRCP_TICK (5 * FRCP_MS)
 #define FRCP_ACK_DELAY (2 * FRCP_TICK)
 #define FRCP_RDV (100 * FRCP_MS)       /* between two rendez-vous, while the window is shut */
-#define FRCP_RDV_SLOW (1000 * FRCP_MS) /* the same once it has been shut for so long */
-#define FRCP_WINDOW_FIRST 64u          /* what a peer that has said nothing takes */
+#define FRCP_RDV_SLOW (1000 * FRCP_MS) /* the same, once the window has been shut for FRCP_RDV_SLOW */
+#define FRCP_WINDOW_FIRST 64u          /* initial window, until the peer advertises one */
 #define FRCP_WINDOW 256u
 #define FRCP_WINDOW_OCTETS (4u << 20)
-#define FRCP_INFLIGHT_PACKETS 512u           /* packets sent before the first of them is acknowledged, on a short way, */
-#define FRCP_INFLIGHT_OCTETS 786432u /* and their octets */
-#define FRCP_LONG_RTT (20 * FRCP_MS)  /* a round trip from which on packets are on the wire; in it is the delay of a lone packet's acknowledgement */
-#define FRCP_WINDOW_SANE 0x10000u /* nobody means to let so many packets come */
-#define FRCP_ACK_EVERY 32u            /* packets that are acknowledged together at most */
-#define FRCP_BURST 16u            /* packets that are sent again together at most */
-#define FRCP_CLAMP_OCTETS 1400u          /* octets of data in a packet that no link on the way cuts */
-#define FRCP_LARGE_LOSS 64u             /* of so many larger ones one may be lost, and sixteen more */
+#define FRCP_INFLIGHT_PACKETS 512u   /* in-flight bound on a path with a short round trip, in packets */
+#define FRCP_INFLIGHT_OCTETS 786432u /* and in octets */
+/*
+ * from this round trip on, packets are on the wire and not in queues; it includes the delayed acknowledgement of a
+ * single packet
+ */
+#define FRCP_LONG_RTT (20 * FRCP_MS)
+#define FRCP_WINDOW_SANE 0x10000u    /* a larger advertised window is invalid */
+#define FRCP_ACK_EVERY 32u           /* packets that one acknowledgement covers at most */
+#define FRCP_BURST 16u               /* packets that are retransmitted together at most */
+#define FRCP_CLAMP_OCTETS 1400u      /* octets of data in a packet that no link on the path fragments */
+#define FRCP_LARGE_LOSS 64u          /* Loss budget of large packets: a loss costs 64, a packet sent earns 1 */
 
-/* Flags (fccntl; spec/frcp 10). The first cannot be changed; the last two are ours. */
+/* Flags (fccntl; spec/frcp 10). FRCP_RETRANSMIT cannot be changed; the last two exist in this implementation only. */
 #define FRCP_RETRANSMIT 1u
 #define FRCP_FLOW_CONTROL 2u
 #define FRCP_LINGER 4u
@@ -53,37 +56,39 @@
 
 struct frcp_config {
         uint32_t mpl_ms;
-        uint32_t timeout_ms;  /* of the peer; 0: never */
-        uint32_t max_packet;  /* of the flow, header included */
-        uint32_t max_message; /* largest packet of the user, with fragments; 0: what the queues bear */
-        uint32_t window;      /* packets we let come, a power of two up to RECVQ_WINDOW; 0: FRCP_WINDOW */
-        uint32_t octets;      /* large packets: not more of them than this; 0: FRCP_WINDOW_OCTETS */
-        uint32_t first;       /* our first sequence number: random */
-        bool retransmit;      /* loss = 0 */
+        uint32_t timeout_ms;  /* of the peer; 0: none */
+        uint32_t max_packet;  /* of the flow below, FRCP header included */
+        uint32_t max_message; /* largest packet of the user, with fragments; 0: bounded by the queues only */
+        uint32_t window;      /* receive window in packets, a power of two up to RECVQ_WINDOW; 0: FRCP_WINDOW */
+        uint32_t octets;      /* receive window in octets, for large packets; 0: FRCP_WINDOW_OCTETS */
+        uint32_t first;       /* initial sequence number: random */
+        bool retransmit;      /* QoS loss = 0 */
         bool fragments;       /* granted: the peer reads the fragment bits */
-        bool selective;       /* granted: acknowledgements say what came out of order */
-        bool lossless;        /* the way loses nothing: memory of this system */
-        bool fin;            /* granted, where packets are sent again: who writes no more says so */
+        bool selective;       /* granted: acknowledgements carry a map of the packets received out of order */
+        bool lossless;        /* the path loses nothing: it is memory of this system */
+        bool fin;             /* granted on reliable flows: an end sends FIN when it writes no more */
 };
 
-/* What an end has said of itself: by a packet with data of no octets, in order with all others. */
+/* State of one direction of the flow. FIN is a packet with data of 0 octets, in sequence with the others. */
 enum frcp_direction { FRCP_OPEN, FRCP_HALF_CLOSED, FRCP_CLOSED };
 
-/* Send header and data as one packet of the flow below. False: there is no room now. Neither for an empty packet. */
+/*
+ * Send header and data as one packet of the flow below; without both, an empty packet. False: the flow below is full.
+ */
 typedef bool frcp_send(void *arg, const uint8_t *header, uint32_t header_length, const uint8_t *data,
                        uint32_t length);
 
 struct frcp_counters {
-        uint64_t sent;      /* packets with data, first time */
-        uint64_t resent;    /* packets with data, again */
+        uint64_t sent;      /* packets with data, first transmission */
+        uint64_t resent;    /* packets with data, retransmitted */
         uint64_t control;   /* packets without data */
         uint64_t received;  /* packets, of any kind */
         uint64_t delivered; /* packets that were read */
-        uint64_t duplicate; /* came twice, or too late */
-        uint64_t early;     /* came before their turn, and were kept */
-        uint64_t refused;   /* outside of the window, or without a run */
-        uint64_t malformed; /* too short; numbers that cannot be */
-        uint64_t skipped;   /* never came (no retransmission) */
+        uint64_t duplicate; /* received before, or too late */
+        uint64_t early;     /* received out of order, and kept */
+        uint64_t refused;   /* outside the window, or without a data run */
+        uint64_t malformed; /* too short, or with impossible numbers */
+        uint64_t skipped;   /* never received (no retransmission) */
 };
 
 struct frcp {
@@ -91,48 +96,49 @@ struct frcp {
         frcp_send *send;
         void *arg;
         uint32_t flags;
-        int down; /* why nothing goes any more: 0, -EFLOWDOWN, -EFLOWPEER */
-        enum frcp_direction fin_sent;  /* we write no more */
-        enum frcp_direction fin_received; /* the peer does not: there is nothing behind what has come */
-        int64_t closed_at; /* the user has left; NEVER: not yet */
-        int64_t linger_until;  /* what is not acknowledged then is given up; NEVER: nobody lingers */
-        uint64_t lost;     /* octets that were not acknowledged when the flow went down */
+        int down;                         /* 0, or the reason why the flow is down: -EFLOWDOWN, -EFLOWPEER */
+        enum frcp_direction fin_sent;     /* this end's direction */
+        enum frcp_direction fin_received; /* the peer's direction: after FIN the peer sends no more data */
+        int64_t closed_at;                /* when the user deallocated; NEVER: not yet */
+        int64_t linger_until; /* at this time unacknowledged data is given up; NEVER: this end does not linger */
+        uint64_t lost;                    /* octets unacknowledged when the flow went down */
 
         /* sender */
-        uint32_t una;    /* oldest that is not acknowledged */
-        uint32_t nxt;    /* next to be sent */
-        uint32_t in_flight; /* weight of what was sent and is not acknowledged */
-        uint32_t lim;    /* first that may not be sent */
-        bool confirmed;  /* the peer has acknowledged some of our data: it knows our numbers */
-        bool inflight_limited;    /* enough is under way for a short one */
-        bool write_blocked;    /* somebody wants to write and could not */
-        uint32_t rto_count;   /* how often `una` was sent again since something was acknowledged */
-        uint32_t large_loss;   /* large packets that were sent again, less a part of all that were sent */
-        bool clamped;      /* what is written is cut so that nobody below cuts it once more */
-        uint32_t window_octets[2]; /* octets the peer has to keep of the last window of packets begun, and of that before it */
-        uint32_t window_packets; /* packets of the last one */
-        struct pci header_template; /* what packets with data say beside their number */
-        int64_t template_at; /* as of when; NEVER: not any more */
-        int64_t last_data_tx_at;  /* data was sent last; NEVER: not yet */
-        int64_t shut_at; /* window found shut; NEVER: it is not */
+        uint32_t una;               /* oldest unacknowledged */
+        uint32_t nxt;               /* next to be sent */
+        uint32_t in_flight;         /* weight (sent_weight) of the packets sent and not acknowledged */
+        uint32_t lim;               /* first number beyond the peer's window */
+        bool confirmed;             /* the peer has acknowledged data: it knows this end's sequence numbers */
+        bool inflight_limited;      /* the in-flight bound of a short path is reached */
+        bool write_blocked;         /* a write failed because the window was shut */
+        uint32_t rto_count;         /* retransmissions of `una` since the last acknowledgement */
+        uint32_t large_loss;        /* loss budget of large packets (FRCP_LARGE_LOSS), as spent */
+        bool clamped; /* packets are clamped to FRCP_CLAMP_OCTETS, so that no layer below fragments them */
+        /* octets that the peer may hold of the current window of packets, and of the one before */
+        uint32_t window_octets[2];
+        uint32_t window_packets;    /* packets sent in the current window */
+        struct pci header_template; /* flags, window and acknowledgement of the next packets with data */
+        int64_t template_at;        /* the time of the template; NEVER: it is invalid */
+        int64_t last_data_tx_at;    /* last transmission of data; NEVER: not yet */
+        int64_t shut_at;            /* when the window was found shut; NEVER: it is open */
         int64_t rdv_at;
         int64_t resend_at;
-        int64_t stall_at; /* the flow below had no room: try again */
+        int64_t stall_at; /* the flow below was full: when to try again */
         struct sendq sendq;
         struct rtt rtt;
 
         /* receiver */
-        bool run;              /* a data run goes on: the numbers below mean something */
-        bool ack_now;             /* an acknowledgement is due, whatever the numbers say */
-        bool window_requested;            /* the peer has asked for the window */
-        uint32_t want;         /* next in order */
-        uint32_t edge;         /* first that may not come */
-        uint32_t acked;        /* acknowledged last */
-        uint32_t advertised;         /* edge that the peer has been told */
-        uint32_t since_ack;        /* packets since the peer was told anything */
-        uint32_t peak_length;         /* octets of the largest packets that came lately */
-        int64_t last_rx_at;      /* anything came last; NEVER: not yet */
-        int64_t last_data_rx_at; /* data came last */
+        bool run;                /* a data run is active: the numbers below are valid */
+        bool ack_now;            /* an acknowledgement is due even if `want` has not advanced */
+        bool window_requested;   /* the peer sent a rendez-vous */
+        uint32_t want;           /* next sequence number in order */
+        uint32_t edge;           /* right window edge: first number that is refused */
+        uint32_t acked;          /* last acknowledgement sent */
+        uint32_t advertised;     /* last window edge sent */
+        uint32_t since_ack;      /* packets received since the last acknowledgement or window was sent */
+        uint32_t peak_length;    /* octets of the largest packets received recently */
+        int64_t last_rx_at;      /* last packet received; NEVER: not yet */
+        int64_t last_data_rx_at; /* last data received */
         int64_t ack_at;
         struct recvq recvq;
 
@@ -140,27 +146,29 @@ struct frcp {
         struct frcp_counters counters;
 };
 
-/* 0 or -EINVAL. What is allocated later goes with frcp_fini. */
+/* 0 or -EINVAL. frcp_fini frees all later allocations. */
 int frcp_init(struct frcp *frcp, const struct frcp_config *config, frcp_send *send, void *arg, int64_t now);
 void frcp_fini(struct frcp *frcp);
 
 /* ---- writing ---- */
 
 /*
- * Write a packet; an empty one is a keep-alive. Returns its length: all of it will be sent. -EAGAIN: the window is shut, or
- * there is no room; -EMSGSIZE; why the flow is down. A peer that cannot reassemble gets no fragments.
+ * Write a packet; an empty one is a keep-alive. Returns its length: FRCP takes whole packets. -EAGAIN: the window is
+ * shut or a queue is full; -EMSGSIZE; the reason why the flow is down. A peer that cannot reassemble gets no
+ * fragments.
  */
 ssize_t frcp_write(struct frcp *frcp, const uint8_t *data, uint32_t length, int64_t now);
 
-/* Whether a write of so many octets would be taken now, or fail at once. */
+/* Whether a write of `length` octets would be accepted now, or fail immediately. */
 bool frcp_writable(const struct frcp *frcp, uint32_t length);
 
 /* Largest packet that can be written. */
 uint32_t frcp_max_packet(const struct frcp *frcp);
 
 /*
- * Nothing more will be written; or `leaving`, read neither. The peer learns it when it has read everything. 0; -EAGAIN: no room
- * now; -ENOTSUP: the peer does not understand it; why the flow is down. Once said it is said.
+ * Send FIN: this end writes no more and, with `leaving`, reads no more. The peer's reader sees it after all data. 0;
+ * -EAGAIN: no space now; -ENOTSUP: the peer does not implement FIN; the reason why the flow is down. FIN cannot be
+ * withdrawn.
  */
 int frcp_send_fin(struct frcp *frcp, bool leaving, int64_t now);
 
@@ -172,88 +180,91 @@ struct frcp_piece {
 };
 
 /*
- * A packet came from the flow below. With `direct`, one that is next to be read is not copied and kept: `direct` points
- * into the packet, it counts as read, and true is returned.
+ * A packet received from the flow below. With `direct`, the next packet in order is not copied: `direct` points into
+ * the packet, the packet counts as read, and the result is true.
  */
 bool frcp_receive(struct frcp *frcp, const uint8_t *packet, uint32_t length, int64_t now,
                   struct frcp_piece *direct);
 
-/* The packet at the front, which frcp_pop takes away. False: none is there. */
+/* The packet at the front, which frcp_pop removes. False: there is none. */
 bool frcp_front(const struct frcp *frcp, struct frcp_piece *piece);
 void frcp_pop(struct frcp *frcp, int64_t now);
 
 /* ---- time ---- */
 
-/* Do what is due: acknowledge, send again, probe, keep alive, send what waited. */
+/* Do everything that is due: acknowledge, retransmit, probe, keep alive, send queued packets. */
 void frcp_run(struct frcp *frcp, int64_t now);
 
-/* When to call frcp_run next, if nothing else happens; NEVER. */
+/* The time of the next frcp_run if no other event happens before; NEVER. */
 int64_t frcp_deadline(const struct frcp *frcp);
 
 /* ---- control and end ---- */
 
-/* Switch flow control, linger, fragmentation, reassembly. FRCP_RETRANSMIT stays what it is. */
+/* Switch flow control, linger, fragmentation and reassembly. FRCP_RETRANSMIT does not change. */
 void frcp_set_flags(struct frcp *frcp, uint32_t flags);
 
-/* The user deallocates: it says so, with a last acknowledgement. */
+/* The user deallocates: send FIN and a last acknowledgement. */
 void frcp_close(struct frcp *frcp, int64_t now);
 
-/* Whether the end has to go on (frcp_receive, frcp_run) because of data that is not acknowledged. Never longer than R. */
+/* Whether the end must go on (frcp_receive, frcp_run) because data is unacknowledged. R bounds this time. */
 bool frcp_lingers(const struct frcp *frcp);
 
-/* Octets that were written, and that the peer has not acknowledged; of a flow that is down, when it went down. */
+/* Octets written and not acknowledged; of a flow that is down, when it went down. */
 uint64_t frcp_unacknowledged(const struct frcp *frcp);
 
-/* Seconds that the flow below must not be used for anything else (spec/frcp 10). */
+/* Seconds during which the flow below must not be used for another flow (spec/frcp 10). */
 uint32_t frcp_quiet_time(const struct frcp *frcp, int64_t now);
 
 /* ---- between the files of the machine ---- */
 
-/* Seconds after which a sender (a receiver) knows nothing of the other any more. */
+/* Seconds of inactivity after which a sender (a receiver) discards the state of the data run. */
 uint32_t frcp_sender_inactivity(const struct frcp *frcp);
 uint32_t frcp_receiver_inactivity(const struct frcp *frcp);
 
-/* Whether `at` is no longer than `span` ago; NEVER is. */
+/* Whether at most `span` has passed since `at`; never when `at` is NEVER. */
 static inline bool frcp_recent(int64_t at, int64_t span, int64_t now)
 {
         return at != NEVER && now - at <= span;
 }
 
-/* A packet without data; `map` goes behind the header. */
+/* Send a packet without data; `map` follows the header. */
 bool frcp_control(struct frcp *frcp, struct pci *pci, const uint8_t *map, uint32_t length, int64_t now);
 
-/* A packet with data, new or again, with what is to be said beside it now. False: no room below. */
+/* Send a packet with data, new or retransmitted, with the current header template. False: the flow below is full. */
 bool frcp_transmit(struct frcp *frcp, uint32_t seq, uint8_t bits, const uint8_t *data, uint32_t length, int64_t now);
 
-/* Whether enough is under way, as of now: called when that has changed. */
+/* Update inflight_limited after `nxt` or `una` has changed. */
 void frcp_limit_inflight(struct frcp *frcp);
 
-/* Packets that wait, as far as the window goes; then, whether the window is open. */
+/* Send queued packets as far as the window allows; then watch the window. */
 void frcp_flush(struct frcp *frcp, int64_t now);
 
-/* What acknowledgement number and window of a packet say to our sender; `map` is what came out of order. */
+/*
+ * Sender: process the acknowledgement number and the window of a packet; `map` shows the packets received out of
+ * order.
+ */
 void frcp_acknowledged(struct frcp *frcp, uint32_t ackno, const uint8_t *map, uint32_t length, int64_t now);
 void frcp_window(struct frcp *frcp, uint32_t window, int64_t now);
 
-/* Send again what was lost. */
+/* Retransmit overdue packets. */
 void frcp_resend(struct frcp *frcp, int64_t now);
 
-/* Acknowledge, or tell the window, when that is due. */
+/* Receiver: send an acknowledgement or the window when one is due. */
 void frcp_acknowledge(struct frcp *frcp, int64_t now);
 
-/* The edge as of now; it never goes back. */
+/* Receiver: advance the window edge; it never goes back. */
 void frcp_update_edge(struct frcp *frcp);
 
-/* The packet with this number, which waits or is not acknowledged, says that we write no more: no window has to be open. */
+/* Whether the packet `seq` in the send queue is FIN, which the window does not hold up. */
 bool frcp_is_fin(const struct frcp *frcp, uint32_t seq);
 
-/* The peer has said, in order, that it writes no more. */
+/* Receiver: FIN is next in order. */
 void frcp_receive_fin(struct frcp *frcp, uint8_t bits);
 
-/* Whether the end, or that and the one after it, is worth waiting for, when nothing else is not acknowledged. */
+/* Whether a closing end waits for the acknowledgement of its FIN when no data is unacknowledged. */
 bool frcp_fin_lingers(const struct frcp *frcp);
 
-/* Nothing goes any more. */
+/* The flow is down. */
 void frcp_break(struct frcp *frcp, int why);
 
 #endif

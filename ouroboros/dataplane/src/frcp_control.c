@@ -1,9 +1,12 @@
-/* frcp_control: what a user switches, says and sees of FRCP on his flow end, beside reading and writing (docs/reference/api.md). */
+/*
+ * frcp_control: control and read-out of FRCP on a flow end, beside reading and writing
+ * (docs/reference/api.md).
+ */
 #define _GNU_SOURCE
 #include "frcp_io.h"
 #include "map.h"
 
-/* The end, locked; NULL: it has no FRCP, is not ours, or has been left, and *error says which. */
+/* The end, locked. NULL: it has no FRCP, belongs to another process, or was detached; *error is the reason. */
 static struct frcp_end *enter(struct flow *flow, int *error)
 {
         *error = flow_check(flow);
@@ -59,18 +62,18 @@ int frcp_io_look(struct flow *flow, struct frcp *frcp)
         return 0;
 }
 
-struct frcp_limit_inflight frcp_io_rest(struct flow *flow)
+struct frcp_unacked frcp_io_unacked(struct flow *flow)
 {
         int error;
         struct frcp_end *end = enter(flow, &error);
-        struct frcp_limit_inflight rest = {0};
+        struct frcp_unacked unacked = {0};
 
         if (end == NULL)
-                return rest;
-        rest.octets = frcp_unacknowledged(&end->frcp);
-        rest.una = end->frcp.una;
+                return unacked;
+        unacked.octets = frcp_unacknowledged(&end->frcp);
+        unacked.una = end->frcp.una;
         frcp_end_unlock(flow);
-        return rest;
+        return unacked;
 }
 
 int frcp_io_flags(struct flow *flow)
@@ -95,6 +98,6 @@ int frcp_io_set_flags(struct flow *flow, uint32_t flags)
         frcp_set_flags(&end->frcp, flags);
         flow->max_packet = frcp_max_packet(&end->frcp);
         frcp_end_leave(end, wait_now());
-        flow_withdraw_all(flow); /* no window holds a writer up any more, and what was in pieces may be read */
+        flow_withdraw_all(flow); /* the window may not limit writers any more, and fragments may be readable */
         return 0;
 }

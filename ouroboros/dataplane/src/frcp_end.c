@@ -41,7 +41,10 @@ static bool emit(void *arg, const uint8_t *header, uint32_t header_length, const
 
 /* ---- from the ring ---- */
 
-/* What a packet holds: in memory of this thread when it was encrypted. False: it is not for us; the seal has counted it. */
+/*
+ * The plaintext of a packet, in memory of this thread if it was encrypted. False: the seal has refused and counted
+ * the packet.
+ */
 static bool unprotect(struct frcp_end *end, uint8_t **packet, uint32_t *length)
 {
         struct seal *seal = end->flow->seal;
@@ -93,7 +96,7 @@ uint32_t frcp_end_take(struct frcp_end *end, uint32_t most, struct frcp_reader *
                 bool fits = reader != NULL && reader->count < reader->max && length <= reader->size;
 
                 if (reader != NULL && reader->count > 0 && !fits)
-                        break; /* the next read is for it */
+                        break; /* left for the next read */
                 if (i + PREFETCH_DISTANCE < ready)
                         flow_prefetch(flow, i + PREFETCH_DISTANCE);
                 if (packet == NULL) {
@@ -118,7 +121,8 @@ void frcp_end_run(struct frcp_end *end, int64_t now)
 
         frcp_run(&end->frcp, now);
         frcp_end_publish(end);
-        if ((flow->rx.peer_corrupt || flow->tx.peer_corrupt) && atomic_load_explicit(&flow->local_state, memory_order_relaxed) == 0) {
+        if ((flow->rx.peer_corrupt || flow->tx.peer_corrupt) &&
+            atomic_load_explicit(&flow->local_state, memory_order_relaxed) == 0) {
                 flow_mark_corrupt(flow);
                 end->state_changed = true;
         }

@@ -1,13 +1,13 @@
 /*
- * frcp_fin: the end of what an end of a flow writes, as a packet among the others (extension END). The prototype's protocol
- * has none: there a peer that has left cannot be told from one that is silent (spec/frcp 10).
- *
- * It is data of no octets, with a number of its own: acknowledged, sent again, in order. An unfragmented packet: I write no
- * more. The first fragment of one: I have left. It may come beyond the window when everything before it has come.
+ * frcp_fin: FIN, the last packet of one direction of a flow (extension END). The prototype's protocol has none: its
+ * peers cannot distinguish an end that has left from one that is silent (spec/frcp 10).
+ * FIN is data of 0 octets with a sequence number of its own: acknowledged, retransmitted, in order. As an
+ * unfragmented packet it means "this end writes no more", as the first fragment of a packet "this end has left". It
+ * may lie beyond the window when everything before it was received.
  */
 #include "frcp.h"
 
-/* Somebody who has left does not wait longer than that for the peer to hear it. */
+/* A closing end waits no longer than this for the acknowledgement of its FIN. */
 #define TRIES 5u
 #define WAIT (3000 * FRCP_MS)
 
@@ -34,7 +34,7 @@ int frcp_send_fin(struct frcp *frcp, bool leaving, int64_t now)
                 return error;
         sendq_push(&frcp->sendq, (const uint8_t *)"", 0, leaving ? PCI_FIRST : PCI_WHOLE);
         frcp->fin_sent = state;
-        frcp->write_blocked = false; /* nobody can write any more: who did is told so */
+        frcp->write_blocked = false; /* later writes fail */
         frcp_flush(frcp, now);
         return 0;
 }
@@ -43,11 +43,11 @@ void frcp_receive_fin(struct frcp *frcp, uint8_t bits)
 {
         frcp->want++;
         frcp->fin_received = bits == PCI_FIRST ? FRCP_CLOSED : FRCP_HALF_CLOSED;
-        recvq_gap(&frcp->recvq); /* a packet that it did not write to its end */
+        recvq_gap(&frcp->recvq); /* a packet that the peer did not complete */
         if (frcp->fin_received != FRCP_CLOSED)
                 return;
-        recvq_drop_pending(&frcp->recvq); /* there is nothing behind */
-        /* Nobody reads what we write, and nobody needs a sign of life. */
+        recvq_drop_pending(&frcp->recvq); /* no data follows */
+        /* The peer reads no more and needs no keep-alives. */
         sendq_clear(&frcp->sendq, frcp->nxt);
         frcp->una = frcp->nxt;
         frcp->write_blocked = false;
@@ -61,7 +61,7 @@ bool frcp_fin_lingers(const struct frcp *frcp)
         const struct sent *oldest = sendq_at(&frcp->sendq, frcp->una), *newest = sendq_at(&frcp->sendq, end - 1);
 
         if (frcp->nxt != end)
-                return true; /* it found no room in the flow below yet */
-        /* The oldest is sent again whatever happens: from the newest its time counts. */
+                return true; /* the flow below was full: FIN is not sent yet */
+        /* The oldest packet is retransmitted anyhow; the newest decides when to stop waiting. */
         return frcp->config.mpl_ms > FRCP_DIRECT_MS && newest->tries < TRIES && oldest->last - newest->first < WAIT;
 }

@@ -4,8 +4,8 @@
 #include "flow_notify.h"
 #include "map.h"
 
-#define MAX_ATTEMPTS 16 /* tries of one call before the caller has its turn, whatever the peer does */
-#define AGAIN (-EINPROGRESS) /* no result yet: the call tries once more */
+#define MAX_ATTEMPTS 16      /* attempts of one call before it returns to its caller, whatever the peer does */
+#define AGAIN (-EINPROGRESS) /* no result yet: the call tries again */
 
 static bool is_blocking(const struct flow *flow, uint32_t flag)
 {
@@ -14,13 +14,14 @@ static bool is_blocking(const struct flow *flow, uint32_t flag)
 
 /* ---- writing ---- */
 
-/* Acknowledgements, a window, or room in a ring that was full. */
+/* New packets, which may acknowledge or open the window, or space in a ring that was full. */
 static bool may_write_now(const void *arg)
 {
         const struct flow_snapshot *snapshot = arg;
 
         return flow_rx_advanced(snapshot) ||
-               (snapshot->full && atomic_load_explicit(&snapshot->flow->tx.shm->tail, memory_order_relaxed) != snapshot->tx);
+               (snapshot->full &&
+                atomic_load_explicit(&snapshot->flow->tx.shm->tail, memory_order_relaxed) != snapshot->tx);
 }
 
 static ssize_t write_some(struct frcp_end *end, const uint8_t *packet, const uint32_t *lengths, uint32_t each,
@@ -65,7 +66,9 @@ ssize_t frcp_io_writev(struct flow *flow, const void *buffer, const uint32_t *le
                 atomic_fetch_add(&flow->sleepers, 1);
                 frcp_end_leave(end, now);
                 if (result == -EAGAIN && is_blocking(flow, FLOW_WNOBLOCK))
-                        result = attempt < MAX_ATTEMPTS && wait_poll(&flow->tx_poller, may_write_now, &snapshot) ? AGAIN : -EMUSTSLEEP;
+                        result = attempt < MAX_ATTEMPTS && wait_poll(&flow->tx_poller, may_write_now, &snapshot) ?
+                                         AGAIN :
+                                         -EMUSTSLEEP;
                 atomic_fetch_sub(&flow->sleepers, 1);
                 if (result != AGAIN)
                         return result;
@@ -74,7 +77,7 @@ ssize_t frcp_io_writev(struct flow *flow, const void *buffer, const uint32_t *le
 
 /* ---- reading ---- */
 
-/* Packets for the reader; else why there are none: -ENOBUFS, -EAGAIN, or why there never will be. */
+/* Packets for the reader; else the reason: -ENOBUFS, -EAGAIN, or why the flow is down. */
 static ssize_t read_some(struct frcp_end *end, struct burst *burst, struct frcp_reader *reader, int64_t now)
 {
         struct flow *flow = end->flow;
@@ -82,7 +85,7 @@ static ssize_t read_some(struct frcp_end *end, struct burst *burst, struct frcp_
         struct frcp_piece piece;
 
         frcp_end_read(end, reader, now);
-        /* A ring full at most: a peer that writes what nobody reads, for ever, must not hold the caller here. */
+        /* At most RING_SLOTS packets: a peer that sends unreadable packets forever must not keep the caller in C. */
         for (uint32_t all = 0, taken = 1; taken > 0 && all < RING_SLOTS; all += taken) {
                 if (reader->count > 0 || end->frcp.recvq.messages > 0)
                         break;
@@ -103,7 +106,7 @@ static ssize_t read_some(struct frcp_end *end, struct burst *burst, struct frcp_
         return error != 0 ? error : -EAGAIN;
 }
 
-/* Nothing for a reader who polls a descriptor: clear it, ask for the event, look once more. */
+/* The reader found nothing and the end is polled through an eventfd: clear it, ask for an event, look again. */
 static void rearm(struct frcp_end *end)
 {
         struct flow *flow = end->flow;
@@ -121,7 +124,7 @@ ssize_t frcp_io_take(struct flow *flow, struct burst *burst, uint32_t max, uint3
         ssize_t n;
 
         for (int attempt = 0;; attempt++) {
-                /* What a read takes ahead is bounded, the packet at the front is not. */
+                /* Readahead is bounded, the packet at the front is not. */
                 struct frcp_reader reader = {burst->buffer, burst->size, burst->lengths, 0, 1};
                 struct flow_snapshot snapshot = {.flow = flow};
                 int64_t now;
@@ -153,7 +156,9 @@ ssize_t frcp_io_take(struct flow *flow, struct burst *burst, uint32_t max, uint3
                 atomic_fetch_add(&flow->sleepers, 1);
                 frcp_end_leave(end, now);
                 if (n == -EAGAIN && is_blocking(flow, FLOW_RNOBLOCK))
-                        n = attempt < MAX_ATTEMPTS && wait_poll(&flow->rx_poller, flow_rx_advanced, &snapshot) ? AGAIN : -EMUSTSLEEP;
+                        n = attempt < MAX_ATTEMPTS && wait_poll(&flow->rx_poller, flow_rx_advanced, &snapshot) ?
+                                    AGAIN :
+                                    -EMUSTSLEEP;
                 atomic_fetch_sub(&flow->sleepers, 1);
                 if (n != AGAIN)
                         return n;
@@ -181,24 +186,28 @@ bool frcp_io_notify_writable(struct flow *flow)
                 wait_clear_eventfd(atomic_load(&flow->writable_eventfd));
                 ring_ask(&flow->rx.shm->cons_wait, WAIT_EVENT);
                 ring_ask(&flow->tx.shm->prod_wait, WAIT_EVENT);
-                /* What has come is seen by the write that follows: it may open the window. */
+                /* The following write processes pending packets: one may open the window. */
                 writable = flow_rx_pending_or_down(flow) || (frcp_writable(&end->frcp, 1) && frcp_end_space(end) > 0);
         }
         frcp_end_unlock(flow);
         return writable;
 }
 
-/* Whether who sleeps would find what he waits for: a packet (what opens a window is one), or, where the ring is full, room in it. */
+/*
+ * Whether a thread about to sleep would find its cause already: a packet (which may open the window) or, with a full
+ * ring, space.
+ */
 static bool need_not_sleep(struct flow *flow, bool writing, bool full)
 {
         if (full)
-                return flow_state(flow) || flow->tx.peer_corrupt || flow->frcp->closing || frcp_end_space(flow->frcp) > 0;
+                return flow_state(flow) || flow->tx.peer_corrupt || flow->frcp->closing ||
+                       frcp_end_space(flow->frcp) > 0;
         return flow_rx_pending_or_down(flow) || frcp_io_ready(flow, writing) || (!writing && flow_readahead(flow));
 }
 
 enum cause { READING, WRITING, LINGERING };
 
-/* One that lingers wants neither what could be read nor room to write. */
+/* A lingering end waits neither for packets to read nor for space. */
 static int sleep_until(struct flow *flow, enum cause cause, int64_t deadline)
 {
         bool writing = cause == WRITING;
@@ -216,7 +225,8 @@ static int sleep_until(struct flow *flow, enum cause cause, int64_t deadline)
                         word = &flow->tx.shm->prod_wait;
                 due = frcp_deadline(&flow->frcp->frcp);
                 value = ring_ask(word, WAIT_FUTEX);
-                if (cause == LINGERING ? flow_rx_pending_or_down(flow) || flow->frcp->frcp.down != 0 : need_not_sleep(flow, writing, full)) {
+                if (cause == LINGERING ? flow_rx_pending_or_down(flow) || flow->frcp->frcp.down != 0 :
+                                         need_not_sleep(flow, writing, full)) {
                         value = 0;
                         flow_withdraw(flow, word);
                 }

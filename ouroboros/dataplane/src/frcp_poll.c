@@ -1,11 +1,11 @@
-/* frcp_poll: flow ends with FRCP that nobody reads or writes just now (paper 2.17), and those that linger. */
+/* frcp_poll: polls of flow ends with FRCP that have no call in progress (paper 2.17), and of lingering ones. */
 #include "flow_notify.h"
 #include "frcp_io.h"
 #include "map.h"
 
-#define IDLE_POLLS 10u /* visits on which nothing went on, before the end asks to be told */
+#define IDLE_POLLS 10u /* polls without activity, after which the end asks for an event */
 
-/* The peer has left, once. Of a direct flow the IRMd says so. */
+/* EVENT_DEALLOC, once, when the peer has left. On a direct flow the IRMd raises it. */
 static uint32_t peer_closed(struct frcp_end *end)
 {
         if (end->dealloc_raised || end->frcp.fin_received != FRCP_CLOSED || end->frcp.config.mpl_ms <= FRCP_DIRECT_MS)
@@ -26,7 +26,7 @@ uint32_t frcp_io_examine(struct flow *flow, bool *again)
                 taken = frcp_end_take(end, FRCP_BATCH, NULL, now);
                 frcp_end_run(end, now);
                 events = flow_take_events(flow);
-                /* Nobody may read for long what has been taken in: the thread acknowledges it. */
+                /* The user may not read soon: the thread acknowledges the packets. */
                 if (taken > 0 && !atomic_exchange_explicit(&end->poll_requested, true, memory_order_relaxed))
                         events |= FLOW_NEEDS_POLL;
                 events |= peer_closed(end);
@@ -68,13 +68,13 @@ int64_t frcp_io_poll(struct flow *flow, int64_t now, bool *woken)
                 if (flow_rx_pending(flow))
                         next = now + FRCP_IO_POLL_INTERVAL;
         }
-        /* Those who call from now on see it, or have been seen: both hold the lock. */
+        /* A later call of the user sees this store, and an earlier one has been seen here: both hold the lock. */
         atomic_store_explicit(&end->poll_requested, next <= now + FRCP_IO_POLL_INTERVAL, memory_order_relaxed);
         frcp_end_unlock(flow);
         return next;
 }
 
-/* An end that is closing receives nothing any more for its user, but what the machine has to see. */
+/* A closing end drops received data; the machine still processes acknowledgements. */
 int frcp_io_close(struct flow *flow)
 {
         struct frcp_end *end = flow->frcp;
@@ -88,18 +88,19 @@ int frcp_io_close(struct flow *flow)
         first = !end->closing;
         end->closing = true;
         if (!flow->rx_closed && !flow->rx.peer_corrupt)
-                frcp_end_take(end, RING_SLOTS, NULL, now); /* also the last acknowledgement of a peer that has left */
+                /* the ring may hold the last acknowledgement of a peer that has left */
+                frcp_end_take(end, RING_SLOTS, NULL, now);
         if (!flow->rx_closed && flow_error(flow) == 0) {
                 frcp_end_run(end, now);
                 frcp_close(&end->frcp, now);
                 frcp_end_publish(end);
                 lingers = frcp_lingers(&end->frcp);
         }
-        /* Also of a flow that is down: what it has sent may still be on its way. */
+        /* A flow that is down has a quiet time, too: its packets may still be on their way. */
         if (!flow->rx_closed)
                 result = lingers ? -EMUSTSLEEP : (int)frcp_quiet_time(&end->frcp, now);
         frcp_end_unlock(flow);
         if (first)
-                flow_withdraw_all(flow); /* those who sleep in a read or a write learn it */
+                flow_withdraw_all(flow); /* wakes threads that sleep in a read or a write */
         return result;
 }

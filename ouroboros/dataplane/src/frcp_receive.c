@@ -6,7 +6,7 @@
 #define MAP_OCTETS (RECVQ_WINDOW / 8)
 #define WINDOW_MIN 16u
 
-/* A window in packets says nothing of their size: with large ones it is smaller. */
+/* The window counts packets of any size: it shrinks when packets are large. */
 static uint32_t window_of(const struct frcp *frcp)
 {
         uint32_t window = frcp->peak_length > 0 ? frcp->config.octets / frcp->peak_length : RECVQ_WINDOW;
@@ -28,11 +28,14 @@ static void start_run(struct frcp *frcp, uint32_t seq, int64_t now)
 {
         recvq_drop_pending(&frcp->recvq);
         frcp->run = true;
-        frcp->last_data_rx_at = now; /* as if: from now on its numbers are those of this run */
+        frcp->last_data_rx_at = now; /* its numbers are those of this run from now on */
         frcp->want = frcp->acked = seq;
         frcp->edge = seq;
         frcp_update_edge(frcp);
-        /* Not yet. A peer that was told nothing sends its first window; where packets are acknowledged it hears soon. */
+        /*
+         * The edge has not been advertised yet. A peer without an advertisement sends its initial window; where
+         * packets are acknowledged the first acknowledgement carries the edge.
+         */
         frcp->advertised = frcp->edge;
         if (!frcp->config.retransmit && seq_before(seq + FRCP_WINDOW_FIRST, frcp->edge))
                 frcp->advertised = seq + FRCP_WINDOW_FIRST;
@@ -41,8 +44,8 @@ static void start_run(struct frcp *frcp, uint32_t seq, int64_t now)
 }
 
 /*
- * Whether the numbers of this packet can be taken for what they are; may start a run. Delta-t: after so long a silence nothing
- * of the run before can come any more.
+ * Whether the sequence numbers of this packet are valid; may start a data run. Delta-t: after the receiver's
+ * inactivity time no packet of the previous run can arrive.
  */
 static bool in_run(struct frcp *frcp, const struct pci *pci, int64_t now)
 {
@@ -57,7 +60,7 @@ static bool in_run(struct frcp *frcp, const struct pci *pci, int64_t now)
                 }
                 return !(pci->flags & PCI_DATA);
         }
-        /* A sender that had long been quiet takes a new number, while our own data kept the run alive (8.14 c). */
+        /* An idle sender takes a new number, while this end's own data kept the run alive (8.14 c). */
         if ((pci->flags & PCI_DATA) && (pci->flags & PCI_DRF) && pci->seq != frcp->want &&
             frcp->recvq.early == 0 && !frcp_recent(frcp->last_data_rx_at, lifetime, now))
                 start_run(frcp, pci->seq, now);
@@ -73,8 +76,8 @@ static void ack_immediately(struct frcp *frcp, int64_t now)
 }
 
 /*
- * Packets that are acknowledged together; half of a small window, or of what may be under way on a short way: their sender would
- * wait for the delay each time.
+ * Packets that one acknowledgement covers: at most half of a small window, or of the in-flight bound; a sender at its
+ * bound would wait for the delayed acknowledgement each time.
  */
 static uint32_t ack_interval(const struct frcp *frcp)
 {
@@ -93,7 +96,7 @@ static void ack_later(struct frcp *frcp, int64_t now)
                 frcp->ack_at = now + FRCP_ACK_DELAY;
 }
 
-/* What was waiting for the packet that has just come. */
+/* Move early packets that are in order now to the receive queue. */
 static void add_early(struct frcp *frcp, bool reassemble)
 {
         struct held *held;
@@ -105,19 +108,19 @@ static void add_early(struct frcp *frcp, bool reassemble)
                         continue;
                 }
                 if (frcp->fin_received) {
-                        frcp->counters.malformed++; /* there is nothing behind the end */
+                        frcp->counters.malformed++; /* data behind FIN */
                         free(held);
                         return;
                 }
                 if (!recvq_add_held(&frcp->recvq, held, reassemble)) {
-                        free(held); /* the peer sends it again */
+                        free(held); /* the peer retransmits it */
                         return;
                 }
                 frcp->want++;
         }
 }
 
-/* The packet at `want`. True: it is the reader's at once. */
+/* The packet at `want`. True: the caller delivers it directly. */
 static bool take(struct frcp *frcp, uint8_t bits, const uint8_t *data, uint32_t length,
                  struct frcp_piece *direct)
 {
@@ -145,19 +148,20 @@ static bool beyond_window(struct frcp *frcp, uint32_t seq)
 {
         if (seq - frcp->want < frcp->edge - frcp->want)
                 return false;
-        frcp_update_edge(frcp); /* what came meanwhile may have moved it */
+        frcp_update_edge(frcp); /* packets received meanwhile may have moved the edge */
         return seq - frcp->want >= frcp->edge - frcp->want;
 }
 
-/* Flows that retransmit: in order and complete. */
+/* Data on flows with retransmission: in order and complete. */
 static bool data_reliable(struct frcp *frcp, const struct pci *pci, const uint8_t *data, uint32_t length,
                           int64_t now, struct frcp_piece *direct)
 {
         uint8_t bits = pci->flags & PCI_PIECE;
         bool waiting = frcp->recvq.early > 0;
 
-        if (frcp->fin_received && !seq_before(pci->seq, frcp->want) && (frcp->fin_received == FRCP_CLOSED || length > 0)) {
-                frcp->counters.malformed++; /* there is nothing behind the end */
+        if (frcp->fin_received && !seq_before(pci->seq, frcp->want) &&
+            (frcp->fin_received == FRCP_CLOSED || length > 0)) {
+                frcp->counters.malformed++; /* data behind FIN */
                 return false;
         }
         if (frcp->config.fin && length == 0 && pci->seq == frcp->want) {
@@ -192,7 +196,7 @@ static bool data_reliable(struct frcp *frcp, const struct pci *pci, const uint8_
         return false;
 }
 
-/* What was before `seq` and has not come will not be waited for. */
+/* The receiver does not wait for missing packets before `seq`. */
 static void skip_to(struct frcp *frcp, uint32_t seq)
 {
         if (!seq_before(frcp->want, seq))
@@ -202,7 +206,7 @@ static void skip_to(struct frcp *frcp, uint32_t seq)
         frcp->want = seq;
 }
 
-/* Flows that do not: in order, and what is missing stays missing. */
+/* Data on flows without retransmission: in order, with gaps. */
 static bool data_lossy(struct frcp *frcp, const struct pci *pci, const uint8_t *data, uint32_t length,
                        int64_t now, struct frcp_piece *direct)
 {
@@ -230,7 +234,7 @@ bool frcp_receive(struct frcp *frcp, const uint8_t *packet, uint32_t length, int
         frcp->counters.received++;
         frcp->template_at = NEVER;
         if (length < PCI_OCTETS) {
-                frcp->counters.malformed += length > 0; /* an empty one keeps the flow alive */
+                frcp->counters.malformed += length > 0; /* an empty packet is a keep-alive */
                 return false;
         }
         pci_decode(&pci, packet);
@@ -255,7 +259,7 @@ bool frcp_receive(struct frcp *frcp, const uint8_t *packet, uint32_t length, int
         if (!(pci.flags & PCI_DATA))
                 return false;
         frcp->last_data_rx_at = now;
-        /* At once when they get larger; when they get smaller, after some dozens. */
+        /* Follows larger packets immediately, and smaller ones after some dozens. */
         frcp->peak_length = length > frcp->peak_length ? length : frcp->peak_length - (frcp->peak_length - length) / 32;
         if (frcp->config.retransmit)
                 return data_reliable(frcp, &pci, packet, length, now, direct);
@@ -284,14 +288,14 @@ void frcp_pop(struct frcp *frcp, int64_t now)
         frcp_update_edge(frcp);
         if (frcp->edge - frcp->advertised >= ack_interval(frcp) &&
             (frcp->config.retransmit || frcp->advertised - frcp->want <= FRCP_ACK_EVERY))
-                frcp->ack_at = now; /* the peer may be waiting for it */
+                frcp->ack_at = now; /* the peer may be waiting for the window */
         else if (frcp->advertised - frcp->want < FRCP_ACK_EVERY && frcp->ack_at == NEVER)
                 frcp->ack_at = now + FRCP_ACK_DELAY;
 }
 
 /* ---- acknowledging ---- */
 
-/* An answer to a rendez-vous: the window alone. */
+/* The answer to a rendez-vous: the window alone. */
 static bool send_window(struct frcp *frcp, int64_t now)
 {
         struct pci pci = {.flags = PCI_FC, .window = frcp->edge};
@@ -314,7 +318,7 @@ static bool send_ack(struct frcp *frcp, int64_t now)
         return true;
 }
 
-/* After A nothing is acknowledged any more; the window may be told as long as there is a run. */
+/* After A the receiver acknowledges nothing; it advertises its window as long as there is a run. */
 void frcp_acknowledge(struct frcp *frcp, int64_t now)
 {
         bool acknowledge, window, sent = true;
@@ -326,7 +330,8 @@ void frcp_acknowledge(struct frcp *frcp, int64_t now)
                 return;
         frcp_update_edge(frcp);
         acknowledge = frcp->config.retransmit && frcp_recent(frcp->last_rx_at, FRCP_A, now) &&
-                      (frcp->ack_now || frcp->want != frcp->acked || (!frcp->window_requested && frcp->edge != frcp->advertised));
+                      (frcp->ack_now || frcp->want != frcp->acked ||
+                       (!frcp->window_requested && frcp->edge != frcp->advertised));
         window = frcp->window_requested || (!acknowledge && frcp->edge != frcp->advertised);
         if (window)
                 sent = send_window(frcp, now);

@@ -1,21 +1,27 @@
-/* frcp_resend: what was sent and is not acknowledged: acknowledgements, and what is sent again (spec/frcp 8). */
+/* frcp_resend: acknowledgements, and the retransmission of unacknowledged packets (spec/frcp 8). */
 #include "frcp.h"
 
-#define FAST_RETRIES 3u  /* tries of the oldest packet without an answer, before the RTO is all that counts */
-#define RETRIES_BEFORE_PROBING 5u /* the same, before the others are spared */
-#define REORDER_THRESHOLD 3u  /* packets that came after one that did not, before it is taken for lost */
+/* retransmissions of `una` without an acknowledgement, after which every packet backs off with the RTO */
+#define FAST_RETRIES 3u
+#define RETRIES_BEFORE_PROBING 5u /* the same, after which `una` alone is retransmitted as a probe */
+#define REORDER_THRESHOLD 3u      /* packets received after a missing one, before it counts as lost */
 
-#define LARGE_LOSS_LIMIT 1024u           /* so many, of FRCP_LARGE_LOSS each, are too many large packets lost */
-#define LARGE_LOSS_TIME (250 * FRCP_MS) /* tries in vain for so long are no pause of the peer's */
+#define LARGE_LOSS_LIMIT 1024u          /* loss budget of large packets: above it the sender clamps */
+/* retransmissions without an answer for this time are not a pause of the peer */
+#define LARGE_LOSS_TIME (250 * FRCP_MS)
 
-/* One is sent again. What timed out may be late: only where others came that were sent later it is lost. */
+/*
+ * A packet is retransmitted. After a timeout it may be late only: a packet counts as lost when later packets were
+ * received.
+ */
 static void note_large_loss(struct frcp *frcp, const struct sent *sent, bool timed_out, int64_t now)
 {
         if (sent->length <= FRCP_CLAMP_OCTETS)
                 return;
         if (!timed_out)
                 frcp->large_loss += FRCP_LARGE_LOSS;
-        frcp->clamped = frcp->clamped || frcp->large_loss > LARGE_LOSS_LIMIT || (frcp->rto_count >= FAST_RETRIES && now - sent->first >= LARGE_LOSS_TIME);
+        frcp->clamped = frcp->clamped || frcp->large_loss > LARGE_LOSS_LIMIT ||
+                        (frcp->rto_count >= FAST_RETRIES && now - sent->first >= LARGE_LOSS_TIME);
 }
 
 static bool seq_only(const struct sent *sent)
@@ -23,7 +29,10 @@ static bool seq_only(const struct sent *sent)
         return sent->kept < sent->length;
 }
 
-/* What cannot be lost is asked for: the peer may have had no time to acknowledge it. */
+/*
+ * A packet whose delivery is assured is not retransmitted: the sender asks for the acknowledgement, which the peer
+ * may have had no time to send.
+ */
 static bool send_rendez_vous(struct frcp *frcp, int64_t now)
 {
         struct pci pci = {.flags = PCI_RDV};
@@ -48,8 +57,8 @@ static bool transmit_again(struct frcp *frcp, uint32_t seq, struct sent *sent, b
 }
 
 /*
- * What was sent when less was known of the round trip need not wait as long as it was then given. Nor what was sent
- * again in vain, and put off, once acknowledgements come again: it is a hole in what the peer has.
+ * When the packet is due. A packet sent with a larger RTO, before the first sample, need not wait for that one; nor
+ * need a packet that has backed off, once acknowledgements arrive again: it is a gap at the peer.
  */
 static int64_t due_at(const struct frcp *frcp, const struct sent *sent, int64_t timeout)
 {
@@ -59,7 +68,9 @@ static int64_t due_at(const struct frcp *frcp, const struct sent *sent, int64_t 
         return due < sent->due ? due : sent->due;
 }
 
-/* Lost: others that were sent later came. What was sent again already has its own time. */
+/*
+ * Retransmit lost packets: later packets were received. A packet that was retransmitted already has its own timeout.
+ */
 static void resend_skipped(struct frcp *frcp, uint32_t highest, int64_t now)
 {
         int64_t timeout = frcp->rtt.srtt + 4 * frcp->rtt.dev;
@@ -77,7 +88,7 @@ static void resend_skipped(struct frcp *frcp, uint32_t highest, int64_t now)
         }
 }
 
-/* A map of what the peer has beyond `una`, which it lacks. */
+/* Process the map of packets that the peer has received beyond `una`. */
 static void note_arrived(struct frcp *frcp, const uint8_t *map, uint32_t length, int64_t now)
 {
         uint32_t highest = frcp->una;
@@ -105,7 +116,7 @@ void frcp_acknowledged(struct frcp *frcp, uint32_t ackno, const uint8_t *map, ui
         if (!frcp->config.retransmit)
                 return;
         if (ackno - frcp->una > frcp->nxt - frcp->una) {
-                /* Before una: old. After nxt: of what we never sent. */
+                /* An old acknowledgement, or one of packets never sent. */
                 frcp->counters.malformed += seq_before(frcp->nxt, ackno);
                 return;
         }
@@ -129,7 +140,10 @@ void frcp_acknowledged(struct frcp *frcp, uint32_t ackno, const uint8_t *map, ui
 
 /* ---- time ---- */
 
-/* A peer that said it has the very packet that it does not acknowledge says nothing one could rely on. */
+/*
+ * The peer's maps cannot be trusted once one of them contains a packet that the peer does not acknowledge: clear
+ * them.
+ */
 static void clear_arrived(struct frcp *frcp)
 {
         if (!sendq_at(&frcp->sendq, frcp->una)->arrived)
@@ -138,13 +152,16 @@ static void clear_arrived(struct frcp *frcp)
                 sendq_at(&frcp->sendq, seq)->arrived = false;
 }
 
-/* Nothing has come back for a while, or nothing is sent again: the oldest packet alone asks whether anybody is there. */
+/*
+ * Whether the oldest packet alone is sent, as a probe: no acknowledgement has arrived for some time, or only sequence
+ * numbers are kept.
+ */
 static bool probing(const struct frcp *frcp)
 {
         return frcp->rto_count >= RETRIES_BEFORE_PROBING || seq_only(sendq_at(&frcp->sendq, frcp->una));
 }
 
-/* The packets in [una, end) that are due; the time when the next is. */
+/* Retransmit the packets in [una, end) that are due; returns the time when the next one is. */
 static int64_t resend_due(struct frcp *frcp, uint32_t end, int64_t now)
 {
         int64_t timeout = rtt_timeout(&frcp->rtt), next = NEVER;
@@ -166,8 +183,8 @@ static int64_t resend_due(struct frcp *frcp, uint32_t end, int64_t now)
 }
 
 /*
- * What has not been acknowledged in time is sent again, the oldest first, and not all at once: the acknowledgement of the
- * first often covers the rest. The oldest was sent first of all: the bound R is its bound.
+ * Retransmit overdue packets, the oldest first, at most FRCP_BURST together: the acknowledgement of the first often
+ * covers the others. The oldest was sent first, so R bounds all of them through it.
  */
 void frcp_resend(struct frcp *frcp, int64_t now)
 {
@@ -177,7 +194,7 @@ void frcp_resend(struct frcp *frcp, int64_t now)
         frcp->resend_at = NEVER;
         if (frcp->una == frcp->nxt) {
                 if (frcp->sendq.count == 0)
-                        sendq_clear(&frcp->sendq, frcp->nxt); /* quiet for a while: no memory for an idle flow */
+                        sendq_clear(&frcp->sendq, frcp->nxt); /* an idle flow holds no memory */
                 return;
         }
         oldest = sendq_at(&frcp->sendq, frcp->una);
@@ -187,7 +204,7 @@ void frcp_resend(struct frcp *frcp, int64_t now)
         }
         clear_arrived(frcp);
         if (seq_before(frcp->rtt.probe, frcp->una) || probing(frcp))
-                frcp->rtt.probe = frcp->una; /* who else should make the RTO double? */
+                frcp->rtt.probe = frcp->una; /* the RTO doubles with this packet */
         next = resend_due(frcp, probing(frcp) ? frcp->una + 1 : frcp->nxt, now);
         if (next <= now)
                 next = now + FRCP_TICK;

@@ -1,4 +1,4 @@
-/* frcp_send: what is written, and what the window lets through (spec/frcp 5, 7). */
+/* frcp_send: the sender's queue, window and in-flight bound (spec/frcp 5, 7). */
 #include "frcp.h"
 
 static uint32_t piece_max(const struct frcp *frcp)
@@ -7,9 +7,10 @@ static uint32_t piece_max(const struct frcp *frcp)
 }
 
 /*
- * Where pieces are cut. A layer over IP takes larger packets than the links below it, and IP cuts them; then a packet is lost with any
- * of its parts, and what is left of it stands for half a minute in the memory where IP puts parts together, until that is full and
- * nothing large gets through any more. Whoever loses many large packets sends small ones from then on.
+ * Octets of data in one fragment. A layer over IP takes packets larger than the MTU of its links, and IP fragments
+ * them: the loss of one IP fragment loses the packet, and the other fragments occupy the reassembly memory of the
+ * destination for half a minute; when that is full, no large packet gets through. After many losses of large packets
+ * the sender clamps its packets below the MTU.
  */
 static uint32_t piece_size(const struct frcp *frcp)
 {
@@ -27,17 +28,18 @@ uint32_t frcp_max_packet(const struct frcp *frcp)
         return most < frcp->config.max_message ? (uint32_t)most : frcp->config.max_message;
 }
 
-/* Sequence number after the last packet that was written; up to `nxt` they have been sent. */
+/* Sequence number behind the last packet written; packets before `nxt` have been sent. */
 static uint32_t end_of(const struct frcp *frcp)
 {
         return frcp->sendq.count > 0 ? frcp->sendq.first + frcp->sendq.count : frcp->nxt;
 }
 
 /*
- * The window says what the peer can take, not what the queues on the way can: as long as a round trip is short, all that is
- * not acknowledged stands in those. Who has sent enough goes on when half of it has been acknowledged: queues that never run dry
- * count as congestion, and packets one at a time cost everybody on the way more than many together. In memory no queue is congested:
- * there octets count, which should fit a processor's cache.
+ * The window bounds the packets that the peer can take, not those that the queues on the path can take: with a short
+ * round trip all unacknowledged packets stand in these queues. At the in-flight bound the sender stops, and goes on
+ * when half of it has been acknowledged: queues that never drain count as congestion, and sending packets one at a
+ * time costs every hop more than sending many together. In shared memory no queue is congested; there the bound is in
+ * octets, so that they fit the cache of a processor.
  */
 static bool inflight_limited(const struct frcp *frcp)
 {
@@ -56,8 +58,9 @@ void frcp_limit_inflight(struct frcp *frcp)
 }
 
 /*
- * Packets that nobody has read are among those of the last window, or of that before: where they are no more than the peer keeps,
- * it takes whatever the window allows. What it puts together has twice the room that it needs.
+ * Packets without a reader are among those of the current window or of the one before. As long as these fit into the
+ * receive queue of the peer, it takes every packet in the window. Packets in reassembly count twice, because their
+ * buffer grows by doubling.
  */
 static void note_sent(struct frcp *frcp, const struct sent *sent)
 {
@@ -71,7 +74,7 @@ static void note_sent(struct frcp *frcp, const struct sent *sent)
         frcp->window_packets++;
 }
 
-/* Whether a packet that is sent arrives, and is taken. Behind a window that is not looked at, the peer takes nothing. */
+/* Whether the peer certainly receives and keeps a packet sent now. Without flow control the peer may drop it. */
 static bool delivery_assured(const struct frcp *frcp, uint32_t length)
 {
         return frcp->config.lossless && frcp->flags & FRCP_FLOW_CONTROL &&
@@ -97,8 +100,8 @@ bool frcp_writable(const struct frcp *frcp, uint32_t length)
 }
 
 /*
- * What packets with data say beside their number, now: also those that are sent again (spec/lessons 37). Worked out once for all that
- * are sent before anything else happens.
+ * Header fields beside the sequence number, as of now, also for retransmissions (spec/lessons 37). Computed once for
+ * all packets that are sent before the next event.
  */
 static void fill_template(struct frcp *frcp, int64_t now)
 {
@@ -169,7 +172,7 @@ static bool transmit_new(struct frcp *frcp, struct sent *sent, const uint8_t *da
         return true;
 }
 
-/* The window is shut and somebody wants it open: from now on the peer is asked (spec/frcp 7, spec/lessons 40). */
+/* The window is shut and data is waiting: from now on this end sends rendez-vous (spec/frcp 7, spec/lessons 40). */
 static void watch_window(struct frcp *frcp, int64_t now)
 {
         if (window_open(frcp) || !(frcp->write_blocked || end_of(frcp) != frcp->nxt)) {
@@ -182,7 +185,8 @@ static void watch_window(struct frcp *frcp, int64_t now)
 
 void frcp_flush(struct frcp *frcp, int64_t now)
 {
-        while (end_of(frcp) != frcp->nxt && !inflight_limited(frcp) && (window_open(frcp) || frcp_is_fin(frcp, frcp->nxt))) {
+        while (end_of(frcp) != frcp->nxt && !inflight_limited(frcp) &&
+               (window_open(frcp) || frcp_is_fin(frcp, frcp->nxt))) {
                 struct sent *sent = sendq_at(&frcp->sendq, frcp->nxt);
 
                 if (!transmit_new(frcp, sent, sendq_data(&frcp->sendq, sent), now))
@@ -197,7 +201,7 @@ void frcp_flush(struct frcp *frcp, int64_t now)
         watch_window(frcp, now);
 }
 
-/* One that is not kept, and needs no place: nobody acknowledges it. */
+/* Send a packet without keeping it: the flow does not retransmit. */
 static ssize_t write_through(struct frcp *frcp, const uint8_t *data, uint32_t length, int64_t now)
 {
         struct sent sent = {.length = length, .bits = frcp->config.fragments ? PCI_WHOLE : 0};
@@ -209,7 +213,7 @@ static ssize_t write_through(struct frcp *frcp, const uint8_t *data, uint32_t le
         return length;
 }
 
-/* One that is not kept, but for its number. */
+/* Send a packet and keep its sequence number only: its delivery is assured. */
 static ssize_t write_seq_only(struct frcp *frcp, const uint8_t *data, uint32_t length, int64_t now)
 {
         struct sent *sent = sendq_push_seq_only(&frcp->sendq, length, frcp->config.fragments ? PCI_WHOLE : 0);
@@ -276,11 +280,12 @@ ssize_t frcp_write(struct frcp *frcp, const uint8_t *data, uint32_t length, int6
         return length;
 }
 
-/* ---- what the peer says ---- */
+/* ---- acknowledgements and windows of the peer ---- */
 
 /*
- * Where nothing is sent again, what was lost last never moved the window of a peer that counts what comes. Ours look at the
- * number of a rendez-vous; another has to be sent a packet now and then, be it beyond the window, which it does not check.
+ * Without retransmission a lost packet never moves the window of a peer that counts received packets. A Python peer
+ * learns the number from the rendez-vous; a prototype must be sent one packet beyond its window now and then, which
+ * it does not refuse.
  */
 static bool stuck(const struct frcp *frcp, int64_t now)
 {
@@ -296,7 +301,7 @@ void frcp_window(struct frcp *frcp, uint32_t window, int64_t now)
                 frcp->lim++;
                 return;
         }
-        /* An end that does not know our numbers says something; and an old packet says something old (8.14 b). */
+        /* The window of a peer that does not know this end's numbers, or an old packet (8.14 b). */
         if (offset < 1 || offset >= FRCP_WINDOW_SANE)
                 return;
         if (seq_before(frcp->lim, frcp->una + offset))

@@ -23,7 +23,7 @@ struct fset *fset_none(void)
         return &none;
 }
 
-/* Whether it is a set at all, and of this process: a forked child has not inherited the memory behind it. */
+/* Whether the set exists and belongs to this process: a forked child has not inherited the memory behind it. */
 static bool is_ours(const struct fset *set)
 {
         return set->process != NULL && set->process->generation == map_generation;
@@ -36,7 +36,7 @@ int fset_set_eventfd(struct fset *set, int eventfd)
         if (!is_ours(set))
                 return -EBADF;
         pthread_mutex_lock(&process->lock);
-        if (atomic_load(&set->closed)) { /* by another thread, which will not look here again */
+        if (atomic_load(&set->closed)) { /* by another thread, which does not unlink it again */
                 pthread_mutex_unlock(&process->lock);
                 return -EBADF;
         }
@@ -160,7 +160,7 @@ void fset_remove(struct fset *set, uint32_t fd)
         pthread_mutex_unlock(&set->process->lock);
 }
 
-/* ALLOC before what it makes possible, the end of the flow last. */
+/* ALLOC before the events that it makes possible, the end of the flow last. */
 static const uint32_t order[] = {EVENT_ALLOC, EVENT_PKT, EVENT_DOWN, EVENT_UP, EVENT_PEER, EVENT_DEALLOC};
 #define TYPES (int)(sizeof order / sizeof order[0])
 
@@ -190,7 +190,7 @@ static int deliver(struct fset *set, uint32_t bit, struct fevent *out, bool *nee
         return n;
 }
 
-/* One look at every member that has its bit set, from where the last look ended. */
+/* Examine every member whose bit is set, from the member where the last call stopped. */
 static int take(struct fset *set, struct fevent *out, int max)
 {
         struct process *process = set->process;
@@ -212,7 +212,7 @@ static int take(struct fset *set, struct fevent *out, int max)
                 for (bits = set->pending[w]; bits != 0 && n + TYPES <= max; bits &= bits - 1)
                         n += deliver(set, w * 64 + (uint32_t)__builtin_ctzll(bits), out + n, &needs_poll);
                 if (bits != 0)
-                        break; /* `out` is full: the next look begins here, so that nobody is left out for ever */
+                        break; /* `out` is full: the next call begins with this word, so that no member starves */
         }
         set->cursor = words ? (set->cursor + i) % words : 0;
         pthread_mutex_unlock(&process->lock);
@@ -234,7 +234,9 @@ static bool has_events(const void *arg)
         return false;
 }
 
-/* Nothing for who polls the descriptor: clear it, look once more. With the lock: another thread may be closing it. */
+/*
+ * No event for the poller of the eventfd: clear it and look again. With the lock: another thread may be closing it.
+ */
 static void rearm(struct fset *set)
 {
         pthread_mutex_lock(&set->process->lock);
@@ -273,13 +275,16 @@ int fset_sleep(struct fset *set, int64_t deadline)
         shm = set->process->events->shm;
         seq = atomic_load(&shm->seq);
         atomic_fetch_or(&shm->sleepers, SLEEP_FUTEX);
-        /* With the lock: another thread may just be moving bits from the region to the set. */
+        /* With the lock: another thread may be moving bits from the region to the set. */
         pthread_mutex_lock(&set->process->lock);
         found = has_events(set);
         pthread_mutex_unlock(&set->process->lock);
         if (found)
                 return 0;
-        /* After having asked: who sets these wakes those who asked. The end of the flows is reported first. */
+        /*
+         * After the sleepers' flag is set: the thread that sets these wakes all sleepers. The end of the flows is
+         * reported first.
+         */
         if (atomic_load(&set->closed))
                 return -EBADF;
         if (atomic_load(&set->process->orphan))

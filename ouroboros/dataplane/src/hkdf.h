@@ -1,4 +1,7 @@
-/* hkdf: key derivation (RFC 5869) with SHA-256, of which one packet in a million needs some (spec/protection 3). */
+/*
+ * hkdf: key derivation (RFC 5869) with SHA-256, for the rotation of keys once in about a million packets
+ * (spec/protection 3).
+ */
 #ifndef OUROBOROS_HKDF_H
 #define OUROBOROS_HKDF_H
 

@@ -66,7 +66,7 @@ uint64_t irm_refused(const struct segment *segment, uint32_t index, uint32_t sid
         return atomic_load(&segment->shm->flow[index].end[side].refused);
 }
 
-/* Give back a block that no cache of ours should point to: the IRMd allocates none. */
+/* Free a block without a cache: the IRMd allocates none. */
 static bool give_back(struct pool *pool, uint32_t block, uint64_t owner)
 {
         if (!pool_transfer(pool, block, owner, OWNER_FREE))
@@ -104,7 +104,7 @@ struct list {
 
 struct sweep {
         struct pool *pool;
-        uint8_t *visible; /* blocks that a living reader will still read */
+        uint8_t *visible; /* blocks that a living reader may still read */
         struct list owners;
         struct list live;
 };
@@ -153,7 +153,7 @@ int irm_sweep_live(struct sweep *sweep, const uint64_t *serials, size_t count)
         return error;
 }
 
-/* The reader may take packets meanwhile: it changes their owner first, so what it takes is left alone. */
+/* The reader may take packets meanwhile: it changes their owner first, so the sweep leaves them alone. */
 int irm_sweep_ring(struct sweep *sweep, const struct segment *segment, uint32_t index, uint32_t ring,
                    uint64_t serial)
 {
@@ -207,7 +207,7 @@ uint32_t irm_sweep_run(struct sweep *sweep)
                 uint64_t owner = atomic_load_explicit(&pool->owner[block], memory_order_relaxed);
 
                 if (owner == OWNER_FREE)
-                        /* The dead took the hints in their caches with them; one hint too many does no harm. */
+                        /* The hints in the caches of dead processes are lost; a redundant hint is harmless. */
                         pool_hint(pool, pool_class_of(pool, block), block);
                 else if (abandoned(sweep, block, owner))
                         freed += give_back(pool, block, owner);

@@ -1,8 +1,7 @@
 /*
- * keepalive: whether the peer of a flow is still there (spec/protection 5, spec/protection 5), with FRCP or without.
- *
- * What is received counts when the flow takes it, whatever it is; who has sent nothing for a quarter of the time-out sends
- * an empty packet. Times in ns.
+ * keepalive: whether the peer of a flow is alive (spec/protection 5), with FRCP or without.
+ * Any packet counts at the moment when the flow takes it; an end that has sent no packet for a quarter of the
+ * time-out sends an empty one. Times in ns.
  */
 #ifndef OUROBOROS_KEEPALIVE_H
 #define OUROBOROS_KEEPALIVE_H
@@ -13,10 +12,10 @@
 #include "wheel.h"
 
 struct keepalive {
-        int64_t timeout; /* 0: nobody is ever given up */
+        int64_t timeout; /* 0: the peer never times out */
         int64_t received;
         int64_t sent;
-        bool expired; /* the peer was given up, for good */
+        bool expired; /* the peer timed out, for good */
 };
 
 static inline void keepalive_init(struct keepalive *alive, uint32_t timeout_ms, int64_t now)
@@ -33,13 +32,13 @@ static inline int64_t keepalive_deadline(const struct keepalive *alive)
         return lost < quiet ? lost : quiet;
 }
 
-/* Nothing came for too long. */
+/* Nothing was received for the time-out. */
 static inline bool keepalive_lost(const struct keepalive *alive, int64_t now)
 {
         return alive->timeout != 0 && now - alive->received > alive->timeout;
 }
 
-/* Something should be sent. */
+/* A keep-alive is due. */
 static inline bool keepalive_quiet(const struct keepalive *alive, int64_t now)
 {
         return alive->timeout != 0 && now - alive->sent > alive->timeout / 4;

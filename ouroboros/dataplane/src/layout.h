@@ -1,9 +1,7 @@
 /*
- * layout: what lies in shared memory, and nothing else.
- *
- * Every struct here is mapped by several processes. Whatever is read from one is read once into a local,
- * checked, and only the checked copy is used; the geometry is copied when an object is mapped.
- * A change of anything in this file is a change of LAYOUT_VERSION.
+ * layout: the contents of shared memory, and nothing else.
+ * Several processes map every struct here. Code reads a value once into a local, checks it, and uses the checked copy
+ * only; it copies the geometry when it maps an object. Any change of this file is a change of LAYOUT_VERSION.
  */
 #ifndef OUROBOROS_LAYOUT_H
 #define OUROBOROS_LAYOUT_H
@@ -23,7 +21,7 @@
 #define TAILROOM 32u
 
 struct pool_class {
-        uint32_t stride;  /* octets of one block, room included; a multiple of the cache line */
+        uint32_t stride;  /* octets of one block, with head and tail room; a multiple of the cache line */
         uint32_t blocks;  /* a multiple of 64 */
         uint32_t first;   /* index of its first block in the pool */
         uint32_t reserve; /* of the first blocks, for IPCPs only; a multiple of 64 */
@@ -64,8 +62,8 @@ struct pool_shm {
 struct ring_shm {
         _Alignas(CACHE_LINE) _Atomic uint64_t head;      /* written by the producer */
         _Alignas(CACHE_LINE) _Atomic uint64_t tail;      /* written by the consumer */
-        _Alignas(CACHE_LINE) _Atomic uint32_t cons_wait; /* WAIT_*: what the consumer wants on a packet */
-        _Alignas(CACHE_LINE) _Atomic uint32_t prod_wait; /* WAIT_*: what the producer wants on room */
+        _Alignas(CACHE_LINE) _Atomic uint32_t cons_wait; /* WAIT_*: how to notify the consumer of a packet */
+        _Alignas(CACHE_LINE) _Atomic uint32_t prod_wait; /* WAIT_*: how to notify the producer of space */
 };
 
 #define WAIT_FUTEX 1u /* a thread sleeps on this word */
@@ -73,16 +71,16 @@ struct ring_shm {
 
 /* Side s produces into ring s and consumes ring 1 - s. */
 struct end_shm {
-        _Alignas(CACHE_LINE) _Atomic uint32_t state; /* END_*, as it is now */
+        _Alignas(CACHE_LINE) _Atomic uint32_t state; /* END_*, current */
         _Atomic uint32_t events;                     /* EVENT_*, latched until delivered once */
-        _Atomic uint64_t dropped; /* packets read here that had nowhere to go: counted by this end's process */
-        _Atomic uint64_t refused; /* slots read here that made no sense */
+        _Atomic uint64_t dropped; /* packets read from this end and not forwarded; counted by the end's process */
+        _Atomic uint64_t refused;                    /* invalid slots read at this end */
 };
 
-#define END_DOWN 1u     /* the peer left, or the layer below it did */
+#define END_DOWN 1u     /* the peer has left, or the layer below is down */
 #define END_PEER 2u     /* the peer timed out */
 #define END_DECLARED 4u /* one of the two processes declared the flow down (fccntl) */
-#define END_LINK 8u     /* with END_DOWN: the layer says that its link is down, and may say later that it is up */
+#define END_LINK 8u     /* with END_DOWN: the layer reports its link down, and may report it up again */
 
 #define EVENT_PKT 1u
 #define EVENT_DOWN 2u
@@ -119,7 +117,7 @@ struct events_shm {
         uint64_t magic;
         uint32_t version;
         _Alignas(CACHE_LINE) _Atomic uint32_t seq; /* grows with every wake-up; the futex of event waits */
-        _Atomic uint32_t sleepers;                 /* SLEEP_*: who must be woken */
+        _Atomic uint32_t sleepers;                 /* SLEEP_*: how to wake the sleepers */
         _Alignas(CACHE_LINE) _Atomic uint64_t pending[EVENT_WORDS];
 };
 

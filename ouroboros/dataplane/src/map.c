@@ -29,9 +29,9 @@ __attribute__((constructor)) static void watch_forks(void)
         pthread_atfork(NULL, NULL, forked_child);
 }
 
-/* ---- memory that cannot be found ---- */
+/* ---- memory that the system cannot allocate ---- */
 
-/* What is mapped. The signal handler reads the list without a lock, so an entry is used again and never freed. */
+/* A mapping. The signal handler reads the list without a lock, so an entry is reused and never freed. */
 struct mapping {
         _Atomic uintptr_t start; /* 0: unused */
         _Atomic size_t size;
@@ -83,7 +83,10 @@ static void remove_mapping(const void *address)
         pthread_mutex_unlock(&mappings_lock);
 }
 
-/* The instruction is repeated when this returns: on memory of our own, or once more, and then the default ends the process. */
+/*
+ * The instruction is repeated after this handler: on private memory, or once more with the default action, which ends
+ * the process.
+ */
 static void memory_lost(int number, siginfo_t *info, void *context)
 {
         uintptr_t at = (uintptr_t)info->si_addr;

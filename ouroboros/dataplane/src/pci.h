@@ -13,11 +13,11 @@
 #define PCI_DRF 0x02u  /* data run: everything before the sequence number, which is valid, was acknowledged */
 #define PCI_ACK 0x04u  /* the acknowledgement number is valid */
 #define PCI_FC 0x08u   /* the window is valid */
-#define PCI_RDV 0x10u  /* rendez-vous: the window is shut, please send it */
+#define PCI_RDV 0x10u  /* rendez-vous: the window is shut, and the sender asks for it */
 #define PCI_FFGM 0x20u /* first fragment */
 #define PCI_MFGM 0x40u /* more fragments follow */
 
-/* FFGM and MFGM together (paper 2.14). A peer that cannot reassemble sends whole packets as what is here the last. */
+/* FFGM and MFGM together (paper 2.14). Without fragmentation both bits are clear in every packet. */
 #define PCI_WHOLE PCI_FFGM
 #define PCI_FIRST (PCI_FFGM | PCI_MFGM)
 #define PCI_MIDDLE PCI_MFGM
@@ -61,7 +61,7 @@ static inline void pci_encode(uint8_t *at, const struct pci *pci)
         pci_put_word(at + 8, pci->ackno);
 }
 
-/* PCI_OCTETS octets; whatever they are, there is something they say. */
+/* Any PCI_OCTETS octets decode. */
 static inline void pci_decode(struct pci *pci, const uint8_t *at)
 {
         uint32_t word = pci_get_word(at);

@@ -10,7 +10,8 @@
 
 #include "map.h"
 
-#define PREFETCH_DISTANCE 4u /* blocks: as long as a cache line takes from another core, at the least that is done with a packet */
+/* blocks: a cache line takes about as long from another core as the least work on this many packets */
+#define PREFETCH_DISTANCE 4u
 
 #ifdef CRASH_POINTS
 #include <signal.h>
@@ -25,20 +26,24 @@ void crash_now(void)
 }
 #endif
 
-/* Caches of large blocks are short: what lies in one is memory that others have to scan for. */
+/* Caches of large blocks are short: other processes must scan for blocks that lie in one. */
 static uint32_t cache_limit(const struct pool_class *k)
 {
         return k->stride <= 4096 ? POOL_CACHE : k->stride <= 16384 ? 16 : 8;
 }
 
-/* Threads are numbered from 1 as they come, and a number is used again when its thread has ended. */
+/*
+ * Threads are numbered from 1 in the order of their first use of a pool; the number of a thread that has ended is
+ * reused.
+ */
 static _Atomic uint32_t threads_taken;
 static __thread uint32_t thread_number;
 static pthread_key_t thread_key;
 
 static void thread_ended(void *number)
 {
-        thread_number = 0; /* what else ends with the thread takes another: this one may be somebody else's now */
+        /* a later destructor of this thread takes another number: another thread may have this one already */
+        thread_number = 0;
         atomic_fetch_and(&threads_taken, ~(1u << ((uintptr_t)number - 1)));
 }
 
@@ -67,7 +72,7 @@ static struct pool_cache *cache_of(struct pool *pool, int c)
 {
         if (thread_number == 0)
                 take_number();
-        /* Beyond POOL_THREADS threads live without a cache: slower, never wrong. */
+        /* Threads beyond POOL_THREADS have no cache: slower, never wrong. */
         return thread_number <= POOL_THREADS ? &pool->cache[thread_number - 1][c] : NULL;
 }
 
@@ -148,7 +153,7 @@ int pool_create(const char *name, const struct pool_class wanted[POOL_CLASSES], 
         return fd;
 }
 
-/* The geometry is copied before it is checked, and nobody looks at the original again. */
+/* The geometry is copied before it is checked; the original is not read again. */
 static bool adopt(struct pool *pool)
 {
         const struct pool_shm *shm = pool->shm;
@@ -224,7 +229,10 @@ void pool_unmap(struct pool *pool)
         free(pool);
 }
 
-/* Whether a block lies in memory that the system has found. A page that it cannot find would end the process that writes. */
+/*
+ * Whether the pages of a block are allocated. Writing to a page that the system cannot allocate would end the
+ * process.
+ */
 static bool present(struct pool *pool, int c, uint32_t block)
 {
         size_t first = (size_t)(pool_block(pool, c, block) - pool->base);
@@ -248,7 +256,7 @@ static void spend(uint32_t *looks, uint32_t cost)
         *looks = *looks > cost ? *looks - cost : 0;
 }
 
-/* Move hints of one word into the cache, lowest block on top, so that neighbours are used one after another. */
+/* Move hints of one word into the cache, lowest block on top, so that neighbours are used in order. */
 static bool refill(struct pool *pool, int c, struct pool_cache *cache, uint32_t *looks)
 {
         const struct pool_class *k = &pool->classes[c];
@@ -269,7 +277,7 @@ static bool refill(struct pool *pool, int c, struct pool_cache *cache, uint32_t 
                         uint32_t bit = 63 - (uint32_t)__builtin_clzll(bits);
 
                         if (!present(pool, c, k->first + word * 64 + bit)) {
-                                *looks = 0; /* a system without memory is not asked for each block */
+                                *looks = 0; /* without memory, further blocks would fail too */
                                 break;
                         }
                         bits &= ~(1ull << bit);
@@ -292,7 +300,10 @@ static bool claim(struct pool *pool, uint32_t block)
         return true;
 }
 
-/* No hint left: other processes' caches may hoard some, and the dead lose theirs. The owner words know. */
+/*
+ * No hint left: caches of other processes hold some, and dead processes have lost theirs. The owner words are
+ * complete.
+ */
 static int64_t scan(struct pool *pool, int c, uint32_t *looks)
 {
         const struct pool_class *k = &pool->classes[c];
@@ -317,20 +328,20 @@ static int64_t scan(struct pool *pool, int c, uint32_t *looks)
 }
 
 /*
- * What an attempt may look at in a class. In the pool of its own trust domain a process finds a free block wherever it is;
- * the bound is what that takes, unless a process of the same domain writes nonsense all the time.
+ * Bound of an allocation in a class. In the pool of its own trust domain a process finds every free block; this bound
+ * suffices for that, unless a process of the same domain writes invalid hints all the time.
  */
 static uint32_t looks_of(const struct pool *pool, const struct pool_class *k)
 {
         return pool->reserve ? POOL_LOOKS : (POOL_TAKEN + 2) * k->blocks;
 }
 
-/* The block on top of the cache, if nobody has taken it meanwhile. */
+/* The block on top of the cache, unless another process has taken it. */
 static int64_t take(struct pool *pool, int c, struct pool_cache *cache)
 {
         uint32_t block = cache->block[--cache->count];
 
-        /* Who freed the next ones was another core: have their owner words under way in time. */
+        /* Another core freed the next blocks: prefetch their owner words. */
         if (cache->count >= PREFETCH_DISTANCE) {
                 uint32_t soon = cache->block[cache->count - PREFETCH_DISTANCE];
                 uint8_t *data = pool_block(pool, c, soon) + HEADROOM;
@@ -342,7 +353,7 @@ static int64_t take(struct pool *pool, int c, struct pool_cache *cache)
         return claim(pool, block) ? (int64_t)block : -ENOMEM;
 }
 
-/* The cache had none: by the hints, then by the owner words, as far as an attempt may look. */
+/* The cache is empty: search by the hints, then by the owner words, within the bound. */
 __attribute__((noinline)) static int64_t search(struct pool *pool, int c, struct pool_cache *cache)
 {
         uint32_t looks = looks_of(pool, &pool->classes[c]);
@@ -361,7 +372,7 @@ __attribute__((noinline)) static int64_t search(struct pool *pool, int c, struct
 
 static int64_t alloc_in(struct pool *pool, int c)
 {
-        struct pool_cache none; /* its blocks are not cleared: that would cost more than all the rest */
+        struct pool_cache none; /* its blocks are not cleared: that would cost more than the allocation */
         struct pool_cache *cache = cache_of(pool, c);
         int64_t block = -ENOMEM;
 

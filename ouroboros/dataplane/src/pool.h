@@ -1,10 +1,8 @@
 /*
  * pool: the packet pool (docs/design/shared-memory.md): size classes of fixed blocks with head and tail room.
- *
- * The owner word of a block is the truth; free hints (one bit a block, in shared memory) and the caches
- * (private, one a thread) only say where to look. A hint may be stale or lost: allocation then moves on to the
- * next one, or scans. So a process may be killed at any instruction, and whatever it held is found by its owner
- * word (irm.h).
+ * The owner word of a block is authoritative; free hints (one bit a block, in shared memory) and caches (private, one
+ * a thread) only suggest where to look. A hint may be stale or lost: allocation then tries the next one, or scans. So
+ * a process may be killed at any instruction, and the IRMd finds its blocks by their owner words (irm.h).
  */
 #ifndef OUROBOROS_POOL_H
 #define OUROBOROS_POOL_H
@@ -19,14 +17,14 @@
 #define POOL_CACHE 64
 
 /*
- * What one attempt to allocate may look at in a pool that another user can write: words of hints and of owners. A block
- * that was named and turns out to be taken counts as POOL_TAKEN of them: it costs a cache line from another core. The next
- * attempt goes on where the last one stopped, so that every free block is found, if not by the first.
+ * Bound of one allocation in a pool that another user can write: words of hints and of owners that it may read. A
+ * hinted block that is taken costs POOL_TAKEN of them: a cache line from another core. The next allocation goes on
+ * where this one stopped, so that one of them finds every free block.
  */
 #define POOL_LOOKS 512u
 #define POOL_TAKEN 8u
 
-#define POOL_CHUNK (1u << 16) /* octets whose memory is found together, before a block in them is handed out */
+#define POOL_CHUNK (1u << 16) /* octets whose pages are allocated together, before the first block in them is used */
 
 struct pool_cache {
         uint32_t count;
@@ -42,28 +40,28 @@ struct pool {
         uint32_t blocks;
         struct pool_class classes[POOL_CLASSES]; /* private, checked copy */
         _Atomic uint64_t *hints[POOL_CLASSES];
-        uint64_t self; /* OWNER_PROCESS of this process */
-        bool reserve;  /* may use the reserve; an attempt to allocate is bounded by POOL_LOOKS */
+        uint64_t self;                          /* OWNER_PROCESS of this process */
+        bool reserve;                           /* may use the reserve; POOL_LOOKS bounds an allocation */
         _Atomic uint32_t cursor[POOL_CLASSES];  /* word of hints that the next refill begins with */
         _Atomic uint32_t scanned[POOL_CLASSES]; /* block that the next scan begins with */
-        _Atomic uint64_t refused; /* slots and blocks that made no sense */
+        _Atomic uint64_t refused;               /* invalid slots and blocks */
         unsigned generation;
         _Atomic uint32_t holders;                 /* map.h */
         struct pool_cache (*cache)[POOL_CLASSES]; /* [thread][class] */
-        _Atomic uint64_t *present; /* chunks whose memory this process has asked for, one bit each */
+        _Atomic uint64_t *present;                /* chunks whose pages this process has allocated, one bit each */
 };
 
-/* Octets a pool of that geometry takes; fills in the offsets. */
+/* Octets of a pool with this geometry; fills in the offsets. */
 size_t pool_plan(struct pool_class classes[POOL_CLASSES]);
 
 /*
- * A pool. What says which blocks are free lies in memory that is taken now; the blocks lie in memory that is taken now with
- * `prefault`, else when a process that allocates comes to them (POOL_CHUNK). Descriptor or -errno.
+ * Make a pool. Pages of the owner words and hints are allocated now; those of the blocks now with `prefault`, else
+ * when a process first allocates there (POOL_CHUNK). Descriptor or -errno.
  */
 int pool_create(const char *name, const struct pool_class classes[POOL_CLASSES], bool prefault);
 struct pool *pool_map(int fd, uint64_t token, bool reserve);
 struct pool *pool_hold(struct pool *pool);
-void pool_unmap(struct pool *pool); /* once for each holder: the last unmaps it, and gives the hints of its caches back */
+void pool_unmap(struct pool *pool); /* once for each holder: the last unmaps it, and returns the hints of its caches */
 
 /*
  * A block that holds `length` octets behind HEADROOM, owned by this process. Index, or -EMSGSIZE or -ENOMEM. A process that
@@ -71,13 +69,13 @@ void pool_unmap(struct pool *pool); /* once for each holder: the last unmaps it,
  */
 int64_t pool_alloc(struct pool *pool, size_t length);
 
-/* Give a block back; `owner` is who must own it now, else nothing happens, it is counted, and false returned. */
+/* Free a block owned by `owner`. False, and counted: it has another owner. */
 bool pool_free(struct pool *pool, uint32_t block, uint64_t owner);
 
 /* Largest packet a block can hold. */
 size_t pool_largest(const struct pool *pool);
 
-/* For read-outs: allocations refused; slots and blocks refused here; the owner word of every block. */
+/* For read-outs: failed allocations; slots and blocks refused by this process; the owner word of every block. */
 uint64_t pool_failures(const struct pool *pool);
 uint64_t pool_refused(const struct pool *pool);
 void pool_owners(const struct pool *pool, uint64_t *out);
@@ -101,7 +99,7 @@ static inline uint8_t *pool_block(const struct pool *pool, int c, uint32_t block
         return pool->base + k->data + (uint64_t)(block - k->first) * k->stride;
 }
 
-/* The packet that a slot read from a ring refers to, or NULL when the slot makes no sense. */
+/* The packet that a slot of a ring refers to; NULL: the slot is invalid. */
 static inline uint8_t *pool_packet(const struct pool *pool, uint64_t slot)
 {
         uint32_t block = SLOT_BLOCK(slot);
@@ -121,13 +119,13 @@ static inline bool pool_transfer(struct pool *pool, uint32_t block, uint64_t fro
                                                        memory_order_relaxed);
 }
 
-/* For the owner only: hand the block to a ring. The ring's head, stored later with release, publishes it. */
+/* The owner transfers the block to a ring. The ring's head, stored later with release, publishes it. */
 static inline void pool_give(struct pool *pool, uint32_t block, uint64_t to)
 {
         atomic_store_explicit(&pool->owner[block], to, memory_order_relaxed);
 }
 
-/* Set the free hint of a block (a block that nobody's cache points to is found by it). */
+/* Set the free hint of a block, by which any process finds it. */
 static inline void pool_hint(struct pool *pool, int c, uint32_t block)
 {
         uint32_t at = block - pool->classes[c].first;

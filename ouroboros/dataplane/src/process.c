@@ -52,7 +52,7 @@ static void orphan_all(struct process *process)
         events_wake(process->events);
 }
 
-/* Pass what the region says on to those who poll. Bits of set members stay for the set. */
+/* Signal the eventfds that poll for the region's bits. Bits of set members stay for the set. */
 static void distribute(struct process *process)
 {
         struct events *events = process->events;
@@ -90,17 +90,17 @@ static void distribute(struct process *process)
 
 /* ---- flows with FRCP (frcp_io.h) ---- */
 
-/* Packets have come for a flow that had asked to be told. */
+/* An end that asked for an event has packets. */
 void process_poll_soon(struct process *process, struct flow *flow)
 {
         int64_t due = wait_now() + FRCP_IO_POLL_INTERVAL;
 
-        /* A calm end may wait for its next keep-alive, which is far away. */
+        /* An idle end's timer may be set to its next keep-alive, which is far away. */
         if (flow != NULL && flow->frcp != NULL && !(wheel_is_set(&flow->timer) && flow->timer.due <= due))
                 wheel_set(&process->wheel, &flow->timer, due);
 }
 
-/* A user's call, without any lock: the flow may be leaving, but not while the call lasts. */
+/* Called by a user's call without any lock: the flow may be detaching, but exists as long as the call lasts. */
 static void request_poll(void *arg, struct flow *flow)
 {
         struct process *process = arg;
@@ -133,7 +133,7 @@ static void run_timers(struct process *process)
         pthread_mutex_unlock(&process->lock);
 }
 
-/* Milliseconds until somebody has to be visited, for poll(2): not too early. */
+/* Milliseconds until the next timer, for poll(2), rounded up. */
 static int poll_timeout(struct process *process)
 {
         int64_t deadline, now = wait_now();

@@ -115,7 +115,7 @@ static void make_ready(struct recvq *q, struct held *held)
         q->messages++;
 }
 
-/* Another fragment for the packet that is being put together; it grows by doubling. */
+/* Append a fragment to the packet in reassembly; its buffer grows by doubling. */
 static bool append(struct recvq *q, const struct held *piece)
 {
         struct held *whole = q->partial;
@@ -125,7 +125,7 @@ static bool append(struct recvq *q, const struct held *piece)
                 size = size * 2 + 64;
         if (size != whole->size) {
                 if (size > q->largest)
-                        size = q->largest; /* not less than the two together: the caller has looked */
+                        size = q->largest; /* not less than both together: the caller has checked */
                 whole = realloc(whole, sizeof *whole + size);
                 if (whole == NULL)
                         return false;
@@ -140,8 +140,8 @@ static bool append(struct recvq *q, const struct held *piece)
 }
 
 /*
- * The window of a peer that sends one large packet must not stay shut until the packet is whole. With nothing else to be
- * read, what is here of it does not count any more once it is half a window; its size is bounded by `largest`.
+ * One large packet must not keep the peer's window shut until it is complete. With nothing else to read, a packet in
+ * reassembly does not count against the window once it has half of it; `largest` bounds its size.
  */
 static void relieve(struct recvq *q)
 {
@@ -151,15 +151,15 @@ static void relieve(struct recvq *q)
         }
 }
 
-/* The fragment becomes part of the packet it belongs to, or is of no use. */
+/* Append the fragment to the packet in reassembly, or drop it. */
 static bool assemble(struct recvq *q, struct held *piece)
 {
         if (q->partial == NULL) {
-                q->spoilt += piece->bits == PCI_LAST; /* the beginning was lost: counted once a packet */
+                q->spoilt += piece->bits == PCI_LAST; /* the first fragment was lost: counted once a packet */
                 give_up(q, piece);
                 return true;
         }
-        /* The beginning alone may be too large, too. */
+        /* The first fragment alone may be too large. */
         if (q->partial->length > q->largest || piece->length > q->largest - q->partial->length) {
                 drop_partial(q);
                 give_up(q, piece);
@@ -223,7 +223,7 @@ bool recvq_add(struct recvq *q, uint8_t bits, const uint8_t *data, uint32_t leng
 {
         struct held *held;
 
-        /* Without it nothing here would ever be read, when nothing is waiting: so then there is always room. */
+        /* An empty queue takes any packet: without it the reader would never get one. */
         if (q->messages > 0 && !has_space(q, length, RECVQ_OCTETS))
                 return false;
         held = make(data, length, length, bits);

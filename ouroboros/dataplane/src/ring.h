@@ -1,15 +1,13 @@
 /*
  * ring: a single-producer single-consumer FIFO of block references (docs/design/shared-memory.md, FIFOs).
- *
- * The textbook ring, free-running indices. Producer: the block's owner word becomes the ring's, the slot is
- * written, `head` is stored (publishes). Consumer: slot is read, the owner word moves on by compare-and-swap,
- * `tail` is stored (makes room). Hence, whichever side is killed where:
- *   - a block that is the ring's and lies in [tail, head) is a packet on its way;
- *   - one that is the ring's and lies outside was never published.
- *
- * head and tail are stored seq_cst before the other side's wait word is loaded, and a wait word is set seq_cst
- * before head or tail is loaded again, seq_cst too: one of the two sides always sees the other (Dekker).
- * Each end has a private struct; threads that share an end hold its lock.
+ * The textbook ring, with free-running indices. The producer makes the ring the owner of the block, writes the slot,
+ * and stores `head`, which publishes it. The consumer reads the slot, takes the block by compare-and-swap of the
+ * owner word, and stores `tail`, which frees the slot. Hence, wherever either side is killed:
+ * - a block that the ring owns and that lies in [tail, head) is a packet in flight;
+ * - a block that the ring owns and that lies outside was never published.
+ * head and tail are stored seq_cst before the other side's wait word is loaded, and a wait word is set seq_cst before
+ * head or tail is loaded again, seq_cst too: one of the two sides always sees the other (Dekker). Each end has a
+ * private struct; threads that share an end hold its lock.
  */
 #ifndef OUROBOROS_RING_H
 #define OUROBOROS_RING_H
@@ -22,9 +20,9 @@
 struct ring {
         struct ring_shm *shm;
         _Atomic uint64_t *slots;
-        uint64_t owner; /* OWNER_RING of this ring */
-        uint64_t at;    /* producer: head. consumer: tail. */
-        uint64_t other; /* last seen index of the other side */
+        uint64_t owner;    /* OWNER_RING of this ring */
+        uint64_t at;       /* producer: head. consumer: tail. */
+        uint64_t other;    /* last seen index of the other side */
         bool peer_corrupt; /* the peer wrote an index that is out of range */
 };
 
@@ -39,7 +37,7 @@ static inline void ring_attach(struct ring *ring, struct flow_shm *flow, unsigne
         ring->peer_corrupt = false;
 }
 
-/* Producer: slots free now, as the consumer's index says now. */
+/* Producer: free slots by the consumer's current index. */
 static inline uint32_t ring_space_now(struct ring *ring)
 {
         uint64_t tail = atomic_load_explicit(&ring->shm->tail, memory_order_seq_cst);
@@ -52,13 +50,13 @@ static inline uint32_t ring_space_now(struct ring *ring)
         return RING_SLOTS - (uint32_t)(ring->at - tail);
 }
 
-/* Producer, room checked: write a slot without publishing it. The block must be the ring's already. */
+/* Producer, after a check of the space: write a slot without publishing it. The ring owns the block already. */
 static inline void ring_put(struct ring *ring, uint32_t offset, uint64_t slot)
 {
         atomic_store_explicit(&ring->slots[(ring->at + offset) & RING_MASK], slot, memory_order_relaxed);
 }
 
-/* Producer: publish the slots put. Returns WAIT_* bits of a consumer that must be told (already cleared). */
+/* Producer: publish the slots. Returns the WAIT_* bits of a consumer to notify, already cleared. */
 static inline uint32_t ring_publish(struct ring *ring, uint32_t count)
 {
         ring->at += count;
@@ -70,7 +68,7 @@ static inline uint32_t ring_publish(struct ring *ring, uint32_t count)
         return atomic_exchange_explicit(&ring->shm->cons_wait, 0, memory_order_seq_cst);
 }
 
-/* Consumer: packets waiting now; looks at the producer's index only when it has seen no more. */
+/* Consumer: packets waiting; loads the producer's index only when the last one shows none. */
 static inline uint32_t ring_ready(struct ring *ring)
 {
         uint64_t ready = ring->other - ring->at;
@@ -93,7 +91,7 @@ static inline uint64_t ring_peek(const struct ring *ring, uint32_t offset)
         return atomic_load_explicit(&ring->slots[(ring->at + offset) & RING_MASK], memory_order_relaxed);
 }
 
-/* Consumer: drop slots whose blocks have moved on. Returns WAIT_* bits of a producer that must be told. */
+/* Consumer: free slots whose blocks were taken. Returns the WAIT_* bits of a producer to notify. */
 static inline uint32_t ring_consume(struct ring *ring, uint32_t count)
 {
         ring->at += count;
@@ -105,7 +103,7 @@ static inline uint32_t ring_consume(struct ring *ring, uint32_t count)
         return atomic_exchange_explicit(&ring->shm->prod_wait, 0, memory_order_seq_cst);
 }
 
-/* Ask to be told: sets bits of a wait word; the caller looks once more before it sleeps on the value returned. */
+/* Ask for a notification: sets bits of a wait word; the caller looks again before it sleeps on the value returned. */
 static inline uint32_t ring_ask(_Atomic uint32_t *wait, uint32_t bits)
 {
         return atomic_fetch_or_explicit(wait, bits, memory_order_seq_cst) | bits;

@@ -30,7 +30,8 @@ static int64_t estimate(const struct rtt *rtt)
 /* Shifts of negative numbers round down, as those of the peer do. */
 void rtt_sample(struct rtt *rtt, int64_t sample)
 {
-        rtt->min_rtt += rtt->min_rtt == 0 || sample < rtt->min_rtt ? sample - rtt->min_rtt : (sample - rtt->min_rtt) >> 6;
+        rtt->min_rtt += rtt->min_rtt == 0 || sample < rtt->min_rtt ? sample - rtt->min_rtt :
+                                                                     (sample - rtt->min_rtt) >> 6;
         if (rtt->srtt == 0) {
                 rtt->srtt = sample;
                 rtt->dev = sample >> 1;

@@ -1,6 +1,5 @@
 /*
- * rtt: how long a packet and its acknowledgement take, and after what time a packet is taken for lost
- * (spec/frcp 8). All times in ns.
+ * rtt: round-trip time and retransmission time-out (RTO) (spec/frcp 8). All times in ns.
  */
 #ifndef OUROBOROS_RTT_H
 #define OUROBOROS_RTT_H
@@ -10,13 +9,13 @@
 
 #define RTO_FIRST 1000000000ll
 #define RTO_MIN 250000ll
-#define RTO_MAX 5000000000ll /* several tries before R is over, also after it has doubled and doubled */
-/* A lone packet is acknowledged this much later than one of many (8.4: delayed acknowledgement and tick). */
+#define RTO_MAX 5000000000ll /* several retransmissions within R, even after the RTO has doubled several times */
+/* Delayed acknowledgement and tick, which delay the acknowledgement of a single packet (8.4). */
 #define RTO_ALLOWANCE 15000000ll
 
 struct rtt {
-        int64_t srtt; /* 0: no sample yet */
-        int64_t min_rtt; /* of late: the way without waiting */
+        int64_t srtt;    /* 0: no sample yet */
+        int64_t min_rtt; /* recent minimum: the path without queueing */
         int64_t dev;
         int64_t rto;
         int64_t probe_at; /* when the probe was sent */
@@ -26,22 +25,23 @@ struct rtt {
 
 void rtt_init(struct rtt *rtt);
 
-/* The sequence number that is sent now becomes the probe, unless there is one. */
+/* `seq` is sent now and becomes the probe, unless there is one. */
 void rtt_probe(struct rtt *rtt, uint32_t seq, int64_t now);
 
-/* The probe, if it is before `ackno`, was acknowledged. */
+/* `ackno` acknowledges the probe if it is behind it. */
 void rtt_acked(struct rtt *rtt, uint32_t ackno, int64_t now);
 
 /*
- * `seq` is sent again. Karn: what comes back for the probe says nothing any more, nor when an earlier packet held it up.
- * For the packet that was the last probe the RTO doubles, each time that it was not acknowledged in time (`timed_out`).
+ * `seq` is retransmitted. Karn: an acknowledgement of the probe is no sample any more, nor after the retransmission
+ * of an earlier packet. The RTO doubles each time that the last probe is retransmitted after a time-out
+ * (`timed_out`).
  */
 void rtt_resent(struct rtt *rtt, uint32_t seq, bool timed_out);
 
-/* After how long without an acknowledgement a packet is sent again. */
+/* Time without an acknowledgement after which a packet is retransmitted. */
 int64_t rtt_timeout(const struct rtt *rtt);
 
-/* The same as if it had never doubled: for packets that were sent again, when acknowledgements come once more. */
+/* The same without the doubling: for retransmitted packets, once acknowledgements arrive again. */
 int64_t rtt_base_timeout(const struct rtt *rtt);
 
 /* One sample (for tests: the arithmetic alone). */

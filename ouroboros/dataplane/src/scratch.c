@@ -24,7 +24,7 @@ static void free_scratches(void *arg)
         for (int use = 0; use < SCRATCHES; use++)
                 OPENSSL_clear_free(all->of[use].octets, all->of[use].size);
         free(all);
-        scratches = NULL; /* what else ends with the thread may still want some: then this is called again */
+        scratches = NULL; /* a later destructor of this thread may need a buffer: then this destructor runs again */
 }
 
 static void make_scratch_key(void)

@@ -1,6 +1,6 @@
 /*
- * scratch: memory of one thread, for a packet on its way: what is in the clear is not for the pool, which others may see.
- * Wiped when the thread ends.
+ * scratch: buffers of one thread for packets in plaintext, which must not lie in the pool, since other processes map
+ * it. Wiped when the thread ends.
  */
 #ifndef OUROBOROS_SCRATCH_H
 #define OUROBOROS_SCRATCH_H
@@ -9,7 +9,7 @@
 
 enum scratch { SCRATCH_SEAL, SCRATCH_OPEN, SCRATCHES };
 
-/* So many octets, valid until the next call with the same `use`. NULL: there is no memory. */
+/* A buffer of `length` octets, valid until the next call with the same `use`. NULL: no memory. */
 uint8_t *scratch_of_thread(enum scratch use, uint32_t length);
 
 #endif

@@ -16,7 +16,7 @@ struct segment {
 
 int segment_create(const char *name, uint32_t flows);
 
-/* The descriptor stays the caller's, who is the first holder. NULL with errno set. */
+/* The caller keeps the descriptor, and is the first holder. NULL with errno set. */
 struct segment *segment_map(int fd);
 struct segment *segment_hold(struct segment *segment);
 void segment_unmap(struct segment *segment); /* once for each holder: the last unmaps it */

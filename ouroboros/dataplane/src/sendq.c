@@ -38,7 +38,7 @@ static int grow_places(struct sendq *q, uint32_t packets)
         return 0;
 }
 
-/* A larger ring, with everything at its beginning. */
+/* Allocate a larger ring, with all octets at its beginning. */
 static int grow_ring(struct sendq *q, uint32_t octets)
 {
         uint32_t size = q->size == 0 ? OCTETS_FIRST : q->size, at = 0;
@@ -52,7 +52,7 @@ static int grow_ring(struct sendq *q, uint32_t octets)
         for (uint32_t i = 0; i < q->count; i++) {
                 struct sent *sent = sendq_at(q, q->first + i);
 
-                if (sent->kept > 0) /* packets that are not kept may be all there were: then there is no ring yet */
+                if (sent->kept > 0) /* without any octets kept there is no ring yet */
                         memcpy(ring + at, q->ring + sent->at, sent->kept);
                 sent->at = at;
                 at += sent->kept;
@@ -85,7 +85,7 @@ int sendq_reserve(struct sendq *q, uint32_t packets, uint32_t octets)
         int error = 0;
 
         if (!sendq_has_space(q, packets, octets))
-                return -EAGAIN; /* at the largest size it may be the end of the ring alone that is in the way */
+                return -EAGAIN; /* at the largest size the wrap of the ring alone may be the obstacle */
         if (q->place == NULL || q->count + packets > q->mask + 1)
                 error = grow_places(q, packets);
         if (error == 0 && q->octets == 0)

@@ -11,7 +11,8 @@
 
 #define NS_PER_S 1000000000ll
 #define SPIN_PAUSES 64
-#define SAME_CACHE_NS 1000 /* ns: an answer as fast as this comes from another core, and PAUSE would have met it */
+/* ns: an answer as fast as this comes from another core, and more PAUSE polls would have seen it */
+#define SAME_CACHE_NS 1000
 
 static inline void cpu_relax(void)
 {
@@ -40,7 +41,7 @@ int wait_sleep(_Atomic uint32_t *word, uint32_t value, int64_t deadline)
                 ts.tv_nsec = deadline % NS_PER_S;
                 until = &ts;
         }
-        /* FUTEX_WAIT_BITSET takes an absolute time, so that a wait which signals interrupt does not grow. */
+        /* FUTEX_WAIT_BITSET takes an absolute time, so that signals do not prolong the wait. */
         if (syscall(SYS_futex, word, FUTEX_WAIT_BITSET, value, until, NULL, FUTEX_BITSET_MATCH_ANY) == 0)
                 return 0;
         return errno == ETIMEDOUT ? -ETIMEDOUT : errno == EINTR ? -EINTR : 0;
@@ -56,7 +57,7 @@ void wait_signal_eventfd(int fd)
         uint64_t one = 1;
 
         if (fd >= 0 && write(fd, &one, sizeof one) < 0) {
-                /* EAGAIN: the counter is full, so its owner has been rung more than enough. */
+                /* EAGAIN: the counter is full, and the eventfd readable. */
         }
 }
 
@@ -82,8 +83,8 @@ static void set(_Atomic uint32_t *value, uint32_t v, uint32_t min, uint32_t max)
 }
 
 /*
- * PAUSE is right when the peer runs on another core and answers at once, and wrong when it waits for ours.
- * Threads that share a poller may race: it is a hint.
+ * PAUSE is right when the peer runs on another core and answers immediately, and wrong when it waits for this core.
+ * Threads that share a poller race: both values are hints, and any mix of them is valid.
  */
 bool wait_poll(struct poller *poller, wait_condition *condition, const void *arg)
 {

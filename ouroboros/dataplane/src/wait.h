@@ -17,15 +17,15 @@ int64_t wait_now(void); /* CLOCK_MONOTONIC, ns */
 int wait_sleep(_Atomic uint32_t *word, uint32_t value, int64_t deadline);
 void wait_wake(_Atomic uint32_t *word);
 
-/* Make who polls an eventfd return; -1: nobody does. And: let it wait again. Neither blocks. */
+/* Make an eventfd readable, -1: no effect; and clear it. Neither blocks. */
 void wait_signal_eventfd(int fd);
 void wait_clear_eventfd(int fd);
 
-/* Both adapted by outcome. Zeroed is a good start. */
+/* Both adapt to the outcome; zero is a valid start. */
 struct poller {
         _Atomic uint32_t budget; /* ns of sched_yield polling */
         _Atomic uint32_t pauses; /* PAUSE polls before the first sched_yield */
-        uint32_t pauses_max;    /* 0: PAUSES_MAX */
+        uint32_t pauses_max;     /* 0: PAUSES_MAX */
 };
 
 #define POLLER_INITIAL 20000u

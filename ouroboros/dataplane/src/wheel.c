@@ -4,9 +4,9 @@
 
 #define MASK (WHEEL_SLOTS - 1)
 #define WHEEL_DUE UINT32_MAX
-#define REACH ((uint64_t)MASK << (WHEEL_BITS * (WHEEL_LEVELS - 1))) /* ticks that the wheel sees ahead */
+#define REACH ((uint64_t)MASK << (WHEEL_BITS * (WHEEL_LEVELS - 1))) /* range of the wheel in ticks */
 
-/* The tick with which a time has passed. */
+/* The first tick that is not before a time. */
 static uint64_t tick_of(int64_t due)
 {
         return ((uint64_t)due + (1u << WHEEL_SHIFT) - 1) >> WHEEL_SHIFT;
@@ -41,7 +41,7 @@ static void place(struct wheel *wheel, struct wheel_timer *timer, uint64_t at)
         unsigned level = 0, slot;
 
         if (at - wheel->tick >= REACH)
-                at = wheel->tick + REACH - 1; /* placed anew when the wheel comes there */
+                at = wheel->tick + REACH - 1; /* placed again when the wheel gets there */
         while ((at >> (level * WHEEL_BITS)) - (wheel->tick >> (level * WHEEL_BITS)) >= WHEEL_SLOTS)
                 level++;
         slot = (unsigned)(at >> (level * WHEEL_BITS)) & MASK;
@@ -72,8 +72,8 @@ void wheel_cancel(struct wheel *wheel, struct wheel_timer *timer)
 }
 
 /*
- * The first tick from which on something has to be done: a slot of the lowest level fires, or one of a higher level
- * is reached and its timers go down. UINT64_MAX: none is set.
+ * The first tick with work: a slot of the lowest level fires, or a slot of a higher level is reached and its timers
+ * move down. UINT64_MAX: no timer is set.
  */
 static uint64_t next_tick(const struct wheel *wheel)
 {
@@ -103,7 +103,7 @@ int64_t wheel_deadline(const struct wheel *wheel)
         return tick > (uint64_t)INT64_MAX >> WHEEL_SHIFT ? NEVER : (int64_t)(tick << WHEEL_SHIFT);
 }
 
-/* All timers of a slot: those that are due join wheel->due, the others are placed anew. */
+/* Empty a slot: due timers join wheel->due, the others are placed again. */
 static void empty(struct wheel *wheel, unsigned level, unsigned slot)
 {
         struct wheel_timer *timer = wheel->slot[level][slot], *next;

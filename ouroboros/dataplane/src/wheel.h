@@ -1,9 +1,8 @@
 /*
- * wheel: a timer wheel (spec/frcp 8; spec/lessons 38): set, move and cancel cost the same however many there are.
- *
- * Four levels of 64 slots; a slot of the lowest is 2^20 ns, a slot of each other is a turn of the level below. A timer
- * never fires early; it fires late by less than one slot of the lowest level. Timers are part of what they time: nothing
- * is allocated. Not for several threads at once: the caller has a lock, and the time.
+ * wheel: a timer wheel (spec/frcp 8; spec/lessons 38): set, move and cancel cost the same for any number of timers.
+ * Four levels of 64 slots; a slot of the lowest is 2^20 ns, a slot of each other is a turn of the level below. A
+ * timer never fires early; it fires late by less than one slot of the lowest level. Timers are embedded in the
+ * objects they time: nothing is allocated. The caller holds a lock, and passes the time.
  */
 #ifndef OUROBOROS_WHEEL_H
 #define OUROBOROS_WHEEL_H
@@ -20,14 +19,14 @@
 
 struct wheel_timer {
         struct wheel_timer *next;
-        struct wheel_timer **link; /* what points to it; NULL while it is not set */
+        struct wheel_timer **link; /* the pointer to this timer; NULL while it is not set */
         int64_t due;               /* ns */
-        uint32_t slot;             /* level * WHEEL_SLOTS + slot; WHEEL_DUE while it waits to be taken */
+        uint32_t slot;             /* level * WHEEL_SLOTS + slot; WHEEL_DUE once due and not taken */
 };
 
 struct wheel {
         uint64_t tick;                   /* slots before this one are empty */
-        uint64_t until;                  /* what is set now fires after this one */
+        uint64_t until;                  /* timers set now fire after this one */
         uint64_t occupied[WHEEL_LEVELS]; /* a bit for each slot with timers */
         struct wheel_timer *slot[WHEEL_LEVELS][WHEEL_SLOTS];
         struct wheel_timer *due; /* found by wheel_expire, not yet taken */
@@ -35,7 +34,7 @@ struct wheel {
 
 void wheel_init(struct wheel *wheel, int64_t now);
 
-/* Fire at `due`, in place of when it would have fired before. A time that has passed means: with the next slot. */
+/* Fire at `due`, in place of any earlier setting. A time in the past means the next slot. */
 void wheel_set(struct wheel *wheel, struct wheel_timer *timer, int64_t due);
 void wheel_cancel(struct wheel *wheel, struct wheel_timer *timer);
 
@@ -44,12 +43,14 @@ static inline bool wheel_is_set(const struct wheel_timer *timer)
         return timer->link != NULL;
 }
 
-/* When to call wheel_expire next: not after the first timer is due, and seldom much before. NEVER: none is set. */
+/*
+ * When to call wheel_expire next: not after the first timer is due, and seldom much before. NEVER: no timer is set.
+ */
 int64_t wheel_deadline(const struct wheel *wheel);
 
 /*
- * The next timer that is due, no longer set; NULL when there is no more. One that is set again meanwhile, whatever for,
- * fires in a later call with a later time: the loop ends.
+ * Take the next due timer, which is no longer set; NULL: there is none. A timer that is set again meanwhile fires in
+ * a call with a later time: the loop ends.
  */
 struct wheel_timer *wheel_expire(struct wheel *wheel, int64_t now);
 
