@@ -1,8 +1,8 @@
-"""Ouroboros: a recursive network, and this is the library that applications import (paper 4.1).
+"""Ouroboros: a recursive network; this is the library that applications import (paper 4.1).
 
     from ouroboros import flow_alloc, flow_accept
 
-Importing needs no IRMd; the first call that does says where it looked for one.
+Importing needs no IRMd; the first call that needs one raises IrmdError with the places where it looked.
 """
 
 from typing import TYPE_CHECKING, Any

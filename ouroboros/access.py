@@ -1,4 +1,4 @@
-"""Access to a layer: whom it admits as members, and over which flows (paper 5.3, which leaves it to the future).
+"""Access to a layer: its conditions for members and for the flows between them (paper 5.3, which leaves it to the future).
 
 A library module of tools and of IPCPs: data. A layer has it from its bootstrap; newcomers get it with their enrolment.
 """
@@ -13,8 +13,8 @@ from .name_info import Requirement
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What a layer requires of the flows between its members, and patterns of the common names of those it admits (none: any
-    name will do). Without requirements everybody who reaches a member may become one."""
+    """Requirements of a layer on the flows between its members, and patterns of the common names of admitted members (none: any
+    name). Without requirements every process that reaches a member may become one."""
 
     require: Requirement = Requirement(0)
     admit: tuple[str, ...] = ()
@@ -31,5 +31,5 @@ class Access:
         return ",".join(self.admit)
 
     def names(self, common_name: str) -> bool:
-        """Whether somebody with this common name may be a member."""
+        """Whether a process with this common name may be a member."""
         return not self.admit or any(fnmatchcase(common_name, pattern) for pattern in self.admit)

@@ -1,7 +1,7 @@
-"""Arguments of the public API: checked before anything is done; an error names the argument and says which values it takes.
+"""Arguments of the public API: checked before a call acts; an error names the argument and the values that it takes.
 
-A library module of every process. `checked` goes by the annotations of a function, for calls that are made once per flow or more
-rarely; what runs once per packet checks by hand, and only what C would not.
+A library module of every process. `checked` uses the annotations of a function, for calls made once per flow or less often;
+code that runs once per packet checks by hand, and only the conditions that C would not find.
 """
 
 from __future__ import annotations
@@ -77,13 +77,13 @@ def seconds(name: str, value: object, least: float | None = 0) -> int | None:
         return None
     if type(value) is int or type(value) is float:
         if (-MOST_SECONDS if least is None else least) <= value <= MOST_SECONDS:
-            return ceil(max(value, -1.0) * 1e9)  # never 0 of what is not
+            return ceil(max(value, -1.0) * 1e9)  # a positive time never becomes 0
     bounds = f"from {least:g} to {MOST_SECONDS:g}" if least is not None else f"to {MOST_SECONDS:g}"
     takes = f"seconds {bounds}, or None for no limit"
     found = number(name, value, takes)
     if found > MOST_SECONDS or (least is not None and found < least):
         wrong_value(name, takes, value)
-    return ceil(max(found, -1.0) * 1e9)  # never 0 of what is not
+    return ceil(max(found, -1.0) * 1e9)  # a positive time never becomes 0
 
 
 def text(name: str, value: object) -> str:
@@ -144,7 +144,7 @@ def function(name: str, value: Any) -> Any:
 
 
 def not_octets(name: str, value: object, *, writable: bool = False) -> NoReturn:
-    """Raise what is wrong with a buffer that C has refused."""
+    """Raise the error of a buffer that C has refused."""
     takes = "a writable bytes-like object" if writable else "a bytes-like object"
     if isinstance(value, str):
         wrong_type(name, f"{takes} (text.encode() makes one)", value)
@@ -231,7 +231,7 @@ CHECKS: dict[str, Check] = {
     "NameInfo": _one_of(".name_info", "NameInfo"),
     "NameSecPaths": _one_of(".name_info", "NameSecPaths"),
 }
-"""What an annotation means; `| None` behind it is taken off. A time-out is the float that may be None."""
+"""The meaning of an annotation, without a trailing `| None`. A time-out is the float that may be None."""
 
 
 def _check_of(annotation: str) -> tuple[Check, bool]:

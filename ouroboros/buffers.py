@@ -1,6 +1,6 @@
 """Buffers through which packets pass between C and Python; kept for re-use, shared by all flows of the process.
 
-A buffer that is in use is in nobody's list, so threads need no lock: list.pop and list.append are atomic.
+A buffer in use is in no list, so threads need no lock: list.pop and list.append are atomic.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MAX_SPLITTERS = 4096
 
 
 class Burst:
-    """Room for packets, one behind the other, and their lengths: a `struct burst`, and what it points to."""
+    """Space for packets, one behind the other, and their lengths: a `struct burst`, and the memory it points to."""
 
     __slots__ = ("_buffer", "_lengths", "c", "view")
 
@@ -56,7 +56,7 @@ class Burst:
 
 
 spare: list[Burst] = []
-"""Bursts that nobody uses: pop one, or make one; append it when done."""
+"""Unused bursts: pop one, or make one; append it when done."""
 
 
 def octets(buffer: Any) -> int:

@@ -1,4 +1,4 @@
-"""Ciphers of packets: what their numbers are called (spec/oap 2), in the words of enc.conf.
+"""Ciphers of packets: their numbers (spec/oap 2) and their names in enc.conf.
 
 A library module of every process; pure data. The packets are encrypted in C (dataplane/src/cipher.h).
 """
@@ -15,5 +15,5 @@ CIPHERS: dict[int, str] = {
 
 
 def cipher_name(number: int) -> str:
-    """What the cipher is called; "" for 0, which is none."""
+    """The name of the cipher; "" for 0, which is none."""
     return CIPHERS.get(number, str(number)) if number else ""

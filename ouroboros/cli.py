@@ -1,8 +1,8 @@
 """Management by name, as the `irm` command does it (docs/reference/api.md, docs/reference/irm.md; paper 5.7).
 
 A library module of tools and applications, above `ouroboros.irm`. Where it takes the name of an IPCP or of a layer,
-shell-style wildcards (* ? [..]) select several; an IPCP that nothing matches is an error. What takes several steps
-leaves nothing half-made: when one fails, those before are undone, and the first error is raised.
+shell-style wildcards (* ? [..]) select several; an IPCP that nothing matches is an error. A function of several steps
+leaves nothing half-made: when one fails, it undoes those before, and raises the first error.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def bootstrap_ipcp(
 
     `conf` may be a function of the IPCP's type. With `create` an IPCP of that type is made when there is none.
     `autobind` (unicast and broadcast) binds it to its own name and to the layer's. Raises IpcpBootstrapError, or
-    what a step raises.
+    the error of a step.
     """
     ipcps = list_ipcps(name)
     with ExitStack() as undo:
@@ -180,8 +180,8 @@ def enroll_ipcp(
 
     `dst` defaults to the layer's name (anycast). When `layer` is given, the layer that was learned must be that one.
     With `create` an IPCP of type `ipcp_type` (default: unicast) is made when there is none. `autobind` binds it,
-    after the enrolment, to its own name and to the layer's. `retry` is how often it is tried again, 0 for ever. `require` is
-    what the member must show: "authentication", "encryption". Raises IpcpEnrollError, or what a step raises.
+    after the enrolment, to its own name and to the layer's. `retry` is the number of further attempts, 0 for ever. `require` is
+    the requirement on the member: "authentication", "encryption". Raises IpcpEnrollError, or the error of a step.
     """
     required = _required(require)
     dst = dst or layer
@@ -244,8 +244,8 @@ def connect_ipcp(
     """Connect the IPCP `name` with the member `dst`.
 
     `comp` is "dt", "mgmt", or "*": all components that an IPCP of that type has, management first. `qos` is for data
-    transfer; None is raw, and management always is. `timeout` is when a silent neighbour counts as gone, in ms (0: never;
-    None: as `qos` says); `retry` how often it is tried again, 0 for ever. Raises IpcpConnectError.
+    transfer; None is raw, and management always is. `timeout` is the time without packets after which the neighbour is dead, in
+    ms (0: never; None: that of `qos`); `retry` the number of further attempts, 0 for ever. Raises IpcpConnectError.
     """
     for ipcp in matching(irm.list_ipcps(), name, IpcpConnectError):
         with ExitStack() as undo:
@@ -277,7 +277,7 @@ def disconnect_ipcp(name: str, dst: str, comp: str = "*") -> None:
 
 @checked
 def readout_ipcp(name: str, what: str) -> list[dict[str, Any]]:
-    """What the IPCPs of that name have to show (see `irm.readout_ipcp`). Raises IrmError, also when there is none.
+    """The read-outs of the IPCPs of that name (see `irm.readout_ipcp`). Raises IrmError, also when there is none.
 
     Where several fit, each row begins with the name of its IPCP.
     """

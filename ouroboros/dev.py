@@ -8,7 +8,7 @@ A flow carries packets: one write is one packet, and a read returns (a part of) 
 IRMd. Everything that can go wrong raises a class of `ouroboros.errors`, all of them OSErrors with an errno.
 
 Times are seconds (float). A time-out of None waits for ever; one of zero, or less, makes an allocation asynchronous:
-the call returns at once, and FEventType.FlowAlloc tells when it is over (`ouroboros.event`).
+the call returns immediately, and FEventType.FlowAlloc reports its end (`ouroboros.event`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Imported by every process of a system. The numbers from 1000 up are Ouroboros' own (docs/reference/api.md); the names
 are those of the existing Python binding (docs/reference/api.md). `error()` turns an errno from the data plane or from an
-RPC reply into the class that fits, so that `except TimeoutError` and `except FlowException` both do what they say.
+RPC reply into the class that fits, so that both `except TimeoutError` and `except FlowException` catch it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def strerror(number: int) -> str:
 
 
 def known_errno(response: int) -> int:
-    """The errno that the response in another member's message stands for, of which any number may come: other systems have
+    """The errno of a response in another member's message, which may carry any number: other systems have
     other numbers, and some send positive ones. ECONNREFUSED for a number without a meaning."""
     number = abs(response)
     return number if number in _errno.errorcode or number in _TEXTS else _errno.ECONNREFUSED
@@ -82,7 +82,7 @@ class FlowTimeout(FlowException, TimeoutError):
 
 
 class FlowLingerException(FlowException):
-    """The flow was left, and went down before its peer had acknowledged everything; `octets` says how much is missing."""
+    """The flow was deallocated, and went down before its peer had acknowledged everything; `octets` is the unacknowledged part."""
 
     default_errno = EFLOWDOWN
 
@@ -110,7 +110,7 @@ class FlowInterrupted(FlowException, InterruptedError):
 
 
 class FlowValueError(FlowException, ValueError):
-    """An argument makes no sense."""
+    """An argument is invalid."""
 
     default_errno = _errno.EINVAL
 
@@ -146,7 +146,7 @@ class FlowNotAllocatedException(FlowException):
 
 
 class FlowDownException(FlowException):
-    """The flow is down; what had been received before has been delivered."""
+    """The flow is down; everything received before has been delivered."""
 
     default_errno = EFLOWDOWN
 
@@ -164,11 +164,11 @@ class FlowEventError(FlowException):
 
 
 class FlowEventValueError(FlowEventError, FlowValueError):
-    """An argument of a call on a flow set makes no sense, or the set was destroyed."""
+    """An argument of a call on a flow set is invalid, or the set was destroyed."""
 
 
 class FlowEventTimeout(FlowEventError, FlowTimeout):
-    """No event came in time."""
+    """No event within the time-out."""
 
     default_errno = _errno.ETIMEDOUT
 
@@ -187,7 +187,7 @@ class IrmError(OuroborosError):
 
 
 class IrmdError(IrmError, FlowException, ConnectionError):
-    """There is no IRMd, or it has gone: both a management and a flow error, since either call can meet it."""
+    """There is no IRMd, or it has exited: both a management and a flow error, since either call can meet it."""
 
     default_errno = EIRMD
 
@@ -252,7 +252,7 @@ def error(number: int, text: str = "", *, default: type[OuroborosError] = FlowEx
     """The exception for an errno (its sign does not matter), to be raised by the caller.
 
     `default` is the class of the call: FlowException, or one derived from it, is made more precise by the
-    number; a management class stays what it is, except that a lost IRMd is always IrmdError.
+    number; a management class stays, except that a lost IRMd is always IrmdError.
     """
     number = abs(number)
     if number == EIRMD:

@@ -7,7 +7,7 @@
             ...
 
 FlowPkt is a level: it is reported as long as packets wait. The other events are reported once; FlowDown and FlowUp
-tell the state as it is now. A set cannot overflow, however many packets come. `FlowSet.fileno()` and `Flow.fileno()`
+report the current state. No number of packets makes a set overflow. `FlowSet.fileno()` and `Flow.fileno()`
 work with select, poll, selectors and every event loop.
 """
 
@@ -44,7 +44,7 @@ _FIRST_SLEEP = 20_000_000  # ns, see dev._FIRST_SLEEP
 
 
 class FEventType(IntFlag):
-    """What has happened on a flow."""
+    """The type of an event on a flow."""
 
     FlowPkt = 1
     """Packets are waiting."""
@@ -53,7 +53,7 @@ class FEventType(IntFlag):
     FlowUp = 4
     """The flow, which was down, is up again."""
     FlowAlloc = 8
-    """An asynchronous allocation is over: `flow.allocated`, or `flow.error` says why not."""
+    """An asynchronous allocation is over: `flow.allocated`, or `flow.error` is the reason."""
     FlowDealloc = 16
     """The peer has deallocated the flow."""
     FlowPeer = 32
@@ -133,7 +133,7 @@ class FlowSet(Owner):
     # ------------------------------------------------------------ members
 
     def add(self, flow: Flow) -> None:
-        """Add a flow; adding it again does nothing. Packets that wait on it already are reported at once.
+        """Add a flow; adding it again does nothing. Packets that wait on it already are reported immediately.
 
         Raises FlowEventError (EPERM) when it is in another set, or has no flow.
         """
@@ -197,8 +197,8 @@ class FlowSet(Owner):
         """Wait until there are events, and put them into `fq`, which is returned.
 
         timeo  seconds; None waits for ever, 0 only looks
-        A queue that is not empty yet returns at once. Raises FlowEventTimeout (a TimeoutError and a FlowEventError),
-        and IrmdError once the IRMd has gone and every flow's FlowDown has been reported.
+        A queue that is not empty returns immediately. Raises FlowEventTimeout (a TimeoutError and a FlowEventError),
+        and IrmdError once the IRMd has exited and every flow's FlowDown has been reported.
         """
         arguments.instance("fq", fq, FEventQueue)
         limit = arguments.seconds("timeo", timeo)
@@ -211,7 +211,7 @@ class FlowSet(Owner):
             now = monotonic_ns()
             if 0 <= deadline <= now:
                 raise FlowEventTimeout(ETIMEDOUT, f"no event on {len(self._flows)} flows within {timeo:g} s")
-            # A short sleep first: it ends for a signal that came just before it.
+            # A short sleep first: it ends for a signal that arrived just before it.
             until = (
                 deadline
                 if until
@@ -238,7 +238,7 @@ class FlowSet(Owner):
         return bool(fq)
 
     def _report_allocations(self, fq: FEventQueue) -> None:
-        """Asynchronous allocations that are over; the IRMd's word on them waits on the connection."""
+        """Asynchronous allocations that are over; their outcomes wait on the connection to the IRMd."""
         for flow in list(self._allocating):
             if not flow.pending:
                 self._allocating.discard(flow)
@@ -290,7 +290,7 @@ class FlowSet(Owner):
         return FlowEventValueError(EBADF, f"this FlowSet {why}")
 
     def destroy(self) -> None:
-        """Take all flows out and give the set back; it cannot be used again. May be repeated."""
+        """Remove all flows and free the set; it cannot be used again. May be repeated."""
         with packets.switching:
             self._destroyed = True
             self.zero()

@@ -27,24 +27,24 @@ ALL_PROPERTIES = 0o33007
 
 
 class FrctFlags(IntFlag):
-    """Flags of FRCP on flows that have it (paper 5.1): what this end does, whatever the other does.
+    """Flags of FRCP (paper 5.1): the behaviour of this end, independent of the peer's.
 
-    Setting is setting all of them. What cannot be changed, or was not agreed with the other end, stays as it is: read the flags
-    to see what came of it.
+    Setting replaces all of them. A flag that cannot be changed, or that the peer has not agreed to, keeps its value: read the
+    flags to see the result.
     """
 
     Retransmit = 1
-    """What is lost is sent again: so by the QoS, for ever."""
+    """Lost packets are retransmitted. The QoS decides; the flag cannot be changed."""
     ResControl = 2
-    """Flow control: this end sends no more than the window of its peer. Off: it sends what it has; a receiver takes no more
-    than it has room for, so that much may have to be sent again, or on a flow that does not retransmit, is lost."""
+    """Flow control: this end sends no more than its peer's window. Off: it sends immediately; a receiver drops packets that
+    it has no space for, which are then retransmitted or, on a flow that does not retransmit, lost."""
     Linger = 4
-    """Deallocation waits until the peer has acknowledged everything. Off: what is not acknowledged then may be lost."""
+    """Deallocation waits until the peer has acknowledged everything. Off: unacknowledged data may be lost."""
     Fragment = 8
-    """Packets that are larger than those of the layer are cut. Off, or with a peer that cannot put them together: they are
-    refused with EMSGSIZE, and `Flow.max_packet` says so."""
+    """Packets larger than those of the layer are fragmented. Off, or with a peer that cannot reassemble: they are
+    refused with EMSGSIZE, and `Flow.max_packet` is smaller."""
     Reassemble = 16
-    """What the peer has cut is put together before it is read. Off: pieces are read as they come."""
+    """Fragments of the peer are reassembled before they are read. Off: each fragment is read as a packet."""
 
 
 class Fccntl(IntEnum):

@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 
 _Left = tuple[Library, Any, int, int, list[int]]
-"""What an object had: the library, its handle, descriptor with its instance, and eventfds."""
+"""The state taken from an object: the library, its handle, descriptor with its instance, and eventfds."""
 
 
 class _Facts:
-    """What a flow still wants to know of the endpoint that the IRMd described: the message is five times as large."""
+    """The fields of the IRMd's endpoint that a flow needs later: the message is five times as large."""
 
     __slots__ = ("cipher", "data", "extensions", "flow_id", "mpl_ms", "peer_certificate")
 
@@ -58,7 +58,7 @@ _FOR_GOOD = lib.END_PEER | lib.END_DECLARED | lib.DOWN_IRMD | lib.DOWN_PEER_CORR
 
 
 _FOR_GOOD = lib.END_PEER | lib.END_DECLARED | lib.DOWN_IRMD | lib.DOWN_PEER_CORRUPT | lib.DOWN_UNACKNOWLEDGED
-"""Why a flow can be down, whatever its link does."""
+"""Why a flow can be down independently of its link."""
 
 
 class Flow(Packets):
@@ -98,9 +98,9 @@ class Flow(Packets):
 
         qos    what is asked for; None is QOS_RAW
         timeo  seconds; None: until the request is answered, refused or the layer gives up; <= 0: asynchronous,
-               returns None at once
+               returns None immediately
         layer  allocate over this layer only, or through the IPCP of this name; None: the IRMd chooses
-        Raises FlowException with errno ENAME when nobody knows the name, FlowTimeout, IrmdError without an IRMd,
+        Raises FlowException with errno ENAME when no process has registered the name, FlowTimeout, IrmdError without an IRMd,
         FlowAllocatedException when this object has a flow already.
         """
         request = allocation(dst, qos, layer)
@@ -143,7 +143,7 @@ class Flow(Packets):
         self._error = None
 
     def _begin(self, owner: Library, reply: Envelope) -> None:
-        """Take over what the IRMd answered to an allocation."""
+        """Take over the IRMd's answer to an allocation."""
         with packets.switching:
             pending = reply.HasField("flow_pending")
             body = reply.flow_pending if pending else reply.flow_endpoint
@@ -177,7 +177,7 @@ class Flow(Packets):
         with packets.switching:
             owner = self._library
             if not self._pending or owner is None:
-                return  # given up by another thread, which has told the IRMd
+                return  # given up by another thread, which has notified the IRMd
             if done.error:
                 self._error = error(done.error, done.text)
             else:
@@ -188,7 +188,7 @@ class Flow(Packets):
             self._pending = False
 
     def _settle(self) -> None:
-        """See what has become of an asynchronous allocation."""
+        """Update the outcome of an asynchronous allocation."""
         owner = self._library
         if self._pending and owner is not None and not owner.client.pump():
             with packets.switching:
@@ -208,7 +208,7 @@ class Flow(Packets):
         return self._error
 
     def dealloc(self, timeo: float | None = None) -> None:
-        """Deallocate the flow, or give up its asynchronous allocation. What the peer has not read yet it still can.
+        """Deallocate the flow, or give up its asynchronous allocation. The peer can still read all packets that it has not read.
 
         On a flow that loses nothing it waits until the peer has acknowledged what was written: for `timeo` seconds (0: it does
         not wait), or when that is None as long as the peer makes progress (`linger_timeout`). Then it raises FlowLingerTimeout
@@ -235,7 +235,7 @@ class Flow(Packets):
         owner, handle, fd, instance, eventfds = left
         if handle is NO_FLOW:
             leaving = None
-            owner.release(fd, instance)  # the descriptor is ours also after a failure
+            owner.release(fd, instance)  # this process owns the descriptor also after a failure
         else:
             leaving = owner.leave(handle, fd, instance, patience=self.linger_timeout, timeo=timeo)
         for eventfd in eventfds:
@@ -244,8 +244,8 @@ class Flow(Packets):
 
     @property
     def linger_timeout(self) -> float:
-        """Seconds for which deallocation waits without any progress of the peer, and at the end of the process too: by default what
-        the QoS has as the time-out of the peer, 5 s at most. 0: it does not wait. Setting None sets the default."""
+        """Seconds for which deallocation, and the end of the process, wait without any progress of the peer: by default the QoS's
+        time-out of the peer, 5 s at most. 0: they do not wait. Setting None sets the default."""
         if self._linger is not None:
             return self._linger
         timeout = self._qos.timeout / 1000 if self._qos is not None else 0
@@ -257,7 +257,7 @@ class Flow(Packets):
         self._linger = timeo
 
     def _leave(self) -> _Left | None:
-        """From now on the object has no flow: of several threads one gets what it had, and closes that."""
+        """From now on the object has no flow: one of several threads gets the former state, and closes it."""
         with packets.switching:
             handle, owner = self._handle, self._library
             if owner is None or (handle is NO_FLOW and not self._pending and self._error is None):
@@ -313,7 +313,7 @@ class Flow(Packets):
         if owner is not None and (self._set is not None or self._eventfd >= 0):
             lib.events_raise(owner.events, self._fd)
 
-    # ------------------------------------------------------------ what it is
+    # ------------------------------------------------------------ attributes
 
     @property
     def fd(self) -> int:
@@ -344,33 +344,33 @@ class Flow(Packets):
 
     @property
     def data(self) -> bytes:
-        """What the other side sent along with the allocation."""
+        """The data that the other side sent along with the allocation."""
         return self._endpoint().data
 
     @property
     def cipher(self) -> str | None:
-        """What packets are encrypted with, as `enc.conf` calls it; None when they are in the clear."""
+        """The cipher that encrypts packets, by its name in `enc.conf`; None when they are not encrypted."""
         return cipher_name(self._endpoint().cipher) or None
 
     @property
     def peer_certificate(self) -> bytes | None:
         """The certificate of the process at the other end, X.509 DER; None when it has shown none.
 
-        The IRMd has verified it: its owner signed the allocation, an authority of this system has issued it, and for who
-        allocated the flow its common name is the name that was asked for.
+        The IRMd has verified it: its owner signed the allocation, an authority of this system has issued it, and for the process
+        that allocated the flow its common name is the requested name.
         """
         return self._endpoint().peer_certificate or None
 
     @property
     def frcp(self) -> FrcpCounters | None:
-        """What FRCP has done at this end, and how it stands; None on a flow without it (QoS with in_order 0)."""
+        """Counters and state of FRCP at this end; None on a flow without it (QoS with in_order 0)."""
         from .frcp import look
 
         return look(self._pinned())
 
     @property
     def down(self) -> bool:
-        """Whether the flow is down; packets that came before can still be read."""
+        """Whether the flow is down; packets received before can still be read."""
         return bool(lib.flow_is_down(self._handle))
 
     @property
@@ -398,7 +398,7 @@ class Flow(Packets):
         return self._info
 
     def _checked(self, result: int) -> int:
-        """What C has answered, unless it is an error."""
+        """The result of C, unless it is an error."""
         if result < 0:
             raise self._failure(result)
         return result
@@ -447,7 +447,7 @@ class Flow(Packets):
         self._whole = bool(flags & FlowProperties.NoPartialRead)
         lib.flow_declare(handle, bool(flags & FlowProperties.Down))
         if owner is not None:
-            lib.events_raise(owner.events, self._fd)  # for sets of ours that the flow is in
+            lib.events_raise(owner.events, self._fd)  # for sets of this process that contain the flow
 
     @property
     def blocking(self) -> bool:
@@ -529,21 +529,21 @@ class Flow(Packets):
         buffering  octets; 0: none, -1: 64 KiB
 
         Only for flows that lose nothing (in_order, and loss 0): else raises FlowException with ENOTSUP. Reading ends when the
-        peer has said that it writes no more, or has left in order; a flow that goes down otherwise raises
+        peer has sent FIN or has deallocated the flow; a flow that goes down otherwise raises
         FlowDownException or FlowPeerException. Closing the file writes what is buffered; the flow stays. Do not mix with
-        `read` and its like, which take what the file should have read.
+        `read` and the like, which take octets that the file would read.
         """
         from .stream import make
 
         return make(self, mode, buffering, encoding=encoding, errors=errors, newline=newline)
 
-    # ------------------------------------------------------------ the end of what is written
+    # ------------------------------------------------------------ FIN
 
     def write_end(self) -> None:
-        """Say that this end writes no more. The peer learns it when it has read everything that was written before: its
-        reads then raise FlowDownException. Reading here goes on. `dealloc` says so too.
+        """Send FIN: this end writes no more. The peer's reads raise FlowDownException after it has read everything written
+        before. Reading at this end goes on. `dealloc` sends FIN too.
 
-        For flows that lose nothing (in_order, and loss 0), between two of ours: else raises FlowException with ENOTSUP.
+        For flows that lose nothing (in_order, and loss 0), between two Python members: else raises FlowException with ENOTSUP.
         """
         handle = self._pinned()
         attempt = partial(_finish, handle, bool(self.flags & FlowProperties.NonBlockingWrite))
@@ -560,10 +560,10 @@ class Flow(Packets):
 
     @property
     def peer_ended(self) -> bool:
-        """Whether the peer has said that it writes no more, or has left in order, and all that it wrote has come.
+        """Whether the peer has sent FIN (`write_end`, `dealloc`), and everything before it has been received.
 
-        After a FlowDownException it tells the end from a breakdown. Always False where the other end cannot say so (see
-        `write_end`).
+        After a FlowDownException it distinguishes the end of the stream from a failure. Always False where the peer does not
+        implement FIN (see `write_end`).
         """
         return bool(lib.frcp_io_fin_received(self._handle))
 

@@ -1,4 +1,4 @@
-"""Events of flows, as the IRMd raises them and IPCPs tell and hear of them (paper Listing 7; docs/reference/api.md).
+"""Events of flows that the IRMd raises, and that IPCPs send and receive (paper Listing 7; docs/reference/api.md).
 
 A library module of daemons: `ouroboros.event` has the same for applications. The numbers are those of shared memory
 and of RPC messages.
@@ -10,7 +10,7 @@ from enum import IntFlag
 
 
 class FlowEvent(IntFlag):
-    """What has happened on a flow; without PKT, which only shared memory knows."""
+    """The type of an event on a flow; without PKT, which exists in shared memory only."""
 
     DOWN = 2
     """The flow is down."""

@@ -1,4 +1,4 @@
-"""What FRCP at a flow end has done, and how it stands (paper 2.14; spec/frcp): a readout for people and programs."""
+"""Counters and state of FRCP at a flow end (paper 2.14; spec/frcp): a read-out for people and programs."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ class FrcpCounters:
     sent: int
     """Packets with data, each counted once. A large packet is several: its fragments."""
     resent: int
-    """Packets with data that went again, because their acknowledgement did not come in time."""
+    """Packets with data retransmitted because their acknowledgement did not arrive in time."""
     control: int
     """Packets without data: acknowledgements, windows."""
     received: int
-    """Packets that came, of any kind."""
+    """Packets received, of any kind."""
     delivered: int
     """Packets that were read."""
     duplicate: int
-    """Packets with data that had come before; on a flow that does not retransmit, also those that came too late."""
+    """Packets with data received before; on a flow that does not retransmit, also those that were too late."""
     early: int
-    """Packets that came before their turn, and were kept until it came."""
+    """Packets received out of order, and kept."""
     refused: int
-    """Packets outside of the window, or for which there was no room."""
+    """Packets outside the window, or without space in the receive queue."""
     malformed: int
-    """Packets that are too short, or say what cannot be."""
+    """Packets that are too short, or have impossible numbers."""
     spoilt: int
     """Packets whose check failed, or that were too short for it."""
     forged: int
     """Packets that were not encrypted with the key of the flow."""
     skipped: int
-    """Packets that never came, on a flow that does not retransmit."""
+    """Packets never received, on a flow that does not retransmit."""
     unacknowledged: int
     """Packets with data that were written, and that the peer has not acknowledged yet."""
     unread: int
-    """Packets that have come whole and were not read yet."""
+    """Complete packets received and not read yet."""
     window: int
-    """Packets that may be sent before the peer makes room; 0: its window is shut."""
+    """Packets that may be sent before the peer advances its window; 0: it is shut."""
     srtt: float
     """Round trip, smoothed; 0 while none was measured."""
     rttvar: float
     """How much the round trip varies."""
     rto: float
-    """Time after which what is not acknowledged is sent again."""
+    """Time without an acknowledgement after which a packet is retransmitted."""
     retransmits: bool
     """Whether lost packets are sent again (loss 0 in the QoS)."""
     fragments: bool
@@ -62,11 +62,11 @@ class FrcpCounters:
     checked: bool
     """Whether every packet carries a CRC-32."""
     peer_ended: bool
-    """Whether the peer has said that it writes no more, or has left, and all it wrote has come."""
+    """Whether the peer has sent FIN, and everything before it has been received."""
 
 
 def look(handle: struct_flow) -> FrcpCounters | None:
-    """What the machine of a flow end says; None on a flow without FRCP."""
+    """A snapshot of the FRCP machine of a flow end; None on a flow without FRCP."""
     frcp, seal = ffi.new("struct frcp *"), handle.seal
     result = lib.frcp_io_look(handle, frcp)
     if result == -EPERM:

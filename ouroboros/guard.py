@@ -1,7 +1,7 @@
-"""Guard: what is done for one packet or event ends alone when it fails, and not the round that it is part of.
+"""Guard: a failure while handling one packet or event ends that handling alone, and not the round that it is part of.
 
-A library module of the daemons, used by the shells around protocol machines. An exception there is a defect of ours that
-another party may have found: it is counted, logged through a limiter, and those behind it have their turn.
+A library module of the daemons, used by the shells around protocol machines. An exception there is a defect of this software
+that another party may have found: it is counted and logged through a limiter, and the round goes on with the next packet.
 
     with guard("a packet for the directory"):
         ...
@@ -20,7 +20,7 @@ log = logging.getLogger("guard")
 
 
 class Guard:
-    """`defects` counts what has failed. A context manager that is called first, with what is being done."""
+    """`defects` counts the failures. A context manager that is called first, with a description of the work."""
 
     __slots__ = ("_doing", "_limiter", "defects")
 
@@ -30,7 +30,7 @@ class Guard:
         self._limiter = LogLimiter(log, clock)
 
     def __call__(self, doing: str) -> Guard:
-        """Guard what is done next: `doing` stands behind "cannot handle" in the log."""
+        """Guard the next work: `doing` stands behind "cannot handle" in the log."""
         self._doing.append(doing)
         return self
 

@@ -1,12 +1,12 @@
-"""Identity: who an IPCP is in its layer, kept over a restart of its process and of the system (paper 5.3; docs/spec/connections.md).
+"""Identity: address and directory node of an IPCP in its layer, kept over a restart of its process and of the system (paper 5.3; docs/spec/connections.md).
 
-A library module, used by the unicast IPCP when it becomes a member, and by the IRMd when an IPCP is destroyed: what a user destroys is
-not to come back. It reads and writes small files, and waits for them. Other members, prototypes above all, go on
-using the address of a member that was killed: for as long as the directory keeps a name, up to a day. So a member that comes back
-asks for the address that it had, and is the same node of the directory.
+A library module, used by the unicast IPCP when it becomes a member, and by the IRMd when an IPCP is destroyed: a user who destroys an
+IPCP destroys its identity. It reads and writes small files, and waits for them. Other members, prototypes above all, go on
+using the address of a member that was killed: for as long as the directory keeps a name, up to a day. So a member that returns
+asks for its former address, and is the same node of the directory.
 
-There is one file for each IPCP, by run directory, name and layer. It is replaced as a whole, and believed only when all of it
-makes sense. An IPCP holds a lock for as long as it lives, so two IPCPs never have the same identity; without the lock, or
+There is one file for each IPCP, by run directory, name and layer. It is replaced as a whole, and used only when all of it
+is valid. An IPCP holds a lock as long as it lives, so two IPCPs never have the same identity; without the lock, or
 a folder to write to, an IPCP has a new identity at each start.
 """
 
@@ -29,7 +29,7 @@ log = logging.getLogger("ipcpd/identity")
 FOLDER = "ipcp"
 VERSION = 1
 MAX_OCTETS = 4096
-"""Of a file; a longer one is none of ours."""
+"""Largest size of a file; a longer one is invalid."""
 
 MAX_FILES = 512
 """Identities that are kept; beyond, the one that was written longest ago is dropped."""
@@ -101,7 +101,7 @@ class IdentityFile:
         return True
 
     def read(self) -> Identity | None:
-        """The identity that was kept; what makes no sense is ignored."""
+        """The stored identity; an invalid one is ignored."""
         return self._read(f"{self._path}.json") if self._path else None
 
     def write(self, identity: Identity) -> None:
@@ -142,7 +142,7 @@ class IdentityFile:
     # ------------------------------------------------------------ all layers
 
     def latest(self) -> Identity | None:
-        """The identity that was written last, in whatever layer: for an IPCP that is not told which layer it enrols in."""
+        """The identity written last, in any layer: for an IPCP that does not know yet which layer it enrols in."""
         mine = sorted((when, path) for when, path in self._files() if self._prefix in path)
         return self._read(mine[-1][1]) if mine else None
 

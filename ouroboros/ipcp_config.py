@@ -1,4 +1,4 @@
-"""Configuration of a layer, as objects (docs/reference/api.md): what `ouroboros.irm.bootstrap_ipcp` takes.
+"""Configuration of a layer, as objects (docs/reference/api.md): the argument of `ouroboros.irm.bootstrap_ipcp`.
 
 A library module of tools and applications. The classes have the nesting of the C structures that the existing
 binding mirrors; `IpcpConfig.options()` flattens them to the options of the command line (`ipcp_options`), in which
@@ -36,7 +36,7 @@ class LinkStatePolicy(IntEnum):
 
 
 class RoutingPolicy(IntEnum):
-    """How a unicast layer disseminates what routes are computed from."""
+    """How a unicast layer disseminates the input of routing."""
 
     LINK_STATE = 0
 
@@ -103,7 +103,7 @@ class DirConfig:
 
 @dataclass(slots=True)
 class UnicastConfig:
-    """A unicast layer. `max_packet` is the largest packet it takes, octets; 0: what its first lower flow can carry."""
+    """A unicast layer. `max_packet` is its largest packet, octets; 0: the largest that its first lower flow can carry."""
 
     dt: DtConfig = field(default_factory=DtConfig)
     dir: DirConfig = field(default_factory=DirConfig)
@@ -140,10 +140,10 @@ class Udp6Config:
 
 @dataclass(slots=True)
 class IpcpConfig:
-    """What an IPCP needs to bootstrap a layer. The part for its type may be left out where it has defaults.
+    """The configuration to bootstrap a layer. The part for its type may be left out where it has defaults.
 
-    `require` and `admit` are for unicast and broadcast layers: what flows between members must have, and patterns of the
-    common names of those who are admitted, separated by commas.
+    `require` and `admit` are for unicast and broadcast layers: requirements on the flows between members, and patterns of the
+    common names of admitted members, separated by commas.
     """
 
     ipcp_type: IpcpType

@@ -1,7 +1,7 @@
 """Options of bootstrap, as facts: which IPCP type takes which, their defaults and legal values (docs/reference/irm.md).
 
-Used by the `irm` command, by `ouroboros.irm` and by whoever reads a configuration. Options travel to the IPCP as text
-under their command-line name; `check()` turns what a person wrote into the form that is sent.
+Used by the `irm` command, by `ouroboros.irm` and by every reader of a configuration. Options travel to the IPCP as text
+under their command-line name; `check()` turns text that a person wrote into the form that is sent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ REQUIREMENTS = ("encryption", "authentication")
 
 
 class OptionError(ValueError):
-    """An option, or its value, is wrong; the text names it and says what would be right."""
+    """An option, or its value, is wrong; the text names it and the correct values."""
 
 
 class Option:
@@ -197,7 +197,7 @@ OPTIONS: dict[str, Option] = {option.key: option for option in _ALL}
 
 
 def type_word(word: str, *, prefix: bool = False) -> str:
-    """The IPCP type that `word` names, exactly or, where the grammar says so, by a prefix. Raises OptionError."""
+    """The IPCP type that `word` names, exactly or, where the grammar allows it, by a prefix. Raises OptionError."""
     if word in TYPES:
         return word
     if word in TYPE_ALIASES:
@@ -222,7 +222,7 @@ def legal(option: Option, ipcp_type: str) -> str:
 
 
 def check_value(key: str, value: str) -> str:
-    """The value as it is sent, whatever the IPCP type. Raises OptionError."""
+    """The value as it is sent, for any IPCP type. Raises OptionError."""
     option = OPTIONS.get(key)
     if option is None:
         raise OptionError(f'Unknown option: "{key}"; it must be one of {" ".join(OPTIONS)}.')
@@ -269,7 +269,7 @@ def _check_family(ipcp_type: str, key: str, address: str) -> None:
 
 
 def check_name(what: str, name: str) -> str:
-    """A name that the system can hold: 1 to 255 octets of UTF-8. `what` says in the error what it is of."""
+    """A name that the system can hold: 1 to 255 octets of UTF-8. `what` names the option in the error."""
     try:
         length = len(name.encode())
     except UnicodeEncodeError:

@@ -42,7 +42,7 @@ COMPONENTS: dict[IpcpType, tuple[str, ...]] = {
     IpcpType.UNICAST: (MGMT_COMP, DT_COMP),
     IpcpType.BROADCAST: (DT_COMP,),
 }
-"""What each IPCP type that enrols can connect, in the order in which it is connected."""
+"""The components that each IPCP type can connect, in the order in which it connects them."""
 
 COMPONENT_WORDS = {"dt": DT_COMP, "mgmt": MGMT_COMP}
 """Components by the words that people use."""

@@ -199,7 +199,7 @@ def create_ipcp(name: str, ipcp_type: IpcpType) -> int:
 
 
 def new_ipcp(name: str, ipcp_type: IpcpType) -> IpcpInfo:
-    """Create an IPCP; returns what there is to know of it. Raises IpcpCreateError."""
+    """Create an IPCP; returns its record. Raises IpcpCreateError."""
     request = pb.IpcpCreate(name=name, type=pb.IpcpType.Value(IpcpType(ipcp_type).name))
     return _ipcp_info(_call(IpcpCreateError, ipcp_create=request).ipcp_info)
 
@@ -238,8 +238,9 @@ def enroll_ipcp(
 ) -> IpcpInfo:
     """Enrol an IPCP in the layer of a member that accepts flows for the name `dst`.
 
-    With `layer`, that layer and no other; `require` (of `Requirement`) is what that member must show. `retry` is how often the IRMd tries again, after pauses that grow: 0 is until
-    it succeeds or the call is interrupted, None not at all. Raises IpcpEnrollError.
+    With `layer`, that layer and no other; `require` (of `Requirement`) is the requirement on that member. `retry` is the number of
+    further attempts, after pauses that grow: 0 is until the enrolment succeeds or the call is interrupted, None is none. Raises
+    IpcpEnrollError.
     """
     number, instance = _meant(pid)
     request = pb.IpcpEnroll(
@@ -254,7 +255,7 @@ def connect_ipcp(
 ) -> None:
     """Connect a component, DT_COMP or MGMT_COMP, with that of the member `dst`; None is raw. Raises IpcpConnectError.
 
-    The timeout of `qos` is when a neighbour that is silent counts as gone; `retry` is as for `enroll_ipcp`.
+    The timeout of `qos` is the time without packets after which the neighbour is dead; `retry` is as for `enroll_ipcp`.
     `component` and `dst` may come in either order: the C header and its implementation disagree.
     """
     component, dst = _component_first(component, dst)
@@ -286,7 +287,8 @@ def bind_program(
 
     With BIND_AUTO in `opts` the IRMd starts it, with the arguments `argv`, when a flow to the name is requested and
     no process of it waits. A name that does not exist is made. Processes of users who may not manage the IRMd are bound
-    only where the program was bound for them: `user` names one (default: who asks), as whom it is started too. Raises BindError.
+    only where the program was bound for them: `user` names one (default: the caller), which also owns the started process.
+    Raises BindError.
     """
     auto = bool(opts & BIND_AUTO)
     request = pb.BindProgram(path=prog, name=name, auto=auto, args=list(argv or ()), user=user)
@@ -388,7 +390,7 @@ def list_flows() -> list[FlowInfo]:
 
 @checked
 def list_pools() -> list[PoolInfo]:
-    """All packet pools, block by block class, and who holds what. Raises IrmError."""
+    """All packet pools, block by block class, and the holders of the blocks. Raises IrmError."""
     found: list[PoolInfo] = []
     offset = 0
     while True:
@@ -411,12 +413,12 @@ def list_pools() -> list[PoolInfo]:
 
 @checked
 def readout_ipcp(pid: Ipcp, what: str) -> list[dict[str, Any]]:
-    """What an IPCP has to show: "neighbours", "routes", "directory", "counters" or "status". Raises IrmError."""
+    """A read-out of an IPCP: "neighbours", "routes", "directory", "counters" or "status". Raises IrmError."""
     return _readout(*_meant(pid), what)
 
 
 def readout_irmd() -> list[dict[str, Any]]:
-    """What the IRMd counts. Raises IrmError."""
+    """The counters of the IRMd. Raises IrmError."""
     return _readout(0, 0, "counters")
 
 

@@ -1,8 +1,8 @@
-"""What this process has of Ouroboros: its connection to the IRMd, its shared memory, its flows by descriptor.
+"""The Ouroboros state of this process: its connection to the IRMd, its shared memory, its flows by descriptor.
 
-Made on first use, so that importing the library needs no IRMd (docs/design/overview.md). When the IRMd has gone, flows of
+Made on first use, so that importing the library needs no IRMd (docs/design/overview.md). When the IRMd has exited, flows of
 the old connection stay down and the next call that needs one makes a new connection. A forked child starts with
-nothing: its parent's flows are not its own.
+nothing: it does not inherit its parent's flows.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ if TYPE_CHECKING:
 
 
 _WINDOW = 2048  # packets
-_WINDOW_OTHERS = 512  # for who does not see by the round trip how many of them the queues on the way can take
-_DIRECT_OCTETS = 1 << 20  # what waits between two that share memory should fit a processor's cache
+_WINDOW_OTHERS = 512  # for a peer that does not bound its packets in flight by the round trip
+_DIRECT_OCTETS = 1 << 20  # waiting packets in shared memory should fit a processor's cache
 
 
 def _peer_timeout(endpoint: FlowEndpoint) -> int:
-    """Milliseconds after which the peer is given up; 0: never.
+    """Milliseconds after which the peer times out; 0: never.
 
-    On a direct flow the IRMd tells of its end, and a peer that is stopped, by a debugger for example, has not gone.
+    On a direct flow the IRMd reports the peer's exit, and a peer that is stopped, by a debugger for example, has not exited.
     """
     timeout: int = endpoint.qos.timeout
     return 0 if endpoint.mpl_ms <= lib.FRCP_DIRECT_MS else min(timeout, 0x7FFFFFFF)
 
 
 class Library(Owner):
-    """One connection of this process to an IRMd, and everything that came over it."""
+    """One connection of this process to an IRMd, and the objects received over it."""
 
     def __init__(self) -> None:
         _raise_descriptor_limit()
@@ -68,7 +68,7 @@ class Library(Owner):
             raise
 
     def _begin_session(self) -> None:
-        """Map what came with the welcome, and start the thread that watches the IRMd. Raises OSError."""
+        """Map the objects of the welcome message, and start the thread that watches the IRMd. Raises OSError."""
         welcome = self.client.welcome
         try:
             self.resources.learn(Envelope(welcome=welcome), self.client.welcome_fds)
@@ -121,7 +121,7 @@ class Library(Owner):
         return ffi.gc(handle, lib.flow_destroy)
 
     def _begin(self, handle: struct_flow, endpoint: FlowEndpoint, key: Any) -> None:
-        """What the flow has must work, or there is no flow. Raises OSError."""
+        """Set up protection and FRCP or keep-alives: a flow without them is not usable. Raises OSError."""
         result = 0
         if endpoint.cipher or endpoint.check:
             result = lib.flow_protect(handle, endpoint.cipher, key, endpoint.check)
@@ -134,7 +134,7 @@ class Library(Owner):
 
     @staticmethod
     def _begin_frcp(handle: struct_flow, endpoint: FlowEndpoint) -> int:
-        """From the QoS to what the ends do (paper 5.1; spec/frcp 1), with what was granted to us."""
+        """Configure FRCP from the QoS (paper 5.1; spec/frcp 1) and the granted extensions."""
         config = {
             "mpl_ms": endpoint.mpl_ms,
             "window": _WINDOW
@@ -169,7 +169,7 @@ class Library(Owner):
         try:
             self.client.notify(Envelope(flow_dealloc=FlowDealloc(fd=fd, instance=instance, quiet_s=quiet)))
         except OuroborosError:
-            pass  # with the IRMd the flow has gone as well
+            pass  # the flow ended with the IRMd
 
     def explain(self, number: int, fd: int, handle: struct_flow) -> str:
         """Why a call on a flow failed, where the reason is not in the number."""
@@ -178,7 +178,7 @@ class Library(Owner):
         why = lib.flow_down_cause(handle)
         if why & lib.DOWN_IRMD or lib.process_is_orphan(
             self.process
-        ):  # a flow learns of it before the process says so
+        ):  # the flow learns it before the process does
             return f"flow {fd} is down: the IRMd has gone; start it with `irmd`, then allocate again"
         if why & lib.END_PEER:
             return f"the peer of flow {fd} does not answer any more: nothing has come from it for as long as the QoS allows"
@@ -192,7 +192,7 @@ class Library(Owner):
             return f"flow {fd} is down: the link of its layer is down; the flow goes on when that is up again"
         return f"flow {fd} is down: its peer has left"
 
-    # ------------------------------------------------------------ what the IRMd tells
+    # ------------------------------------------------------------ messages of the IRMd
 
     def _notified(self, envelope: Envelope, fds: list[int]) -> None:
         close_fds(fds)
@@ -214,7 +214,7 @@ class Library(Owner):
         flow._complete(done)
 
     def await_done(self, flow: Flow) -> FlowDone | None:
-        """The outcome of an asynchronous allocation goes to `flow` from now on; returned here when it has come already."""
+        """From now on `flow` gets the outcome of its asynchronous allocation; returned here when it has arrived already."""
         with self._lock:
             self.flows[flow._fd] = flow
             return self._outcomes.pop(flow._instance, None)
@@ -227,7 +227,7 @@ class Library(Owner):
         self.resources.learn_or_remember(envelope, fds)
 
     def _orphaned(self, envelope: Envelope, fds: list[int]) -> None:
-        """A reply came after its caller had given up: what it brought goes back."""
+        """A reply arrived after its caller had given up: give the flow back."""
         close_fds(fds)
         if envelope.HasField("flow_endpoint"):
             self.give_up(envelope.flow_endpoint)
@@ -235,7 +235,7 @@ class Library(Owner):
             self.give_up(envelope.flow_pending)
 
     def give_up(self, granted: FlowEndpoint | FlowPending) -> None:
-        """Give back what the IRMd has answered to an allocation that is not wanted any more."""
+        """Give back the flow of an allocation whose caller has given up."""
         with self._lock:
             self._outcomes.pop(granted.instance, None)
         self.release(granted.fd, granted.instance)
@@ -243,7 +243,7 @@ class Library(Owner):
     # ------------------------------------------------------------ the end
 
     def close(self) -> None:
-        """Deallocate every flow and say good-bye."""
+        """Deallocate every flow and close the connection."""
         if self._closed:
             return
         self._closed = True
@@ -258,10 +258,10 @@ class Library(Owner):
         self.client.close()
 
     def forget(self) -> None:
-        """In a forked child: the parent's connection and flows are not ours."""
+        """In a forked child: the parent owns the connection and the flows."""
         self._closed = True
         for flow in list(self.flows.values()):
-            flow._front.clear()  # what was read ahead is the parent's to read
+            flow._front.clear()  # the parent reads the packets read ahead
         self.client.abandon()
 
 
@@ -270,7 +270,7 @@ _library: Library | None = None
 
 
 def library() -> Library:
-    """The process's connection; made now if there is none. Raises IrmdError that says where it was looked for."""
+    """The process's connection; made now if there is none. Raises IrmdError with the places where an IRMd was looked for."""
     global _library
     current = _library
     if current is not None and current.alive:
@@ -288,9 +288,9 @@ closing: list[Callable[[int], None]] = []
 
 
 def close_eventfd(fd: int) -> None:
-    """Close the eventfd of a flow or a set; its number may be another's at once."""
-    for tell in closing:
-        tell(fd)
+    """Close the eventfd of a flow or a set; another file may get its number immediately."""
+    for notify in closing:
+        notify(fd)
     os.close(fd)
 
 
@@ -301,7 +301,7 @@ def _raise_descriptor_limit() -> None:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         except (ValueError, OSError):
-            pass  # the kernel's own limit is lower: what there is must do
+            pass  # the kernel's own limit is lower, and has to suffice
 
 
 def _forked() -> None:

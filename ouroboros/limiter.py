@@ -1,7 +1,7 @@
-"""How often something may be done for one cause: so often in each period, and what is beyond that is counted.
+"""A bound of the frequency of an action for each cause: a number in each period; the excess is counted.
 
-Used by the log of the daemons and by the error lines of tools. Causes that others make up take no memory: as many are remembered
-as help.
+Used by the log of the daemons and by the error lines of tools. Invented causes do not exhaust the memory: the number of causes
+is bounded.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Leaving a flow whose peer has not acknowledged everything (paper 2.14; spec/frcp 10).
 
-`Leaving` is one end and the time for which its caller waits. `Lingering` has those whose caller waits no longer: the process's C
-thread sends again what they have written and takes acknowledgements; a Python thread, which lives as long as there is such an end,
+`Leaving` is one end and the time for which its caller waits. `Lingering` holds the ends whose caller waits no longer: the process's
+C thread retransmits their data and takes acknowledgements; a Python thread, which lives as long as there is such an end,
 gives each back to the IRMd when its peer has acknowledged everything, or after R (120 s), when FRCP gives up.
 """
 
@@ -30,7 +30,7 @@ class Leaving:
     """An end that is being left, until it is given back.
 
     patience  seconds without progress by the peer after which its caller waits no longer
-    timeo     seconds after which it does so whatever happens, in place of that; None: there is no such time
+    timeo     seconds after which it waits no longer in any case, in place of that; None: no such bound
     """
 
     __slots__ = (
@@ -122,7 +122,7 @@ class Leaving:
             self._owner.lingering.add(self)
 
     def release(self) -> None:
-        """The end goes back now, whatever is not acknowledged; its endpoint rests for the quiet time of Delta-t."""
+        """Give the end back now, with or without unacknowledged data; its endpoint is unused for the quiet time of Delta-t."""
         quiet = self._quiet if self.done else quiet_time(self._handle)
         self.let_go()
         self._owner.release(self._fd, self._instance, quiet)
@@ -133,8 +133,8 @@ class Leaving:
 
     @property
     def failure(self) -> OSError | None:
-        """The error of the call that left: what the peer has not acknowledged. None where the flow was down before, as then reads
-        and writes have raised that."""
+        """The error of the deallocation: the octets that the peer has not acknowledged. None where the flow was down before, since
+        reads and writes have raised that."""
         if self._octets and self._went_down:
             return FlowLingerException(
                 EFLOWDOWN,
@@ -212,6 +212,6 @@ class Lingering:
 
 
 def quiet_time(handle: Any) -> int:
-    """What is left of the quiet time of Delta-t, as of now, in seconds; 0 without FRCP."""
+    """The remaining quiet time of Delta-t, in seconds; 0 without FRCP."""
     look = ffi.new("struct frcp *")
     return int(lib.frcp_quiet_time(look, monotonic_ns())) if lib.frcp_io_look(handle, look) == 0 else 0

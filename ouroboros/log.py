@@ -3,9 +3,9 @@
 `==PID== sub(LVL): text` on standard output when asked for, coloured on terminals only (`NO_COLOR` is
 honoured); otherwise the journal (its native socket), else syslog, else standard error.
 
-What others cause is written as often as it helps to know, and no more. `LogLimiter` bounds the lines about one culprit, so that
+Lines that other parties cause are bounded in number. `LogLimiter` bounds the lines about one culprit, so that
 one user or neighbour cannot keep lines about another out of the log. Behind it, every handler bounds the lines of each place in the
-code (`SiteLimit`), whatever causes them. What was left out is counted, and the next line that is written gives the count.
+code (`SiteLimit`), whatever their cause. Suppressed lines are counted, and the next line that is written gives the count.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Format(logging.Formatter):
         # The text may hold names that another party chose: one record is one line.
         text = printable(record.getMessage())
         if record.exc_info:
-            # Indented: no line of it can be taken for a record, whatever the text of the exception is.
+            # Indented: no line of the exception's text can be taken for a record.
             lines = self.formatException(record.exc_info).split("\n")
             text = "\n    ".join([text, *map(printable, lines)])
         line = f"=={os.getpid():05d}== {record.name}({level}): {text}"
@@ -169,7 +169,7 @@ def _system(identifier: str) -> logging.Handler:
 def start(identifier: str, *, stdout: bool, debug: bool = False) -> bool:
     """Send the log of this process to standard output, or to the system's log. Whether a person at the
     terminal sees it."""
-    logging.raiseExceptions = False  # a log that is full or gone must not stop a daemon
+    logging.raiseExceptions = False  # a log that is full or closed must not stop a daemon
     handler = _stream(sys.stdout) if stdout else _system(identifier)
     handler.addFilter(SiteLimit())
     root = logging.getLogger()

@@ -1,4 +1,4 @@
-"""A name of a system: its policy, its credentials, who is bound to it and where it is registered (docs/reference/irm.md, docs/reference/api.md).
+"""A name of a system: its policy, its credentials, the programs and processes bound to it and the layers it is registered in (docs/reference/irm.md, docs/reference/api.md).
 
 A library module of tools and applications. One class serves both ways, as in the existing binding: filled in by the
 caller to create a name, filled in by the IRMd to show it.
@@ -14,7 +14,7 @@ from .ipcp_types import LoadBalancePolicy
 
 
 class Requirement(IntFlag):
-    """What every flow to a name must have, at this end and whatever the other would be content with."""
+    """A requirement on every flow to a name, enforced at this end independently of the other."""
 
     ENCRYPTION = 1
     AUTHENTICATION = 2
@@ -75,7 +75,7 @@ class Registration:
 
 @dataclass(slots=True)
 class NameInfo:
-    """A name. To create one, only `name`, `pol_lb`, the paths and `require` matter; the rest is what the IRMd reports."""
+    """A name. To create one, only `name`, `pol_lb`, the paths and `require` matter; the IRMd reports the other fields."""
 
     name: str
     pol_lb: LoadBalancePolicy = LoadBalancePolicy.ROUND_ROBIN

@@ -1,6 +1,6 @@
 """Owners of a descriptor or of a handle of C: an object is the only one of its kind, so there are no copies.
 
-A library module of every process. A copy would close what the original still uses, and a number that by then belongs to another.
+A library module of every process. A copy would close a descriptor that the original still uses, and a number that by then belongs to another file.
 """
 
 from __future__ import annotations

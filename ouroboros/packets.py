@@ -1,11 +1,11 @@
 """Packets in and out of a flow end: reading, writing, and waiting for either (docs/reference/api.md).
 
-The one room of the library where something happens once per packet, and so little of it as possible: the work is
+This module of the library runs once per packet, and does as little as possible: the work is
 done in C, without the GIL (`dataplane/src/flow_read.c`, `flow_write.c`). C never sleeps inside a read or a write:
-it says that it would have to, and Python, which has signals to handle, sleeps (also in C) and tries again.
+it returns EMUSTSLEEP, and Python, which has signals to handle, sleeps (also in C) and tries again.
 
 A method takes the handle of its flow once, before anything else, and each call of C checks it: when another thread has
-deallocated the flow meanwhile the method raises FlowNotAllocatedException, whatever the object has been given since.
+deallocated the flow meanwhile the method raises FlowNotAllocatedException, even if the object has another flow by then.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ MUST_SLEEP: int = -lib.EMUSTSLEEP
 _EREADAHEAD: int = -lib.EREADAHEAD
 _ENOBUFS = -ENOBUFS
 _FIRST_SLEEP = 20_000_000
-"""ns. A signal that comes between Python's last look and the sleep is seen after the first, short, sleep."""
+"""ns. A signal that arrives between Python's last check and the sleep is seen after the first, short, sleep."""
 
 _read = lib.flow_read
 _write = lib.flow_write
@@ -57,10 +57,10 @@ _give = buffers.spare.append
 _Burst = buffers.Burst
 _READAHEAD: int = lib.FLOW_READAHEAD
 switching = RLock()
-"""Guards which handle an object has, with its queue of packets and its eventfds, and what C is told of that queue: once per
+"""Guards the handle of an object, its queue of packets and its eventfds, and C's view of that queue: taken once per
 flow and once per burst. A signal handler or a finaliser may interrupt its owner and take it again."""
-_MOMENT = 50e-6  # s; another thread has come back from C, and has not had its turn
-_COUNT = 2048  # octets that a read takes if it is not told otherwise
+_MOMENT = 50e-6  # s; another thread has returned from C, and waits for the GIL
+_COUNT = 2048  # octets of a read without an argument
 _LARGE = 8192  # octets above which a burst is written packet by packet: joining would copy too much
 
 
@@ -79,7 +79,7 @@ class _Wait:
 
     def __init__(self, timeout: int | None) -> None:
         now = monotonic_ns()
-        self.last = False  # the time is over, but something came that was worth a last attempt
+        self.last = False  # the time is over, but an event arrived that is worth a last attempt
         self.deadline = -1 if timeout is None else now + timeout
         self.until = now + _FIRST_SLEEP
         if timeout is not None and self.deadline < self.until:
@@ -96,7 +96,7 @@ class _Wait:
 
 
 class Packets(Owner):
-    """What `Flow` inherits: the packets of a flow end."""
+    """The packets of a flow end, which `Flow` inherits."""
 
     __slots__ = (
         "_error",
@@ -118,7 +118,7 @@ class Packets(Owner):
         self._library: Library | None = None
         self._pending = False  # an asynchronous allocation goes on
         self._error: OSError | None = None  # how it ended, if badly
-        # Packets before those in the ring: read ahead, the rest of one that was read in part, its end mark (b"").
+        # Packets before those in the ring: read ahead, the rest of one read in part, its end mark (b"").
         self._front: deque[bytes] = deque()
         self._whole = False  # NoPartialRead
         self._rcv_timeout: int | None = None  # ns
@@ -131,14 +131,14 @@ class Packets(Owner):
         return self._handle is not NO_FLOW
 
     def _settle(self) -> None:
-        """See what has become of an asynchronous allocation."""
+        """Update the outcome of an asynchronous allocation."""
 
     # ------------------------------------------------------------ writing
 
     def write(self, buf: ReadableBuffer, count: int | None = None) -> int:
         """Write one packet: `buf`, or its first `count` octets. Returns the number of octets.
 
-        Blocks while the FIFO is full, as long as `snd_timeout` says. An empty packet is a keep-alive: it travels
+        Blocks while the FIFO is full, within `snd_timeout`. An empty packet is a keep-alive: it travels
         and is never read. Raises FlowTimeout, BlockingIOError (EAGAIN) on a non-blocking flow, FlowDownException,
         FlowException with EMSGSIZE above `max_packet` octets, MemoryError (ENOMEM) when the packet pool is
         exhausted, FlowPermissionException on a read-only flow.
@@ -161,7 +161,7 @@ class Packets(Owner):
         return self.write(data) if n == _EREADAHEAD else n
 
     def _write_within(self, data: Any, seconds: float) -> int:
-        """Write one packet, for which it waits no longer than that, whatever `snd_timeout` allows."""
+        """Write one packet, and wait no longer than the given time, even if `snd_timeout` is longer."""
         handle, data = self._handle, _from_buffer(data)
         wait = _Wait(int(seconds * 1e9))
         while (n := _write(handle, data, len(data))) == MUST_SLEEP:
@@ -171,9 +171,9 @@ class Packets(Owner):
         return int(n) if n >= 0 else self._write_again(handle, n, data)
 
     def writev(self, packets: Sequence[ReadableBuffer]) -> int:
-        """Write many packets with one call. Returns how many were written.
+        """Write many packets with one call. Returns the number of packets written.
 
-        A blocking flow writes them all; when the time is over, or on a non-blocking flow, those that found room.
+        A blocking flow writes them all; when the time is over, or on a non-blocking flow, those that it had space for.
         Errors as for `write`, if not even the first could be written.
         """
         handle = self._handle
@@ -243,9 +243,9 @@ class Packets(Owner):
         A longer packet is read in parts; when a read takes exactly the rest of it, the next one returns b"" as the
         end mark. (`recv` always returns a whole packet.) With NoPartialRead a packet longer than `count` is dropped
         and raises FlowException with EMSGSIZE, and there are no end marks.
-        Blocks until there is a packet, as long as `rcv_timeout` says. Raises FlowTimeout, BlockingIOError (EAGAIN)
-        on a non-blocking flow, and once everything that came before has been read FlowDownException, or
-        FlowPeerException when the peer was given up.
+        Blocks until there is a packet, within `rcv_timeout`. Raises FlowTimeout, BlockingIOError (EAGAIN)
+        on a non-blocking flow, and once everything received before has been read FlowDownException, or
+        FlowPeerException when the peer has timed out.
         """
         if count is not _COUNT and type(count) is not int:
             count = arguments.integer("count", count)
@@ -267,9 +267,9 @@ class Packets(Owner):
         return packet if len(packet) < count else self._cut(handle, front, packet, count)
 
     def _next(self, handle: struct_flow, front: deque[bytes]) -> bytes:
-        """The packet at the front of the ring; when several wait, some of them are taken ahead, to `front`.
+        """The packet at the front of the ring; when several wait, some of them are read ahead, into `front`.
 
-        When another thread has deallocated the flow meanwhile, they go with it.
+        When another thread has deallocated the flow meanwhile, they are dropped.
         """
         try:
             burst = _take()
@@ -303,7 +303,7 @@ class Packets(Owner):
                 return n, burst
 
     def _readahead_elsewhere(self, handle: struct_flow, wait: _Wait) -> bool:
-        """C says that packets were taken ahead: whether they are not here. Who has them is given a moment."""
+        """Another thread reads ahead: whether its packets are not in `front` yet, after a moment for that thread."""
         if self._front:
             return False
         _note_readahead(handle, self._front)
@@ -320,7 +320,7 @@ class Packets(Owner):
         return True
 
     def _front_changed(self) -> None:
-        """A packet was read in part: threads that wait for events may have looked while it was in nobody's queue."""
+        """A packet was read in part: threads that wait for events may have looked while no queue held it."""
 
     def _cut(self, handle: struct_flow, front: deque[bytes], packet: bytes, count: int) -> bytes:
         """The first `count` octets of a packet that is not shorter than that; the rest, or the end mark, is kept."""
@@ -361,7 +361,7 @@ class Packets(Owner):
         return len(packet)
 
     def _read_octets(self, view: memoryview) -> int:
-        """Read a packet, or the rest of one, into a buffer; what does not fit stays, and no end is marked."""
+        """Read a packet, or the rest of one, into a buffer; octets that do not fit stay, and no end is marked."""
         packets: list[bytes] = []
         handle = self._handle
         front = self._front
@@ -384,7 +384,7 @@ class Packets(Owner):
         return n
 
     def readv(self, max_packets: int = 64) -> list[bytes]:
-        """Read whole packets with one call: at least one, at most `max_packets`, as many as are there.
+        """Read whole packets with one call: at least one, at most `max_packets`, and no more than are waiting.
 
         Blocks for the first as `read` does, with the same errors. The rest of a packet that was read in part comes
         as a packet of its own.
@@ -414,7 +414,7 @@ class Packets(Owner):
         return packets
 
     def recv(self) -> bytes:
-        """Read one whole packet, whatever its size. Blocks and raises as `read` does."""
+        """Read one whole packet of any size. Blocks and raises as `read` does."""
         handle = self._handle
         front = self._front
         while front:
@@ -440,9 +440,9 @@ class Packets(Owner):
     # ------------------------------------------------------------ waiting and errors
 
     def _again(self, handle: struct_flow, result: int, writing: bool, attempt: Any) -> int:
-        """A call could not be done immediately: sleep and attempt it again, or raise what is wrong.
+        """A call could not be done immediately: sleep and attempt it again, or raise its error.
 
-        _EREADAHEAD: the caller begins anew, with the packets that were taken ahead, or with the flow that the object has now.
+        _EREADAHEAD: the caller begins anew, with the packets read ahead, or with the flow that the object has now.
         """
         wait: _Wait | None = None
         while result < 0 and result != _ENOBUFS:
@@ -462,7 +462,7 @@ class Packets(Owner):
         return result
 
     def _retry(self, result: int) -> bool:
-        """Whether an error came only because an asynchronous allocation was not known to be over."""
+        """Whether an error occurred only because the end of an asynchronous allocation was not known."""
         return result == -ENOTALLOC and self._pending and self.allocated
 
     def _timed_out(self, writing: bool) -> OSError:
@@ -504,7 +504,7 @@ def view_of(name: str, buffer: Any, *, writable: bool = False) -> memoryview:
 
 
 def prefix(buf: Any, count: int) -> memoryview:
-    """The first `count` octets of a buffer. Raises TypeError, and ValueError when it has not so many."""
+    """The first `count` octets of a buffer. Raises TypeError, and ValueError when it has fewer."""
     view = view_of("buf", buf)
     takes = f"an integer from 0 to {len(view)}, the octets of buf"
     return view[: arguments.integer("count", count, 0, len(view), takes)]
@@ -534,7 +534,7 @@ def _note_readahead(handle: struct_flow, front: deque[bytes]) -> None:
 
 
 def _take_readahead(handle: struct_flow, front: deque[bytes], max_packets: int) -> list[bytes]:
-    """Packets that are here already; end marks mean nothing to those who read whole packets."""
+    """Packets read ahead; end marks mean nothing to reads of whole packets."""
     packets: list[bytes] = []
     try:
         while len(packets) < max_packets:

@@ -1,4 +1,4 @@
-"""Quality of service: what an application asks of a flow (paper 2.7; docs/reference/api.md).
+"""Quality of service: the requirements of an application on a flow (paper 2.7; docs/reference/api.md).
 
 A library module of every process; pure data. `QoSSpec()` is the raw specification; the presets `QOS_RAW` to
 `QOS_DATA` are those of the paper's C library and cannot be changed.
@@ -45,7 +45,7 @@ class QoSSpec:
     ber           largest bit error rate, per billion; 0 asks for a check of every packet
     in_order      non-zero: in-order delivery, which switches FRCP on
     max_gap       largest interruption, ms
-    timeout       peer is given up after so long without a sign of life, ms; 0 = never
+    timeout       time without packets after which the peer is dead, ms; 0 = never
 
     Fields may be set; a value that does not fit raises ValueError. Two specifications with equal fields are equal.
     """
@@ -154,7 +154,7 @@ class QoSSpec:
 
 
 class _Preset(QoSSpec):
-    """A specification that many share: it cannot be changed."""
+    """A shared specification: it cannot be changed."""
 
     __slots__ = ()
 
@@ -174,7 +174,7 @@ QOS_VIDEO: QoSSpec = _Preset(100, UINT64_MAX, 3, 1, 0, 1, 100)
 QOS_VOICE: QoSSpec = _Preset(50, 100000, 5, 1, 0, 1, 50)
 QOS_DATA: QoSSpec = _Preset(1000, 0, 0, 0, 0, 1, 2000)
 
-# By the word that the tools take (docs/reference/irm.md, `qos Q`).
+# By the name that the tools take (docs/reference/irm.md, `qos Q`).
 CUBES: dict[str, QoSSpec] = {
     "raw": QOS_RAW,
     "best": QOS_BEST_EFFORT,
@@ -185,7 +185,7 @@ CUBES: dict[str, QoSSpec] = {
 
 
 def cube(name: str) -> QoSSpec:
-    """The preset that the tools call `name`: raw, best, voice, video, data. Raises ValueError for another word."""
+    """The preset that the tools call `name`: raw, best, voice, video, data. Raises ValueError for another name."""
     try:
         return CUBES[arguments.text("name", name)]
     except KeyError:

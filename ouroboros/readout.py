@@ -1,6 +1,6 @@
-"""What there is to see of a system: IPCPs, flows, packet pools (docs/reference/api.md).
+"""Read-outs of a system: IPCPs, flows, packet pools (docs/reference/api.md).
 
-A library module of tools and applications. Each record is what the IRMd said at one moment, so it cannot be changed;
+A library module of tools and applications. Each record is the IRMd's state at one moment, so it cannot be changed;
 a named tuple is also the cheapest kind of class to import, and `irm ipcp list` is run a lot.
 """
 
@@ -16,9 +16,10 @@ from .qos import QOS_RAW, QoSSpec
 class IpcpInfo(NamedTuple):
     """An IPCP. `layer` is empty before it has been bootstrapped or enrolled.
 
-    `require` and `admit` are what its layer requires of flows between members ("encryption", "authentication"), and patterns of
-    the common names of those it admits. `progress` says, in a line for people, what is being tried again and why; it is empty when nothing is.
-    `instance` is never used again, unlike the pid: functions of `irm` that take this record mean this very IPCP. 0: not known.
+    `require` and `admit` are the requirements of its layer on flows between members ("encryption", "authentication"), and patterns of
+    the common names of admitted members. `progress` is a line for people about an operation that is being retried, with the cause of
+    its last failure; empty when there is none. `instance` is never used again, unlike the pid: functions of `irm` that take this
+    record mean this very IPCP. 0: not known.
     """
 
     pid: int
@@ -36,7 +37,7 @@ class IpcpInfo(NamedTuple):
 class FlowEnd(NamedTuple):
     """One end of a flow, in packets: `queued` wait for it to read, `packets` it has written.
 
-    `dropped`: what the IPCP at this end could not put into the flow; `refused`: what it read and that made no sense, or could not
+    `dropped`: packets that the IPCP at this end could not put into the flow; `refused`: packets from the flow that were invalid or could not
     be opened.
     """
 
@@ -66,7 +67,7 @@ class FlowInfo(NamedTuple):
 
 
 class PoolHolder(NamedTuple):
-    """Who holds blocks: a process, or (pid 0) a flow on which they travel."""
+    """A holder of blocks: a process, or (pid 0) a flow on which they travel."""
 
     pid: int
     flow_id: int = 0
@@ -84,7 +85,7 @@ class PoolClass(NamedTuple):
 
 
 class PoolInfo(NamedTuple):
-    """A packet pool; `failures` counts allocations refused because it was exhausted, `taken` is what it takes of the memory."""
+    """A packet pool; `failures` counts allocations refused because it was exhausted, `taken` is the memory that it occupies."""
 
     name: str
     uid: int

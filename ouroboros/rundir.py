@@ -1,8 +1,8 @@
-"""Run directory: the one folder that everything of a system hangs off (docs/design/overview.md).
+"""Run directory: the one folder with all sockets and files of a running system (docs/design/overview.md).
 
-Used by the IRMd to know where to live and by every other process to find it. `OUROBOROS_RUNDIR` names it; without
+Used by the IRMd for its socket and files, and by every other process to find it. `OUROBOROS_RUNDIR` names it; without
 it root has /run/ouroboros, and any other user $XDG_RUNTIME_DIR/ouroboros or, where that is unset, a private folder
-under /tmp. Somebody who names a system means that one: with the variable set nothing else is tried.
+under /tmp. A user who names a system means that one: with the variable set nothing else is tried.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def usable(rundir: str) -> bool:
     try:
         status = os.lstat(rundir)
     except OSError:
-        return True  # nothing there: connecting says so
+        return True  # nothing there: connecting reports it
     return status.st_uid == os.geteuid()
 
 

@@ -1,6 +1,6 @@
 """Which IPCPs are meant: by name, or by shell-style wildcards (docs/reference/irm.md).
 
-A library module of those who manage; pure: the IPCPs of the system come in.
+A library module of management tools; pure: the caller passes the IPCPs of the system.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MAX_PATTERNS = 128
 
 
 def matches(text: str, pattern: str) -> bool:
-    """Whether a stored name fits what was typed: the same, or by shell-style wildcards."""
+    """Whether a stored name matches the typed one: equal, or by shell-style wildcards."""
     if text == pattern:
         return True
     if not is_pattern(pattern):

@@ -1,8 +1,8 @@
-"""State directory: the folder for what outlives a process and a restart of the system.
+"""State directory: the folder for data that outlives a process and a restart of the system.
 
-Used by IPCPs to keep who they are in their layers. `OUROBOROS_STATEDIR` names it; without it root has /var/lib/ouroboros, and any
+Used by IPCPs to keep their identity in a layer. `OUROBOROS_STATEDIR` names it; without it root has /var/lib/ouroboros, and any
 other user $XDG_STATE_HOME/ouroboros, which is ~/.local/state/ouroboros where that variable is unset. Several systems
-of one user share it: what they keep is told apart by their run directories.
+of one user share it: their files are distinguished by their run directories.
 """
 
 from __future__ import annotations

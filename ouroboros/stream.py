@@ -1,11 +1,11 @@
-"""A flow as a stream of octets, for programs that want a file (paper 2.14: what a reliable connection makes of packets).
+"""A flow as a stream of octets, for programs that want a file (paper 2.14).
 
-`Flow.makefile()` makes it: a raw file of this module with the buffers of `io` around it. Packets have no meaning here: what
-is written is cut where it suits, and what is read is put together again. Only on flows that lose nothing. In whatever thread
+`Flow.makefile()` makes it: a raw file of this module with the buffers of `io` around it. Packet boundaries have no meaning: written
+octets are cut into packets of any size, and read octets are joined again. Only on flows that lose nothing. It runs in the thread that
 reads or writes.
 
-The end of the file is that the peer has said so, by `write_end` or by leaving in order. A flow that went down in any other
-way (its process was killed, the peer is silent, a layer has gone) raises, as what came may not be all.
+The file ends when the peer has sent FIN, by `write_end` or by deallocating the flow. A flow that went down in any other
+way (its process was killed, the peer is silent, a layer is down) raises, since octets may be missing.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def check_reliable(qos: QoSSpec, what: str) -> None:
 
 
 class FlowFile(Owner, io.RawIOBase):
-    """The raw file of a flow. Closing it does not deallocate the flow, nor end what is written.
+    """The raw file of a flow. Closing it neither deallocates the flow nor sends FIN.
 
-    A file with a buffer writes what is there as it is closed: no longer than the peer makes progress (`Flow.linger_timeout`).
+    A file with a buffer writes its buffer when it is closed: for as long as the peer makes progress (`Flow.linger_timeout`).
     """
 
     closing = False
@@ -93,7 +93,7 @@ class FlowFile(Owner, io.RawIOBase):
         return n
 
     def write(self, buffer: ReadableBuffer) -> int | None:
-        """Write some octets, one packet. Returns how many; None when a non-blocking flow has no room now."""
+        """Write some octets, one packet. Returns their number; None when a non-blocking flow is full."""
         self._check("w")
         view = view_of("buffer", buffer)
         if not view:
@@ -125,12 +125,12 @@ class FlowFile(Owner, io.RawIOBase):
 
 
 class _Closing(io.IOBase):
-    """What stands in front of a FlowFile, `flow_file`, marks it as it is closed."""
+    """Base of the files in front of a FlowFile, `flow_file`; marks it when it is closed."""
 
     flow_file: FlowFile
 
     def close(self) -> None:
-        """Write what is buffered, and close."""
+        """Write the buffer, and close."""
         self.flow_file.closing = True
         super().close()
 
@@ -148,7 +148,7 @@ class _Text(_Closing, io.TextIOWrapper):
 
 
 def make(flow: Flow, mode: str, buffering: int, **text: Any) -> IO[Any]:
-    """What `Flow.makefile` returns."""
+    """The file objects of `Flow.makefile`."""
     arguments.text("mode", mode)
     arguments.integer("buffering", buffering, -1)
     for name, value in text.items():

@@ -1,10 +1,10 @@
-"""What all wire formats have in common: the two errors, and small checked conversions (docs/design/wire.md).
+"""Parts that all wire formats share: the two errors, and small checked conversions (docs/design/wire.md).
 
 A library module of the daemons and of `ocap`; pure functions. The codecs themselves lie beside the protocol machines
 (`irmd/oap`, `ipcpd/*/wire`). Each is a pair `decode`, `encode` with `decode(encode(x)) == x`:
 
-- `decode` takes octets of a stranger and raises `MalformedPacket`, never anything else;
-- `encode` raises `UnsendablePacket` for what the specification forbids, or says would harm a prototype that receives it.
+- `decode` takes octets of any origin and raises `MalformedPacket`, never anything else;
+- `encode` raises `UnsendablePacket` for packets that the specification forbids, or that would harm a prototype.
 
 `decode` ignores the content of fields that a message does not use, as the prototype does; `encode` fills them with zeroes.
 """
@@ -31,9 +31,9 @@ MAX_EID = 4095
 
 
 class MalformedPacket(OSError):
-    """Octets that somebody sent are not what the specification says; errno EBADMSG.
+    """Received octets do not match the specification; errno EBADMSG.
 
-    `what` names the format, `reason` says what is wrong with it.
+    `what` names the format, `reason` the violation.
     """
 
     def __init__(self, what: str, reason: str) -> None:
@@ -43,7 +43,7 @@ class MalformedPacket(OSError):
 
 
 class UnsendablePacket(OSError):
-    """We were about to send what nobody may send; errno EINVAL. A mistake on this side, not of a peer."""
+    """This member was about to send a packet that no member may send; errno EINVAL. A mistake on this side, not of a peer."""
 
     def __init__(self, what: str, reason: str) -> None:
         super().__init__(errno.EINVAL, f"cannot send {what}: {reason}")

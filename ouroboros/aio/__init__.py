@@ -4,8 +4,8 @@
         await flow.write(b"Client says hi!")
         print(await flow.read())
 
-Every call may be cancelled at any await: a packet is either returned or still in the flow, an allocation that
-was given up leaves nothing behind. Flows of several event loops may live in one process.
+Every call may be cancelled at any await: a packet is either returned or still in the flow, and a cancelled
+allocation leaves nothing behind. Flows of several event loops may live in one process.
 """
 
 from ..event import FEventQueue, FEventType

@@ -151,7 +151,7 @@ class _Receiver:
 
 
 async def _call(owner: Library, envelope: Envelope) -> Envelope:
-    """Send a request; its reply. Cancelled, it takes the request back, and what came of it after all is released."""
+    """Send a request; returns its reply. Cancellation withdraws the request, and releases the flow of a reply that arrives anyhow."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Envelope] = loop.create_future()
 
@@ -170,7 +170,7 @@ async def _call(owner: Library, envelope: Envelope) -> Envelope:
         try:
             loop.call_soon_threadsafe(settle, reply, failure)
         except RuntimeError:
-            # The loop has been closed: nobody will want the flow.
+            # The loop is closed: no caller waits for the flow any more.
             if reply is not None:
                 owner.release(reply.flow_endpoint.fd, reply.flow_endpoint.instance)
 
@@ -195,7 +195,7 @@ async def _call(owner: Library, envelope: Envelope) -> Envelope:
 
 
 async def _left(leaving: Leaving) -> OSError | None:
-    """Wait until an end is left; what its peer has not acknowledged, as an error."""
+    """Wait until an end is closed; raises an error with the octets that its peer has not acknowledged."""
     pause = _FIRST_PAUSE
     try:
         while not leaving.over():

@@ -1,4 +1,4 @@
-"""Reliable flows as asyncio's streams and transports (see `ouroboros.stream` for what a stream is, and where it ends).
+"""Reliable flows as asyncio's streams and transports (`ouroboros.stream` defines the stream and its end).
 
 `open_flow_stream` and `start_flow_server` of `ouroboros.aio` give `asyncio.StreamReader` and `asyncio.StreamWriter`, so what is
 written for TCP runs over flows. Below them is `FlowTransport`, an asyncio transport for any protocol. On the event loop's thread.
@@ -83,13 +83,13 @@ class FlowTransport(Owner, asyncio.Transport):
         self._reading.set()
 
     def is_reading(self) -> bool:
-        """Whether the protocol gets what comes."""
+        """Whether the transport delivers received octets to the protocol."""
         return self._reading.is_set() and not self._closing
 
     # ------------------------------------------------------------ writing
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
-        """Write, or keep what does not fit in the window now."""
+        """Write, and buffer the octets that do not fit into the window now."""
         if self._ending:
             raise RuntimeError("cannot write after write_eof()")
         view = view_of("data", data)
@@ -102,7 +102,7 @@ class FlowTransport(Owner, asyncio.Transport):
             self._start_writer()
 
     def _write_now(self, view: memoryview) -> memoryview:
-        """Write what finds room; the rest."""
+        """Write as much as the flow accepts; returns the remainder."""
         flow = self._flow.flow
         piece = min(CHUNK, flow.max_packet)
         try:
@@ -136,21 +136,21 @@ class FlowTransport(Owner, asyncio.Transport):
             self._end(error)
 
     def can_write_eof(self) -> bool:
-        """Flows between two of ours can."""
+        """Whether both ends implement FIN: flows between two Python members do."""
         return True
 
     def write_eof(self) -> None:
-        """Write no more; the peer reads its end, and what it writes is still read."""
+        """Send FIN; the peer reads all octets before it."""
         if not self._ending and not self._closing:
             self._ending = True
             self._start_writer()
 
     def get_write_buffer_size(self) -> int:
-        """Octets that wait for room."""
+        """Octets buffered until the flow is writable."""
         return len(self._buffer)
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
-        """Below and above which the protocol is told to go on, and to pause."""
+        """The numbers of buffered octets at which the protocol is resumed and paused."""
         return self._low, self._high
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
@@ -169,7 +169,7 @@ class FlowTransport(Owner, asyncio.Transport):
     # ------------------------------------------------------------ the end
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        """Who is told."""
+        """The protocol that receives the events."""
         return self._protocol
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
@@ -182,12 +182,12 @@ class FlowTransport(Owner, asyncio.Transport):
         return self._closing
 
     def close(self) -> None:
-        """Write what waits, and deallocate the flow; as long as the peer makes progress (`Flow.linger_timeout`). What it has not
-        acknowledged then is told to the protocol, by FlowLingerTimeout."""
+        """Write the buffered octets, and deallocate the flow; for as long as the peer makes progress (`Flow.linger_timeout`). The
+        protocol gets FlowLingerTimeout if octets remain unacknowledged."""
         self._end(None)
 
     def abort(self) -> None:
-        """Deallocate the flow; what waits is lost."""
+        """Deallocate the flow; drops buffered octets."""
         self._end(None, in_order=False)
 
     def _end(self, error: BaseException | None, *, in_order: bool = True) -> None:
@@ -218,7 +218,7 @@ class FlowTransport(Owner, asyncio.Transport):
             self._protocol.connection_lost(error)  # type: ignore[arg-type]
 
     async def _flush(self) -> bool:
-        """Wait until what waits is written. False: the peer makes no room for it."""
+        """Wait until the buffered octets are written. False: the peer does not read."""
         while self._writer is not None and not self._writer.done():
             before = len(self._buffer)
             await asyncio.wait([self._writer], timeout=self._flow.flow.linger_timeout)
@@ -245,7 +245,7 @@ async def open_flow_stream(
     """Allocate a reliable flow, as a stream: `asyncio.open_connection` for flows.
 
     Times and errors as for `Flow.alloc`; raises FlowException with ENOTSUP when `qos` may lose packets. `limit` is that of
-    the reader. The reader is at its end when the peer has said that it writes no more, or has left; it raises when the flow
+    the reader. The reader is at its end when the peer has sent FIN or has deallocated the flow; it raises when the flow
     went down otherwise. `writer.drain()` waits for a peer that reads slowly, `writer.close()` deallocates the flow.
     """
     check_reliable(arguments.instance("qos", qos, QoSSpec), f'a flow to "{arguments.text("name", name)}"')
@@ -259,7 +259,7 @@ async def open_flow_stream(
 
 
 def streams(flow: Flow, *, limit: int = LIMIT) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Reader and writer of a flow, which is theirs from then on."""
+    """Reader and writer of a flow, which they own from then on."""
     arguments.instance("flow", flow, Flow)
     arguments.integer("limit", limit, 1)
     loop = asyncio.get_running_loop()
@@ -314,7 +314,7 @@ class FlowServer(Owner):
         return not self._accepting.done()
 
     async def serve_forever(self) -> None:
-        """Until it is cancelled or closed. Raises what ended it, as IrmdError when the IRMd has gone."""
+        """Until it is cancelled or closed. Raises the error that ended it, such as IrmdError when the IRMd has exited."""
         try:
             await asyncio.shield(self._accepting)
         except asyncio.CancelledError:
@@ -323,11 +323,11 @@ class FlowServer(Owner):
                 raise
 
     def close(self) -> None:
-        """Accept no more. Who is being served is served on."""
+        """Accept no more flows. The server goes on with those accepted."""
         self._accepting.cancel()
 
     async def wait_closed(self) -> None:
-        """Wait until it is closed, and everybody was served."""
+        """Wait until the server is closed, and all its flows are served."""
         await asyncio.wait([self._accepting, *self._tasks])
 
     async def __aenter__(self) -> FlowServer:

@@ -1,6 +1,6 @@
 """Compiles the data plane: C that runs without the GIL and never calls back into Python (docs/design/overview.md).
 
-The declarations here repeat, for cffi, what the headers in `src/` say; the compiler checks that they agree.
+The declarations here repeat the headers in `src/` for cffi; the compiler checks that they agree.
 """
 
 import hashlib
@@ -242,7 +242,7 @@ CDEF_MACHINES = """
     void rtt_init(struct rtt *rtt);
     void rtt_sample(struct rtt *rtt, int64_t sample);
 
-    /* sendq, recvq: what is in them */
+    /* sendq, recvq: read-out */
     struct sendq { uint32_t count; uint32_t octets; uint32_t size; uint32_t mask; ...; };
     struct recvq { uint32_t early; uint32_t octets; uint32_t unread; uint32_t messages; uint64_t spoilt; ...; };
 

@@ -1,8 +1,8 @@
-"""Shared-memory objects of a process: mapped when the IRMd sends their descriptors, by the ids it gave them.
+"""Shared-memory objects of a process: mapped when the IRMd sends their descriptors, by the IRMd's ids.
 
 Used by the library and by IPCPs, each with its own build of the data plane (`ffi`, `lib`). A descriptor is needed
-only to map. This object holds what is mapped until the IRMd says that it is gone; ends of flows that use it hold it too, so
-it is unmapped with the last of them, in whatever order messages arrive.
+only to map. This object holds each mapping until the IRMd releases the object; ends of flows that use it hold it too, so
+the last of them unmaps it, in whatever order messages arrive.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ KEY_OCTETS = 32
 class Resources(Owner):
     """The pools, segments and event regions that this process has mapped.
 
-    `token` is the owner token of the process; `reserve` says whether it may use the blocks reserved for IPCPs.
+    `token` is the owner token of the process; `reserve` allows it to use the blocks reserved for IPCPs.
     """
 
     def __init__(self, ffi: Any, lib: Any, *, reserve: bool = False) -> None:
@@ -38,7 +38,7 @@ class Resources(Owner):
         self.segments: dict[int, Any] = {}
         self.events: dict[int, Any] = {}
         self._failed: dict[tuple[int, int], OSError] = {}
-        """What could not be mapped, by kind and number, and why: it does not come again."""
+        """Errors of objects that could not be mapped, by kind and number: the IRMd sends each object once."""
         self.held = threading.RLock()
         """Of the tables: while a thread holds it, nothing that it has looked up goes."""
         self._ffi = ffi
@@ -46,9 +46,9 @@ class Resources(Owner):
         self._reserve = reserve
 
     def learn(self, envelope: Envelope, fds: list[int]) -> None:
-        """Map what a message brings, before anything else is done with it. The descriptors stay the caller's.
+        """Map the objects of a message, before it is handled. The caller keeps the descriptors.
 
-        Raises OSError when an object cannot be mapped, or is not what the message says.
+        Raises OSError when an object cannot be mapped, or does not match the message.
         """
         body = envelope.WhichOneof("body")
         if body == "welcome":
@@ -60,15 +60,15 @@ class Resources(Owner):
             self.take(envelope.flow_done.endpoint.resources, fds)
 
     def learn_or_remember(self, envelope: Envelope, fds: list[int]) -> None:
-        """The same where no caller could be told: the end of a flow that needs what was not mapped raises why."""
+        """The same without an error: it is raised later, by the end of a flow that needs the object."""
         try:
             self.learn(envelope, fds)
         except OSError:
             pass
 
     def take(self, resources: Sequence[Resource], fds: list[int]) -> None:
-        """Map these objects; see `learn`. Those that cannot be mapped do not keep the others from it, which come only once."""
-        if not resources and not fds:  # almost always: they come once
+        """Map these objects; see `learn`. An error does not prevent the mapping of the others: the IRMd sends each object once."""
+        if not resources and not fds:  # almost always: the IRMd sends each object once
             return
         needed = [_FDS.get(resource.kind, 0) for resource in resources]
         if 0 in needed or sum(needed) != len(fds):
@@ -105,7 +105,7 @@ class Resources(Owner):
         return self.segments if kind == Resource.SEGMENT else self.events
 
     def gone(self, message: SegmentGone) -> None:
-        """Let go of what the IRMd has given up."""
+        """Release the objects that the IRMd has released."""
         self._let_go(Resource.SEGMENT, message.segments, self._lib.segment_unmap)
         self._let_go(Resource.EVENTS, message.events, self._lib.events_unmap)
         self._let_go(Resource.POOL, message.pools, self._lib.pool_unmap)
@@ -124,7 +124,7 @@ class Resources(Owner):
         """Let go of everything."""
         self.gone(SegmentGone(segments=list(self.segments), events=list(self.events), pools=list(self.pools)))
 
-    # ------------------------------------------------------------ what an end of a flow names
+    # ------------------------------------------------------------ the objects of a flow end
 
     def end(self, endpoint: FlowEndpoint) -> tuple[Any, Any, Any, Any]:
         """`struct pool *`, `struct segment *`, the peer's `struct events *` (it may be NULL) and `struct flow_spec *` of an end

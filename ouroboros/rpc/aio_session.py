@@ -32,7 +32,7 @@ SEND_QUEUE = 1024
 _BURST = 32  # messages handled in one go, so that one busy peer cannot starve the others
 
 Reply = Callable[[Envelope | None, list[int]], None]
-"""Called once with the reply to a request, or with None when the peer has gone or its time is up."""
+"""Called once with the reply to a request, or with None when the peer has disconnected or its time is up."""
 
 
 class Session:
@@ -132,7 +132,7 @@ class Session:
     async def call(
         self, envelope: Envelope, *, timeout: float | None, fds: tuple[int, ...] = ()
     ) -> Envelope | None:
-        """Send a request and wait for its reply; None when the peer has gone or its time is up.
+        """Send a request and wait for its reply; None when the peer has disconnected or its time is up.
 
         Descriptors that come with the reply are closed: use `request` where some are expected.
         """
@@ -179,7 +179,7 @@ class Session:
     # ------------------------------------------------------------ receiving
 
     def drain(self) -> None:
-        """Handle what a peer that has ended left behind, up to the end of the connection."""
+        """Handle the messages that a disconnected peer left behind, up to the end of the connection."""
         while not self.closed and self._receive_one():
             pass
 

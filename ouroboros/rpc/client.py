@@ -2,18 +2,18 @@
 
 Used by the library, by the tools and by IPCPs; synchronous, without an event loop and without a thread of its own.
 
-Any number of threads may have calls outstanding. One of those that wait is the *leader*: it blocks in recvmsg and
-hands every message to whom it belongs. The others are *followers*, asleep on a gate of their own. A leader whose
-reply has come makes way and wakes one follower, which leads next. So a process with one thread pays for one sendmsg
+Any number of threads may have calls outstanding. One of the waiting threads is the *leader*: it blocks in recvmsg and
+delivers every message to its receiver. The others are *followers*, asleep on a gate of their own. A leader whose
+reply has arrived makes way and wakes one follower, which leads next. So a process with one thread pays for one sendmsg
 and one recvmsg per call, and no thread is woken for another's reply. `pump()` leads without blocking: for event
 loops, with `fileno()`.
 
 Signals: Python runs handlers between bytecodes, so Ctrl-C could strike between the return of recvmsg and the use of
 its result, and a reply with descriptors would be lost. recvmsg is therefore called from C (map) and its result stored
-from C (deque.extend): what has been received is in the inbox, and whoever leads next delivers it.
+from C (deque.extend): received messages are in the inbox, and the next leader delivers them.
 
-Callbacks run in the thread that happens to lead, outside of all locks; they may call the client, but what they
-wait for, everybody waits for.
+Callbacks run in the thread that happens to lead, outside of all locks; they may call the client, but while a callback
+waits, all waiting threads wait.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class _Pending:
         self.default = default
         self.envelope: Envelope | None = None
         self.fds: list[int] = []
-        self.failed = False  # the connection has gone: no reply will come
+        self.failed = False  # the connection has ended: no reply will arrive
         self.sent = False
         self.leads = False
         self.gate: Lock | None = None
@@ -75,12 +75,12 @@ class Client(Owner):
     """One RPC connection. A context manager: leaves by `close()`.
 
     Attributes that may be set at any time; each is called with (envelope, descriptors):
-      on_message       every message, in the order of arrival and before anything else is done with it, by whichever
-                       thread receives: the place to learn of new resources. It must not call the client.
+      on_message       every message, in the order of arrival and before anything else is done with it, in the receiving
+                       thread: the place to learn of new resources. It must not call the client.
       on_notification  messages with id 0
       on_request       requests of the IRMd; answer with `reply()`. None: they are refused with ENOTSUP.
-      on_orphan        successful replies to calls that were given up: release what they brought
-    Whoever is called owns the descriptors; what has no handler is closed.
+      on_orphan        successful replies to calls that were given up: it releases their resources
+    A callback owns the descriptors of its message; those of a message without a callback are closed.
     """
 
     def __init__(
@@ -95,8 +95,8 @@ class Client(Owner):
         """Greet the IRMd at the other end of `sock`, which then belongs to the client.
 
         `path` is the address of the socket, for messages; `program` the executable or script by its real path
-        (default: what this process runs); `layout_version` that of the shared memory which this process can map.
-        Raises IrmError with the IRMd's text when it refuses, IrmdError when it goes.
+        (default: those of this process); `layout_version` that of the shared memory which this process can map.
+        Raises IrmError with the IRMd's text when it refuses, IrmdError when it disconnects.
         """
         self.path = path
         self.on_message: Handler | None = None
@@ -130,7 +130,7 @@ class Client(Owner):
 
     @classmethod
     def connect(cls, kind: Hello.Kind.ValueType, *, program: str = "", layout_version: int = 0) -> Client:
-        """Find the IRMd (`locate`) and greet it. Raises IrmdError that says where it was looked for."""
+        """Find the IRMd (`locate`) and greet it. Raises IrmdError with the places where it was looked for."""
         sock, path = open_socket()
         return cls(sock, kind, path=path, program=program, layout_version=layout_version)
 
@@ -185,15 +185,15 @@ class Client(Owner):
     ) -> int:
         """Send a request whose reply goes to `callback(reply, descriptors, None)`, or `callback(None, [], error)`.
 
-        The callback runs in whichever thread receives (`pump`, or a `call` that waits). Returns the id, for
-        `cancel`. Raises IrmdError when the IRMd has gone; then the callback is never called.
+        The callback runs in the receiving thread (in `pump`, or in a waiting `call`). Returns the id, for
+        `cancel`. Raises IrmdError when the connection has ended; then the callback is never called.
         """
         pending = _Pending(next(self._ids), callback, default)
         self._post(pending, envelope, fds)
         return pending.id
 
     def cancel(self, number: int) -> None:
-        """Ask the IRMd to give up a request. Its final reply, an error or a success that was faster, still comes."""
+        """Ask the IRMd to give up a request. Its final reply, an error or a success that was faster, still arrives."""
         try:
             self.notify(Envelope(cancel=Cancel(id=number)))
         except IrmdError:
@@ -220,9 +220,9 @@ class Client(Owner):
     # ------------------------------------------------------------ receiving
 
     def pump(self) -> bool:
-        """Receive and deliver all that is there, without blocking; False when the connection has gone.
+        """Receive and deliver all pending messages, without blocking; False when the connection has ended.
 
-        Does nothing while another thread leads, for that one delivers.
+        Does nothing while another thread leads, because the leader delivers.
         """
         turn = _Pending(0, None, OuroborosError)
         try:
@@ -254,13 +254,13 @@ class Client(Owner):
         try:
             self._sock.send(Envelope(bye=Bye()).SerializeToString(), socket.MSG_DONTWAIT)
         except OSError:
-            pass  # it has gone already, or does not listen
-        # Before a leader in another thread wakes, who would take it for the IRMd's end.
+            pass  # it has exited already, or does not listen
+        # Before a leader in another thread wakes, which would take the shutdown for the IRMd's end.
         self._lose("the connection with the IRMd has been closed")
         try:
-            self._sock.shutdown(socket.SHUT_RDWR)  # wakes him
+            self._sock.shutdown(socket.SHUT_RDWR)  # wakes the leader
         except OSError:
-            pass  # it has gone already
+            pass  # disconnected already
         self._sock.close()
 
     def abandon(self) -> None:
@@ -319,15 +319,15 @@ class Client(Owner):
             self._make_way(pending)
 
     def _take_lead(self, pending: _Pending) -> bool:
-        """Lead if nobody else does; else have `pending` wait at its gate.
+        """Lead if no other thread leads; else have `pending` wait at its gate.
 
-        Led by the same thread already: this is a call by a callback, or by a signal handler, and leads inside it.
+        The same thread leads already: this call of a callback, or of a signal handler, leads inside it.
         """
         with self._lock:
             me = get_ident()
             if self._leader is None or self._leader == me:
                 self._followers.pop(pending.id, None)
-                # No call between these: no signal handler can come between them.
+                # No call between these: no signal handler can run between them.
                 self._depth += 1
                 pending.leads = True
                 self._leader = me
@@ -340,7 +340,7 @@ class Client(Owner):
             return False
 
     def _make_way(self, pending: _Pending) -> None:
-        """Stop leading or following, and see that somebody leads while anybody waits."""
+        """Stop leading or following, and let another thread lead if one waits."""
         with self._lock:
             self._followers.pop(pending.id, None)
             if pending.leads:
@@ -370,7 +370,7 @@ class Client(Owner):
             self._inbox.append((b"", [], 0, None))
 
     def _deliver_inbox(self) -> None:
-        """Hand out what has been received. Only the leader does this."""
+        """Deliver received messages. Only the leader does this."""
         inbox = self._inbox
         while inbox:
             data, ancillary, flags, _ = inbox[0]
@@ -412,7 +412,7 @@ class Client(Owner):
             self._inbox.popleft()
             self._waiting.pop(envelope.id, None)
         if pending is None:
-            close_fds(fds)  # an answer that nobody asked for
+            close_fds(fds)  # a reply without a request
         elif pending.callback is not None:
             self._complete(pending, envelope, fds)
         else:
@@ -454,7 +454,7 @@ class Client(Owner):
         return None
 
     def _give_up(self, pending: _Pending, cancellable: bool) -> None:
-        """The caller does not wait any more: end the request, or let its reply find nobody."""
+        """The caller does not wait any more: end the request, or drop its reply."""
         try:
             if cancellable and not pending.done:
                 self.cancel(pending.id)
@@ -463,7 +463,7 @@ class Client(Owner):
         finally:
             with self._lock:
                 late = pending.envelope
-                # For a reply that is yet to come, or whose delivery was interrupted half-way and will be repeated.
+                # For a later reply, or one whose delivery was interrupted half-way and will be repeated.
                 pending.callback = self._orphaned if late is None else _ignore
             if late is not None:
                 self._orphaned(late, pending.fds, None)
@@ -475,7 +475,7 @@ class Client(Owner):
             self._run(self.on_orphan, envelope, fds)
 
     def _lose(self, why: str) -> None:
-        """The connection has gone: everybody who waits learns it."""
+        """The connection has ended: every waiting call fails."""
         with self._lock:
             if self._lost:
                 return

@@ -35,7 +35,7 @@ class ProtocolError(Exception):
 
 
 class DescriptorsLost(ProtocolError):
-    """Descriptors that came with a message found no room in this process: it is its limit, and no fault of the peer."""
+    """This process has no space for the descriptors of a message: its own limit, and no fault of the peer."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -61,7 +61,7 @@ def send(sock: socket.socket, envelope: Envelope, fds: tuple[int, ...] = ()) -> 
 def receive(sock: socket.socket) -> tuple[Envelope, list[int]] | None:
     """Receive one message and its descriptors (close-on-exec), or None at the end of the connection.
 
-    Raises ProtocolError on garbage (descriptors that came with it are closed) and BlockingIOError when a
+    Raises ProtocolError on garbage (its descriptors are closed) and BlockingIOError when a
     non-blocking socket has nothing.
     """
     return decode(*sock.recvmsg(MAX_MESSAGE, FD_SPACE, socket.MSG_CMSG_CLOEXEC)[:3])
@@ -70,7 +70,7 @@ def receive(sock: socket.socket) -> tuple[Envelope, list[int]] | None:
 def decode(
     data: bytes, ancillary: list[tuple[int, int, bytes]], flags: int
 ) -> tuple[Envelope, list[int]] | None:
-    """What `recvmsg` returned, as a message; for those who call it themselves. Results as of `receive`."""
+    """The result of `recvmsg` as a message, for callers of recvmsg. Results as of `receive`."""
     fds = _descriptors(ancillary) if ancillary else []
     if flags & _CUT:
         close_fds(fds)
@@ -97,6 +97,6 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
 
 
 def close_fds(fds: list[int]) -> None:
-    """Close descriptors that nobody wants."""
+    """Close unused descriptors."""
     for fd in fds:
         os.close(fd)

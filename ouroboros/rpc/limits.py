@@ -1,8 +1,8 @@
-"""Limits of what RPC messages say: a message is checked whole at the boundary, before anything is acquired for it.
+"""Limits of the fields of RPC messages: a message is checked whole at the boundary, before anything is acquired for it.
 
-Both daemons check each message that arrives (`aio_session`), the library each flow end that it is to attach to. What a field
-may hold beyond its protobuf type is in `LIMITS`; every enumeration must be one that is known, and no string has a NUL character,
-which no path can have. Whether a value makes sense at the time is for those to say who carry the message out.
+Both daemons check each message that arrives (`aio_session`), the library each flow end that it is to attach to. `LIMITS` has the
+bounds beyond a field's protobuf type; every enumeration must have a known value, and no string has a NUL character,
+which no path can have. The code that carries a message out checks whether its values are valid at the time.
 
 The checks of a type are made once, from its descriptor. Almost every message passes one compiled expression (`_suspicion`);
 the others are looked at field by field, for the reason.
@@ -111,7 +111,7 @@ not here has up to TEXT octets; numbers and bytes that are not may be any."""
 
 
 class Violation(NamedTuple):
-    """What is wrong with a message: an errno, and a text that names the field."""
+    """A violation in a message: an errno, and a text that names the field."""
 
     errno: int
     text: str
@@ -121,7 +121,7 @@ Check = Callable[[Any], Violation | None]
 
 
 def violation(envelope: Envelope) -> Violation | None:
-    """What is wrong with a message; None when it may be carried out, as far as its fields say."""
+    """The violation in a message; None when its fields are within their limits."""
     if not -RESPONSE <= envelope.error <= RESPONSE:
         return Violation(errno.EINVAL, f"error is {envelope.error}, which is no errno")
     body = envelope.WhichOneof("body")
@@ -193,7 +193,7 @@ def _checks(kind: Descriptor) -> tuple[Check, ...]:
 
 
 def _checks_of(field: FieldDescriptor, limit: int | None) -> list[Check]:
-    """What has to be checked of a field."""
+    """The checks of a field."""
     checks: list[Check] = []
     if field.is_repeated and limit is not None and limit != ANY:
         checks.append(_count(field, limit))

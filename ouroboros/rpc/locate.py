@@ -1,4 +1,4 @@
-"""Locate: find the socket of the IRMd, and say who calls (docs/design/overview.md).
+"""Locate: find the socket of the IRMd, and name the program of this process (docs/design/overview.md).
 
 Used by the RPC client of every process when it connects.
 """
@@ -19,7 +19,7 @@ _NONE_THERE = (ENOENT, ENOTDIR, ECONNREFUSED)
 
 
 def open_socket() -> tuple[socket.socket, str]:
-    """A socket that an IRMd answers on, and its path. Raises IrmdError that says where one was looked for."""
+    """A socket that an IRMd answers on, and its path. Raises IrmdError with the places where one was looked for."""
     missing: list[str] = []
     reasons: list[str] = []
     for rundir in rundir_candidates():
@@ -44,7 +44,7 @@ def open_socket() -> tuple[socket.socket, str]:
 
 
 def running_program() -> str:
-    """Real path of what this process runs: its script, or the interpreter when there is none.
+    """Real path of this process's program: its script, or the interpreter when there is none.
 
     Taken from `__main__`, whose path is absolute, and not from argv[0], which the program may have changed and
     which means nothing after a chdir. It is what `irm bind program` compares with.

@@ -615,7 +615,7 @@ class FlowAlloc(_message.Message):
     timeout_ns: _builtins.int
     """absent: no deadline of the caller's own"""
     asynchronous: _builtins.bool
-    """reply flow_pending at once, flow_done later"""
+    """reply flow_pending immediately, flow_done later"""
     layer: _builtins.str
     """over this layer, or through this IPCP, only; empty: the IRMd chooses"""
     @_builtins.property
@@ -759,7 +759,7 @@ class FlowEndpoint(_message.Message):
     index: _builtins.int
     """flow slot within the segment"""
     side: _builtins.int
-    """0 or 1: our end; we produce into ring `side` and consume ring `1 - side`"""
+    """0 or 1: this end, which produces into ring `side` and consumes ring `1 - side`"""
     serial: _builtins.int
     """never used again; ring r's owner token derives from it"""
     peer_events: _builtins.int
@@ -775,7 +775,7 @@ class FlowEndpoint(_message.Message):
     data: _builtins.bytes
     """piggybacked data of the allocation"""
     events: _builtins.int
-    """our own event region that the peer rings (an IPCP has one per trust domain)"""
+    """this process's event region, which the peer signals (an IPCP has one per trust domain)"""
     cipher: _builtins.int
     """of its packets (spec/oap 2); 0: none. Not for the IPCP that provides the flow"""
     key: _builtins.bytes
@@ -798,7 +798,7 @@ class FlowEndpoint(_message.Message):
     def resources(self) -> _containers.RepeatedCompositeFieldContainer[Global___Resource]: ...
     @_builtins.property
     def extensions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """what both ends agreed on in the allocation handshake, by type"""
+        """extensions granted in the allocation handshake, by type"""
 
     def __init__(
         self,
@@ -904,7 +904,7 @@ class SegmentGone(_message.Message):
     def events(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
     def pools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """of a user whose last process has gone"""
+        """of a user whose last process has exited"""
 
     def __init__(
         self,
@@ -943,7 +943,7 @@ class IpcpInfo(_message.Message):
     state: _builtins.str
     """null init boot bootstrapped enrolled operational shutdown"""
     progress: _builtins.str
-    """what is being tried again, and why: a line for people; empty when nothing is"""
+    """a line for people about an operation that is being retried, and its last failure; empty: none"""
     instance: _builtins.int
     """never used again, unlike the pid"""
     @_builtins.property
@@ -973,7 +973,7 @@ Global___IpcpInfo: _TypeAlias = IpcpInfo  # noqa: Y015
 
 @_typing.final
 class Access(_message.Message):
-    """Whom a layer admits as members, and over which flows."""
+    """The conditions of a layer for its members, and for the flows between them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1162,13 +1162,13 @@ Global___IpcpBootstrap: _TypeAlias = IpcpBootstrap  # noqa: Y015
 
 @_typing.final
 class Retry(_message.Message):
-    """What fails is tried again, after pauses that grow."""
+    """A failed attempt is repeated, after pauses that grow."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TIMES_FIELD_NUMBER: _builtins.int
     times: _builtins.int
-    """at most so many times again; 0: until it succeeds or is given up"""
+    """largest number of further attempts; 0: until success or cancellation"""
     def __init__(
         self,
         *,
@@ -1266,7 +1266,7 @@ class IpcpConnect(_message.Message):
     """of the IPCP; 0: whichever has the pid now"""
     @_builtins.property
     def qos(self) -> Global___QosSpec:
-        """its timeout is when a silent neighbour counts as gone"""
+        """its timeout is the time without packets after which the neighbour is dead"""
 
     @_builtins.property
     def retry(self) -> Global___Retry:
@@ -1335,7 +1335,7 @@ class BindProgram(_message.Message):
     auto: _builtins.bool
     """super-server: start it on demand"""
     user: _builtins.str
-    """whose processes of it are bound, and as whom it is started; empty: the asker"""
+    """the user of the bound processes, and of a started one; empty: the requester"""
     @_builtins.property
     def args(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -1802,7 +1802,7 @@ class FlowEnd(_message.Message):
     dropped: _builtins.int
     """packets that the IPCP at this end had for this flow and could not put into it"""
     refused: _builtins.int
-    """what this end has read and that made no sense"""
+    """invalid packets that this end has read"""
     def __init__(
         self,
         *,
@@ -1940,7 +1940,7 @@ class PoolInfo(_message.Message):
     failures: _builtins.int
     """allocations refused because the pool was exhausted"""
     taken: _builtins.int
-    """octets of it that have been touched: what it takes of the machine's memory"""
+    """octets that it occupies of the machine's memory: those touched"""
     @_builtins.property
     def classes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PoolClass]: ...
     def __init__(
@@ -1986,7 +1986,7 @@ Global___PoolTable: _TypeAlias = PoolTable  # noqa: Y015
 
 @_typing.final
 class Readout(_message.Message):
-    """What an IPCP has to show: "neighbours", "routes", "directory", "counters", "status"; which, its type decides.
+    """A read-out of an IPCP: "neighbours", "routes", "directory", "counters" or "status", as its type allows.
     Pid 0 is the IRMd itself, which has "counters".
     """
 
@@ -2346,8 +2346,8 @@ Global___IpcpState: _TypeAlias = IpcpState  # noqa: Y015
 
 @_typing.final
 class IpcpFlowEvent(_message.Message):
-    """The process at the other end of a flow over this layer is told: DOWN and UP change the state of the flow,
-    PEER says that the other side has been silent for longer than the flow allows.
+    """An event for the process at the other end of a flow over this layer: DOWN and UP change the state of the flow,
+    PEER reports that no packet came from the other side for the flow's timeout.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -1,4 +1,4 @@
-"""A clock that stands still and a network that misbehaves on purpose, for tests of what is built on flows.
+"""A clock that stands still and a network that misbehaves on purpose, for tests of code that runs on flows.
 
     from ouroboros.testing import FakeClock, FakeNetwork, Impairment, flow_pair
 

@@ -46,7 +46,7 @@ class Timer:
 class FakeClock:
     """A clock that stands still until it is moved.
 
-    start  what it shows at first, seconds
+    start  its first time, seconds
 
     The clock can be called, and has a method `time`: either fits where code wants `time.monotonic`.
     """
@@ -60,17 +60,17 @@ class FakeClock:
 
     @property
     def now(self) -> float:
-        """What the clock shows, seconds."""
+        """The current time, seconds."""
         return self._now
 
     def time(self) -> float:
-        """What the clock shows, seconds."""
+        """The current time, seconds."""
         return self._now
 
     __call__ = time
 
     def time_ns(self) -> int:
-        """What the clock shows, nanoseconds."""
+        """The current time, nanoseconds."""
         return round(self._now * 1_000_000_000)
 
     def call_at(self, when: float, call: Callable[..., object], *args: Any) -> Timer:
@@ -114,7 +114,7 @@ class FakeClock:
         return True
 
     def advance(self, seconds: float) -> None:
-        """Move on by so many seconds, making every call that falls due. Raises ValueError for a negative span."""
+        """Advance by `seconds`, making every call that falls due. Raises ValueError for a negative span."""
         if arguments.number("seconds", seconds) < 0:
             raise ValueError(f"a clock cannot go back by {-seconds} s")
         self.advance_to(self._now + seconds)

@@ -1,4 +1,4 @@
-"""Fake flow: what looks like a `Flow` to a program, over a fake link (paper 2.7; docs/reference/api.md).
+"""Fake flow: an object with the methods of a `Flow`, over a fake link (paper 2.7; docs/reference/api.md).
 
 Used by tests of applications, in one thread, without an IRMd. Where a real flow would sleep, the clock moves on: reading
 makes everything happen that falls due until a packet is there, or the time of the read is over.
@@ -27,7 +27,7 @@ class FakeFlow(Owner):
 
     rcv_timeout  how long `read` waits, seconds of the clock; None: as long as anything can still happen, a day at most
     on_packet    called with each packet that arrives, instead of keeping it for `read`: a server that answers
-    qos          what the flow was allocated with; the link does what it was made to do, whatever stands here
+    qos          the QoS of the flow; the link keeps its own behaviour, independent of it
     """
 
     __slots__ = (
@@ -103,7 +103,7 @@ class FakeFlow(Owner):
                 return
 
     def dealloc(self, timeo: float | None = None) -> None:
-        """Leave; it never waits, whatever `timeo` is. The peer sees it at once, after it has read what has arrived."""
+        """Deallocate; never waits, for any `timeo`. The peer sees it immediately, after it has read everything that has arrived."""
         self._open = False
         self._front.clear()
         self._peer._down = True
@@ -128,7 +128,7 @@ def flow_pair(
     impairment: Impairment | None = None,
     qos: QoSSpec = QOS_RAW,
 ) -> tuple[FakeFlow, FakeFlow]:
-    """A flow, as its two ends, over a link that does to packets what `impairment` says (none: 1 ms, nothing lost)."""
+    """A flow, as its two ends, over a link with this `impairment` (none: 1 ms, nothing lost)."""
     arguments.instance("qos", qos, QoSSpec)
     network: FakeNetwork[bytes] = FakeNetwork(clock, seed=seed)
     link = network.link("flow", impairment)

@@ -23,19 +23,19 @@ class Frcp(Owner):
     now          time at which it begins, ns
     retransmit   whether the flow loses nothing (loss = 0)
     mpl_ms       of the layer
-    timeout_ms   after which the peer is given up, 0: never
+    timeout_ms   after which the peer is dead, 0: never
     max_packet   of the flow below, in octets, the 12 of the header included
-    max_message  largest packet that is cut, or put together; 0: 1 MiB
-    window       packets that may come before they are read; a power of two, 0: 256
+    max_message  largest packet that is fragmented, or reassembled; 0: 1 MiB
+    window       receive window in packets; a power of two, 0: 256
     first        first sequence number
     fragments    whether the other end reassembles
-    selective    whether acknowledgements say what came out of order
+    selective    whether acknowledgements carry a map of the packets received out of order
     lossless     whether the flow below loses nothing
-    ends         whether the other end understands that this one writes no more
-    send         called with each packet that goes out, says whether there was room; None: it is appended to `out`.
-                 What it raises comes out of the method that was called.
+    ends         whether the other end implements FIN
+    send         called with each packet; returns whether the flow below had space. None: packets are appended to `out`.
+                 An exception of `send` leaves the method that was called.
 
-    Raises FlowValueError for a configuration that makes no sense.
+    Raises FlowValueError for an invalid configuration.
     """
 
     __slots__ = ("_callback", "_failure", "_piece", "_release", "c", "out", "room")
@@ -61,7 +61,7 @@ class Frcp(Owner):
         """Packets that went out."""
         self.room: int | None = None
         """Packets that `out` still takes; None: any number."""
-        self._failure: Exception | None = None  # what `send` raised: it cannot pass through C
+        self._failure: Exception | None = None  # raised by `send`: it cannot pass through C
         take = send or self._append
 
         def callback(arg: Any, header: Any, header_length: int, data: Any, length: int) -> bool:
@@ -119,7 +119,7 @@ class Frcp(Owner):
         return result
 
     def writable(self, length: int = 1) -> bool:
-        """Whether a write of so many octets would be taken, or fail, at once."""
+        """Whether a write of `length` octets would be accepted, or fail, immediately."""
         return bool(lib.frcp_writable(self.c, length))
 
     @property
@@ -128,7 +128,7 @@ class Frcp(Owner):
         return int(lib.frcp_max_packet(self.c))
 
     def receive(self, packet: bytes, now: int, *, reader: bool = False) -> bytes | None:
-        """A packet came in. With a reader waiting, one that is next to be read is returned and not kept."""
+        """Process a received packet. With a reader waiting, the next one in order is returned and not kept."""
         if lib.frcp_receive(self.c, packet, len(packet), now, self._piece if reader else ffi.NULL):
             # Into the very object that cffi was given: it lives as long as `packet` does.
             return bytes(ffi.buffer(self._piece.data, self._piece.length))
@@ -143,7 +143,7 @@ class Frcp(Owner):
         return data
 
     def run(self, now: int) -> None:
-        """Do what is due: to be called after what was done at one time, and at the deadline."""
+        """Do everything that is due: to be called after other calls at one time, and at the deadline."""
         lib.frcp_run(self.c, now)
         self._raise()
 
@@ -160,7 +160,7 @@ class Frcp(Owner):
 
     @property
     def ended(self) -> bool:
-        """Whether the other end has said that it writes no more, and everything before that has come."""
+        """Whether the other end has sent FIN, and everything before it has been received."""
         return bool(self.c.fin_received)
 
     @property

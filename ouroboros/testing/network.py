@@ -22,7 +22,7 @@ P = TypeVar("P")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Impairment:
-    """What a link does to packets. Probabilities are from 0 to 1, times are in seconds.
+    """The impairments of a link. Probabilities are from 0 to 1, times are in seconds.
 
     loss           a packet vanishes
     delay, jitter  a packet takes `delay` and up to `jitter` more; jitter alone does not change the order
@@ -52,7 +52,7 @@ PERFECT = Impairment()
 
 @dataclass(slots=True)
 class Counters:
-    """What happened to the packets of one direction; sent + duplicated = delivered + lost + under way."""
+    """Counters of the packets of one direction; sent + duplicated = delivered + lost + under way."""
 
     sent: int = 0
     delivered: int = 0
@@ -87,7 +87,7 @@ class FakeEnd(Generic[P]):
         return self._link
 
     def send(self, packet: P) -> None:
-        """Send a packet to the other end; as on any link, no word whether it arrives."""
+        """Send a packet to the other end; as on any link, the sender does not learn whether it arrives."""
         self._link._carry(self, packet)
 
     def _deliver(self, packet: P) -> None:
@@ -118,7 +118,7 @@ class FakeLink(Generic[P]):
     def cut(self, *, silent: bool = False) -> None:
         """Nothing passes any more, and what is under way is lost.
 
-        silent  the ends are not told: packets vanish, as behind a switch whose other side lost its carrier
+        silent  the ends do not notice it: packets vanish, as behind a switch whose other side lost its carrier
         """
         if not self.up:
             return
@@ -129,7 +129,7 @@ class FakeLink(Generic[P]):
             self._tell(False)
 
     def heal(self) -> None:
-        """Packets pass again. The ends are told if they were told of the cut."""
+        """Packets pass again. The ends notice it if they noticed the cut."""
         if self.up:
             return
         self.up = True
@@ -203,5 +203,5 @@ class FakeNetwork(Generic[P]):
         return link
 
     def remove(self, name: str) -> None:
-        """Take a link out, without a word to its ends. Raises KeyError when there is none of this name."""
+        """Remove a link, without an event for its ends. Raises KeyError when there is none of this name."""
         self.links.pop(arguments.text("name", name)).cut(silent=True)
