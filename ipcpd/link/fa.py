@@ -148,16 +148,26 @@ class _Lane:
 
     queue: deque[_Request] = field(default_factory=deque)
     sent: dict[int, float] = field(default_factory=dict)  # by endpoint
+    repeated: deque[float] = field(default_factory=deque)
+    """When requests were sent of which another one has taken the place: the machine may still have them."""
     due: float | None = None
     """When more may be sent, if anything waits."""
 
+    def forget(self, now: float) -> None:
+        """The machine is not counted as having what was repeated long ago."""
+        while self.repeated and now - self.repeated[0] >= FALLBACK:
+            self.repeated.popleft()
+
     def may_send(self, now: float) -> bool:
+        """Whether the machine may have one more request."""
         young = sum(now - when < SILENCE for when in self.sent.values())
-        return young < WINDOW and sum(now - when < FALLBACK for when in self.sent.values()) < MOST
+        recent = sum(now - when < FALLBACK for when in self.sent.values())
+        return young < WINDOW and recent + len(self.repeated) < MOST
 
     def next_change(self, now: float) -> float | None:
         """When more may be sent, if nothing happens before."""
-        ages = (when + wait for when in self.sent.values() for wait in (SILENCE, FALLBACK))
+        ages = [when + wait for when in self.sent.values() for wait in (SILENCE, FALLBACK)]
+        ages += [when + FALLBACK for when in self.repeated]
         return min((at for at in ages if at > now), default=None)
 
 
@@ -250,6 +260,7 @@ class FlowAllocator:
         lane = self._lanes.get(peer)
         if lane is None:
             return
+        lane.forget(now)
         while lane.queue and lane.may_send(now):
             request = lane.queue.popleft()
             request.sent = lane.sent[request.endpoint] = now
@@ -259,8 +270,8 @@ class FlowAllocator:
                 request.agenda.append(now + FALLBACK)
             self.counters.requests += 1
             self._ask(request)
-        lane.due = lane.next_change(now) if lane.queue else None
-        if not lane.queue and not lane.sent:
+        lane.due = lane.next_change(now) if lane.queue or lane.repeated else None
+        if not lane.queue and not lane.sent and not lane.repeated:
             del self._lanes[peer]
 
     def _ask(self, request: _Request) -> None:
@@ -268,8 +279,8 @@ class FlowAllocator:
         self._messages.append((request.peer, message))
 
     def again(self, end: End, data: bytes, now: float) -> None:
-        """Send another request for a flow that has no answer, with this header, if the machine answers for the name. The request has an
-        endpoint of its own; the one before may still be answered."""
+        """Send another request for a flow that has no answer, with this header, if the machine answers for the name and has not too
+        many requests already. The request has an endpoint of its own; the one before may still be answered."""
         request = self._requests.get(end)
         if (
             request is None
@@ -278,6 +289,10 @@ class FlowAllocator:
             or not self._answers(request)
         ):
             return
+        lane = self._lanes[request.peer]
+        lane.forget(now)
+        if not lane.may_send(now):
+            return  # the machine is busy, and its answer may come yet
         endpoint = self.endpoints.take(now)
         if endpoint is None:
             return  # the answer may come all the same
@@ -285,6 +300,9 @@ class FlowAllocator:
         self._waiting[endpoint] = request
         self.counters.again += 1
         self._move(request, endpoint)
+        lane.repeated.append(lane.sent[endpoint])
+        lane.sent[endpoint] = now
+        lane.due = lane.next_change(now)
         self._ask(request)
 
     def _move(self, request: _Request, endpoint: int) -> None:

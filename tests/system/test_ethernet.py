@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from collections.abc import Iterator
 from typing import Any
@@ -466,14 +467,16 @@ def test_a_prototype_accepts_flows_one_at_a_time(pair: Pair) -> None:
         print("there", flush=True)
         waiting, most, flows = [], 0, 0
         it.socket.settimeout(0.2)
-        while flows < 24:
+        while True:
             try:
                 frame = dix.decode(it.socket.recv(65536))
             except TimeoutError:
                 if not waiting:
                     continue
                 # All that has come is answered, the last one first.
-                most = max(most, len(waiting))
+                if len(waiting) > most:
+                    most = len(waiting)
+                    print("most", most, flush=True)
                 source, request = waiting.pop()
                 flows += 1
                 oap = header.decode_request(request.data)
@@ -487,13 +490,12 @@ def test_a_prototype_accepts_flows_one_at_a_time(pair: Pair) -> None:
                 it.say(frame.source, NameReply(name))
             elif isinstance(message, FlowRequest):
                 waiting.append((frame.source, message))
-        print("most", most, flush=True)
         """,
     )
     peer.expect("there")
     ends = client(pair.a, MANY, "24", "silent")
     ends.expect("all 24")
-    assert int(peer.expect(r"most (\d+)")[1]) <= 12
+    assert 1 <= max(map(int, re.findall(r"most (\d+)", peer.output))) <= 12
 
 
 def test_ten_thousand_bad_frames_on_the_link(pair: Pair) -> None:

@@ -496,7 +496,7 @@ def test_whatever_happens_it_sends_only_what_may_be_sent_and_loses_no_endpoint(
     assert set(it._waiting) == {request.endpoint for request in it._requests.values()}
     open_requests = [request for request in it._requests.values() if request.refusal is None]
     assert sum(len(lane.queue) + len(lane.sent) for lane in it._lanes.values()) == len(open_requests)
-    assert all(lane.queue or lane.sent for lane in it._lanes.values())
+    assert all(lane.queue or lane.sent or lane.repeated for lane in it._lanes.values())
 
 
 # ---------------------------------------------------------------- a reply that was sent to nowhere
@@ -540,7 +540,29 @@ def test_the_first_answer_is_taken_whichever_request_it_is_for() -> None:
     ]
     it.received(FlowReply(91, opened.endpoint, 0, b"late"), A, 6.7)
     assert it.counters.strange == 1 and not it.take_events()
-    assert it.endpoints.used == 1 and not it.pending and not it._waiting and not it._lanes
+    assert it.endpoints.used == 1 and not it.pending and not it._waiting
+    while (due := it.deadline) is not None:
+        it.expired(due)
+    assert not it._lanes
+
+
+def test_requests_that_are_repeated_count_among_those_under_way_to_a_machine() -> None:
+    """A prototype that is slow has them all, and twenty end it."""
+    it = allocator()
+    HEARD[A] = 9.0
+    for n in range(MOST - 1):
+        ask(it, 64 + n)
+    it.expired(SILENCE)
+    it.expired(2 * SILENCE)
+    assert len(it.take_messages()) == MOST - 1
+    for n in range(MOST - 1):
+        it.again(end(64 + n), b"second", 2.5)
+    assert len(it.take_messages()) == it.counters.again == 1
+    for n in range(20):
+        ask(it, 100 + n, now=2.5)
+    assert not it.take_messages(), "there is no room until the first ones are old"
+    it.expired(FALLBACK)
+    assert len(it.take_messages()) == WINDOW
 
 
 def test_the_next_machine_is_asked_without_the_requests_to_the_one_before() -> None:
