@@ -7,8 +7,10 @@ python oecho_set.py                      # a client; `oecho` is one too
 
 import sys
 import threading
+from contextlib import suppress
 
 from ouroboros import FEventQueue, FEventType, Flow, FlowSet, flow_accept, flow_alloc
+from ouroboros.errors import FlowException
 
 NAME = "oecho"
 
@@ -18,6 +20,7 @@ def accept_flows(flows: FlowSet) -> None:
     while True:
         flow = flow_accept()
         print("New flow.", flush=True)
+        flow.blocking = False  # a client that does not read loses its replies, and does not delay others
         flows.add(flow)
 
 
@@ -39,7 +42,8 @@ def server() -> None:
             flows.wait(queue)
             for flow, event in queue:
                 if event == FEventType.FlowPkt:
-                    echo(flow)
+                    with suppress(FlowException):  # its client has left, or does not read
+                        echo(flow)
                 elif event == FEventType.FlowDown:
                     flows.remove(flow)
                     flow.dealloc()

@@ -318,6 +318,52 @@ def test_echo_with_an_event_set(system: System) -> None:
     assert server.stop(signal.SIGINT) == 0
 
 
+SILENT = """
+    import sys
+    from ouroboros import flow_alloc
+    flow = flow_alloc(sys.argv[1])
+    print("allocated", flush=True)
+    flow.read()
+"""
+
+FULL = """
+    import threading
+    from ouroboros import QOS_DATA, flow_alloc
+    from ouroboros.errors import FlowTimeout
+    flow = flow_alloc("oecho", QOS_DATA)
+    flow.snd_timeout = 0.5
+    try:
+        while True:  # until the server would take no more if it waited for this client to read
+            flow.writev([bytes(1)] * 64)
+            if flow.rx_queue_len >= 1000:
+                break
+    except FlowTimeout:
+        pass
+    print("full", flush=True)
+    threading.Event().wait()
+"""
+
+
+def test_the_servers_of_the_examples_serve_beside_a_client_that_sends_or_reads_nothing(
+    system: System,
+) -> None:
+    hello, echo = (str(CHECKOUT / "examples" / name) for name in ("hello.py", "oecho_set.py"))
+    servers = []
+    for example, name in ((hello, "helloworld-server"), (echo, "oecho")):
+        servers.append(system._spawn([sys.executable, example, "--listen"]))
+        system.irm(f"bind process {servers[-1].pid} name {name}")
+    with system.python(SILENT, "helloworld-server") as silent:
+        silent.expect("allocated")
+        with system._spawn([sys.executable, hello]) as client:
+            assert client.wait() == 0
+        servers[0].expect(r"^Message from client is Hello World!\.$")
+        silent.kill()
+    with system.python(FULL) as full:
+        full.expect("full")
+        assert system.run("oecho").stdout == "Server replied with Client says hi!\n"
+        full.kill()
+
+
 def test_who_answers_and_leaves_at_once_is_heard(system: System) -> None:
     """A write that the peer has read has not failed, even if the peer has left by the time that it returns."""
     system.irm("bind program oecho name oecho auto -- -l")
