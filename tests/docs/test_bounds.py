@@ -65,7 +65,7 @@ def c_constant(path: str, name: str) -> float:
 
 
 def value(path: str, name: str) -> Any:
-    """What a constant of a file is."""
+    """The value of a constant in a file."""
     if not path.endswith(".py"):
         return c_constant(path, name)
     if path == "irmd/settings.py" and name.islower():
@@ -116,7 +116,7 @@ def constants(path: Path) -> Iterator[str]:
 
 
 def test_every_bound_is_in_the_table() -> None:
-    """A new table, queue or retry with a bound has a row here; what messages may hold is in the specification of the wire."""
+    """A new table, queue or retry with a bound has a row here; limits of message fields are in the specification of the wire."""
     listed = {f"{path}:{name}" for row in ROWS for path, name, _ in BOUND.findall(row.bound)}
     missing = [
         key

@@ -88,7 +88,7 @@ def pattern(line: str) -> str:
 
 
 class Reader:
-    """Somebody who follows a document: one shell on one system, in an empty folder."""
+    """A reader who follows a document: one shell on one system, in an empty folder."""
 
     def __init__(self, make_system: MakeSystem, folder: Path) -> None:
         self.make_system = make_system
@@ -146,7 +146,7 @@ class Reader:
         return self.shell.expect("^.*$")[0]
 
     def assert_shown(self, command: Command, printed: list[str]) -> None:
-        """Assert that what the document shows has appeared; what a server in the background prints is waited for."""
+        """Assert that the document's lines have appeared; wait for those of a server in the background."""
         rest = [line for line in command.output if line.strip() != "..."]
         for line in printed:
             if rest and re.fullmatch(pattern(rest[0]), shape(line)):

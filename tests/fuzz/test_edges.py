@@ -48,14 +48,16 @@ QOS = st.sampled_from([QOS_RAW, QOS_VOICE, QOS_DATA]).map(lambda qos: qos.to_pro
 
 
 class Bystanders:
-    """Two processes that want a flow with each other after whatever else has been said."""
+    """Two processes that allocate a flow to each other after any other messages."""
 
     def __init__(self, system: Inside, server: Party, client: Party) -> None:
         self.system, self.server, self.client = system, server, client
 
     @classmethod
     async def of(cls, system: Inside) -> Bystanders:
-        path = os.path.realpath("/bin/true")  # what the server says that it runs: nobody else here does
+        path = os.path.realpath(
+            "/bin/true"
+        )  # the program that the server claims to be; no other process here does
         tool = await system.tool()
         bound = await tool.call(bind_program=BindProgram(path=path, name="bystander"))
         assert not bound.error, bound.text
@@ -77,7 +79,7 @@ class Bystanders:
 
 
 def used(system: Inside) -> dict[str, int]:
-    """What the IRMd has given out."""
+    """The resources that the IRMd has issued."""
     broker = system.irmd.broker
     return {
         "flows": len(broker.flows.flows),
@@ -95,7 +97,7 @@ def used(system: Inside) -> dict[str, int]:
 
 
 def of_application() -> st.SearchStrategy[Envelope]:
-    """What a process says of flows."""
+    """A process's messages about flows."""
 
     def make(name: str, base: Any) -> st.SearchStrategy[Envelope]:
         return strained(base).map(lambda body: Envelope(**{name: body}))
@@ -146,7 +148,7 @@ def test_no_application_takes_what_is_of_others(said: list[Envelope]) -> None:
 
 
 def of_ipcp() -> st.SearchStrategy[tuple[str, Any]]:
-    """What an IPCP says by itself, and how it answers; the descriptor is put in when there is one."""
+    """An IPCP's own messages, and its replies; the descriptor is inserted if there is one."""
     return st.one_of(
         strained(IpcpFlowAllocReply(mpl_ms=100, max_packet=1400)).map(
             lambda body: ("ipcp_flow_alloc_reply", body)
@@ -220,7 +222,7 @@ async def speak(ipcp: FakeIpcp, said: list[tuple[str, Any]]) -> None:
 @settings(SAFE, max_examples=100)
 @given(data=st.data())
 def test_an_end_that_a_relay_refuses_leaves_nothing(data: st.DataObject) -> None:
-    """Whatever the endpoint says: there is a port with its number, or an error, and then the next flow gets the number."""
+    """For any content of the endpoint there is a port with its number, or an error, and then the next flow gets the number."""
     memory = Memory(CONFIG)
     relay, process, own = Relay(), Process(memory), memory.events()
     try:
@@ -268,7 +270,7 @@ def test_an_end_that_a_relay_refuses_leaves_nothing(data: st.DataObject) -> None
 
 
 def quietly(test: Callable[[], Any]) -> None:
-    """Nothing of what a stranger says is a defect that has to be logged."""
+    """No message of a stranger is a defect that has to be logged."""
     failures: list[logging.LogRecord] = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: failures.append(record) if record.exc_info else None  # type: ignore[method-assign]

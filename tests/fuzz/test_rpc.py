@@ -26,7 +26,7 @@ from tests.system.conftest import System
 
 from .edges import strained
 
-# What starts and ends processes is not for random arguments on the machine that runs the tests.
+# Requests that start and end processes must not get random arguments on the machine that runs the tests.
 HARMFUL = {"bind_program", "ipcp_create", "ipcp_destroy"}
 BODIES = [
     field.name for field in Envelope.DESCRIPTOR.oneofs_by_name["body"].fields if field.name not in HARMFUL

@@ -30,6 +30,6 @@ def test_what_was_changed(kind: tuple[int, bool], header: bytes, data: bytes, dr
         spoilt = packet[:at] + bytes([packet[at] ^ change]) + packet[at + 1 :]
         assert seal.open(spoilt) is None
         assert seal.open(packet[:at]) != header + data
-        if kind[0] != 904:  # the key of a stream goes by what it is told
+        if kind[0] != 904:  # the packets alone select the key of a stream cipher
             assert seal.open(packet + bytes([change])) is None
     assert seal.open(packet) == header + data

@@ -16,7 +16,7 @@ VECTORS = Path(__file__).resolve().parents[1] / "vectors"
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A packet of the lower layer: who sent it, to which endpoint id, and what."""
+    """A packet of the lower layer: its sender, its endpoint id, and its octets."""
 
     source: bytes
     eid: int
@@ -36,7 +36,7 @@ def frames(name: str) -> Iterator[bytes]:
 
 
 def sent(name: str) -> list[Sent]:
-    """What prototypes sent over an eth-dix or a udp4 layer."""
+    """The prototypes' packets over an eth-dix or a udp4 layer."""
     found = []
     for frame in frames(name):
         ethertype = frame[12:14]

@@ -34,7 +34,7 @@ class Connection:
 
 
 class Connections:
-    """`components` has what each component says of itself, and who gets its connections."""
+    """`components` has each component's record, and the receiver of its connections."""
 
     def __init__(self, link: Link, judge: Judge, *, broadcast: bool = False) -> None:
         self.components: dict[bytes, tuple[Cep, Callable[[Connection], None]]] = {}
@@ -102,7 +102,7 @@ class Connections:
     # ---------------------------------------------------------------- enrolment
 
     async def enroll(self, name: str, kind: int) -> tuple[Config, Callable[[], None]]:
-        """The configuration of the layer that `name` is a member of, and how to say that it was taken."""
+        """The configuration of the layer that `name` is a member of, and the function that acknowledges it."""
         flow = (await self.establish(name, lower.ENROLMENT)).flow
         identity = os.urandom(8)
         flow.write(write((1, identity)))

@@ -30,7 +30,7 @@ class _Stored:
 
 @dataclass(slots=True)
 class _Request:
-    """Who was asked for a key, by cookie, and what they said."""
+    """The nodes that were asked for a key, by cookie, and their answers."""
 
     cookies: set[int] = field(default_factory=set)
     values: list[bytes] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Directory:
     ) -> None:
         self.own = Contact(os.urandom(hash_length), address)
         self.contacts: list[Contact] = []
-        """Least recently heard first."""
+        """Least recent message first."""
         self.foreign: dict[bytes, dict[bytes, _Stored]] = {}
         self.local: dict[bytes, bytes] = {}
         self.replications = 0

@@ -35,7 +35,7 @@ class Judge:
         *args: Parameters.args,
         **kwargs: Parameters.kwargs,
     ) -> Read | None:
-        """What `read` makes of the octets; None when they break a rule."""
+        """The result of `read` for the octets; None when they break a rule."""
         self.seen[what] += 1
         try:
             return read(*args, **kwargs)

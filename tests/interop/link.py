@@ -25,15 +25,15 @@ from .octets import Wrong
 Address = tuple[str, int]
 _EID = struct.Struct(">I")
 MOST_AT_ONCE = 16
-"""Requests that may be open: twenty at once end a prototype's IPCP."""
+"""Requests that may be open: twenty simultaneous ones crash a prototype's IPCP."""
 GRACE = 30.0
-"""Seconds for which packets may still come for an endpoint that was given up: nobody is told of that."""
+"""Seconds for which packets may still arrive at a released endpoint: its peer is not notified of the release."""
 LINGER = 3 * 5.0 + 10.0 + 120.0
 """Seconds for which an ordered flow holds its endpoint id after it was given up: 3 MPL + A + R."""
 
 
 class Refused(Exception):
-    """The other side said no: `response` is what it said."""
+    """The other side refused, with `response`."""
 
     def __init__(self, response: int) -> None:
         super().__init__(f"response {response}")
@@ -47,7 +47,7 @@ def md5(name: bytes) -> bytes:
 
 @dataclass(slots=True)
 class _End:
-    """An endpoint id of ours."""
+    """An endpoint id of this prototype."""
 
     flow: Flow
     peer: Address
@@ -61,7 +61,7 @@ class _End:
 
 
 class Link:
-    """`hosts` is what a hosts file would say: addresses by name. `cut` loses every datagram, in both directions."""
+    """`hosts` has the contents of a hosts file: addresses by name. `cut` loses every datagram, in both directions."""
 
     def __init__(
         self, names: Names, judge: Judge, hosts: Mapping[str, str], *, ip: str, port: int = 3435
@@ -72,7 +72,7 @@ class Link:
         self.deaf = False
         """It does not even answer requests: as a process that was stopped."""
         self.mislaid = 0
-        """So many of the next replies leave for an address that was not stored yet: nobody gets them, though the flow is there."""
+        """The number of next replies that are sent to an address that was not stored yet: they are lost, though the flow exists."""
         self.wedged = False
         """It has refused a request, and answers none any more."""
         self.requests: list[Management] = []
@@ -144,7 +144,7 @@ class Link:
         return next(eid for eid in range(lower.FIRST_EID, lower.LAST_EID + 1) if eid not in held)
 
     def expire(self, later: float = 0.0) -> None:
-        """Free the ids of flows that have lingered for long enough, or will have so many seconds later."""
+        """Free the ids of flows that have lingered for long enough, now or the given number of seconds later."""
         now = self._loop.time() + later
         self._lingering = {eid: until for eid, until in self._lingering.items() if now < until}
 

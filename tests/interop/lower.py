@@ -146,7 +146,7 @@ def reply_header(request: bytes) -> bytes:
 
 
 def read_request_header(octets: bytes, now: int) -> Header:
-    """spec/oap 1, 5: what 0.23 refuses is Wrong, because several refusals wedge it. `now`: ns since 1970."""
+    """spec/oap 1, 5: a header that 0.23 refuses is Wrong, because 0.23 hangs after several refusals. `now`: ns since 1970."""
     header, data = _header(octets)
     if OAP.size + data != len(octets):
         raise Wrong(f"a handshake of {len(octets)} octets that says it has {OAP.size + data}")
@@ -198,7 +198,7 @@ class Cep:
 
 
 NOBODY = Cep()
-"""The answer to who asks for a component that is not there."""
+"""The answer to a request for an unknown component."""
 ENROLMENT = Cep(b"Enrollment", b"OEP", 1, 0, 0)
 BROADCAST = Cep(b"Data Transfer", b"", 0, 0, 0)
 
@@ -239,7 +239,7 @@ def check_address(address: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What enrolment hands out; the defaults are those of 0.23, and of the captures."""
+    """The configuration that a newcomer gets; the defaults are those of 0.23, and of the captures."""
 
     layer: bytes = b"unicast"
     hash: int = 1
@@ -282,7 +282,7 @@ class Response:
 
 
 def write_response(identity: bytes, config: Config) -> bytes:
-    """What a member of 0.23 answers; it refuses nobody."""
+    """The answer of a 0.23 member; it refuses no newcomer."""
     seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
     return write((1, identity), (2, seconds), (3, nanoseconds), (4, 0), (5, config.write()))
 

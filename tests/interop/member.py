@@ -38,7 +38,7 @@ class Prototype:
         self._tasks: list[asyncio.Task[None]] = []
 
     def close(self) -> None:
-        """It ends; nobody is told."""
+        """It ends, without notification."""
         self.closed = True
         for task in self._tasks:
             task.cancel()
@@ -151,7 +151,7 @@ class Unicast(Prototype):
         self.routing.dt_added(connection.theirs.address, connection.flow)
 
     async def reachable(self, count: int) -> None:
-        """Wait until there are routes to so many members."""
+        """Wait until there are routes to this number of members."""
         while len(self.routing.next_hops) < count:
             self._changed.clear()
             await self._changed.wait()
@@ -162,7 +162,7 @@ class Unicast(Prototype):
         self.directory.register(sha3(name.encode()))
 
     async def ping(self, flow: Flow, count: int, *, size: int = 64, lossy: bool = False) -> int:
-        """What `oping` does; how many came back. `lossy`: the ways are changing, so one that is lost is sent again."""
+        """The behaviour of `oping`; returns the number of replies. `lossy`: routes are changing, so a lost packet is sent again."""
         came = 0
         while came < count:
             now = divmod(time.monotonic_ns(), 1_000_000_000)

@@ -22,9 +22,9 @@ class Gone(Exception):
 
 
 class Flow:
-    """An end of a flow. What comes goes to `handler`; without one it waits to be read.
+    """An end of a flow. Packets go to `handler`; without one they wait to be read.
 
-    `send` puts a packet on the wire; `release` is told when the end is deallocated.
+    `send` puts a packet on the wire; `release` is called when the end is deallocated.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Flow:
     # ---------------------------------------------------------------- packets
 
     def arrived(self, packet: bytes) -> None:
-        """A packet has come. It counts as heard when it is read."""
+        """A packet has arrived. The keep-alive counts it when it is read."""
         if self.down:
             return
         if self.handler is None:
@@ -91,7 +91,7 @@ class Flow:
             self.send(packet)
 
     def deallocate(self) -> None:
-        """The end is given up; nobody is told."""
+        """The end is released, without notification."""
         if self.down:
             return
         self.down = True
@@ -125,7 +125,7 @@ class Process:
         self._killed = False
 
     def kill(self) -> None:
-        """It dies while it accepts, or just after. What it is granted from now on is read by nobody."""
+        """It dies while it accepts, or just after. Flows that it is granted from now on have no reader."""
         self._killed = True
         self._accepting.set()
 

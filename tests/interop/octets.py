@@ -14,7 +14,7 @@ OURS = 100
 
 
 class Wrong(Exception):
-    """What came breaks a rule of the specification, and with it perhaps a prototype."""
+    """The packet violates a rule of the specification, and may crash a prototype."""
 
 
 class Field(NamedTuple):

@@ -61,7 +61,7 @@ class Routing:
             self._compute()
 
     def dt_removed(self, address: int) -> None:
-        """Disconnected here: nothing is said of it, others wait for its age."""
+        """Disconnected here: it sends no message, other members wait until the link ages."""
         self.neighbours.pop(address, None)
         self.database.pop((address, self.address), None)
         self._stale = True

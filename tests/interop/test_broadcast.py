@@ -71,11 +71,11 @@ def test_ours_between_prototypes(world: World) -> None:
     say(ours, "from the middle")
     for proto in (left, right):
         assert world.call(proto.received.get()) == b"from the middle"
-    assert left.received.empty()  # what it said did not come back
+    assert left.received.empty()  # its own message did not return
 
 
 def test_a_type_that_was_not_meant(world: World) -> None:
-    """Each kind refuses to become a member of a layer of the other type, and says so."""
+    """Each implementation refuses to become a member of a layer of the other type, and reports it."""
     proto = world.broadcaster("proto")
     world.now(proto.bootstrap, "bcast")
     ours = world.ours("ours")

@@ -142,7 +142,7 @@ def test_a_prototype_asks_the_old_address_of_a_member_that_came_back() -> None:
             stored += [message.value] if message.code == upper.STORE else []
         elif inner.eid == upper.FLOW_ALLOCATOR and packet.source == prototype:
             asked += [inner.dst] if upper.read_fa(inner.payload, 32).code == upper.REQUEST else []
-    assert set(stored) == {new.to_bytes(8, "big")}  # ours says where it is
+    assert set(stored) == {new.to_bytes(8, "big")}  # the Python member sends its address
     assert len(asked) == 4 and set(asked) == {old}
 
 
@@ -150,7 +150,7 @@ def test_a_prototype_asks_the_old_address_of_a_member_that_came_back() -> None:
 
 
 def test_endpoint_ids_go_up_after_ordered_flows() -> None:
-    """The descriptor in each id: that of a raw flow comes back at once, and that of an ordered one does not."""
+    """The descriptor in each id: that of a raw flow is reused immediately, and that of an ordered one is not."""
     descriptors = []
     for _packet, inner in transferred(sent(MIXED)):
         if inner.eid == upper.FLOW_ALLOCATOR:
@@ -195,7 +195,7 @@ def test_a_killed_process_is_granted_flows() -> None:
 
 @pytest.mark.parametrize("name", [FORWARDING, DIRECTORY, MIXED])
 def test_the_judge_passes_what_live_prototypes_survived(name: str) -> None:
-    """Every packet of data transfer, link state and connections, of either side; requests are as old as their replies say."""
+    """Every packet of data transfer, link state and connections, of either side; requests are as old as their replies imply."""
     packets = sent(name)
     seen = 0
     for packet in packets:

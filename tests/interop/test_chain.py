@@ -27,7 +27,7 @@ def test_a_prototype_in_the_middle(world: World) -> None:
         ours.serve(f"{ours.name}-server")
     left.pings("right-server", 5)
     right.pings("left-server", 5)
-    # What we send has the TTL of the layer, and one less when the prototype has passed it on.
+    # A Python member's packets have the TTL of the layer, and one less after the prototype has forwarded them.
     assert {packet.ttl for packet in proto.dt.forwarded} == {60}
     assert len(proto.dt.forwarded) >= 2 * 2 * (5 + 1)
     addresses = set()
@@ -67,7 +67,7 @@ def test_ours_in_the_middle(world: World) -> None:
 def test_a_ring_of_both_kinds(world: World) -> None:
     """Four members in a circle, alternating; a link goes, and the other way round is taken.
 
-    No prototype passes on that it went, and the one at its end does not notice: everybody waits until it has aged.
+    No prototype floods that the link ended, and the one at its end does not notice: all members wait until it has aged.
     """
     ours, proto = [world.ours("a"), world.ours("c")], [world.prototype("b"), world.prototype("d")]
     a, c = ours

@@ -12,7 +12,7 @@ from .world import Ours, World
 
 
 def layer(world: World) -> tuple[Ours, Ours]:
-    """Two of ours, connected, in a layer of ours."""
+    """Two connected Python members, in a layer that one of them made."""
     first, second = world.ours("first"), world.ours("second")
     first.bootstrap()
     second.enroll("first")
@@ -28,7 +28,7 @@ def test_a_prototype_keeps_our_names_and_finds_them(world: World) -> None:
     world.call(proto.connect("first"))
     world.settled(proto, 2)
     second.serve("after")
-    # Names belong at the k nearest nodes, and here that is everybody: newcomers get them, without asking.
+    # Names belong at the k nearest nodes, which are all nodes here: newcomers get them, without asking.
     keys = {sha3(name) for name in (b"before", b"after")}
     world.until(lambda: keys <= proto.directory.foreign.keys())
     for name in ("before", "after"):
@@ -51,12 +51,12 @@ def test_a_prototype_asks_one_that_is_not_its_neighbour(world: World) -> None:
 
 
 def test_we_find_what_only_a_prototype_knows(world: World) -> None:
-    """It says it once, to whom it knows. Whoever heard it tells others, and it is asked itself."""
+    """It stores the name once, at the nodes that it knows. These copy it to others, and look-ups also ask the owner itself."""
     first, second = layer(world)
     proto = world.prototype("proto")
     world.call(proto.enroll("second"))
     world.now(proto.echo, "early")
-    world.now(proto.register, "early")  # it has no contact yet: nobody hears of it
+    world.now(proto.register, "early")  # it has no contact yet: it stores the name nowhere
     world.call(proto.connect("second"))
     world.settled(proto, 2)
     world.now(proto.echo, "late")
@@ -68,7 +68,7 @@ def test_we_find_what_only_a_prototype_knows(world: World) -> None:
 
 
 def test_a_name_that_we_took_back(world: World) -> None:
-    """A prototype has no way to hear of it, and asks us for the flow: it is refused at once, and not with silence."""
+    """A prototype cannot notice it, and requests the flow from the former owner: that refuses immediately, instead of being silent."""
     first, second = layer(world)
     proto = world.prototype("proto")
     world.call(proto.enroll("first"))
@@ -114,7 +114,7 @@ def test_a_name_of_nobody(world: World) -> None:
 
 
 def test_a_prototype_with_a_short_round(world: World) -> None:
-    """Its clean-up and replication run, once a second: what it stores again we take, and it is not a loop."""
+    """Its clean-up and replication run, once a second: Python members accept its repeated stores, and the judge sees no loop."""
     proto = world.prototype("proto")
     world.now(proto.bootstrap, Config(t_expire=86400, t_refresh=10, t_replicate=10))
     ours = world.ours("ours")

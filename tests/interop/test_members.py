@@ -37,13 +37,13 @@ def test_a_prototype_joins_our_layer(world: World) -> None:
     ours.serve("server")
     flow = world.call(proto.fa.allocate("server"))
     assert world.call(proto.ping(flow, 5)) == 5
-    # The address that our connections say is that of the directory's first contact.
+    # The address in a Python member's connection records is that of the directory's first contact.
     addresses = {connection.theirs.address for connection in proto.connections.made}
     assert addresses == {proto.config.peer}
 
 
 def test_congestion(world: World) -> None:
-    """What is marked on the way to us is reported as 3.4 says; what a prototype reports slows a flow, and stops nothing."""
+    """Marks on the path to a Python member are reported as in 3.4; a prototype's reports slow a flow, and stop none."""
     proto, ours = world.prototype("proto"), world.ours("ours")
     world.now(proto.bootstrap, Config())
     ours.enroll("proto")

@@ -27,9 +27,9 @@ ENAME, EAUTH = -1007, -1009
 
 @dataclass(slots=True)
 class Pair:
-    """One of ours that made the layer, and a prototype that is its neighbour.
+    """A Python member that made the layer, and a prototype that is its neighbour.
 
-    `waiting`: programs that ask for names at which nobody answers. They wait while other tests run, and the last test for them.
+    `waiting`: programs that allocate flows to names without an accepting process. They wait while other tests run, and the last test for them.
     """
 
     world: World
@@ -46,7 +46,7 @@ def mixed(shared: World) -> Pair:
     shared.call(proto.connect("ours"))
     shared.settled(proto, 1)
     shared.host("silent", shared.hosts["proto"])
-    shared.now(proto.register, "deaf")  # it is in the directory, and nobody accepts
+    shared.now(proto.register, "deaf")  # it is in the directory, and no process accepts
     waiting = [ours.system.spawn("oping", "-n", name, "-c", "1") for name in ("silent", "deaf")]
     return Pair(shared, ours, proto, waiting)
 
@@ -63,7 +63,7 @@ def world(shared: World) -> World:
 
 
 async def answers(proto: Unicast, packets: Iterable[bytes]) -> list[bytes]:
-    """What comes back for each, as the first packet of a flow; b"" where a valid one that was sent last is answered first."""
+    """The answer to each, as the first packet of a flow; b"" where the answer to a valid one that was sent last comes first."""
     flows = [await proto.link.allocate("ours") for _ in packets]
     for flow, packet in zip(flows, packets, strict=True):
         flow.write(packet)
@@ -161,7 +161,7 @@ def test_handshakes_that_are_refused(world: World, pair: tuple[Ours, Unicast]) -
 
 
 def test_octets_of_a_prototype_that_lost_its_mind(world: World, pair: tuple[Ours, Unicast]) -> None:
-    """On every socket, flow and component: what is malformed is dropped, and what is valid goes on."""
+    """On every socket, flow and component: malformed packets are dropped, and valid traffic continues."""
     ours, proto = pair
     ours.serve("server")
     flow = world.call(proto.fa.allocate("server"))
@@ -251,7 +251,7 @@ def test_an_answer_that_comes_too_late(world: World, pair: tuple[Ours, Unicast])
 
 
 def test_a_refusal_of_a_prototype(world: World, pair: tuple[Ours, Unicast]) -> None:
-    """It refuses with -1009 and an endpoint, and nothing behind: we say so at once."""
+    """It refuses with -1009 and an endpoint, and nothing behind: the Python member reports it immediately."""
     ours, _ = pair
     proto = world.prototype("strict")
 
@@ -272,7 +272,7 @@ def test_a_refusal_of_a_prototype(world: World, pair: tuple[Ours, Unicast]) -> N
 
 
 def test_a_prototype_that_says_nothing(world: World, pair: tuple[Ours, Unicast], mixed: Pair) -> None:
-    """1 s for a record and for a configuration, 20 s for an allocation: then the user is told."""
+    """1 s for a record and for a configuration, 20 s for an allocation: then the user gets an error."""
     ours, proto = pair
     newcomer = world.ours("newcomer")
     for name in ("mute", "half"):

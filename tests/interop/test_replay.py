@@ -118,7 +118,7 @@ def same_response(capture: Capture, response: bytes) -> int:
     head = ((1, capture.id), (2, message.number(2)), (3, message.number(3)), (4, 0))
     config = replace(capture.config, peer=address)
     assert without_ours(response, 5, 3) == write(*head, (5, config.write()))
-    # So written, the capture is the capture: what we compare with is what was on the wire.
+    # Encoded in this way, the capture is unchanged: the comparison is with the octets on the wire.
     theirs = Message(capture.response, numbers=(2, 3, 4), texts=(1,), maybe=(5,))
     head = ((1, capture.id), (2, theirs.number(2)), (3, theirs.number(3)), (4, 0))
     assert capture.response == write(*head, (5, capture.config.write()))
@@ -194,7 +194,7 @@ def bind(proto: Broadcast | Unicast) -> Process:
 
 
 async def play_member(capture: Capture, proto: Unicast, process: Process) -> None:
-    """All that the member sent; what it got is what the newcomer sent."""
+    """All packets of the member, in response to those of the newcomer."""
     enrol = await process.accept()
     same_request(proto, "uni4-bc.pcap")
     assert await enrol.read(5) == capture.cep
@@ -263,7 +263,7 @@ def answer_request(capture: Capture, packet: Packet, address: int) -> FaMessage:
 
 
 def same_request(proto: Broadcast | Unicast, name: str, **qos: int) -> None:
-    """What the last flow request said is what that of a prototype over udp4 says; QoS as given."""
+    """The last flow request has the contents of a prototype's over udp4; with the given QoS."""
     theirs = lower.read_management(next(packet.frame[42:] for packet in sent(name) if packet.eid == 0))
     ours = proto.link.requests[-1]
     assert len(ours.data) == len(theirs.data)
@@ -294,7 +294,7 @@ def test_ours_is_the_member_of_a_broadcast_layer(world: World) -> None:
         enrol.write(ack)
         adjacent = await proto.link.allocate("ours")
         adjacent.write(dt)
-        # Behind what a prototype says, ours names itself and its tree.
+        # Behind the fields of a prototype, the Python member adds its id and its tree.
         assert (await adjacent.read(5)).startswith(dt_answer)
 
     world.call(play())

@@ -13,7 +13,7 @@ Row = dict[str, Any]
 
 
 def wait(ours: Ours, condition: Callable[[list[Row]], object]) -> list[Row]:
-    """The neighbours of ours, as soon as they are so. Each look is a program."""
+    """The neighbours of the Python member, once they have this state. Each poll is a program."""
     while not condition(rows := ours.readout("neighbours")):
         pass
     return rows
@@ -48,7 +48,7 @@ def test_it_is_silent_and_returns(world: World) -> None:
     flow = world.call(proto.fa.allocate("server"))
     assert world.call(proto.ping(flow, 3)) == 3
     adjacent = [connection.flow for connection in proto.connections.accepted[-2:]]
-    # Ours says that it is there before a quarter of the time has passed.
+    # The Python member sends a keep-alive before a quarter of the time has passed.
     world.until(lambda: all(one.keepalives >= 4 for one in adjacent))
     assert not any(one.peer_gone for one in adjacent)
     assert states(ours.readout("neighbours")) == ["up", "up"]
@@ -67,7 +67,7 @@ def test_it_is_silent_and_returns(world: World) -> None:
 
 
 def test_it_starts_anew(world: World) -> None:
-    """At the same host, with a new address, and endpoints from 64 on: what we had with the old one is over."""
+    """At the same host, with a new address, and endpoints from 64 on: the flows with the old one have ended."""
     ours, first = world.ours("ours"), world.prototype("proto")
     ours.bootstrap()
     world.call(first.enroll("ours"))
@@ -105,7 +105,7 @@ def test_we_start_anew(world: World) -> None:
     ours.serve("server")
     flow = world.call(proto.fa.allocate("server"))
     assert world.call(proto.ping(flow, 3)) == 3
-    # Nobody refreshes what our old address said.
+    # No member refreshes the announcements of the old address.
     world.until(lambda: not any(source == old for _, source in proto.routing.database))
 
 

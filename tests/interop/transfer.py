@@ -231,7 +231,7 @@ class FlowAllocator:
 
 @dataclass(slots=True)
 class Peer:
-    """The other end of a flow. `ecn`: what is marked on the way there."""
+    """The other end of a flow. `ecn`: the marks on the path to it."""
 
     address: int
     eid: int = 0

@@ -18,7 +18,7 @@ FLOW_ALLOCATOR, DIRECTORY = 0, 1
 NO_EID = (1 << 64) - 1
 REQUEST, REPLY, UPDATE = 0, 1, 2
 EXTENDED_LSM = 32
-"""Octets of link-state messages between two of ours: 0.23 drops what has not 24."""
+"""Octets of link-state messages between two Python members: 0.23 drops messages of other lengths than 24."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class Link:
 
 
 def read_link(packet: bytes, own: int) -> Link | None:
-    """spec/link-state 1; None for what 0.23 drops by its length. `own`: the address of who reads. Raises Wrong."""
+    """spec/link-state 1; None for a message that 0.23 drops by its length. `own`: the address of the receiver. Raises Wrong."""
     if len(packet) not in (LSM.size, EXTENDED_LSM):
         raise Wrong(f"a link-state message of {len(packet)} octets")
     link = Link(*LSM.unpack_from(packet))
@@ -172,7 +172,7 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class DhtMessage:
-    """A message of the directory; what a code does not have is empty."""
+    """A message of the directory; fields that its code does not use are empty."""
 
     code: int
     source: Contact

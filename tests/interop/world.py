@@ -36,7 +36,7 @@ READOUT = """
 
 
 class Ours:
-    """A system of ours with a udp4 IPCP `udp` and an IPCP that others know as `name`."""
+    """A Python system with a udp4 IPCP `udp` and an IPCP with the name `name`."""
 
     def __init__(self, name: str, system: System, ip: str) -> None:
         self.name = name
@@ -51,7 +51,7 @@ class Ours:
         self.open()
 
     def enroll(self, dst: str, *, kind: str = "unicast", check: bool = True) -> str:
-        """Become a member of the layer that `dst` is in; what `irm` said."""
+        """Become a member of the layer of `dst`; returns the output of `irm`."""
         run = self.system.irm(f"ipcp enroll name {self.name} type {kind} dst {dst} autobind", check=check)
         if not run.returncode:
             self.open()
@@ -117,7 +117,7 @@ class World:
     # ---------------------------------------------------------------- who takes part
 
     def ours(self, name: str) -> Ours:
-        """A system of ours, without a layer yet but UDP."""
+        """A Python system, with only a UDP layer so far."""
         ip = self._place(name)
         system = self._make_system(env={"OUROBOROS_HOSTS": str(self._file)})
         return Ours(name, system, ip)
@@ -151,7 +151,7 @@ class World:
         return ip
 
     def host(self, name: str, ip: str) -> None:
-        """A name is found at this address, by everybody."""
+        """Every member resolves the name to this address."""
         self.hosts[name] = ip
         lines = (
             f"{ip} {hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()}\n"
@@ -186,9 +186,9 @@ class World:
         self.call(wait())
 
     def settled(self, proto: Unicast, members: int) -> None:
-        """Wait until a prototype can reach so many members, and has found another node of the directory.
+        """Wait until a prototype can reach this number of members, and has found another node of the directory.
 
-        Before that it answers that there is no such name, and what it registers it says to nobody.
+        Before that it answers that there is no such name, and stores its own registrations at no node.
         """
         self.call(proto.reachable(members))
         self.until(lambda: proto.directory.contacts)

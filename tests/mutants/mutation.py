@@ -79,7 +79,7 @@ def _text(node: ast.AST) -> str:
 
 
 def _nodes(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
-    """Nodes that may be mutated, always in the same order, each with the name of what it is in."""
+    """Nodes that may be mutated, always in the same order, each with the name of its function or class."""
     yield from _walk(tree, "module")
 
 
@@ -135,7 +135,7 @@ Change = Callable[[Any], None]
 
 
 def _changes(node: ast.AST, members: dict[str, list[str]]) -> Iterator[tuple[str, Change]]:
-    """What can be done to a node, and what to call that where its text before and after does not say it."""
+    """The mutations of a node, with a name where its text before and after is not one."""
     match node:
         case ast.Compare(ops=ops):
             for place, op in enumerate(ops):

@@ -78,7 +78,7 @@ class _Finder:
 
 
 class Runner:
-    """Tries the mutations of one module, so many at a time."""
+    """Tries the mutations of one module, several at a time."""
 
     def __init__(self, target: Target, *, jobs: int) -> None:
         self.target = target

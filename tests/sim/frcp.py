@@ -43,13 +43,13 @@ def must(holds: bool, what: str) -> None:
 
 @dataclass(slots=True, kw_only=True)
 class Promise:
-    """What the flow is, and what its users do."""
+    """The properties of the flow, and the actions of its users."""
 
     retransmit: bool
     fragments: bool
     selective: bool
     ends: bool
-    """Whether both say, and hear, when there is nothing more to come."""
+    """Whether both signal the end of their data."""
     lossless: bool
     """Whether the way is memory: nothing is lost there, but it is full at times, and who should read it stands still."""
     max_packet: int
@@ -88,7 +88,7 @@ class End:
     corrupted: int = 0
     stopped: bool = False
     waiting: list[bytes] = field(default_factory=list)
-    """What has come since it stands still."""
+    """Packets that arrived since it was stopped."""
 
     def __post_init__(self) -> None:
         p = self.promise
@@ -135,7 +135,7 @@ class End:
         return True
 
     def too_old(self, packet: bytes, sent: float) -> None:
-        """Delta-t: what named this flow can mean another one, once the quiet time is over."""
+        """Delta-t: the names of this flow can name another one, when the quiet time is over."""
         now, mpl = self.clock.now, self.promise.mpl_ms / 1000
         must(now - sent <= mpl, f"the link keeps a packet for {now - sent} s: MPL")
         header, _ = Header.decode(packet)
@@ -179,7 +179,7 @@ class End:
         self.step()
 
     def stop(self) -> None:
-        """The process stands still: what comes waits in its memory."""
+        """The process is stopped: arriving packets wait in its memory."""
         self.stopped = True
         self.rearm()
 
@@ -221,7 +221,7 @@ class End:
         c, promise = self.frcp.c, self.promise
         flight = (c.nxt - c.una) & 0xFFFFFFFF
         must(flight <= lib.SENDQ_PLACES, f"{self.name} has sent {flight} packets at once")
-        # Who says that he writes no more, or leaves, need not wait for the window.
+        # An end that ends its data, or closes, need not wait for the window.
         must((c.lim + c.fin_sent - c.nxt) & 0xFFFFFFFF < 1 << 31, f"{self.name} has sent more than it may")
         must(c.sendq.octets <= lib.SENDQ_OCTETS, f"{self.name} keeps {c.sendq.octets} octets sent")
         most = lib.RECVQ_OCTETS + (1 << 21)
@@ -365,7 +365,7 @@ class Scenario:
             self.clock.call_at(self.clock.now + random.uniform(0, 10), self.b.die)
 
     def run(self) -> str:
-        """What happened. Raises Violated."""
+        """Returns the events. Raises Violated."""
         begin = self.clock.now
         if self.crash:
             self.clock.run(lambda: self.b.dead, limit=20)
@@ -402,8 +402,8 @@ class Scenario:
             must(idle, f"{end.name} does not rest")
 
     def one_left(self) -> None:
-        """The other died: who waits for it hears of it, in bounded time."""
-        self.clock.advance(1)  # what it said before that may be on its way
+        """The other died: an end that waits for it is notified, in bounded time."""
+        self.clock.advance(1)  # its earlier packets may be in flight
         waits = bool(self.a.frcp.c.una != self.a.frcp.c.nxt)
         bound = min(R if waits else 1e9, self.promise.timeout_ms / 1000 or 1e9)
         self.clock.advance(R + 130)

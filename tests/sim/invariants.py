@@ -34,7 +34,7 @@ def databases_are_equal_and_true(layer: Layer) -> None:
                 f"member {member.address:#x} knows links that are not there: {_text(set(live) - truth)}, "
                 f"and misses {_text(truth - set(live))}"
             )
-        if mixed:  # weights do not get past a prototype, so nobody may use them
+        if mixed:  # a prototype does not forward weights, so no member may use them
             if not all(view.unit for view in member.link_state.lsdb.graph.views()):
                 raise Violated(f"member {member.address:#x} uses weights in spite of prototypes")
             continue
@@ -78,7 +78,7 @@ def _walk(
 
 
 def names_are_found(layer: Layer, *, most: int = 30) -> None:
-    """By every member; what was taken back is found by nobody. Of many names the first `most` are tried."""
+    """By every member; no member finds an unregistered name. Of many names the first `most` are tried."""
     for name, owners in list(layer.names.items())[:most]:
         key = key_of(name)
         for member in layer.living:

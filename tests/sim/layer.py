@@ -17,7 +17,7 @@ PEER_TIMEOUT = 5.0
 """Seconds of silence after which a neighbour is given up."""
 
 KEEPALIVE = 1.0
-"""Seconds within which a neighbour that can be heard again is noticed."""
+"""Seconds within which a neighbour that is reachable again is noticed."""
 
 
 def key_of(name: str) -> bytes:
@@ -98,13 +98,13 @@ class Layer:
         return link
 
     def cut(self, link: Link, *, silent: bool) -> None:
-        """Cut a link. Both ends see it at once, or, when it is silent, after the time-out of the peer."""
+        """Cut a link. Both ends notice it immediately, or, when it is silent, after the time-out of the peer."""
         if link.wire.up:
             link.wire.cut(silent=silent)
             self.clock.call_later(PEER_TIMEOUT if silent else 0, lambda: link.notice(up=False))
 
     def heal(self, link: Link) -> None:
-        """Mend a link; the ends hear each other again soon."""
+        """Heal a link; the ends soon receive each other's packets again."""
         if not link.wire.up and link.alive:
             link.wire.heal()
             self.clock.call_later(KEEPALIVE * self._random.random(), lambda: link.notice(up=True))

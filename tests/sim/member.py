@@ -26,7 +26,7 @@ from .prototype import Prototype
 KEY_LENGTH = 32
 MAX_TTL = 60
 MGMT = 1 << 20
-"""The descriptor of the management flow beside a data transfer flow is so much greater: the C never sees it."""
+"""Difference between the descriptors of a management flow and of the data transfer flow beside it; the C never gets the former."""
 
 # A message is sent to many: the same octets every time.
 _encode_lsm = lru_cache(maxsize=4096)(link_state_wire.encode)
@@ -41,7 +41,7 @@ class DtPacket:
 
 
 Packet = bytes | DtPacket
-"""What is on a link: a link state message, or a packet of the data transfer flow that runs beside it."""
+"""The content of a link: a link state message, or a packet of the data transfer flow that runs beside it."""
 
 
 @dataclass(slots=True)

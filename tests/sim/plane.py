@@ -36,7 +36,7 @@ class Pool:
         return plane
 
     def lost(self) -> int:
-        """Blocks that are neither free nor in a flow that somebody has: 0, or there is a leak."""
+        """Blocks that are neither free nor in a flow of a process: 0, or there is a leak."""
         for plane in self._planes:
             plane.close()
         (pool,) = self.memory.pools.values()
@@ -99,7 +99,7 @@ class Plane:
             pass
 
     def take_packets(self) -> list[tuple[int, bytes]]:
-        """What has been written into the flows."""
+        """The packets that were written into the flows."""
         if not self._busy:
             return []
         self._busy = False

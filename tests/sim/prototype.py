@@ -55,7 +55,7 @@ class Prototype:
 
     @property
     def lsdb(self) -> Lsdb:
-        """The database in the form of ours, for the invariants."""
+        """The database in the form of a Python member's, for the invariants."""
         lsdb = Lsdb(self.config.t_timeo)
         for (target, source), stored in self._entries.items():
             lsdb.accept(Lsm(source, target, stored.sequence), stored.updated)
@@ -67,7 +67,7 @@ class Prototype:
         return packets
 
     def take_events(self) -> list[TablesChanged]:
-        """What has happened."""
+        """The events so far."""
         events, self._events = self._events, []
         return events
 

@@ -22,7 +22,7 @@ T_UPDATE, T_TIMEO, T_REPLICATE = 10, 40, 30
 
 @dataclass(slots=True)
 class Report:
-    """What a run did, for people."""
+    """A description of a run, for the reader of a test's output."""
 
     seed: int
     members: int
@@ -105,7 +105,7 @@ class Scenario:
         return self.random.choice([QOS_RAW, QOS_VIDEO, QOS_VOICE]) if self.mixed_qos else QOS_RAW
 
     def _grow(self) -> None:
-        """Members join one by one, or all start at once and each believes to be the first."""
+        """Members join one by one, or all start together and each believes to be the first."""
         layer, random = self.layer, self.random
         at_once = random.random() < 0.25
         members = [self._join(0)]
@@ -200,6 +200,6 @@ class Scenario:
     # ------------------------------------------------------------ and is left alone
 
     def _settle(self) -> None:
-        """Long enough for what was lost to be said again, and for what is gone to be forgotten."""
+        """Long enough for lost messages to be repeated, and for old entries to age out."""
         self.layer.calm()
         self.layer.clock.advance(self.slow * max(T_TIMEO + 3 * T_UPDATE, 5 * T_REPLICATE))

@@ -92,7 +92,7 @@ class Member:
         self._child.wait()
 
     def stop(self) -> None:
-        """SIGTERM: it ends in good order, and says its last counts."""
+        """SIGTERM: it ends properly, and prints its last counts."""
         self._child.send_signal(signal.SIGTERM)
 
     def join(self) -> None:
@@ -120,7 +120,7 @@ class Crowd:
     def __init__(self, place: Place, clients: int, rng: random.Random) -> None:
         self.place = place
         self.done: Counter[str] = Counter()
-        """What clients that are gone had counted."""
+        """The counts of clients that have ended."""
         self.probes: Counter[str] = Counter()
         self._rng = rng
         self._clients = clients

@@ -21,13 +21,13 @@ from ouroboros.dev import Flow, flow_accept, flow_alloc
 from ouroboros.qos import QOS_DATA, QOS_RAW
 
 DEADLINE = 25.0
-"""Seconds that an allocation may take: longer than any layer needs to say why it fails."""
+"""Seconds that an allocation may take: longer than any layer needs to report a failure."""
 
 ANSWER_TIME = 0.5
 """Seconds that a client waits for an answer, which does not always come."""
 
 PACKET_TIME = 0.03
-"""Seconds that a server waits for a packet: over most layers it is not told that the client has gone, and others wait for it."""
+"""Seconds that a server waits for a packet: over most layers it is not notified that the client has ended, and others wait for it."""
 
 PAUSE = 0.02
 """Seconds between two allocations of a thread: the fast layers would leave no processor time for the others."""
@@ -38,7 +38,7 @@ RELIABLE = 0.05
 
 
 class Peer:
-    """What the threads share: whether to go on, and the counts."""
+    """State that the threads share: whether to continue, and the counts."""
 
     def __init__(self, name: str, layer: str | None, seed: int, pause: float) -> None:
         self.name = name

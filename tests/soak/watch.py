@@ -17,12 +17,12 @@ class Held(NamedTuple):
     """Of one process."""
 
     octets: int
-    """Of its own memory: what it shares with others is counted as blocks."""
+    """Of its own memory: shared memory is counted as blocks."""
     descriptors: int
 
 
 def held(pid: int) -> Held:
-    """What a process holds now."""
+    """The resources that a process holds at present."""
     octets = 0
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines():
         key, _, value = line.partition(":")
@@ -32,7 +32,7 @@ def held(pid: int) -> Held:
 
 
 def daemons(system: PrivateSystem) -> dict[str, Held]:
-    """What the IRMd and each IPCP hold."""
+    """The resources of the IRMd and of each IPCP."""
     ipcps = ask(system, "ipcp", "list", key="ipcps")
     named = {f"IPCP {ipcp['name']}": int(ipcp["pid"]) for ipcp in ipcps}
     named["IRMd"] = system.pids()[0]
@@ -53,7 +53,7 @@ def lower_flows(system: PrivateSystem) -> int:
 
 
 def idle(system: PrivateSystem) -> str:
-    """Wait until no process but IPCPs has a flow; what is left when that does not come, else ""."""
+    """Wait until no process but IPCPs has a flow; the remaining flows if that does not happen, else ""."""
     deadline = time.monotonic() + SETTLED
     while True:
         flows = ask(system, "flow", "list", key="flows")
