@@ -102,6 +102,8 @@ class Server:
         self._listener: socket.socket | None = None
         self._connections: dict[Session, Connection] = {}
         self._per_uid: dict[int, int] = {}
+        """Connections of each user. The IRMd keeps the memory of a process, and its pidfd, until the process ends: until then a
+        connection counts that the process has closed."""
         self._ghosts: dict[int, Process | None] = {}  # by pidfd: session over, process still running
         self._tasks: set[asyncio.Task[Envelope]] = set()
         self._flow_handlers: dict[str, FlowHandler] = {}
@@ -159,7 +161,7 @@ class Server:
             if count >= connections_of_one(self._settings) and peer.uid not in (0, self._uid):
                 self._limiter.warning(
                     culprit(peer),
-                    "uid %d has %d connections already, refused pid %d",
+                    "uid %d has %d connections already (one that a process has closed counts until the process ends), refused pid %d",
                     peer.uid,
                     count,
                     peer.pid,
@@ -208,9 +210,6 @@ class Server:
         peer = connection.peer
         if reason:
             self._limiter.warning(culprit(peer), "closed the %s: %s", connection, reason)
-        self._per_uid[peer.uid] -= 1
-        if not self._per_uid[peer.uid]:
-            del self._per_uid[peer.uid]
         for work in list(connection.requests.values()):
             if isinstance(work, asyncio.Task):
                 work.cancel()
@@ -241,6 +240,10 @@ class Server:
         self._loop.remove_reader(connection.pidfd)
         os.close(connection.pidfd)
         connection.pidfd = -1
+        uid = connection.peer.uid
+        self._per_uid[uid] -= 1
+        if not self._per_uid[uid]:
+            del self._per_uid[uid]
 
     # ------------------------------------------------------------ messages
 

@@ -211,6 +211,46 @@ def test_connections_that_say_nothing_hurt_nobody(irmd: Daemon) -> None:
     assert not irmd.tool().ask(name_list=NameList()).error
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: the IRMd's own user has no limit of connections")
+def test_a_process_that_connects_again_and_again_takes_its_user_s_share_only() -> None:
+    """The IRMd keeps memory and pidfd of a process that has closed its connection, until the process has ended."""
+    limit = 8
+    with Daemon(f"[irmd]\nconnections = {limit}\n", base="/var/tmp") as daemon:
+        read, write = os.pipe()
+        child = os.fork()
+        if not child:
+            try:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+                welcomes = 0
+                while welcomes < 2 * limit and _welcome(daemon):
+                    welcomes += 1
+                os.write(write, bytes([welcomes]))
+                signal.pause()
+            finally:
+                os._exit(0)
+        os.close(write)
+        try:
+            assert os.read(read, 1) == bytes([limit])
+            assert not daemon.tool().ask(name_list=NameList()).error  # of another user
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            os.close(read)
+
+
+def _welcome(daemon: Daemon) -> bool:
+    """Be welcomed, and close the connection; False: it was refused."""
+    peer = daemon.peer()
+    try:
+        peer.hello()
+    except (AssertionError, OSError):
+        return False
+    peer.close()
+    return True
+
+
 def test_descriptors_that_come_along_are_closed(irmd: Daemon) -> None:
     peer = irmd.tool()
     before = len(os.listdir(f"/proc/{irmd.process.pid}/fd"))
