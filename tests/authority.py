@@ -56,7 +56,7 @@ class Issued:
 
 
 class Authority:
-    """Issues certificates. `now` is the moment from which times are told; by default that of the call."""
+    """Issues certificates. `now` is the origin of relative times; by default the time of the call."""
 
     def __init__(
         self,
@@ -152,5 +152,5 @@ def _usage(*, sign: bool, certify: bool) -> x509.KeyUsage:
 
 
 def usage(*, sign: bool, certify: bool = False) -> x509.KeyUsage:
-    """The extension that says what a key is for."""
+    """The extension with the usage of a key."""
     return _usage(sign=sign, certify=certify)

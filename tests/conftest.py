@@ -19,7 +19,7 @@ from ouroboros.statedir import VARIABLE
 from tests.compiled import outdated
 from tests.kernel_log import PATH, KernelLog
 
-# What IPCPs of the tests keep over a restart is not for those of the user.
+# State that IPCPs of the tests keep over a restart must not reach those of the user.
 if VARIABLE not in os.environ:
     os.environ[VARIABLE] = tempfile.mkdtemp(prefix="ouro-state-", dir="/tmp")
     atexit.register(shutil.rmtree, os.environ[VARIABLE], ignore_errors=True)
@@ -33,7 +33,7 @@ settings.load_profile("ours")
 
 
 class KernelWatch:
-    """Turns the run red when the kernel has logged a fault of a process of ours; see `tests/kernel_log.py`."""
+    """Makes the run fail when the kernel has logged a fault of a process of this project; see `tests/kernel_log.py`."""
 
     def __init__(self, log: KernelLog) -> None:
         self.log = log

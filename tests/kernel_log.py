@@ -22,7 +22,7 @@ _RECORD = 8192  # octets; longer ones do not exist
 
 
 class KernelLog:
-    """What the kernel has logged since this was made. Raises OSError where it may not be read."""
+    """The kernel's log since this object was made. Raises OSError where it may not be read."""
 
     def __init__(self, path: str = PATH) -> None:
         self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -41,7 +41,7 @@ class KernelLog:
             fcntl.flock(self._fd, fcntl.LOCK_SH)
 
     def faults(self) -> list[str]:
-        """The lines about processes of ours since the last call."""
+        """The lines about this project's processes since the last call."""
         self.alone = self._claim() and self.alone
         return [line for line in self._lines() if is_fault(line)]
 
@@ -67,7 +67,7 @@ class KernelLog:
 
 
 def is_fault(line: str) -> bool:
-    """Whether a line of the kernel's log tells of the death of a process of ours."""
+    """Whether a line of the kernel's log reports the death of a process of this project."""
     match = _FAULT.search(line)
     if match is None:
         return False

@@ -43,7 +43,7 @@ class Thoroughness:
     """How often and how long is measured."""
 
     turns: int
-    packets: int  # that nobody reads
+    packets: int  # without a reader
     burst: int  # packets of a measure that are read
     idle_seconds: float
 
@@ -76,7 +76,7 @@ class Crowd:
         return self.both(what | {"accept": True}, what | {"accept": False})
 
     def grow(self, count: int, *whats: str) -> list[float]:
-        """What each of so many more flows takes of this and that, at the end where it is more."""
+        """The resources of each additional flow, at the end that needs more."""
         before, after = self.gather(WARM), self.gather(count)
         return [
             max((b[what] - a[what]) / count for a, b in zip(before, after, strict=True)) for what in whats

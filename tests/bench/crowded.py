@@ -39,7 +39,7 @@ def _memory() -> dict[str, int]:
 
 
 def gather(name: str, count: int, accept: bool) -> dict[str, Any]:
-    """Have `count` more flows of data, asked for or accepted: what this process holds then."""
+    """Allocate or accept `count` more flows of data; returns the resources of this process."""
     from ouroboros import QoSSpec, flow_accept, flow_alloc
 
     qos = QoSSpec(**DATA)
@@ -95,7 +95,7 @@ def some(count: int) -> list[Any]:
 
 
 def poke(count: int, seconds: float) -> dict[str, Any]:
-    """Write a packet that nobody reads to one of ACTIVE flows in turn, every so many seconds."""
+    """Write a packet without a reader to one of ACTIVE flows in turn, at an interval in seconds."""
     flows = some(len(_flows))
     for number in range(count):
         flows[number % ACTIVE].write(bytes(64))

@@ -60,7 +60,7 @@ def verify(packets: Iterator[bytes], size: int, count: int, seed: int) -> dict[s
 
 
 def what_is_wrong(packet: bytes, number: int, size: int) -> str:
-    """What came in place of packet `number`."""
+    """The packet that arrived in place of packet `number`."""
     if len(packet) != size:
         return f"packet {number} came with {len(packet)} octets instead of {size}"
     (found,) = NUMBER.unpack_from(packet)

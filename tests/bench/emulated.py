@@ -61,6 +61,6 @@ class EmulatedLink(Link):
         self._emulator.set(both(words))
 
     def counters(self) -> list[dict[str, Any]]:
-        """What was counted, of frames from the first end, and from the second; `src/line.h` says what each is."""
+        """The counters for frames from the first end, and from the second; `src/line.h` explains them."""
         found: list[dict[str, Any]] = self._emulator.show()["counters"]
         return found

@@ -41,7 +41,7 @@ GRACE = 10_000_000_000  # ns after which a packet is taken for lost
 
 
 class _Handle:
-    """What `Dt` wants of a relay."""
+    """The interface of a relay that `Dt` needs."""
 
     def __init__(self, relay: Relay) -> None:
         self.handle = nullcontext(relay.relay)

@@ -32,7 +32,7 @@ class Sense(Enum):
 
 @dataclass(slots=True, frozen=True)
 class Goal:
-    """A row of ours, and the limit for its value or, if there is another subject, for its quotient by that one's row.
+    """A row of this library, and the limit for its value or, if there is another subject, for its quotient by that one's row.
 
     A burst is compared with single calls where the other has no call that moves several packets, as SOCK_SEQPACKET.
     """
@@ -136,7 +136,7 @@ class Verdict:
 
 
 def table_of(rows: Iterable[Row]) -> dict[Key, Row]:
-    """Rows by what identifies them."""
+    """Rows by their keys."""
     return {r.key: r for r in rows}
 
 

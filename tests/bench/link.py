@@ -71,7 +71,7 @@ with IPRoute() as netlink:
 
 
 class Namespace:
-    """A network namespace. `enter` is for a child of ours, between fork and exec."""
+    """A network namespace. `enter` is for a child process, between fork and exec."""
 
     def __init__(self, stack: ExitStack, beside: Namespace | None = None) -> None:
         self._user = not privileged()
@@ -117,7 +117,7 @@ class Link:
         self._run(0, CABLE, str(self.ends[1].pid))
 
     def slow_down(self, rate: str) -> None:
-        """What leaves the second end does so at this rate, in the words of tc(8), from now on."""
+        """Limit packets from the second end to this rate, in the words of tc(8), from now on."""
         self._run(1, SLOW, rate)
 
     def _run(self, end: int, script: str, *words: str) -> None:

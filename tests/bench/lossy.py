@@ -31,7 +31,7 @@ SUBJECTS = ("ouroboros", "tcp")
 
 @dataclass(slots=True, frozen=True)
 class Point:
-    """A link, and how many packets are delivered over it: what takes TCP some seconds."""
+    """A link, and the number of packets delivered over it, for which TCP needs some seconds."""
 
     words: str
     packets: int
@@ -87,7 +87,7 @@ class Field:
             pair = Pair(subject, self.wiring(subject), stack)
             self.link.set(point.seeded(seed))
             seconds = pair.delivery(SIZE, point.packets, seed)
-            self.link.set(DELAY)  # what is left is good-byes
+            self.link.set(DELAY)  # only packets of the ends remain
         return point.packets * SIZE * 8 / seconds / 1e6
 
 

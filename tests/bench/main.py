@@ -77,7 +77,7 @@ def _path(word: str) -> str:
 
 @dataclass(slots=True)
 class Bench:
-    """One run: what is wanted, what went wrong, and what there is to tell about it."""
+    """One run: the selected rows, the failures, and the notes."""
 
     paths: list[str]
     whats: list[str]

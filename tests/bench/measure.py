@@ -17,7 +17,7 @@ from tests.bench.subjects.subject import Calls, burst_of
 from tests.bench.subjects.udp import SILENCE
 
 WARM = 100  # round trips before the first that counts
-SILENT = (BlockingIOError, TimeoutError)  # what a receive call raises when nothing came for SILENCE
+SILENT = (BlockingIOError, TimeoutError)  # raised by a receive call without a packet for SILENCE
 
 
 def echo(calls: Calls, size: int, count: int) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def ping(calls: Calls, size: int, count: int, warm: int) -> dict[str, Any]:
 
 
 def pace(calls: Calls, size: int, count: int, seconds: float) -> dict[str, Any]:
-    """The same with a pause before each, as people ping: everybody on the way has gone to sleep."""
+    """The same with a pause before each, as in ping(8): all processes on the path have gone to sleep."""
     recv, room, send, payload = calls.recv, calls.room, calls.send, bytes(size)
     samples: list[int] = []
     for _ in repeat(None, count + 1):
@@ -100,7 +100,7 @@ def _flood_windowed(calls: Calls, size: int, count: int, burst: bool) -> None:
 
 
 def flood(calls: Calls, size: int, count: int, burst: bool) -> dict[str, Any]:
-    """Send `count` packets one way; says when the first call began."""
+    """Send `count` packets one way; returns the time of the first call."""
     spent, began = process_time(), monotonic_ns()
     if calls.window:
         _flood_windowed(calls, size, count, burst)
@@ -143,7 +143,7 @@ def _sink_burst(calls: Calls, size: int, count: int) -> int:
 
 
 def _sink_windowed(calls: Calls, size: int, count: int, burst: bool) -> int:
-    """Receive until all came or nothing comes any more; tell the sender after each half window."""
+    """Receive until all packets or none arrive any more; acknowledge each half window."""
     recv, room, readv = calls.recv, calls.room, calls.readv
     step = calls.window // 2
     most = burst_of(size)

@@ -57,7 +57,7 @@ class Pair:
         self._server.expect("ready")
 
     def _both(self, first: dict[str, Any], then: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The server begins and says so, then the client; the answers of both."""
+        """The server starts and reports it, then the client starts; returns the answers of both."""
         self._server.ask(**first)
         self._server.expect("armed")
         self._client.ask(**then)

@@ -26,14 +26,14 @@ Made = TypeVar("Made")
 
 
 class World:
-    """What paths share, made when the first one asks; `stack` takes it back."""
+    """Objects that paths share, made on first use; `stack` removes them."""
 
     def __init__(self, stack: ExitStack) -> None:
         self.stack = stack
         self._made: dict[object, object] = {}
 
     def once(self, key: object, make: Callable[[], Made]) -> Made:
-        """What `make` makes; the same when asked again with the same key."""
+        """The result of `make`; the same object for the same key."""
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]  # type: ignore[return-value]
@@ -112,7 +112,7 @@ def bound(
 
 
 def patiently(attempt: Callable[[], Made]) -> Made:
-    """What others must do first takes a moment: try again."""
+    """Another process must act first: try again."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:

@@ -84,7 +84,7 @@ def serve(handle: Callable[[Command], dict[str, Any]]) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Be the peer that the arguments say."""
+    """Run the peer that the arguments select."""
     name, role, text = argv
     args = json.loads(text)
     try:

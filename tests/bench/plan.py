@@ -15,8 +15,8 @@ from tests.bench.subjects.subject import burst_of
 
 RTT = frozenset({What.RTT_P50, What.RTT_P99})
 PACED = frozenset({What.PACED_P50, What.PACED_P99})
-PACED_SIZE = 64  # what ping sends
-PACED_SHARE = 2  # pings take so much longer than other measures, and still give few samples
+PACED_SIZE = 64  # the size of ping's packets
+PACED_SHARE = 2  # pings take longer than other measurements, and give few samples
 PACE = 0.01  # seconds between two pings, as of `ping -i 0.01`
 SLOW = 1000  # µs of a round trip from which on a few must do
 FIRST, FIRST_LARGE = 20, 4  # bursts of the first measure, which finds out how many take how long
@@ -76,7 +76,7 @@ def tasks(wanted: Callable[[What], bool], sizes: Iterable[int]) -> list[Task]:
 class Lane:
     """A pair of peers that takes part in the rounds, and for which paths, with which sizes, its figures stand.
 
-    What does not go over a path (sockets, the floor) is measured once and stands beside each path.
+    Subjects without a path (sockets, the floor) are measured once and stand beside each path.
     """
 
     subject: str

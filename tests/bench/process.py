@@ -31,7 +31,7 @@ def die_with_parent() -> None:
 
 
 def born(enter: Callable[[], None] | None) -> Callable[[], None]:
-    """What a child does between fork and exec, with `enter` to a namespace if it is to live in one."""
+    """The code of a child between fork and exec, with `enter` of its namespace if it has one."""
 
     def begin() -> None:
         if enter:

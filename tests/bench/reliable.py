@@ -42,7 +42,7 @@ class Data(Path):
 
 
 class Stream(Path):
-    """The same flow, read and written as a stream of octets: what TCP and QUIC are."""
+    """The same flow, read and written as a stream of octets: as TCP and QUIC are."""
 
     def __init__(self, over: Path) -> None:
         rivals = ("tcp", "quic")

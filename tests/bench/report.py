@@ -27,7 +27,7 @@ SUBJECTS = (
     "plain",
     "openssl",
 )
-RATIOS = (PEER, "floor", "plain", "openssl")  # of paths that say nothing else
+RATIOS = (PEER, "floor", "plain", "openssl")  # of paths without others
 
 
 def figure(value: float) -> str:

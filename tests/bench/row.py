@@ -17,7 +17,7 @@ class Mode(StrEnum):
 
 
 class What(StrEnum):
-    """What a row measures; the value says the word, `UNITS` the unit."""
+    """The quantity of a row; the value is its word, `UNITS` has the unit."""
 
     RTT_P50 = "rtt_p50"
     RTT_P99 = "rtt_p99"

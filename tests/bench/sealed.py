@@ -48,7 +48,7 @@ FULL = Thoroughness(rounds=5, seconds=0.5)
 
 
 def openssl(cipher: str, size: int) -> float:
-    """What `openssl speed` says of a cipher and packets of that size, in Gbit/s of processor time. Raises PeerError."""
+    """The result of `openssl speed` for a cipher and packets of that size, in Gbit/s of processor time. Raises PeerError."""
     words = ["openssl", "speed", "-mr", "-seconds", "1", "-evp", cipher, "-bytes", str(size)]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=30)
@@ -126,7 +126,7 @@ def measure(ciphers: list[str], effort: Thoroughness, show: Show) -> Found:
 
 
 def calibrated(pair: Pair, size: int, seconds: float) -> int:
-    """How many packets take about so long; also warms up."""
+    """The number of packets for about this time; also warms up."""
     step = burst_of(size)
     pair.one_way(size, 20 * step, True)
     rate = pair.one_way(size, 50 * step, True).pps

@@ -24,7 +24,7 @@ STOP = 15.0  # seconds it may take to stop before it is killed
 
 
 def program(name: str, module: str) -> list[str]:
-    """Command line of an installed program of ours; from the checkout where it is not installed."""
+    """Command line of an installed program of this project; from the checkout where it is not installed."""
     script = Path(sys.executable).with_name(name)
     if script.exists():
         return [str(script)]
@@ -71,7 +71,7 @@ class PrivateSystem:
             raise
 
     def _await_start(self) -> None:
-        """Try to connect until somebody listens."""
+        """Try to connect until a process listens."""
         address = os.path.join(self.rundir, "irm.sock")
         deadline = time.monotonic() + START
         while True:
@@ -94,7 +94,7 @@ class PrivateSystem:
         return lines[-1] if lines else "it said nothing"
 
     def log(self) -> str:
-        """What the IRMd and its IPCPs have logged so far."""
+        """The log of the IRMd and its IPCPs so far."""
         return self._log.read_text(encoding="utf-8", errors="replace")
 
     def pids(self) -> list[int]:
@@ -102,7 +102,7 @@ class PrivateSystem:
         return descendants(self._irmd.pid)
 
     def irm(self, *words: str) -> str:
-        """Run `irm`; what it printed. Raises PeerError with its message when it fails."""
+        """Run `irm`; returns its output. Raises PeerError with its message when it fails."""
         done = subprocess.run(
             [*self.irm_command, *words],
             cwd=ROOT,
@@ -120,7 +120,7 @@ class PrivateSystem:
         return done.stdout
 
     def read(self, what: str, ipcp: str) -> list[dict[str, Any]]:
-        """What an IPCP has to show: a word of `irm ipcp`."""
+        """A read-out of an IPCP: a word of `irm ipcp`."""
         found: list[dict[str, Any]] = json.loads(self.irm("ipcp", what, "name", ipcp, "--json"))[what]
         return found
 

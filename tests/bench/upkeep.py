@@ -102,7 +102,7 @@ def population(system: PrivateSystem, effort: Thoroughness, show: Show) -> list[
 
 
 def system_rows(effort: Thoroughness, wanted: Callable[[What], bool], show: Show, fail: Show) -> list[Row]:
-    """The figures of path `system`; what cannot be had is reported to `fail`."""
+    """The figures of path `system`; missing figures are reported to `fail`."""
     rows: list[Row] = []
     rates = ((What.ALLOC_RATE, None), (What.ALLOC_RATE_LOCAL, "local"))
     crowd = {
@@ -140,7 +140,7 @@ PACE = 0.01
 def chain_rows(
     effort: Thoroughness, wanted: Callable[[str, What], bool], show: Show, fail: Show
 ) -> list[Row]:
-    """What is left of a round trip when nobody on the way does anything but wait: subject `chain`."""
+    """A round trip through processes that only wait: subject `chain`."""
     rows = []
     for path, processes in CHAINS.items():
         for what, count, pause in (

@@ -24,7 +24,7 @@ from tests.bench.subjects.subject import Wiring
 SIZE = 64
 FLOOD_SIZE = 1400
 RATE = "100mbit"
-# What voice asks of a layer, but for its order: that would make it a flow with FRCP, and this is about layers.
+# The QoS of voice, without its order: that would make it a flow with FRCP, and this path is about layers.
 VOICE = {"delay": 50, "bandwidth": 100_000, "availability": 5, "max_gap": 50}
 RAW: dict[str, int] = {}
 # Nothing but the scheduler stands between the flood and voice.
@@ -56,7 +56,7 @@ def flooded(wiring: Wiring) -> Iterator[None]:
 
 
 def measure(flows: int, effort: Thoroughness, show: Show) -> dict[str, list[tuple[float, float]]]:
-    """p50 and p99 of each subject, turn by turn, with so many flows between the two members."""
+    """p50 and p99 of each subject, by turns, with this number of flows between the two members."""
     found: dict[str, list[tuple[float, float]]] = {"ouroboros": [], "raw": [], "quiet": []}
     path = Ethernet("unicast/eth-dix", unicast=True, options=OPTIONS)
     with ExitStack() as stack:

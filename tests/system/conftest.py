@@ -142,7 +142,7 @@ class Program:
         return code
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal (SIGTERM unless told otherwise) and wait for the end."""
+        """Send a signal (by default SIGTERM) and wait for the end."""
         self.signal(number)
         return self.wait()
 
@@ -214,7 +214,7 @@ class System:
     # ---------------------------------------------------------------- the daemon
 
     def start(self) -> Program:
-        """Start the IRMd (again) and wait until it says that it is ready."""
+        """Start the IRMd (again) and wait until it reports that it is ready."""
         address = str(self.base / "notify")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
             ready.bind(address)
@@ -270,7 +270,7 @@ class System:
         assert not files, f"still in {self.rundir} after the irmd has ended: {files}\n{self.irmd.output}"
 
     def close(self) -> None:
-        """Remove what is left, whatever it is; what a failed test leaves must not spoil the next."""
+        """Remove all remains; those of a failed test must not affect the next."""
         for pid in processes_of(self.rundir):
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -299,7 +299,7 @@ class System:
         return self.run("irm", *words.split(), *more, check=check)
 
     def json(self, words: str) -> Any:
-        """What `irm ... --json` prints, decoded."""
+        """The output of `irm ... --json`, decoded."""
         return json.loads(self.irm(words, "--json").stdout)
 
     def spawn(self, program: str, *args: str) -> Program:
@@ -318,7 +318,7 @@ class System:
         return program
 
     def local_layer(self, layer: str = "local", *, name: str | None = None) -> None:
-        """Make a layer on this system with a local IPCP (called like the layer unless told otherwise)."""
+        """Make a layer on this system with a local IPCP (by default with the name of the layer)."""
         self.irm(f"ipcp bootstrap type local name {name or layer} layer {layer}")
 
 
@@ -343,7 +343,7 @@ def processes_of(rundir: Path) -> dict[int, str]:
 
 
 def traces() -> set[str]:
-    """Places outside of a run directory where something of ours could be left: there must never be any."""
+    """Files of this project outside of a run directory: there must never be any."""
     found = {str(path) for path in Path("/dev/shm").glob("*ouroboros*")}
     if os.environ.get("XDG_RUNTIME_DIR"):
         found |= {str(path) for path in Path(os.environ["XDG_RUNTIME_DIR"]).glob("ouroboros/*")}

@@ -81,7 +81,7 @@ def allocated(flow: Flow) -> Flow:
 
 
 def ends(name: str = "end", qos: QoSSpec | None = None, *, layer: str | None = None) -> tuple[Flow, Flow]:
-    """Both ends of a new flow, in this process: who asked for it, and who accepted."""
+    """Both ends of a new flow, in this process: the requester's, and the acceptor's."""
     bind(name)
     server = Flow()
     server.accept(0)
@@ -104,7 +104,7 @@ def raises(kind: type[BaseException], errno: int | None = None, text: str = "") 
 
 
 def readable(fd: int, timeout: float | None = None) -> bool:
-    """Whether poll(2) says so; waits for it unless told otherwise."""
+    """Whether poll(2) reports it; by default waits for it."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(None if timeout is None else timeout * 1000))
@@ -155,7 +155,7 @@ def scenario(
     try:
         code = program.wait()
     except AssertionError:
-        code = program.stop(signal.SIGABRT)  # it says where it hangs
+        code = program.stop(signal.SIGABRT)  # it prints where it hangs
     assert code == 0, f"{function.__name__} ended with {code}\n{program.output}\nirmd:\n{system.irmd.output}"
     assert "the scenario is over" in program.output
     conserved(system)

@@ -67,7 +67,7 @@ def denied(what: str, attempt: Callable[..., object], *arguments: object) -> Non
 
 
 class Peer:
-    """A connection to the IRMd without a library: whatever it is told to send, it sends."""
+    """A connection to the IRMd without the library: it sends any octets."""
 
     def __init__(
         self, kind: Hello.Kind.ValueType | None = Hello.Kind.APPLICATION, program: str = "/bin/intruder"
@@ -117,7 +117,7 @@ class Peer:
 
 
 def look_into(pid: int) -> None:
-    """What another user's process, an IPCP and the IRMd have in memory and in their table of descriptors."""
+    """The memory and the tables of descriptors of another user's process, an IPCP and the IRMd."""
     denied(f"descriptors of {pid}", lambda: os.listdir(f"/proc/{pid}/fd"))
     for fd in range(3, 20):
         denied(f"descriptor {fd} of {pid}", os.open, f"/proc/{pid}/fd/{fd}", os.O_RDWR)
@@ -171,7 +171,7 @@ def look_around() -> None:
 
 
 FREE = {"hello", "bye", "cancel", "flow_alloc", "flow_accept", "flow_join", "flow_dealloc"}
-"""What everybody may say, about his own."""
+"""Messages that every user may send, about the user's own flows."""
 
 
 def say_everything(kind: Hello.Kind.ValueType) -> None:
@@ -257,7 +257,7 @@ def read_all(peer: Peer, wanted: bytes) -> bool:
 
 
 def unseal(peer: Peer) -> None:
-    """Memory that shrinks kills whoever has it mapped; memory that nobody may map is of no use to anybody."""
+    """Memory that shrinks kills the processes that have mapped it; memory that no process may map is useless."""
     for kind, _number, fds in peer.fds:
         fd = fds[0]
         size = os.fstat(fd).st_size

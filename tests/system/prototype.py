@@ -31,7 +31,7 @@ MANAGEMENT = bytes.fromhex("0a0a4d616e6167656d656e7412034c53501801280040cfe19ca6
 DATA_TRANSFER = bytes.fromhex("0a0d44617461205472616e7366657212036474701801280240cfe19ca608")
 UNKNOWN = bytes.fromhex("0a00120018002800")
 REQUEST = bytes.fromhex("0a08f79e81c40458d05b")
-# What a prototype answered: layer "unicast", SHA3-256, all defaults; here with the address that the program has.
+# The answer of a prototype: layer "unicast", SHA3-256, all defaults; here with the address that the program has.
 CONF = bytes.fromhex(
     "0a0b0a07756e69636173741001100f1a34"
     "0a1408041008183c220c0800120808001004180f203c121808001214080310081880a30520840728840730cfe19ca60818002001"

@@ -88,7 +88,7 @@ def counter(system: System, name: str, word: str) -> int:
 
 
 def test_members_with_certificates(lan: Lan) -> None:
-    """They enroll, connect, carry flows; the requirement goes round; who has none is refused by whoever is asked."""
+    """They enrol, connect, carry flows; the requirement is distributed; every member refuses an IPCP without a certificate."""
     for name in ("m1", "m2"):
         lan.certify(name)
     first = lan.bootstrap("unicast", "require", "authentication")
@@ -187,7 +187,7 @@ def test_names_that_are_admitted(lan: Lan) -> None:
 
 
 def test_who_asks_does_not_enroll_with_strangers(lan: Lan) -> None:
-    """The member must show a certificate when who asks says so, by `require` or by the name; and when its own layer does."""
+    """The member must show a certificate if the newcomer requires it, by `require` or by the name; and if its own layer does."""
     lan.certify("m2")
     first, second = lan.bootstrap("unicast"), lan.system("m2", B)
     refused = lan.enroll(second, "unicast", "m2", "m1", "require", "authentication")
@@ -258,7 +258,7 @@ def test_a_member_that_comes_back(lan: Lan) -> None:
 
 
 def test_a_layer_without_requirements_is_open(lan: Lan) -> None:
-    """Who has a certificate shows it; who has none is as welcome, a prototype for example."""
+    """An IPCP with a certificate shows it; one without, a prototype for example, is admitted too."""
     for name in ("m1", "m2"):
         lan.certify(name)
     first = lan.bootstrap("unicast")
@@ -304,7 +304,7 @@ STRANGER = """
 
 @pytest.mark.parametrize("closed", [True, False])
 def test_strangers_that_speak_the_protocols(lan: Lan, closed: bool) -> None:
-    """Somebody who reaches a member by its name and sends what members send: a request for a flow, an entry of the directory, a link.
+    """A stranger allocates a flow to a member's name and sends a member's packets: a request for a flow, an entry of the directory, a link.
     Where the layer is closed nothing of it is looked at; where it is open, all of it arrives."""
     lan.certify("m1")
     first = lan.bootstrap("unicast", *(("require", "authentication") if closed else ()))

@@ -204,7 +204,7 @@ async def one_reader_of_two_is_cancelled() -> None:
 
 
 async def dealloc_under_a_reader() -> None:
-    """Whoever waits on a flow that is deallocated is told; and the next flow may have the same descriptors."""
+    """A task that waits on a deallocated flow gets an error; and the next flow may have the same descriptors."""
     for _ in range(20):
         client, server = await ends()
         readers = [asyncio.create_task(server.read()) for _ in range(3)]

@@ -26,7 +26,7 @@ from tests.system.ends import (
 
 
 async def echo() -> None:
-    """A line each way, many at once, half-closed by who asked."""
+    """A line each way, many flows concurrently, half-closed by the requester."""
     from ouroboros import aio
 
     bind()
@@ -168,7 +168,7 @@ async def protocols() -> None:
 
 
 async def a_protocol_that_fails() -> None:
-    """It is told, and the flow goes."""
+    """It gets an error, and the flow is deallocated."""
     from ouroboros import aio
     from ouroboros.aio import FlowTransport
 

@@ -207,7 +207,7 @@ def test_the_module_of_events_has_that_of_flows() -> None:
 
 
 def test_the_paths_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By their place as by their names; and a whole NameInfo at once."""
+    """By position and by name; and as a whole NameInfo."""
     from ouroboros import cli, irm
 
     assert irm.NameSecPaths("e", "k", "c") == irm.NameSecPaths(enc="e", key="k", crt="c")

@@ -51,7 +51,7 @@ class Layer:
         )
 
     def kill(self, name: str, *notice: str) -> None:
-        """Kill an IPCP; the log says so, and what others notice."""
+        """Kill an IPCP; the log reports it, and others notice it."""
         (ipcp,) = self.system.json(f"ipcp list name {name}")["ipcps"]
         self.system.kill(ipcp["pid"])
         self.system.irmd.expect_all(rf"IPCP {name} \(pid {ipcp['pid']}\) has ended", *notice)
@@ -103,7 +103,7 @@ def test_packets_go_to_the_other_end_of_the_layer(layer: Layer) -> None:
     heard = [json.loads(line) for line in reader.output.splitlines()]
     assert [one["number"] for one in heard] == list(range(1, 21))
     assert {(one["message"], one["length"]) for one in heard} == {(HELLO, len(HELLO) + 1)}
-    # bc1 has reader, writer and bc2; bc2 has bc1 and bc3; bc3 has bc2 only, and nobody to tell
+    # bc1 has reader, writer and bc2; bc2 has bc1 and bc3; bc3 has bc2 only, and no further neighbour
     assert [layer.counter(name, "sent") for name in layer.members] == [40, 20, 0]
     assert [layer.counter(name, "received") for name in layer.members] == [20, 20, 20]
     assert all(layer.counter(name, "dropped") == 0 for name in layer.members)

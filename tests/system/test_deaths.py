@@ -38,7 +38,7 @@ def test_ipcp_that_the_test_kills_does_not(system: System) -> None:
 
 
 def test_ipcp_that_dies_at_the_end_of_its_system_turns_the_test_red(clean_world: None) -> None:
-    """The IRMd is told how its IPCPs ended also while it stops."""
+    """The IRMd gets the exit status of its IPCPs also while it stops."""
     system = System()
     system.local_layer()
     pid = ipcp_pid(system)
@@ -52,7 +52,7 @@ def test_ipcp_that_dies_at_the_end_of_its_system_turns_the_test_red(clean_world:
 
 
 def test_ipcp_that_does_not_end_turns_the_test_red(clean_world: None, tmp_path: Path) -> None:
-    """The IRMd kills it after the time of grace, and says so."""
+    """The IRMd kills it after the time of grace, and logs it."""
     config = tmp_path / "irmd.conf"
     config.write_text("[irmd]\ngrace = 0.2\n")
     system = System("--config", str(config))
@@ -136,7 +136,7 @@ def test_lines_of_the_kernel_that_tell_of_faults(line: str, ours: bool) -> None:
 
 
 def test_kernel_log_is_shared_between_runs(tmp_path: Path) -> None:
-    """Two runs on one machine cannot tell their faults apart, so each learns of the other."""
+    """Two runs on one machine cannot tell their faults apart, so each notices the other."""
     path = tmp_path / "kmsg"
     path.write_text("4,1,2,-;irmd[1]: segfault at 0\n")
     one = KernelLog(str(path))

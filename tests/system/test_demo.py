@@ -50,7 +50,7 @@ def assert_nothing_new(before: set[Path]) -> None:
 
 
 def texts(picture: str) -> str:
-    """All that a picture says."""
+    """All text of a picture."""
     tree = ElementTree.parse(PICTURES / f"{picture}.svg")
     return " ".join("".join(one.itertext()) for one in tree.iter("{http://www.w3.org/2000/svg}text"))
 
@@ -202,7 +202,7 @@ sys.exit(main([show]))
 
 
 def test_demo_during_which_a_process_dies_fails(clean_world: None) -> None:
-    """Whatever it showed: the log says that a signal killed the IPCP, and the demo looks there."""
+    """The log reports that a signal killed the IPCP, and the demo reads it, whatever its output was."""
     failing = f"""
 import json, os, subprocess, sys
 sys.path.insert(0, {str(CHECKOUT / "demo")!r})

@@ -158,7 +158,7 @@ def world(make_system: MakeSystem, tmp_path: Path) -> Iterator[World]:
 def told(
     system: System, name: str, kind: str, layer: str = "", *, count: int, patience: float = 60
 ) -> dict[str, str]:
-    """What the client has to say of a flow on which it has written so many packets, and waited for each, so many seconds."""
+    """The client's report about a flow on which it has written a number of packets, and waited for each for some seconds."""
     program = system.python(CLIENT, name, kind, layer, str(count), SECRET.decode(), str(patience))
     assert program.wait() == 0, program.output
     words = program.output.split()
@@ -269,7 +269,7 @@ def hostile(seed: int) -> Tamper:
 
 @pytest.mark.parametrize("kind", ["raw", "data"])
 def test_somebody_changes_packets_on_the_way(world: World, kind: str) -> None:
-    """Changed, cut, forged, and old ones again: what is read is what was written, and with FRCP all of it."""
+    """Changed, cut, forged, and old ones again: only written packets are read, and with FRCP all of them."""
     a, b = world.over_udp("echo", "other")
     world.enc("a", "client", "echo", "kex=X25519")
     world.serve(b, "echo", "udp")
@@ -283,7 +283,7 @@ def test_somebody_changes_packets_on_the_way(world: World, kind: str) -> None:
 
 @pytest.mark.parametrize("encrypted", [True, False])
 def test_what_was_changed_on_the_way_is_counted(world: World, encrypted: bool) -> None:
-    """The check of flows of data finds what was changed, without encryption too; behind it, what is no packet of the key's."""
+    """The check of flows of data detects changes, without encryption too; the cipher detects packets of another key."""
     a, b = world.over_udp("echo")
     if encrypted:
         world.enc("a", "client", "echo", "kex=X25519")
@@ -338,7 +338,7 @@ def test_lower_flows_of_a_layer(world: World, encrypted: bool) -> None:
 @pytest.mark.parametrize("kind", ["raw", "data"])
 @pytest.mark.parametrize("layer", ["", "local"])
 def test_in_one_system(world: World, layer: str, kind: str) -> None:
-    """Direct, and over a local layer: whoever else may look into the memory of the system sees nothing."""
+    """Direct, and over a local layer: other processes that map the system's memory see no plaintext."""
     system = world.system("a")
     system.local_layer()
     world.enc("a", "server", "echo", "kex=X25519")

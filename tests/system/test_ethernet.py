@@ -371,7 +371,7 @@ def test_the_device_is_taken_away_and_comes_back(pair: Pair) -> None:
     pair.b.irmd.expect("vb is down")
     Cable(pair.link.a, pair.link.b)
     pair.a.irmd.expect("va is up")
-    pair.b.irmd.expect("vb is up")  # what comes before is lost, as on any wire
+    pair.b.irmd.expect("vb is up")  # earlier frames are lost, as on any wire
     client(pair.a, ask).expect("got b'x'")
 
 
@@ -416,7 +416,7 @@ def stranger(pair: Pair, source: str, *args: str) -> Program:
 
 
 def test_a_prototype_asks_for_a_flow(pair: Pair) -> None:
-    """What a captured prototype does as requester, with a handshake of now: name query, request, data, keep-alive."""
+    """The messages of a captured prototype as requester, with a present handshake: name query, request, data, keep-alive."""
     pair.a.irm("ipcp bootstrap type eth-dix name eth layer eth dev va")
     server = pair.a.python(ECHO)
     server.expect("ready")
@@ -559,7 +559,7 @@ def test_ten_thousand_bad_frames_on_the_link(pair: Pair) -> None:
 
 
 def test_a_layer_is_used_before_the_kernel_says_that_there_is_a_carrier(make_system: MakeSystem) -> None:
-    """It says so up to a second after the device was brought up: a name is found meanwhile, and its flow stays up."""
+    """It reports the carrier up to a second after the device was set up: a name is found meanwhile, and its flow stays up."""
     for _ in range(3):
         with cable() as link:
             link.a.ip("link set va down")

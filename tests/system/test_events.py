@@ -476,7 +476,7 @@ def test_the_death_of_a_peer_is_an_event(shared: System) -> None:
 
 
 def keep_quiet() -> None:
-    """Accepts a flow, and says nothing on it."""
+    """Accepts a flow, and sends nothing on it."""
     import signal
 
     flow = Flow()

@@ -116,7 +116,7 @@ def accept(stranger: socket.socket) -> tuple[int, tuple[str, int]]:
 
 
 def test_a_prototype_that_accepts_grants_nothing(net: Net, stranger: socket.socket) -> None:
-    """It sees ber = 1, and packets without fragments, check or map; what is too large is refused to the application."""
+    """It sees ber = 1, and packets without fragments, check or map; a packet that is too large is refused to the application."""
     a = net.system(A)
     net.name("echo", C)
     client = a.python(CLIENT, "data", "8965")
@@ -207,7 +207,7 @@ def test_reassembly_switched_off_at_the_receiver(net: Net) -> None:
 
 
 def test_a_peer_that_leaves_is_an_event(net: Net) -> None:
-    """No layer tells it: the peer does. First what it has written, then that it has left."""
+    """No layer signals it: the peer does. Its data arrive first, then its end."""
     a, b = net.system(A), net.system(B)
     net.name("server", B)
     server = b.python("""
@@ -243,7 +243,7 @@ def test_a_peer_that_leaves_is_an_event(net: Net) -> None:
 
 
 def test_linger_switched_off(net: Net, stranger: socket.socket) -> None:
-    """Who does not linger does not wait for a peer that never acknowledges anything."""
+    """An end that does not linger does not wait for a peer that never acknowledges."""
     a = net.system(A)
     net.name("echo", C)
     client = a.python("""

@@ -103,7 +103,7 @@ class Witness:
 
 
 def answer(stranger: socket.socket, secured: Secured, oap: bytes, eid: int) -> tuple[int, bytes]:
-    """What the acceptor says to a request: 0 or a negative errno, and its header."""
+    """The acceptor's reply to a request: 0 or a negative errno, and its header."""
     stranger.sendto(ask(oap, eid), (B, secured.net.port))
     while True:
         got = stranger.recv(4096)
@@ -158,7 +158,7 @@ def test_clocks_that_differ(secured: Secured, stranger: socket.socket, seconds: 
 
 
 def offer(folder: Path, lines: str, identity: bytes) -> bytes:
-    """A request of somebody whose enc.conf says this."""
+    """A request of a system with this enc.conf."""
     place = folder / "client" / "echo"
     place.mkdir(parents=True, exist_ok=True)
     (place / "enc.conf").write_text(lines)
@@ -193,7 +193,7 @@ def test_offers_that_are_too_weak(secured: Secured, stranger: socket.socket, tmp
 
 @contextmanager
 def impostor(secured: Secured) -> Iterator[socket.socket]:
-    """Somebody at the address where "echo" is looked for."""
+    """A process at the address to which "echo" is resolved."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((C, secured.net.port))
         sock.settimeout(60)
@@ -201,7 +201,7 @@ def impostor(secured: Secured) -> Iterator[socket.socket]:
 
 
 def replies(secured: Secured, count: int, make: Callable[[int, bytes], bytes]) -> Program:
-    """A client that asks so often, and gets what `make(number, request)` says."""
+    """A client that sends a number of requests, and gets the replies of `make(number, request)`."""
     witness = Witness(secured)
     secured.net.name("echo", C)
     with impostor(secured) as sock:
@@ -220,7 +220,7 @@ def replies(secured: Secured, count: int, make: Callable[[int, bytes], bytes]) -
 
 
 def genuine(folder: Path, request: bytes) -> bytes:
-    """The reply of who has the credentials in this security directory."""
+    """The reply of a system with the credentials in this security directory."""
     ours = credentials.read(str(folder), Side.SERVER, "echo", Policy())
     return accept(request, ours, ReplayGuard(), Trust(str(folder)), now=time.time_ns()).reply(
         now=time.time_ns()
@@ -254,7 +254,7 @@ def test_replies_cut_at_every_octet_and_with_one_bit_changed(secured: Secured) -
 
 
 def test_replies_that_are_too_weak(secured: Secured) -> None:
-    """Who changes what an unsigned reply says of algorithms gets no flow out of it, least of all one in the clear."""
+    """An attacker who changes the algorithms of an unsigned reply gets no flow, and no unencrypted one."""
     for side, letter in (("client", "a"), ("server", "b")):
         place = secured.at[letter] / side / "echo"
         place.mkdir(parents=True)
@@ -293,7 +293,7 @@ def test_replies_to_another_request(secured: Secured) -> None:
 
 
 def test_a_certificate_of_the_requester_s_that_is_taken_away(secured: Secured) -> None:
-    """Somebody on the way who makes a signed request an anonymous one is found out by its hash in the reply."""
+    """An attacker on the path who makes a signed request anonymous is detected by the request's hash in the reply."""
     secured.ca.issue("alice").install(secured.at["a"], "client", "echo")
     secured.ca.issue("echo").install(secured.at["b"], "server", "echo")
     secured.start()

@@ -151,7 +151,7 @@ def event_loops_use_what_a_thread_closes() -> None:
 
 
 def threads_read_as_the_process_ends() -> None:
-    """Daemon threads are in calls of C, and in none, when the library says good-bye."""
+    """Daemon threads are in calls of C, and in none, when the library closes its connection."""
     for qos in (QOS_RAW, QOS_DATA):
         client, server = ends(qos=qos)
 
@@ -292,7 +292,7 @@ def test_ctrl_c_ends_a_blocked_call(shared: System, function: Callable[[], None]
 
 
 def accept_and_say_nothing() -> None:
-    """Its end exists, and nobody looks after it: it has stopped."""
+    """Its end exists, and its process does not run it: it has stopped."""
     import signal
 
     flow = Flow()
@@ -305,7 +305,7 @@ def accept_and_say_nothing() -> None:
 
 def linger_for_nobody(pid: str) -> None:
     """The peer will never acknowledge. Ctrl-C ends the wait; other threads and flows go on, the end lingers without its caller, and
-    the layer hears of the quiet time when the end goes back, here because the peer has died."""
+    the layer gets the quiet time when the end is returned, here because the peer has died."""
     import signal
 
     from ouroboros.library import library

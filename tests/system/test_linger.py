@@ -51,7 +51,7 @@ def fill(flow: Flow) -> int:
 
 
 def read_all(server: Flow, octets: int) -> None:
-    """What the caller has not waited for arrives nevertheless."""
+    """Data for which the caller has not waited arrive nevertheless."""
     assert sum(map(len, server)) == octets
     server.dealloc()
 
@@ -138,7 +138,7 @@ def test_leaving(shared: System, way: Callable[[Flow], None]) -> None:
 
 
 def streams() -> None:
-    """A stream is closed as a flow is; what its buffer still has is lost, and this is an error."""
+    """A stream is closed like a flow; data in its buffer are lost, and this is an error."""
     import asyncio
 
     from ouroboros import aio

@@ -42,7 +42,7 @@ SERVER = """
         flow = flow_accept()
         certificate = flow.peer_certificate
         print("accepted", certificate.hex() if certificate else None, flush=True)
-        # A requester that does not like our certificate tells nobody: no flow may hold up the others.
+        # A requester that refuses the acceptor's certificate sends no message: no flow may delay the others.
         threading.Thread(target=echo, args=(flow,), daemon=True).start()
 """
 CLIENT = """
@@ -265,7 +265,7 @@ def test_encryption_that_is_required(secured: Secured) -> None:
 
 @pytest.mark.parametrize("side", ["client", "server"])
 def test_certificates_that_fit_no_packet(secured: Secured, side: str) -> None:
-    """A management message over UDP has at most 2048 octets (spec/oap OAP-24); nobody waits for one that cannot be sent."""
+    """A management message over UDP has at most 2048 octets (spec/oap OAP-24); no requester waits for one that cannot be sent."""
     long = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), bytes(3000))
     fat = secured.ca.issue("echo", extensions=((long, False),))
     fat.install(secured.at["a" if side == "client" else "b"], side, "echo")
@@ -357,7 +357,7 @@ def test_a_handshake_cut_at_every_octet(secured: Secured, stranger: socket.socke
 
 
 def test_replies_of_a_stranger(secured: Secured, stranger: socket.socket) -> None:
-    """Who answers in the place of the server, with a certificate of its own, is refused."""
+    """A process that answers in place of the server, with its own certificate, is refused."""
     secured.start("require", "authentication")
     mallory = secured.ca.issue("mallory")
     secured.ca.issue("alice").install(secured.at["a"], "client", "echo")

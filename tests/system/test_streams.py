@@ -48,7 +48,7 @@ def layers() -> Iterator[str | None]:
         irm.unreg_name("end", ipcp)
 
 
-# ---------------------------------------------------------------- the end of what is written
+# ---------------------------------------------------------------- the end of the data
 
 
 def the_end() -> None:
@@ -269,7 +269,7 @@ def waiting_files() -> None:
     assert wrote
     got = client.makefile("rb").read(wrote)
     assert got == bytes(wrote)
-    # A reader of packets before: what it left is read first.
+    # After a reader of packets: the rest of its packet is read first.
     client.write(b"abcdef")
     server.flags &= ~FlowProperties.NonBlocking
     server.rcv_timeout = None
@@ -331,7 +331,7 @@ def fragmentation_switched_off() -> None:
 
 
 def flow_control_switched_off() -> None:
-    """The sender does not look at the window; what the receiver does not take is sent again."""
+    """The sender ignores the window; packets that the receiver does not accept are retransmitted."""
     client, server = ends(qos=QOS_DATA)
     client.flags |= FlowProperties.NonBlocking
     assert client.get_frct_flags() & 2
@@ -486,7 +486,7 @@ def counters() -> None:
 
 
 def numbers_of_its_own() -> None:
-    """A flow begins with a number that nobody can guess; and its layer hears how long nothing of it may be used again."""
+    """A flow begins with a random number; and its layer gets the time for which its names must not be reused."""
     from ouroboros.dataplane._dataplane import ffi, lib
     from ouroboros.library import library
 

@@ -31,7 +31,7 @@ def md5(name: str) -> str:
 
 
 def free_port(*addresses: str) -> int:
-    """A UDP port that is free on all of them: several copies of these tests may run at once."""
+    """A UDP port that is free on all of them: several copies of these tests may run concurrently."""
     while True:
         with ExitStack() as stack:
             number = 0
@@ -368,7 +368,7 @@ def test_a_prototype_asks(net: Net, stranger: socket.socket) -> None:
         stranger.sendto(struct.pack(">I", eid) + struct.pack(">II", 0, number) + data[12:], (B, net.port))
         echoed = stranger.recv(4096)
         assert echoed == b"\0\0\0\x40" + struct.pack(">II", 1, number) + data[12:], "a reply of oping"
-    # A keep-alive, as it has to be; and the same request once more, which nobody may answer.
+    # A keep-alive, as it has to be; and the same request once more, which must not be answered.
     stranger.sendto(struct.pack(">I", eid), (B, net.port))
     stranger.sendto(request[:63] + header, (B, net.port))
     stranger.sendto(struct.pack(">I", eid) + data[4:], (B, net.port))
@@ -417,7 +417,7 @@ def test_a_prototype_accepts(net: Net, stranger: socket.socket) -> None:
     ids=["refused", "refused-positive", "refused-with-data", "of-another-request", "without-handshake"],
 )
 def test_a_prototype_refuses(net: Net, stranger: socket.socket, answer: Callable[[bytes], bytes]) -> None:
-    """The client is told at once, whatever is wrong."""
+    """The client gets an error immediately, whatever the failure."""
     a = net.system(A)
     net.name("proto", C)
     client = a.spawn("oping", "-n", "proto", "-c", "1")

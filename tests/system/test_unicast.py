@@ -99,7 +99,7 @@ def layer(system: System) -> Layer:
 def test_two_members(layer: Layer) -> None:
     layer.line(2)
     layer.serve("server", "uni1")
-    layer.pings("server")  # at once: nobody has to wait for anything to settle
+    layer.pings("server")  # immediately: no waiting for a stable state
     for name in layer.members:
         (status,) = layer.readout(name, "status")
         assert (status["layer"], status["members"], status["neighbours"]) == ("unicast", 2, 1)
@@ -138,7 +138,7 @@ def test_names_come_and_go(layer: Layer) -> None:
 
 
 def test_nobody_accepts(layer: Layer) -> None:
-    """A name that is registered, with nothing bound to it, is refused at once and not after 20 s of silence."""
+    """A name that is registered, with nothing bound to it, is refused immediately and not after 20 s of silence."""
     layer.line(2)
     layer.system.irm("name create nobody")
     layer.system.irm("name register nobody ipcp uni2")
@@ -224,7 +224,7 @@ def test_enrolment_into_another_layer_is_refused_and_leaves_nothing(layer: Layer
     irm = layer.system.irm
     result = irm("ipcp enroll name other type unicast layer another dst uni1", check=False)
     assert result.returncode == 1 and 'layer "unicast", not of "another"' in result.stderr
-    assert 'not of "another"' in layer.system.irmd.output  # and the member says so too
+    assert 'not of "another"' in layer.system.irmd.output  # and the member logs it too
     assert [ipcp["name"] for ipcp in layer.system.json("ipcp list")["ipcps"]] == ["local", "uni1"]
 
 
@@ -320,7 +320,7 @@ def test_a_silent_member_is_gone_round_and_taken_back(layer: Layer) -> None:
 
 
 def test_the_layer_below_is_killed_and_made_again(layer: Layer) -> None:
-    """What was connected is connected again, without a command, when the names are known again."""
+    """Earlier connections are made again, without a command, when the names are known again."""
     layer.line(2)
     layer.serve("server", "uni2")
     layer.pings("server")
@@ -448,7 +448,7 @@ ECHO_CLIENT = """
 
 
 def test_a_prototype_joins(layer: Layer) -> None:
-    """As newcomer, neighbour, client and server, with a member of ours behind the one that it knows."""
+    """As newcomer, neighbour, client and server, with a Python member behind the one that it knows."""
     layer.line(2)
     server = layer.system.python(MANY_SERVER)
     server.expect("ready")

@@ -96,7 +96,7 @@ HOSTILE = """
 
 
 class Users:
-    """A system of root's with a local layer, and user A with his flows on it."""
+    """A system of root with a local layer, and user A with flows on it."""
 
     def __init__(self, system: System, checkout: Path) -> None:
         self.system = system
@@ -187,7 +187,7 @@ def test_no_value_of_one_user_ends_the_layer_of_all(users: Users) -> None:
 
 
 def test_a_program_that_is_bound_for_a_user(users: Users) -> None:
-    """Root says whose processes of it serve: those of nobody else, and the log says why."""
+    """Root selects the user whose processes serve: others are refused, and the log gives the reason."""
     system, nobody = users.system, pwd.getpwnam("nobody").pw_uid
     script = system.base / "service.py"
     script.write_text(textwrap.dedent(users.become) + textwrap.dedent(SERVICE))

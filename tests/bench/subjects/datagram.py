@@ -50,7 +50,7 @@ class DatagramEnd(Endpoint):
             raise OSError(-failed, f"this kernel does not join UDP packets: {os.strerror(-failed)}")
 
     def calls(self, size: int) -> Calls:
-        """The functions in C. What they are given to send does not matter."""
+        """The functions in C. The octets that they send do not matter."""
         lib = self._lib
         lib.datagram_use(self._header, len(self._header), size)
 
@@ -102,14 +102,14 @@ class UdpFloor(Subject):
         return {"port": self._sock.getsockname()[1]}
 
     def accept(self) -> Endpoint:
-        """The first packet tells the client's address."""
+        """The first packet has the client's address."""
         assert self._sock is not None, "listen() comes before accept()"
         _, client = self._sock.recvfrom(64)
         self._sock.connect(client)
         return DatagramEnd(self._sock, cut=self.cut)
 
     def connect(self, args: Mapping[str, Any], hello: Mapping[str, Any]) -> Endpoint:
-        """Connect, and tell the server our address."""
+        """Connect, and send the server this end's address."""
         sock = udp.make()
         sock.connect(("127.0.0.1", hello["port"]))
         sock.send(b"hello")
@@ -156,7 +156,7 @@ class Veth(Subject):
         return {"mac": self._sock.getsockname()[4].hex()}
 
     def accept(self) -> Endpoint:
-        """The first frame tells the client's address."""
+        """The first frame has the client's address."""
         assert self._sock is not None, "listen() comes before accept()"
         frame = self._sock.recv(2048)
         return DatagramEnd(self._sock, self._header(self._sock, frame[6:12]))

@@ -66,7 +66,7 @@ class Ping(Subject):
         return {"address": link.ADDRESSES[0]}
 
     def accept(self) -> Endpoint:
-        """Nobody: the kernel answers."""
+        """No process: the kernel answers."""
         return PingEnd(None)
 
     def connect(self, args: Mapping[str, Any], hello: Mapping[str, Any]) -> Endpoint:

@@ -70,7 +70,7 @@ class Loop:
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """What a coroutine gives."""
+        """The result of a coroutine."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 

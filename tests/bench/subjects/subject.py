@@ -23,7 +23,7 @@ class Calls:
 
     `recv(room)` receives one packet; `room` is whatever argument its fastest form wants. `writev` and `readv` move
     many packets in one call and give their number; None where the transport has no such call. `window`, if not 0, is
-    how many packets may be on their way before the sender must hear from the receiver: for what has no flow control.
+    the number of packets in flight before the sender waits for the receiver: for transports without flow control.
     """
 
     send: Callable[[bytes], object]
@@ -51,18 +51,18 @@ class Endpoint(ABC):
         return None
 
     def settle(self, seconds: float) -> int:
-        """Read what is left over, until nothing comes for so long: how many packets that was.
+        """Read remaining packets, until none arrives for this time; returns their number.
 
         Where packets are lost, or wait under way, some of an earlier measure may still come. Others never have any.
         """
         return 0
 
     def packets(self, size: int) -> Iterator[bytes]:
-        """What comes, packet by packet; for those that `deliver`."""
+        """The received packets, one by one; for subjects that `deliver`."""
         raise NotImplementedError(f"{type(self).__name__} has no reliable delivery to check")
 
     def more(self, seconds: float) -> int:
-        """How many packets (of a stream: octets) still come within so long, after `packets`."""
+        """The number of packets (of a stream: octets) that still arrive within this time, after `packets`."""
         raise NotImplementedError(f"{type(self).__name__} has no reliable delivery to check")
 
     @abstractmethod
@@ -72,7 +72,7 @@ class Endpoint(ABC):
 
 @dataclass(slots=True)
 class Wiring:
-    """What the benchmark prepared for the two peers of a pair."""
+    """The objects that the benchmark prepared for the two peers of a pair."""
 
     server: dict[str, Any] = field(default_factory=dict)  # arguments, must be JSON
     client: dict[str, Any] = field(default_factory=dict)

@@ -17,7 +17,7 @@ from tests.bench.subjects.subject import Calls, Endpoint, Subject
 
 BUFFER = 4 << 20
 SILENCE = 1.0  # seconds without a packet after which the rest is taken for lost
-OVERHEAD = 1024  # what the kernel charges to the buffer for a small packet, with room to spare
+OVERHEAD = 1024  # the kernel's charge to the buffer for a small packet, with a margin
 
 # Beyond net.core.[rw]mem_max for those who may; not in the socket module.
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
@@ -52,7 +52,7 @@ class UdpEnd(Endpoint):
 
 
 def settle(sock: socket.socket, seconds: float) -> int:
-    """Read what is left over in a socket, until nothing comes for so long: how many packets that was."""
+    """Read remaining packets of a socket, until none arrives for this time; returns their number."""
     left = 0
     while select.select([sock], [], [], seconds)[0]:
         sock.recv(65536)
@@ -91,14 +91,14 @@ class Udp(Subject):
         return {"port": self._sock.getsockname()[1]}
 
     def accept(self) -> Endpoint:
-        """The first packet tells the client's address."""
+        """The first packet has the client's address."""
         assert self._sock is not None, "listen() comes before accept()"
         _, client = self._sock.recvfrom(64)
         self._sock.connect(client)
         return UdpEnd(self._sock)
 
     def connect(self, args: Mapping[str, Any], hello: Mapping[str, Any]) -> Endpoint:
-        """Connect, and tell the server our address."""
+        """Connect, and send the server this end's address."""
         sock = make()
         sock.connect(("127.0.0.1", hello["port"]))
         sock.send(b"hello")

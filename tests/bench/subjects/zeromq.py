@@ -30,7 +30,7 @@ class ZeroMqEnd(Endpoint):
         return Calls(partial(self._sock.send, copy=False), partial(self._sock.recv, copy=False), 0)
 
     def close(self) -> None:
-        """Close the socket at once, whatever is still queued."""
+        """Close the socket immediately, even if packets are queued."""
         self._sock.close(0)
         self._context.term()
 

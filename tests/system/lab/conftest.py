@@ -45,7 +45,7 @@ class SystemOfTest(LabSystem):
     __slots__ = ()
 
     def start(self, *argv: str, **options: Any) -> Program:  # type: ignore[override]
-        """Start a program in the background; see `Program` for what can be waited for."""
+        """Start a program in the background; see `Program` for the events to wait for."""
         program = Program(self.command(*argv), env=self.env, **options)
         assert isinstance(self.lab, LabOfTest)
         self.lab.programs.append(program)
@@ -177,7 +177,7 @@ def line(*names: str) -> Description:
 
 
 def chain(count: int) -> Description:
-    """The same with so many systems, called n0, n1, ... and links n0n1, n1n2, ..."""
+    """The same with a number of systems, called n0, n1, ... and links n0n1, n1n2, ..."""
     return line(*(f"n{number}" for number in range(count)))
 
 

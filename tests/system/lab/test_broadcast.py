@@ -37,7 +37,7 @@ def until(system: SystemOfTest, name: str, *states: str) -> None:
 
 
 def test_the_network_of_the_paper(make_lab: MakeLab) -> None:
-    """Listings 15 to 17: what one says in c is heard in a and b."""
+    """Listings 15 to 17: readers in a and b get the message of a writer in c."""
     lab = make_lab((CHECKOUT / "examples" / "olab" / "paper-broadcast.toml").read_text())
     readers = [lab.system(name).start("obc", "-l", "-n", "broadcast", "-c", "3") for name in "ab"]
     for reader in readers:
@@ -56,7 +56,7 @@ def test_the_network_of_the_paper(make_lab: MakeLab) -> None:
 
 
 def test_a_neighbour_over_ethernet_dies_and_starts_again(make_lab: MakeLab) -> None:
-    """Ethernet says nothing when a process dies: its silence does, and the flow that it does not know is replaced."""
+    """Ethernet does not signal the death of a process: its silence does, and an unknown flow is replaced."""
     lab = make_lab(TWO)
     a, b = lab.system("a"), lab.system("b")
     until(a, "bc1", "up")

@@ -57,7 +57,7 @@ COLLECT = """
         print("done", flush=True)
 """
 
-# Sends so many numbered frames of a size.
+# Sends a number of numbered frames of one size.
 FLOOD = """
 import socket, sys
 device, first, count, size, word = sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5]
@@ -70,7 +70,7 @@ with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sock:
 
 
 def frame(n: int, size: int = 100) -> bytes:
-    """What FLOOD sends."""
+    """The frames of FLOOD."""
     start = b"\xff" * 6 + b"\x02ours!" + b"\xa0\x00" + n.to_bytes(4, "big") + b"ouroboros"
     return start.ljust(size, b".")
 
@@ -101,7 +101,7 @@ def flood(
 
 
 def await_that(condition: Callable[[], bool]) -> None:
-    """Wait until something is the case of which nobody tells."""
+    """Wait for a condition without an event."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
@@ -197,7 +197,7 @@ def test_rate_spaces_frames(make_lab: MakeLab) -> None:
     be_quiet(lab.system("a"), lab.system("b"))
     came = passed(lab, "rate 10mbit", 500, size=400)
     assert numbers(came) == list(range(500))
-    # The first was sent when it had been read; 499 take 0.32 ms each. What was late does not make the next earlier.
+    # The first was sent when it had been read; 499 take 0.32 ms each. A late frame does not make the next one earlier.
     assert came[-1][0] - came[0][0] >= 0.95 * 499 * 320
 
 
@@ -408,7 +408,7 @@ def test_killed_emulators_link_can_be_cut_and_the_lab_torn_down(make_lab: MakeLa
 
 
 def test_emulator_that_stands_still_is_killed(make_lab: MakeLab) -> None:
-    """Whoever asks it gets an error, and the lab goes on."""
+    """Requests to it get an error, and the lab continues."""
     lab = make_lab(pair())
     lab.system("a").kill(lab.emulation("ab")["pid"], signal.SIGSTOP)
     with pytest.raises(HolderError, match="link ab: the emulator .* does not answer, and was killed"):
@@ -468,7 +468,7 @@ def test_process_answers_whatever_it_is_asked_and_ends_with_its_input(make_lab: 
 
 
 def test_emulated_link_of_the_benchmark(namespaces: None) -> None:
-    """Two namespaces and no more, with addresses: what TCP is compared on."""
+    """Only two namespaces, with addresses: the network on which TCP is compared."""
     with ExitStack() as stack:
         link = EmulatedLink(stack, ("delay 5ms", "delay 5ms loss 1%"))
         link.set("delay 2ms")

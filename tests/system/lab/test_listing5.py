@@ -57,7 +57,7 @@ def test_what_each_promises(lab: LabOfTest) -> None:
 
 
 def test_what_is_spoiled_is_as_good_as_lost(lab: LabOfTest) -> None:
-    """Bits are flipped, in the checks of flows too; whoever asked for no bit error gets none."""
+    """Bits are flipped, in the checks of flows too; a flow without bit errors gets none."""
     data = ping(lab, "data", "corrupt 2% delay 200us")
     assert data["received"] == COUNT and not data["out_of_order"] and not data["duplicates"]
     assert data["resent"] > 0

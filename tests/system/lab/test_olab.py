@@ -30,7 +30,7 @@ addresses = ["10.0.0.1/24", "10.0.0.2/24"]
 
 
 class User:
-    """Somebody who types `olab`, with a folder of their own for labs."""
+    """A user of `olab`, with a separate folder for labs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -124,7 +124,7 @@ def test_bursts_of_what_the_path_takes_and_of_what_it_does_not(make_lab: MakeLab
 
 @pytest.mark.parametrize("kind", list(ENDS))
 def test_a_cable_is_cut(make_lab: MakeLab, kind: str) -> None:
-    """Packets vanish, and nobody ends a flow for that; when the cable is back, so are the flow and the layer."""
+    """Packets are lost, and no flow ends for that; when the cable is back, so are the flow and the layer."""
     lab = make_lab(pair(kind, "oping"))
     a, b = joined(lab, kind)
     serve(b)

@@ -19,7 +19,7 @@ PATIENCE = 3_000_000_000
 
 
 class Piece(IntEnum):
-    """What a packet is of what was written: the bits FFGM (1) and MFGM (2)."""
+    """The position of a packet in a write: the bits FFGM (1) and MFGM (2)."""
 
     LAST = 0
     WHOLE = 1
@@ -28,7 +28,7 @@ class Piece(IntEnum):
 
 
 class Ending(IntEnum):
-    """What an end has said of itself."""
+    """The state that an end has signalled."""
 
     GOES_ON = 0
     ENDED = 1
@@ -37,7 +37,7 @@ class Ending(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """A packet with data; of no octets, where that was granted, it is the end of what is written."""
+    """A packet with data; of no octets, where that was granted, it is the end of the data."""
 
     piece: Piece
     data: bytes
@@ -45,7 +45,7 @@ class Packet:
 
 @dataclass(slots=True)
 class Message:
-    """What was written at once, or what is there of it; and how many packets of the window it holds shut."""
+    """The data of one write, or the part that has arrived; and the number of packets by which it closes the window."""
 
     data: bytes
     packets: int = 1
@@ -61,7 +61,7 @@ class Model:
     fragments: bool = False
     ends: bool = False
     direct: bool = False
-    """A direct flow: what was sent is not lost."""
+    """A direct flow: sent packets are not lost."""
     lossless: bool = False
     """The same where a layer stays in the memory of its system: nothing is sent again, nor taken that cannot be sent."""
 
@@ -70,9 +70,9 @@ class Model:
     want: int = 0
     """The first number that has not come."""
     came: dict[int, Packet] = field(default_factory=dict)
-    """What was let in before its turn."""
+    """Packets accepted before their turn."""
     messages: list[Message] = field(default_factory=list)
-    """What the user can read."""
+    """The data that the user can read."""
     partial: Message | None = None
     edge: int = 0
     heard: Ending = Ending.GOES_ON
@@ -82,21 +82,21 @@ class Model:
     """Packets that came behind the end."""
 
     content: list[Packet] = field(default_factory=list)
-    """What was written, by number."""
+    """The written packets, by number."""
     sent: int = 0
-    """Those that went out: what the flow below had no room for cannot be acknowledged."""
+    """The sent packets: one that the flow below did not accept cannot be acknowledged."""
     times: dict[int, list[int]] = field(default_factory=dict)
     """When, by number."""
     una: int = 0
     lim: int = FIRST_WINDOW
     said: Ending = Ending.GOES_ON
     wanting: bool = False
-    """Somebody wants to write, and finds the window shut."""
+    """A writer finds the window closed."""
 
     # ---- receiver
 
     def data(self, seq: int, drf: bool, packet: Packet, *, reader: bool = False) -> bytes | None:
-        """A packet with data came. What a reader who waits gets of it at once."""
+        """A packet with data arrived. Returns the data that a waiting reader gets immediately."""
         if self.start is None:
             if not drf:
                 self.refused += 1
@@ -123,7 +123,7 @@ class Model:
         return None
 
     def begin(self, seq: int) -> None:
-        """A packet with the data run flag is the first that is heard."""
+        """A packet with the data run flag is the first that is accepted."""
         if self.start is None:
             self.start = self.want = seq
             self.edge = seq + self.window
@@ -132,11 +132,11 @@ class Model:
         return self.ends and not packet.data
 
     def at_end(self, packet: Packet) -> bool:
-        """Whether this cannot be: it follows the end. Who writes no more may still leave."""
+        """Whether this is invalid: it follows the end. An end that writes no more may still close."""
         return self.heard is Ending.LEFT or (self.heard is Ending.ENDED and packet.data != b"")
 
     def go_on(self) -> None:
-        """What was waiting for what came."""
+        """The packets that waited for the one that arrived."""
         while self.want in self.came:
             packet = self.came.pop(self.want)
             if self.at_end(packet):
@@ -169,7 +169,7 @@ class Model:
         self.relieve()
 
     def ready(self, message: Message) -> None:
-        if message.data:  # what is empty is not read
+        if message.data:  # an empty packet is not read
             self.messages.append(message)
 
     def relieve(self) -> None:
@@ -178,12 +178,12 @@ class Model:
             self.partial.packets = 0
 
     def renew(self) -> None:
-        """The window ends so many packets after the first that was not read; it never goes back."""
+        """The window ends a fixed number of packets after the first unread one; it never moves back."""
         unread = sum(message.packets for message in (*self.messages, *filter(None, [self.partial])))
         self.edge = max(self.edge, self.want - unread + self.window)
 
     def next(self) -> bytes | None:
-        """What the user reads next."""
+        """The data that the user reads next."""
         if not self.messages:
             return None
         data = self.messages.pop(0).data
@@ -238,7 +238,7 @@ class Model:
         return self.lossless and whole and packet.data != b""
 
     def may_send(self, number: int) -> bool:
-        """Whether it is this one's turn, or was: what is before it has been sent, and the window is open or need not be."""
+        """Whether it is this one's turn, or was: all earlier ones have been sent, and the window is open or need not be."""
         return number <= self.sent and (number < self.lim or self.is_end(self.content[number]))
 
     def went(self, number: int, now: int) -> None:
@@ -247,12 +247,12 @@ class Model:
         self.times.setdefault(number, []).append(now)
 
     def acknowledgement(self, ackno: int) -> None:
-        """The peer says that it has everything before `ackno`."""
+        """The peer acknowledges all packets before `ackno`."""
         if self.una < ackno <= self.sent:
             self.una = ackno
 
     def limit(self, edge: int) -> None:
-        """The peer says that it takes everything before `edge`."""
+        """The peer advertises a window that ends before `edge`."""
         if 1 <= edge - self.una < SANE:
             self.lim = max(self.lim, edge)
             self.wanting = self.wanting and self.shut

@@ -56,7 +56,7 @@ COUNTERS = "sent resent control received delivered duplicate early refused malfo
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script: where it stands, what it shows, its statements."""
+    """A script: its position, its title, its statements."""
 
     place: str
     title: str
@@ -86,7 +86,7 @@ def load(path: Path) -> list[Script]:
 
 
 def pattern(number: int, length: int) -> bytes:
-    """What packet `number` of the peer carries."""
+    """The data of packet `number` of the peer."""
     return bytes((number * 31 + i * 7) & 0xFF for i in range(length))
 
 
@@ -147,7 +147,7 @@ class Player:
         self.end = Frcp(self.now, send=self.send, **options)
 
     def send(self, packet: bytes) -> bool:
-        """What the end calls."""
+        """The functions that the end calls."""
         if self.room is not None:
             if not self.room:
                 return False
@@ -178,7 +178,7 @@ class Player:
     # ---- statements
 
     def statement(self, line: str) -> None:
-        """Do what a line says."""
+        """Execute a line."""
         if match := re.match(r"\+([0-9.]+)\s*", line):
             self.advance(round(float(match[1]) * SECOND))
             line = line[match.end() :]

@@ -13,7 +13,7 @@ from tests.unit.wire.captures import CAPTURES, dissected
 
 
 def directions(name: str) -> dict[tuple[object, ...], list[tuple[Packet, frcp.Header]]]:
-    """The packets with FRCP of one end of one flow, by who sent them and by the endpoint ids that they are for."""
+    """The packets with FRCP of one end of one flow, by sender and by destination endpoint id."""
     found: dict[tuple[object, ...], list[tuple[Packet, frcp.Header]]] = defaultdict(list)
     for packet in dissected(name):
         for at, layer in enumerate(packet.layers):
@@ -54,7 +54,7 @@ def test_an_end_of_ours_reads_what_a_prototype_wrote(name: str, key: tuple[objec
     packets = directions(name)[key]
     written = {
         header.sequence: packet.data for packet, header in packets if header.flags & frcp.Flag.DATA
-    }  # by number: what was sent again counts once
+    }  # by number: a retransmission counts once
     reliable = is_reliable([header for _, header in packets])
     now = packets[0][0].captured.time
     end = Frcp(now, retransmit=reliable, first=0x7FFFFFF0)

@@ -191,7 +191,7 @@ class FrcpMachine(RuleBasedStateMachine):
     def write(self, count: int, size: int) -> None:
         for i in range(count):
             if self.end.c.inflight_limited:
-                return  # what it does not send at once of what it may is its own affair
+                return  # it may delay packets that it is allowed to send
             at = (self.model.written * 7 + i) % 256
             payload = OCTETS[at : at + size]
             error = self.model.write(payload, room=self.room)
@@ -219,7 +219,7 @@ class FrcpMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.said is not Ending.LEFT)
     @rule(room=st.booleans())
     def leave_when_nothing_else_is_open(self, room: bool) -> None:
-        """Who does not hear it is not waited for long."""
+        """The wait for a peer that does not receive it is short."""
         self.acknowledge_everything()
         self.below(room)
         self.leave()

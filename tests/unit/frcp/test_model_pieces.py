@@ -23,7 +23,7 @@ MANY = 60
 
 @dataclass(slots=True)
 class Pieces:
-    """What a user reads, in the words of paper 2.14; numbers are whole numbers that do not wrap."""
+    """The data that a user reads, in the words of paper 2.14; numbers do not wrap."""
 
     retransmit: bool
     want: int | None = None
@@ -55,7 +55,7 @@ class Pieces:
             self.want += 1
 
     def skip(self, number: int) -> None:
-        """Nobody waits for those before this number any more; a packet of several that lacks one is lost."""
+        """No reader waits for fragments before this number any more; a packet that lacks one is lost."""
         if self.want is None or number <= self.want:
             return
         self.skipped += number - self.want
@@ -135,7 +135,7 @@ class PiecesMachine(RuleBasedStateMachine):
 
     @rule(ahead=st.integers(-3, 50), named=st.booleans())
     def rendez_vous(self, ahead: int, named: bool) -> None:
-        """It says how far its sender has got, which is news where nothing is sent again."""
+        """It carries its sender's progress, which is new information on a flow without retransmission."""
         if self.model.want is None:
             return
         number = self.model.want + ahead
@@ -161,7 +161,7 @@ class PiecesMachine(RuleBasedStateMachine):
 
     @rule(gap=st.integers(0, 2))
     def switched_in_the_middle(self, gap: int) -> None:
-        """What follows a loss is not the rest of what was read in pieces."""
+        """Data after a loss are not the rest of a packet that was read in pieces."""
         self.switch(False)
         self.arrive(0, True, FIRST, b"first", False)
         self.switch(True)
