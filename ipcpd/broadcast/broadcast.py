@@ -158,12 +158,12 @@ class BroadcastIpcp(Ipcp):
         self._connections.disconnect(dst, component or BROADCAST.component)
         return None
 
-    def _offer(self, check_outgoing: QosSpec) -> tuple[Record, QosSpec]:
+    def _offer(self, _own: Record, asked: QosSpec) -> tuple[Record, QosSpec]:
         """What we say when we connect, and a QoS without keep-alives, and without what a raw adjacency cannot have."""
         qos = QosSpec()
-        qos.CopyFrom(check_outgoing)
-        qos.timeout, qos.in_order, qos.ber = 0, 0, max(1, check_outgoing.ber)
-        return self._record(check_outgoing.timeout), qos
+        qos.CopyFrom(asked)
+        qos.timeout, qos.in_order, qos.ber = 0, 0, max(1, asked.ber)
+        return self._record(asked.timeout), qos
 
     def _grant(self, _own: Record, theirs: Record) -> Record:
         return self._record(theirs.timeout if theirs.member else 0)

@@ -86,7 +86,7 @@ class Component:
     record: Record
     on_connection: Callable[[Connection], None]
     on_lost: Callable[[Connection], None] | None
-    offer: Callable[[QosSpec], tuple[Record, QosSpec]] | None
+    offer: Callable[[Record, QosSpec], tuple[Record, QosSpec]] | None
     admit: Callable[[Record, Lower], str] = welcome
     answer: Callable[[Record, Record], Record] = own_record
 

@@ -116,7 +116,7 @@ class ConnectionManager:
         on_connection: Callable[[Connection], None],
         *,
         on_lost: Callable[[Connection], None] | None = None,
-        offer: Callable[[QosSpec], tuple[Record, QosSpec]] | None = None,
+        offer: Callable[[Record, QosSpec], tuple[Record, QosSpec]] | None = None,
         admit: Callable[[Record, Lower], str] = welcome,
         answer: Callable[[Record, Record], Record] = own_record,
     ) -> None:
@@ -125,7 +125,7 @@ class ConnectionManager:
         on_connection  gets each connection when it is there; its flow has no listener and no role yet, and what comes
                        waits. It may raise Refusal: then the flow is released, and whoever connected gets the reason
         on_lost        is told instead of that of the manager
-        offer          what we say of ourselves, and the QoS of the flow, given the QoS that the user asked for
+        offer          the record that an initiator sends, and the QoS of the flow, given our record and the QoS of the user
         admit          may refuse a record on a flow, with a reason ("": none)
         answer         what is answered, from our record and theirs
         """
@@ -293,7 +293,9 @@ class ConnectionManager:
 
     async def _fulfil(self, wanted: Wanted, timeout: float) -> Connection:
         component = self._components[wanted.component]
-        record, qos = component.offer(wanted.qos) if component.offer else (component.record, wanted.qos)
+        record, qos = component.record, wanted.qos
+        if component.offer is not None:
+            record, qos = component.offer(record, qos)
         record = replace(record, link=link_of(wanted.dst))
         made = await self.establish(wanted.dst, record, qos, timeout=timeout)
         if not self._is_wanted(wanted):

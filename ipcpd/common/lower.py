@@ -41,6 +41,9 @@ ACCEPT_PAUSE = 0.1
 ACCEPT_PAUSE_MOST = 10.0
 """Seconds to wait after an accept that failed, doubled each time, up to the second."""
 
+LEAST_TIMEOUT_MS = 100
+"""Shortest keep-alive time-out, which a neighbour chooses: with a shorter one it would make us send packets without rest."""
+
 Handler = Callable[[bytes], None]
 
 
@@ -285,8 +288,10 @@ class LowerFlows:
             self._watches[lower.fd] = on_event
 
     def keep_alive(self, lower: Lower, timeout_ms: int) -> None:
-        """Find out when the neighbour has been silent for so long; 0: do not. To begin with the QoS of the flow says."""
+        """Detect that the neighbour has been silent for so long; 0: do not. At first the QoS of the flow says how long."""
         if self._expect(lower):
+            if timeout_ms:
+                timeout_ms = max(timeout_ms, LEAST_TIMEOUT_MS)
             self._keepalive.watch(lower.fd, timeout_ms / 1000, self._loop.time())
             self._reschedule()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Protocol
 
@@ -17,7 +18,8 @@ from ipcpd.common.connmgr import Connection
 from ipcpd.common.lower import Lower, LowerFlows
 from ouroboros.flow_event import FlowEvent
 from ouroboros.guard import Guard
-from ouroboros.qos import QoSSpec
+from ouroboros.qos import DEFAULT_PEER_TIMEOUT, QoSSpec
+from ouroboros.rpc.messages_pb2 import QosSpec
 from ouroboros.wire import MalformedPacket
 
 from .address import objection
@@ -32,10 +34,26 @@ log = logging.getLogger("ipcpd/unicast")
 MANAGEMENT = "Management"
 DATA_TRANSFER = "Data Transfer"
 
+MEMBER_TIMEOUT_MS = 20_000
+"""Keep-alive time-out between two members of ours where the user left it to the default, ms: a neighbour whose lower IPCP was killed has
+lost the flow without a notice to the other end, and the initiator makes it anew when it detects the silence."""
+
 RESEND = 1.0
 """Seconds after which a neighbour gets the database again when there was no room for a message to it."""
 
 _encode = lru_cache(maxsize=1024)(wire.encode)  # a message is sent to many: the same octets every time
+
+
+def offer_keep_alive(own: Record, asked: QosSpec) -> tuple[Record, QosSpec]:
+    """The record of an initiator, with the keep-alive time-out that it offers, and the QoS of the flow. A prototype skips the offer, and
+    keeps the time-out of the QoS."""
+    default = asked.timeout == DEFAULT_PEER_TIMEOUT
+    return replace(own, timeout=MEMBER_TIMEOUT_MS if default else asked.timeout), asked
+
+
+def grant_keep_alive(own: Record, theirs: Record) -> Record:
+    """The record of a responder, which grants the offer."""
+    return replace(own, timeout=theirs.timeout)
 
 
 class LowerDt(Protocol):
@@ -90,6 +108,8 @@ class Adjacencies:
             return
         fd, now = connection.lower.fd, self._clock()
         self.connections[fd] = connection
+        if connection.record.timeout:
+            self._lowers.keep_alive(connection.lower, connection.record.timeout)
         if connection.component == MANAGEMENT:
             self._lowers.listen(connection.lower, lambda packet: self._receive(fd, packet))
             self._link_state.mgmt_added(connection.peer_address, fd, now)

@@ -31,7 +31,7 @@ from ouroboros.guard import Guard
 from ouroboros.rpc.messages_pb2 import FlowEndpoint
 from ouroboros.wire import MalformedPacket
 
-from .adjacency import Adjacencies
+from .adjacency import Adjacencies, grant_keep_alive, offer_keep_alive
 from .configuration import LayerConfig, most_over
 from .dht import Dht
 from .directory import Directory
@@ -168,7 +168,13 @@ class Member:
         punt.component(CONGESTION, QUOTAS[CONGESTION], self._congested)
         connections, adjacencies = self.connections, self.adjacencies
         for record in (management(self.address), data_transfer(self.address)):
-            connections.component(record, adjacencies.connected, admit=adjacencies.admit)
+            connections.component(
+                record,
+                adjacencies.connected,
+                offer=offer_keep_alive,
+                admit=adjacencies.admit,
+                answer=grant_keep_alive,
+            )
         connections.on_lost = adjacencies.lost
         connections.on_state = adjacencies.happened
 

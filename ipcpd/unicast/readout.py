@@ -80,7 +80,7 @@ def _neighbour(member: Member, connection: Connection) -> Row:
         fd=lower.fd,
         cube=_CUBES[QoSSpec.from_proto(lower.qos).cube],
         weights=list(link.weights) if link else None,
-        timeout_ms=lower.qos.timeout,
+        timeout_ms=connection.record.timeout or lower.qos.timeout,
         max_packet=lower.max_packet,
         since=round(member.now - connection.since, 3),
     )

@@ -4,9 +4,9 @@ Used by the control plane of unicast and broadcast IPCPs and by `ocap`; pure fun
 is for and which protocol that component speaks. One record is one packet, of at most 127 octets, because the prototype
 reads into 128.
 
-What we add (fields that a prototype skips, and that are absent unless set): why a connection is refused, with an errno; and of a
-broadcast IPCP, which has no address, an id of its own, that of its tree, and the keep-alive time-out that it offers or
-grants; and which of its links an initiator makes, or makes again.
+What we add (fields that a prototype skips, and that are absent unless set): why a connection is refused, with an errno; of a
+broadcast IPCP, which has no address, an id of its own, and that of its tree; the keep-alive time-out that an initiator offers and a
+responder grants; and which of its links an initiator makes, or makes again.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Syntax(IntEnum):
 class Record:
     """A component: its name, its protocol, and the address of its IPCP in the layer (0: none).
 
-    `syntax` is a plain number: a stranger may send any. Of broadcast IPCPs of ours: `member` and `tree` (0: not said),
-    and `timeout`, ms, of keep-alives (0: none). `reason` comes with a refusal, and perhaps `error`, its errno.
+    `syntax` is a plain number: a stranger may send any. Of broadcast IPCPs of ours: `member` and `tree` (0: not said).
+    `timeout`, ms, is that of keep-alives (0: none offered or granted). `reason` comes with a refusal, and perhaps `error`, its errno.
     `link` is the initiator's number of the link, the same in each attempt to make it again (0: not known).
     """
 

@@ -72,6 +72,24 @@ def test_a_neighbour_over_ethernet_dies_and_starts_again(make_lab: MakeLab) -> N
         assert reader.wait() == 0
 
 
+def test_the_layer_below_a_neighbour_dies_and_starts_again(make_lab: MakeLab) -> None:
+    """The neighbour knows it and connects anew, which replaces an adjacency whose silence would be detected ten minutes later."""
+    lab = make_lab(TWO.replace("timeout 400", "timeout 600000"))
+    a, b = lab.system("a"), lab.system("b")
+    until(a, "bc1", "up")
+    (before,) = neighbours(a, "bc1")
+    b.kill(b.ipcp_pid("eth"))
+    until(b, "bc2", "connecting")
+    b.irm("ipcp bootstrap name eth layer ethernet type eth-dix dev eth0")
+    until(b, "bc2", "up")
+    (after,) = neighbours(a, "bc1")
+    assert (after["member"], after["state"]) == (before["member"], "up")
+    with a.start("obc", "-l", "-n", "bcast", "-c", "1") as reader:
+        reader.expect("New flow.")
+        b.run("obc", "-n", "bcast", "-m", "back")
+        assert reader.wait() == 0
+
+
 def test_links_that_are_cut(make_lab: MakeLab) -> None:
     """With a carrier that is gone, and without a word; the adjacency is the same before and after."""
     lab = make_lab(TWO)

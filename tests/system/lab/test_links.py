@@ -99,3 +99,17 @@ def test_only_the_link_whose_layer_was_killed_is_made_anew(two: LabOfTest, layer
     kept = (before.keys() & after.keys()).pop()
     assert after[kept]["since"] >= before[kept]["since"]
     pings(b)
+
+
+def test_a_link_that_the_acceptor_has_lost_is_made_anew(two: LabOfTest) -> None:
+    """Its initiator is not notified: it detects the silence, and connects again."""
+    a, b = two.system("a"), two.system("b")
+    a.kill(a.ipcp_pid("eth"))
+    until(a, "m1", "up")
+    until(b, "m2", "up", "silent")
+    pings(b)
+    a.irm(ETH)
+    a.irm("name register m1.eth layer ethernet")
+    until(b, "m2", "up", "up")
+    until(a, "m1", "up", "up")
+    pings(b)

@@ -16,7 +16,7 @@ from ipcpd.common.claims import KEPT, MAX_CLAIMS, Claims
 from ipcpd.common.connection import is_same_link
 from ipcpd.common.connmgr import MOST_RESPONDING, Backoff, Connection
 from ipcpd.common.ipcp import Refusal
-from ipcpd.common.lower import Lower
+from ipcpd.common.lower import LEAST_TIMEOUT_MS, Lower
 from ipcpd.unicast.wire import connmgr as wire
 from ipcpd.unicast.wire.connmgr import Record, Syntax
 from ouroboros.flow_event import FlowEvent
@@ -631,6 +631,14 @@ def test_a_flow_without_a_path_replaces_nothing(world: World) -> None:
     b.made[0].lower.path = b""
     connection = replace(b.made[0], lower=replace(b.made[0].lower, fd=99))
     assert not is_same_link(connection, b.made[0])
+
+
+def test_a_neighbour_cannot_choose_a_time_out_that_keeps_us_busy(world: World) -> None:
+    a, b = Member(world, "a", 1), Member(world, "b", 2)
+    world.run(a.connect("b", timeout_ms=1))
+    before = world.end(b.ipcp, b.made[0].lower.fd).sent
+    world.pass_time(1)
+    assert world.end(b.ipcp, b.made[0].lower.fd).sent - before <= 4 * 1000 / LEAST_TIMEOUT_MS + 1
 
 
 def test_the_new_connection_is_there_before_the_old_one_goes(world: World) -> None:

@@ -7,10 +7,19 @@ from typing import Any
 
 import pytest
 
+from ipcpd.unicast.adjacency import (
+    MANAGEMENT,
+    MEMBER_TIMEOUT_MS,
+    grant_keep_alive,
+    offer_keep_alive,
+)
 from ipcpd.unicast.directory import MOST_SILENT, _Found
 from ipcpd.unicast.lsm import Lsm
 from ipcpd.unicast.pursuit import OTHERS
+from ipcpd.unicast.wire.connmgr import management
+from ouroboros.flow_event import FlowEvent
 from ouroboros.identity import IdentityFile
+from ouroboros.qos import QOS_RAW
 from tests.unit.ipcpd.unicast.network import DT, App, Network, Node
 
 KEY = bytes(range(32))
@@ -54,6 +63,42 @@ def test_a_member_that_was_killed_has_its_address_and_its_node_again(
         sum(one.peer_address == address and one.component == DT for one in b.connections.connections.values())
         == 1
     )
+
+
+def lose_flows(network: Network, node: Node) -> None:
+    """The IPCP below a member is killed: the member is notified that its flows have ended, and the other ends are not."""
+    for connection in list(node.connections.connections.values()):
+        end = network.end(node, connection.lower.fd)  # type: ignore[arg-type]
+        assert end.peer is not None
+        end.peer.peer, end.peer = None, None
+        node.relay.raise_events(end.fd, FlowEvent.DOWN | FlowEvent.DEALLOC)
+
+
+@pytest.mark.parametrize("default", [True, False])
+def test_flows_that_the_acceptor_has_lost_are_made_anew(network: Network, default: bool) -> None:
+    """Members of ours agree on a shorter time-out than the default; one that the user chose stays."""
+    a, b = network.bootstrap("a"), network.enroll("b", "a")
+    timeout = MEMBER_TIMEOUT_MS if default else 60_000
+    network.connect(b, "a", qos=QOS_RAW if default else QOS_RAW.replace(timeout=timeout))
+    network.settle()
+    for node in (a, b):
+        assert {row["timeout_ms"] for row in node.ipcp.readout("neighbours")} == {timeout}
+    network.pass_time(10)
+    lose_flows(network, a)
+    network.pass_time(timeout / 1000 - 10)
+    assert not a.connections.connections
+    network.pass_time(15)
+    for node in (a, b):
+        assert sorted(one.component for one in node.connections.connections.values()) == [DT, MANAGEMENT]
+        assert all(one.lower.usable for one in node.connections.connections.values())
+
+
+def test_a_neighbour_that_grants_no_keep_alive_keeps_that_of_the_flow() -> None:
+    """A prototype skips the offer."""
+    own = management(1)
+    assert grant_keep_alive(own, management(2)) == own
+    offered, qos = offer_keep_alive(own, QOS_RAW.replace(timeout=0).to_proto())
+    assert offered == own and not qos.timeout
 
 
 def test_the_address_of_a_member_that_lives_is_given_to_no_other(network: Network, tmp_path: Path) -> None:
