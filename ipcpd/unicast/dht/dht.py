@@ -196,9 +196,11 @@ class Dht:
             self._begin(asked, now)
 
     def _begin(self, asked: _Asked, now: float) -> None:
-        """Look a name up, as soon as there is somebody to ask; at once when nobody can be hoped for."""
+        """Start a look-up as soon as there is a contact to ask. It starts immediately when no contact can be expected, and when
+        routing reaches no member and the name is registered here: then no other member can be the answer."""
         query = self._queries[asked]
-        if not query.begun and (len(self.contacts) or not self._hopes()):
+        only_here = asked[0] in self._names and not self._reachable
+        if not query.begun and (len(self.contacts) or only_here or not self._hopes()):
             query.begun = True
             self._node.look_up(
                 asked[0],

@@ -250,6 +250,21 @@ def test_a_query_that_nobody_can_ever_answer_ends_at_once() -> None:
     assert dht.take_events() == [Answer(KEY, ())]
 
 
+def test_a_member_without_neighbours_waits_for_no_contact_to_find_a_name_of_its_own() -> None:
+    """Its neighbour was killed, or it is enrolled and not connected yet: each flow to a server of its own system took 3 s."""
+    dht = node(peer=B)
+    dht.register(KEY, 0)
+    dht.reachable((), 0)
+    dht.timer(0)
+    dht.take_events()  # it has been registered
+    dht.query(OTHER, 0)
+    dht.query(KEY, 0)
+    dht.timer(0)
+    assert dht.take_events() == [Answer(KEY, ())]
+    dht.timer(QUERY_LIMIT)
+    assert dht.take_events() == [Answer(OTHER, ())]
+
+
 def test_a_query_ends_in_time_and_when_the_node_stops() -> None:
     dht = node(peer=B)
     dht.query(KEY, 0)
