@@ -1,10 +1,10 @@
 /*
- * broadcast: the packet transfer of a broadcast IPCP (paper 2.13, 5.6.1; spec/broadcast): what comes from one member
+ * broadcast: the packet transfer of a broadcast IPCP (paper 2.13, 5.6.1; spec/broadcast): a packet from one member
  * goes to all others.
  *
  * A member is a port: the flow of an application that joined, or an adjacency with another broadcast IPCP. Packets have
  * no header. Empty ones are keep-alives of the flow they came over, and go no further. A member that does not read loses
- * its own copies, and delays nobody. Packets of 1400 octets and more break the stream of a prototype that
+ * its own copies, and delays no other member. Packets of 1400 octets and more break the stream of a prototype that
  * receives them: they are dropped.
  */
 #ifndef OUROBOROS_BROADCAST_H

@@ -19,7 +19,7 @@ struct congestion {
         uint64_t octets; /* sent in this slot */
         uint32_t packets;
         uint32_t silence; /* packets since the last update */
-        uint16_t level;   /* what the last update said */
+        uint16_t level;   /* the level in the last update */
         bool avoiding;    /* slow start is over */
         /* receiver */
         uint16_t seen;
@@ -34,7 +34,7 @@ int64_t congestion_send(struct congestion *c, uint32_t length, int64_t now);
 /* An update from the receiver. */
 void congestion_update(struct congestion *c, uint16_t level);
 
-/* A packet arrived with this mark; true: tell the sender `seen`. */
+/* A packet arrived with this mark; true: an update with `seen` is due for the sender. */
 bool congestion_receive(struct congestion *c, uint8_t mark);
 
 #endif

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LOOKAHEAD 32u /* packets whose headers and table entries are fetched at once */
+#define LOOKAHEAD 32u /* packets whose headers and table entries are prefetched together */
 
 /* Packets of each cube that may wait in a lower flow: for those that come by, and for those that begin here. */
 static const uint32_t share[CUBES] = {640, 832, RING_SLOTS};
@@ -100,7 +100,7 @@ static void deliver(struct dt *dt, struct port *from, struct packet *packet, str
                 return;
         }
         upper->counters.marked += header.ecn != 0;
-        /* Who sends faster than the process reads is told like who sends faster than the way carries. */
+        /* A sender that exceeds the reader's rate gets the same updates as one that exceeds the path's. */
         if (dt->congestion && congestion_receive(&upper->congestion, header.ecn | mark(dt, upper->port))) {
                 level = upper->congestion.seen;
                 punt_push(dt->punt, DT_CONGESTION, upper->port->fd, &level, sizeof level);
@@ -114,7 +114,7 @@ static void deliver(struct dt *dt, struct port *from, struct packet *packet, str
         }
 }
 
-/* What was seen last of a queue that looked full may be long ago: nothing is put there any more, so nothing settles. */
+/* The last view of a full queue may be old: no packet is put there any more, so nothing refreshes it. */
 static bool crowded(struct port *out, uint32_t most)
 {
         return port_queued(out) >= most && port_queued_now(out) >= most;
@@ -131,7 +131,7 @@ static void forward(struct dt *dt, struct port *from, struct packet *packet, uin
                 port_free(from, packet);
                 return;
         }
-        /* What components say is best effort, but a flow waits long for an answer that was dropped: it gets the next share. */
+        /* Packets of components are best effort, but a flow waits long for a dropped answer: they get the next share. */
         if (crowded(out, share[cube == 0 && header->eid < DT_ENDPOINTS ? 1 : cube])) {
                 counters->no_room++;
                 port_refuse(out);
@@ -246,7 +246,7 @@ static void send(struct upper *upper, struct packet *packet, struct port *out)
         }
 }
 
-/* Who sends may wait: a long queue would only keep others waiting too. */
+/* The sender may wait: a long queue would only delay other flows. */
 static uint32_t own_limit(const struct port *out, uint32_t cube)
 {
         uint32_t fit = cube < CUBES - 1 ? port_fit(out) << cube : RING_SLOTS;

@@ -6,7 +6,7 @@
  * upper flow is one that the layer provides: its packets get a header and leave over the lower flow that leads to the
  * peer's address.
  *
- * Nobody waits for a slow reader: what does not fit is dropped and counted. An application that sends faster than its
+ * A slow reader delays no other flow: its excess packets are dropped and counted. An application that sends faster than its
  * lower flow takes waits itself. A cube may fill the queue of a lower flow up to its share only, so that a packet of a
  * higher cube finds room and a short queue.
  */

@@ -52,7 +52,7 @@ struct eth {
 
         /* sending */
         struct packet packets[ETH_BATCH];
-        uint32_t marks[ETH_BATCH]; /* what the port had taken before the packet */
+        uint32_t marks[ETH_BATCH]; /* the port's counter before the packet */
         uint8_t headers[ETH_BATCH][HEADER_MOST];
         struct iovec parts[ETH_BATCH][2];
         struct mmsghdr out[ETH_BATCH];
@@ -318,7 +318,7 @@ static uint32_t serve_socket(struct relay *relay, struct source *source, int64_t
                 int n = recvmmsg(source->fd, eth->in, eth->batch, MSG_DONTWAIT, NULL);
 
                 if (n <= 0)
-                        break; /* nothing, or an error of the device, which the control plane hears of */
+                        break; /* nothing, or an error of the device, which the control plane also receives */
                 for (int i = 0; i < n; i++)
                         receive(eth, eth->room[i].iov_base, eth->in[i].msg_len,
                                 eth->in[i].msg_hdr.msg_flags & MSG_TRUNC);

@@ -1,10 +1,10 @@
 /*
  * eth: packets of flows to and from an Ethernet device (paper 5.4; spec/ethernet 1, 5).
  *
- * What processes write into flows gets a header and goes out in batches (sendmmsg), over one socket for each QoS cube, so
+ * Packets that processes write into flows get a header and leave in batches (sendmmsg), over one socket for each QoS cube, so
  * that voice never waits for room behind data. Frames come in in batches (recvmmsg), are checked, and copied once into
- * a block of the flow they are for; those of the management protocol go to the control plane. What is not for us, or
- * not what it says, is dropped and counted by reason. A flow whose process does not read loses packets; nobody else does.
+ * a block of the flow they are for; those of the management protocol go to the control plane. A frame that is for another host, or
+ * malformed, is dropped and counted by reason. A flow whose process does not read loses its own packets only.
  *
  * The header is never written into the block of a packet: its process may still reach that memory, and what it would
  * make of a raw frame's addresses is not for it to decide.
@@ -22,7 +22,7 @@ enum eth_framing { ETH_DIX, ETH_LLC };
 
 enum eth_drop {
         ETH_DROP_SHORT,      /* shorter than the headers, or not of this kind at all */
-        ETH_DROP_LENGTH,     /* its length says more than there is, or is out of range */
+        ETH_DROP_LENGTH,     /* the length field exceeds the frame, or is out of range */
         ETH_DROP_FOREIGN,    /* for another machine, or a packet of a flow sent to all */
         ETH_DROP_ENDPOINT,   /* no flow has the endpoint */
         ETH_DROP_SOURCE,     /* not from the other end of the flow */
@@ -53,8 +53,8 @@ void eth_destroy(struct eth *eth);
 int eth_device(struct eth *eth, const uint8_t mac[ETH_ALEN], uint32_t max_packet);
 
 /*
- * A port becomes the flow with this endpoint. It receives what comes from `peer`; what its process writes waits until
- * eth_connect says which endpoint the other end has. -EBADF, -EADDRINUSE, -EINVAL, -ENOMEM.
+ * A port becomes the flow with this endpoint. It receives the frames from `peer`; packets that its process writes wait until
+ * eth_connect sets the endpoint of the other end. -EBADF, -EADDRINUSE, -EINVAL, -ENOMEM.
  */
 int eth_open(struct eth *eth, uint32_t fd, uint32_t endpoint, const uint8_t peer[ETH_ALEN]);
 int eth_leave(struct eth *eth, uint32_t fd); /* no other end is known: the port has no endpoint then */

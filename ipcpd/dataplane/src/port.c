@@ -77,7 +77,7 @@ static void prefetch(const struct port *port, uint32_t at)
         }
 }
 
-/* Open a packet in place. An offset beyond what a slot can say is none of an honest writer. */
+/* Open a packet in place. An honest writer leaves no offset beyond the range of a slot. */
 static bool open_packet(struct port *port, struct packet *packet)
 {
         struct seal *seal = port->seal;
@@ -316,7 +316,7 @@ static void tell(struct port *port, _Atomic uint32_t *word, uint32_t wanted)
 
 /*
  * A reader that is slow, as one in front of a slow link is, makes a queue that is short in packets long in time, and
- * whoever comes next waits for all of it. More than some milliseconds of packets do not make it any faster.
+ * every later packet waits for all of it. A queue of more than a few milliseconds does not speed up the reader.
  */
 static void watch_reader(struct port *port, uint32_t queued, int64_t now)
 {
@@ -337,7 +337,7 @@ static void watch_reader(struct port *port, uint32_t queued, int64_t now)
 
 /*
  * Readers and writers here move packets by the hundred, so a queue may be long for an instant where nothing is
- * congested. What counts is the part of it that does not go away.
+ * congested. The standing part of the queue counts.
  */
 static void watch_queue(struct port *port, int64_t now)
 {

@@ -2,8 +2,8 @@
  * port: an IPCP's end of a flow, as the packet thread sees it: one that it provides, or one that it uses itself.
  *
  * The thread takes packets from a port and does one thing with each: passes it on to another port, by reference within
- * a trust domain and copied across, or frees it, having sent it or copied it out. What is taken and what is put
- * is published once for all packets of a turn (port_settle), which is when the other processes are told.
+ * a trust domain and copied across, or frees it, having sent it or copied it out. Taken and put packets
+ * are published once for all packets of a turn (port_settle), which also notifies the other processes.
  * A block that was taken stays the receiving ring's until it is passed or freed: a kill in between leaks nothing.
  *
  * All functions are for the thread, or for whoever holds the relay's lock.
@@ -34,7 +34,7 @@ struct port {
         struct ring rx;
         struct ring tx;
         struct budget budget; /* of tx */
-        struct seal *seal;    /* what protects the packets of a lower flow; NULL: nothing does */
+        struct seal *seal;    /* seals and opens the packets of a lower flow; NULL: they are in the clear */
         uint32_t fd;
         uint32_t peer_fd;
         uint32_t cube;
@@ -46,7 +46,7 @@ struct port {
         void *role;                     /* what `serve` needs */
         void (*gone)(struct port *port); /* the port is about to be removed */
 
-        bool active; /* on the list of those looked at without being told */
+        bool active; /* on the list of ports that are polled without a notification */
         uint32_t idle; /* looks in a row that found nothing */
         struct port *next;
         bool unsettled; /* on the list of those to be settled */
@@ -144,7 +144,7 @@ static inline uint32_t port_queued(const struct port *port)
         return (uint32_t)(port->tx.at - port->tx.other) + port->put;
 }
 
-/* How long a queue a packet put now joins. What came in one burst and will be gone with the next look is none. */
+/* The standing queue that a packet put now joins. A burst that the reader takes by the next look does not count. */
 static inline uint32_t port_standing(const struct port *port)
 {
         return port->standing;
@@ -153,7 +153,7 @@ static inline uint32_t port_standing(const struct port *port)
 /* The same, as it is now: it looks at the reader's index. */
 uint32_t port_queued_now(struct port *port);
 
-/* Packets that a queue may hold and still be short: what the reader takes in some milliseconds. */
+/* The depth of a short queue: the packets that the reader takes in a few milliseconds. */
 static inline uint32_t port_fit(const struct port *port)
 {
         return port->fit != 0 ? port->fit : RING_SLOTS;
@@ -194,7 +194,7 @@ static inline void port_pause(struct port *port, int64_t until)
         port->paused = until;
 }
 
-/* Publish what was taken and put, and tell the process at the other end. */
+/* Publish the packets taken and put, and notify the process at the other end. */
 void port_settle(struct port *port, int64_t now);
 
 /* Packets that can no longer be delivered go back to the pool. One look: its process may write for ever. */

@@ -2,7 +2,7 @@
  * punt: hands packets for the IPCP's own components from the packet threads (C) to the control plane (Python).
  *
  * Packets are copied into a buffer in private memory, so that nothing the control plane is slow with holds a block
- * of the pool. Every component has a quota of octets: a flood on one cannot keep another waiting. What does not fit
+ * of the pool. Every component has a quota of octets: a flood on one delays no other. A packet that does not fit
  * is dropped and counted. An eventfd is readable while there is something.
  */
 #ifndef OUROBOROS_PUNT_H
@@ -31,7 +31,7 @@ struct punt {
         uint32_t read;  /* free-running */
         uint32_t write;
         int eventfd;
-        _Atomic uint32_t holders; /* map.h: whoever reads, and whatever pushes into it */
+        _Atomic uint32_t holders; /* map.h: the reader, and every role that pushes into it */
         struct punt_component component[PUNT_COMPONENTS];
 };
 

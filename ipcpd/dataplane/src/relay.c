@@ -179,7 +179,7 @@ int relay_add(struct relay *relay, struct pool *pool, struct segment *segment, s
                 relay->ports[bit] = port;
                 if (relay->words < bit / 64 + 1)
                         relay->words = bit / 64 + 1;
-                round_pass_events(relay, port); /* what happened before we looked */
+                round_pass_events(relay, port); /* events from before the port was added */
         }
         relay_unlock(relay);
         return error;
@@ -290,7 +290,7 @@ int relay_send(struct relay *relay, uint32_t fd, const void *packet, uint32_t le
 
 /* ---- leaving ---- */
 
-/* The port is about to go: nobody waits for it any longer. */
+/* The port is about to be removed: no other port waits for it any longer. */
 static void let_go(struct relay *relay, struct port *port)
 {
         round_wake_waiters(relay, port);
@@ -308,7 +308,7 @@ int relay_remove(struct relay *relay, uint32_t fd)
         relay_lock(relay);
         port = relay_port(relay, fd);
         if (port != NULL) {
-                /* What its process wrote before it left is still delivered, as far as there is room. */
+                /* Packets that its process wrote before it left are still delivered, as far as there is space. */
                 relay->now = wait_now();
                 port->paused = 0;
                 round_leave_domain(port);

@@ -1,13 +1,13 @@
 /*
  * relay: the thread of an IPCP that moves packets: between its flows, its sockets, and the control plane.
  *
- * Every port has a role: what is done with the packets that its process writes. The one role that lives here is that
- * of a pair: what one end's process writes, the other end's process reads, and nothing is lost: a packet that does
- * not fit waits where it is, its writer feels the ring fill up, and no other port is delayed. Other roles (dt, eth,
+ * Every port has a role, which handles the packets that its process writes. The one role in this file is the
+ * pair: the process at one end reads the packets that the process at the other end writes, and none is lost: a packet that does
+ * not fit waits in its ring, which fills up and blocks its writer, and no other port is delayed. Other roles (dt, eth,
  * udp, broadcast) are files of their own.
  *
  * The thread serves ports by QoS cube, and looks at those of a higher cube again before it goes on to the next of a
- * lower one. Ports that had packets a moment ago are looked at without being told; one that stays empty asks for the
+ * lower one. Ports that had packets recently are polled without a notification; one that stays empty requests the
  * event. Ports whose packets need a block of a pool that has none are queued at the trust domain of that pool, and one of
  * them tries for all. With nothing to do the thread polls for a moment, then sleeps in poll(2) on the sockets of its event regions
  * (one a trust domain) and on its sockets.
@@ -53,25 +53,25 @@ struct relay {
         uint32_t words;
         struct port *active[CUBES];
         struct port *unsettled;
-        struct punt *punt; /* who is told of flow events, or NULL */
+        struct punt *punt; /* receives flow events, or NULL */
         uint32_t component;
         int64_t now;  /* when the round began */
         int64_t wake; /* when the next paused or queued port is to be served, 0: none is */
         int control;
-        _Atomic bool wanted; /* somebody waits for the lock */
+        _Atomic bool wanted; /* the control plane waits for the lock */
         _Atomic bool stop;
         bool running;
         pthread_t thread;
         struct poller poller;
         uint32_t nap; /* ns, adapted */
-        _Atomic uint32_t holders; /* map.h: whoever made it, and the files with other roles */
+        _Atomic uint32_t holders; /* map.h: its creator, and the files with other roles */
 };
 
 struct relay *relay_create(void);
 struct relay *relay_hold(struct relay *relay);
 void relay_let_go(struct relay *relay); /* the last holder frees it */
 
-/* End the thread, and remove all ports, regions and what is told of events. Then let go of it. */
+/* End the thread, and remove all ports, regions and the receiver of events. Then release it. */
 void relay_destroy(struct relay *relay);
 int relay_start(struct relay *relay);
 
@@ -118,7 +118,7 @@ int relay_stats(struct relay *relay, uint32_t fd, struct port_stats *stats);
 
 /* ---- for the files with the other roles ---- */
 
-/* The thread holds the lock for whole rounds; whoever wants it says so, and the thread lets go. */
+/* The thread holds the lock for whole rounds; a caller that needs it sets `wanted`, and the thread releases it. */
 void relay_lock(struct relay *relay);
 
 /* Settles what was put meanwhile. */

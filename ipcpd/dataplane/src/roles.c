@@ -82,7 +82,7 @@ static void hand_over(struct relay *relay, struct port *port, int64_t now)
                 else
                         port_drop(port, &packet);
                 if (component->once && !empty) {
-                        port->serve = NULL; /* what is behind it waits for whoever is next */
+                        port->serve = NULL; /* packets behind it wait for the next role */
                         return;
                 }
         }

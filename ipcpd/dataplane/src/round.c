@@ -13,7 +13,7 @@ void round_settle(struct relay *relay)
 
 /* ---- which ports are looked at ---- */
 
-/* It need not be told of room any more. What it waits for stays. */
+/* It leaves the list of waiters, and still waits for the same space. */
 void round_leave_waiters(struct port *port)
 {
         struct port **at;
@@ -126,7 +126,7 @@ static void retry_domains(struct relay *relay)
         }
 }
 
-/* Whether the port has nothing to do until it is told. It asks to be told first, of packets and then of room. */
+/* Whether the port is idle until a notification. It requests the notification first: of packets, then of space. */
 static bool quiet(struct port *port)
 {
         ring_ask(&port->rx.shm->cons_wait, WAIT_EVENT);
@@ -165,7 +165,7 @@ uint32_t round_serve(struct relay *relay, struct port *port)
         return taken;
 }
 
-/* Those of a higher cube need not wait until everybody else has had his turn. */
+/* Ports of a higher cube do not wait for the turns of all others. */
 static uint32_t serve_above(struct relay *relay, uint32_t cube)
 {
         uint32_t total = 0;
@@ -229,7 +229,7 @@ uint32_t round_run(struct relay *relay)
 }
 
 /*
- * What the IRMd says of a flow, for the control plane: after what was written before it. DOWN and UP say how it is now,
+ * Events of a flow from the IRMd, for the control plane, after the packets that were written before them. DOWN and UP report the present state,
  * however often it has changed.
  */
 void round_pass_events(struct relay *relay, struct port *port)

@@ -1,8 +1,8 @@
 /*
  * round: which ports of a relay are looked at, and what happens when one is.
  *
- * Active ports are looked at every round. One that stays empty asks for the event and is left alone until it is rung; one
- * whose packets wait for room at another port is on the list of that port's waiters meanwhile. All of it by the thread,
+ * Active ports are looked at every round. One that stays empty asks for the event and is left alone until it is notified; one
+ * whose packets wait for space at another port is on the list of that port's waiters meanwhile. The thread runs all of it,
  * or with the lock held.
  */
 #ifndef OUROBOROS_ROUND_H
@@ -15,7 +15,7 @@
 void round_activate(struct relay *relay, struct port *port);
 void round_deactivate(struct relay *relay, struct port *port);
 
-/* The port need not be told of room any more. What it waits for stays. */
+/* The port leaves the list of waiters. It still waits for the same space. */
 void round_leave_waiters(struct port *port);
 
 /* There is room at a port: those that sleep until then are looked at. */
@@ -33,16 +33,16 @@ void round_found_block(struct relay *relay, struct domain *domain);
 /* Give a port its turn. Returns how many packets were taken. */
 uint32_t round_serve(struct relay *relay, struct port *port);
 
-/* Publish what was taken and put, and tell the other processes. */
+/* Publish the packets taken and put, and notify the other processes. */
 void round_settle(struct relay *relay);
 
 /* One round over the active ports and the sockets. Returns how many packets were handled. */
 uint32_t round_run(struct relay *relay);
 
-/* What the IRMd says of a flow, for the control plane. */
+/* Pass the IRMd's events of a flow to the control plane. */
 void round_pass_events(struct relay *relay, struct port *port);
 
-/* Ports that were rung, for packets, for room or for an event. */
+/* Handle ports that were notified of packets, of space or of an event. */
 bool round_collect(struct relay *relay);
 
 #endif

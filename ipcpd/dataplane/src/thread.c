@@ -7,7 +7,7 @@
 
 #include "round.h"
 
-#define FEW 64u          /* packets of a round that are worth another round at once */
+#define FEW 64u          /* packets of a round that justify another round immediately */
 #define STREAM 100000    /* ns: FEW packets in less time are a stream, not a conversation */
 #define NAP_MOST 50000u  /* ns */
 #define NAP_LEAST 5000u
@@ -87,7 +87,7 @@ static void sleep_until_rung(struct relay *relay)
                 fds[n++] = (struct pollfd){.fd = region->doorbell, .events = POLLIN};
                 regions[of++] = region;
         }
-        atomic_thread_fence(memory_order_seq_cst); /* who rang before we asked is seen by the last look */
+        atomic_thread_fence(memory_order_seq_cst); /* the last look sees a notification from before the request */
         if (rung(relay))
                 return;
         if (relay->wake != 0) {
@@ -185,7 +185,7 @@ static void *run(void *arg)
                         continue;
                 }
                 if (any || moved > 0) {
-                        sched_yield(); /* whoever gets these may wait for our core */
+                        sched_yield(); /* their receivers may wait for this core */
                         continue;
                 }
                 if (wait_poll(&relay->poller, rung, relay))

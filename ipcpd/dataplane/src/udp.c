@@ -115,7 +115,7 @@ static void deliver(struct udp *udp, const union socket_address *from, const uin
         }
 }
 
-/* Octets of each datagram that a message was put together from: all of it, unless the kernel says otherwise. */
+/* Octets of each datagram in a coalesced message: all of it, unless the kernel reports a segment size. */
 static uint32_t datagram_size(const struct mmsghdr *message)
 {
         struct msghdr header = message->msg_hdr;

@@ -4,7 +4,7 @@
  * A datagram is the endpoint id of its receiver, four octets, and the packet. Endpoint id 0 is management, which goes
  * to the control plane with the address that it came from. A flow takes packets from its peer's socket address only.
  *
- * What leaves is gathered: the endpoint id, the same for all packets of a port, lies in private memory, so that no
+ * Datagrams are gathered from two parts: the endpoint id, the same for all packets of a port, lies in private memory, so that no
  * process can change it under way, and packets are sent from the blocks they lie in. Runs of packets of one size go
  * to the kernel as one message (UDP_SEGMENT) where it can do that, and all runs of a turn with one system call. What
  * arrives may have been put together in the same way (UDP_GRO). A packet that its flow has no room for is dropped:
@@ -76,7 +76,7 @@ void udp_send_with(struct udp *udp, udp_sender *sender);
  */
 int udp_open(struct udp *udp, uint32_t eid, uint32_t fd, const struct udp_address *peer);
 
-/* What the port's process writes goes to this endpoint of the peer. The flow ends with its port (relay_remove). */
+/* Packets that the port's process writes go to this endpoint of the peer. The flow ends with its port (relay_remove). */
 int udp_leave(struct udp *udp, uint32_t eid); /* no other end is known: the port has no endpoint then */
 int udp_connect(struct udp *udp, uint32_t eid, uint32_t peer_eid);
 

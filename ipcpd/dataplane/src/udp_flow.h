@@ -1,4 +1,4 @@
-/* udp_flow: what the files of udp share: a flow over UDP, and the socket that all of them have. */
+/* udp_flow: shared by the files of udp: a flow over UDP, and the socket that all flows share. */
 #ifndef OUROBOROS_UDP_FLOW_H
 #define OUROBOROS_UDP_FLOW_H
 
@@ -36,7 +36,7 @@ struct udp_flow {
         struct udp_flow_counters counters;
 };
 
-/* What is on its way to the kernel in one turn of a port. */
+/* The datagrams that one turn of a port hands to the kernel. */
 struct batch {
         uint32_t packets;
         uint32_t messages;
