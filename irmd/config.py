@@ -26,7 +26,7 @@ from .registry import check_name, check_new_name
 from .settings import LIMITS, Applications, Settings
 
 _TYPES = {word: IpcpType.Value(word.upper().replace("-", "_")) for word in options.TYPES}
-_COMPONENTS = {kind.word: names for kind, names in COMPONENTS.items()}
+_COMPONENTS = {kind.type_name: names for kind, names in COMPONENTS.items()}
 _CONN_KEYS = ("dst", "component", "qos", "timeout")
 _LB = {"spill": SPILLOVER, "spillover": SPILLOVER, "round-robin": ROUND_ROBIN}
 _FILES = tuple(f"{side}_{what}_file" for side in ("server", "client") for what in ("enc", "crt", "key"))

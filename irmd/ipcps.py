@@ -152,7 +152,7 @@ class Ipcps:
         """End an IPCP: SIGTERM, and SIGKILL when it takes too long."""
         ipcp = self.find(pid, instance)
         await self._end(ipcp)
-        IdentityFile(ipcp.name, default_statedir()).forget(ipcp.layer or "")
+        IdentityFile(ipcp.name, default_statedir()).delete(ipcp.layer or "")
         log.info("destroyed IPCP %s", ipcp.name)
 
     async def _end(self, ipcp: Ipcp) -> None:

@@ -41,16 +41,18 @@ def wrong_value(name: str, takes: str, value: object) -> NoReturn:
     raise ArgumentError(f"{name} takes {takes}, not {shown(value)}") from None
 
 
-def integer(name: str, value: object, least: float = 0, most: float = UINT32_MAX, takes: str = "") -> int:
+def integer(
+    name: str, value: object, minimum: float = 0, maximum: float = UINT32_MAX, takes: str = ""
+) -> int:
     """An integer of any type, but no bool."""
-    takes = takes or ("an integer" if most == inf else f"an integer from {least} to {most}")
+    takes = takes or ("an integer" if maximum == inf else f"an integer from {minimum} to {maximum}")
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         wrong_type(name, takes, value)
     try:
         number = index(value)
     except TypeError:  # an array has the method, and refuses
         wrong_type(name, takes, value)
-    if not least <= number <= most:
+    if not minimum <= number <= maximum:
         wrong_value(name, takes, value)
     return number
 
@@ -71,17 +73,17 @@ def number(name: str, value: object, takes: str = "a finite number") -> float:
     return found
 
 
-def seconds(name: str, value: object, least: float | None = 0) -> int | None:
+def seconds(name: str, value: object, minimum: float | None = 0) -> int | None:
     """A time-out, in nanoseconds; None is none."""
     if value is None:
         return None
     if type(value) is int or type(value) is float:
-        if (-MOST_SECONDS if least is None else least) <= value <= MOST_SECONDS:
+        if (-MOST_SECONDS if minimum is None else minimum) <= value <= MOST_SECONDS:
             return ceil(max(value, -1.0) * 1e9)  # a positive time never becomes 0
-    bounds = f"from {least:g} to {MOST_SECONDS:g}" if least is not None else f"to {MOST_SECONDS:g}"
+    bounds = f"from {minimum:g} to {MOST_SECONDS:g}" if minimum is not None else f"to {MOST_SECONDS:g}"
     takes = f"seconds {bounds}, or None for no limit"
     found = number(name, value, takes)
-    if found > MOST_SECONDS or (least is not None and found < least):
+    if found > MOST_SECONDS or (minimum is not None and found < minimum):
         wrong_value(name, takes, value)
     return ceil(max(found, -1.0) * 1e9)  # a positive time never becomes 0
 

@@ -134,7 +134,7 @@ def bootstrap_ipcp(
             if create is not None and ipcp.type != create:
                 raise IpcpBootstrapError(
                     EIPCPTYPE,
-                    f"Types do not match: IPCP {ipcp.name} is of type {ipcp.type.word}, not {create.word}.",
+                    f"Types do not match: IPCP {ipcp.name} is of type {ipcp.type.type_name}, not {create.type_name}.",
                 )
         done = []
         for ipcp in ipcps:
@@ -142,8 +142,8 @@ def bootstrap_ipcp(
             if config.ipcp_type != ipcp.type:
                 raise IpcpBootstrapError(
                     EIPCPTYPE,
-                    f"Types do not match: IPCP {ipcp.name} is of type {ipcp.type.word}, "
-                    f"the configuration is for {config.ipcp_type.word}.",
+                    f"Types do not match: IPCP {ipcp.name} is of type {ipcp.type.type_name}, "
+                    f"the configuration is for {config.ipcp_type.type_name}.",
                 )
             if autobind and ipcp.type in COMPONENTS:
                 _bind_pid(ipcp.pid, (ipcp.name, config.layer_name), undo)
@@ -200,7 +200,7 @@ def enroll_ipcp(
         if ipcp.type not in COMPONENTS:
             raise IpcpEnrollError(
                 EIPCPTYPE,
-                f"IPCP {ipcp.name} is of type {ipcp.type.word}, which is bootstrapped, never enrolled.",
+                f"IPCP {ipcp.name} is of type {ipcp.type.type_name}, which is bootstrapped, never enrolled.",
             )
         try:
             enrolled = irm.enroll_ipcp(ipcp, dst, layer=layer, retry=retry, require=required)
@@ -517,7 +517,7 @@ def _components(ipcp: IpcpInfo, comp: str) -> tuple[str, ...]:
     if available is None:
         raise IpcpConnectError(
             EIPCPTYPE,
-            f"IPCP {ipcp.name} is of type {ipcp.type.word}; only unicast and broadcast IPCPs connect.",
+            f"IPCP {ipcp.name} is of type {ipcp.type.type_name}; only unicast and broadcast IPCPs connect.",
         )
     if comp == "*":
         return available
@@ -526,7 +526,7 @@ def _components(ipcp: IpcpInfo, comp: str) -> tuple[str, ...]:
         raise IpcpConnectError(EINVAL, f'Component "{comp}" is unknown; it must be dt or mgmt.')
     if component not in available:
         raise IpcpConnectError(
-            EIPCPTYPE, f"IPCP {ipcp.name} is of type {ipcp.type.word}, which has no component {comp}."
+            EIPCPTYPE, f"IPCP {ipcp.name} is of type {ipcp.type.type_name}, which has no component {comp}."
         )
     return (component,)
 

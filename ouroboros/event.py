@@ -248,7 +248,7 @@ class FlowSet(Owner):
     def _sleep(self, handle: struct_fset, until: int) -> None:
         result = lib.fset_sleep(handle, until)
         if result == -EIRMD:
-            raise IrmdError(EIRMD, "the IRMd has gone; start it with `irmd`")
+            raise IrmdError(EIRMD, "the IRMd has disconnected; start it with `irmd`")
         if result == -EBADF:
             raise self._no_set()
         if result < 0 and -result not in (ETIMEDOUT, EINTR):

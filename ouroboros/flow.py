@@ -25,7 +25,7 @@ from .errors import (
 )
 from .fccntl import ACCESS_MODE, ALL_PROPERTIES, FlowProperties
 from .library import Library, close_eventfd, library
-from .linger import PATIENCE, Leaving
+from .linger import LINGER_TIMEOUT, Leaving
 from .packets import MUST_SLEEP, NO_FLOW, Packets
 from .qos import QOS_RAW, QoSSpec
 from .rpc.codec import close_fds
@@ -187,19 +187,19 @@ class Flow(Packets):
                     self._error = failure
             self._pending = False
 
-    def _settle(self) -> None:
+    def _poll_outcome(self) -> None:
         """Update the outcome of an asynchronous allocation."""
         owner = self._library
-        if self._pending and owner is not None and not owner.client.pump():
+        if self._pending and owner is not None and not owner.client.run_once():
             with packets.switching:
                 if self._pending:
-                    self._error = error(EIRMD, "the IRMd has gone while it allocated the flow")
+                    self._error = error(EIRMD, "the IRMd disconnected while it allocated the flow")
                     self._pending = False
 
     @property
     def pending(self) -> bool:
         """Whether an asynchronous allocation goes on."""
-        self._settle()
+        self._poll_outcome()
         return self._pending
 
     @property
@@ -228,16 +228,16 @@ class Flow(Packets):
         left = self._leave()
         if left is None:
             raise FlowDeallocWarning("this object has no flow to deallocate")
-        return self._depart(left, timeo)
+        return self._begin_leaving(left, timeo)
 
-    def _depart(self, left: _Left, timeo: float | None = None) -> Leaving | None:
+    def _begin_leaving(self, left: _Left, timeo: float | None = None) -> Leaving | None:
         """Begin to leave; None: that was all."""
         owner, handle, fd, instance, eventfds = left
         if handle is NO_FLOW:
             leaving = None
             owner.release(fd, instance)  # this process owns the descriptor also after a failure
         else:
-            leaving = owner.leave(handle, fd, instance, patience=self.linger_timeout, timeo=timeo)
+            leaving = owner.leave(handle, fd, instance, stall_timeout=self.linger_timeout, timeo=timeo)
         for eventfd in eventfds:
             close_eventfd(eventfd)
         return leaving
@@ -249,7 +249,7 @@ class Flow(Packets):
         if self._linger is not None:
             return self._linger
         timeout = self._qos.timeout / 1000 if self._qos is not None else 0
-        return min(timeout, PATIENCE) or PATIENCE
+        return min(timeout, LINGER_TIMEOUT) or LINGER_TIMEOUT
 
     @linger_timeout.setter
     def linger_timeout(self, timeo: float | None) -> None:
@@ -279,7 +279,7 @@ class Flow(Packets):
     def _abandon(self) -> Leaving | None:
         """The library is closing; it waits for all flows together."""
         left = self._leave()
-        return None if left is None else self._depart(left)
+        return None if left is None else self._begin_leaving(left)
 
     def __enter__(self) -> Flow:
         return self
@@ -288,7 +288,7 @@ class Flow(Packets):
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         left = self._leave()
-        leaving = None if left is None else self._depart(left)
+        leaving = None if left is None else self._begin_leaving(left)
         if leaving is None:
             return
         if isinstance(value, KeyboardInterrupt):  # a user does not wait
@@ -304,7 +304,7 @@ class Flow(Packets):
             if self._error is None and self._library is not None and self._library.alive:
                 warnings.warn(f"{self!r} was never deallocated", ResourceWarning, source=self, stacklevel=2)
             left = self._leave()
-            leaving = None if left is None else self._depart(left, 0)
+            leaving = None if left is None else self._begin_leaving(left, 0)
             if leaving is not None:
                 leaving.wait()  # not for the peer: the collector has no time
 
@@ -381,7 +381,7 @@ class Flow(Packets):
 
     def _pinned(self) -> struct_flow:
         """The handle, for the whole of a call: C finds out when another thread deallocates the flow meanwhile."""
-        self._settle()
+        self._poll_outcome()
         handle = self._handle
         if handle is NO_FLOW:
             raise self._failure(-ENOTALLOC)
@@ -480,7 +480,7 @@ class Flow(Packets):
 
         Read until BlockingIOError to clear it.
         """
-        self._settle()
+        self._poll_outcome()
         with packets.switching:
             if self._eventfd < 0:
                 self._eventfd = self._eventfd_by(lib.process_poll_flow)
@@ -546,16 +546,16 @@ class Flow(Packets):
         For flows that lose nothing (in_order, and loss 0), between two Python members: else raises FlowException with ENOTSUP.
         """
         handle = self._pinned()
-        attempt = partial(_finish, handle, bool(self.flags & FlowProperties.NonBlockingWrite))
+        attempt = partial(_send_fin, handle, bool(self.flags & FlowProperties.NonBlockingWrite))
         result = attempt()
         if result == -ENOTSUP:
             reliable = self.qos.in_order and not self.qos.loss
             why = (
-                "its peer would not understand it"
+                "its peer does not implement it"
                 if reliable
                 else "it may lose packets: ask for one with QOS_DATA"
             )
-            raise error(ENOTSUP, f"flow {self._fd} cannot say that no more is written: {why}")
+            raise error(ENOTSUP, f"flow {self._fd} cannot signal the end of its data: {why}")
         self._again(handle, result, True, attempt)
 
     @property
@@ -620,9 +620,9 @@ class Flow(Packets):
         return self._checked(result)
 
 
-def _finish(handle: struct_flow, at_once: bool) -> int:
+def _send_fin(handle: struct_flow, non_blocking: bool) -> int:
     result: int = lib.frcp_io_send_fin(handle)
-    return MUST_SLEEP if result == -EAGAIN and not at_once else result
+    return MUST_SLEEP if result == -EAGAIN and not non_blocking else result
 
 
 def allocation(dst: str, qos: QoSSpec | None, layer: str | None) -> FlowAlloc:

@@ -124,7 +124,7 @@ class IdentityFile:
             log.warning('IPCP "%s" does not keep its address: %s: %s', self._name, self._path, error.strerror)
         self._prune()
 
-    def forget(self, layer: str) -> None:
+    def delete(self, layer: str) -> None:
         """The IPCP was destroyed: one of its name that joins the layer later is another member."""
         for kind in (".json", ".lock") if self._folder else ():
             with contextlib.suppress(OSError):

@@ -168,23 +168,23 @@ class IpcpConfig:
     ) -> IpcpConfig:
         """From options of the command line. Raises OptionError, a ValueError."""
         config = cls(ipcp_type, layer_name)
-        for key, value in ipcp_options.check(config.ipcp_type.word, options or {}).items():
+        for key, value in ipcp_options.check(config.ipcp_type.type_name, options or {}).items():
             place, name = config._place(key)
             setattr(place, name, _from_text(getattr(place, name), key, value))
         return config
 
     def options(self) -> dict[str, str]:
         """As options of the command line. Raises OptionError, a ValueError, when a value is not legal."""
-        word = self.ipcp_type.word
+        type_name = self.ipcp_type.type_name
         texts = {}
-        for option in ipcp_options.options_of(word):
+        for option in ipcp_options.options_of(type_name):
             if option.key == "hash" and self.ipcp_type is IpcpType.BROADCAST:
                 continue
             place, name = self._place(option.key)
             text = _to_text(option.key, getattr(place, name))
             if text or option.default is not None:
                 texts[option.key] = text
-        return ipcp_options.check(word, texts)
+        return ipcp_options.check(type_name, texts)
 
     def to_proto(self) -> ProtoIpcpConfig:
         """As it travels in RPC messages. Raises OptionError, a ValueError."""
@@ -197,7 +197,7 @@ class IpcpConfig:
     def _place(self, key: str) -> tuple[Any, str]:
         path = _PATHS[key]
         if path[0] == "udp" and self.ipcp_type in (IpcpType.UDP4, IpcpType.UDP6):
-            path = (self.ipcp_type.word, *path[1:])
+            path = (self.ipcp_type.type_name, *path[1:])
         place: Any = self
         for name in path[:-1]:
             place = getattr(place, name)

@@ -196,7 +196,7 @@ _ALL = (
 OPTIONS: dict[str, Option] = {option.key: option for option in _ALL}
 
 
-def type_word(word: str, *, prefix: bool = False) -> str:
+def type_name(word: str, *, prefix: bool = False) -> str:
     """The IPCP type that `word` names, exactly or, where the grammar allows it, by a prefix. Raises OptionError."""
     if word in TYPES:
         return word

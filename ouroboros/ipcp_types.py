@@ -25,14 +25,17 @@ class IpcpType(IntEnum):
     RAPTOR = 7
 
     @property
-    def word(self) -> str:
+    def type_name(self) -> str:
         """As the tools write it, e.g. "eth-dix"."""
         return self.name.lower().replace("_", "-")
 
     @classmethod
-    def from_word(cls, word: str) -> IpcpType:
-        """From the word of the tools; "udp", the paper's, is UDP4. Raises OptionError, a ValueError."""
-        return cls[ipcp_options.type_word(word).upper().replace("-", "_")]
+    def from_type_name(cls, type_name: str) -> IpcpType:
+        """From the name that the tools use; "udp", the paper's, is UDP4. Raises OptionError, a ValueError."""
+        return cls[ipcp_options.type_name(type_name).upper().replace("-", "_")]
+
+    word = type_name  # deprecated, as is the next
+    from_word = from_type_name
 
 
 DT_COMP = "Data Transfer"
@@ -45,7 +48,7 @@ COMPONENTS: dict[IpcpType, tuple[str, ...]] = {
 """The components that each IPCP type can connect, in the order in which it connects them."""
 
 COMPONENT_WORDS = {"dt": DT_COMP, "mgmt": MGMT_COMP}
-"""Components by the words that people use."""
+"""Components by their short names on the command line."""
 
 
 class DirectoryHashAlgo(IntEnum):
@@ -67,16 +70,19 @@ class LoadBalancePolicy(IntEnum):
     SPILL = 1
 
     @property
-    def word(self) -> str:
+    def policy_name(self) -> str:
         """As the tools write it: "round-robin" or "spillover"."""
         return self.name.lower().replace("_", "-")
 
     @classmethod
-    def from_word(cls, word: str) -> LoadBalancePolicy:
-        """From the word of the tools. Raises OptionError, a ValueError."""
+    def from_policy_name(cls, policy_name: str) -> LoadBalancePolicy:
+        """From the name that the tools use. Raises OptionError, a ValueError."""
         try:
-            return cls[word.upper().replace("-", "_")]
+            return cls[policy_name.upper().replace("-", "_")]
         except KeyError:
             raise ipcp_options.OptionError(
-                f'Unknown load-balance policy "{word}"; it must be round-robin or spillover.'
+                f'Unknown load-balance policy "{policy_name}"; it must be round-robin or spillover.'
             ) from None
+
+    word = policy_name  # deprecated, as is the next
+    from_word = from_policy_name

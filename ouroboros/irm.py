@@ -165,7 +165,7 @@ class _Connection:
     def _current(self) -> Client:
         with self._lock:
             client, rundirs = self._client, rundir_candidates()
-            if client is not None and (rundirs != self._rundirs or not client.pump()):
+            if client is not None and (rundirs != self._rundirs or not client.run_once()):
                 client.close()
                 client = None
             if client is None:

@@ -130,7 +130,9 @@ class Library(Owner):
         elif result >= 0:
             lib.flow_keep_alive(handle, _peer_timeout(endpoint))
         if result < 0:
-            raise error(-result, f"flow {endpoint.flow_id} cannot have what was agreed on for it")
+            raise error(
+                -result, f"flow {endpoint.flow_id} cannot be set up with its encryption, check and QoS"
+            )
 
     @staticmethod
     def _begin_frcp(handle: struct_flow, endpoint: FlowEndpoint) -> int:
@@ -152,11 +154,11 @@ class Library(Owner):
         return int(lib.frcp_io_begin(handle, ffi.new("struct frcp_config *", config)))
 
     def leave(
-        self, handle: struct_flow, fd: int, instance: int, *, patience: float, timeo: float | None = None
+        self, handle: struct_flow, fd: int, instance: int, *, stall_timeout: float, timeo: float | None = None
     ) -> Leaving:
         """Begin to leave a flow (linger.py); its eventfds may be closed."""
         lib.process_unpoll(self.process, handle)
-        return Leaving(self, handle, fd, instance, patience=patience, timeo=timeo)
+        return Leaving(self, handle, fd, instance, stall_timeout=stall_timeout, timeo=timeo)
 
     def let_go(self, handle: struct_flow) -> None:
         """Let go of a flow, lingering or not."""
@@ -179,13 +181,13 @@ class Library(Owner):
         if why & lib.DOWN_IRMD or lib.process_is_orphan(
             self.process
         ):  # the flow learns it before the process does
-            return f"flow {fd} is down: the IRMd has gone; start it with `irmd`, then allocate again"
+            return f"flow {fd} is down: the IRMd has disconnected; start it with `irmd`, then allocate again"
         if why & lib.END_PEER:
-            return f"the peer of flow {fd} does not answer any more: nothing has come from it for as long as the QoS allows"
+            return f"the peer of flow {fd} does not answer any more: no packet has arrived from it for the timeout of the QoS"
         if why & lib.DOWN_UNACKNOWLEDGED:
-            return f"flow {fd} is down: its peer has not acknowledged what was sent, again and again, for two minutes"
+            return f"flow {fd} is down: its peer has not acknowledged retransmitted packets for two minutes"
         if why & lib.DOWN_PEER_CORRUPT:
-            return f"flow {fd} is down: its peer wrote into their memory what makes no sense"
+            return f"flow {fd} is down: its peer wrote an invalid index into their shared memory"
         if why & lib.END_DECLARED:
             return f"flow {fd} is down: one of its two ends has declared it down; clear FlowProperties.Down to go on"
         if why & lib.END_LINK:
@@ -200,7 +202,7 @@ class Library(Owner):
         if body == "flow_done":
             self._done(envelope.flow_done)
         elif body == "segment_gone":
-            self.resources.gone(envelope.segment_gone)
+            self.resources.release(envelope.segment_gone)
 
     def _done(self, done: FlowDone) -> None:
         with self._lock:
@@ -249,7 +251,7 @@ class Library(Owner):
         self._closed = True
         leaving = [flow._abandon() for flow in list(self.flows.values())]
         try:
-            self.lingering.finish([one for one in leaving if one is not None])
+            self.lingering.wait_all([one for one in leaving if one is not None])
         finally:
             self._stop()
 
@@ -257,7 +259,7 @@ class Library(Owner):
         lib.process_stop(self.process)
         self.client.close()
 
-    def forget(self) -> None:
+    def disown(self) -> None:
         """In a forked child: the parent owns the connection and the flows."""
         self._closed = True
         for flow in list(self.flows.values()):
@@ -308,7 +310,7 @@ def _forked() -> None:
     global _library, _lock
     _lock = threading.RLock()
     if _library is not None:
-        _library.forget()
+        _library.disown()
         _library = None
 
 

@@ -18,7 +18,7 @@ from .errors import EFLOWDOWN, FlowLingerException, FlowLingerTimeout
 if TYPE_CHECKING:
     from .library import Library
 
-PATIENCE = 5.0
+LINGER_TIMEOUT = 5.0
 """Seconds without progress by the peer after which a caller waits no longer, unless it has asked for another time."""
 
 _SLEEP = 5_000_000  # ns for which a caller that waits sleeps at most
@@ -29,7 +29,7 @@ _MOST = 256  # of those: when there are more, the oldest is let go
 class Leaving:
     """An end that is being left, until it is given back.
 
-    patience  seconds without progress by the peer after which its caller waits no longer
+    stall_timeout  seconds without progress by the peer after which its caller waits no longer
     timeo     seconds after which it waits no longer in any case, in place of that; None: no such bound
     """
 
@@ -40,7 +40,7 @@ class Leaving:
         "_instance",
         "_octets",
         "_owner",
-        "_patience",
+        "_stall_timeout",
         "_quiet",
         "_una",
         "_until",
@@ -55,7 +55,7 @@ class Leaving:
         fd: int,
         instance: int,
         *,
-        patience: float,
+        stall_timeout: float,
         timeo: float | None = None,
     ) -> None:
         self._owner, self._handle, self._fd, self._instance = owner, handle, fd, instance
@@ -65,8 +65,8 @@ class Leaving:
         self._quiet = -1
         self._octets = 0
         self._una = -1
-        self._patience = int(patience * 1e9)
-        self._until = now + self._patience
+        self._stall_timeout = int(stall_timeout * 1e9)
+        self._until = now + self._stall_timeout
         self._deadline = None if timeo is None else now + int(timeo * 1e9)
 
     @property
@@ -80,14 +80,14 @@ class Leaving:
         if self.done and not lib.flow_is_down(self._handle):
             self._octets = 0
             return True
-        rest = lib.frcp_io_unacked(self._handle)
-        self._octets = rest.octets
+        unacked = lib.frcp_io_unacked(self._handle)
+        self._octets = unacked.octets
         if self.done:
             self._went_down = not self._was_down and bool(lib.flow_is_down(self._handle))
             return True
         now = monotonic_ns()
-        if rest.una != self._una:
-            self._una, self._until = rest.una, now + self._patience
+        if unacked.una != self._una:
+            self._una, self._until = unacked.una, now + self._stall_timeout
         return now >= self._ends_at
 
     @property
@@ -110,7 +110,7 @@ class Leaving:
 
     def give_up(self) -> None:
         """The caller was interrupted: nothing waits for this end any more, nor does the end of the process."""
-        self._patience = self._until = 0
+        self._stall_timeout = self._until = 0
         self.give_back()
 
     def give_back(self) -> None:
@@ -197,7 +197,7 @@ class Lingering:
                     self._thread = None
                     return
 
-    def finish(self, others: list[Leaving]) -> None:
+    def wait_all(self, others: list[Leaving]) -> None:
         """The process ends: wait for `others` and those that linger already, all together, as long as any of their callers would."""
         with self._lock:
             ends = [*others, *self._ends]

@@ -32,10 +32,10 @@ BURST = 20
 SITE_BURST = 50
 """Lines from one place in the code in the same time."""
 
-TROUBLE_PERIOD = 60.0
-"""Seconds in which one place in the code may write TROUBLE_BURST warnings and errors, of which TRACE_BURST with a traceback."""
+WARNING_PERIOD = 60.0
+"""Seconds in which one place in the code may write WARNING_BURST warnings and errors, of which TRACE_BURST with a traceback."""
 
-TROUBLE_BURST = 20
+WARNING_BURST = 20
 TRACE_BURST = 3
 
 _LEVELS = {
@@ -127,7 +127,7 @@ class SiteLimit(logging.Filter):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._lines = Limiter(clock)
-        self._trouble = Limiter(clock, TROUBLE_PERIOD)
+        self._warnings = Limiter(clock, WARNING_PERIOD)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is written."""
@@ -137,7 +137,7 @@ class SiteLimit(logging.Filter):
         if record.levelno < logging.WARNING:
             left_out = self._lines.admit(site, SITE_BURST)
         else:
-            left_out = self._trouble.admit(site, TRACE_BURST if record.exc_info else TROUBLE_BURST)
+            left_out = self._warnings.admit(site, TRACE_BURST if record.exc_info else WARNING_BURST)
         if left_out:
             record.msg = f"{record.getMessage()} ({left_out} more lines like this were left out)"
             record.args = None

@@ -127,10 +127,10 @@ class Packets(Owner):
     @property
     def allocated(self) -> bool:
         """Whether there is a flow; False while an asynchronous allocation goes on, and after it has failed."""
-        self._settle()
+        self._poll_outcome()
         return self._handle is not NO_FLOW
 
-    def _settle(self) -> None:
+    def _poll_outcome(self) -> None:
         """Update the outcome of an asynchronous allocation."""
 
     # ------------------------------------------------------------ writing
@@ -216,8 +216,8 @@ class Packets(Owner):
                     if done:
                         return done
                     raise self._timed_out(True)
-            rest = lengths + done if lengths != ffi.NULL else ffi.NULL
-            result = _writev(handle, data + offset, rest, each, total - done)
+            remaining = lengths + done if lengths != ffi.NULL else ffi.NULL
+            result = _writev(handle, data + offset, remaining, each, total - done)
 
     def _write_each(self, packets: Sequence[ReadableBuffer]) -> int:
         done = 0
@@ -284,10 +284,10 @@ class Packets(Owner):
         if n < _READAHEAD:
             packet: bytes = burst.view[:n]
         else:
-            packet, *ahead = burst.packets(n - _READAHEAD)
+            packet, *others = burst.packets(n - _READAHEAD)
             with switching:
                 if self._handle is handle:
-                    front.extend(ahead)
+                    front.extend(others)
                     handle.readahead_pending = 1
                 handle.readahead_owner = 0
         _give(burst)
@@ -467,7 +467,7 @@ class Packets(Owner):
 
     def _timed_out(self, writing: bool) -> OSError:
         seconds = ((self._snd_timeout if writing else self._rcv_timeout) or 0) / 1e9
-        what = "no room to write" if writing else "no packet to read"
+        what = "no space to write" if writing else "no packet to read"
         return FlowTimeout(ETIMEDOUT, f"flow {self._fd}: {what} within {seconds:g} s")
 
     def _failure(self, result: int) -> OSError:

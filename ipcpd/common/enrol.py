@@ -80,7 +80,7 @@ class Wanted:
     def differs(self, conf: Configuration) -> str:
         """Why this layer is not the one; "" when it is."""
         if conf.ipcp_type is not self.ipcp_type:
-            return f'"{printable(conf.layer)}" is a layer of type {conf.ipcp_type.word}, not {self.ipcp_type.word}'
+            return f'"{printable(conf.layer)}" is a layer of type {conf.ipcp_type.type_name}, not {self.ipcp_type.type_name}'
         if self.layer and conf.layer != self.layer:
             return f'it is a member of layer "{printable(conf.layer)}", not of "{self.layer}"'
         if self.hash is not None and conf.hash is not self.hash:

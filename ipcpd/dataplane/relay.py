@@ -144,7 +144,7 @@ class Relay:
                 if number in self._regions:
                     self._regions.discard(number)
                     lib.relay_remove_region(relay, self.resources.region(number))
-        self.resources.gone(message)
+        self.resources.release(message)
         lost = int(lib.map_lost())
         if lost > self._lost:
             log.warning(

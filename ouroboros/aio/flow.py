@@ -62,17 +62,17 @@ async def _readable(fd: int, current: Callable[[], int]) -> None:
         waiting = _waiting.setdefault(fd, {}).setdefault(loop, [])
         waiting.append(future)
         if len(waiting) == 1:
-            loop.add_reader(fd, _wake, waiting)
+            loop.add_reader(fd, _resolve, waiting)
     try:
         await future
     finally:
         with _lock:
             waiting.remove(future)
             if not waiting and _waiting.get(fd, {}).get(loop) is waiting:
-                _forget(fd, loop)
+                _stop_watching(fd, loop)
 
 
-def _forget(fd: int, loop: asyncio.AbstractEventLoop) -> None:
+def _stop_watching(fd: int, loop: asyncio.AbstractEventLoop) -> None:
     loops = _waiting[fd]
     del loops[loop]
     if not loops:
@@ -80,7 +80,7 @@ def _forget(fd: int, loop: asyncio.AbstractEventLoop) -> None:
     loop.remove_reader(fd)
 
 
-def _wake(waiting: _Waiting) -> None:
+def _resolve(waiting: _Waiting) -> None:
     for future in waiting:
         if not future.done():
             future.set_result(None)
@@ -107,9 +107,9 @@ def _closing(fd: int) -> None:
 def _closed(fd: int, loop: asyncio.AbstractEventLoop, waiting: _Waiting) -> None:
     with _lock:
         if _waiting.get(fd, {}).get(loop) is waiting:
-            _forget(fd, loop)
+            _stop_watching(fd, loop)
         futures = list(waiting)
-    _wake(futures)
+    _resolve(futures)
 
 
 closing.append(_closing)
@@ -132,13 +132,13 @@ class _Receiver:
         receiver = cls._of.get((loop, owner))
         if receiver is None:
             receiver = cls._of[loop, owner] = cls(loop, owner)
-            loop.add_reader(owner.client.fileno(), receiver._pump)
+            loop.add_reader(owner.client.fileno(), receiver._run_once)
         receiver._users += 1
         return receiver
 
-    def _pump(self) -> None:
+    def _run_once(self) -> None:
         loop, owner = self._key
-        if not owner.client.pump():
+        if not owner.client.run_once():
             loop.remove_reader(owner.client.fileno())
 
     def leave(self) -> None:
@@ -345,8 +345,8 @@ class Flow(Owner):
             arguments.wrong_type("packets", "a list or a tuple of bytes-like objects", packets)
         done = 0
         while done < len(packets):
-            rest = packets[done:] if done else packets
-            done += await self._writing(lambda rest=rest: self._flow.writev(rest))  # type: ignore[misc]
+            remaining = packets[done:] if done else packets
+            done += await self._writing(lambda remaining=remaining: self._flow.writev(remaining))  # type: ignore[misc]
         return done
 
     async def write_end(self) -> None:

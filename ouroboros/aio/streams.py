@@ -70,8 +70,8 @@ class FlowTransport(Owner, asyncio.Transport):
         except OSError as error:
             self._end(error)
         except Exception as error:
-            told = {"message": "the protocol failed", "exception": error, "protocol": self._protocol}
-            self._loop.call_exception_handler(told)
+            context = {"message": "the protocol failed", "exception": error, "protocol": self._protocol}
+            self._loop.call_exception_handler(context)
             self._end(error)
 
     def pause_reading(self) -> None:

@@ -104,7 +104,7 @@ class Resources(Owner):
             return self.pools
         return self.segments if kind == Resource.SEGMENT else self.events
 
-    def gone(self, message: SegmentGone) -> None:
+    def release(self, message: SegmentGone) -> None:
         """Release the objects that the IRMd has released."""
         self._let_go(Resource.SEGMENT, message.segments, self._lib.segment_unmap)
         self._let_go(Resource.EVENTS, message.events, self._lib.events_unmap)
@@ -122,7 +122,9 @@ class Resources(Owner):
 
     def close(self) -> None:
         """Let go of everything."""
-        self.gone(SegmentGone(segments=list(self.segments), events=list(self.events), pools=list(self.pools)))
+        self.release(
+            SegmentGone(segments=list(self.segments), events=list(self.events), pools=list(self.pools))
+        )
 
     # ------------------------------------------------------------ the objects of a flow end
 

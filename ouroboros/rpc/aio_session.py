@@ -251,9 +251,9 @@ class Session:
         self._queue.clear()
         if self._loop.is_closed():
             return
-        self._loop.call_soon(self._ended, reason)
+        self._loop.call_soon(self._disconnected, reason)
 
-    def _ended(self, reason: str) -> None:
+    def _disconnected(self, reason: str) -> None:
         replies, self._replies = self._replies, {}
         for on_reply, timer in replies.values():
             if timer is not None:

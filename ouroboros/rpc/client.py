@@ -5,7 +5,7 @@ Used by the library, by the tools and by IPCPs; synchronous, without an event lo
 Any number of threads may have calls outstanding. One of the waiting threads is the *leader*: it blocks in recvmsg and
 delivers every message to its receiver. The others are *followers*, asleep on a gate of their own. A leader whose
 reply has arrived makes way and wakes one follower, which leads next. So a process with one thread pays for one sendmsg
-and one recvmsg per call, and no thread is woken for another's reply. `pump()` leads without blocking: for event
+and one recvmsg per call, and no thread is woken for another's reply. `run_once()` leads without blocking: for event
 loops, with `fileno()`.
 
 Signals: Python runs handlers between bytecodes, so Ctrl-C could strike between the return of recvmsg and the use of
@@ -185,7 +185,7 @@ class Client(Owner):
     ) -> int:
         """Send a request whose reply goes to `callback(reply, descriptors, None)`, or `callback(None, [], error)`.
 
-        The callback runs in the receiving thread (in `pump`, or in a waiting `call`). Returns the id, for
+        The callback runs in the receiving thread (in `run_once`, or in a waiting `call`). Returns the id, for
         `cancel`. Raises IrmdError when the connection has ended; then the callback is never called.
         """
         pending = _Pending(next(self._ids), callback, default)
@@ -219,7 +219,7 @@ class Client(Owner):
 
     # ------------------------------------------------------------ receiving
 
-    def pump(self) -> bool:
+    def run_once(self) -> bool:
         """Receive and deliver all pending messages, without blocking; False when the connection has ended.
 
         Does nothing while another thread leads, because the leader delivers.
@@ -239,7 +239,7 @@ class Client(Owner):
             self._make_way(turn)
 
     def fileno(self) -> int:
-        """Readable when `pump()` has something to do; -1 when closed."""
+        """Readable when `run_once()` has something to do; -1 when closed."""
         return self._sock.fileno()
 
     @property
@@ -292,15 +292,15 @@ class Client(Owner):
             # Lost between the two: _lose() may have missed this one.
             with self._lock:
                 if self._waiting.pop(pending.id, None) is not None:
-                    raise self._gone()
+                    raise self._disconnected()
 
     def _send(self, envelope: Envelope, fds: Sequence[int]) -> None:
         if self._lost:
-            raise self._gone()
+            raise self._disconnected()
         try:
             send(self._sock, envelope, tuple(fds))
         except OSError:
-            raise self._gone() from None
+            raise self._disconnected() from None
         except ProtocolError as exc:
             raise error(EMSGSIZE, str(exc)) from None
 
@@ -386,7 +386,7 @@ class Client(Owner):
                 return
             if message is None:
                 inbox.clear()
-                self._lose(f"{self._name()} has gone; start it with `irmd`")
+                self._lose(f"{self._name()} has disconnected; start it with `irmd`")
                 return
             self._deliver(*message)
 
@@ -426,7 +426,9 @@ class Client(Owner):
             close_fds(fds)
             fds = []
             failure = (
-                error(envelope.error, envelope.text, default=pending.default) if envelope else self._gone()
+                error(envelope.error, envelope.text, default=pending.default)
+                if envelope
+                else self._disconnected()
             )
             envelope = None
         try:
@@ -446,7 +448,7 @@ class Client(Owner):
 
     def _failure(self, pending: _Pending) -> OuroborosError | None:
         if pending.envelope is None:
-            return self._gone()
+            return self._disconnected()
         if pending.envelope.error:
             unwanted, pending.fds = pending.fds, []
             close_fds(unwanted)
@@ -490,8 +492,8 @@ class Client(Owner):
             if pending.callback is not None and not pending.failed:
                 self._complete(pending, None, [])
 
-    def _gone(self) -> IrmdError:
-        return IrmdError(EIRMD, self._lost or f"{self._name()} has gone; start it with `irmd`")
+    def _disconnected(self) -> IrmdError:
+        return IrmdError(EIRMD, self._lost or f"{self._name()} has disconnected; start it with `irmd`")
 
     def _name(self) -> str:
         return f"the IRMd on {self.path}" if self.path else "the IRMd"

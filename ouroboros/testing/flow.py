@@ -92,7 +92,7 @@ class FakeFlow(Owner):
             return self._front.popleft()
         if self._down:
             raise FlowDownException(text="the peer has left")
-        raise FlowTimeout(text=f"nothing came within {limit} s of the fake clock")
+        raise FlowTimeout(text=f"no packet within {limit} s of the fake clock")
 
     def __iter__(self) -> Iterator[bytes]:
         """Whole packets, until the peer has left."""

@@ -38,7 +38,7 @@ class Frcp(Owner):
     Raises FlowValueError for an invalid configuration.
     """
 
-    __slots__ = ("_callback", "_failure", "_piece", "_release", "c", "out", "room")
+    __slots__ = ("_callback", "_failure", "_piece", "_release", "c", "out", "has_space")
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Frcp(Owner):
     ) -> None:
         self.out: deque[bytes] = deque()
         """Packets that went out."""
-        self.room: int | None = None
+        self.has_space: int | None = None
         """Packets that `out` still takes; None: any number."""
         self._failure: Exception | None = None  # raised by `send`: it cannot pass through C
         take = send or self._append
@@ -90,14 +90,14 @@ class Frcp(Owner):
             "fin": ends,
         }
         if lib.frcp_init(self.c, ffi.new("struct frcp_config *", config), self._callback, ffi.NULL, now) < 0:
-            raise FlowValueError(f"FRCP cannot be configured like this: {config}")
+            raise FlowValueError(f"invalid FRCP configuration: {config}")
         self._release = ffi.gc(self.c, lib.frcp_fini)
 
     def _append(self, packet: bytes) -> bool:
-        if self.room is not None:
-            if not self.room:
+        if self.has_space is not None:
+            if not self.has_space:
                 return False
-            self.room -= 1
+            self.has_space -= 1
         self.out.append(packet)
         return True
 
@@ -112,7 +112,7 @@ class Frcp(Owner):
         if failure is not None:
             raise failure
 
-    def finish(self, now: int) -> int:
+    def send_fin(self, now: int) -> int:
         """Nothing more will be written. 0, or a negative errno: ENOTSUP, EAGAIN, EFLOWDOWN, EFLOWPEER."""
         result = int(lib.frcp_send_fin(self.c, False, now))
         self._raise()
@@ -159,7 +159,7 @@ class Frcp(Owner):
         return int(self.c.down)
 
     @property
-    def ended(self) -> bool:
+    def fin_received(self) -> bool:
         """Whether the other end has sent FIN, and everything before it has been received."""
         return bool(self.c.fin_received)
 

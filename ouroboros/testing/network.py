@@ -88,7 +88,7 @@ class FakeEnd(Generic[P]):
 
     def send(self, packet: P) -> None:
         """Send a packet to the other end; as on any link, the sender does not learn whether it arrives."""
-        self._link._carry(self, packet)
+        self._link._transmit(self, packet)
 
     def _deliver(self, packet: P) -> None:
         if self.on_packet is None:
@@ -126,7 +126,7 @@ class FakeLink(Generic[P]):
         self._cuts += 1
         self._visible = not silent
         if self._visible:
-            self._tell(False)
+            self._notify(False)
 
     def heal(self) -> None:
         """Packets pass again. The ends notice it if they noticed the cut."""
@@ -134,14 +134,14 @@ class FakeLink(Generic[P]):
             return
         self.up = True
         if self._visible:
-            self._tell(True)
+            self._notify(True)
 
-    def _tell(self, up: bool) -> None:
+    def _notify(self, up: bool) -> None:
         for end in (self.a, self.b):
             if end.on_state is not None:
                 end.on_state(up)
 
-    def _carry(self, source: FakeEnd[P], packet: P) -> None:
+    def _transmit(self, source: FakeEnd[P], packet: P) -> None:
         counters, chance, how = source.counters, self._random.random, self.impairment
         counters.sent += 1
         if not self.up or (how.loss and chance() < how.loss):

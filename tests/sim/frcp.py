@@ -173,7 +173,7 @@ class End:
             self.got(data)
         if not self.promise.lazy:
             self.drain(None)
-        if self.frcp.ended:
+        if self.frcp.fin_received:
             here = len(self.read) + self.frcp.c.recvq.messages
             must(here == self.promise.messages, f"{self.name} hears the end after {here} packets")
         self.step()
@@ -254,7 +254,8 @@ class End:
                 break
         if self.promise.ends and self.written == self.promise.messages:
             must(
-                self.frcp.finish(self.clock.time_ns()) == 0, f"{self.name} cannot say that it writes no more"
+                self.frcp.send_fin(self.clock.time_ns()) == 0,
+                f"{self.name} cannot say that it writes no more",
             )
         self.step()
         self.clock.call_later(self.random.expovariate(1 / 0.05), self.write)
@@ -391,7 +392,10 @@ class Scenario:
         self.clock.run(lambda: all(len(e.read) == everything for e in (self.a, self.b)), limit=limit)
         self.clock.advance(60)
         for end in (self.a, self.b):
-            must(end.frcp.ended == self.promise.ends, f"{end.name} does not know that nothing comes any more")
+            must(
+                end.frcp.fin_received == self.promise.ends,
+                f"{end.name} does not know that nothing comes any more",
+            )
             if self.promise.retransmit:
                 must(len(end.read) == everything, f"{end.name} has read {len(end.read)} of {everything}")
             must(end.frcp.c.sendq.size == 0, f"{end.name} keeps {end.frcp.c.sendq.size} octets for nothing")

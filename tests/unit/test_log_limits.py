@@ -13,8 +13,8 @@ from ouroboros.log import (
     BURST,
     SITE_BURST,
     TRACE_BURST,
-    TROUBLE_BURST,
-    TROUBLE_PERIOD,
+    WARNING_BURST,
+    WARNING_PERIOD,
     Format,
     LogLimiter,
     SiteLimit,
@@ -85,11 +85,11 @@ def test_a_place_in_the_code_writes_a_bounded_number_of_lines(daemon: Daemon) ->
     def refuse(number: int) -> None:
         daemon.log.error("%s: no endpoint is left", number)
 
-    for number in range(TROUBLE_BURST + 9):
+    for number in range(WARNING_BURST + 9):
         refuse(number)
     daemon.log.info("another line")
-    assert daemon.lines() == [f"{n}: no endpoint is left" for n in range(TROUBLE_BURST)] + ["another line"]
-    daemon.now += TROUBLE_PERIOD
+    assert daemon.lines() == [f"{n}: no endpoint is left" for n in range(WARNING_BURST)] + ["another line"]
+    daemon.now += WARNING_PERIOD
     refuse(0)
     assert daemon.lines() == ["0: no endpoint is left (9 more lines like this were left out)"]
 

@@ -27,7 +27,7 @@ _COLUMNS = (("pid", 7), ("name", 20), ("type", 10), ("layer", 20))
 def _type(word: str, *, prefix: bool = False) -> IpcpType:
     from ouroboros.ipcp_types import IpcpType
 
-    return IpcpType.from_word(ipcp_options.type_word(word, prefix=prefix))
+    return IpcpType.from_type_name(ipcp_options.type_name(word, prefix=prefix))
 
 
 def _name(arguments: Arguments) -> str:
@@ -62,7 +62,7 @@ def _bootstrap(arguments: Arguments) -> int:
     word = arguments.one("type")
     ipcp_type = _type(word, prefix=True) if word is not None else None
     if ipcp_type is not None:
-        ipcp_options.check(ipcp_type.word, options)
+        ipcp_options.check(ipcp_type.type_name, options)
     else:
         for key, value in options.items():
             ipcp_options.check_value(key, value)
@@ -71,7 +71,7 @@ def _bootstrap(arguments: Arguments) -> int:
     def configuration(actual: IpcpType) -> IpcpConfig:
         from ouroboros.ipcp_config import IpcpConfig
 
-        if autobind and actual.word not in _AUTOBIND:
+        if autobind and actual.type_name not in _AUTOBIND:
             warn("Can not bind this IPCP type, autobind disabled.")
         return IpcpConfig.from_options(actual, layer, options)
 
@@ -87,7 +87,7 @@ def _enroll(arguments: Arguments) -> int:
     dst, layer = arguments.one("dst"), arguments.one("layer")
     word = arguments.one("type")
     ipcp_type = _type(word) if word is not None else None
-    if ipcp_type is not None and ipcp_type.word not in _AUTOBIND:
+    if ipcp_type is not None and ipcp_type.type_name not in _AUTOBIND:
         raise ipcp_options.OptionError(
             f'An IPCP of type "{word}" is bootstrapped, never enrolled; type must be unicast or broadcast.'
         )
@@ -192,7 +192,7 @@ def _list(arguments: Arguments) -> int:
             {
                 "pid": ipcp.pid,
                 "name": ipcp.name,
-                "type": ipcp.type.word,
+                "type": ipcp.type.type_name,
                 "layer": ipcp.layer or None,
                 "hash": ipcp.hash.name if ipcp.layer else None,
                 "state": ipcp.state,
@@ -204,7 +204,7 @@ def _list(arguments: Arguments) -> int:
         ]
         print_json({"ipcps": records})
     elif ipcps:
-        rows = [(ipcp.pid, ipcp.name, ipcp.type.word, ipcp.layer or "Not enrolled.") for ipcp in ipcps]
+        rows = [(ipcp.pid, ipcp.name, ipcp.type.type_name, ipcp.layer or "Not enrolled.") for ipcp in ipcps]
         print(table(_COLUMNS, rows), end="\n\n")
         for ipcp in ipcps:
             if ipcp.progress:

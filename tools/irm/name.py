@@ -27,7 +27,7 @@ def _create(arguments: Arguments) -> int:
     name = ipcp_options.check_new_name("The", arguments.operands[0])
     from ouroboros.ipcp_types import LoadBalancePolicy
 
-    policy = LoadBalancePolicy.from_word(arguments.one("lb") or "round-robin")
+    policy = LoadBalancePolicy.from_policy_name(arguments.one("lb") or "round-robin")
     server = {word: _path(arguments.one("s" + key)) for key, word in _PATHS.items()}
     client = {word: _path(arguments.one("c" + key)) for key, word in _PATHS.items()}
     from ouroboros import cli
@@ -91,7 +91,7 @@ def _list(arguments: Arguments) -> int:
     if arguments.json:
         print_json({"names": [_record(info) for info in names]})
     elif names:
-        print(table(_COLUMNS, [(info.name, info.pol_lb.word) for info in names]))
+        print(table(_COLUMNS, [(info.name, info.pol_lb.policy_name) for info in names]))
     else:
         print("No names match." if arguments.values else "No names in system.", end="\n\n")
     return 0
@@ -115,7 +115,7 @@ def _show(arguments: Arguments) -> int:
 def _record(info: NameInfo) -> dict[str, Any]:
     return {
         "name": info.name,
-        "lb": info.pol_lb.word,
+        "lb": info.pol_lb.policy_name,
         "server": {"enc": info.server_sec.enc, "crt": info.server_sec.crt, "key": info.server_sec.key},
         "client": {"enc": info.client_sec.enc, "crt": info.client_sec.crt, "key": info.client_sec.key},
         "require": info.require.words,
@@ -128,7 +128,7 @@ def _record(info: NameInfo) -> dict[str, Any]:
 
 
 def _description(info: NameInfo) -> list[str]:
-    lines = [f"{coloured(printable(info.name), 'bold')} ({info.pol_lb.word})"]
+    lines = [f"{coloured(printable(info.name), 'bold')} ({info.pol_lb.policy_name})"]
     for side, paths in (("server", info.server_sec), ("client", info.client_sec)):
         given = [path for path in (paths.enc, paths.crt, paths.key) if path]
         if given:

@@ -189,7 +189,9 @@ def encode_acknowledgement(acknowledgement: Acknowledgement) -> bytes:
 def _configuration(conf: enrol_pb2.Configuration) -> Configuration:
     ipcp_type = _known(IpcpType, conf.ipcp_type, "type of IPCP")
     if (ipcp_type is IpcpType.UNICAST) != conf.HasField("unicast"):
-        raise MalformedPacket(_WHAT, f"the configuration is not that of a layer of type {ipcp_type.word}")
+        raise MalformedPacket(
+            _WHAT, f"the configuration is not that of a layer of type {ipcp_type.type_name}"
+        )
     name = _text(conf.layer_info.name, "the name of the layer", MAX_NAME)
     if not name:
         raise MalformedPacket(_WHAT, "the layer has no name")

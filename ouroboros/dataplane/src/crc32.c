@@ -115,7 +115,7 @@ FOLDING static uint32_t reduce(__m128i a)
         return (uint32_t)_mm_extract_epi32(_mm_xor_si128(a, t), 1);
 }
 
-FOLDING static uint32_t finish(__m128i a, const uint8_t *at, size_t length)
+FOLDING static uint32_t finalize(__m128i a, const uint8_t *at, size_t length)
 {
         for (; length >= 16; at += 16, length -= 16)
                 a = fold(a, powers(BY_16), load(at));
@@ -128,7 +128,7 @@ FOLDING static uint32_t by_folding(uint32_t crc, const uint8_t *at, size_t lengt
         __m128i a[4] = {_mm_xor_si128(load(at), _mm_cvtsi32_si128((int)crc))};
 
         if (length < 64)
-                return finish(a[0], at + 16, length - 16);
+                return finalize(a[0], at + 16, length - 16);
         for (int i = 1; i < 4; i++)
                 a[i] = load(at + 16 * i);
         for (at += 64, length -= 64; length >= 64; at += 64, length -= 64)
@@ -136,7 +136,7 @@ FOLDING static uint32_t by_folding(uint32_t crc, const uint8_t *at, size_t lengt
                         a[i] = fold(a[i], powers(BY_64), load(at + 16 * i));
         for (int i = 1; i < 4; i++)
                 a[0] = fold(a[0], powers(BY_16), a[i]);
-        return finish(a[0], at, length);
+        return finalize(a[0], at, length);
 }
 
 WIDE static inline __m512i wide_fold(__m512i a, __m128i by, __m512i next)
@@ -166,7 +166,7 @@ WIDE static uint32_t by_wide_folding(uint32_t crc, const uint8_t *at, size_t len
         _mm512_storeu_si512(lane, a[0]);
         for (int i = 1; i < 4; i++)
                 lane[0] = fold(lane[0], powers(BY_16), lane[i]);
-        return finish(lane[0], at, length);
+        return finalize(lane[0], at, length);
 }
 #endif
 

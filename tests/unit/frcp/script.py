@@ -250,12 +250,14 @@ class Player:
             self.do_write("1")
 
     def do_finish(self, text: str) -> None:
-        result = self.end.finish(self.now)
+        result = self.end.send_fin(self.now)
         self.end.run(self.now)
         assert result == (-error_number(text) if text else 0), f"finishing gives {result}"
 
     def do_ended(self, text: str) -> None:
-        assert self.end.ended == (text == "yes"), "it has ended" if self.end.ended else "it has not ended"
+        assert self.end.fin_received == (text == "yes"), (
+            "it has ended" if self.end.fin_received else "it has not ended"
+        )
 
     def do_read(self, text: str) -> None:
         data = self.end.read(self.now)

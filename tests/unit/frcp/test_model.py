@@ -205,7 +205,7 @@ class FrcpMachine(RuleBasedStateMachine):
     @rule()
     def finish(self) -> None:
         error = self.model.finish(False)
-        assert self.end.finish(self.now) == -error
+        assert self.end.send_fin(self.now) == -error
         self.end.run(self.now)
 
     @rule()

@@ -20,7 +20,7 @@ from ouroboros.ipcp_config import (
     Udp6Config,
     UnicastConfig,
 )
-from ouroboros.ipcp_options import TYPES, OptionError, check, options_of, type_word
+from ouroboros.ipcp_options import TYPES, OptionError, check, options_of, type_name
 
 NEEDED = {
     "udp4": {"ip": "10.0.0.1"},
@@ -32,7 +32,7 @@ NEEDED = {
 
 @pytest.mark.parametrize("word", TYPES)
 def test_defaults_are_the_same_in_both(word: str) -> None:
-    config = IpcpConfig.from_options(IpcpType.from_word(word), "net", NEEDED.get(word, {}))
+    config = IpcpConfig.from_options(IpcpType.from_type_name(word), "net", NEEDED.get(word, {}))
     options = config.options()
     for option in options_of(word):
         if option.default is not None and not (word == "broadcast" and option.key == "hash"):
@@ -124,10 +124,10 @@ def test_only_a_link_local_address_has_a_device(ip: str) -> None:
 
 
 def test_type_words() -> None:
-    assert type_word("udp") == "udp4"
-    assert type_word("eth", prefix=True) == "eth-dix"
-    assert type_word("u", prefix=True) == "unicast"
+    assert type_name("udp") == "udp4"
+    assert type_name("eth", prefix=True) == "eth-dix"
+    assert type_name("u", prefix=True) == "unicast"
     for word in ("eth", "LOCAL", "", "u"):
         with pytest.raises(OptionError, match=f'IPCP type "{word}" is unknown'):
-            type_word(word)
-    assert [IpcpType.from_word(word).word for word in TYPES] == list(TYPES)
+            type_name(word)
+    assert [IpcpType.from_type_name(word).type_name for word in TYPES] == list(TYPES)

@@ -24,7 +24,7 @@ REAL = library.lib
         # Flows learn that the IRMd has gone one after the other, and only then the process says so.
         (REAL.END_DOWN | REAL.DOWN_IRMD, False, "start it with `irmd`"),
         (REAL.END_DOWN | REAL.DOWN_UNACKNOWLEDGED, False, "has not acknowledged"),
-        (REAL.END_DOWN | REAL.DOWN_PEER_CORRUPT, False, "makes no sense"),
+        (REAL.END_DOWN | REAL.DOWN_PEER_CORRUPT, False, "invalid index"),
         (REAL.END_DECLARED, False, "declared it down"),
         (REAL.END_PEER, False, "does not answer any more"),
     ],

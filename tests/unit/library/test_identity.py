@@ -99,10 +99,10 @@ def test_what_was_destroyed_does_not_come_back(tmp_path: Path) -> None:
         file.open(layer)
         file.write(WHO)
     file.close()
-    IdentityFile("a", str(tmp_path)).forget("layer")
+    IdentityFile("a", str(tmp_path)).delete("layer")
     assert file.open("layer") and file.read() is None
     assert file.open("other") and file.read() == WHO
-    IdentityFile("a").forget("layer")
+    IdentityFile("a").delete("layer")
 
 
 def test_without_a_folder_nothing_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

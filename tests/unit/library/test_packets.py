@@ -36,9 +36,9 @@ class Stub:
         self.alive = False
 
     def leave(
-        self, handle: object, fd: int, instance: int, *, patience: float, timeo: float | None = None
+        self, handle: object, fd: int, instance: int, *, stall_timeout: float, timeo: float | None = None
     ) -> Leaving:
-        return Leaving(cast(Library, self), handle, fd, instance, patience=patience, timeo=timeo)
+        return Leaving(cast(Library, self), handle, fd, instance, stall_timeout=stall_timeout, timeo=timeo)
 
     def let_go(self, handle: object) -> None:
         lib.process_remove(self.process, handle)

@@ -75,11 +75,11 @@ class World:
         return pair.b
 
     def leave(
-        self, handle: Any, fd: int, instance: int, *, patience: float, timeo: float | None = None
+        self, handle: Any, fd: int, instance: int, *, stall_timeout: float, timeo: float | None = None
     ) -> Leaving:
         lib.process_unpoll(self.process, handle)
         lib.frcp_io_set_flags(handle, 0)  # it does not linger: the other end may not read
-        return Leaving(cast(Library, self), handle, fd, instance, patience=patience, timeo=timeo)
+        return Leaving(cast(Library, self), handle, fd, instance, stall_timeout=stall_timeout, timeo=timeo)
 
     def let_go(self, handle: Any) -> None:
         lib.process_remove(self.process, handle)
@@ -94,7 +94,7 @@ class World:
     def close(self) -> None:
         for flow in list(self.flows.values()):
             flow.dealloc()
-        self.lingering.finish([])
+        self.lingering.wait_all([])
         for pair in self._pairs:
             pair.b.detach()
             pair.flow.release()

@@ -49,7 +49,7 @@ def test_a_region_of_a_peer_that_cannot_be_mapped() -> None:
     assert caught.value.errno == EMFILE
     with pytest.raises(OuroborosError, match="Too many open files"):
         found.region(7)
-    found.gone(SegmentGone(events=[7]))
+    found.release(SegmentGone(events=[7]))
     _, _, peer, _ = found.end(endpoint)
     assert peer is None, "the peer has ended: there is none to wake"
 

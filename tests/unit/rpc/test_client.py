@@ -158,13 +158,13 @@ def test_notifications_requests_and_order(pair: tuple[Client, Irmd]) -> None:
     client.on_request = on_request
     send(irmd.sock, Envelope(flow_done=FlowDone(fd=3)))
     send(irmd.sock, Envelope(id=99, ipcp_reg=IpcpReg(hash=b"x")))
-    assert client.pump()
+    assert client.run_once()
     assert seen == ["first flow_done", "then flow_done", "first ipcp_reg", "asked"]
     reply = irmd.receive()
     assert (reply.id, reply.reply, reply.error) == (99, True, 0)
     client.on_request = None
     send(irmd.sock, Envelope(id=100, ipcp_reg=IpcpReg()))
-    assert client.pump()
+    assert client.run_once()
     assert irmd.receive().error == errno.ENOTSUP
 
 
@@ -187,12 +187,12 @@ def test_submit_and_pump(pair: tuple[Client, Irmd]) -> None:
 
     number = client.submit(alloc("a"), completion)
     client.submit(alloc("b"), completion)
-    assert client.pump() and not results
+    assert client.run_once() and not results
     first, second = irmd.receive(), irmd.receive()
     assert first.id == number
     irmd.answer(second, Envelope(error=errno.EPERM, text="no"))
     irmd.answer(first, endpoint(9))
-    assert client.pump()
+    assert client.run_once()
     assert results == [(None, errno.EPERM), (9, None)]
     client.cancel(number)
     assert irmd.receive().cancel.id == number
@@ -227,7 +227,7 @@ def test_a_defect_in_a_handler_is_reported(
 
     client.on_notification = broken
     send(irmd.sock, Envelope(flow_done=FlowDone()))
-    assert client.pump()
+    assert client.run_once()
     assert "a bug" in capsys.readouterr().err
 
 
@@ -255,7 +255,7 @@ def test_irmd_goes(pair: tuple[Client, Irmd]) -> None:
     assert all(exc.errno == EIRMD and "/x/irm.sock" in str(exc) and "`irmd`" in str(exc) for exc in failures)
     assert [exc and exc.errno for exc in completed] == [EIRMD]
     assert client.closed
-    assert not client.pump()
+    assert not client.run_once()
     with pytest.raises(IrmdError):
         client.call(alloc("x"))
     with pytest.raises(IrmdError):
@@ -265,7 +265,7 @@ def test_irmd_goes(pair: tuple[Client, Irmd]) -> None:
 def test_garbage_from_the_irmd(pair: tuple[Client, Irmd]) -> None:
     client, irmd = pair
     irmd.sock.send(b"\xff\xff\xff")
-    assert not client.pump()
+    assert not client.run_once()
     with pytest.raises(IrmdError, match="understood"):
         client.call(alloc("x"))
 

@@ -73,7 +73,7 @@ def test_interrupted_call_that_succeeds_all_the_same(
         client.call(Envelope(flow_accept=FlowAccept()))
     thread.join()
     while not orphans:  # struck before the call had begun to wait
-        assert client.pump()
+        assert client.run_once()
     assert orphans == [77]
 
 
@@ -94,7 +94,7 @@ def test_interrupted_twice_does_not_wait(pair: tuple[Client, Irmd], interrupted:
         client.call(Envelope(flow_accept=FlowAccept()))
     thread.join()
     irmd.answer(requests[0], endpoint(78))
-    assert client.pump()
+    assert client.run_once()
     assert orphans == [78]
 
 
@@ -189,7 +189,7 @@ def test_interrupted_at_any_moment(pair: tuple[Client, Irmd], interrupted: Calla
     struck.set()
     for thread in threads[1:]:
         thread.join()
-    assert client.pump()
+    assert client.run_once()
     assert sorted(got + mine + orphans) == sorted(made)
     client.close()
     threads[0].join()
