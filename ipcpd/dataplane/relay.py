@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from errno import EINVAL
+from errno import EALREADY, EINVAL
 from typing import Any, NamedTuple
 
 from ouroboros.dataplane.resources import Resources
@@ -49,6 +49,7 @@ class Relay:
             raise MemoryError("no memory for the packet thread")
         self.handle = Handle(relay, lib.relay_destroy, "the packet thread")
         """Of `struct relay`, for the other parts of the data plane."""
+        self._started = False
         self._regions: set[int] = set()
         self._lost = 0
 
@@ -57,10 +58,11 @@ class Relay:
         self.resources.learn(Envelope(welcome=welcome), fds)
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread; a relay has one. Raises OSError."""
         with self.handle as relay:
-            result = lib.relay_start(relay)
-        self._check(result, "cannot start the packet thread")
+            result = -EALREADY if self._started else lib.relay_start(relay)
+            self._check(result, "cannot start the packet thread")
+            self._started = True
 
     def add(self, endpoint: FlowEndpoint, fds: list[int]) -> None:
         """Attach to a flow end that the IRMd described, with the descriptors that came along (the caller's still).

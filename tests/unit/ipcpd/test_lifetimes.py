@@ -6,7 +6,7 @@ import itertools
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from errno import EAGAIN, EBADF, EINVAL, EPROTO, ESHUTDOWN
+from errno import EAGAIN, EALREADY, EBADF, EINVAL, EPROTO, ESHUTDOWN
 
 import pytest
 
@@ -24,6 +24,16 @@ from tests.unit.dataplane.shm import End, Process, is_error, packet
 from .relays import Relay, lib, read
 
 CIPHER, KEY = 901, bytes(32)
+
+
+def test_a_relay_has_one_thread() -> None:
+    """A second one would not be joined, and would go on in the memory of the closed relay."""
+    relay = IpcpRelay()
+    relay.start()
+    with pytest.raises(OSError) as raised:
+        relay.start()
+    assert raised.value.errno == EALREADY
+    relay.close()
 
 
 @pytest.fixture
