@@ -54,7 +54,7 @@ class Times:
 
     bound: float = 1.0
     starting: float = 5.0
-    grace: float = 0.2
+    preferred_wait: float = 0.2
     layer: float = 20.0
 
 
@@ -64,14 +64,14 @@ class StartProgram:
 
 
 @dataclass(slots=True, frozen=True)
-class Ask(Generic[Layer]):
+class QueryLayers(Generic[Layer]):
     """Ask these layers whether they know the name."""
 
     layers: tuple[Layer, ...]
 
 
 @dataclass(slots=True, frozen=True)
-class AskForFlow(Generic[Layer]):
+class RequestFlow(Generic[Layer]):
     """Ask this layer for the flow."""
 
     layer: Layer
@@ -104,14 +104,14 @@ class Allocation(Generic[Layer]):
 
     __slots__ = (
         "_answers",
-        "_asked",
+        "_queried_at",
         "_describe",
         "_layers",
-        "_patience",
+        "_query_timeout",
         "_reason",
         "_startable",
         "_times",
-        "_troubles",
+        "_errors",
         "_unknown",
         "_until",
         "bound",
@@ -127,7 +127,7 @@ class Allocation(Generic[Layer]):
         bound: Bound,
         startable: bool,
         layers: Sequence[Layer],
-        patience: Callable[[Layer], float],
+        query_timeout: Callable[[Layer], float],
         deadline: float | None,
         unknown: Fail,
         times: Times,
@@ -138,14 +138,14 @@ class Allocation(Generic[Layer]):
         self.bound = bound
         self._startable = startable
         self._layers = tuple(layers)
-        self._patience = patience
+        self._query_timeout = query_timeout
         self._describe = describe
-        self._asked = 0.0
+        self._queried_at = 0.0
         self._answers: dict[Layer, bool] = {}
         self.deadline = deadline
         self._reason = self._unknown = unknown
         self._times = times
-        self._troubles: list[str] = []
+        self._errors: list[str] = []
         self._until = 0.0
 
     @property
@@ -173,7 +173,7 @@ class Allocation(Generic[Layer]):
     def begin_requested(self, now: float) -> list[object]:
         """Start with the only layer there is, without asking it first (a join)."""
         self._enter(Phase.REQUESTED, now + self._times.layer)
-        return [AskForFlow(self._layers[0])]
+        return [RequestFlow(self._layers[0])]
 
     def served(self) -> None:
         """A local accept took it, or a layer granted it."""
@@ -196,15 +196,15 @@ class Allocation(Generic[Layer]):
         if self.phase is not Phase.LOCAL_STARTING:
             return []
         self._reason = Fail(error, text)
-        return self._ask(now)
+        return self._query(now)
 
-    def answered(self, layer: Layer, known: bool, now: float, trouble: str = "") -> list[object]:
+    def answered(self, layer: Layer, known: bool, now: float, error: str = "") -> list[object]:
         """A layer said whether it knows the name, or why it cannot say; no answer in time is an expiry."""
         if self.phase is not Phase.QUERY:
             return []
         self._answers[layer] = known
-        if trouble:
-            self._troubles.append(trouble)
+        if error:
+            self._errors.append(error)
         return self._choose(now)
 
     def refused(self, error: int, text: str) -> list[object]:
@@ -239,7 +239,7 @@ class Allocation(Generic[Layer]):
                 errno.ETIMEDOUT,
                 f'the program started for "{self.name}" did not accept within {self._times.starting:g} s',
             )
-            return self._ask(now)
+            return self._query(now)
         if self.phase is Phase.QUERY:
             return self._choose(now)
         if self.phase is Phase.REQUESTED:
@@ -259,16 +259,16 @@ class Allocation(Generic[Layer]):
 
     def _start(self, now: float) -> list[object]:
         if not self._startable:
-            return self._ask(now)
+            return self._query(now)
         self._enter(Phase.LOCAL_STARTING, now + self._times.starting)
         return [StartProgram()]
 
-    def _ask(self, now: float) -> list[object]:
+    def _query(self, now: float) -> list[object]:
         if not self._layers:
             return self._unserved(now)
-        self._asked = now
-        self._enter(Phase.QUERY, now + self._patience(self._layers[0]))
-        return [Ask(self._layers)]
+        self._queried_at = now
+        self._enter(Phase.QUERY, now + self._query_timeout(self._layers[0]))
+        return [QueryLayers(self._layers)]
 
     def _choose(self, now: float) -> list[object]:
         """The first layer, in order, that knows the name, unless one before it still has time to answer."""
@@ -277,10 +277,12 @@ class Allocation(Generic[Layer]):
             known = self._answers.get(layer)
             if known:
                 self._enter(Phase.REQUESTED, now + self._times.layer)
-                return [AskForFlow(layer)]
+                return [RequestFlow(layer)]
             if known is None:
-                patience = self._patience(layer)
-                limit = self._asked + (min(patience, self._times.grace) if found else patience)
+                query_timeout = self._query_timeout(layer)
+                limit = self._queried_at + (
+                    min(query_timeout, self._times.preferred_wait) if found else query_timeout
+                )
                 if now < limit:
                     self._until = limit
                     return []
@@ -295,15 +297,15 @@ class Allocation(Generic[Layer]):
             self._enter(Phase.LOCAL_NEW, expected)
             return []
         reason = self._reason
-        silent = [layer for layer in self._layers if layer not in self._answers]
-        if silent and reason is self._unknown:
-            reason = self._undecided(silent)
-        return self._fail(Fail(reason.errno, "; ".join([reason.text, *self._troubles])))
+        unanswered = [layer for layer in self._layers if layer not in self._answers]
+        if unanswered and reason is self._unknown:
+            reason = self._undecided(unanswered)
+        return self._fail(Fail(reason.errno, "; ".join([reason.text, *self._errors])))
 
-    def _undecided(self, silent: list[Layer]) -> Fail:
+    def _undecided(self, unanswered: list[Layer]) -> Fail:
         """Whether a layer knows the name is not known: that is no reason to say that it does not."""
-        names = " and ".join(self._describe(layer) for layer in silent)
-        longest = max(map(self._patience, silent))
+        names = " and ".join(self._describe(layer) for layer in unanswered)
+        longest = max(map(self._query_timeout, unanswered))
         return Fail(
             errno.ETIMEDOUT, f'{names} did not say within {longest:g} s whether "{self.name}" is known'
         )
@@ -313,6 +315,6 @@ class Allocation(Generic[Layer]):
         return [reason]
 
 
-def gone(ipcp: str) -> Fail:
+def ipcp_exited(ipcp: str) -> Fail:
     """The refusal when an IPCP ended while it was needed."""
     return Fail(EIPCP, f'IPCP "{ipcp}" has ended; `irm ipcp list` shows those that run')

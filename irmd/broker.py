@@ -19,20 +19,20 @@ from ouroboros.errors import EIPCP
 from ouroboros.qos import UINT32_MAX, QoSSpec
 from ouroboros.rpc.messages_pb2 import Envelope, FlowAlloc, QosSpec, SegmentGone
 
-from .acceptor import Acceptor
 from .allocation import Allocation, Bound, Fail, Times
-from .arrivals import Arrivals
-from .attempt import AppAttempt
 from .descriptors import Descriptor, Late
 from .endpoints import Endpoints
 from .flow import Flow, FlowTable, State, Step
+from .incoming import IncomingAllocations
 from .ipcp import Ipcp
-from .layers import broadcast, layers_for, nobody
+from .layers import broadcast, layers_for, unreachable
 from .oap import offer
+from .outgoing import OutgoingAllocation
+from .pending_accept import PendingAccept
+from .pending_request import PendingRequest
+from .pending_requests import PendingRequests
 from .refused import Refused
 from .registry import Name, ProgramBinding, Registry, check_name
-from .request import Request
-from .requests import Requests
 from .waiting import Waiting
 
 if TYPE_CHECKING:
@@ -77,18 +77,18 @@ class Broker:
         self.times = times
         self.flows = FlowTable(max_flows)
         self.endpoints = Endpoints(
-            memory, self.flows, tell_provider=self._tell_provider, announce=self._announce
+            memory, self.flows, dealloc_at_provider=self._dealloc_at_provider, announce=self._announce
         )
-        self.requested: dict[Flow, AppAttempt] = {}
+        self.requested: dict[Flow, OutgoingAllocation] = {}
         """Flows that an IPCP was asked for and has not decided on."""
         self._ipcps = ipcps
         self._trusts = trusts
         self._system_pool = memory.pool(0, trusted=True)
         self.oap = oap
         self.late = late
-        self.requests = Requests(self.endpoints, self.late)
+        self.requests = PendingRequests(self.endpoints, self.late)
         self.waiting = Waiting()
-        self.arrivals = Arrivals(self)
+        self.incoming = IncomingAllocations(self)
 
     # ------------------------------------------------------------ alloc
 
@@ -99,20 +99,20 @@ class Broker:
         request = self.requests.begin(connection, envelope, body)
         process = request.process
         if process.ipcp is None and not body.layer and entry is not None:
-            acceptor = entry.pick(partial(self.may_be_direct, process))
-            if acceptor is not None:
-                self.connect(request, acceptor, entry.name, body.qos)
+            accept = entry.pick(partial(self.may_be_direct, process))
+            if accept is not None:
+                self.connect(request, accept, entry.name, body.qos)
                 return
         try:
             if entry is None:
                 check_name(body.dst)
-            attempt = self._attempt(request, body, entry)
+            allocation = self._outgoing(request, body, entry)
         except Refused as refused:
             self.requests.fail(request, refused.errno, refused.text)
             return
-        attempt.run(attempt.machine.begin(self.loop.time()))
+        allocation.run(allocation.machine.begin(self.loop.time()))
 
-    def _attempt(self, request: Request, body: FlowAlloc, entry: Name | None) -> AppAttempt:
+    def _outgoing(self, request: PendingRequest, body: FlowAlloc, entry: Name | None) -> OutgoingAllocation:
         process = request.process
         layers = layers_for(self._ipcps.values(), process, body.layer)
         bound, startable = Bound(), False
@@ -126,9 +126,9 @@ class Broker:
             bound=bound,
             startable=startable,
             layers=layers,
-            patience=lambda ipcp: ipcp.query_time,
+            query_timeout=lambda ipcp: ipcp.query_time,
             deadline=None if request.timeout is None else self.loop.time() + request.timeout,
-            unknown=nobody(
+            unknown=unreachable(
                 body.dst,
                 body.layer,
                 entry,
@@ -140,7 +140,7 @@ class Broker:
             times=self.times,
             describe=lambda ipcp: f'IPCP "{ipcp.name}" of layer "{ipcp.layer}"',
         )
-        return AppAttempt(self, body.dst, entry, machine, request, body.qos)
+        return OutgoingAllocation(self, body.dst, entry, machine, request, body.qos)
 
     def bound(self, entry: Name, suits: Callable[[Process], bool]) -> Bound:
         """The processes that are bound to a name and suit a request."""
@@ -172,9 +172,9 @@ class Broker:
             return process.pool is self._system_pool
         return process.pool is not self._system_pool and process.peer.uid == binding.uid
 
-    def connect(self, request: Request, acceptor: Acceptor, name: str, qos: QosSpec) -> None:
+    def connect(self, request: PendingRequest, accept: PendingAccept, name: str, qos: QosSpec) -> None:
         """A direct flow: the flow of the accept serves both (paper Fig. 4)."""
-        flow, pool = acceptor.flow, request.process.pool
+        flow, pool = accept.flow, request.process.pool
         try:
             outcomes = self.oap.direct(name, self.registry.name(name).policy)
         except Refused as refused:
@@ -185,8 +185,8 @@ class Broker:
                 flow,
                 request.process,
                 request.descriptor,
-                acceptor.process,
-                acceptor.request.descriptor,
+                accept.process,
+                accept.request.descriptor,
                 pool,
             )
         except (OSError, MemoryError) as error:
@@ -202,22 +202,22 @@ class Broker:
                 flow.secure(side, outcome)
             flow.extensions = offer.fitting(qos, inside=True)
             flow.max_packet = self.endpoints.max_packet(pool)
-            self.end_accept(acceptor)
-            self.requests.grant(acceptor.request, flow, 1)
+            self.end_accept(accept)
+            self.requests.grant(accept.request, flow, 1)
             self.requests.grant(request, flow, 0)
         except BaseException:
             # A defect: the client has no flow; the server goes on waiting, or has one that is down.
             self.endpoints.close(flow, 0, orderly=False)
-            if not acceptor.request.done:
+            if not accept.request.done:
                 self.endpoints.close(flow, 1, orderly=False)
-                self.waits_again(acceptor)
+                self.waits_again(accept)
             raise
 
-    def waits_again(self, acceptor: Acceptor) -> None:
+    def waits_again(self, accept: PendingAccept) -> None:
         """The flow of an accept has ended before its process got it, who goes on waiting."""
-        if acceptor in acceptor.process.accepts:
-            self.registry.end_accept(acceptor)
-        self.accept_again(acceptor.request)
+        if accept in accept.process.accepts:
+            self.registry.end_accept(accept)
+        self.accept_again(accept.request)
 
     # ------------------------------------------------------------ join
 
@@ -233,16 +233,16 @@ class Broker:
                 bound=Bound(),
                 startable=False,
                 layers=[ipcp],
-                patience=lambda ipcp: ipcp.query_time,
+                query_timeout=lambda ipcp: ipcp.query_time,
                 deadline=None if request.timeout is None else self.loop.time() + request.timeout,
                 unknown=Fail(EIPCP, f'no layer "{body.layer}"'),
                 times=self.times,
             )
-            attempt = AppAttempt(self, body.layer, None, machine, request, JOINED, joining=True)
+            allocation = OutgoingAllocation(self, body.layer, None, machine, request, JOINED, joining=True)
         except Refused as refused:
             self.requests.fail(request, refused.errno, refused.text)
             return
-        attempt.run(machine.begin_requested(self.loop.time()))
+        allocation.run(machine.begin_requested(self.loop.time()))
 
     # ------------------------------------------------------------ accept
 
@@ -250,7 +250,7 @@ class Broker:
         """A process waits for a flow to any name it is bound to; bound to none it waits until it is."""
         request = self.requests.begin(connection, envelope, envelope.flow_accept)
         try:
-            acceptor = self._accepting(request)
+            accept = self._accepting(request)
         except Refused as refused:
             self.requests.fail(request, refused.errno, refused.text)
             return
@@ -259,53 +259,53 @@ class Broker:
             request.timeout is not None
         ):  # also of one that is served: should the flow end first, it goes on waiting
             request.timer = self.loop.call_later(request.timeout, self._accept_expired, request)
-        self.waiting.serve(acceptor)
+        self.waiting.serve(accept)
 
-    def _accepting(self, request: Request) -> Acceptor:
-        acceptor = Acceptor(
+    def _accepting(self, request: PendingRequest) -> PendingAccept:
+        accept = PendingAccept(
             request.process, self.flows.create(Step.ACCEPT, user=self.limited(request.process)), request
         )
-        acceptor.flow.asker = (request.process, request.descriptor)
+        accept.flow.requester = (request.process, request.descriptor)
         request.process.pace.accept(self.loop.time())
-        self.registry.begin_accept(acceptor)
-        request.undo = partial(self._give_up_accept, acceptor)
-        return acceptor
+        self.registry.begin_accept(accept)
+        request.undo = partial(self._cancel_accept, accept)
+        return accept
 
-    def end_accept(self, acceptor: Acceptor) -> None:
+    def end_accept(self, accept: PendingAccept) -> None:
         """An accept gets a flow."""
-        acceptor.process.pace.served(self.loop.time())
-        self.registry.end_accept(acceptor)
+        accept.process.pace.served(self.loop.time())
+        self.registry.end_accept(accept)
 
-    def accept_again(self, request: Request) -> None:
+    def accept_again(self, request: PendingRequest) -> None:
         """An accept goes back to waiting."""
         try:
-            acceptor = self._accepting(request)
+            accept = self._accepting(request)
         except Refused as refused:
             self.requests.fail(request, refused.errno, refused.text)
             return
-        self.waiting.serve(acceptor)
+        self.waiting.serve(accept)
 
-    def bound_again(self, process: Process) -> None:
+    def binding_added(self, process: Process) -> None:
         """A process was bound to another name: its accepts may serve what waits for that."""
-        for acceptor in list(process.accepts):
-            if acceptor in process.accepts:
-                self.waiting.serve(acceptor)
+        for accept in list(process.accepts):
+            if accept in process.accepts:
+                self.waiting.serve(accept)
 
-    def _accept_expired(self, request: Request) -> None:
+    def _accept_expired(self, request: PendingRequest) -> None:
         request.timer = None
         if request.undo is not None:
             request.undo()
             self.requests.fail(request, errno.ETIMEDOUT, "no flow arrived in the time given")
 
-    def _give_up_accept(self, acceptor: Acceptor) -> None:
-        if acceptor in acceptor.process.accepts:
-            self.registry.end_accept(acceptor)
-        flow = acceptor.flow
+    def _cancel_accept(self, accept: PendingAccept) -> None:
+        if accept in accept.process.accepts:
+            self.registry.end_accept(accept)
+        flow = accept.flow
         if flow.memory is not None:  # an IPCP was being told of it
             self.endpoints.close(flow, 0, orderly=False)
         else:
             flow.step(Step.REFUSE)
-            self.flows.forget(flow)
+            self.flows.remove(flow)
 
     def recheck(self, entry: Name) -> None:
         """Somebody was unbound from a name, or it was destroyed."""
@@ -323,13 +323,13 @@ class Broker:
         """An IPCP tells the outcome of an allocation it was asked for."""
         body, process = envelope.ipcp_flow_alloc_reply, connection.process
         flow = None if process is None else process.flows.get(Descriptor(body.fd, body.instance))
-        attempt = None if flow is None else self.requested.get(flow)
-        if attempt is None:
+        allocation = None if flow is None else self.requested.get(flow)
+        if allocation is None:
             self.late["ipcp_flow_alloc_reply"] += 1
             raise Refused(errno.ENOENT, f"no allocation is pending on descriptor {body.fd}")
         if envelope.id:
             connection.session.reply(envelope, Envelope())
-        attempt.replied(body)
+        allocation.replied(body)
 
     # ------------------------------------------------------------ dealloc
 
@@ -346,24 +346,24 @@ class Broker:
         if request is not None:
             if request.undo is not None:
                 request.undo()
-            request.settle()
+            request.finish()
         elif flow is not None and flow.state not in (State.ALLOC_PENDING, State.ACCEPT_PENDING):
             side = flow.side_of(process, descriptor)
             self.endpoints.close(flow, side, orderly=True, quiet_s=min(body.quiet_s, MAX_QUIET_S))
         elif flow is not None and flow.ends[1].process is process:
-            self._provider_gave_up(flow)
+            self._provider_deallocated(flow)
             return
         else:
             self.late["flow_dealloc"] += 1
             return
         process.fds.give_back(descriptor)
 
-    def _provider_gave_up(self, flow: Flow) -> None:
+    def _provider_deallocated(self, flow: Flow) -> None:
         """An IPCP deallocates a flow before it is allocated."""
         self.provider_closed(flow)
-        attempt = self.requested.get(flow)
-        if attempt is not None:
-            attempt.gave_up()
+        allocation = self.requested.get(flow)
+        if allocation is not None:
+            allocation.deallocated()
 
     def provider_closed(self, flow: Flow) -> None:
         """The IPCP of a flow has forgotten its end."""
@@ -372,7 +372,7 @@ class Broker:
             self.endpoints.close(flow, 1, orderly=True)
             end.process.fds.give_back(end.descriptor)
 
-    def _tell_provider(self, flow: Flow, quiet_s: int) -> None:
+    def _dealloc_at_provider(self, flow: Flow, quiet_s: int) -> None:
         """Ask the IPCP to forget its end. Its slot is kept until it says so or dies: there is no time limit,
         because reusing memory that it may still touch is worse than keeping it."""
         envelope = Envelope()
@@ -389,37 +389,37 @@ class Broker:
 
     # ------------------------------------------------------------ the end of a process
 
-    def process_gone(self, connection: Connection) -> None:
+    def process_disconnected(self, connection: Connection) -> None:
         """The connection of a process has ended: what it had pending is cancelled, its flows go down."""
         process = connection.process
         assert process is not None
-        process.gone = True
+        process.disconnected = True
         self.requests.abandon(connection)
         names = list(process.names)
-        self.registry.depart(process)
+        self.registry.remove_process(process)
         for name in names:
             self.recheck(name)
         if process.ipcp is not None:
-            self._ipcp_gone(process.ipcp, connection)
+            self._ipcp_disconnected(process.ipcp, connection)
         for descriptor, flow in list(process.flows.items()):
             self.endpoints.close(flow, flow.side_of(process, descriptor), orderly=False)
-        self.endpoints.departed(process)
+        self.endpoints.disconnected(process)
 
-    def _ipcp_gone(self, ipcp: Ipcp, connection: Connection) -> None:
+    def _ipcp_disconnected(self, ipcp: Ipcp, connection: Connection) -> None:
         ipcp.process = None  # it provides nothing any more, though its process may still be ending
-        for flow, attempt in list(self.requested.items()):
+        for flow, allocation in list(self.requested.items()):
             if flow.ipcp is ipcp:
-                attempt.layer_gone(ipcp)
-        self.arrivals.gone(connection)
+                allocation.ipcp_disconnected(ipcp)
+        self.incoming.ipcp_disconnected(connection)
 
     def _announce(self, message: SegmentGone) -> None:
         """Tell every process that has mapped one of these objects to let go of it."""
-        gone = {(1, number) for number in message.segments}
-        gone |= {(2, number) for number in message.events}
-        gone |= {(0, number) for number in message.pools}
-        if not gone:
+        released = {(1, number) for number in message.segments}
+        released |= {(2, number) for number in message.events}
+        released |= {(0, number) for number in message.pools}
+        if not released:
             return
         for process in self.registry.processes.values():
-            if not process.known.isdisjoint(gone):
-                process.known -= gone
+            if not process.known.isdisjoint(released):
+                process.known -= released
                 process.session.send(Envelope(segment_gone=message))

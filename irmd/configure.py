@@ -29,7 +29,7 @@ from ouroboros.rpc.messages_pb2 import (
 from .config import Config, IpcpEntry, NameEntry
 from .ipcp import Ipcp
 from .ipcps import Ipcps
-from .manager import Manager, somebody
+from .manager import Manager, user_ids
 from .oap.credentials import SecurityPaths
 from .refused import Refused
 
@@ -60,7 +60,7 @@ def _name(entry: NameEntry, manager: Manager) -> None:
     )
     uid, gid = os.geteuid(), os.getegid()
     if entry.user:
-        uid, gid = somebody(entry.user, uid, auto=any(args is not None for _, args in entry.programs))
+        uid, gid = user_ids(entry.user, uid, auto=any(args is not None for _, args in entry.programs))
     for path, args in entry.programs:
         manager.bind_program(entry.name, path, auto=args is not None, args=args or (), uid=uid, gid=gid)
 
@@ -75,10 +75,10 @@ async def _ipcp(entry: IpcpEntry, manager: Manager, ipcps: Ipcps, later: Later) 
     if entry.retry is None:
         await work
     else:
-        later(_persist(work, ipcp, ipcps))
+        later(_finish_in_background(work, ipcp, ipcps))
 
 
-async def _persist(work: Coroutine[Any, Any, None], ipcp: Ipcp, ipcps: Ipcps) -> None:
+async def _finish_in_background(work: Coroutine[Any, Any, None], ipcp: Ipcp, ipcps: Ipcps) -> None:
     """What may take long does not hold up the rest of the file; when it fails for good, its IPCP goes."""
     try:
         await work

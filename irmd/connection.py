@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from .ipcp import Ipcp
     from .peer import Peer
+    from .pending_request import PendingRequest
     from .process import Process
-    from .request import Request
 
 
 @dataclass(slots=True, eq=False)
@@ -29,7 +29,7 @@ class Connection:
     kind: int | None = None
     process: Process | None = None
     ipcp: Ipcp | None = None
-    requests: dict[int, Request | Task[Envelope] | None] = field(default_factory=dict)
+    requests: dict[int, PendingRequest | Task[Envelope] | None] = field(default_factory=dict)
     """Requests that are not answered yet. Those of management: the work that can be given up, or None."""
 
     def __str__(self) -> str:

@@ -73,7 +73,7 @@ class Irmd:
             self._spawner,
             adopt=self.server.adopt,
             late=self.late,
-            grace=settings.grace,
+            exit_timeout=settings.grace,
             security=security,
         )
         self.broker = Broker(
@@ -158,8 +158,8 @@ class Irmd:
         self.broker.requests.stopping = True
         self.ipcps.stopping = True
         self.server.stop_listening()
-        grace = self._config.settings.grace
-        await self._superserver.stop(grace)
+        timeout = self._config.settings.grace
+        await self._superserver.stop(timeout)
         await self.ipcps.stop()
         await self._spawner.stop()
         self.server.close()

@@ -48,22 +48,22 @@ class Endpoints:
         memory: Memory,
         flows: FlowTable,
         *,
-        tell_provider: Callable[[Flow, int], None],
+        dealloc_at_provider: Callable[[Flow, int], None],
         announce: Callable[[SegmentGone], None],
     ) -> None:
         self._memory = memory
         self._system_pool = memory.pool(0, trusted=True)
         self._flows = flows
-        self._tell_provider = tell_provider
+        self._dealloc_at_provider = dealloc_at_provider
         self._announce = announce
         self._max_packet: dict[int, int] = {}
         self._unfinished: dict[Process, int] = {}
-        self._ended: dict[Process, bool] = {}  # True once the process itself has ended, not only its session
+        self._exited: dict[Process, bool] = {}  # True once the process itself has ended, not only its session
         self._pool_users: dict[int, int] = {}
 
     # ------------------------------------------------------------ processes
 
-    def welcome(self, process: Process, envelope: Envelope) -> tuple[int, ...]:
+    def add_process(self, process: Process, envelope: Envelope) -> tuple[int, ...]:
         """Fill the Welcome of a new process with its pool and event region; returns their descriptors."""
         pool = process.pool
         self._pool_users[pool.id] = self._pool_users.get(pool.id, 0) + 1
@@ -82,26 +82,26 @@ class Endpoints:
         self._attach(process, welcome.resources, fds, _EVENTS, events.id, events.fds)
         return tuple(fds)
 
-    def departed(self, process: Process) -> None:
+    def disconnected(self, process: Process) -> None:
         """The session of a process has ended and its ends are closed."""
-        self._ended.setdefault(process, False)
-        self._retire(process)
+        self._exited.setdefault(process, False)
+        self._release_process(process)
 
-    def ended(self, process: Process) -> None:
+    def exited(self, process: Process) -> None:
         """The process has ended: every block it held returns to its pool."""
-        self._ended[process] = True
+        self._exited[process] = True
         pools = [process.pool] if process.ipcp is None else None
         self._memory.reclaim(process.token, pools)
-        self._retire(process)
+        self._release_process(process)
 
-    def _retire(self, process: Process) -> None:
+    def _release_process(self, process: Process) -> None:
         """Forget the memory of a process that has ended, once no peer has an end of a flow with it."""
-        if not process.gone or self._unfinished.get(process) != 0 or not self._ended.get(process):
+        if not process.disconnected or self._unfinished.get(process) != 0 or not self._exited.get(process):
             return
         del self._unfinished[process]
-        del self._ended[process]
+        del self._exited[process]
         message = SegmentGone(
-            segments=self._memory.drop_process(process.token),
+            segments=self._memory.release_process(process.token),
             events=[events.id for events in process.events.values()],
         )
         for events in process.events.values():
@@ -116,7 +116,7 @@ class Endpoints:
         if not self._pool_users[pool.id]:
             del self._pool_users[pool.id]
             if pool is not self._system_pool:
-                self._memory.drop_pool(pool)
+                self._memory.release_pool(pool)
                 self._max_packet.pop(pool.id, None)
                 message.pools.append(pool.id)
                 message.events.extend(self._close_domain(pool))
@@ -218,7 +218,7 @@ class Endpoints:
         self._attach(process, endpoint.resources, fds, _POOL, pool.id, (pool.fd,))
         self._attach(process, endpoint.resources, fds, _SEGMENT, memory.segment_id, (memory.segment_fd,))
         self._attach(process, endpoint.resources, fds, _EVENTS, mine.events.id, mine.events.fds)
-        self._attach(process, endpoint.resources, fds, _EVENTS, peer.events.id, peer.events.ring_fds)
+        self._attach(process, endpoint.resources, fds, _EVENTS, peer.events.id, peer.events.doorbell_fds)
         return tuple(fds)
 
     @staticmethod
@@ -278,7 +278,7 @@ class Endpoints:
             memory.raise_event(1 - side, FlowEvent.DEALLOC)
         if side == 0 and flow.ipcp is not None:
             flow.confirming = True
-            self._tell_provider(flow, quiet_s if orderly else flow.quiet_s)
+            self._dealloc_at_provider(flow, quiet_s if orderly else flow.quiet_s)
 
     def _finish(self, flow: Flow) -> None:
         assert flow.memory is not None
@@ -289,8 +289,8 @@ class Endpoints:
             self._announce(SegmentGone(segments=idle))
         if flow.state is State.DEALLOC_PENDING:
             flow.step(Step.RELEASE)
-        self._flows.forget(flow)
+        self._flows.remove(flow)
         for end in flow.ends:
             self._unfinished[end.process] -= 1
-            if end.process.gone:
-                self._retire(end.process)
+            if end.process.disconnected:
+                self._release_process(end.process)

@@ -152,7 +152,7 @@ class Flow:
     name: str = ""
     layer: str = ""
     """Layer that carries it; empty for a direct flow."""
-    asker: tuple[Process, Descriptor] | None = None
+    requester: tuple[Process, Descriptor] | None = None
     """Process and descriptor that wait for it, for the lists, until it has ends."""
     ends: list[End] = field(default_factory=list)
     """Side 0, then side 1."""
@@ -208,7 +208,7 @@ class Flow:
         """Take one step of the table. Raises IllegalTransition."""
         self.state = advance(self.state, step)
 
-    def tell(self, events: int) -> None:
+    def notify(self, events: int) -> None:
         """Its layer says what has become of it: whoever has side 0 learns it. Raises ValueError."""
         if not events or events & ~_TOLD or events & FlowEvent.UP and events != FlowEvent.UP:
             raise ValueError(f"{events:#x} is not DOWN, UP, or PEER of a flow")
@@ -248,7 +248,7 @@ class FlowTable:
         self.flows[number] = flow
         return flow
 
-    def forget(self, flow: Flow) -> None:
+    def remove(self, flow: Flow) -> None:
         """Drop a flow that is deallocated; only now may its id be used again."""
         if flow.state is not State.DEALLOCATED:
             raise IllegalTransition(flow.state, Step.RELEASE)

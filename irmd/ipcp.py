@@ -24,7 +24,7 @@ from ouroboros.rpc.messages_pb2 import (
     IpcpType,
 )
 
-from .allocation import gone
+from .allocation import ipcp_exited
 from .oap.header import MAX_LENGTH
 from .refused import Refused
 
@@ -69,14 +69,14 @@ HANDSHAKE_ROOM: dict[int, int] = {
 }
 """Octets of a handshake that a layer certainly carries, less than which one should not be for want of a few."""
 
-_TYPE_WORDS: dict[int, str] = {
+_TYPE_NAMES: dict[int, str] = {
     int(number): name.lower().replace("_", "-") for name, number in IpcpType.items()
 }
 
 
-def type_word(number: int) -> str:
+def type_name(number: int) -> str:
     """An IPCP type as people write it, e.g. `eth-dix`."""
-    return _TYPE_WORDS.get(number, str(number))
+    return _TYPE_NAMES.get(number, str(number))
 
 
 @dataclass(slots=True, eq=False)
@@ -92,7 +92,7 @@ class Ipcp:
     session: Session
     up: asyncio.Future[None]
     """Ends when it is in state boot, or dead."""
-    ended: asyncio.Future[None]
+    exited: asyncio.Future[None]
     """Ends when its process has."""
     process: Process | None = None
     state: str = "init"
@@ -159,14 +159,14 @@ class Ipcp:
             raise
         if reply is None:
             self.session.send(Envelope(cancel=Cancel(id=number)))
-            raise self.silent(what, timeout)
+            raise self.no_answer(what, timeout)
         if reply.error:
             raise Refused(reply.error, reply.text or f'IPCP "{self.name}" cannot {what}')
         return reply
 
-    def silent(self, what: str, timeout: float) -> Refused:
+    def no_answer(self, what: str, timeout: float) -> Refused:
         """The refusal when it did not answer: dead, or too slow."""
         if self.session.closed:
-            fail = gone(self.name)
+            fail = ipcp_exited(self.name)
             return Refused(fail.errno, fail.text)
         return Refused(errno.ETIMEDOUT, f'IPCP "{self.name}" did not answer within {timeout:g} s: {what}')

@@ -31,13 +31,13 @@ from ouroboros.rpc.messages_pb2 import Readout as ReadoutRequest
 from ouroboros.statedir import default_statedir
 
 from . import ipcp as times
-from .allocation import gone
+from .allocation import ipcp_exited
 from .descriptors import Late
-from .ipcp import Ipcp, type_word
+from .ipcp import Ipcp, type_name
 from .oap.credentials import shown
 from .refused import Refused
 from .registry import Name, Registry, check_name, check_new_name, name_hash
-from .retry import Failure, persist
+from .retry import Failure, retry_with_backoff
 from .spawn import Spawner
 
 log = logging.getLogger("irmd/ipcp")
@@ -58,7 +58,7 @@ class Ipcps:
         *,
         adopt: Callable[[str, int, int, int, socket.socket], Ipcp],
         late: Late,
-        grace: float,
+        exit_timeout: float,
         security: str = "",
     ) -> None:
         self.table: dict[int, Ipcp] = {}
@@ -66,7 +66,7 @@ class Ipcps:
         self._registry = registry
         self._spawner = spawner
         self._adopt = adopt
-        self._grace = grace
+        self._exit_timeout = exit_timeout
         self._security = security
         self._creating: set[str] = set()
         self._late = late
@@ -111,7 +111,7 @@ class Ipcps:
         except TimeoutError:
             await self._end(ipcp)
             raise Refused(EIPCP, f'IPCP "{name}" did not come up within {times.BOOT_TIME:g} s') from None
-        log.info("created IPCP %s (%s, pid %d)", name, type_word(kind), ipcp.pid)
+        log.info("created IPCP %s (%s, pid %d)", name, type_name(kind), ipcp.pid)
         return ipcp
 
     async def _fork(self, name: str, kind: int) -> Ipcp:
@@ -132,7 +132,7 @@ class Ipcps:
         if state == "boot" and not ipcp.up.done():
             ipcp.up.set_result(None)
 
-    def ended(self, ipcp: Ipcp) -> None:
+    def exited(self, ipcp: Ipcp) -> None:
         """Its process has ended: it leaves the table, its registrations with it."""
         if self.table.get(ipcp.pid) is ipcp:  # another IPCP may have the pid already
             del self.table[ipcp.pid]
@@ -141,8 +141,8 @@ class Ipcps:
         if not ipcp.up.done():
             ipcp.up.set_exception(Refused(EIPCP, f'IPCP "{ipcp.name}" ended while it was starting'))
             ipcp.up.exception()  # nobody may be waiting for it any more
-        if not ipcp.ended.done():
-            ipcp.ended.set_result(None)
+        if not ipcp.exited.done():
+            ipcp.exited.set_result(None)
         expected = ipcp.state == "shutdown" or self.stopping
         log.log(
             logging.INFO if expected else logging.ERROR, "IPCP %s (pid %d) has ended", ipcp.name, ipcp.pid
@@ -158,18 +158,20 @@ class Ipcps:
     async def _end(self, ipcp: Ipcp) -> None:
         ipcp.state = "shutdown"
         for number in (signal.SIGTERM, signal.SIGKILL):
-            if ipcp.ended.done():
+            if ipcp.exited.done():
                 return
             if number == signal.SIGKILL:
                 log.error(
                     "IPCP %s (pid %d) still runs %g s after SIGTERM, killing it",
                     ipcp.name,
                     ipcp.pid,
-                    self._grace,
+                    self._exit_timeout,
                 )
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(ipcp.pidfd, number)
-            await asyncio.wait([ipcp.ended], timeout=self._grace if number == signal.SIGTERM else None)
+            await asyncio.wait(
+                [ipcp.exited], timeout=self._exit_timeout if number == signal.SIGTERM else None
+            )
 
     async def stop(self) -> None:
         """End every IPCP."""
@@ -186,7 +188,7 @@ class Ipcps:
         if body.config.type != ipcp.type:
             raise Refused(
                 EIPCPTYPE,
-                f'IPCP "{ipcp.name}" is of type {type_word(ipcp.type)}, not {type_word(body.config.type)}',
+                f'IPCP "{ipcp.name}" is of type {type_name(ipcp.type)}, not {type_name(body.config.type)}',
             )
         reply = await ipcp.ask(
             Envelope(ipcp_bootstrap=body), f"bootstrap layer {body.config.layer}", times.BOOTSTRAP_TIME
@@ -208,7 +210,7 @@ class Ipcps:
         what = f"enroll with {body.dst}"
         ipcp.joining = body.layer
         try:
-            reply = await self._persist(
+            reply = await self._retry(
                 ipcp,
                 what,
                 lambda: self._ask(ipcp, Envelope(ipcp_enroll=request), what, times.ENROLL_TIME),
@@ -219,7 +221,7 @@ class Ipcps:
         self._joined(ipcp, reply)
         return ipcp
 
-    async def _persist(
+    async def _retry(
         self, ipcp: Ipcp, what: str, work: Callable[[], Awaitable[Envelope]], retry: Retry | None
     ) -> Envelope:
         """Try again as `retry` says, as long as the IPCP lives, and show in the lists how that goes."""
@@ -232,13 +234,15 @@ class Ipcps:
             log.warning("IPCP %s: %s", ipcp.name, ipcp.progress)
 
         async def sleep(seconds: float) -> None:
-            await asyncio.wait([ipcp.ended], timeout=seconds)
-            if ipcp.ended.done():
-                fail = gone(ipcp.name)
+            await asyncio.wait([ipcp.exited], timeout=seconds)
+            if ipcp.exited.done():
+                fail = ipcp_exited(ipcp.name)
                 raise Refused(fail.errno, fail.text)
 
         try:
-            return await persist(work, None if retry is None else retry.times, sleep=sleep, failed=failed)
+            return await retry_with_backoff(
+                work, None if retry is None else retry.times, sleep=sleep, failed=failed
+            )
         finally:
             ipcp.progress = ""
 
@@ -267,12 +271,12 @@ class Ipcps:
         check_name(body.dst)
         if ipcp.type not in (UNICAST, BROADCAST):
             raise Refused(
-                EIPCPTYPE, f'IPCP "{ipcp.name}" is of type {type_word(ipcp.type)}, which has no connections'
+                EIPCPTYPE, f'IPCP "{ipcp.name}" is of type {type_name(ipcp.type)}, which has no connections'
             )
         if isinstance(body, IpcpConnect):
             request = IpcpConnect(pid=body.pid, dst=body.dst, component=body.component, qos=body.qos)
             what = f"connect {body.component} to {body.dst}"
-            await self._persist(
+            await self._retry(
                 ipcp,
                 what,
                 lambda: self._ask(ipcp, Envelope(ipcp_connect=request), what, times.CONNECT_TIME),

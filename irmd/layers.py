@@ -82,7 +82,7 @@ def broadcast(ipcps: Iterable[Ipcp], process: Process, layer: str) -> Ipcp:
     raise Refused(EIPCP, f'no IPCP of this system is a member of a layer "{layer}"; see `irm ipcp list`')
 
 
-def nobody(
+def unreachable(
     dst: str,
     layer: str,
     entry: Name | None,

@@ -32,7 +32,7 @@ ARGS_MAX = 16 * 1024
 """Octets of arguments of a bound program."""
 
 _ALL_REQUIREMENTS = sum(Requirement)
-GIVEN_UP = frozenset({"ipcp_enroll", "ipcp_connect", "readout"})
+CANCELLABLE = frozenset({"ipcp_enroll", "ipcp_connect", "readout"})
 """Requests that end when nobody waits for them any more; others are carried out to their end."""
 
 Answer = Envelope | Coroutine[Any, Any, Envelope]
@@ -109,7 +109,7 @@ class Manager:
 
     def _bind_program(self, envelope: Envelope, peer: Peer) -> Envelope:
         body = envelope.bind_program
-        uid, gid = (peer.uid, peer.gid) if not body.user else somebody(body.user, peer.uid, auto=body.auto)
+        uid, gid = (peer.uid, peer.gid) if not body.user else user_ids(body.user, peer.uid, auto=body.auto)
         self.bind_program(body.name, body.path, auto=body.auto, args=tuple(body.args), uid=uid, gid=gid)
         return Envelope()
 
@@ -148,7 +148,7 @@ class Manager:
             raise Refused(errno.ESRCH, f"there is no process {pid}")
         self._registry.bind_process(pid, name, started=started)
         for process in self._registry.of_pid(pid):
-            self._broker.bound_again(process)
+            self._broker.binding_added(process)
         log.info("bound process %d to %s", pid, name)
 
     def _unbind_process(self, envelope: Envelope) -> Envelope:
@@ -169,13 +169,13 @@ class Manager:
         except (OSError, OverflowError):
             raise Refused(errno.ESRCH, f"there is no process {pid}") from None
         self._watched[pid] = pidfd
-        self._loop.add_reader(pidfd, self._ended, pid)
+        self._loop.add_reader(pidfd, self._exited, pid)
 
-    def _ended(self, pid: int) -> None:
+    def _exited(self, pid: int) -> None:
         pidfd = self._watched.pop(pid)
         self._loop.remove_reader(pidfd)
         os.close(pidfd)
-        self._registry.forget_pid(pid)
+        self._registry.pid_exited(pid)
 
     # ------------------------------------------------------------ names
 
@@ -214,7 +214,7 @@ class Manager:
     def close(self) -> None:
         """Give the pidfds back."""
         for pid in list(self._watched):
-            self._ended(pid)
+            self._exited(pid)
 
 
 def _info(ipcp: Ipcp) -> Envelope:
@@ -242,13 +242,13 @@ def check_program(path: str, *, auto: bool) -> str:
     return real
 
 
-def somebody(user: str, asker: int, *, auto: bool) -> tuple[int, int]:
+def user_ids(user: str, requester: int, *, auto: bool) -> tuple[int, int]:
     """The ids of a user for whom `asker`, a uid, binds a program. Raises Refused."""
     try:
         entry = pwd.getpwnam(user)
     except KeyError:
         raise Refused(errno.ENOENT, f'there is no user "{user}"') from None
-    if asker not in (0, entry.pw_uid):
+    if requester not in (0, entry.pw_uid):
         raise Refused(errno.EPERM, f'only root binds programs for user "{user}"')
     if auto and os.geteuid() not in (0, entry.pw_uid):
         raise Refused(errno.EPERM, f'an IRMd of uid {os.geteuid()} cannot start programs as "{user}"')

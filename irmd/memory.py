@@ -164,12 +164,14 @@ class Events:
         with ExitStack() as made:
             memory = _check(lib.events_create(b"ouroboros-events"), "an event region")
             made.callback(os.close, memory)
-            bell, ring = (one.detach() for one in socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM))
-            made.callback(os.close, bell)
-            made.callback(os.close, ring)
-            self.fds = (memory, bell)
-            self.ring_fds = (memory, ring)
-            handle = lib.events_map(memory, ring)
+            wait_socket, doorbell = (
+                one.detach() for one in socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            )
+            made.callback(os.close, wait_socket)
+            made.callback(os.close, doorbell)
+            self.fds = (memory, wait_socket)
+            self.doorbell_fds = (memory, doorbell)
+            handle = lib.events_map(memory, doorbell)
             if not handle:
                 number = ffi.errno
                 raise OSError(number, f"cannot map an event region: {strerror(number)}")
@@ -182,7 +184,7 @@ class Events:
         if self._open:
             self._open = False
             lib.events_unmap(self.handle)
-            for fd in (*self.fds, self.ring_fds[1]):
+            for fd in (*self.fds, self.doorbell_fds[1]):
                 os.close(fd)
 
 
@@ -289,7 +291,7 @@ class FlowMemory:
         """Both ends have gone: blocks in the FIFOs return to the pool, and the slot is used again."""
         lib.irm_flow_drain(self.segment, self.index, self.serial, self.pool.handle)
         self._segment.free.append(self.index)
-        self._memory.forget(self)
+        self._memory.flow_released(self)
 
 
 class Memory:
@@ -356,7 +358,7 @@ class Memory:
             pool = self._users[uid] = self._add_pool(name, uid, config, prefault=False)
         return pool
 
-    def drop_pool(self, pool: Pool) -> None:
+    def release_pool(self, pool: Pool) -> None:
         """The last process that allocates from a user's pool has gone."""
         if self._users.get(pool.uid) is pool:
             del self._users[pool.uid]
@@ -392,7 +394,7 @@ class Memory:
             self._flows_of.setdefault(token, set()).add(flow)
         return flow
 
-    def forget(self, flow: FlowMemory) -> None:
+    def flow_released(self, flow: FlowMemory) -> None:
         """A flow has been released. The pair keeps its segments for the next one."""
         self._live.discard(flow.serial)
         for token in flow.pair:
@@ -405,11 +407,11 @@ class Memory:
 
     def trim(self) -> list[int]:
         """Give up the segments of pairs beyond IDLE_PAIRS that have no flow; returns their ids."""
-        gone: list[int] = []
+        released: list[int] = []
         while len(self._idle) > IDLE_PAIRS:
             key, _ = self._idle.popitem(last=False)
-            gone += self._drop_pair(key)
-        return gone
+            released += self._drop_pair(key)
+        return released
 
     def _drop_pair(self, key: tuple[int, int]) -> list[int]:
         self._idle.pop(key, None)
@@ -421,13 +423,13 @@ class Memory:
                 self._pairs_of[token].discard(key)
         return [segment.id for segment in segments]
 
-    def drop_process(self, token: int) -> list[int]:
+    def release_process(self, token: int) -> list[int]:
         """Forget the segments of a process that has gone and has no flows; returns their ids."""
-        gone: list[int] = []
+        released: list[int] = []
         for key in self._pairs_of.pop(token, set()):
-            gone += self._drop_pair(key)
+            released += self._drop_pair(key)
         self._flows_of.pop(token, None)
-        return gone
+        return released
 
     def reclaim(self, token: int, pools: Iterable[Pool] | None = None) -> int:
         """A process has ended: every block that it held, or that only it could have read, returns to its pool.

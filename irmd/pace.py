@@ -37,10 +37,10 @@ class Pace:
         """One of its accepts gets a flow."""
         self._served_at = now
 
-    def expected_by(self, patience: float, most: float) -> float:
+    def expected_by(self, wait: float, longest: float) -> float:
         """Until when a process that accepts may be expected to do so again: `patience` seconds after its last accept, or twice
         as long as it was away between its last two, `most` seconds at most. One that has never accepted is given `patience`
         from when it connected."""
         if not self.accepts:
-            return self.since + patience
-        return self.accepted_at + max(patience, min(2 * self._away, most))
+            return self.since + wait
+        return self.accepted_at + max(wait, min(2 * self._away, longest))

@@ -15,13 +15,13 @@ from .pace import Pace
 if TYPE_CHECKING:
     from ouroboros.rpc.aio_session import Session
 
-    from .acceptor import Acceptor
     from .flow import Flow
     from .ipcp import Ipcp
     from .memory import Events, Pool
     from .peer import Peer
+    from .pending_accept import PendingAccept
+    from .pending_request import PendingRequest
     from .registry import Name
-    from .request import Request
 
 
 @dataclass(slots=True, eq=False)
@@ -40,17 +40,17 @@ class Process:
     ipcp: Ipcp | None = None
     names: dict[Name, None] = field(default_factory=dict)
     """Names it is bound to."""
-    accepts: dict[Acceptor, None] = field(default_factory=dict)
+    accepts: dict[PendingAccept, None] = field(default_factory=dict)
     """Its accepts that wait."""
     flows: dict[Descriptor, Flow] = field(default_factory=dict)
     """Flows by descriptor."""
-    pending: dict[Descriptor, Request] = field(default_factory=dict)
+    pending: dict[Descriptor, PendingRequest] = field(default_factory=dict)
     """Asynchronous requests by descriptor, until the process gives the descriptor back."""
     known: set[tuple[int, int]] = field(default_factory=set)
     """Shared-memory objects (kind, id) that it has been sent."""
     pace: Pace = field(default_factory=Pace)
     """How it accepts."""
-    gone: bool = False
+    disconnected: bool = False
 
     def __str__(self) -> str:
         return f"process {self.peer.pid} ({self.program})"

@@ -114,8 +114,8 @@ class Readout:
             for binding in entry.programs.values()
         )
         waiting: dict[Process, int] = {}
-        for acceptor in entry.accepting:
-            waiting[acceptor.process] = waiting.get(acceptor.process, 0) + 1
+        for accept in entry.accepting:
+            waiting[accept.process] = waiting.get(accept.process, 0) + 1
         info.processes.extend(
             BoundProcess(pid=process.peer.pid, program=process.program, accepting=waiting.get(process, 0))
             for process in entry.processes
@@ -162,8 +162,8 @@ def _flow(flow: Flow) -> FlowInfo:
         cipher=flow.cipher,
     )
     if flow.memory is None:
-        if flow.asker is not None:
-            process, descriptor = flow.asker
+        if flow.requester is not None:
+            process, descriptor = flow.requester
             info.ends.append(FlowEnd(pid=process.peer.pid, fd=descriptor.fd, program=process.program))
         return info
     for side, end in enumerate(flow.ends):

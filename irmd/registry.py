@@ -33,8 +33,8 @@ from .pace import NEVER
 from .refused import Refused
 
 if TYPE_CHECKING:
-    from .acceptor import Acceptor
     from .ipcp import Ipcp
+    from .pending_accept import PendingAccept
     from .process import Process
 
 NAME_MAX = 255
@@ -77,7 +77,7 @@ class Name:
     policy: Policy = Policy()
     programs: dict[str, ProgramBinding] = field(default_factory=dict)
     processes: dict[Process, None] = field(default_factory=dict)
-    accepting: OrderedDict[Acceptor, None] = field(default_factory=OrderedDict)
+    accepting: OrderedDict[PendingAccept, None] = field(default_factory=OrderedDict)
     """Accepts that wait, next to be served first."""
     registrations: dict[Ipcp, bytes] = field(default_factory=dict)
     """Hash by the IPCP that the name is registered with."""
@@ -93,32 +93,32 @@ class Name:
                 return binding
         return None
 
-    def enter(self, acceptor: Acceptor) -> None:
+    def enter(self, accept: PendingAccept) -> None:
         """A bound process waits in accept: at the tail for round-robin, at the head for spillover."""
-        self.accepting[acceptor] = None
+        self.accepting[accept] = None
         if self.lb == SPILLOVER:
-            self.accepting.move_to_end(acceptor, last=False)
+            self.accepting.move_to_end(accept, last=False)
 
-    def expected_by(self, suits: Callable[[Process], bool], patience: float, most: float) -> float:
+    def expected_by(self, suits: Callable[[Process], bool], wait: float, longest: float) -> float:
         """Until when a bound process that suits and has accepted before may be expected to accept again (pace.py);
         pace.NEVER: there is none."""
-        times = (server.pace.expected_by(patience, most) for server in self.servers if suits(server))
+        times = (server.pace.expected_by(wait, longest) for server in self.servers if suits(server))
         return max(times, default=NEVER)
 
-    def newcomers_by(self, suits: Callable[[Process], bool], patience: float) -> float:
+    def newcomers_by(self, suits: Callable[[Process], bool], wait: float) -> float:
         """The same for bound processes that have never accepted, which may be about to."""
         times = (
-            process.pace.expected_by(patience, patience)
+            process.pace.expected_by(wait, wait)
             for process in self.processes
             if process not in self.servers and suits(process)
         )
         return max(times, default=NEVER)
 
-    def pick(self, suits: Callable[[Process], bool]) -> Acceptor | None:
+    def pick(self, suits: Callable[[Process], bool]) -> PendingAccept | None:
         """The accept to serve next, of those whose process suits. It stays until it is taken."""
-        for acceptor in self.accepting:
-            if suits(acceptor.process):
-                return acceptor
+        for accept in self.accepting:
+            if suits(accept.process):
+                return accept
         return None
 
 
@@ -202,9 +202,9 @@ class Registry:
         """Forget a name and its bindings. Registrations stay in the returned record for the caller to undo."""
         entry = self.name(name)
         for path in list(entry.programs):
-            self._drop_program(entry, path)
+            self._unbind_program(entry, path)
         for process in list(entry.processes):
-            self._drop_process(entry, process)
+            self._unbind_process(entry, process)
         for expected in self._expected.values():
             expected.names.pop(name, None)
         del self.names[name]
@@ -242,15 +242,15 @@ class Registry:
             entry = self.name(name)
             if path not in entry.programs:
                 raise Refused(errno.ENOENT, f'program {path} is not bound to "{name}"')
-            self._drop_program(entry, path)
+            self._unbind_program(entry, path)
             return
         entries = self._by_path.get(path)
         if not entries:
             raise Refused(errno.ENOENT, f"program {path} is not bound to any name")
         for entry in list(entries):
-            self._drop_program(entry, path)
+            self._unbind_program(entry, path)
 
-    def _drop_program(self, entry: Name, path: str) -> None:
+    def _unbind_program(self, entry: Name, path: str) -> None:
         del entry.programs[path]
         entries = self._by_path[path]
         del entries[entry]
@@ -276,10 +276,10 @@ class Registry:
                 self._add_process(self.create_name(name)[0], process)
         return [entry for entry in others if process not in entry.processes]
 
-    def depart(self, process: Process) -> None:
+    def remove_process(self, process: Process) -> None:
         """A process has ended: it leaves every table."""
         for entry in list(process.names):
-            self._drop_process(entry, process)
+            self._unbind_process(entry, process)
         del self.processes[process.token]
         same = self._by_pid[process.peer.pid]
         del same[process]
@@ -320,7 +320,7 @@ class Registry:
                 found = True
             for process in processes:
                 if process in entry.processes:
-                    self._drop_process(entry, process)
+                    self._unbind_process(entry, process)
                     found = True
         if expected is not None and not expected.names:
             del self._expected[pid]
@@ -330,7 +330,7 @@ class Registry:
                 f"process {pid} is not bound to {f'{chr(34)}{name}{chr(34)}' if name else 'any name'}",
             )
 
-    def forget_pid(self, pid: int) -> None:
+    def pid_exited(self, pid: int) -> None:
         """Process `pid` has ended: nothing bound to its number may reach whoever gets it next."""
         self._expected.pop(pid, None)
 
@@ -353,32 +353,32 @@ class Registry:
         process.names[entry] = None
         if process.pace.accepts:
             entry.servers[process] = None
-        for acceptor in process.accepts:
-            entry.enter(acceptor)
+        for accept in process.accepts:
+            entry.enter(accept)
 
-    def _drop_process(self, entry: Name, process: Process) -> None:
+    def _unbind_process(self, entry: Name, process: Process) -> None:
         del entry.processes[process]
         del process.names[entry]
         entry.servers.pop(process, None)
-        for acceptor in process.accepts:
-            entry.accepting.pop(acceptor, None)
+        for accept in process.accepts:
+            entry.accepting.pop(accept, None)
 
     # ------------------------------------------------------------ accepts
 
-    def begin_accept(self, acceptor: Acceptor) -> None:
+    def begin_accept(self, accept: PendingAccept) -> None:
         """A process waits in accept: it may be chosen for every name it is bound to."""
-        process = acceptor.process
-        process.accepts[acceptor] = None
+        process = accept.process
+        process.accepts[accept] = None
         for entry in process.names:
             entry.servers[process] = None
-            entry.enter(acceptor)
+            entry.enter(accept)
 
-    def end_accept(self, acceptor: Acceptor) -> None:
+    def end_accept(self, accept: PendingAccept) -> None:
         """An accept was served, timed out or was given up."""
-        process = acceptor.process
-        del process.accepts[acceptor]
+        process = accept.process
+        del process.accepts[accept]
         for entry in process.names:
-            del entry.accepting[acceptor]
+            del entry.accepting[accept]
 
     def __iter__(self) -> Iterator[Name]:
         return iter(self.names.values())

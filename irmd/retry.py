@@ -54,7 +54,7 @@ def pause(attempt: int, share: float) -> float:
     return whole * (1 + share) / 2
 
 
-async def persist(
+async def retry_with_backoff(
     work: Callable[[], Awaitable[Result]],
     times: int | None,
     *,

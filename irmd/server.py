@@ -27,9 +27,9 @@ from ouroboros.version import __version__
 from .broker import Broker
 from .connection import Connection
 from .descriptors import Descriptors
-from .ipcp import Ipcp, type_word
+from .ipcp import Ipcp, type_name
 from .ipcps import Ipcps
-from .manager import GIVEN_UP, Manager
+from .manager import CANCELLABLE, Manager
 from .pace import Pace
 from .peer import GROUP, Peer, peer_of, peer_pidfd, start_time, trusted
 from .process import Process
@@ -104,7 +104,7 @@ class Server:
         self._per_uid: dict[int, int] = {}
         """Connections of each user. The IRMd keeps the memory of a process, and its pidfd, until the process ends: until then a
         connection counts that the process has closed."""
-        self._ghosts: dict[int, Process | None] = {}  # by pidfd: session over, process still running
+        self._exiting: dict[int, Process | None] = {}  # by pidfd: session over, process still running
         self._tasks: set[asyncio.Task[Envelope]] = set()
         self._flow_handlers: dict[str, FlowHandler] = {}
         self._instances = count(1)
@@ -119,8 +119,8 @@ class Server:
             "flow_join": broker.flow_join,
             "cancel": self._cancel,
             "bye": lambda connection, envelope: None,  # the end of the connection follows
-            "ipcp_flow_req": broker.arrivals.flow_req,
-            "ipcp_flow_event": broker.arrivals.flow_event,
+            "ipcp_flow_req": broker.incoming.flow_req,
+            "ipcp_flow_event": broker.incoming.flow_event,
             "ipcp_flow_alloc_reply": broker.ipcp_flow_alloc_reply,
             "ipcp_state": self._ipcp_state,
         }
@@ -183,7 +183,7 @@ class Server:
         connection = Connection(session, peer, pidfd, may)
         self._connections[session] = connection
         self._per_uid[peer.uid] = self._per_uid.get(peer.uid, 0) + 1
-        self._loop.add_reader(pidfd, self._process_ended, connection)
+        self._loop.add_reader(pidfd, self._process_exited, connection)
         return connection
 
     def adopt(self, name: str, kind: int, pid: int, pidfd: int, sock: socket.socket) -> Ipcp:
@@ -214,27 +214,27 @@ class Server:
             if isinstance(work, asyncio.Task):
                 work.cancel()
         if connection.process is not None:
-            self.broker.process_gone(connection)
+            self.broker.process_disconnected(connection)
         if connection.pidfd >= 0:
             if connection.process is None and connection.ipcp is None:
-                self._forget_pidfd(connection)
+                self._close_pidfd(connection)
             else:
                 # Its blocks return once the process itself has ended, and cannot touch them any more.
-                self._ghosts[connection.pidfd] = connection.process
+                self._exiting[connection.pidfd] = connection.process
 
-    def _process_ended(self, connection: Connection) -> None:
+    def _process_exited(self, connection: Connection) -> None:
         session = connection.session
         session.drain()  # what it said before it ended, a deallocation for example, still counts
         session.close()
         self._on_close(session, "")
-        self._ghosts.pop(connection.pidfd, None)
-        self._forget_pidfd(connection)
+        self._exiting.pop(connection.pidfd, None)
+        self._close_pidfd(connection)
         if connection.process is not None:
-            self.broker.endpoints.ended(connection.process)
+            self.broker.endpoints.exited(connection.process)
         if connection.ipcp is not None:
-            self.ipcps.ended(connection.ipcp)
+            self.ipcps.exited(connection.ipcp)
 
-    def _forget_pidfd(self, connection: Connection) -> None:
+    def _close_pidfd(self, connection: Connection) -> None:
         if connection.pidfd < 0:
             return  # closing the session of a tool that has ended has forgotten it already
         self._loop.remove_reader(connection.pidfd)
@@ -314,7 +314,7 @@ class Server:
         fds: tuple[int, ...] = ()
         if hello.kind != _TOOL:
             try:
-                fds = self._welcome(connection, hello, answer)
+                fds = self._register_process(connection, hello, answer)
             except BaseException:
                 if connection.process is not None:  # half of it is done: its end takes that back
                     session.close("it could not be welcomed")
@@ -337,7 +337,7 @@ class Server:
                     f"({__version__}) do not match: {older} is older, update it",
                 )
 
-    def _welcome(self, connection: Connection, hello: Hello, answer: Envelope) -> tuple[int, ...]:
+    def _register_process(self, connection: Connection, hello: Hello, answer: Envelope) -> tuple[int, ...]:
         """Make the record of a process. It gets a pool, an event region and an owner token."""
         ipcp, peer = connection.ipcp, connection.peer
         if self._settings.applications is Applications.MANAGERS and not connection.trusted:
@@ -352,14 +352,14 @@ class Server:
             process = Process(
                 token=self._memory.token(),
                 peer=peer,
-                program=f"ipcpd-{type_word(ipcp.type)}" if ipcp is not None else hello.program[:PATH_MAX],
+                program=f"ipcpd-{type_name(ipcp.type)}" if ipcp is not None else hello.program[:PATH_MAX],
                 session=connection.session,
                 pool=self._memory.pool(peer.uid, trusted=connection.trusted),
                 fds=Descriptors(limit, self._instances),
                 ipcp=ipcp,
                 pace=Pace(since=self._loop.time()),
             )
-            fds = self.broker.endpoints.welcome(process, answer)
+            fds = self.broker.endpoints.add_process(process, answer)
         except (OSError, MemoryError) as error:
             number = error.errno if isinstance(error, OSError) and error.errno else errno.ENOMEM
             text = getattr(error, "strerror", None) or str(error)
@@ -406,7 +406,7 @@ class Server:
             connection.session.reply(envelope, answer)
             return
         task = self._loop.create_task(answer)
-        connection.requests[envelope.id] = task if body in GIVEN_UP else None
+        connection.requests[envelope.id] = task if body in CANCELLABLE else None
         self._tasks.add(task)
         task.add_done_callback(partial(self._finish, connection, envelope))
 
@@ -450,9 +450,9 @@ class Server:
             session.close()
             self._on_close(session, "")
             if connection.pidfd >= 0:
-                self._ghosts.pop(connection.pidfd, None)
-                self._forget_pidfd(connection)
-        for pidfd in list(self._ghosts):
+                self._exiting.pop(connection.pidfd, None)
+                self._close_pidfd(connection)
+        for pidfd in list(self._exiting):
             self._loop.remove_reader(pidfd)
             os.close(pidfd)
-        self._ghosts.clear()
+        self._exiting.clear()

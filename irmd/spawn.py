@@ -28,7 +28,7 @@ log = logging.getLogger("irmd/spawn")
 FORK_TIME = 10.0  # s; the first one waits until the parent has loaded everything
 _PAUSE = 0.2  # s between two starts of a parent that dies at once
 _ATTEMPTS = 5
-_GRACE = 2.0  # s that the parent may take to end
+_EXIT_TIMEOUT = 2.0  # s that the parent may take to end
 
 
 class Spawner:
@@ -40,7 +40,7 @@ class Spawner:
         self._process: subprocess.Popen[bytes] | None = None
         self._pidfd = -1
         self._session: Session | None = None
-        self._ended: asyncio.Future[None] | None = None
+        self._exited: asyncio.Future[None] | None = None
         self._names: dict[int, str] = {}
         """IPCPs whose exit status the parent has not reported yet: name by pid."""
         self._all_reported = asyncio.Event()
@@ -73,8 +73,8 @@ class Spawner:
             self._process.kill()
             self._process.wait()
             raise
-        self._ended = self._loop.create_future()
-        self._loop.add_reader(self._pidfd, self._died)
+        self._exited = self._loop.create_future()
+        self._loop.add_reader(self._pidfd, self._parent_exited)
         self._session = Session(
             self._loop, ours, on_message=self._on_message, on_close=lambda _session, _reason: None
         )
@@ -117,13 +117,13 @@ class Spawner:
         if not self._names:
             self._all_reported.set()
 
-    def _died(self) -> None:
+    def _parent_exited(self) -> None:
         process = self._process
         if process is None or process.poll() is None:
             return
-        self._forget()
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_result(None)
+        self._clear()
+        if self._exited is not None and not self._exited.done():
+            self._exited.set_result(None)
         if self._stopping:
             return
         self._failures += 1
@@ -141,7 +141,7 @@ class Spawner:
         except OSError as error:
             log.error("cannot start the parent process of IPCPs: %s", error)
 
-    def _forget(self) -> None:
+    def _clear(self) -> None:
         if self._pidfd >= 0:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
@@ -162,13 +162,13 @@ class Spawner:
         if self._names:
             self._all_reported.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._all_reported.wait(), _GRACE)
+                await asyncio.wait_for(self._all_reported.wait(), _EXIT_TIMEOUT)
         if self._session is not None:
             self._session.close()
             self._session = None
-        ended = self._ended
-        assert ended is not None
-        await asyncio.wait([ended], timeout=_GRACE)
-        if not ended.done():
+        exited = self._exited
+        assert exited is not None
+        await asyncio.wait([exited], timeout=_EXIT_TIMEOUT)
+        if not exited.done():
             process.send_signal(signal.SIGKILL)
-            await ended
+            await exited

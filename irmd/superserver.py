@@ -73,7 +73,7 @@ class Starter:
             self.starting = None
             self._failures = 0
 
-    def ended(self, pid: int, status: int, now: float) -> str | None:
+    def exited(self, pid: int, status: int, now: float) -> str | None:
         """A process of this program ended. The reason, when it had not accepted yet."""
         self.running.discard(pid)
         if pid != self.starting:
@@ -134,7 +134,7 @@ class SuperServer:
             raise Refused(errno.ECONNREFUSED, text) from None
         starter.started(process.pid)
         self._children[process.pid] = _Child(process, pidfd, starter, name, self._loop.create_future())
-        self._loop.add_reader(pidfd, self._ended, process.pid)
+        self._loop.add_reader(pidfd, self._exited, process.pid)
         log.info("started %s (pid %d) for name %s", binding.path, process.pid, name)
 
     def _spawn_watched(self, binding: ProgramBinding) -> tuple[subprocess.Popen[bytes], int]:
@@ -158,13 +158,13 @@ class SuperServer:
         if child is not None:
             child.starter.accepted(process.peer.pid)
 
-    async def stop(self, grace: float) -> None:
+    async def stop(self, timeout: float) -> None:
         """SIGTERM to every program that was started, SIGKILL to those that run after `grace` seconds."""
         children = list(self._children.values())
         for child in children:
             child.process.send_signal(signal.SIGTERM)
         if children:
-            await asyncio.wait([child.exit for child in children], timeout=grace)
+            await asyncio.wait([child.exit for child in children], timeout=timeout)
         for child in list(self._children.values()):
             log.warning("%s (pid %d) does not end, killing it", child.starter.path, child.process.pid)
             child.process.kill()
@@ -202,7 +202,7 @@ class SuperServer:
             start_new_session=True,  # Ctrl-C at the IRMd's terminal is for the IRMd
         )
 
-    def _ended(self, pid: int) -> None:
+    def _exited(self, pid: int) -> None:
         child = self._children[pid]
         status = child.process.poll()
         if status is None:
@@ -213,6 +213,6 @@ class SuperServer:
         if not child.exit.done():
             child.exit.set_result(None)
         log.info("%s (pid %d) %s", child.starter.path, pid, status_text(status))
-        reason = child.starter.ended(pid, status, self._loop.time())
+        reason = child.starter.exited(pid, status, self._loop.time())
         if reason is not None:
             self._on_failed(child.name, errno.ECONNREFUSED, reason)

@@ -8,8 +8,8 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .acceptor import Acceptor
-    from .attempt import Attempt
+    from .outgoing import AllocationDriver
+    from .pending_accept import PendingAccept
     from .process import Process
     from .registry import Name
 
@@ -18,61 +18,63 @@ class Waiting:
     """The queue of each name. An attempt enters and leaves it as its machine goes from phase to phase."""
 
     def __init__(self) -> None:
-        self._queues: dict[Name, OrderedDict[Attempt, int]] = {}
+        self._queues: dict[Name, OrderedDict[AllocationDriver, int]] = {}
         self._tickets = count()
 
     def __bool__(self) -> bool:
         return bool(self._queues)
 
-    def __iter__(self) -> Iterator[Attempt]:
-        return iter([attempt for queue in self._queues.values() for attempt in queue])
+    def __iter__(self) -> Iterator[AllocationDriver]:
+        return iter([allocation for queue in self._queues.values() for allocation in queue])
 
-    def of(self, entry: Name) -> list[Attempt]:
+    def of(self, entry: Name) -> list[AllocationDriver]:
         """Those who wait for an accept of this name, oldest first."""
         return list(self._queues.get(entry, ()))
 
-    def enter(self, attempt: Attempt) -> None:
+    def enter(self, allocation: AllocationDriver) -> None:
         """An allocation waits for an accept of its name; if it does already, it keeps its place."""
-        if attempt.entry is not None:
-            queue = self._queues.setdefault(attempt.entry, OrderedDict())
-            if attempt not in queue:
-                queue[attempt] = next(self._tickets)
+        if allocation.entry is not None:
+            queue = self._queues.setdefault(allocation.entry, OrderedDict())
+            if allocation not in queue:
+                queue[allocation] = next(self._tickets)
 
-    def leave(self, attempt: Attempt) -> None:
+    def leave(self, allocation: AllocationDriver) -> None:
         """It does so no longer."""
-        if attempt.entry is None:
+        if allocation.entry is None:
             return
-        queue = self._queues.get(attempt.entry)
+        queue = self._queues.get(allocation.entry)
         if queue is not None:
-            queue.pop(attempt, None)
+            queue.pop(allocation, None)
             if not queue:
-                del self._queues[attempt.entry]
+                del self._queues[allocation.entry]
 
-    def serve(self, acceptor: Acceptor) -> None:
+    def serve(self, accept: PendingAccept) -> None:
         """Serve the allocation that has waited longest for any of the names of an accept; when that fails, the next."""
-        process = acceptor.process
-        while acceptor in process.accepts and (attempt := self._oldest(process)) is not None:
-            attempt.serve(acceptor)
+        process = accept.process
+        while accept in process.accepts and (allocation := self._oldest(process)) is not None:
+            allocation.serve(accept)
 
-    def _oldest(self, process: Process) -> Attempt | None:
+    def _oldest(self, process: Process) -> AllocationDriver | None:
         queues = (self._queues.get(name, OrderedDict()) for name in process.names)
         heads = (self._head(queue, process) for queue in queues)
         return min((head for head in heads if head), default=(0, None))[1]
 
     @staticmethod
-    def _head(queue: dict[Attempt, int], process: Process) -> tuple[int, Attempt] | None:
-        return next(((ticket, attempt) for attempt, ticket in queue.items() if attempt.suits(process)), None)
+    def _head(queue: dict[AllocationDriver, int], process: Process) -> tuple[int, AllocationDriver] | None:
+        return next(
+            ((ticket, allocation) for allocation, ticket in queue.items() if allocation.suits(process)), None
+        )
 
     def recheck(self, entry: Name, now: float) -> None:
         """A process was unbound from a name, or it was destroyed: what waited for that process alone goes on."""
-        for attempt in self.of(entry):
-            machine = attempt.machine
+        for allocation in self.of(entry):
+            machine = allocation.machine
             before = machine.phase
             actions = machine.bound_changed(now)
             if machine.phase is not before:
-                attempt.run(actions)
+                allocation.run(actions)
 
     def start_failed(self, entry: Name, now: float, error: int, text: str) -> None:
         """A program that was started for this name will not accept."""
-        for attempt in self.of(entry):
-            attempt.run(attempt.machine.start_failed(now, error, text))
+        for allocation in self.of(entry):
+            allocation.run(allocation.machine.start_failed(now, error, text))

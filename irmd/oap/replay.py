@@ -65,7 +65,7 @@ class ReplayGuard:
             raise Refused(Fault.AHEAD, f"its clock is {-age} ms ahead of ours, {MAX_AHEAD_MS} ms is the most")
         if age > MAX_AGE_MS:
             raise Refused(Fault.OLD, f"it was made {age} ms ago, {MAX_AGE_MS} ms is the most")
-        self._forget(now)
+        self._expire(now)
         if (timestamp, identity) in self._seen:
             raise Refused(Fault.REPLAYED, f"id {identity.hex()}")
         if len(self._seen) >= self._capacity or self._of[layer] >= self._capacity // SHARE:
@@ -75,7 +75,7 @@ class ReplayGuard:
                 f"{len(self._seen)} in all",
             )
 
-    def _forget(self, now: int) -> None:
+    def _expire(self, now: int) -> None:
         while self._order and _milliseconds(now - self._order[0][0]) > MAX_AGE_MS:
             timestamp, identity, layer = heapq.heappop(self._order)
             self._seen.remove((timestamp, identity))

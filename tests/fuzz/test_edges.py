@@ -247,7 +247,7 @@ def test_an_end_that_a_relay_refuses_leaves_nothing(data: st.DataObject) -> None
             (Resource.EVENTS, right.peer_events),
         ):
             right.resources.add(kind=kind, id=number)
-        fds = [memory.system.fd, flow.segment_fd, *own.fds, *process.events.ring_fds]
+        fds = [memory.system.fd, flow.segment_fd, *own.fds, *process.events.doorbell_fds]
         strange = data.draw(strained(right))
         assert isinstance(strange, FlowEndpoint)
         try:

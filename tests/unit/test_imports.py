@@ -22,17 +22,17 @@ KNOWN: set[frozenset[str]] = {
     frozenset(
         f"irmd.{name}"
         for name in (
-            "acceptor",
+            "pending_accept",
             "connection",
             "descriptors",
             "flow",
             "ipcp",
             "process",
             "registry",
-            "request",
+            "pending_request",
         )
     ),
-    frozenset(f"irmd.{name}" for name in ("arrivals", "attempt", "broker", "waiting")),
+    frozenset(f"irmd.{name}" for name in ("incoming", "outgoing", "broker", "waiting")),
     frozenset(f"ouroboros.{name}" for name in ("arguments", "qos", "readout")),
     frozenset(f"ouroboros.{name}" for name in ("flow", "library", "linger", "packets", "stream")),
     frozenset({"ouroboros_tools.ocbr", "ouroboros_tools.ocbr.client"}),

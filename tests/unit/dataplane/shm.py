@@ -100,7 +100,7 @@ class Process:
         region = self.ffi.NULL
         if peer is not None:
             if peer.id not in self._peers:
-                self._peers[peer.id] = self.lib.events_map(*peer.ring_fds)
+                self._peers[peer.id] = self.lib.events_map(*peer.doorbell_fds)
             region = self._peers[peer.id]
         handle = self.lib.flow_attach(self.pool, segment, region, self.ffi.new("struct flow_spec *", spec))
         assert handle != self.ffi.NULL
@@ -124,7 +124,7 @@ class Process:
         self.unmap_pool()
         self.events.close()
         if self.memory.pools:  # else the IRMd has ended before
-            self.memory.drop_process(self.token)
+            self.memory.release_process(self.token)
 
     def unmap_pool(self) -> None:
         """Give the hints in its caches back."""

@@ -205,7 +205,7 @@ def test_a_bell_that_is_never_heard_holds_nobody_up(memory: Memory) -> None:
     """Who wakes a process has a descriptor in common with it and its like, and they do with it what they like."""
     process = Process(memory)
     region = mmap.mmap(process.events.fds[0], 0)
-    for fd in (process.events.fds[1], process.events.ring_fds[1]):
+    for fd in (process.events.fds[1], process.events.doorbell_fds[1]):
         os.set_blocking(fd, True)
 
     def ring() -> None:
@@ -225,7 +225,7 @@ def test_a_bell_that_is_never_heard_holds_nobody_up(memory: Memory) -> None:
 
 def test_a_bell_that_was_broken_does_not_ring_for_ever(memory: Memory) -> None:
     process = Process(memory)
-    with socket.socket(fileno=os.dup(process.events.ring_fds[1])) as theirs:
+    with socket.socket(fileno=os.dup(process.events.doorbell_fds[1])) as theirs:
         theirs.shutdown(socket.SHUT_RDWR)
     raise_pending(process.events, 70)
     assert not select.select([process.region.doorbell], [], [], 0)[0]

@@ -259,7 +259,7 @@ class Scene:
         for flow in self.flows:
             flow.release()
         self.survivor.close()
-        self.memory.drop_process(self.token)
+        self.memory.release_process(self.token)
         self.events.close()
         assert free(self.memory.system) == total(self.memory.system), self.memory.system.holders()
 
@@ -481,7 +481,7 @@ class RelayScene:
         for bystanders in self.bystanders:
             bystanders.pump()
             bystanders.close()
-        self.memory.drop_process(self.token)
+        self.memory.release_process(self.token)
         for side in self.sides:
             side.process.close()
             side.own.close()
@@ -540,7 +540,7 @@ class Duel:
 
     def close(self) -> None:
         for token, region in zip(self.tokens, self.events, strict=True):
-            self.memory.drop_process(token)
+            self.memory.release_process(token)
             region.close()
 
 

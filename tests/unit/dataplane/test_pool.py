@@ -301,7 +301,7 @@ def test_a_user_has_a_pool_of_his_own(memory: Memory) -> None:
     assert free(bob) == total(bob)
     assert memory.reclaim(process.token) == sum(total(alice))
     process.close()
-    memory.drop_pool(bob)
+    memory.release_pool(bob)
     assert bob.id not in memory.pools
 
 

@@ -124,7 +124,7 @@ def test_flows_of_a_pair_share_segments(memory: Memory) -> None:
     assert again.segment_id in segments, "kept for the next flow of the pair"
     again.release()
     other.release()
-    gone = memory.drop_process(a.token)
+    gone = memory.release_process(a.token)
     assert set(gone) == segments | {other.segment_id}
     for process in (a, b, c):
         process.close()
@@ -147,5 +147,5 @@ def test_other_pools_are_swept_as_well(memory: Memory) -> None:
     pair.b.detach()
     pair.flow.release()
     application.close()
-    memory.drop_process(ipcp.token)
+    memory.release_process(ipcp.token)
     ipcp.close()

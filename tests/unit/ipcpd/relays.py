@@ -52,7 +52,7 @@ class Relay:
         if flow.segment_id not in self.segments:
             self.segments[flow.segment_id] = lib.segment_map(flow.segment_fd)
         if process.events.id not in self.peers:
-            self.peers[process.events.id] = lib.events_map(*process.events.ring_fds)
+            self.peers[process.events.id] = lib.events_map(*process.events.doorbell_fds)
         segment, peer, pool = self.segments[flow.segment_id], self.peers[process.events.id], process.of.id
         args = self.pools[pool], segment, self.regions[pool], peer, ffi.new("struct flow_spec *", spec)
         assert lib.relay_add(self.relay, *args) == 0

@@ -328,7 +328,7 @@ class Bench:
         self.relay.resources.token = memory.token()
         self.flow = memory.flow(self.relay.resources.token, self.process.token, memory.system)
         self.flow.open(self.own, 64, self.process.events, 65)
-        self.fds = [memory.system.fd, self.flow.segment_fd, *self.own.fds, *self.process.events.ring_fds]
+        self.fds = [memory.system.fd, self.flow.segment_fd, *self.own.fds, *self.process.events.doorbell_fds]
         self.first = True
 
     def endpoint(self, memory: Memory) -> FlowEndpoint:

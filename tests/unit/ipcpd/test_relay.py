@@ -300,7 +300,7 @@ def test_a_hostile_process_hurts_its_own_flow_only(memory: Memory, relay: Relay)
 
 
 def hostile_region(relay: Relay, pool: Pool) -> object:
-    return app_lib.events_map(*relay.events[pool.id].ring_fds)
+    return app_lib.events_map(*relay.events[pool.id].doorbell_fds)
 
 
 def reattach(end: End, relay: Relay) -> End:

@@ -148,7 +148,7 @@ def test_an_endpoint_that_cannot_be_protected_is_left(memory: Memory) -> None:
     )
     endpoint.pool, endpoint.segment = memory.system.id, flow.segment_id
     endpoint.events, endpoint.peer_events = own.id, process.events.id
-    fds = [memory.system.fd, flow.segment_fd, *own.fds, *process.events.ring_fds]
+    fds = [memory.system.fd, flow.segment_fd, *own.fds, *process.events.doorbell_fds]
     for kind, number in (
         (Resource.POOL, endpoint.pool),
         (Resource.SEGMENT, endpoint.segment),

@@ -5,13 +5,13 @@ from __future__ import annotations
 from itertools import count
 from typing import cast
 
-from irmd.acceptor import Acceptor
 from irmd.descriptors import Descriptors
 from irmd.flow import Flow
 from irmd.memory import Pool
 from irmd.peer import Peer
+from irmd.pending_accept import PendingAccept
+from irmd.pending_request import PendingRequest
 from irmd.process import Process
-from irmd.request import Request
 from ouroboros.rpc.aio_session import Session
 
 _tokens = count(1)
@@ -30,6 +30,6 @@ def process(pid: int = 1000, program: str = "/bin/server", *, uid: int = 0, pool
     )
 
 
-def acceptor(owner: Process) -> Acceptor:
+def accept(owner: Process) -> PendingAccept:
     """An accept of that process."""
-    return Acceptor(owner, Flow(0), cast(Request, None))
+    return PendingAccept(owner, Flow(0), cast(PendingRequest, None))

@@ -314,7 +314,7 @@ class System:
         """A process dies: what it had sent may have arrived, what was sent to it has not."""
         self.apps.remove(app)
         theirs = app.half.peer
-        self.irmd.server._process_ended(app.connection)
+        self.irmd.server._process_exited(app.connection)
         app.half.close()
         for half in (app.half, theirs):
             self.halves.remove(half)

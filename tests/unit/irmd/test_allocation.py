@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irmd.allocation import Allocation, Ask, AskForFlow, Bound, Fail, Phase, StartProgram, Times
+from irmd.allocation import Allocation, Bound, Fail, Phase, QueryLayers, RequestFlow, StartProgram, Times
 from irmd.pace import NEVER
 from ouroboros.errors import ENAME
 
@@ -39,7 +39,7 @@ def make(
         bound=Bound(lambda: others.servers, lambda: others.newcomers),
         startable=startable,
         layers=layers,
-        patience=lambda layer: 3.5 if layer == "slow" else 2.5,
+        query_timeout=lambda layer: 3.5 if layer == "slow" else 2.5,
         deadline=deadline,
         unknown=UNKNOWN,
         times=TIMES,
@@ -119,7 +119,7 @@ def test_a_server_that_is_known_to_be_slow_is_waited_for_longer() -> None:
 @pytest.mark.parametrize(("startable", "layers"), [(True, ()), (False, ("a",)), (True, ("a",))])
 def test_a_process_that_has_never_accepted_delays_nothing(startable: bool, layers: Sequence[str]) -> None:
     machine = make(bound=Others(newcomers=1.0), startable=startable, layers=layers)
-    assert machine.begin(0.0) == [StartProgram() if startable else Ask(("a",))]
+    assert machine.begin(0.0) == [StartProgram() if startable else QueryLayers(("a",))]
 
 
 def test_but_a_refusal() -> None:
@@ -144,7 +144,7 @@ def test_but_a_refusal() -> None:
 def test_layers_are_asked_after_local_ways_have_failed() -> None:
     machine = make(startable=True, layers=["a"])
     machine.begin(0.0)
-    assert machine.start_failed(0.1, errno.ECONNREFUSED, "it exited") == [Ask(("a",))]
+    assert machine.start_failed(0.1, errno.ECONNREFUSED, "it exited") == [QueryLayers(("a",))]
     fail = failure(machine.answered("a", False, 0.2))
     assert fail == Fail(errno.ECONNREFUSED, "it exited")
 
@@ -159,10 +159,10 @@ def test_a_layer_that_cannot_say_is_named_when_nobody_knows() -> None:
 
 def test_the_first_layer_in_order_wins_however_late_it_answers() -> None:
     machine = make(layers=["a", "b", "c"])
-    assert machine.begin(0.0) == [Ask(("a", "b", "c"))]
+    assert machine.begin(0.0) == [QueryLayers(("a", "b", "c"))]
     assert machine.answered("c", True, 0.01) == []
     assert machine.answered("b", True, 0.02) == []
-    assert machine.answered("a", False, 0.03) == [AskForFlow("b")]
+    assert machine.answered("a", False, 0.03) == [RequestFlow("b")]
     assert machine.phase is Phase.REQUESTED
 
 
@@ -171,20 +171,20 @@ def test_a_layer_that_does_not_answer_holds_up_one_that_knows_for_a_grace_only()
     machine.begin(0.0)
     machine.answered("b", True, 0.01)
     assert machine.due == pytest.approx(0.2)
-    assert machine.expired(0.2) == [AskForFlow("b")]
+    assert machine.expired(0.2) == [RequestFlow("b")]
 
 
 def test_after_the_grace_the_first_that_knows_wins_at_once() -> None:
     machine = make(layers=["slow", "b", "c"])
     machine.begin(1.0)
     assert machine.answered("c", False, 1.1) == []
-    assert machine.answered("b", True, 1.3) == [AskForFlow("b")]
+    assert machine.answered("b", True, 1.3) == [RequestFlow("b")]
 
 
 def test_a_slow_layer_that_comes_later_delays_nobody() -> None:
     machine = make(layers=["a", "slow"])
     machine.begin(0.0)
-    assert machine.answered("a", True, 0.01) == [AskForFlow("a")]
+    assert machine.answered("a", True, 0.01) == [RequestFlow("a")]
 
 
 def test_while_nobody_knows_each_layer_has_its_own_time() -> None:
@@ -193,7 +193,7 @@ def test_while_nobody_knows_each_layer_has_its_own_time() -> None:
     assert machine.due == pytest.approx(13.5)
     assert machine.answered("b", False, 10.1) == []
     assert machine.due == pytest.approx(13.5)
-    assert machine.answered("slow", True, 13.0) == [AskForFlow("slow")]
+    assert machine.answered("slow", True, 13.0) == [RequestFlow("slow")]
 
 
 def test_layers_that_say_nothing_are_not_said_to_know_nothing() -> None:

@@ -14,7 +14,7 @@ from irmd import ipcps
 from irmd.config import parse
 from irmd.configure import apply
 from irmd.refused import Refused
-from irmd.retry import persist
+from irmd.retry import retry_with_backoff
 from ouroboros.errors import EAUTH, ENAME
 from ouroboros.name_info import Requirement
 from ouroboros.qos import QOS_RAW, QOS_VOICE, QoSSpec
@@ -33,12 +33,12 @@ bootstrap = "layer"
 
 
 async def _quick(work, times, *, sleep, failed):  # type: ignore[no-untyped-def]
-    return await persist(work, times, sleep=lambda seconds: sleep(0.001), failed=failed)
+    return await retry_with_backoff(work, times, sleep=lambda seconds: sleep(0.001), failed=failed)
 
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ipcps, "persist", _quick)
+    monkeypatch.setattr(ipcps, "retry_with_backoff", _quick)
 
 
 class Carried:

@@ -37,7 +37,7 @@ class Users:
         self.flows = FlowTable(64)
         self.gone: list[SegmentGone] = []
         self.endpoints = Endpoints(
-            memory, self.flows, tell_provider=lambda flow, quiet: None, announce=self.gone.append
+            memory, self.flows, dealloc_at_provider=lambda flow, quiet: None, announce=self.gone.append
         )
         self.ipcp = self.process(0, ipcp=True)
 
@@ -51,7 +51,7 @@ class Users:
             fds=Descriptors(64, count(1)),
             ipcp=cast(Any, object()) if ipcp else None,
         )
-        self.endpoints.welcome(process, Envelope())
+        self.endpoints.add_process(process, Envelope())
         return process
 
     def flow(self, user: Process) -> Flow:
@@ -65,10 +65,10 @@ class Users:
 
     def leave(self, user: Process, flow: Flow) -> None:
         """The process ends; the IPCP has been told, and has forgotten its end."""
-        user.gone = True
+        user.disconnected = True
         self.endpoints.close(flow, 0, orderly=False)
-        self.endpoints.departed(user)
-        self.endpoints.ended(user)
+        self.endpoints.disconnected(user)
+        self.endpoints.exited(user)
         self.endpoints.close(flow, 1, orderly=True)
 
 
@@ -106,7 +106,7 @@ def test_users_beyond_the_limit_are_refused_by_name(memory: Memory, monkeypatch:
     assert refused.value.errno == errno.EUSERS
     assert memory.pool(65534, trusted=False) is one, "whoever is served stays so"
     assert memory.pool(0, trusted=True) is memory.system
-    memory.drop_pool(one)
+    memory.release_pool(one)
     assert memory.pool(65531, trusted=False).uid == 65531
 
 
@@ -141,9 +141,9 @@ def test_segments_of_pairs_without_flows_are_given_up(
         number for message in users.gone for number in message.segments
     ]
     for process in processes[:-1]:
-        process.gone = True
-        users.endpoints.departed(process)
-        users.endpoints.ended(process)
+        process.disconnected = True
+        users.endpoints.disconnected(process)
+        users.endpoints.exited(process)
     users.leave(processes[-1], kept)
     assert not memory._pairs and not memory._idle and not memory._flows_in
 

@@ -91,7 +91,7 @@ def test_one_user_gets_half() -> None:
     table.create(Step.ALLOC, user=8)
     table.create(Step.ALLOC)
     first.step(Step.REFUSE)
-    table.forget(first)
+    table.remove(first)
     table.create(Step.ALLOC, user=7)
 
 
@@ -103,7 +103,7 @@ def test_the_limit_of_the_system_is_an_error_that_names_it() -> None:
         table.create(Step.ALLOC)
     assert refused.value.errno == errno.ENOSPC
     first.step(Step.REFUSE)
-    table.forget(first)
+    table.remove(first)
     assert table.create(Step.ALLOC).id == first.id
 
 
@@ -111,7 +111,7 @@ def test_the_id_of_a_flow_that_lives_is_not_given_back() -> None:
     table = FlowTable(2)
     flow = table.create(Step.ALLOC)
     with pytest.raises(IllegalTransition):
-        table.forget(flow)
+        table.remove(flow)
 
 
 def carried(
@@ -167,7 +167,7 @@ class Memory:
 )
 def test_what_its_layer_says_reaches_the_application(event: FlowEvent, down: bool) -> None:
     flow = Flow(1, memory=Memory(), down=not down)  # type: ignore[arg-type]
-    flow.tell(int(event))
+    flow.notify(int(event))
     assert flow.down is down
     assert flow.memory.raised == [(0, int(event))]  # type: ignore[union-attr]
 
@@ -178,7 +178,7 @@ def test_what_its_layer_says_reaches_the_application(event: FlowEvent, down: boo
 def test_what_a_layer_cannot_say(event: int) -> None:
     flow = Flow(1, memory=Memory())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="is not DOWN, UP, or PEER of a flow"):
-        flow.tell(int(event))
+        flow.notify(int(event))
     assert flow.memory.raised == [] and not flow.down  # type: ignore[union-attr]
 
 
@@ -187,8 +187,8 @@ def test_ids_begin_with_one_and_a_flow_that_lives_keeps_its() -> None:
     first = table.create(Step.ALLOC, user=5)
     assert first.id == 1 and table.flows == {1: first}
     with pytest.raises(IllegalTransition, match="release is not legal"):
-        table.forget(first)
+        table.remove(first)
     assert table.flows == {1: first}
     first.step(Step.REFUSE)
-    table.forget(first)
+    table.remove(first)
     assert table.flows == {} and table._of == {}

@@ -198,7 +198,9 @@ def test_an_event_region_without_descriptors(spare: int) -> None:
 def test_a_user_whose_first_process_gets_no_region_keeps_no_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its pool would stay for ever: only the end of a process takes it."""
     memory = Memory()
-    endpoints = Endpoints(memory, None, tell_provider=lambda flow, quiet: None, announce=lambda gone: None)  # type: ignore[arg-type]
+    endpoints = Endpoints(
+        memory, None, dealloc_at_provider=lambda flow, quiet: None, announce=lambda gone: None
+    )  # type: ignore[arg-type]
     pool = memory.pool(61003, trusted=False)
     stranger = process(uid=61003, pool=pool)
 
@@ -207,7 +209,7 @@ def test_a_user_whose_first_process_gets_no_region_keeps_no_pool(monkeypatch: py
 
     monkeypatch.setattr(memory, "events", fails)
     with pytest.raises(OSError):
-        endpoints.welcome(stranger, Envelope())
+        endpoints.add_process(stranger, Envelope())
     assert list(memory.pools.values()) == [memory.system]
     memory.close()
 

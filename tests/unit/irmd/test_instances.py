@@ -64,7 +64,7 @@ class Instances(RuleBasedStateMachine):
         left = [
             flow
             for flow in system.broker.flows.flows.values()
-            if flow.asker is None or flow.asker[0].ipcp is None
+            if flow.requester is None or flow.requester[0].ipcp is None
         ]
         assert not left, left
         assert not system.broker.requested and not system.broker.waiting

@@ -9,7 +9,6 @@ import time
 
 import pytest
 
-from irmd import arrivals
 from irmd.oap import handshake
 from irmd.oap.extension import REPEATS, Extensions, Item, decode, lasting, lasts, repeated_ids
 from irmd.oap.header import decode_request
@@ -463,14 +462,14 @@ def test_joining_a_broadcast_layer_has_no_handshake() -> None:
 
 def test_a_layer_without_an_answer_gets_another_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
     """The acceptor, of the same kind, puts the request in the place of the one before; any answer that comes is good."""
-    monkeypatch.setattr("irmd.attempt.AGAIN", (0.01, 0.01))
+    monkeypatch.setattr("irmd.outgoing.AGAIN", (0.01, 0.01))
 
     async def test(answered: int) -> None:
         async with Inside() as system:
             eth = await system.ipcp("eth", ETH_DIX, "e")
             eth.knows.add("n")
-            asker = await system.application()
-            asked = asker.begin(flow_alloc=alloc("n"))
+            requester = await system.application()
+            asked = requester.begin(flow_alloc=alloc("n"))
             first = (await requested(eth)).ipcp_flow_alloc
             headers = [first.data]
             for _ in range(2):
@@ -528,19 +527,19 @@ def test_a_request_whose_answer_is_on_its_way_to_a_requester_that_repeats_it_tak
             request = handshake.make_request(identity=b"2" * 16, now=now(), offer=both)
             assert (await eth.announce("n", request)).error == errno.EALREADY
             # Long after the answer it was lost: then there has to be another one.
-            arrivals.CROSSING = 0.0
+            incoming.CROSSING = 0.0
             request = handshake.make_request(identity=b"3" * 16, now=now(), offer=repeats)
             assert not (await eth.announce("n", request)).error
             assert not (await second).error
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(arrivals, "CROSSING", arrivals.CROSSING)
+        patch.setattr(incoming, "CROSSING", incoming.CROSSING)
         run(test)
 
 
 def test_answered_requests_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrivals, "MAX_ANSWERED", 3)
-    monkeypatch.setattr(arrivals, "CROSSING", 1000.0)
+    monkeypatch.setattr(incoming, "MAX_ANSWERED", 3)
+    monkeypatch.setattr(incoming, "CROSSING", 1000.0)
 
     async def test() -> None:
         async with Inside() as system:

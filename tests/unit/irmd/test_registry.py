@@ -11,14 +11,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from irmd.acceptor import Acceptor
+from irmd.pending_accept import PendingAccept
 from irmd.process import Process
 from irmd.refused import Refused
 from irmd.registry import ProgramBinding, Registry, name_hash
 from ouroboros.errors import ENAME
 from ouroboros.rpc.messages_pb2 import MD5, ROUND_ROBIN, SHA3_224, SHA3_256, SPILLOVER
 
-from .fakes import acceptor, process
+from .fakes import accept, process
 
 
 def binding(path: str = "/bin/server", *, auto: bool = False) -> ProgramBinding:
@@ -105,7 +105,7 @@ def test_a_process_that_waits_is_selectable_as_soon_as_it_is_bound() -> None:
     registry = Registry()
     one = process(1)
     registry.announce(one, manages=True)
-    waiting = acceptor(one)
+    waiting = accept(one)
     registry.begin_accept(waiting)
     registry.bind_process(1, "n", started=1)
     assert registry.name("n").pick(lambda _: True) is waiting
@@ -177,18 +177,18 @@ def test_names_are_found_by_hash_as_they_come_and_go() -> None:
     assert registry.by_hash(SHA3_256, name_hash(SHA3_256, "new")) is None
 
 
-def _accept(registry: Registry, number: int) -> list[Acceptor]:
+def _accept(registry: Registry, number: int) -> list[PendingAccept]:
     registry.bind_program("n", binding())
     accepts = []
     for pid in range(1, number + 1):
         one = process(pid)
         registry.announce(one, manages=True)
-        accepts.append(acceptor(one))
+        accepts.append(accept(one))
         registry.begin_accept(accepts[-1])
     return accepts
 
 
-def _serve(registry: Registry, number: int) -> list[Acceptor]:
+def _serve(registry: Registry, number: int) -> list[PendingAccept]:
     served = []
     for _ in range(number):
         chosen = registry.name("n").pick(lambda _: True)
@@ -212,7 +212,7 @@ class RegistryMachine(RuleBasedStateMachine):
         super().__init__()
         self.registry = Registry()
         self.alive: set[Process] = set()
-        self.waiting: set[Acceptor] = set()
+        self.waiting: set[PendingAccept] = set()
         self.pids = 0
 
     @rule(name=NAMES, lb=st.sampled_from([ROUND_ROBIN, SPILLOVER]))
@@ -261,10 +261,10 @@ class RegistryMachine(RuleBasedStateMachine):
         for waiting in list(one.accepts):
             self.registry.end_accept(waiting)
             self.waiting.discard(waiting)
-        self.registry.depart(one)
+        self.registry.remove_process(one)
         self.alive.discard(one)
         if not self.registry.of_pid(one.peer.pid):
-            self.registry.forget_pid(one.peer.pid)
+            self.registry.pid_exited(one.peer.pid)
 
     @rule(one=processes, name=NAMES)
     def bind_process(self, one: Process, name: str) -> None:
@@ -285,7 +285,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @rule(one=processes)
     def accept(self, one: Process) -> None:
-        waiting = acceptor(one)
+        waiting = accept(one)
         self.registry.begin_accept(waiting)
         self.waiting.add(waiting)
 

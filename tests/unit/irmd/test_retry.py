@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from irmd import ipcps
 from irmd.refused import Refused
-from irmd.retry import FATAL, FIRST, MOST, Failure, pause, persist
+from irmd.retry import FATAL, FIRST, MOST, Failure, pause, retry_with_backoff
 from ouroboros.errors import EIPCP, EIPCPSTATE, ENAME
 from ouroboros.rpc.messages_pb2 import (
     BROADCAST,
@@ -45,25 +45,25 @@ class Work:
     async def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
 
-    def persist(self, times: int | None) -> str:
+    def retry_with_backoff(self, times: int | None) -> str:
         return asyncio.run(
-            persist(self, times, sleep=self.sleep, failed=self.failures.append, share=lambda: 1.0)
+            retry_with_backoff(self, times, sleep=self.sleep, failed=self.failures.append, share=lambda: 1.0)
         )
 
 
 def test_until_it_succeeds() -> None:
     work = Work(*[ENAME] * 9)
-    assert work.persist(0) == "done"
+    assert work.retry_with_backoff(0) == "done"
     assert work.pauses == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
     assert [failure.attempt for failure in work.failures] == list(range(1, 10))
 
 
 def test_so_often_and_no_more() -> None:
-    assert Work(ENAME, ENAME).persist(2) == "done"
+    assert Work(ENAME, ENAME).retry_with_backoff(2) == "done"
     for times, refusals in ((2, 3), (None, 1)):
         work = Work(*[ENAME] * refusals)
         with pytest.raises(Refused):
-            work.persist(times)
+            work.retry_with_backoff(times)
         assert not work.refusals and len(work.pauses) == refusals - 1
 
 
@@ -71,7 +71,7 @@ def test_so_often_and_no_more() -> None:
 def test_what_waiting_cannot_mend(number: int) -> None:
     work = Work(number)
     with pytest.raises(Refused):
-        work.persist(0)
+        work.retry_with_backoff(0)
     assert not work.pauses
 
 
@@ -87,11 +87,13 @@ def test_pauses_are_bounded_and_differ(attempt: int, share: float) -> None:
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """The IRMd's pauses are short here."""
-    monkeypatch.setattr(ipcps, "persist", _quick)
+    monkeypatch.setattr(ipcps, "retry_with_backoff", _quick)
 
 
 async def _quick(work, times, *, sleep, failed):  # type: ignore[no-untyped-def]
-    return await persist(work, times, sleep=lambda seconds: sleep(min(seconds, 0.001)), failed=failed)
+    return await retry_with_backoff(
+        work, times, sleep=lambda seconds: sleep(min(seconds, 0.001)), failed=failed
+    )
 
 
 async def info(tool: Party) -> IpcpInfo:

@@ -23,7 +23,7 @@ def test_the_end_after_the_first_accept_is_no_failure() -> None:
     starter = Starter("/bin/server", limit=4)
     starter.started(100)
     starter.accepted(100)
-    assert starter.ended(100, 0, 1.0) is None
+    assert starter.exited(100, 0, 1.0) is None
     assert starter.wants(1.0)
 
 
@@ -33,7 +33,7 @@ def test_one_that_ends_at_once_is_not_started_again_and_again() -> None:
     for pid in range(100, 112):
         assert starter.wants(now)
         starter.started(pid)
-        assert starter.ended(pid, 3, now) == "/bin/server exited with status 3 before it accepted a flow"
+        assert starter.exited(pid, 3, now) == "/bin/server exited with status 3 before it accepted a flow"
         with pytest.raises(Refused, match="exited with status 3.*not started again for another") as refused:
             starter.wants(now)
         assert refused.value.errno == errno.ECONNREFUSED
@@ -54,12 +54,12 @@ def test_success_forgets_old_failures() -> None:
     starter = Starter("/bin/server", limit=4)
     for pid in (1, 2, 3):
         starter.started(pid)
-        starter.ended(pid, 1, 0.0)
+        starter.exited(pid, 1, 0.0)
     starter.started(4)
     starter.accepted(4)
-    starter.ended(4, 0, 100.0)
+    starter.exited(4, 0, 100.0)
     starter.started(5)
-    starter.ended(5, 1, 100.0)
+    starter.exited(5, 1, 100.0)
     assert starter.wants(100.5)
 
 
@@ -71,5 +71,5 @@ def test_there_is_a_limit_on_instances() -> None:
         starter.accepted(pid)
     with pytest.raises(Refused, match="2 instances of /bin/server"):
         starter.wants(0.0)
-    starter.ended(1, 0, 1.0)
+    starter.exited(1, 0, 1.0)
     assert starter.wants(1.0)

@@ -103,7 +103,7 @@ def test_an_end_that_cannot_be_used_is_released(wrong: dict[str, Any]) -> None:
         (Resource.EVENTS, theirs.events.id),
     ):
         endpoint.resources.add(kind=kind, id=number)
-    owner.resources.take(endpoint.resources, [memory.system.fd, flow.segment_fd, *theirs.events.ring_fds])
+    owner.resources.take(endpoint.resources, [memory.system.fd, flow.segment_fd, *theirs.events.doorbell_fds])
     strange = FlowEndpoint()
     strange.CopyFrom(endpoint)
     for name, value in wrong.items():

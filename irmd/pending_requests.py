@@ -13,8 +13,8 @@ from ouroboros.flow_event import FlowEvent
 from ouroboros.rpc.messages_pb2 import Envelope, FlowAccept, FlowAlloc, FlowJoin
 
 from .memory import raise_pending
+from .pending_request import PendingRequest
 from .refused import Refused
-from .request import Request
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .flow import Flow
 
 
-class Requests:
+class PendingRequests:
     """Begins and ends requests; what they ask for is the business of others."""
 
     def __init__(self, endpoints: Endpoints, late: Late) -> None:
@@ -34,7 +34,7 @@ class Requests:
 
     def begin(
         self, connection: Connection, envelope: Envelope, body: FlowAlloc | FlowAccept | FlowJoin
-    ) -> Request:
+    ) -> PendingRequest:
         """Reserve a descriptor. An asynchronous request is answered with it at once. Raises Refused."""
         process = connection.process
         if process is None:
@@ -49,7 +49,7 @@ class Requests:
         timeout = body.timeout_ns / 1e9 if body.HasField("timeout_ns") else None
         if body.asynchronous and not timeout:
             timeout = None  # zero is how the API asks for an asynchronous allocation
-        request = Request(connection, process, envelope.id, descriptor, body.asynchronous, timeout)
+        request = PendingRequest(connection, process, envelope.id, descriptor, body.asynchronous, timeout)
         if body.asynchronous:
             process.pending[descriptor] = request
             answer = Envelope()
@@ -64,13 +64,13 @@ class Requests:
         if self.stopping:
             raise Refused(errno.ESHUTDOWN, "the IRMd is stopping")
 
-    def grant(self, request: Request, flow: Flow, side: int, data: bytes = b"") -> None:
+    def grant(self, request: PendingRequest, flow: Flow, side: int, data: bytes = b"") -> None:
         """The request has its flow: tell the process, then raise ALLOC if it did not wait."""
         session = request.connection.session
         answer = Envelope()
         endpoint = answer.flow_done.endpoint if request.asynchronous else answer.flow_endpoint
         fds = self._endpoints.describe(flow, side, endpoint, data)
-        request.settle()
+        request.finish()
         if not request.asynchronous:
             request.connection.requests.pop(request.id, None)
             answer.id = request.id
@@ -83,12 +83,12 @@ class Requests:
         if flow.memory is not None:
             flow.memory.raise_event(side, FlowEvent.ALLOC)
 
-    def fail(self, request: Request, error: int, text: str) -> None:
+    def fail(self, request: PendingRequest, error: int, text: str) -> None:
         """The request gets no flow. An asynchronous one keeps its descriptor until the process gives it back. One that has been
         answered stays as it is."""
         if request.done:
             return
-        request.settle()
+        request.finish()
         session, process = request.connection.session, request.process
         if not request.asynchronous:
             request.connection.requests.pop(request.id, None)
@@ -107,7 +107,7 @@ class Requests:
     def failed(self, connection: Connection, number: int, error: int, text: str) -> bool:
         """A defect has ended the work on a request: what was made for it is taken back, and it fails. False: it has been answered."""
         request = connection.requests.get(number)
-        if not isinstance(request, Request):
+        if not isinstance(request, PendingRequest):
             pending = () if connection.process is None else connection.process.pending.values()
             request = next((one for one in pending if one.id == number), None)
         if request is None or request.done:
@@ -120,7 +120,7 @@ class Requests:
     def cancel(self, connection: Connection, number: int) -> None:
         """The process gave up a request; one that was answered already has nothing to cancel."""
         request = connection.requests.get(number)
-        if isinstance(request, Request) and request.undo is not None:
+        if isinstance(request, PendingRequest) and request.undo is not None:
             request.undo()
             self.fail(request, errno.EINTR, "given up")
         else:
@@ -132,10 +132,10 @@ class Requests:
         process = connection.process
         pending = [] if process is None else list(process.pending.values())
         for request in [*connection.requests.values(), *pending]:
-            if isinstance(request, Request):
+            if isinstance(request, PendingRequest):
                 if request.undo is not None:
                     request.undo()
-                request.settle()
+                request.finish()
         connection.requests.clear()
         if process is not None:
             process.pending.clear()

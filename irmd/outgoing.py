@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ouroboros.errors import EIPCP, ENAME
 from ouroboros.rpc.messages_pb2 import Envelope, IpcpFlowAllocReply, QosSpec
 
-from .allocation import Allocation, Ask, AskForFlow, Fail, StartProgram, gone
+from .allocation import Allocation, Fail, QueryLayers, RequestFlow, StartProgram, ipcp_exited
 from .flow import Step
 from .ipcp import Ipcp
 from .oap import offer
@@ -27,12 +27,12 @@ from .registry import Name, name_hash
 if TYPE_CHECKING:
     import asyncio
 
-    from .acceptor import Acceptor
     from .broker import Broker
     from .flow import Flow
     from .oap.requester import Requester
+    from .pending_accept import PendingAccept
+    from .pending_request import PendingRequest
     from .process import Process
-    from .request import Request
 
 
 log = logging.getLogger("irmd/flow")
@@ -45,7 +45,7 @@ AGAIN = (2.5, 4.0)
 their answer to nowhere."""
 
 
-class Attempt:
+class AllocationDriver:
     """What both kinds share: actions of the machine are carried out, and its deadline is kept."""
 
     __slots__ = ("_timer", "broker", "entry", "machine", "name")
@@ -61,7 +61,7 @@ class Attempt:
         """Whether `process` could accept this flow."""
         raise NotImplementedError
 
-    def serve(self, acceptor: Acceptor) -> None:
+    def serve(self, accept: PendingAccept) -> None:
         """An accept suits: take it."""
         raise NotImplementedError
 
@@ -69,10 +69,10 @@ class Attempt:
         """Tell whoever asked, and take back what was made."""
         raise NotImplementedError
 
-    def ask(self, layers: tuple[Ipcp, ...]) -> None:
+    def query(self, layers: tuple[Ipcp, ...]) -> None:
         """Ask layers whether they know the name."""
 
-    def ask_for_flow(self, ipcp: Ipcp) -> None:
+    def request_flow(self, ipcp: Ipcp) -> None:
         """Ask a layer for the flow."""
 
     def run(self, actions: list[object]) -> None:
@@ -96,10 +96,10 @@ class Attempt:
         for action in actions:
             if isinstance(action, StartProgram):
                 self._start_program()
-            elif isinstance(action, Ask):
-                self.ask(action.layers)
-            elif isinstance(action, AskForFlow):
-                self.ask_for_flow(action.layer)
+            elif isinstance(action, QueryLayers):
+                self.query(action.layers)
+            elif isinstance(action, RequestFlow):
+                self.request_flow(action.layer)
             elif isinstance(action, Fail):
                 self.stop()
                 self.fail(action.errno, action.text)
@@ -126,9 +126,9 @@ class Attempt:
             return
         self.broker.waiting.enter(self)
         # A process may have begun to accept while layers were asked.
-        acceptor = None if self.entry is None else self.entry.pick(self.suits)
-        if acceptor is not None:
-            self.serve(acceptor)
+        accept = None if self.entry is None else self.entry.pick(self.suits)
+        if accept is not None:
+            self.serve(accept)
 
     def _expired(self) -> None:
         self._timer = None
@@ -148,7 +148,7 @@ class Attempt:
             self.run(self.machine.start_failed(self.broker.loop.time(), refused.errno, refused.text))
 
 
-class AppAttempt(Attempt):
+class OutgoingAllocation(AllocationDriver):
     """A flow that a process asked for: first from a local process, then over a layer."""
 
     __slots__ = ("_flow", "_handshakes", "_joining", "_repeating", "_qos", "_request")
@@ -159,7 +159,7 @@ class AppAttempt(Attempt):
         name: str,
         entry: Name | None,
         machine: Allocation[Ipcp],
-        request: Request,
+        request: PendingRequest,
         qos: QosSpec,
         *,
         joining: bool = False,
@@ -174,24 +174,24 @@ class AppAttempt(Attempt):
         self._flow: Flow | None = broker.flows.create(Step.ALLOC, user=broker.limited(request.process))
         self._flow.name = name
         self._flow.qos = qos
-        self._flow.asker = (request.process, request.descriptor)
-        request.undo = self._give_up
+        self._flow.requester = (request.process, request.descriptor)
+        request.undo = self._cancel
 
     def suits(self, process: Process) -> bool:
         return self.broker.may_be_direct(self._request.process, process)
 
-    def serve(self, acceptor: Acceptor) -> None:
+    def serve(self, accept: PendingAccept) -> None:
         with self.guarded():
             self.machine.served()
             self.stop()
             self._drop_flow()
-            self.broker.connect(self._request, acceptor, self.name, self._qos)
+            self.broker.connect(self._request, accept, self.name, self._qos)
 
     def fail(self, error: int, text: str) -> None:
         self._drop_flow()
         self.broker.requests.fail(self._request, error, text)
 
-    def ask(self, layers: tuple[Ipcp, ...]) -> None:
+    def query(self, layers: tuple[Ipcp, ...]) -> None:
         for ipcp in layers:
             envelope = Envelope()
             envelope.ipcp_query.hash = name_hash(ipcp.hash, self.name)
@@ -199,24 +199,24 @@ class AppAttempt(Attempt):
 
     def _answered(self, ipcp: Ipcp, reply: Envelope | None, _fds: list[int]) -> None:
         known = reply is not None and not reply.error and ipcp.operational
-        trouble = reply.text if reply is not None and reply.error not in (0, ENAME, errno.ENOENT) else ""
-        self.run_if_waiting(lambda: self.machine.answered(ipcp, known, self.broker.loop.time(), trouble))
+        error = reply.text if reply is not None and reply.error not in (0, ENAME, errno.ENOENT) else ""
+        self.run_if_waiting(lambda: self.machine.answered(ipcp, known, self.broker.loop.time(), error))
 
     def run_if_waiting(self, step: Callable[[], list[object]]) -> None:
         """Give the machine an input that may come after it is done; then it is dropped (spec/lessons 18)."""
         if self.machine.due is not None:
             self.run(step())
 
-    def ask_for_flow(self, ipcp: Ipcp) -> None:
+    def request_flow(self, ipcp: Ipcp) -> None:
         flow, provider = self._flow, ipcp.process
         assert flow is not None
         if provider is None or not ipcp.operational:
-            self._refused(gone(ipcp.name))
+            self._refused(ipcp_exited(ipcp.name))
             return
         request = self._request
         if not self._joining:
             try:
-                header = self._shake_hands(ipcp)
+                header = self._make_header(ipcp)
             except Refused as refused:
                 self._refused(Fail(refused.errno, refused.text))
                 return
@@ -249,7 +249,7 @@ class AppAttempt(Attempt):
         ipcp.session.request(envelope, partial(self._sent, ipcp), timeout=self.broker.times.layer, fds=fds)
         self._repeat_after(ipcp, AGAIN)
 
-    def _shake_hands(self, ipcp: Ipcp) -> bytes:
+    def _make_header(self, ipcp: Ipcp) -> bytes:
         """The header of a new request, which repeats those before it. Raises Refused."""
         user = self._request.process.ipcp
         layer = "" if user is None else user.layer or user.joining or ""
@@ -274,14 +274,14 @@ class AppAttempt(Attempt):
         rest = None if deadline is None else deadline - self.broker.loop.time()
         return None if rest is None or rest >= self.broker.times.layer else int(rest * 1000)
 
-    def _ask_again(self, ipcp: Ipcp, pauses: tuple[float, ...]) -> None:
+    def _repeat(self, ipcp: Ipcp, pauses: tuple[float, ...]) -> None:
         """The layer has no answer, which may be lost: give it the header of a request that can take the place of the one before."""
         self._repeating = None
         flow = self._flow
         if flow is None or self.broker.requested.get(flow) is not self or not ipcp.operational:
             return
         try:
-            data = self._shake_hands(ipcp)
+            data = self._make_header(ipcp)
         except Refused:
             return  # what is wrong now was not at first: the answer may come all the same
         envelope = Envelope()
@@ -293,13 +293,13 @@ class AppAttempt(Attempt):
 
     def _repeat_after(self, ipcp: Ipcp, pauses: tuple[float, ...]) -> None:
         if pauses and self._handshakes and not ipcp.inside:
-            self._repeating = self.broker.loop.call_later(pauses[0], self._ask_again, ipcp, pauses[1:])
+            self._repeating = self.broker.loop.call_later(pauses[0], self._repeat, ipcp, pauses[1:])
 
     def _sent(self, ipcp: Ipcp, reply: Envelope | None, _fds: list[int]) -> None:
         """The IPCP has taken the request on, or refused; the outcome itself comes to `replied`."""
         if reply is None:
-            silent = ipcp.silent("allocate a flow", self.broker.times.layer)
-            self.run_if_waiting(lambda: self.machine.refused(silent.errno, silent.text))
+            unanswered = ipcp.no_answer("allocate a flow", self.broker.times.layer)
+            self.run_if_waiting(lambda: self.machine.refused(unanswered.errno, unanswered.text))
         elif reply.error:
             if self._flow is not None and self.broker.requested.get(self._flow) is self:
                 self.broker.endpoints.send_again(self._flow, 1)
@@ -341,13 +341,13 @@ class AppAttempt(Attempt):
         del self.broker.requested[flow]
         self._flow = None
 
-    def gave_up(self) -> None:
+    def deallocated(self) -> None:
         """The IPCP deallocated the flow before it answered."""
         self._refused(Fail(EIPCP, f'the layer gave up the flow to "{self.name}"'))
 
-    def layer_gone(self, ipcp: Ipcp) -> None:
+    def ipcp_disconnected(self, ipcp: Ipcp) -> None:
         """The IPCP that was asked has ended."""
-        self._refused(gone(ipcp.name))
+        self._refused(ipcp_exited(ipcp.name))
 
     def _refused(self, reason: Fail) -> None:
         self.run(self.machine.refused(reason.errno, reason.text))
@@ -358,7 +358,7 @@ class AppAttempt(Attempt):
             self._repeating.cancel()
             self._repeating = None
 
-    def _give_up(self) -> None:
+    def _cancel(self) -> None:
         self.machine.cancel()
         self.stop()
         self._drop_flow()
@@ -372,4 +372,4 @@ class AppAttempt(Attempt):
             self.broker.endpoints.close(flow, 0, orderly=False)
         elif not flow.ends:  # it never came to memory
             flow.step(Step.REFUSE)
-            self.broker.flows.forget(flow)
+            self.broker.flows.remove(flow)

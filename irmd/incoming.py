@@ -16,21 +16,21 @@ from ouroboros.errors import ENAME
 from ouroboros.rpc.messages_pb2 import Envelope, QosSpec
 
 from .allocation import Allocation, Fail
-from .attempt import Attempt
 from .descriptors import Descriptor
 from .flow import State, Step
 from .ipcp import RESPONSE_TIME, Ipcp
 from .layers import may_carry
 from .oap import offer
 from .oap.extension import lasts, repeated_ids
+from .outgoing import AllocationDriver
 from .pace import NEVER
 from .refused import Refused
 
 if TYPE_CHECKING:
-    from .acceptor import Acceptor
     from .broker import Broker
     from .connection import Connection
     from .oap.oap import Received
+    from .pending_accept import PendingAccept
     from .process import Process
     from .registry import Name
 
@@ -44,7 +44,7 @@ MAX_ANSWERED = 4096
 """Requests that are remembered for that; one more takes the place of the oldest."""
 
 
-class Arrival(Attempt):
+class IncomingAllocation(AllocationDriver):
     """A flow for a local process, while somebody is looked for who accepts it."""
 
     __slots__ = ("_envelope", "connection", "received")
@@ -67,11 +67,11 @@ class Arrival(Attempt):
         ipcp = self.connection.ipcp
         return ipcp is not None and may_carry(ipcp, process)
 
-    def serve(self, acceptor: Acceptor) -> None:
+    def serve(self, accept: PendingAccept) -> None:
         with self.guarded():
             self.machine.served()
             self.stop()
-            self.broker.arrivals.arrive(self.connection, self._envelope, self.name, acceptor, self.received)
+            self.broker.incoming.deliver(self.connection, self._envelope, self.name, accept, self.received)
 
     @property
     def id(self) -> bytes:
@@ -86,7 +86,7 @@ class Arrival(Attempt):
     def fail(self, error: int, text: str) -> None:
         self.connection.session.refuse(self._envelope, error, text)
 
-    def give_up(self) -> None:
+    def cancel(self) -> None:
         """The IPCP has ended."""
         self.machine.cancel()
         self.stop()
@@ -100,7 +100,7 @@ def _unserved(entry: Name, bound: bool) -> Fail:
     return Fail(ENAME, f'nothing is bound to "{entry.name}" at the other side')
 
 
-class Arrivals:
+class IncomingAllocations:
     """Brings what IPCPs announce to those who accept."""
 
     def __init__(self, broker: Broker) -> None:
@@ -126,9 +126,9 @@ class Arrivals:
         if self._crossing(received):
             raise Refused(errno.EALREADY, "the request that this one repeats has been answered")
         suits = partial(may_carry, ipcp)
-        acceptor = entry.pick(suits)
-        if acceptor is not None:
-            self.arrive(connection, envelope, entry.name, acceptor, received)
+        accept = entry.pick(suits)
+        if accept is not None:
+            self.deliver(connection, envelope, entry.name, accept, received)
             return
         now = broker.loop.time()
         machine: Allocation[Ipcp] = Allocation(
@@ -136,21 +136,21 @@ class Arrivals:
             bound=broker.bound(entry, suits),
             startable=entry.startable() is not None,
             layers=(),
-            patience=lambda ipcp: 0.0,
+            query_timeout=lambda ipcp: 0.0,
             deadline=now + self._lasts(received),
             unknown=_unserved(entry, any(map(suits, entry.processes))),
             times=broker.times,
         )
-        arrival = Arrival(broker, entry, machine, connection, envelope, received)
-        arrival.run(machine.begin(now))
+        incoming = IncomingAllocation(broker, entry, machine, connection, envelope, received)
+        incoming.run(machine.begin(now))
 
-    def _repeated(self, entry: Name, connection: Connection, received: Received) -> Arrival | None:
+    def _repeated(self, entry: Name, connection: Connection, received: Received) -> IncomingAllocation | None:
         """The request that waits, and whose place this one takes: the ids are known to its requester only."""
         earlier = repeated_ids(received.accepted.offer)
         if not earlier:
             return None
         for one in self._broker.waiting.of(entry):
-            if isinstance(one, Arrival) and one.connection is connection and one.id in earlier:
+            if isinstance(one, IncomingAllocation) and one.connection is connection and one.id in earlier:
                 return one
         return None
 
@@ -173,20 +173,20 @@ class Arrivals:
         said = lasts(received.accepted.offer)
         return longest if said is None else min(said, longest)
 
-    def arrive(
-        self, connection: Connection, envelope: Envelope, name: str, acceptor: Acceptor, received: Received
+    def deliver(
+        self, connection: Connection, envelope: Envelope, name: str, accept: PendingAccept, received: Received
     ) -> None:
         """Somebody accepts a flow that an IPCP announced: the IPCP gets its end, then the response; when it
         has taken both, the accept is answered."""
         broker = self._broker
-        ipcp, flow = connection.ipcp, acceptor.flow
+        ipcp, flow = connection.ipcp, accept.flow
         assert ipcp is not None and ipcp.process is not None
         try:
             answering = broker.oap.reply(received, name, room=ipcp.handshake_room)
         except Refused as refused:
             connection.session.refuse(envelope, refused.errno, refused.text)
             return
-        provider, pool = ipcp.process, acceptor.process.pool
+        provider, pool = ipcp.process, accept.process.pool
         descriptor = provider.fds.take()
         if descriptor is None:
             connection.session.refuse(
@@ -194,36 +194,34 @@ class Arrivals:
             )
             return
         try:
-            broker.endpoints.open(
-                flow, acceptor.process, acceptor.request.descriptor, provider, descriptor, pool
-            )
+            broker.endpoints.open(flow, accept.process, accept.request.descriptor, provider, descriptor, pool)
         except (OSError, MemoryError) as error:
             provider.fds.give_back(descriptor)
             connection.session.refuse(envelope, errno.ENOMEM, f"no shared memory for another flow: {error}")
             return
         try:
-            self._tell(connection, envelope, name, acceptor, received, answering)
+            self._attach(connection, envelope, name, accept, received, answering)
         except BaseException:  # a defect: neither end has the flow, and the server goes on waiting
             broker.endpoints.close(flow, 0, orderly=False)
             if flow.ipcp is None:  # else it has been asked to forget its end
                 broker.provider_closed(flow)
-            broker.waits_again(acceptor)
+            broker.waits_again(accept)
             raise
 
-    def _tell(
+    def _attach(
         self,
         connection: Connection,
         envelope: Envelope,
         name: str,
-        acceptor: Acceptor,
+        accept: PendingAccept,
         received: Received,
         answering: bytes,
     ) -> None:
         """The flow is made: the IPCP gets its end, and then the response."""
         broker = self._broker
-        ipcp, body, flow = connection.ipcp, envelope.ipcp_flow_req, acceptor.flow
+        ipcp, body, flow = connection.ipcp, envelope.ipcp_flow_req, accept.flow
         assert ipcp is not None
-        broker.end_accept(acceptor)
+        broker.end_accept(accept)
         flow.name, flow.layer, flow.ipcp = name, ipcp.layer, ipcp
         self._remember(received)
         outcome = received.outcome
@@ -233,7 +231,7 @@ class Arrivals:
         if body.source:
             flow.path = flow.ends[1].process.token.to_bytes(8, "big") + body.source
         flow.secure(0, outcome)
-        largest = broker.endpoints.max_packet(acceptor.process.pool)
+        largest = broker.endpoints.max_packet(accept.process.pool)
         flow.max_packet = min(body.max_packet or largest, largest)
         answer = Envelope()
         fds = broker.endpoints.describe(flow, 1, answer.flow_endpoint)
@@ -243,11 +241,11 @@ class Arrivals:
         answered.fd, answered.instance = flow.ends[1].descriptor
         answered.data = answering
         connection.session.request(
-            response, partial(self._responded, acceptor, outcome.data), timeout=RESPONSE_TIME
+            response, partial(self._responded, accept, outcome.data), timeout=RESPONSE_TIME
         )
 
-    def _responded(self, acceptor: Acceptor, data: bytes, reply: Envelope | None, _fds: list[int]) -> None:
-        broker, flow, request = self._broker, acceptor.flow, acceptor.request
+    def _responded(self, accept: PendingAccept, data: bytes, reply: Envelope | None, _fds: list[int]) -> None:
+        broker, flow, request = self._broker, accept.flow, accept.request
         if request.done:
             return  # given up meanwhile, which has closed our end
         if reply is not None and not reply.error and flow.state is State.ACCEPT_PENDING:
@@ -269,12 +267,12 @@ class Arrivals:
             self._broker.late["ipcp_flow_event"] += 1
             return  # it ended meanwhile
         try:
-            flow.tell(body.events)
+            flow.notify(body.events)
         except ValueError as error:
             raise Refused(errno.EINVAL, str(error)) from None
 
-    def gone(self, connection: Connection) -> None:
+    def ipcp_disconnected(self, connection: Connection) -> None:
         """The IPCP has ended: what it had announced is not wanted any more."""
-        for attempt in self._broker.waiting:
-            if isinstance(attempt, Arrival) and attempt.connection is connection:
-                attempt.give_up()
+        for allocation in self._broker.waiting:
+            if isinstance(allocation, IncomingAllocation) and allocation.connection is connection:
+                allocation.cancel()

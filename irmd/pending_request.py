@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True, eq=False)
-class Request:
+class PendingRequest:
     """What was asked for, by whom, and how to give it up. `descriptor` is reserved from the start.
 
     A synchronous request is answered under its `id`; an asynchronous one was answered at once with the
@@ -33,7 +33,7 @@ class Request:
     timer: asyncio.TimerHandle | None = None
     done: bool = False
 
-    def settle(self) -> None:
+    def finish(self) -> None:
         """The request is answered or given up: no timer, nothing to undo."""
         self.done = True
         self.undo = None

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .flow import Flow
+    from .pending_request import PendingRequest
     from .process import Process
-    from .request import Request
 
 
 @dataclass(slots=True, eq=False)
-class Acceptor:
+class PendingAccept:
     """A process that waits in accept, and the flow that it will get."""
 
     process: Process
     flow: Flow
-    request: Request
+    request: PendingRequest
