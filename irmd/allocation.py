@@ -1,21 +1,21 @@
 """The allocation of one flow, as a state machine without I/O (docs/design/wire.md, spec/rpc 4).
 
-Calls and expiries go in together with `now`; actions come out, and `due` says when to call `expired`.
+Events and expiries are inputs, each with `now`; actions are the output, and `due` is the time to call `expired`.
 
     LOCAL_BOUND     a process that is bound to the name is between two accepts: up to 1 s after its last accept, or
-                    twice as long as it was away between its last two (pace.py). So while it goes on accepting, the
+                    twice the pause between its last two (pace.py). While the process goes on accepting, the
                     request waits for its turn, until the caller's deadline
     LOCAL_STARTING  the bound program was started and has not accepted yet: up to 5 s, and then as LOCAL_BOUND
-    QUERY           all layers have been asked at once whether they know the name. The first in order that does
-                    wins. One that has not answered holds up those after it for `grace`, in which the prototype's
-                    would have to answer; after that only while no other knows the name, as long as its type needs.
+    QUERY           all layers were queried for the name together. The first in order that knows it is chosen. A
+                    layer without an answer delays those after it for `preferred_wait`, the prototype's query
+                    time-out; after that only while no other layer knows the name, up to its type's time-out.
     LOCAL_NEW       no layer knows the name, and no program can be started, but a process that is bound to it has
-                    connected and has never accepted: up to 1 s. Such a process, which may be the one that asks, delays
-                    nothing else
-    REQUESTED       a layer was asked for the flow: until the caller's deadline, or 20 s
+                    connected and has never accepted: up to 1 s. Such a process, which may be the requester itself,
+                    delays no other phase
+    REQUESTED       a layer has the request for the flow: until the caller's deadline, or 20 s
     DONE            served, refused, or given up
 
-A request that came from an IPCP (a flow for a local process) is the same machine without layers.
+A request from an IPCP (a flow for a local process) is the same machine without layers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Layer = TypeVar("Layer")
 
 
 class Phase(Enum):
-    """Where an allocation is."""
+    """Phases of an allocation."""
 
     NEW = "new"
     LOCAL_BOUND = "waiting for an accept"
@@ -49,7 +49,8 @@ class Phase(Enum):
 class Times:
     """How long each phase may take, in seconds (docs/design/wire.md, docs/reference/irmd.md).
 
-    `layer`: also the longest time for which a request that came over a layer waits for an accept. `grace`: how long a layer that knows the name waits for those that are preferred, from the question on.
+    `layer`: also the longest time that a request from a layer waits for an accept. `preferred_wait`: how long a layer that
+    knows the name waits for preferred layers, from the query on.
     """
 
     bound: float = 1.0
@@ -60,26 +61,26 @@ class Times:
 
 @dataclass(slots=True, frozen=True)
 class StartProgram:
-    """Start the program that is bound to the name, unless that is under way."""
+    """Start the program that is bound to the name, unless it is being started."""
 
 
 @dataclass(slots=True, frozen=True)
 class QueryLayers(Generic[Layer]):
-    """Ask these layers whether they know the name."""
+    """Query these layers for the name."""
 
     layers: tuple[Layer, ...]
 
 
 @dataclass(slots=True, frozen=True)
 class RequestFlow(Generic[Layer]):
-    """Ask this layer for the flow."""
+    """Request the flow from this layer."""
 
     layer: Layer
 
 
 @dataclass(slots=True, frozen=True)
 class Fail:
-    """Tell the caller, and undo what has been done."""
+    """Refuse the request, and undo its effects."""
 
     errno: int
     text: str
@@ -87,8 +88,8 @@ class Fail:
 
 @dataclass(slots=True, frozen=True)
 class Bound:
-    """The processes that are bound to the name and suit, as they are at each call: until when those that have accepted before are
-    expected to accept again, and those that never have are waited for. pace.NEVER: there is none."""
+    """Times that depend on the suitable processes bound to the name, computed at each call: until when one that has accepted
+    before is expected to accept again, and until when one that never has is. pace.NEVER: there is none."""
 
     servers: Callable[[], float] = lambda: NEVER
     newcomers: Callable[[], float] = lambda: NEVER
@@ -97,9 +98,9 @@ class Bound:
 class Allocation(Generic[Layer]):
     """One flow being allocated.
 
-    `bound`: the processes that may accept it; `startable`: a program can be started for it; `layers`: those to ask, in order of
-    preference, with `patience` how long each may think, and `describe` its name in an error; `deadline`: the caller's own, or
-    None; `unknown`: the refusal when no process has ever accepted, and all layers say that they do not know the name.
+    `bound`: the processes that may accept it; `startable`: a program can be started for it; `layers`: the layers to query, in order
+    of preference, with the `query_timeout` of each, and `describe` its name in an error; `deadline`: the caller's, or None;
+    `unknown`: the refusal when no process has ever accepted, and no layer knows the name.
     """
 
     __slots__ = (
@@ -171,18 +172,18 @@ class Allocation(Generic[Layer]):
         return []
 
     def begin_requested(self, now: float) -> list[object]:
-        """Start with the only layer there is, without asking it first (a join)."""
+        """Start with the only layer, without a query (a join)."""
         self._enter(Phase.REQUESTED, now + self._times.layer)
         return [RequestFlow(self._layers[0])]
 
     def served(self) -> None:
-        """A local accept took it, or a layer granted it."""
+        """A local accept takes the flow, or a layer grants it."""
         self.phase = Phase.DONE
 
     def bound_changed(self, now: float) -> list[object]:
-        """A process was unbound, or has ended: when it was the last that this allocation waits for, the next way is tried."""
+        """A process was unbound, or has exited: if the allocation waited for that process alone, it goes on to the next phase."""
         reason = Fail(
-            ENAME, f'what was bound to "{self.name}" has ended or was unbound, and no layer knows the name'
+            ENAME, f'the process bound to "{self.name}" has ended or was unbound, and no layer knows the name'
         )
         if self.phase is Phase.LOCAL_BOUND and self.bound.servers() == NEVER:
             self._reason = reason
@@ -199,7 +200,7 @@ class Allocation(Generic[Layer]):
         return self._query(now)
 
     def answered(self, layer: Layer, known: bool, now: float, error: str = "") -> list[object]:
-        """A layer said whether it knows the name, or why it cannot say; no answer in time is an expiry."""
+        """A layer answered whether it knows the name, or with an error; no answer in time is an expiry."""
         if self.phase is not Phase.QUERY:
             return []
         self._answers[layer] = known
@@ -212,7 +213,7 @@ class Allocation(Generic[Layer]):
         return self._fail(Fail(error, text)) if self.phase is Phase.REQUESTED else []
 
     def cancel(self) -> None:
-        """The caller gave up or has gone: nothing more is asked or answered."""
+        """The caller cancelled or has exited: no further action follows."""
         self.phase = Phase.DONE
 
     def expired(self, now: float) -> list[object]:
@@ -224,7 +225,7 @@ class Allocation(Generic[Layer]):
         if now < self._until:
             return []
         if self.waits_locally and (expected := self.bound.servers()) > now:
-            self._until = expected  # others were served meanwhile
+            self._until = expected  # the process served other requests meanwhile
             return []
         if self.phase is Phase.LOCAL_BOUND:
             self._reason = Fail(
@@ -271,7 +272,7 @@ class Allocation(Generic[Layer]):
         return [QueryLayers(self._layers)]
 
     def _choose(self, now: float) -> list[object]:
-        """The first layer, in order, that knows the name, unless one before it still has time to answer."""
+        """Choose the first layer, in order, that knows the name, unless one before it still has time to answer."""
         found = any(self._answers.values())
         for layer in self._layers:
             known = self._answers.get(layer)
@@ -289,10 +290,8 @@ class Allocation(Generic[Layer]):
         return self._unserved(now)
 
     def _unserved(self, now: float) -> list[object]:
-        """No layer is known to lead to the name: a process that has connected just now is the last that may accept."""
-        expected = max(
-            self.bound.newcomers(), self.bound.servers()
-        )  # it may have accepted while layers were asked
+        """No layer knows the name: only a process that has connected just now may still accept."""
+        expected = max(self.bound.newcomers(), self.bound.servers())  # it may have accepted during the query
         if self._reason is self._unknown and expected > now:
             self._enter(Phase.LOCAL_NEW, expected)
             return []
@@ -303,11 +302,11 @@ class Allocation(Generic[Layer]):
         return self._fail(Fail(reason.errno, "; ".join([reason.text, *self._errors])))
 
     def _undecided(self, unanswered: list[Layer]) -> Fail:
-        """Whether a layer knows the name is not known: that is no reason to say that it does not."""
+        """The refusal when a layer did not answer: it must not claim that the name is unknown."""
         names = " and ".join(self._describe(layer) for layer in unanswered)
         longest = max(map(self._query_timeout, unanswered))
         return Fail(
-            errno.ETIMEDOUT, f'{names} did not say within {longest:g} s whether "{self.name}" is known'
+            errno.ETIMEDOUT, f'{names} did not answer within {longest:g} s whether "{self.name}" is known'
         )
 
     def _fail(self, reason: Fail) -> list[object]:
@@ -316,5 +315,5 @@ class Allocation(Generic[Layer]):
 
 
 def ipcp_exited(ipcp: str) -> Fail:
-    """The refusal when an IPCP ended while it was needed."""
+    """The refusal when an IPCP exited while a request needed it."""
     return Fail(EIPCP, f'IPCP "{ipcp}" has ended; `irm ipcp list` shows those that run')

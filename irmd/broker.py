@@ -1,9 +1,8 @@
 """Flow allocation, acceptance and deallocation (paper 2.11, 2.12.2; spec/rpc 4).
 
-The shell around the registry, the allocation machines and shared memory: who asks and who accepts on this system
-(what IPCPs announce is in arrivals.py), and how flows end. Everything happens inside the
-reader callback of a connection: a flow between two local processes is made and answered without a task or a
-future in between.
+The shell around the registry, the allocation machines and shared memory: requests and accepts of processes of this
+system (incoming.py has flows that IPCPs announce), and the end of flows. All of it runs inside the reader callback of a
+connection: a flow between two local processes is made and answered without a task or a future in between.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ MAX_QUIET_S = 3600
 
 
 class Broker:
-    """Brings those who ask for flows together with those who accept them.
+    """Matches requests for flows with accepts.
 
     `trusts(uid)`: whether a program started as that user would share the system pool.
     """
@@ -80,7 +79,7 @@ class Broker:
             memory, self.flows, dealloc_at_provider=self._dealloc_at_provider, announce=self._announce
         )
         self.requested: dict[Flow, OutgoingAllocation] = {}
-        """Flows that an IPCP was asked for and has not decided on."""
+        """Flows that an IPCP has a request for and has not answered."""
         self._ipcps = ipcps
         self._trusts = trusts
         self._system_pool = memory.pool(0, trusted=True)
@@ -93,7 +92,7 @@ class Broker:
     # ------------------------------------------------------------ alloc
 
     def flow_alloc(self, connection: Connection, envelope: Envelope) -> None:
-        """A process asks for a flow to a name."""
+        """A process requests a flow to a name."""
         body = envelope.flow_alloc
         entry = self.registry.names.get(body.dst)
         request = self.requests.begin(connection, envelope, body)
@@ -163,7 +162,7 @@ class Broker:
         return other.ipcp is None and process.ipcp is None and other.pool is process.pool
 
     def limited(self, process: Process) -> int | None:
-        """The user whose flows are counted: one who does not share the pool of the system; None for the others."""
+        """The uid whose flows are counted: of a process that does not share the pool of the system; None for the others."""
         return None if process.pool is self._system_pool else process.peer.uid
 
     def _same_domain(self, process: Process, binding: ProgramBinding) -> bool:
@@ -214,7 +213,7 @@ class Broker:
             raise
 
     def waits_again(self, accept: PendingAccept) -> None:
-        """The flow of an accept has ended before its process got it, who goes on waiting."""
+        """The flow of an accept has ended before its process got it: the accept goes on waiting."""
         if accept in accept.process.accepts:
             self.registry.end_accept(accept)
         self.accept_again(accept.request)
@@ -222,8 +221,8 @@ class Broker:
     # ------------------------------------------------------------ join
 
     def flow_join(self, connection: Connection, envelope: Envelope) -> None:
-        """A process joins a broadcast layer (spec/rpc RPC-17). There is nobody at the other end who could keep the
-        QoS of such a flow: it has none (spec/broadcast 2)."""
+        """A process joins a broadcast layer (spec/rpc RPC-17). No single peer could keep the QoS of such
+        a flow, so it has none (spec/broadcast 2)."""
         body = envelope.flow_join
         request = self.requests.begin(connection, envelope, body)
         try:
@@ -257,7 +256,7 @@ class Broker:
         self.superserver.accepted(request.process)
         if (
             request.timeout is not None
-        ):  # also of one that is served: should the flow end first, it goes on waiting
+        ):  # also for a served one: if its flow ends first, the accept goes on waiting
             request.timer = self.loop.call_later(request.timeout, self._accept_expired, request)
         self.waiting.serve(accept)
 
@@ -286,7 +285,7 @@ class Broker:
         self.waiting.serve(accept)
 
     def binding_added(self, process: Process) -> None:
-        """A process was bound to another name: its accepts may serve what waits for that."""
+        """A process was bound to another name: its accepts may serve requests that wait for that name."""
         for accept in list(process.accepts):
             if accept in process.accepts:
                 self.waiting.serve(accept)
@@ -301,14 +300,14 @@ class Broker:
         if accept in accept.process.accepts:
             self.registry.end_accept(accept)
         flow = accept.flow
-        if flow.memory is not None:  # an IPCP was being told of it
+        if flow.memory is not None:  # an IPCP was being attached to it
             self.endpoints.close(flow, 0, orderly=False)
         else:
             flow.step(Step.REFUSE)
             self.flows.remove(flow)
 
     def recheck(self, entry: Name) -> None:
-        """Somebody was unbound from a name, or it was destroyed."""
+        """A process was unbound from a name, or the name was destroyed."""
         self.waiting.recheck(entry, self.loop.time())
 
     def start_failed(self, name: str, error: int, text: str) -> None:
@@ -320,7 +319,7 @@ class Broker:
     # ------------------------------------------------------------ from IPCPs
 
     def ipcp_flow_alloc_reply(self, connection: Connection, envelope: Envelope) -> None:
-        """An IPCP tells the outcome of an allocation it was asked for."""
+        """An IPCP reports the outcome of a requested allocation."""
         body, process = envelope.ipcp_flow_alloc_reply, connection.process
         flow = None if process is None else process.flows.get(Descriptor(body.fd, body.instance))
         allocation = None if flow is None else self.requested.get(flow)
@@ -334,7 +333,7 @@ class Broker:
     # ------------------------------------------------------------ dealloc
 
     def flow_dealloc(self, connection: Connection, envelope: Envelope) -> None:
-        """A process gives a descriptor back: of a flow, or of an allocation that is pending or has failed."""
+        """A process returns a descriptor: of a flow, or of an allocation that is pending or has failed."""
         body, process = envelope.flow_dealloc, connection.process
         if process is None:
             raise Refused(errno.EPERM, "only a process that said Hello as an application has flows")
@@ -366,15 +365,15 @@ class Broker:
             allocation.deallocated()
 
     def provider_closed(self, flow: Flow) -> None:
-        """The IPCP of a flow has forgotten its end."""
+        """The IPCP of a flow has deallocated its end."""
         end = flow.ends[1]
         if end.open:
             self.endpoints.close(flow, 1, orderly=True)
             end.process.fds.give_back(end.descriptor)
 
     def _dealloc_at_provider(self, flow: Flow, quiet_s: int) -> None:
-        """Ask the IPCP to forget its end. Its slot is kept until it says so or dies: there is no time limit,
-        because reusing memory that it may still touch is worse than keeping it."""
+        """Request that the IPCP deallocates its end. Its slot is kept until the IPCP confirms or exits: without a time limit,
+        because the IPCP may still write to the slot."""
         envelope = Envelope()
         body = envelope.ipcp_flow_dealloc
         body.fd, body.instance = flow.ends[1].descriptor
@@ -390,7 +389,7 @@ class Broker:
     # ------------------------------------------------------------ the end of a process
 
     def process_disconnected(self, connection: Connection) -> None:
-        """The connection of a process has ended: what it had pending is cancelled, its flows go down."""
+        """The session of a process is over: its pending requests are cancelled, its flows go down."""
         process = connection.process
         assert process is not None
         process.disconnected = True
@@ -406,14 +405,14 @@ class Broker:
         self.endpoints.disconnected(process)
 
     def _ipcp_disconnected(self, ipcp: Ipcp, connection: Connection) -> None:
-        ipcp.process = None  # it provides nothing any more, though its process may still be ending
+        ipcp.process = None  # it provides no flows any more, though its process may still run
         for flow, allocation in list(self.requested.items()):
             if flow.ipcp is ipcp:
                 allocation.ipcp_disconnected(ipcp)
         self.incoming.ipcp_disconnected(connection)
 
     def _announce(self, message: SegmentGone) -> None:
-        """Tell every process that has mapped one of these objects to let go of it."""
+        """Notify each process that has mapped one of these objects to unmap it."""
         released = {(1, number) for number in message.segments}
         released |= {(2, number) for number in message.events}
         released |= {(0, number) for number in message.pools}

@@ -1,7 +1,7 @@
 """The configuration file of the IRMd: read and checked as a whole before anything is done (spec/rpc 6).
 
-TOML. `[irmd]` and `[pool]` set limits; `[name.N]` and `[TYPE.I]` say what exists. Whatever is unknown or makes
-no sense is an error that names it.
+TOML. `[irmd]` and `[pool]` set limits; `[name.N]` and `[TYPE.I]` define names and IPCPs. An unknown key or an
+invalid value is an error that names it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _SPELLINGS = {
 
 
 class ConfigError(Exception):
-    """The file cannot be read, or something in it is wrong; the text names it."""
+    """The file cannot be read, or a value in it is wrong; the text names it."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -59,7 +59,7 @@ class NameEntry:
 
 @dataclass(slots=True, frozen=True)
 class ConnectEntry:
-    """An element of `conn`. `timeout_ms`: when a silent neighbour counts as gone; None: as by default."""
+    """An element of `conn`. `timeout_ms`: when a silent neighbour counts as disconnected; None: the default."""
 
     dst: str
     components: tuple[str, ...]
@@ -69,7 +69,7 @@ class ConnectEntry:
 
 @dataclass(slots=True, frozen=True)
 class IpcpEntry:
-    """A `[TYPE.I]` table. `retry`: how often what fails is tried again; 0: for ever, None: not at all."""
+    """A `[TYPE.I]` table. `retry`: how many times a failed step is tried again; 0: without limit, None: not at all."""
 
     name: str
     type: int
@@ -85,7 +85,7 @@ class IpcpEntry:
 
 @dataclass(slots=True, frozen=True)
 class Config:
-    """What the file says; `entries` in the order in which they are carried out."""
+    """The contents of the file; `entries` in the order in which they are carried out."""
 
     settings: Settings = Settings()
     pool: PoolConfig = PoolConfig()
@@ -108,7 +108,7 @@ def read(path: str) -> Config:
 
 
 def parse(tables: dict[str, Any]) -> Config:
-    """Check what was read. Raises ConfigError."""
+    """Check the parsed file. Raises ConfigError."""
     settings, pool = Settings(), PoolConfig()
     entries: list[NameEntry | IpcpEntry] = []
     ipcps: set[str] = set()
@@ -311,7 +311,7 @@ def _ipcp(where: str, word: str, name: str, keys: dict[str, Any]) -> IpcpEntry:
     try:
         if bootstrap and not enroll:
             given = options.check(word, given)
-        else:  # not used, but not nonsense either
+        else:  # not used, but valid
             given = {key: options.check_value(key, value) for key, value in given.items()}
     except options.OptionError as error:
         raise ConfigError(f"{where}: {error}") from None
@@ -319,7 +319,7 @@ def _ipcp(where: str, word: str, name: str, keys: dict[str, Any]) -> IpcpEntry:
 
 
 def _retry(where: str, keys: dict[str, Any]) -> int | None:
-    """`true` is for ever, a number so many times again."""
+    """`true` is without limit, a number the number of repetitions."""
     value = keys.get("retry", False)
     if type(value) is bool:
         return 0 if value else None
@@ -331,7 +331,7 @@ def _retry(where: str, keys: dict[str, Any]) -> int | None:
 
 
 def _connections(where: str, word: str, keys: dict[str, Any]) -> tuple[ConnectEntry, ...]:
-    """The elements of `conn`: names, or tables that say more than the name."""
+    """The elements of `conn`: names, or tables with more keys than the name."""
     found: list[ConnectEntry] = []
     for element in _value(where, keys, "conn", list, []):
         if type(element) is str:

@@ -1,7 +1,7 @@
-"""Carries out what the configuration file says, in its order (spec/rpc 6).
+"""Carries out the configuration file, in its order (spec/rpc 6).
 
-For an IPCP: create; bootstrap or enroll; bind; register; connect. The first failure ends it all, unless the IPCP is to
-try again: then it is created in its turn, and the rest goes on in the background.
+For an IPCP: create; bootstrap or enrol; bind; register; connect. The first failure ends the configuration, unless the IPCP
+has `retry`: then it is created in its turn, and its other steps go on in the background.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from .refused import Refused
 log = logging.getLogger("irmd")
 
 Later = Callable[[Coroutine[Any, Any, None]], None]
-"""Takes what goes on in the background."""
+"""Runs a coroutine in the background."""
 
 
 async def apply(config: Config, manager: Manager, ipcps: Ipcps, later: Later) -> None:
-    """Make everything that the file asks for. Raises Refused."""
+    """Make all names and IPCPs of the file. Raises Refused."""
     for entry in config.entries:
         if isinstance(entry, NameEntry):
             _name(entry, manager)
@@ -79,7 +79,7 @@ async def _ipcp(entry: IpcpEntry, manager: Manager, ipcps: Ipcps, later: Later) 
 
 
 async def _finish_in_background(work: Coroutine[Any, Any, None], ipcp: Ipcp, ipcps: Ipcps) -> None:
-    """What may take long does not hold up the rest of the file; when it fails for good, its IPCP goes."""
+    """Carry out steps that may take long beside the rest of the file; when they finally fail, destroy the IPCP."""
     try:
         await work
     except Refused as refused:
@@ -120,7 +120,7 @@ async def _join(entry: IpcpEntry, ipcp: Ipcp, manager: Manager, ipcps: Ipcps) ->
         await ipcps.register(name, ipcp.pid, ipcp.instance)
     for connection in entry.connect:
         for component in connection.components:
-            # Routing has no use for a quality: management is raw (docs/reference/irm.md).
+            # Routing needs no QoS: management flows are raw (docs/reference/irm.md).
             qos = cube(connection.qos) if component == DT_COMP else QOS_RAW
             if connection.timeout_ms is not None:
                 qos = qos.replace(timeout=connection.timeout_ms)

@@ -1,4 +1,4 @@
-"""One RPC connection to the IRMd, and whose it is."""
+"""One RPC connection to the IRMd, and the process that owns it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """A connection; `kind` is None until it said Hello."""
+    """A connection; `kind` is None until its Hello has arrived."""
 
     session: Session
     peer: Peer
@@ -30,7 +30,7 @@ class Connection:
     process: Process | None = None
     ipcp: Ipcp | None = None
     requests: dict[int, PendingRequest | Task[Envelope] | None] = field(default_factory=dict)
-    """Requests that are not answered yet. Those of management: the work that can be given up, or None."""
+    """Requests that are not answered yet. For those of management: the task if it can be cancelled, or None."""
 
     def __str__(self) -> str:
         return f"connection of pid {self.peer.pid} (uid {self.peer.uid})"

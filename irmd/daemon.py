@@ -1,4 +1,4 @@
-"""One IRMd: its parts put together, started, run until it is told to stop, and taken apart again."""
+"""One IRMd: its parts are made, started, run until a signal stops them, and closed again."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Irmd:
-    """The daemon on one run directory. Everything it holds is given back by `stop`."""
+    """The daemon on one run directory. `stop` releases all its resources."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, rundir: RunDir, config: Config, *, stdout: bool
@@ -52,7 +52,7 @@ class Irmd:
         settings = config.settings
         self._managers = managers_gid()
         self._configuring: set[asyncio.Task[None]] = set()
-        """What goes on in the background: IPCPs that try again."""
+        """Background tasks: IPCPs that try again."""
         lib.map_survive()
         self.memory = Memory(config.pool)
         self.registry = Registry()
@@ -112,7 +112,7 @@ class Irmd:
         self._spawner.start()
         self.server.listen(self._rundir.listen())
         log.info("Ouroboros IPC Resource Manager daemon started...")
-        self.broker.oap.prepare()  # after the spawner has been forked: who forks has one thread
+        self.broker.oap.prepare()  # after the spawner has been forked: a process that forks has one thread
         status = 0
         configuring = self._loop.create_task(self._configure())
         waiting: list[asyncio.Future[Any]] = [configuring, stop]
@@ -147,10 +147,10 @@ class Irmd:
             stop.set_result(number)
 
     async def stop(self) -> None:
-        """Stop what the IRMd started, take every flow down, remove every trace.
+        """Stop the processes that the IRMd started, take every flow down, remove all files.
 
         Only programs and IPCPs that the IRMd started are ended. The prototype sends SIGTERM to every process
-        it knows; ours learn from their connection that the system has gone, and may outlive it.
+        that it knows; processes of this IRMd notice its exit from their connection, and may outlive it.
         """
         notify("STOPPING=1")
         for task in list(self._configuring):
@@ -181,7 +181,7 @@ class Irmd:
 
 
 def layout_version() -> int:
-    """Version of the layout of shared memory that this IRMd speaks."""
+    """Version of the layout of shared memory of this IRMd."""
     from ouroboros.dataplane._dataplane import lib
 
     return int(lib.LAYOUT_VERSION)

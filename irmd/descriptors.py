@@ -1,7 +1,7 @@
 """The flow descriptors of a process, and the instances that messages name (docs/design/rpc.md, "Names of instances").
 
-Runs in the IRMd; no I/O. A descriptor names an end of a flow only while that lives, and messages about the end may arrive after
-the descriptor has passed to the next one. So each use of a descriptor is an instance with a serial of its own, and every message
+Runs in the IRMd; no I/O. A descriptor names an end of a flow only while the end exists, and messages about the end may arrive
+after the descriptor has passed to the next one. So each use of a descriptor is an instance with a serial of its own, and every message
 carries both.
 """
 
@@ -15,7 +15,7 @@ from .flow import FIRST_FD, Numbers
 
 
 class Descriptor(NamedTuple):
-    """One use of a flow descriptor, from the request for a flow until the process has given the descriptor back."""
+    """One use of a flow descriptor, from the request for a flow until the process has returned the descriptor."""
 
     fd: int
     instance: int
@@ -53,4 +53,4 @@ class Descriptors:
 
 
 class Late(Counter[str]):
-    """Messages about an instance that was gone when they arrived, by the name of the message. They change nothing."""
+    """Messages that arrived after their instance had ended, by the name of the message. They have no effect."""

@@ -1,7 +1,7 @@
 """The ends of flows in shared memory: made, described to their processes, closed, given back.
 
-The one place that touches `Memory` for flows. What a process needs to attach travels with the message that
-tells it of its end; a pool, a segment or an event region is sent to a process once.
+The only module that uses `Memory` for flows. The message that gives a process its end carries the descriptors that it
+needs to attach; a pool, a segment or an event region is sent to a process once.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def name_of(der: bytes) -> str:
 
 
 class Endpoints:
-    """Makes and ends flows. `tell_provider(flow, quiet_s)` asks the IPCP of a flow to forget its end."""
+    """Makes and ends flows. `dealloc_at_provider(flow, quiet_s)` requests that the IPCP of a flow deallocates its end."""
 
     def __init__(
         self,
@@ -58,7 +58,9 @@ class Endpoints:
         self._announce = announce
         self._max_packet: dict[int, int] = {}
         self._unfinished: dict[Process, int] = {}
-        self._exited: dict[Process, bool] = {}  # True once the process itself has ended, not only its session
+        self._exited: dict[
+            Process, bool
+        ] = {}  # True once the process itself has exited, not only its session is over
         self._pool_users: dict[int, int] = {}
 
     # ------------------------------------------------------------ processes
@@ -70,7 +72,7 @@ class Endpoints:
         try:
             events = self._events(process, pool)
         except BaseException:
-            self._leave_pool(pool, SegmentGone())  # nobody has been told of it
+            self._leave_pool(pool, SegmentGone())  # no process knows it
             raise
         self._unfinished[process] = 0
         welcome = envelope.welcome
@@ -83,19 +85,19 @@ class Endpoints:
         return tuple(fds)
 
     def disconnected(self, process: Process) -> None:
-        """The session of a process has ended and its ends are closed."""
+        """The session of a process is over and its ends are closed."""
         self._exited.setdefault(process, False)
         self._release_process(process)
 
     def exited(self, process: Process) -> None:
-        """The process has ended: every block it held returns to its pool."""
+        """The process has exited: every block it held returns to its pool."""
         self._exited[process] = True
         pools = [process.pool] if process.ipcp is None else None
         self._memory.reclaim(process.token, pools)
         self._release_process(process)
 
     def _release_process(self, process: Process) -> None:
-        """Forget the memory of a process that has ended, once no peer has an end of a flow with it."""
+        """Release the memory of a process that has exited, once no peer has an end of a flow with it."""
         if not process.disconnected or self._unfinished.get(process) != 0 or not self._exited.get(process):
             return
         del self._unfinished[process]
@@ -111,7 +113,7 @@ class Endpoints:
         self._announce(message)
 
     def _leave_pool(self, pool: Pool, message: SegmentGone) -> None:
-        """A process allocates from it no more: with the last one a user's pool goes, and `message` says so."""
+        """A process has left a pool: a user's pool is released with the last one, and its id is added to `message`."""
         self._pool_users[pool.id] -= 1
         if not self._pool_users[pool.id]:
             del self._pool_users[pool.id]
@@ -122,7 +124,7 @@ class Endpoints:
                 message.events.extend(self._close_domain(pool))
 
     def _close_domain(self, pool: Pool) -> list[int]:
-        """The event regions that IPCPs have for flows of a pool that has gone: its trust domain is one they no longer serve."""
+        """Close the event regions that IPCPs have for flows of a released pool: the trust domain has no process any more."""
         closed: list[int] = []
         for process in self._unfinished:
             events = process.events.pop(pool.id, None) if process.ipcp is not None else None
@@ -177,7 +179,7 @@ class Endpoints:
         return size
 
     def describe(self, flow: Flow, side: int, endpoint: FlowEndpoint, data: bytes = b"") -> tuple[int, ...]:
-        """Fill in everything the process at `side` needs to attach; returns the descriptors to send along."""
+        """Fill in all facts that the process at `side` needs to attach; returns the descriptors to send with them."""
         memory, pool = flow.memory, flow.pool
         assert memory is not None and pool is not None
         mine, peer = flow.ends[side], flow.ends[1 - side]
@@ -200,10 +202,12 @@ class Endpoints:
             endpoint.extensions.extend(sorted(flow.extensions))
         if data:
             endpoint.data = data
-        if not (side == 1 and flow.ipcp is not None):  # a layer carries the flow, and knows no secret of it
+        if not (side == 1 and flow.ipcp is not None):  # a layer carries the flow, and gets no secret of it
             if flow.cipher:
                 endpoint.cipher, endpoint.key = flow.cipher, flow.key
-            if side == 0:  # it is told last. Nobody needs the key any more, and later ones follow from it.
+            if (
+                side == 0
+            ):  # side 0 is attached last: the IRMd does not need the key any more, from which later keys are derived
                 flow.key = b""
             if flow.is_checked:
                 endpoint.check = True
@@ -237,8 +241,8 @@ class Endpoints:
 
     @staticmethod
     def send_again(flow: Flow, side: int) -> None:
-        """The process at `side` has failed to attach: what came along with its end may be missing there, and comes along once
-        more."""
+        """The process at `side` has failed to attach, so it may lack the objects that came with its end: the next end carries
+        them again."""
         memory, pool = flow.memory, flow.pool
         assert memory is not None and pool is not None
         mine, peer = flow.ends[side], flow.ends[1 - side]
@@ -254,10 +258,10 @@ class Endpoints:
     # ------------------------------------------------------------ the end of a flow
 
     def close(self, flow: Flow, side: int, *, orderly: bool, quiet_s: int = 0) -> None:
-        """One end has been deallocated (`orderly`), or its process has died; closing it again does nothing.
+        """One end has been deallocated (`orderly`), or its process has exited; closing it again has no effect.
 
-        quiet_s  what the process said of Delta-t; one that died said nothing: then it is the longest that it can be.
-        The other end sees DOWN after it has read what is queued. The flow is given back with its second end.
+        quiet_s  the rest of Delta-t by the process's own count; for one that exited without it, the longest possible.
+        The other end sees DOWN after it has read the queued packets. The flow is released with its second end.
         """
         mine, other = flow.ends[side], flow.ends[1 - side]
         memory = flow.memory
@@ -274,7 +278,9 @@ class Endpoints:
         if not other.open:
             self._finish(flow)
             return
-        if orderly or other.process.ipcp is not None:  # an IPCP has to know that this flow does not come back
+        if (
+            orderly or other.process.ipcp is not None
+        ):  # an IPCP must learn that this flow does not come up again
             memory.raise_event(1 - side, FlowEvent.DEALLOC)
         if side == 0 and flow.ipcp is not None:
             flow.confirming = True

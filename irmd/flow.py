@@ -1,8 +1,8 @@
 """Flows and flow descriptors (paper 2.7, spec/rpc RPC-10).
 
-A flow has an id that is unique in the system, and two ends: side 0 asked for it (or is the application over
+A flow has an id that is unique in the system, and two ends: side 0 requested it (or is the application over
 an IPCP), side 1 accepted it (or is the IPCP). Each end is a descriptor of its process. The states are a
-table: whatever is not in it is refused with `IllegalTransition`.
+table: a step that is not in it is refused with `IllegalTransition`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _R_MS = 120_000
 
 
 class State(Enum):
-    """Life of a flow; the values are what people read."""
+    """States of a flow; lists show the values."""
 
     __hash__ = object.__hash__  # in C; that of Enum is in Python
 
@@ -52,7 +52,7 @@ class State(Enum):
 
 
 class Step(Enum):
-    """What happens to a flow."""
+    """Steps that change the state of a flow."""
 
     __hash__ = object.__hash__
 
@@ -77,7 +77,7 @@ TRANSITIONS: dict[tuple[State, Step], State] = {
 
 
 class IllegalTransition(Exception):
-    """The IRMd tried what the table does not allow: a defect of the IRMd, never of a peer."""
+    """The IRMd tried a step that the table does not allow: a defect of the IRMd, never of a peer."""
 
     def __init__(self, state: State, step: Step) -> None:
         super().__init__(f"{step.value} is not legal for a flow that is {state.value}")
@@ -128,7 +128,7 @@ class Numbers:
 
 @dataclass(slots=True, eq=False)
 class End:
-    """One end of a flow: a descriptor of a process, and the event region that the peer rings."""
+    """One end of a flow: a descriptor of a process, and the event region that the peer signals."""
 
     process: Process
     descriptor: Descriptor
@@ -148,7 +148,7 @@ class Flow:
     id: int
     state: State = State.INIT
     user: int | None = None
-    """The user who asked for it, unless he may manage the system."""
+    """The uid of its requester, unless that user may manage the system."""
     name: str = ""
     layer: str = ""
     """Layer that carries it; empty for a direct flow."""
@@ -165,29 +165,29 @@ class Flow:
     ipcp: Ipcp | None = None
     """IPCP that provides it; None for a direct flow."""
     extensions: frozenset[int] = frozenset()
-    """What the allocation handshake agreed on, by type."""
+    """The extensions that the allocation handshake agreed on, by type."""
     cipher: int = 0
     key: bytes = field(default=b"", repr=False)
-    """Of its packets, as the handshake agreed, until both ends have it; cipher 0: they are in the clear."""
+    """Key of its packets, from the handshake, until both ends have it; cipher 0: they are in the clear."""
     certificates: list[bytes] = field(default_factory=lambda: [b"", b""])
     """By side: the verified certificate of the other, DER."""
     path: bytes = b""
     """The IPCP that provides an accepted flow, and the address in its layer that the flow comes from; b"": not known."""
     confirming: bool = False
-    """The IPCP has been told to forget its end, and has not answered yet."""
+    """The IPCP has a request to deallocate its end, and has not answered yet."""
 
     @property
     def quiet_s(self) -> int:
-        """Seconds until nobody knows anything of its ends any more, whatever they did last (spec/frcp 3); 0 without FRCP."""
+        """Seconds until no end keeps any state of the flow (Delta-t, spec/frcp 3); 0 without FRCP."""
         if self.qos is None or not self.qos.in_order:
             return 0
         return (3 * self.mpl_ms + _A_MS + _R_MS) // 1000 + 1
 
     @property
     def is_checked(self) -> bool:
-        """Whether its packets carry a CRC-32 (spec/protection 2), which both ends know alike: with FRCP where that was granted, else
-        where no bit error is wanted. Members of a broadcast layer may have joined with different wishes, so there it is off, and
-        nothing spoils packets in the memory of a system."""
+        """Whether its packets carry a CRC-32 (spec/protection 2), by a rule that gives both ends the same result: with FRCP where the
+        extension was granted, else where the QoS allows no bit error. Members of a broadcast layer may have joined with different
+        QoS, so there it is off, and packets in the memory of one system have no bit errors."""
         if self.ipcp is None or self.ipcp.inside or self.ipcp.type == BROADCAST or self.qos is None:
             return False
         if self.qos.in_order:
@@ -200,7 +200,7 @@ class Flow:
         return 1 if end.process is process and end.descriptor == descriptor else 0
 
     def secure(self, side: int, outcome: Outcome) -> None:
-        """The handshake has come to this for the process at `side`."""
+        """Set the outcome of the handshake for the process at `side`."""
         self.extensions, self.cipher, self.key = outcome.extensions, outcome.cipher, outcome.key
         self.certificates[side] = outcome.certificate
 
@@ -209,7 +209,7 @@ class Flow:
         self.state = advance(self.state, step)
 
     def notify(self, events: int) -> None:
-        """Its layer says what has become of it: whoever has side 0 learns it. Raises ValueError."""
+        """Notify side 0 of an event that the layer reported. Raises ValueError."""
         if not events or events & ~_TOLD or events & FlowEvent.UP and events != FlowEvent.UP:
             raise ValueError(f"{events:#x} is not DOWN, UP, or PEER of a flow")
         assert self.memory is not None
@@ -218,8 +218,8 @@ class Flow:
 
 
 class FlowTable:
-    """All flows of the system, by id. Raises Refused(ENOSPC) when the system's limit is reached, and earlier for one user: who
-    may not manage the system gets half of them, so that he cannot keep others from having any."""
+    """All flows of the system, by id. Raises Refused(ENOSPC) when the system's limit is reached, and earlier for one user: a
+    user who may not manage the system gets at most half of the flows, which leaves the others for other users."""
 
     def __init__(self, limit: int) -> None:
         self._ids = Numbers(1, limit)
@@ -228,7 +228,7 @@ class FlowTable:
         self._of: dict[int, int] = {}
 
     def create(self, step: Step, *, user: int | None = None) -> Flow:
-        """A new flow that is `alloc-pending` or `accept-pending`. `user` is the uid of who asks, None when he may manage."""
+        """A new flow that is `alloc-pending` or `accept-pending`. `user` is the requester's uid, None when that user may manage the system."""
         if user is not None and self._of.get(user, 0) >= self._limit // 2:
             raise Refused(
                 errno.ENOSPC,
@@ -249,7 +249,7 @@ class FlowTable:
         return flow
 
     def remove(self, flow: Flow) -> None:
-        """Drop a flow that is deallocated; only now may its id be used again."""
+        """Remove a deallocated flow; from now on its id may be used again."""
         if flow.state is not State.DEALLOCATED:
             raise IllegalTransition(flow.state, Step.RELEASE)
         del self.flows[flow.id]

@@ -1,7 +1,7 @@
 """Flows that IPCPs announce for names of this system (paper Fig. 6, step 3; spec/rpc RPC-16; spec/oap 5).
 
-The handshake header is checked before anybody is disturbed: what is refused never reaches a server, and the IPCP is
-told with which number. A server whose flow ends before it has it goes on waiting.
+The handshake header is checked before a server is involved: a refused request never reaches a server, and the IPCP gets
+the error number. A server whose flow ends before it is attached goes on waiting.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ CROSSING = 2.0
 take an accept for a flow that its requester has already."""
 
 MAX_ANSWERED = 4096
-"""Requests that are remembered for that; one more takes the place of the oldest."""
+"""Answered requests that are remembered for this check; a new one replaces the oldest."""
 
 
 class IncomingAllocation(AllocationDriver):
-    """A flow for a local process, while somebody is looked for who accepts it."""
+    """A flow for a local process, until a process accepts it."""
 
     __slots__ = ("_envelope", "connection", "received")
 
@@ -75,19 +75,21 @@ class IncomingAllocation(AllocationDriver):
 
     @property
     def id(self) -> bytes:
-        """Of the handshake."""
+        """The id of the handshake."""
         return self.received.accepted.header.id
 
     def replace(self, envelope: Envelope, received: Received) -> None:
-        """The requester has asked again: the newer request keeps the place in the queue."""
-        self.connection.session.refuse(self._envelope, errno.EALREADY, "the requester has asked again")
+        """The requester has repeated its request: the newer one takes the place in the queue."""
+        self.connection.session.refuse(
+            self._envelope, errno.EALREADY, "the requester has repeated its request"
+        )
         self._envelope, self.received = envelope, received
 
     def fail(self, error: int, text: str) -> None:
         self.connection.session.refuse(self._envelope, error, text)
 
     def cancel(self) -> None:
-        """The IPCP has ended."""
+        """The session of the IPCP is over."""
         self.machine.cancel()
         self.stop()
 
@@ -95,13 +97,13 @@ class IncomingAllocation(AllocationDriver):
 def _unserved(entry: Name, bound: bool) -> Fail:
     if bound:
         return Fail(
-            errno.ETIMEDOUT, f'what is bound to "{entry.name}" at the other side has never accepted a flow'
+            errno.ETIMEDOUT, f'no process bound to "{entry.name}" at the other side has ever accepted a flow'
         )
     return Fail(ENAME, f'nothing is bound to "{entry.name}" at the other side')
 
 
 class IncomingAllocations:
-    """Brings what IPCPs announce to those who accept."""
+    """Delivers the flows that IPCPs announce to accepting processes."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -145,7 +147,7 @@ class IncomingAllocations:
         incoming.run(machine.begin(now))
 
     def _repeated(self, entry: Name, connection: Connection, received: Received) -> IncomingAllocation | None:
-        """The request that waits, and whose place this one takes: the ids are known to its requester only."""
+        """The waiting request that this one replaces: only the same requester knows the ids."""
         earlier = repeated_ids(received.accepted.offer)
         if not earlier:
             return None
@@ -168,16 +170,16 @@ class IncomingAllocations:
             answered.popitem(last=False)
 
     def _lasts(self, received: Received) -> float:
-        """Seconds after which the requester has given up."""
+        """Seconds after which the requester cancels."""
         longest = self._broker.times.layer
-        said = lasts(received.accepted.offer)
-        return longest if said is None else min(said, longest)
+        offered = lasts(received.accepted.offer)
+        return longest if offered is None else min(offered, longest)
 
     def deliver(
         self, connection: Connection, envelope: Envelope, name: str, accept: PendingAccept, received: Received
     ) -> None:
-        """Somebody accepts a flow that an IPCP announced: the IPCP gets its end, then the response; when it
-        has taken both, the accept is answered."""
+        """A process accepts a flow that an IPCP announced: the IPCP gets its end, then the response; when it
+        has confirmed both, the accept is answered."""
         broker = self._broker
         ipcp, flow = connection.ipcp, accept.flow
         assert ipcp is not None and ipcp.process is not None
@@ -203,7 +205,7 @@ class IncomingAllocations:
             self._attach(connection, envelope, name, accept, received, answering)
         except BaseException:  # a defect: neither end has the flow, and the server goes on waiting
             broker.endpoints.close(flow, 0, orderly=False)
-            if flow.ipcp is None:  # else it has been asked to forget its end
+            if flow.ipcp is None:  # else the IPCP has a request to deallocate its end
                 broker.provider_closed(flow)
             broker.waits_again(accept)
             raise
@@ -217,7 +219,7 @@ class IncomingAllocations:
         received: Received,
         answering: bytes,
     ) -> None:
-        """The flow is made: the IPCP gets its end, and then the response."""
+        """Send the IPCP its end of the new flow, and then the response."""
         broker = self._broker
         ipcp, body, flow = connection.ipcp, envelope.ipcp_flow_req, accept.flow
         assert ipcp is not None
@@ -247,21 +249,21 @@ class IncomingAllocations:
     def _responded(self, accept: PendingAccept, data: bytes, reply: Envelope | None, _fds: list[int]) -> None:
         broker, flow, request = self._broker, accept.flow, accept.request
         if request.done:
-            return  # given up meanwhile, which has closed our end
+            return  # cancelled meanwhile, which has closed this end
         if reply is not None and not reply.error and flow.state is State.ACCEPT_PENDING:
             flow.step(Step.GRANT)
             broker.requests.grant(request, flow, 0, data)
             return
-        # The requester has gone, or the IPCP: not the concern of a server, which goes on waiting.
+        # The requester or the IPCP has exited: the server goes on waiting.
         log.debug("flow %d to %s ended before it was accepted", flow.id, flow.name)
         broker.endpoints.close(flow, 0, orderly=False)
         broker.accept_again(request)
 
     def flow_event(self, connection: Connection, envelope: Envelope) -> None:
-        """A layer says that the other end of a flow is down, up again, or silent: its user is told (spec/protection 5)."""
+        """A layer reports that the other end of a flow is down, up again, or silent: notify its user (spec/protection 5)."""
         body, process = envelope.ipcp_flow_event, connection.process
         if connection.ipcp is None or process is None:
-            raise Refused(errno.EPERM, "only an IPCP knows what becomes of flows over its layer")
+            raise Refused(errno.EPERM, "only an IPCP reports events of flows over its layer")
         flow = process.flows.get(Descriptor(body.fd, body.instance))
         if flow is None or flow.ipcp is not connection.ipcp or flow.state is not State.ALLOCATED:
             self._broker.late["ipcp_flow_event"] += 1
@@ -272,7 +274,7 @@ class IncomingAllocations:
             raise Refused(errno.EINVAL, str(error)) from None
 
     def ipcp_disconnected(self, connection: Connection) -> None:
-        """The IPCP has ended: what it had announced is not wanted any more."""
+        """The session of an IPCP is over: cancel the flows that it has announced."""
         for allocation in self._broker.waiting:
             if isinstance(allocation, IncomingAllocation) and allocation.connection is connection:
                 allocation.cancel()

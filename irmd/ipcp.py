@@ -1,4 +1,4 @@
-"""What the IRMd knows of one IPCP (paper 5.2: the IPCP table)."""
+"""The IRMd's record of one IPCP (paper 5.2: the IPCP table)."""
 
 from __future__ import annotations
 
@@ -44,21 +44,21 @@ REGISTER_TIME = 20.0
 UNREGISTER_TIME = 0.5
 CONNECT_TIME = 20.0
 DISCONNECT_TIME = 0.5
-# The prototype gives these two 0.5 s and, when that passes on a busy system, is left with half a flow.
+# The prototype's time-out is 0.5 s for these two; when it expires on a busy system, half a flow is left.
 RESPONSE_TIME = 5.0
 JOIN_TIME = 5.0
 READOUT_TIME = 5.0
 
 QUERY_TIME: dict[int, float] = {
     LOCAL: 2.5,  # it answers immediately, unless the machine is overloaded
-    UNICAST: 3.5,  # its directory asks one member after the other, for 3 s
-    ETH_LLC: 2.5,  # these wait 2 s for somebody on the link
+    UNICAST: 3.5,  # its directory queries one member after the other, for 3 s
+    ETH_LLC: 2.5,  # these wait 2 s for answers from the link
     ETH_DIX: 2.5,
     UDP4: 2.5,  # resolvers are slow
     UDP6: 2.5,
     RAPTOR: 2.5,
 }
-"""Seconds that a layer may think about whether it knows a name; the prototype's IRMd waits 0.2 s for any."""
+"""Seconds that a layer may take to answer whether it knows a name; the prototype's IRMd waits 0.2 s for any."""
 
 HANDSHAKE_ROOM: dict[int, int] = {
     UNICAST: 1280,  # over ethernet, with two more layers in between
@@ -67,7 +67,7 @@ HANDSHAKE_ROOM: dict[int, int] = {
     UDP4: 1936,
     UDP6: 1936,
 }
-"""Octets of a handshake that a layer certainly carries, less than which one should not be for want of a few."""
+"""Octets of a handshake that a layer certainly carries."""
 
 _TYPE_NAMES: dict[int, str] = {
     int(number): name.lower().replace("_", "-") for name, number in IpcpType.items()
@@ -75,7 +75,7 @@ _TYPE_NAMES: dict[int, str] = {
 
 
 def type_name(number: int) -> str:
-    """An IPCP type as people write it, e.g. `eth-dix`."""
+    """The name of an IPCP type, e.g. `eth-dix`."""
     return _TYPE_NAMES.get(number, str(number))
 
 
@@ -91,28 +91,28 @@ class Ipcp:
     pidfd: int
     session: Session
     up: asyncio.Future[None]
-    """Ends when it is in state boot, or dead."""
+    """Done when it is in state boot, or has exited."""
     exited: asyncio.Future[None]
-    """Ends when its process has."""
+    """Done when its process has exited."""
     process: Process | None = None
     state: str = "init"
     layer: str = ""
     hash: int = SHA3_256
     joining: str | None = None
-    """The layer that it is enrolling in, empty when any will do; None when it is not."""
+    """The layer that it is enrolling in, empty for any layer; None when it is not enrolling."""
     access: Access = field(default_factory=Access)
-    """Whom its layer admits."""
+    """The rule by which its layer admits members."""
     progress: str = ""
-    """What is being tried again, and why."""
+    """The operation that is being tried again, and the reason."""
 
     @property
     def query_time(self) -> float:
-        """Seconds that it may think about whether its layer knows a name."""
+        """Seconds that it may take to answer whether its layer knows a name."""
         return QUERY_TIME.get(self.type, 2.5)
 
     @property
     def handshake_room(self) -> int:
-        """Octets up to which a handshake is free to grow."""
+        """Octets of a handshake that its layer certainly carries."""
         return HANDSHAKE_ROOM.get(self.type, MAX_LENGTH)
 
     @property
@@ -126,7 +126,7 @@ class Ipcp:
         return self.state == "operational" and self.process is not None
 
     def info(self) -> IpcpInfo:
-        """What the lists show."""
+        """Its row in lists."""
         return IpcpInfo(
             pid=self.pid,
             instance=self.instance,
@@ -140,9 +140,9 @@ class Ipcp:
         )
 
     async def ask(self, envelope: Envelope, what: str, timeout: float) -> Envelope:
-        """Ask the IPCP to do something. Raises Refused with its error, or when it does not answer in time.
+        """Send a request to the IPCP. Raises Refused with its error, or when it does not answer in time.
 
-        When nobody waits for the answer any more, the IPCP is told to give up.
+        When the caller is cancelled, the IPCP gets a Cancel.
         """
         answer: asyncio.Future[Envelope | None] = asyncio.get_running_loop().create_future()
 
@@ -165,7 +165,7 @@ class Ipcp:
         return reply
 
     def no_answer(self, what: str, timeout: float) -> Refused:
-        """The refusal when it did not answer: dead, or too slow."""
+        """The refusal when it did not answer: it has exited, or is too slow."""
         if self.session.closed:
             fail = ipcp_exited(self.name)
             return Refused(fail.errno, fail.text)

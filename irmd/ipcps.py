@@ -1,7 +1,7 @@
-"""The IPCPs of this system: created, told what to do, destroyed (paper 5.2, spec/rpc 3, RPC-8).
+"""The IPCPs of this system: creation, requests to them, destruction (paper 5.2, spec/rpc 3, RPC-8).
 
-Every operation looks its IPCP, and the name it is about, up again after it has waited: either may have gone
-meanwhile (spec/lessons 18).
+Every operation looks up its IPCP, and its name, again after it has waited: the IPCP may have exited meanwhile, the name
+may have been destroyed (spec/lessons 18).
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ log = logging.getLogger("irmd/ipcp")
 
 
 class Ipcps:
-    """The table of IPCPs, by pid, and what can be done with them.
+    """The table of IPCPs, by pid, and the operations on them.
 
-    `adopt(name, type, pid, pidfd, socket)` makes the record of a new IPCP and its connection; `grace` is how
-    long one may take to end, in seconds; `security` is where the credentials of this system are.
+    `adopt(name, type, pid, pidfd, socket)` makes the record of a new IPCP and its connection; `exit_timeout` is
+    the time that one may take to exit, in seconds; `security` is the directory of the credentials of this system.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Ipcps:
             self._late["ipcp"] += 1
             raise Refused(
                 EIPCP,
-                f'the IPCP with pid {pid} that is meant has ended, and the pid is that of IPCP "{ipcp.name}" now; '
+                f'the requested IPCP with pid {pid} has ended, and the pid is that of IPCP "{ipcp.name}" now; '
                 "`irm ipcp list` shows those that run",
             )
         return ipcp
@@ -93,7 +93,7 @@ class Ipcps:
     # ------------------------------------------------------------ life
 
     async def create(self, name: str, kind: int) -> Ipcp:
-        """Fork an IPCP and wait until it is in state boot. Raises Refused, and nothing is left."""
+        """Fork an IPCP and wait until it is in state boot. Raises Refused, and leaves no process."""
         check_new_name(name)
         if kind not in IpcpType.values():
             raise Refused(EIPCPTYPE, f"IPCP type {kind} is unknown")
@@ -127,20 +127,20 @@ class Ipcps:
         return ipcp
 
     def state_changed(self, ipcp: Ipcp, state: str) -> None:
-        """The IPCP told its state."""
+        """The IPCP has reported its state."""
         ipcp.state = state
         if state == "boot" and not ipcp.up.done():
             ipcp.up.set_result(None)
 
     def exited(self, ipcp: Ipcp) -> None:
-        """Its process has ended: it leaves the table, its registrations with it."""
-        if self.table.get(ipcp.pid) is ipcp:  # another IPCP may have the pid already
+        """Its process has exited: remove it and its registrations."""
+        if self.table.get(ipcp.pid) is ipcp:  # another IPCP may have the same pid already
             del self.table[ipcp.pid]
         for entry in self._registry:
             entry.registrations.pop(ipcp, None)
         if not ipcp.up.done():
             ipcp.up.set_exception(Refused(EIPCP, f'IPCP "{ipcp.name}" ended while it was starting'))
-            ipcp.up.exception()  # nobody may be waiting for it any more
+            ipcp.up.exception()  # no task may be waiting for it any more
         if not ipcp.exited.done():
             ipcp.exited.set_result(None)
         expected = ipcp.state == "shutdown" or self.stopping
@@ -197,7 +197,7 @@ class Ipcps:
         return ipcp
 
     async def enroll(self, body: IpcpEnroll) -> Ipcp:
-        """Make an IPCP a member of the layer of `dst`; again and again when that is asked for."""
+        """Make an IPCP a member of the layer of `dst`; with `retry` in the request, try again after failures."""
         ipcp = self.find(body.pid, body.instance)
         check_name(body.dst)
         if body.layer:
@@ -224,7 +224,7 @@ class Ipcps:
     async def _retry(
         self, ipcp: Ipcp, what: str, work: Callable[[], Awaitable[Envelope]], retry: Retry | None
     ) -> Envelope:
-        """Try again as `retry` says, as long as the IPCP lives, and show in the lists how that goes."""
+        """Try again by the rule of `retry`, while the IPCP runs, and show the progress in lists."""
 
         def failed(failure: Failure) -> None:
             ipcp.progress = (
@@ -247,7 +247,7 @@ class Ipcps:
             ipcp.progress = ""
 
     async def _ask(self, ipcp: Ipcp, envelope: Envelope, what: str, seconds: float) -> Envelope:
-        """Ask an IPCP for what it needs another member for; where who is who is in doubt, say what can be done."""
+        """Request an operation that involves another member; the error of a failed authentication gets a remedy."""
         try:
             return await ipcp.ask(envelope, what, seconds)
         except Refused as refused:
@@ -288,7 +288,7 @@ class Ipcps:
             )
 
     async def readout(self, body: ReadoutRequest) -> Envelope:
-        """What an IPCP has to show, one page of it."""
+        """One page of a readout of an IPCP."""
         ipcp = self.find(body.pid, body.instance)
         reply = await ipcp.ask(Envelope(readout=body), f"show its {body.what}", times.READOUT_TIME)
         return Envelope(readout_table=reply.readout_table)
@@ -335,7 +335,7 @@ class Ipcps:
         await ipcp.ask(envelope, f"unregister {name}", times.UNREGISTER_TIME)
 
     async def withdraw(self, entry: Name) -> None:
-        """Undo every registration of a name that was destroyed; what does not answer is logged."""
+        """Undo every registration of a destroyed name; a failure is logged."""
         for ipcp, digest in list(entry.registrations.items()):
             if self.table.get(ipcp.pid) is not ipcp:
                 continue

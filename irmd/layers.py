@@ -1,4 +1,4 @@
-"""Which layers may carry a flow, and what to say when none does (paper 2.8, spec/rpc 4, RPC-17)."""
+"""The layers that may carry a flow, and the refusal when none does (paper 2.8, spec/rpc 4, RPC-17)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def layers_for(ipcps: Iterable[Ipcp], process: Process, layer: str) -> list[Ipcp]:
-    """The IPCPs to ask, in order of preference; for an IPCP, none that may not carry its flows.
+    """The IPCPs to query, in order of preference; for an IPCP, none that may not carry its flows.
 
-    `layer` is the name of the only layer to ask, or of one IPCP of it: a system may have several members of a layer.
+    `layer` is the name of the only layer to query, or of one IPCP of it: a system may have several members of a layer.
     """
     found = [
         ipcp
@@ -39,7 +39,7 @@ def may_carry(ipcp: Ipcp, process: Process) -> bool:
     """Whether a flow of `process` may go over `ipcp`.
 
     The order between IPCPs is strict (paper 2.8): an IPCP never uses its own layer, through whichever member, nor an
-    IPCP that has a flow over it. What happens on other systems is not known here.
+    IPCP that has a flow over it. The dependencies on other systems are not known here.
     """
     user = process.ipcp
     if user is None:
@@ -92,7 +92,7 @@ def unreachable(
     near: Sequence[Process],
     starting: bool,
 ) -> Fail:
-    """The refusal when no process, program or layer leads to the name: it says what would help.
+    """The refusal when no process, program or layer leads to the name: the text has a remedy.
 
     near      processes that are bound to it and might have had a flow without a layer; none has ever accepted
     starting  another one is bound to it that has not connected yet

@@ -20,7 +20,7 @@ Usage: irmd [OPTION]...
 The IPC Resource Manager daemon of Ouroboros.
 
   --stdout        log to standard output instead of the system's log
-  --config PATH   set the system up as the TOML file PATH says
+  --config PATH   set the system up from the TOML file PATH
   --version       print the version and exit
   --help          print this text and exit
 
@@ -96,7 +96,7 @@ async def _live(rundir: object, config: object, *, stdout: bool) -> int:
 
 
 def _open_standard_streams() -> None:
-    """Started with one of the first three descriptors closed, no socket of ours may get its number, nor what is printed."""
+    """Open the first three descriptors that are closed: no socket of the IRMd may get their numbers, or printed text."""
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)

@@ -1,4 +1,4 @@
-"""What may be asked of the IRMd by those who manage it: IPCPs, names, bindings, lists (spec/rpc 3).
+"""Management requests to the IRMd: IPCPs, names, bindings, lists (spec/rpc 3).
 
 One method for each request. The configuration file uses the same methods.
 """
@@ -33,7 +33,7 @@ ARGS_MAX = 16 * 1024
 
 _ALL_REQUIREMENTS = sum(Requirement)
 CANCELLABLE = frozenset({"ipcp_enroll", "ipcp_connect", "readout"})
-"""Requests that end when nobody waits for them any more; others are carried out to their end."""
+"""Requests that are cancelled when their requester cancels or disconnects; others are carried out to their end."""
 
 Answer = Envelope | Coroutine[Any, Any, Envelope]
 
@@ -116,7 +116,7 @@ class Manager:
     def bind_program(
         self, name: str, path: str, *, auto: bool, args: tuple[str, ...], uid: int, gid: int
     ) -> None:
-        """Bind a program to a name; `uid` and `gid` are whom it is started as."""
+        """Bind a program to a name; it is started with `uid` and `gid`."""
         check_new_name(name)
         real = check_program(path, auto=auto)
         if sum(len(arg.encode()) + 1 for arg in args) > ARGS_MAX:
@@ -128,7 +128,7 @@ class Manager:
 
     def _unbind_program(self, envelope: Envelope) -> Envelope:
         body = envelope.unbind_program
-        # What was bound may have been removed from the disk since: take the path as it is then.
+        # The program may have been removed from the disk since: then take the path as given.
         path = os.path.realpath(body.path) if os.path.isabs(body.path) else body.path
         self._registry.unbind_program(path, body.name)
         log.info("unbound program %s from %s", path, body.name or "all names")
@@ -142,7 +142,7 @@ class Manager:
     def bind_process(self, pid: int, name: str) -> None:
         """Bind a running process to a name, whether it uses Ouroboros yet or not."""
         check_new_name(name)
-        self._watch(pid)  # first: what is read of the pid afterwards is of the process that is watched
+        self._watch(pid)  # first: the start time read afterwards is that of the watched process
         started = start_time(pid)
         if not started:
             raise Refused(errno.ESRCH, f"there is no process {pid}")
@@ -161,7 +161,7 @@ class Manager:
         return Envelope()
 
     def _watch(self, pid: int) -> None:
-        """Notice the end of a process that was bound by its pid, before the pid is used again."""
+        """Watch for the exit of a process that was bound by its pid, before the pid is used again."""
         if pid in self._watched:
             return
         try:
@@ -212,7 +212,7 @@ class Manager:
         return Envelope()
 
     def close(self) -> None:
-        """Give the pidfds back."""
+        """Close the pidfds."""
         for pid in list(self._watched):
             self._exited(pid)
 
@@ -243,7 +243,7 @@ def check_program(path: str, *, auto: bool) -> str:
 
 
 def user_ids(user: str, requester: int, *, auto: bool) -> tuple[int, int]:
-    """The ids of a user for whom `asker`, a uid, binds a program. Raises Refused."""
+    """The uid and gid of a user for whom the user `asker` (a uid) binds a program. Raises Refused."""
     try:
         entry = pwd.getpwnam(user)
     except KeyError:

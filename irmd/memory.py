@@ -1,7 +1,7 @@
 """Shared memory that the IRMd owns: packet pools, event regions and the FIFOs of flows (docs/design/shared-memory.md).
 
-The IRMd makes sealed memfds and hands their descriptors out; it parses no packet. Process tokens and flow serials
-are never used again, so an owner word of the dead can be told from every living one.
+The IRMd makes sealed memfds and sends their descriptors to processes; it parses no packet. Process tokens and flow serials
+are never used again, so an owner word of an exited process differs from that of every running one.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ FIRST_SEGMENT = 4
 LARGEST_SEGMENT = 256
 
 IDLE_PAIRS = 1024
-"""Pairs of processes without a flow whose segments are kept for the next one; beyond, those of the pair that has had none for
-longest are given up. A segment costs descriptors of the IRMd and of both processes."""
+"""Pairs of processes without a flow that keep their segments for the next flow; beyond, the segments of the pair that has had
+no flow for longest are released. A segment costs descriptors of the IRMd and of both processes."""
 
 USERS = 1000
-"""Users, besides those whom the system trusts, whose processes have a pool together. An IPCP serves as many domains, and some."""
+"""Untrusted users that have a pool for their processes at the same time. An IPCP serves as many domains, and some."""
 
 
 class ClassCount(NamedTuple):
@@ -112,7 +112,7 @@ class Pool:
 
     @property
     def taken(self) -> int:
-        """Octets of it that the system has found memory for: what nobody has touched takes none in a user's pool."""
+        """Octets of it that the kernel has allocated memory for: in a user's pool, pages that no process has touched have none."""
         return os.fstat(self.fd).st_blocks * 512
 
     @property
@@ -136,7 +136,7 @@ class Pool:
         ]
 
     def holders(self) -> dict[int, list[int]]:
-        """Blocks of each class that each process holds, by its token; under 0 those on their way in a flow."""
+        """Blocks of each class that each process holds, by its token; under 0 those in the FIFO of a flow."""
         words = self.owners()
         held: dict[int, list[int]] = {}
         for at, k in enumerate(self._classes):
@@ -147,16 +147,16 @@ class Pool:
         return held
 
     def close(self) -> None:
-        """Unmap the pool; it exists as long as somebody else has it mapped."""
+        """Unmap the pool; it exists while another process has it mapped."""
         lib.pool_unmap(self._pool)
         os.close(self.fd)
 
 
 class Events:
-    """An event region of a process: a memfd, and two sockets: its owner is woken by what is sent through the other.
+    """An event region of a process: a memfd and a socket pair. Its owner waits on one socket; others send through the other.
 
-    fds       what the owner gets
-    ring_fds  what all others get
+    fds           descriptors for the owner
+    doorbell_fds  descriptors for all others
     """
 
     def __init__(self, number: int) -> None:
@@ -189,7 +189,7 @@ class Events:
 
 
 def raise_pending(events: Events, fd: int) -> None:
-    """Tell a process to look at a descriptor that has no FIFO yet: what became of its allocation has been sent."""
+    """Notify a process of a descriptor without a FIFO: the message with the outcome of its allocation has been sent."""
     lib.events_raise(events.handle, fd)
 
 
@@ -248,12 +248,12 @@ class FlowMemory:
         return self._segment.handle
 
     def open(self, events0: Events, fd0: int, events1: Events, fd1: int) -> None:
-        """Say which event region, and which descriptor there, belongs to either side."""
+        """Set the event region of either side, and its descriptor there."""
         self._ends = [(events0, fd0), (events1, fd1)]
 
     def raise_event(self, side: int, event: FlowEvent, *, link: bool = False) -> None:
-        """Latch events for a side and wake whoever waits there; DOWN, UP and PEER change the state as well. `link`: the layer says
-        DOWN of its link, which may come up again."""
+        """Latch events for a side and wake its waiting thread; DOWN, UP and PEER change the state as well. `link`: the layer
+        reports DOWN for its link, which may come up again."""
         events, fd = self._ends[side]
         bits = int(event)
         down = lib.END_DOWN if bits & _DOWN else 0
@@ -262,12 +262,12 @@ class FlowMemory:
         if down and link:
             down |= lib.END_LINK
         elif down:
-            up |= lib.END_LINK  # for good, whatever the link does
+            up |= lib.END_LINK  # permanent, also when the link comes up again
         handle = events.handle if events is not None else ffi.NULL
         lib.irm_end_signal(self.segment, self.index, side, down | peer, up, bits, handle, fd)
 
     def close_side(self, side: int) -> None:
-        """That end was deallocated or has died: the other sees DOWN once it has read what is queued."""
+        """That end was deallocated, or its process has exited: the other end sees DOWN once it has read the queued packets."""
         self._ends[side] = (None, 0)
         self.raise_event(1 - side, FlowEvent.DOWN)
 
@@ -280,22 +280,22 @@ class FlowMemory:
         return int(lib.irm_written(self.segment, self.index, side))
 
     def dropped(self, side: int) -> int:
-        """Packets that the IPCP at that side had for this flow and could not put into it."""
+        """Packets for this flow that the IPCP at that side dropped because the FIFO was full."""
         return int(lib.irm_dropped(self.segment, self.index, side))
 
     def refused(self, side: int) -> int:
-        """What the process at that side read and that made no sense."""
+        """Malformed entries that the process at that side has read."""
         return int(lib.irm_refused(self.segment, self.index, side))
 
     def release(self) -> None:
-        """Both ends have gone: blocks in the FIFOs return to the pool, and the slot is used again."""
+        """Both ends are closed: blocks in the FIFOs return to the pool, and the slot may be used again."""
         lib.irm_flow_drain(self.segment, self.index, self.serial, self.pool.handle)
         self._segment.free.append(self.index)
         self._memory.flow_released(self)
 
 
 class Memory:
-    """Everything shared that the IRMd has made, and who it is for."""
+    """All shared memory that the IRMd has made, by its users."""
 
     def __init__(self, config: PoolConfig | None = None) -> None:
         self._config = config or PoolConfig()
@@ -336,7 +336,7 @@ class Memory:
         return pool
 
     def pool(self, uid: int, *, trusted: bool) -> Pool:
-        """The system pool for those whom the system trusts, else the pool of that user, made on first use.
+        """The system pool for a trusted user, else the pool of that user, made at first use.
 
         Raises OSError: EUSERS when as many users as the system serves have one, or the system has no memory for it.
         """
@@ -359,7 +359,7 @@ class Memory:
         return pool
 
     def release_pool(self, pool: Pool) -> None:
-        """The last process that allocates from a user's pool has gone."""
+        """Release a user's pool: the last process that allocated from it has exited."""
         if self._users.get(pool.uid) is pool:
             del self._users[pool.uid]
             del self.pools[pool.id]
@@ -395,7 +395,7 @@ class Memory:
         return flow
 
     def flow_released(self, flow: FlowMemory) -> None:
-        """A flow has been released. The pair keeps its segments for the next one."""
+        """A flow has been released. The pair keeps its segments for the next flow."""
         self._live.discard(flow.serial)
         for token in flow.pair:
             self._flows_of.get(token, set()).discard(flow)
@@ -406,7 +406,7 @@ class Memory:
                 self._idle[flow.pair] = None
 
     def trim(self) -> list[int]:
-        """Give up the segments of pairs beyond IDLE_PAIRS that have no flow; returns their ids."""
+        """Release the segments of pairs beyond IDLE_PAIRS that have no flow; returns their ids."""
         released: list[int] = []
         while len(self._idle) > IDLE_PAIRS:
             key, _ = self._idle.popitem(last=False)
@@ -424,7 +424,7 @@ class Memory:
         return [segment.id for segment in segments]
 
     def release_process(self, token: int) -> list[int]:
-        """Forget the segments of a process that has gone and has no flows; returns their ids."""
+        """Release the segments of a process that has exited and has no flows; returns their ids."""
         released: list[int] = []
         for key in self._pairs_of.pop(token, set()):
             released += self._drop_pair(key)
@@ -432,10 +432,10 @@ class Memory:
         return released
 
     def reclaim(self, token: int, pools: Iterable[Pool] | None = None) -> int:
-        """A process has ended: every block that it held, or that only it could have read, returns to its pool.
+        """A process has exited: every block that it held, or that only it could have read, returns to its pool.
 
         pools  those that it had mapped; None: any
-        Of the rings that it wrote, what it had published stays for the readers. Returns the number of blocks.
+        Packets that it had published in its FIFOs stay for the readers. Returns the number of blocks.
         """
         flows = self._flows_of.get(token, set())
         live = ffi.new("uint64_t[]", list(self._live))

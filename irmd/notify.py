@@ -1,4 +1,4 @@
-"""Telling systemd how the daemon is doing (`Type=notify`); without systemd it does nothing."""
+"""Notifies systemd of the state of the daemon (`Type=notify`); without systemd it does nothing."""
 
 from __future__ import annotations
 
@@ -17,4 +17,4 @@ def notify(state: str) -> None:
             sock.connect(address)
             sock.send(state.encode())
     except OSError:
-        return  # nobody listens any more; the daemon works without
+        return  # the service manager does not listen; the daemon works without it

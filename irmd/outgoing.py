@@ -1,7 +1,7 @@
-"""The shell around one `Allocation`: its timer, its questions to IPCPs, its half-made flow.
+"""The shell around one `Allocation`: its timer, its queries to IPCPs, its flow.
 
-`AppAttempt` is a flow that a process of this system asked for (for one that an IPCP announced see arrivals.py).
-Whatever was made is taken back on every way out but success.
+`OutgoingAllocation` is a flow that a process of this system requested (incoming.py has those that IPCPs announce).
+Every outcome but success undoes its effects.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 log = logging.getLogger("irmd/flow")
 
 ID_LENGTH = 16
-"""Octets of a handshake's id, with which its header begins."""
+"""Octets of a handshake's id, at the start of its header."""
 
 AGAIN = (2.5, 4.0)
-"""Seconds after a request without an answer, and after the next one, at which a layer gets the header of another: prototypes sometimes send
-their answer to nowhere."""
+"""Seconds after an unanswered request, and after the next one, at which the layer gets the header of another: a prototype sometimes
+sends its answer to no valid address."""
 
 
 class AllocationDriver:
-    """What both kinds share: actions of the machine are carried out, and its deadline is kept."""
+    """The common part of both kinds: carries out the actions of the machine, and keeps its deadline."""
 
     __slots__ = ("_timer", "broker", "entry", "machine", "name")
 
@@ -62,28 +62,28 @@ class AllocationDriver:
         raise NotImplementedError
 
     def serve(self, accept: PendingAccept) -> None:
-        """An accept suits: take it."""
+        """Serve a suitable accept."""
         raise NotImplementedError
 
     def fail(self, error: int, text: str) -> None:
-        """Tell whoever asked, and take back what was made."""
+        """Refuse the request, and undo its effects."""
         raise NotImplementedError
 
     def query(self, layers: tuple[Ipcp, ...]) -> None:
-        """Ask layers whether they know the name."""
+        """Query layers for the name."""
 
     def request_flow(self, ipcp: Ipcp) -> None:
-        """Ask a layer for the flow."""
+        """Request the flow from a layer."""
 
     def run(self, actions: list[object]) -> None:
-        """Carry out what the machine said, then wait for its next deadline. A defect ends this attempt, and takes back what it
-        had made."""
+        """Carry out the actions of the machine, then wait for its next deadline. A defect ends this allocation, and undoes its
+        effects."""
         with self.guarded():
             self._run(actions)
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """An exception is the end of this attempt, not of what called it."""
+        """An exception ends this allocation, not its caller."""
         try:
             yield
         except Exception as error:
@@ -125,14 +125,14 @@ class AllocationDriver:
             self.broker.waiting.leave(self)
             return
         self.broker.waiting.enter(self)
-        # A process may have begun to accept while layers were asked.
+        # A process may have begun to accept during the query.
         accept = None if self.entry is None else self.entry.pick(self.suits)
         if accept is not None:
             self.serve(accept)
 
     def _expired(self) -> None:
         self._timer = None
-        # A timer may fire a tick before its time; the machine wants to see the deadline passed.
+        # A timer may fire a tick early; the machine needs a `now` at or after the deadline.
         due = self.machine.due
         now = self.broker.loop.time()
         self.run(self.machine.expired(now if due is None else max(now, due)))
@@ -149,7 +149,7 @@ class AllocationDriver:
 
 
 class OutgoingAllocation(AllocationDriver):
-    """A flow that a process asked for: first from a local process, then over a layer."""
+    """A flow that a process requested: first from a local process, then over a layer."""
 
     __slots__ = ("_flow", "_handshakes", "_joining", "_repeating", "_qos", "_request")
 
@@ -169,7 +169,7 @@ class OutgoingAllocation(AllocationDriver):
         self._qos = qos
         self._joining = joining
         self._handshakes: dict[bytes, Requester] = {}
-        """Of the request that the layer was given, and of those that repeat it, by id. A flow to a broadcast layer has none."""
+        """Handshakes of the request that the layer got, and of its repetitions, by id. A flow to a broadcast layer has none."""
         self._repeating: asyncio.TimerHandle | None = None
         self._flow: Flow | None = broker.flows.create(Step.ALLOC, user=broker.limited(request.process))
         self._flow.name = name
@@ -203,7 +203,7 @@ class OutgoingAllocation(AllocationDriver):
         self.run_if_waiting(lambda: self.machine.answered(ipcp, known, self.broker.loop.time(), error))
 
     def run_if_waiting(self, step: Callable[[], list[object]]) -> None:
-        """Give the machine an input that may come after it is done; then it is dropped (spec/lessons 18)."""
+        """Give the machine an input, which is dropped when the machine is done already (spec/lessons 18)."""
         if self.machine.due is not None:
             self.run(step())
 
@@ -236,7 +236,7 @@ class OutgoingAllocation(AllocationDriver):
         flow.layer = ipcp.layer
         flow.max_packet = self.broker.endpoints.max_packet(request.process.pool)
         self.broker.requested[flow] = (
-            self  # before it is sent: the answer may overtake its reply (spec/lessons 27)
+            self  # before the request is sent: the answer may overtake its reply (spec/lessons 27)
         )
         envelope = Envelope()
         body = envelope.ipcp_flow_join if self._joining else envelope.ipcp_flow_alloc
@@ -253,7 +253,7 @@ class OutgoingAllocation(AllocationDriver):
         """The header of a new request, which repeats those before it. Raises Refused."""
         user = self._request.process.ipcp
         layer = "" if user is None else user.layer or user.joining or ""
-        # What is said of a layer is said of its members.
+        # The policy of a layer's name holds for its members.
         entry = self.entry or self.broker.registry.names.get(layer)
         policy = Policy() if entry is None else entry.policy
         handshake = self.broker.oap.request(
@@ -275,7 +275,7 @@ class OutgoingAllocation(AllocationDriver):
         return None if rest is None or rest >= self.broker.times.layer else int(rest * 1000)
 
     def _repeat(self, ipcp: Ipcp, pauses: tuple[float, ...]) -> None:
-        """The layer has no answer, which may be lost: give it the header of a request that can take the place of the one before."""
+        """The answer may be lost: give the layer the header of a request that replaces the one before."""
         self._repeating = None
         flow = self._flow
         if flow is None or self.broker.requested.get(flow) is not self or not ipcp.operational:
@@ -283,7 +283,7 @@ class OutgoingAllocation(AllocationDriver):
         try:
             data = self._make_header(ipcp)
         except Refused:
-            return  # what is wrong now was not at first: the answer may come all the same
+            return  # the first header could be made, so its answer may still arrive
         envelope = Envelope()
         body = envelope.ipcp_flow_again
         body.fd, body.instance = flow.ends[1].descriptor
@@ -296,7 +296,7 @@ class OutgoingAllocation(AllocationDriver):
             self._repeating = self.broker.loop.call_later(pauses[0], self._repeat, ipcp, pauses[1:])
 
     def _sent(self, ipcp: Ipcp, reply: Envelope | None, _fds: list[int]) -> None:
-        """The IPCP has taken the request on, or refused; the outcome itself comes to `replied`."""
+        """The IPCP has accepted the request or refused it; `replied` gets the outcome of an accepted one."""
         if reply is None:
             unanswered = ipcp.no_answer("allocate a flow", self.broker.times.layer)
             self.run_if_waiting(lambda: self.machine.refused(unanswered.errno, unanswered.text))
@@ -307,7 +307,7 @@ class OutgoingAllocation(AllocationDriver):
             self.run_if_waiting(lambda: self.machine.refused(reply.error, reply.text))
 
     def replied(self, reply: IpcpFlowAllocReply) -> None:
-        """The layer allocated the flow, or said why not."""
+        """The layer allocated the flow, or refused with a reason."""
         with self.guarded():
             self._replied(reply)
 
@@ -343,10 +343,10 @@ class OutgoingAllocation(AllocationDriver):
 
     def deallocated(self) -> None:
         """The IPCP deallocated the flow before it answered."""
-        self._refused(Fail(EIPCP, f'the layer gave up the flow to "{self.name}"'))
+        self._refused(Fail(EIPCP, f'the layer cancelled the flow to "{self.name}"'))
 
     def ipcp_disconnected(self, ipcp: Ipcp) -> None:
-        """The IPCP that was asked has ended."""
+        """The session of the IPCP with the request is over."""
         self._refused(ipcp_exited(ipcp.name))
 
     def _refused(self, reason: Fail) -> None:
@@ -370,6 +370,6 @@ class OutgoingAllocation(AllocationDriver):
         self.broker.requested.pop(flow, None)
         if flow.memory is not None:
             self.broker.endpoints.close(flow, 0, orderly=False)
-        elif not flow.ends:  # it never came to memory
+        elif not flow.ends:  # no memory was allocated
             flow.step(Step.REFUSE)
             self.broker.flows.remove(flow)

@@ -1,6 +1,6 @@
-"""How a process accepts flows: until when its next accept may be expected (spec/rpc RPC-12).
+"""How often a process accepts flows, and until when its next accept is expected (spec/rpc RPC-12).
 
-Pure: `now` comes in, in seconds of a monotonic clock. One record for each process of the IRMd's table.
+Pure: `now` is an argument, in seconds of a monotonic clock. One record for each process of the IRMd's table.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ NEVER = float("-inf")
 
 @dataclass(slots=True)
 class Pace:
-    """The accepts of one process. A process that serves one client after the other is away between two accepts; a request
-    waits for it as long as it goes on accepting."""
+    """The accepts of one process. A process that serves one client after the other pauses between two accepts; a request
+    waits for it while it goes on accepting."""
 
     since: float = NEVER
     """When the process connected."""
     accepted_at: float = NEVER
-    """When it called accept last."""
+    """When it last called accept."""
     _served_at: float | None = None
     _away: float = 0.0
 
@@ -38,9 +38,9 @@ class Pace:
         self._served_at = now
 
     def expected_by(self, wait: float, longest: float) -> float:
-        """Until when a process that accepts may be expected to do so again: `patience` seconds after its last accept, or twice
-        as long as it was away between its last two, `most` seconds at most. One that has never accepted is given `patience`
-        from when it connected."""
+        """Until when a process that accepts is expected to accept again: `wait` seconds after its last accept, or twice the
+        pause between its last two, bounded by `longest` seconds. For one that has never accepted: `wait` seconds after it
+        connected."""
         if not self.accepts:
             return self.since + wait
         return self.accepted_at + max(wait, min(2 * self._away, longest))

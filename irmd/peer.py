@@ -1,6 +1,6 @@
-"""Who is at the other end of a socket: credentials and identity of a process (docs/design/shared-memory.md).
+"""The process at the other end of a socket: its credentials and identity (docs/design/shared-memory.md).
 
-A pid alone names nobody, because it is used again. A process is its pid *and* the time it started; the IRMd
+A pid alone identifies no process, because the kernel uses it again. A process is its pid *and* its start time; the IRMd
 holds a pidfd of every process it knows, which becomes readable when that process, and no other, has ended.
 """
 
@@ -23,7 +23,7 @@ _UCRED = struct.Struct("iII")
 
 @dataclass(slots=True, frozen=True)
 class Peer:
-    """Credentials of a process, as the kernel told them when it connected."""
+    """Credentials of a process, as the kernel recorded them when it connected."""
 
     pid: int
     uid: int
@@ -45,7 +45,7 @@ def start_time(pid: int) -> int:
 
 
 def peer_of(sock: socket.socket) -> Peer:
-    """Credentials of the process that connected `sock`. Raises OSError when the kernel does not tell."""
+    """Credentials of the process that connected `sock`. Raises OSError when the kernel has none."""
     pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     return Peer(pid, uid, gid, _groups(sock, gid), start_time(pid))
 
@@ -55,7 +55,7 @@ def _groups(sock: socket.socket, gid: int) -> frozenset[int]:
     while size <= 65536:
         try:
             raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, size * 4)
-        except OSError:  # ERANGE: more groups than there was room for
+        except OSError:  # ERANGE: more groups than the buffer holds
             size *= 4
             continue
         return frozenset(struct.unpack(f"{len(raw) // 4}I", raw)) | {gid}
@@ -66,7 +66,7 @@ def peer_pidfd(sock: socket.socket, peer: Peer) -> int:
     """A pidfd of the process at the other end of `sock`. Raises ProcessLookupError when it has ended."""
     with contextlib.suppress(OSError):
         return int(sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD))
-    # Linux before 6.5: the pid might have been used again since; its start time tells.
+    # Linux before 6.5: the pid may have been used again since; its start time distinguishes the two.
     fd = os.pidfd_open(peer.pid)
     if not peer.started or start_time(peer.pid) != peer.started:
         os.close(fd)

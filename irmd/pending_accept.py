@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class PendingAccept:
-    """A process that waits in accept, and the flow that it will get."""
+    """The accept of a process, and the flow that it will get."""
 
     process: Process
     flow: Flow

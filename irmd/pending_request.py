@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class PendingRequest:
-    """What was asked for, by whom, and how to give it up. `descriptor` is reserved from the start.
+    """A request, its process, and how to cancel it. `descriptor` is reserved from the start.
 
-    A synchronous request is answered under its `id`; an asynchronous one was answered at once with the
+    A synchronous request is answered under its `id`; an asynchronous one was answered immediately with the
     descriptor, and ends with a FlowDone notification.
     """
 
@@ -27,14 +27,14 @@ class PendingRequest:
     descriptor: Descriptor
     asynchronous: bool
     timeout: float | None
-    """Seconds the caller gave, or None."""
+    """The caller's time-out in seconds, or None."""
     undo: Callable[[], None] | None = None
-    """Takes back what is under way; set while the request waits."""
+    """Cancels the work on the request; set while the request waits."""
     timer: asyncio.TimerHandle | None = None
     done: bool = False
 
     def finish(self) -> None:
-        """The request is answered or given up: no timer, nothing to undo."""
+        """The request is answered or cancelled: no timer, nothing to undo."""
         self.done = True
         self.undo = None
         if self.timer is not None:

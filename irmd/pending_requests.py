@@ -1,6 +1,6 @@
-"""The requests of processes for flows: begun with a descriptor, ended with a flow, an error, or by being given up.
+"""The requests of processes for flows: begun with a descriptor, ended with a flow, an error, or a cancellation.
 
-A synchronous request is answered once. An asynchronous one is answered at once with its descriptor and ends with a
+A synchronous request is answered once. An asynchronous one is answered immediately with its descriptor and ends with a
 FlowDone notification (paper 4.1: a time-out of zero).
 """
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 
 class PendingRequests:
-    """Begins and ends requests; what they ask for is the business of others."""
+    """Begins and ends requests, of any kind."""
 
     def __init__(self, endpoints: Endpoints, late: Late) -> None:
         self._endpoints = endpoints
         self._late = late
         self.stopping = False
-        """Nothing new is begun."""
+        """The IRMd is stopping: new requests are refused."""
 
     def begin(
         self, connection: Connection, envelope: Envelope, body: FlowAlloc | FlowAccept | FlowJoin
     ) -> PendingRequest:
-        """Reserve a descriptor. An asynchronous request is answered with it at once. Raises Refused."""
+        """Reserve a descriptor. An asynchronous request is answered with it immediately. Raises Refused."""
         process = connection.process
         if process is None:
             raise Refused(errno.EPERM, "only a process that said Hello as an application has flows")
@@ -48,7 +48,7 @@ class PendingRequests:
             )
         timeout = body.timeout_ns / 1e9 if body.HasField("timeout_ns") else None
         if body.asynchronous and not timeout:
-            timeout = None  # zero is how the API asks for an asynchronous allocation
+            timeout = None  # in the API a time-out of zero requests an asynchronous allocation
         request = PendingRequest(connection, process, envelope.id, descriptor, body.asynchronous, timeout)
         if body.asynchronous:
             process.pending[descriptor] = request
@@ -65,7 +65,7 @@ class PendingRequests:
             raise Refused(errno.ESHUTDOWN, "the IRMd is stopping")
 
     def grant(self, request: PendingRequest, flow: Flow, side: int, data: bytes = b"") -> None:
-        """The request has its flow: tell the process, then raise ALLOC if it did not wait."""
+        """The request has its flow: send it to the process, then raise ALLOC for an asynchronous request."""
         session = request.connection.session
         answer = Envelope()
         endpoint = answer.flow_done.endpoint if request.asynchronous else answer.flow_endpoint
@@ -84,8 +84,8 @@ class PendingRequests:
             flow.memory.raise_event(side, FlowEvent.ALLOC)
 
     def fail(self, request: PendingRequest, error: int, text: str) -> None:
-        """The request gets no flow. An asynchronous one keeps its descriptor until the process gives it back. One that has been
-        answered stays as it is."""
+        """The request gets no flow. An asynchronous one keeps its descriptor until the process returns it. One that has been
+        answered is not changed."""
         if request.done:
             return
         request.finish()
@@ -105,7 +105,7 @@ class PendingRequests:
             raise_pending(events, request.descriptor.fd)
 
     def failed(self, connection: Connection, number: int, error: int, text: str) -> bool:
-        """A defect has ended the work on a request: what was made for it is taken back, and it fails. False: it has been answered."""
+        """A defect has ended the work on a request: undo its effects, and fail it. False: it has been answered."""
         request = connection.requests.get(number)
         if not isinstance(request, PendingRequest):
             pending = () if connection.process is None else connection.process.pending.values()
@@ -118,7 +118,7 @@ class PendingRequests:
         return True
 
     def cancel(self, connection: Connection, number: int) -> None:
-        """The process gave up a request; one that was answered already has nothing to cancel."""
+        """The process cancels a request; one that was answered already has nothing to cancel."""
         request = connection.requests.get(number)
         if isinstance(request, PendingRequest) and request.undo is not None:
             request.undo()
@@ -128,7 +128,7 @@ class PendingRequests:
 
     @staticmethod
     def abandon(connection: Connection) -> None:
-        """The process has gone: nothing it had asked for is needed any more."""
+        """The session of the process is over: cancel all its requests."""
         process = connection.process
         pending = [] if process is None else list(process.pending.values())
         for request in [*connection.requests.values(), *pending]:

@@ -1,7 +1,7 @@
 """A process that uses Ouroboros: its identity, its pool, its event regions and its flow descriptors.
 
 One record for each connection of kind application or IPCP (paper 5.2: the process table). Its token names
-it in shared memory and is never used again, so nothing of a dead process can be taken for a living one's.
+it in shared memory and is never used again, so no object of an exited process is confused with one of a running process.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Process:
-    """A process that said Hello and has not ended."""
+    """A process whose Hello has arrived and that has not exited."""
 
     token: int
     peer: Peer
@@ -45,9 +45,9 @@ class Process:
     flows: dict[Descriptor, Flow] = field(default_factory=dict)
     """Flows by descriptor."""
     pending: dict[Descriptor, PendingRequest] = field(default_factory=dict)
-    """Asynchronous requests by descriptor, until the process gives the descriptor back."""
+    """Asynchronous requests by descriptor, until the process returns the descriptor."""
     known: set[tuple[int, int]] = field(default_factory=set)
-    """Shared-memory objects (kind, id) that it has been sent."""
+    """Shared-memory objects (kind, id) that the IRMd has sent it."""
     pace: Pace = field(default_factory=Pace)
     """How it accepts."""
     disconnected: bool = False

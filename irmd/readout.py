@@ -1,4 +1,4 @@
-"""What the IRMd shows of itself: lists of IPCPs, names, flows and pools, in pages that fit a message."""
+"""Readouts of the IRMd: lists of IPCPs, names, flows and pools, in pages that fit a message."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .process import Process
 
 PAGE = 48 * 1024
-"""Octets of entries in one message; the rest is asked for with the offset in `next`."""
+"""Octets of entries in one message; `next` is the offset of the next page."""
 
 Entry = TypeVar("Entry")
 Row = TypeVar("Row", bound=Message)
@@ -48,7 +48,7 @@ class Readout:
         self._flows = flows
         self._memory = memory
         self.counters: dict[str, Mapping[str, int]] = {}
-        """What the IRMd counts, by component."""
+        """The counters of the IRMd, by component."""
 
     def ipcps(self, envelope: Envelope) -> Envelope:
         """All IPCPs, by type and pid."""
@@ -59,7 +59,7 @@ class Readout:
         return answer
 
     def names(self, envelope: Envelope) -> Envelope:
-        """All names, or one, with who is bound and where they are registered."""
+        """All names, or one, with their bindings and registrations."""
         body = envelope.name_list
         if body.name:
             entries = [self._registry.name(body.name)]
@@ -81,7 +81,7 @@ class Readout:
         return answer
 
     def pools(self, envelope: Envelope) -> Envelope:
-        """All packet pools, with who holds how many blocks."""
+        """All packet pools, with the number of blocks that each process holds."""
         pools = sorted(self._memory.pools.values(), key=lambda pool: pool.id)
         answer = Envelope()
         table = answer.pool_table
@@ -90,9 +90,9 @@ class Readout:
         return answer
 
     def own(self, body: ReadoutRequest) -> Envelope:
-        """What the IRMd has to show of itself: its counters. Raises Refused."""
+        """The IRMd's own readout: its counters. Raises Refused."""
         if body.what != "counters":
-            raise Refused(errno.EINVAL, f'the IRMd has no read-out "{body.what}"; it has counters')
+            raise Refused(errno.EINVAL, f'the IRMd has no readout "{body.what}"; it has counters')
         answer = Envelope()
         table = answer.readout_table
         table.SetInParent()

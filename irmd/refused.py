@@ -1,4 +1,4 @@
-"""What the IRMd answers when it cannot do what was asked: an errno and a line fit for a person."""
+"""The IRMd's answer to a request that it cannot carry out: an errno and a line for people."""
 
 from __future__ import annotations
 

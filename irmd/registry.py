@@ -1,4 +1,4 @@
-"""Names, and who is bound to them (paper 2.9 and 5.2, spec/rpc 2).
+"""Names, and the programs and processes bound to them (paper 2.9 and 5.2, spec/rpc 2).
 
 Pure state: no I/O, no clock. Names are bound to programs and to processes and registered with IPCPs, in any
 order; a binding to an unknown name makes the name. Each name keeps the accepts that wait for a flow to it in
@@ -57,9 +57,9 @@ def name_hash(algorithm: int, name: str) -> bytes:
 
 @dataclass(slots=True, frozen=True)
 class ProgramBinding:
-    """A program that is bound to a name. `uid` and `gid` are those of who bound it, or whom he named: it is started as them, and
-    of all users who may not manage only their processes serve the name. Which program it runs a process says itself, and could run it
-    as it likes: so that is no proof of anything."""
+    """A program that is bound to a name. `uid` and `gid` are those of the user who bound it, or of the user named in the request:
+    it is started with them, and of the users who may not manage the system only that user's processes serve the name. A process
+    reports its program itself, so the path proves nothing."""
 
     path: str
     auto: bool
@@ -82,9 +82,9 @@ class Name:
     registrations: dict[Ipcp, bytes] = field(default_factory=dict)
     """Hash by the IPCP that the name is registered with."""
     servers: dict[Process, None] = field(default_factory=dict)
-    """Bound processes that have accepted before: a request waits for them, and not for those that never have."""
+    """Bound processes that have accepted before: a request waits for them, but not for those that have never accepted."""
     alive: bool = True
-    """False once it has been destroyed: those who waited look here (spec/lessons 18)."""
+    """False once it has been destroyed: operations that have waited check it (spec/lessons 18)."""
 
     def startable(self) -> ProgramBinding | None:
         """The program to start on demand: the one that was bound last."""
@@ -106,7 +106,7 @@ class Name:
         return max(times, default=NEVER)
 
     def newcomers_by(self, suits: Callable[[Process], bool], wait: float) -> float:
-        """The same for bound processes that have never accepted, which may be about to."""
+        """The same for bound processes that have never accepted and may be about to."""
         times = (
             process.pace.expected_by(wait, wait)
             for process in self.processes
@@ -115,7 +115,7 @@ class Name:
         return max(times, default=NEVER)
 
     def pick(self, suits: Callable[[Process], bool]) -> PendingAccept | None:
-        """The accept to serve next, of those whose process suits. It stays until it is taken."""
+        """The next accept to serve, of those with a suitable process. It stays in the queue until `end_accept`."""
         for accept in self.accepting:
             if suits(accept.process):
                 return accept
@@ -123,7 +123,7 @@ class Name:
 
 
 def check_name(name: str) -> None:
-    """Refuse what cannot be a name: EINVAL."""
+    """Raise Refused(EINVAL) when `name` cannot be a name."""
     if not name:
         raise Refused(errno.EINVAL, "a name must not be empty")
     if len(name.encode(errors="replace")) > NAME_MAX:
@@ -133,7 +133,7 @@ def check_name(name: str) -> None:
 
 
 def check_new_name(name: str) -> None:
-    """Refuse what cannot be given as a name here: EINVAL. Another system may have given a name that looks like a pattern."""
+    """Raise Refused(EINVAL) when `name` cannot be created here. Another system may have created a name that looks like a pattern."""
     check_name(name)
     if is_pattern(name):
         raise Refused(
@@ -143,7 +143,7 @@ def check_new_name(name: str) -> None:
 
 @dataclass(slots=True)
 class _Expected:
-    """Names that a process will be bound to once it opens Ouroboros: it is running, but has not done so."""
+    """Names that a running process will be bound to once it connects to the IRMd."""
 
     started: int
     names: dict[str, None] = field(default_factory=dict)
@@ -170,7 +170,7 @@ class Registry:
         lb: int = SPILLOVER,
         policy: Policy = Policy(),  # noqa: B008  # immutable
     ) -> tuple[Name, bool]:
-        """The name, and whether it is new; one that exists is not changed, and refused when it lacks what must be required."""
+        """The name, and whether it is new; an existing one is not changed, and refused when it lacks a requirement of `policy`."""
         found = self.names.get(name)
         if found is not None:
             if policy.require & ~found.policy.require:
@@ -199,7 +199,7 @@ class Registry:
         return entry
 
     def destroy_name(self, name: str) -> Name:
-        """Forget a name and its bindings. Registrations stay in the returned record for the caller to undo."""
+        """Remove a name and its bindings. Registrations stay in the returned record for the caller to undo."""
         entry = self.name(name)
         for path in list(entry.programs):
             self._unbind_program(entry, path)
@@ -260,8 +260,8 @@ class Registry:
     # ------------------------------------------------------------ processes
 
     def announce(self, process: Process, *, manages: bool) -> list[Name]:
-        """A process said Hello: it is bound to the names of its program, and to those it was bound to by
-        its pid before it said so. Returns names of its program that it is not bound to, because they are another user's."""
+        """Add a process after its Hello: bind it to the names of its program, and to those that its pid was bound to before.
+        Returns names of its program that it is not bound to, because they are another user's."""
         self.processes[process.token] = process
         self._by_pid.setdefault(process.peer.pid, {})[process] = None
         others: list[Name] = []
@@ -277,7 +277,7 @@ class Registry:
         return [entry for entry in others if process not in entry.processes]
 
     def remove_process(self, process: Process) -> None:
-        """A process has ended: it leaves every table."""
+        """Remove a process from every table: its session is over."""
         for entry in list(process.names):
             self._unbind_process(entry, process)
         del self.processes[process.token]
@@ -291,8 +291,8 @@ class Registry:
         return list(self._by_pid.get(pid, ()))
 
     def bind_process(self, pid: int, name: str, *, started: int) -> Name:
-        """Bind a running process, whose start time is `started`; one that has not opened Ouroboros yet is
-        bound when it does."""
+        """Bind a running process, whose start time is `started`; one that has not connected to the
+        IRMd yet is bound when it does."""
         entry, _ = self.create_name(name)
         processes = self.of_pid(pid)
         expected = self._expected.get(pid)
@@ -331,11 +331,11 @@ class Registry:
             )
 
     def pid_exited(self, pid: int) -> None:
-        """Process `pid` has ended: nothing bound to its number may reach whoever gets it next."""
+        """Process `pid` has exited: its bindings must not pass to the next process with that pid."""
         self._expected.pop(pid, None)
 
     def expects(self, entry: Name) -> bool:
-        """Whether a process is bound to the name that runs, but has not opened Ouroboros yet: it may be about to."""
+        """Whether a running process is bound to the name that has not connected to the IRMd yet, and may be about to."""
         return any(
             entry.name in expected.names and pid not in self._by_pid
             for pid, expected in self._expected.items()
@@ -374,7 +374,7 @@ class Registry:
             entry.enter(accept)
 
     def end_accept(self, accept: PendingAccept) -> None:
-        """An accept was served, timed out or was given up."""
+        """An accept was served, has timed out or was cancelled."""
         process = accept.process
         del process.accepts[accept]
         for entry in process.names:

@@ -1,7 +1,7 @@
-"""Trying again what failed, after pauses that grow (what users of comparable systems ask for most): enrolments and connections.
+"""Repeats failed enrolments and connections, after growing pauses.
 
-Pure but for the pause, which the caller gives. A pause has jitter, so that those who failed together (a power cut, say) do
-not come back together. What cannot become right by waiting is not tried again.
+Pure but for the pause, which the caller provides. A pause has jitter, so that systems that failed together (after a power
+cut, for example) do not try again together. A failure that time does not mend is not repeated.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Result = TypeVar("Result")
 
 @dataclass(slots=True, frozen=True)
 class Failure:
-    """One attempt that failed, and what follows."""
+    """One failed attempt, and the pause after it."""
 
     attempt: int
     pause: float
@@ -62,9 +62,9 @@ async def retry_with_backoff(
     failed: Callable[[Failure], None],
     share: Callable[[], float] = random.random,
 ) -> Result:
-    """Do `work`; when it is Refused try again, `times` times at most (0: for ever; None: not at all).
+    """Do `work`; when it is Refused try again, at most `times` times (0: without limit; None: not at all).
 
-    Raises the last Refused, and what `sleep` raises.
+    Raises the last Refused, and the exceptions of `sleep`.
     """
     attempt = 1
     while True:

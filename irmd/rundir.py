@@ -1,7 +1,7 @@
 """The run directory of an IRMd: made, locked, and left without a trace (docs/design/overview.md).
 
-The lock is a `flock` on `irmd.lock`, which the kernel gives back when its holder ends in whatever way; the
-pid inside is for people. What a dead IRMd left is therefore known to be stale, and replaced.
+The lock is a `flock` on `irmd.lock`, which the kernel releases when its holder exits in whatever way; the
+pid inside is for people. Files that an exited IRMd has left are therefore known to be stale, and replaced.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BACKLOG = 512
 
 
 class RunDirError(Exception):
-    """The run directory cannot be used; the text says why."""
+    """The run directory cannot be used; the text has the reason."""
 
 
 class AlreadyRunning(RunDirError):
@@ -94,7 +94,7 @@ class RunDir:
                 if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                     raise AlreadyRunning(holder or "?") from None
                 raise RunDirError(f"cannot lock {path}: {error.strerror}") from None
-            # An IRMd that was stopping may have removed the file that we locked: then it locks nothing.
+            # A stopping IRMd may have removed the locked file: then the lock has no effect.
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(fd), os.stat(path)):
                     break
@@ -104,7 +104,7 @@ class RunDir:
         self._lock = fd
 
     def listen(self) -> socket.socket:
-        """The socket that clients connect to; one that a dead IRMd left is replaced. Raises RunDirError."""
+        """The socket that clients connect to; one that an exited IRMd has left is replaced. Raises RunDirError."""
         sock = socket.socket(
             socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         )
@@ -113,9 +113,9 @@ class RunDir:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(unborn)
             sock.bind(unborn)
-            os.chmod(unborn, 0o666)  # who may do what is decided by the credentials of the peer
+            os.chmod(unborn, 0o666)  # the peer's credentials decide which requests it may make
             sock.listen(BACKLOG)
-            # Only now does it get its name: whoever sees it can connect.
+            # It gets its name last: a client that sees it can connect.
             os.rename(unborn, self.socket_path)
             self._listening = True
         except OSError as error:
@@ -126,7 +126,7 @@ class RunDir:
         return sock
 
     def close(self) -> None:
-        """Remove everything, the lock last."""
+        """Remove all files, the lock last."""
         if self._lock < 0:
             return
         for name, mine in ((SOCKET_NAME, self._listening), (LOCK_NAME, True)):
@@ -138,7 +138,7 @@ class RunDir:
         self._lock = -1
 
     def _remove_directory(self) -> None:
-        """Remove the directory when we made it and nobody put anything else there."""
+        """Remove the directory if this process made it and it has no other files."""
         if self._made:
             with contextlib.suppress(OSError):
                 os.rmdir(self.path)

@@ -1,8 +1,8 @@
-"""The RPC server: connections, who is behind them, and which request goes where (paper 5.1, 5.2).
+"""The RPC server: connections, their processes, and the dispatch of requests (paper 5.1, 5.2).
 
-Anything that is not an RPC message, or does not begin with Hello, costs its sender the connection and nobody
-else anything. Processes are watched through a pidfd as well as through their socket: a child that inherited
-the socket must not keep its dead parent alive.
+A sender whose message is no RPC message, or whose first message is not Hello, loses its connection, without an effect on
+others. The IRMd watches processes through a pidfd as well as through their socket: a child that inherited the socket must
+not keep the session of its exited parent alive.
 """
 
 from __future__ import annotations
@@ -47,20 +47,20 @@ _APPLICATION = Hello.Kind.APPLICATION
 _TOOL = Hello.Kind.TOOL
 _IPCP = Hello.Kind.IPCP
 _WAITING = frozenset({"flow_alloc", "flow_accept", "flow_join", "ipcp_flow_req"})
-"""Requests that are answered later, possibly."""
+"""Requests that may be answered later."""
 PATH_MAX = 4096  # octets of a path, as for the kernel
 DESCRIPTORS_OF_CONNECTION = 5
 """File descriptors of the IRMd that a connection takes: socket, pidfd, event region."""
 
 SHARE = 4
-"""One user's connections take at most this part of the IRMd's descriptors: without any, it can accept no other user's."""
+"""One user's connections take at most this part of the IRMd's descriptors, which leaves some for other users."""
 
 _ACCEPT_BURST = 16
 _ACCEPT_PAUSE = 0.2  # s without accepting when descriptors have run out
 
 
 def culprit(peer: Peer) -> str:
-    """What lines about a process of this peer are counted for."""
+    """The key by which log lines about a process of this peer are limited."""
     return f"processes of uid {peer.uid}"
 
 
@@ -104,13 +104,15 @@ class Server:
         self._per_uid: dict[int, int] = {}
         """Connections of each user. The IRMd keeps the memory of a process, and its pidfd, until the process ends: until then a
         connection counts that the process has closed."""
-        self._exiting: dict[int, Process | None] = {}  # by pidfd: session over, process still running
+        self._exiting: dict[
+            int, Process | None
+        ] = {}  # by pidfd: processes whose session is over and that still run
         self._tasks: set[asyncio.Task[Envelope]] = set()
         self._flow_handlers: dict[str, FlowHandler] = {}
         self._instances = count(1)
 
     def wire(self, broker: Broker, ipcps: Ipcps, manager: Manager, superserver: SuperServer) -> None:
-        """Say who carries requests out."""
+        """Set the parts that carry requests out."""
         self.broker, self.ipcps, self.manager, self.superserver = broker, ipcps, manager, superserver
         self._flow_handlers = {
             "flow_alloc": broker.flow_alloc,
@@ -143,7 +145,7 @@ class Server:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                # Out of descriptors: the connection stays in the queue; trying again at once would spin.
+                # Out of descriptors: the connection stays in the queue; trying again immediately would spin.
                 log.error("cannot accept a connection: %s", error.strerror)
                 self._loop.remove_reader(listener.fileno())
                 self._loop.call_later(_ACCEPT_PAUSE, self._resume)
@@ -219,12 +221,12 @@ class Server:
             if connection.process is None and connection.ipcp is None:
                 self._close_pidfd(connection)
             else:
-                # Its blocks return once the process itself has ended, and cannot touch them any more.
+                # Its blocks return once the process itself has exited, and cannot write to them any more.
                 self._exiting[connection.pidfd] = connection.process
 
     def _process_exited(self, connection: Connection) -> None:
         session = connection.session
-        session.drain()  # what it said before it ended, a deallocation for example, still counts
+        session.drain()  # messages that it sent before it exited, a deallocation for example, still count
         session.close()
         self._on_close(session, "")
         self._exiting.pop(connection.pidfd, None)
@@ -236,7 +238,7 @@ class Server:
 
     def _close_pidfd(self, connection: Connection) -> None:
         if connection.pidfd < 0:
-            return  # closing the session of a tool that has ended has forgotten it already
+            return  # closing the session of an exited tool has closed it already
         self._loop.remove_reader(connection.pidfd)
         os.close(connection.pidfd)
         connection.pidfd = -1
@@ -249,7 +251,7 @@ class Server:
 
     def _on_message(self, session: Session, envelope: Envelope, fds: list[int]) -> None:
         if fds:
-            close_fds(fds)  # nobody has descriptors to give to the IRMd
+            close_fds(fds)  # no message to the IRMd carries descriptors
         connection = self._connections.get(session)
         if connection is None:
             return
@@ -267,14 +269,14 @@ class Server:
                 handler(connection, envelope)
         except Refused as refused:
             session.refuse(envelope, refused.errno, refused.text)
-        except Exception as error:  # a defect of ours must not take the system down
+        except Exception as error:  # a defect of the IRMd must not end the system
             self._limiter.exception(culprit(connection.peer), "cannot handle %s of the %s", body, connection)
             text = f"the IRMd failed on this request: {type(error).__name__}"
             if not self.broker.requests.failed(connection, envelope.id, errno.EIO, text):
                 session.refuse(envelope, errno.EIO, text)
 
     def _may_wait(self, connection: Connection, envelope: Envelope) -> bool:
-        """Whether a request with this id may be kept; the connection is closed when it makes no sense."""
+        """Whether a request with this id may be kept; the connection is closed when the id is 0 or in use."""
         if not envelope.id or envelope.id in connection.requests:
             connection.session.close(f"request id {envelope.id} is {'in use' if envelope.id else 'reserved'}")
             return False
@@ -286,8 +288,8 @@ class Server:
         number = envelope.cancel.id
         found = connection.requests.get(number, self)
         if isinstance(found, asyncio.Task):
-            found.cancel()  # which answers
-        elif found is None:  # management: the work goes on, nobody waits
+            found.cancel()  # the cancelled task sends the answer
+        elif found is None:  # management: the work goes on without an answer
             del connection.requests[number]
             connection.session.refuse(Envelope(id=number), errno.EINTR, "given up")
         else:
@@ -316,8 +318,8 @@ class Server:
             try:
                 fds = self._register_process(connection, hello, answer)
             except BaseException:
-                if connection.process is not None:  # half of it is done: its end takes that back
-                    session.close("it could not be welcomed")
+                if connection.process is not None:  # half registered: closing the session undoes that
+                    session.close("it could not be registered")
                 raise
         connection.kind = hello.kind
         session.reply(envelope, answer, fds)
@@ -382,7 +384,7 @@ class Server:
             )
         name = self.superserver.name_of(peer.pid)
         if name is not None:
-            # Started for this name: bound to it whatever path it goes by (a wrapper, an interpreter).
+            # Started for this name: bound to it, whatever path it reports (a wrapper, an interpreter).
             self._registry.bind_record(process, name)
         return fds
 
@@ -443,7 +445,7 @@ class Server:
             self._listener = None
 
     def close(self) -> None:
-        """End every connection: each flow goes down, so that nobody waits for a system that is gone."""
+        """Close every connection: each flow goes down, so that no process waits for a stopped system."""
         for task in self._tasks:
             task.cancel()
         for session, connection in list(self._connections.items()):

@@ -9,7 +9,7 @@ MAX_DESCRIPTORS = 16384
 
 
 class Applications(Enum):
-    """Who may have flows."""
+    """The users whose processes may have flows."""
 
     ANY = "any"
     MANAGERS = "managers"
@@ -17,7 +17,7 @@ class Applications(Enum):
 
 @dataclass(slots=True, frozen=True)
 class Settings:
-    """What can be set; numbers are counts, times are seconds."""
+    """The settings; numbers are counts, times are seconds."""
 
     applications: Applications = Applications.ANY
     flows: int = 10240
@@ -25,14 +25,14 @@ class Settings:
     descriptors: int = 4096
     """Flow descriptors of one process."""
     connections: int = 1024
-    """Connections of one user, fewer where a quarter of the IRMd's file descriptors does not do for that; its own user and root are
-    bounded by the file descriptors only."""
+    """Connections of one user, fewer where a quarter of the IRMd's file descriptors allows fewer; only the file descriptors bound
+    those of its own user and of root."""
     requests: int = 1024
     """Requests of one connection that are not answered yet."""
     instances: int = 16
     """Running instances of a program that is started on demand, for one name."""
     grace: float = 5.0
-    """How long what the IRMd started may take to end before it is killed."""
+    """How long a process that the IRMd started may take to exit before it is killed."""
     security: str = ""
     """Directory of certificates and of the credentials of names; empty: the default."""
     debug: bool = False

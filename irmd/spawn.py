@@ -26,13 +26,13 @@ from .refused import Refused
 log = logging.getLogger("irmd/spawn")
 
 FORK_TIME = 10.0  # s; the first one waits until the parent has loaded everything
-_PAUSE = 0.2  # s between two starts of a parent that dies at once
+_PAUSE = 0.2  # s between two starts of a parent that exits immediately
 _ATTEMPTS = 5
-_EXIT_TIMEOUT = 2.0  # s that the parent may take to end
+_EXIT_TIMEOUT = 2.0  # s that the parent may take to exit
 
 
 class Spawner:
-    """The parent process of IPCPs, which also reaps them: only it learns how an IPCP ended, and the IRMd logs that."""
+    """The parent process of IPCPs, which also reaps them: it reports the exit status of each IPCP, and the IRMd logs it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, stdout: bool) -> None:
         self._loop = loop
@@ -52,7 +52,7 @@ class Spawner:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             os.set_inheritable(theirs.fileno(), True)
-            # -P: whatever lies in the directory that the IRMd was started in is not part of it.
+            # -P: Python imports no module from the directory that the IRMd was started in.
             command = [sys.executable, "-P", "-m", "ipcpd.common.parent", str(theirs.fileno())]
             if self._stdout:
                 command.append("--stdout")
@@ -150,11 +150,11 @@ class Spawner:
             self._session.close()
             self._session = None
         self._process = None
-        self._names.clear()  # init reaps what this parent had forked
+        self._names.clear()  # init reaps the IPCPs of this parent
         self._all_reported.set()
 
     async def stop(self) -> None:
-        """End the parent, once its IPCPs have ended and it has reported how."""
+        """Stop the parent, once its IPCPs have exited and it has reported their status."""
         self._stopping = True
         process = self._process
         if process is None:

@@ -1,7 +1,7 @@
 """Starting programs on demand (paper 5.2, spec/rpc RPC-6).
 
 `Starter` decides, without I/O, for one program bound to one name: one start at a time, a pause after a
-program that ended before it accepted, a limit on how many run. `SuperServer` starts and reaps them.
+program that exited before it accepted, a limit on the running instances. `SuperServer` starts and reaps them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Starter:
     def __init__(self, path: str, *, limit: int) -> None:
         self.path = path
         self.starting: int | None = None
-        """Pid of the one that has not accepted yet."""
+        """Pid of the process that has not accepted yet."""
         self.running: set[int] = set()
         self._limit = limit
         self._failures = 0
@@ -46,7 +46,7 @@ class Starter:
         self._last = ""
 
     def wants(self, now: float) -> bool:
-        """Whether to start one now; False when one is on its way. Raises Refused when it should not."""
+        """Whether to start a process now; False while one is starting. Raises Refused when the IRMd must not."""
         if self.starting is not None:
             return False
         if now < self._until:
@@ -63,18 +63,18 @@ class Starter:
         return True
 
     def started(self, pid: int) -> None:
-        """It runs, but has not accepted."""
+        """The process runs, and has not accepted yet."""
         self.starting = pid
         self.running.add(pid)
 
     def accepted(self, pid: int) -> None:
-        """It came to accept: all is well."""
+        """The process has called accept: the start has succeeded."""
         if pid == self.starting:
             self.starting = None
             self._failures = 0
 
     def exited(self, pid: int, status: int, now: float) -> str | None:
-        """A process of this program ended. The reason, when it had not accepted yet."""
+        """A process of this program has exited. Returns the reason when it had not accepted yet."""
         self.running.discard(pid)
         if pid != self.starting:
             return None
@@ -82,7 +82,7 @@ class Starter:
         return self.failed(f"{self.path} {status_text(status)} before it accepted a flow", now)
 
     def failed(self, text: str, now: float) -> str:
-        """It did not come up: pause, longer each time."""
+        """A start has failed: pause, longer each time."""
         self._until = now + min(PAUSE_FIRST * 2**self._failures, PAUSE_LAST)
         self._failures += 1
         self._last = text
@@ -99,7 +99,7 @@ class _Child:
 
 
 class SuperServer:
-    """The programs that the IRMd started. `on_failed(name, errno, text)`: nobody will accept for `name`."""
+    """The programs that the IRMd started. `on_failed(name, errno, text)`: no started process will accept for `name`."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class SuperServer:
         self._children: dict[int, _Child] = {}
 
     def start(self, name: str, binding: ProgramBinding) -> None:
-        """Start the program for `name`, unless one is on its way. Raises Refused."""
+        """Start the program for `name`, unless a process is starting already. Raises Refused."""
         key = (name, binding.path)
         starter = self._starters.get(key)
         if starter is None:
@@ -141,7 +141,7 @@ class SuperServer:
         """The program's process, and its pidfd. Raises OSError or SubprocessError; then no process is left."""
         process = self._spawn(binding)
         try:
-            return process, os.pidfd_open(process.pid)  # our own child, not reaped yet: the pid is its own
+            return process, os.pidfd_open(process.pid)  # a child that is not reaped yet keeps its pid
         except BaseException:
             process.kill()
             process.wait()
@@ -159,7 +159,7 @@ class SuperServer:
             child.starter.accepted(process.peer.pid)
 
     async def stop(self, timeout: float) -> None:
-        """SIGTERM to every program that was started, SIGKILL to those that run after `grace` seconds."""
+        """Send SIGTERM to every program that was started, SIGKILL to those that run after `timeout` seconds."""
         children = list(self._children.values())
         for child in children:
             child.process.send_signal(signal.SIGTERM)
@@ -176,8 +176,8 @@ class SuperServer:
         groups: list[int] | None = None
         home = os.path.expanduser("~")
         if os.geteuid() == 0 and (binding.uid, binding.gid) != (0, os.getegid()):
-            # As whoever bound it: a program bound by a member of the group must not run as root. Root itself stays as it
-            # is, because in a user namespace there is nobody else, and not even root may choose its groups.
+            # As the user who bound it: a program bound by a member of the group must not run as root. Root's own programs keep
+            # their ids, because in a user namespace there is no other user, and not even root may choose its groups.
             user, group, groups = binding.uid, binding.gid, []
             try:
                 entry = pwd.getpwuid(binding.uid)

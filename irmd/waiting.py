@@ -1,4 +1,4 @@
-"""Allocations that wait for an accept, by the name they are for, in the order in which they came."""
+"""Allocations that wait for an accept, by name, in the order of their arrival."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Waiting:
-    """The queue of each name. An attempt enters and leaves it as its machine goes from phase to phase."""
+    """The queue of each name. An allocation enters and leaves it as its machine goes from phase to phase."""
 
     def __init__(self) -> None:
         self._queues: dict[Name, OrderedDict[AllocationDriver, int]] = {}
@@ -28,7 +28,7 @@ class Waiting:
         return iter([allocation for queue in self._queues.values() for allocation in queue])
 
     def of(self, entry: Name) -> list[AllocationDriver]:
-        """Those who wait for an accept of this name, oldest first."""
+        """The allocations that wait for an accept of this name, oldest first."""
         return list(self._queues.get(entry, ()))
 
     def enter(self, allocation: AllocationDriver) -> None:
@@ -39,7 +39,7 @@ class Waiting:
                 queue[allocation] = next(self._tickets)
 
     def leave(self, allocation: AllocationDriver) -> None:
-        """It does so no longer."""
+        """An allocation waits no longer."""
         if allocation.entry is None:
             return
         queue = self._queues.get(allocation.entry)
@@ -66,7 +66,7 @@ class Waiting:
         )
 
     def recheck(self, entry: Name, now: float) -> None:
-        """A process was unbound from a name, or it was destroyed: what waited for that process alone goes on."""
+        """A process was unbound from a name, or the name was destroyed: allocations that waited for that process alone go on."""
         for allocation in self.of(entry):
             machine = allocation.machine
             before = machine.phase

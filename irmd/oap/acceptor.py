@@ -1,8 +1,7 @@
 """The acceptor's side of the allocation handshake: a request that arrived, and the reply to it (spec/oap 5).
 
-Used by the IRMd; without I/O: credentials and times are arguments. `accept` does all that can fail before anybody is disturbed;
-nothing of a request that is refused is remembered. Whatever is wrong raises an OSError with errno EAUTH or ECRYPT, or
-MalformedPacket.
+Used by the IRMd; without I/O: credentials and times are arguments. `accept` does all steps that can fail before a server is
+involved; a refused request leaves no state. A fault raises an OSError with errno EAUTH or ECRYPT, or MalformedPacket.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from .requester import Authorities, sign_within, verify, weaker
 
 @dataclass(frozen=True, slots=True)
 class Negotiated:
-    """What came of the key exchange: for the reply, and the key. Nothing of it where there was none."""
+    """The result of the key exchange: fields of the reply, and the key. Empty without a key exchange."""
 
     cipher: Cipher = Cipher.NONE
     kdf: Hash = Hash.NONE
@@ -53,12 +52,12 @@ class Accepted:
 
     @property
     def data(self) -> bytes:
-        """What it has for the application."""
+        """Its data for the application."""
         return self.header.data if extension.is_data(self.header.data) else b""
 
     def reply(self, *, now: int, granted: Extensions | None = None, room: int = MAX_LENGTH) -> bytes:
-        """The octets of the reply; nothing is granted where only that makes them more than `room`. Raises OSError (EAUTH)
-        when our own key cannot sign."""
+        """The octets of the reply; the grant is left out where it alone makes them more than `room`. Raises OSError (EAUTH)
+        when this side's key cannot sign."""
         own, agreed = self.credentials.encryption, self.negotiated
         unsigned = Header(
             self.header.id,
@@ -83,16 +82,16 @@ def accept(
     now: int,
     layer: str = "",
 ) -> Accepted:
-    """Check a request, agree on what it asks for. Raises OSError (EAUTH, ECRYPT) and MalformedPacket.
+    """Check a request, and negotiate its algorithms. Raises OSError (EAUTH, ECRYPT) and MalformedPacket.
 
-    Of extensions that cannot be decoded none is offered: they are no reason to refuse a flow.
+    Extensions that cannot be decoded count as no offer: they are no reason to refuse a flow.
     """
     header = decode_request(octets)
     guard.examine(header.timestamp, header.id, now=now, layer=layer)
     if header.certificate:
         verify(octets, header, trust, now=now)
     elif credentials.require & Requirement.AUTHENTICATION:
-        raise HandshakeRefused(EAUTH, "who asks must show a certificate, and has shown none")
+        raise HandshakeRefused(EAUTH, "the requester must show a certificate, and has shown none")
     negotiated = _negotiate(header, credentials)
     guard.check(header.timestamp, header.id, now=now, layer=layer)
     try:
@@ -125,7 +124,7 @@ def _negotiate(header: Header, credentials: Credentials) -> Negotiated:
 
 
 def _answer(header: Header, credentials: Credentials, cipher: Cipher, kdf: Hash) -> Negotiated:
-    """Our part of a key exchange that the requester has begun with a key of its own."""
+    """The acceptor's part of a key exchange that the requester has begun with its own key."""
     from . import crypto
 
     try:
@@ -145,7 +144,7 @@ def _answer(header: Header, credentials: Credentials, cipher: Cipher, kdf: Hash)
 
 
 def _decapsulate(header: Header, credentials: Credentials) -> bytes:
-    """The key that the requester has encapsulated to our static one."""
+    """The key that the requester has encapsulated to the acceptor's static key."""
     from . import crypto
 
     wanted = credentials.encryption

@@ -53,7 +53,7 @@ class Hash(IntEnum):
 
 
 class Kex(IntEnum):
-    """Algorithm of the key exchange; the numbers are ours, and its rank."""
+    """Algorithm of the key exchange; the numbers are local, and give the rank."""
 
     FFDHE2048 = 1
     P_256 = 2
@@ -71,7 +71,7 @@ class Kex(IntEnum):
 
     @property
     def kem(self) -> bool:
-        """Whether one side encapsulates a secret to the other's key, rather than both having one."""
+        """Whether one side encapsulates a secret to the other's key; otherwise both sides have a key."""
         return self >= Kex.ML_KEM_512
 
     @property
@@ -104,7 +104,7 @@ _HASHLIB = {
 
 
 def request_hash(request: bytes, digest: Hash) -> bytes:
-    """What a reply must contain: the hash of the request's octets by the digest that the *request* names."""
+    """The hash that a reply must contain: of the request's octets, by the digest that the *request* names."""
     import hashlib
 
     return hashlib.new(_HASHLIB[digest][0], request).digest()

@@ -1,7 +1,7 @@
-"""Certificates: who signs a handshake, and whether the other side is who it says (spec/oap 7; RFC 5280).
+"""Certificates: signatures of handshakes, and verification of the peer's identity (spec/oap 7; RFC 5280).
 
 Used by the IRMd, which imports this file only for a handshake with certificates. A certificate is sent alone; its chain is built
-from what is here: authorities in `cacert`, what lies between in `untrusted`. Time comes as an argument, ns since 1970.
+from local files: authorities in `cacert`, intermediate ones in `untrusted`. Time is an argument, ns since 1970.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ouroboros.errors import EAUTH
 from .algorithms import Hash
 
 TOLERANCE = timedelta(seconds=20)
-"""Clocks may differ by as much as the handshake allows: a certificate is good so long before and after its time."""
+"""Clocks may differ by as much as the handshake allows: a certificate is valid for this time before and after its period."""
 MAX_DEPTH = 8
 MAX_ATTEMPTS = 64  # signatures that are checked for one chain: issuers may have the same name
 MIN_RSA_BITS = 2048
@@ -60,7 +60,7 @@ except ImportError:
 
 
 class NotAuthentic(OSError):
-    """A certificate, a key or a signature is not good; errno EAUTH."""
+    """A certificate, a key or a signature is not valid; errno EAUTH."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(EAUTH, reason)
@@ -68,7 +68,7 @@ class NotAuthentic(OSError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Identity:
-    """A certificate of our own and its private key."""
+    """This system's certificate and its private key."""
 
     der: bytes
     private: Any
@@ -104,7 +104,7 @@ def identity(certificate: bytes, key: bytes) -> Identity:
 
 
 def load(der: bytes) -> x509.Certificate:
-    """A certificate that came in a handshake. Raises NotAuthentic."""
+    """A certificate from a handshake. Raises NotAuthentic."""
     try:
         return x509.load_der_x509_certificate(der)
     except (ValueError, UnsupportedAlgorithm, TypeError, x509.InvalidVersion) as error:
@@ -120,7 +120,7 @@ def load_authorities(pem: bytes) -> list[x509.Certificate]:
 
 
 def common_name(certificate: x509.Certificate) -> str:
-    """The name that a certificate is for. Raises NotAuthentic when it has none, several, or one that no name can be."""
+    """The name that a certificate is for. Raises NotAuthentic when it has none, several, or one that is no valid name."""
     try:
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     except ValueError as error:
@@ -153,7 +153,7 @@ def check_signature(certificate: x509.Certificate, digest: Hash, data: bytes, si
 
 
 class Chain:
-    """Authorities, and the search for a way from a certificate to one of them."""
+    """Authorities, and the search for a chain from a certificate to one of them."""
 
     def __init__(self, anchors: Iterable[x509.Certificate], between: Iterable[x509.Certificate]) -> None:
         self._anchors = frozenset(anchors)
@@ -162,7 +162,7 @@ class Chain:
             self._issuers.setdefault(certificate.subject, []).append(certificate)
 
     def check(self, certificate: x509.Certificate, *, now: int) -> None:
-        """Whether somebody whom we trust has issued it, and it is valid now. Raises NotAuthentic."""
+        """Check that a trusted authority has issued it, and that it is valid now. Raises NotAuthentic."""
         if not self._anchors:
             raise NotAuthentic("it has a certificate, and there is no authority in cacert to check it with")
         moment = datetime.fromtimestamp(now // 10**9, UTC)
@@ -175,7 +175,7 @@ class Chain:
             raise NotAuthentic(f"its certificate is malformed ({error})") from None
 
     def _search(self, leaf: x509.Certificate, moment: datetime) -> None:
-        reason = "nobody in cacert has issued its certificate"
+        reason = "no authority in cacert has issued its certificate"
         attempts = 0
         paths: list[tuple[x509.Certificate, ...]] = [(leaf,)]
         while paths:
@@ -198,7 +198,7 @@ class Chain:
 
 
 def _check_issuer(issuer: x509.Certificate, path: tuple[x509.Certificate, ...], moment: datetime) -> None:
-    """Whether the last of `path` was issued by `issuer`, who may do so. Raises NotAuthentic."""
+    """Whether the last of `path` was issued by `issuer`, which may do so. Raises NotAuthentic."""
     what = f"the authority {issuer.subject.rfc4514_string()}"
     if isinstance(path[-1].signature_hash_algorithm, _WEAK):
         raise NotAuthentic(f"{what} has signed with a hash that is broken")
@@ -206,7 +206,7 @@ def _check_issuer(issuer: x509.Certificate, path: tuple[x509.Certificate, ...], 
     try:
         path[-1].verify_directly_issued_by(issuer)
     except (InvalidSignature, ValueError, TypeError):
-        raise NotAuthentic(f"{what} has not issued what says so") from None
+        raise NotAuthentic(f"{what} has not issued a certificate that names it as issuer") from None
     _check_time(issuer, what, moment)
     _check_extensions(issuer, what)
     constraints = _extension(issuer, x509.BasicConstraints)
@@ -262,13 +262,15 @@ def _extension(certificate: x509.Certificate, kind: type[Any]) -> Any:
 
 def _hash(digest: Hash) -> hashes.HashAlgorithm:
     if digest not in _HASHES:
-        raise NotAuthentic(f"nobody signs with {digest.name}; use a digest of the SHA-2 or SHA-3 family")
+        raise NotAuthentic(
+            f"{digest.name} is not used for signatures; use a digest of the SHA-2 or SHA-3 family"
+        )
     return _HASHES[digest]
 
 
 def _no_digest(digest: Hash) -> None:
     if digest is not Hash.NONE:
         raise NotAuthentic(
-            f"an Ed25519 or Ed448 key signs without a hash of its own, and {digest.name} was asked for: it cannot "
+            f"an Ed25519 or Ed448 key signs without a hash of its own, and {digest.name} is required: it cannot "
             "be used together with enc.conf"
         )

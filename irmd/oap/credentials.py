@@ -1,8 +1,8 @@
 """The files that secure a name at one side, and the policy of the name (spec/oap 4; docs/reference/irm.md).
 
-Used by the IRMd on its loop. They are read afresh at every allocation, as octets: what they mean is found out by those who need
-it. Without any there is nothing to do, and looking costs one `stat`. What is there and cannot be used refuses the flow: a name
-that is to be secure is never served in the clear because somebody mistyped a path.
+Used by the IRMd on its loop. They are read afresh at every allocation, as octets; the modules that use them decode
+them. Without any file the check costs one `stat`. A file that exists and cannot be used refuses the flow: a mistyped path must
+not make a secure name be served in the clear.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class Side(Enum):
-    """Which end of a flow; the value is the name of its folder."""
+    """The side of a flow; the value is the name of its folder."""
 
     SERVER = "server"
     CLIENT = "client"
@@ -37,7 +37,7 @@ class Side(Enum):
 
 
 class Unusable(OSError):
-    """A file is there and cannot be used, or one that is needed is not there; errno EAUTH or ECRYPT."""
+    """A file cannot be used, or a needed one is missing; errno EAUTH or ECRYPT."""
 
     def __init__(self, number: int, reason: str) -> None:
         super().__init__(number, reason)
@@ -54,7 +54,7 @@ class SecurityPaths:
 
 @dataclass(slots=True, frozen=True)
 class Policy:
-    """What a name of this system says about the security of flows to it."""
+    """The rule of a name of this system for the security of flows to it."""
 
     server: SecurityPaths = SecurityPaths()
     client: SecurityPaths = SecurityPaths()
@@ -63,7 +63,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What one side of a name has. Files are octets; `static` is one of `kex.key.*`, `kex.srv.pub.*`."""
+    """The credentials of one side of a name. Files are octets; `static` is one of `kex.key.*`, `kex.srv.pub.*`."""
 
     encryption: Encryption | None = None
     certificate: bytes = b""
@@ -72,11 +72,11 @@ class Credentials:
     static_raw: bool = False
     require: Requirement = Requirement(0)
     files: str = field(default="", compare=False)
-    """Where certificate and key come from, for complaints."""
+    """The paths of certificate and key, for errors."""
 
     @property
     def plain(self) -> bool:
-        """Whether a plain handshake is all there is to do."""
+        """Whether a plain handshake is enough."""
         return self is _PLAIN or self == _PLAIN
 
 
@@ -85,7 +85,7 @@ _NO_PATHS = SecurityPaths()
 
 
 def default_directory() -> str:
-    """The security directory when none is configured: that of the system for root, one's own for others."""
+    """The security directory when none is configured: that of the system for root, the user's own for others."""
     if os.geteuid() == 0:
         return "/etc/ouroboros/security"
     config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
@@ -93,19 +93,19 @@ def default_directory() -> str:
 
 
 def any_below(directory: str) -> bool:
-    """Whether a security directory has anything in it that flows may need."""
+    """Whether a security directory has any file that flows may need."""
     for folder in ("cacert", "untrusted", *(side.value for side in Side)):
         try:
             with os.scandir(os.path.join(directory, folder)) as entries:
                 if next(entries, None) is not None:
                     return True
         except OSError:
-            continue  # what is wrong with it, a flow that needs it will say
+            continue  # a flow that needs it reports the fault
     return False
 
 
 def shown(directory: str, names: Iterable[str]) -> str:
-    """Which certificate the requester side of this system shows for the first of these names that has one, in a sentence."""
+    """A sentence about the certificate that this system shows as requester: that of the first of these names that has one."""
     folders = [f"{directory}/{Side.CLIENT.value}/{name}" for name in names]
     for folder in folders:
         if os.path.isfile(f"{folder}/crt.pem"):
@@ -126,7 +126,7 @@ def read(directory: str, side: Side, name: str, policy: Policy, *, otherwise: st
     key, key_where = _given(paths.key, folder, "key.pem", private=True)
     if bool(certificate) != bool(key):
         missing, there = (key_where, where) if certificate else (where, key_where)
-        raise Unusable(EAUTH, f"there is {there}, but not {missing or 'what belongs to it'}")
+        raise Unusable(EAUTH, f"there is {there}, but not {missing or 'the file that belongs to it'}")
     static, raw = b"", False
     if wanted is not None and wanted.kex.kem and folder:
         raw = wanted.kex.hybrid
@@ -165,7 +165,7 @@ def _encryption(octets: bytes, where: str) -> Encryption | None:
 
 
 def _read(path: str, number: int, *, needed: bool, private: bool = False) -> bytes:
-    """The octets of a file; of an empty one a line end, so that it is not taken for none. Raises Unusable, also when a
+    """The octets of a file; of an empty one a line end, which distinguishes it from a missing one. Raises Unusable, also when a
     `private` file can be read or written by another user than its owner."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not stop the daemon

@@ -1,8 +1,8 @@
-"""What the handshake needs of a cryptographic library: key exchange, encapsulation, key derivation (spec/oap 2, 7).
+"""The handshake's use of a cryptographic library: key exchange, encapsulation, key derivation (spec/oap 2, 7).
 
-Used by the IRMd, which imports this file only for a flow that has something to do with it: the library costs more to import than
-the rest of the IRMd. `cryptography` does all but Diffie-Hellman over finite fields, which it is giving up: that is pycryptodome's
-arithmetic. Keys come as `kex.PublicKey`; a `Secret` is our half of an exchange. What fails raises KeyExchangeFailed.
+Used by the IRMd, which imports this file only for a flow with a key exchange: the library costs more to import than the rest of
+the IRMd. `cryptography` does all but Diffie-Hellman over finite fields, which it is removing: that uses pycryptodome's
+arithmetic. Keys are `kex.PublicKey`; a `Secret` is this side's half of an exchange. A failure raises KeyExchangeFailed.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _HASHES: dict[Hash, hashes.HashAlgorithm] = {
 
 
 class KeyExchangeFailed(OSError):
-    """The key exchange cannot be done, or the other side's key is not good; errno ECRYPT."""
+    """The key exchange cannot be done, or the other side's key is not valid; errno ECRYPT."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(ECRYPT, f"the key exchange failed: {reason}")
@@ -58,7 +58,7 @@ class KeyExchangeFailed(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """Our private key and its public one. Hybrids have a pair of private keys."""
+    """This side's private key and its public one. Hybrids have a pair of private keys."""
 
     public: PublicKey
     private: Any = field(repr=False)
@@ -103,7 +103,7 @@ def agree(ours: Secret, theirs: PublicKey) -> bytes:
 
 
 def encapsulate(theirs: PublicKey) -> tuple[bytes, bytes]:
-    """A new secret, and the ciphertext that tells it to the owner of the key. Raises KeyExchangeFailed."""
+    """A new secret, and its ciphertext for the owner of the key. Raises KeyExchangeFailed."""
     if theirs.kex in _PARTS:
         (kem, curve), at = _PARTS[theirs.kex], _kem_length(theirs.kex)
         secret, ciphertext = encapsulate(PublicKey(kem, theirs.raw[:at]))
@@ -118,7 +118,7 @@ def encapsulate(theirs: PublicKey) -> tuple[bytes, bytes]:
 
 
 def decapsulate(ours: Secret, ciphertext: bytes) -> bytes:
-    """The secret in a ciphertext for our key. Raises KeyExchangeFailed."""
+    """The secret in a ciphertext for this side's key. Raises KeyExchangeFailed."""
     algorithm = ours.public.kex
     if len(ciphertext) != kex.CIPHERTEXT_LENGTH[algorithm]:
         raise KeyExchangeFailed(f"{len(ciphertext)} octets are no ciphertext of {algorithm.name}")

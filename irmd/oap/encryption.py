@@ -19,14 +19,14 @@ One = TypeVar("One", bound=Enum)
 
 
 class KemMode(Enum):
-    """Who encapsulates, where the key exchange is a KEM."""
+    """The side that encapsulates, where the key exchange is a KEM."""
 
     SERVER = "server"
     CLIENT = "client"
 
 
 class EncConfError(OSError):
-    """The file makes no sense; errno ECRYPT."""
+    """The file is malformed; errno ECRYPT."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(ECRYPT, reason)
@@ -34,7 +34,7 @@ class EncConfError(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Encryption:
-    """What one side wants. In a negotiation the stronger of both sides' algorithms wins, never the weaker."""
+    """The algorithms that one side wants. In a negotiation the stronger of both sides' algorithms wins, never the weaker."""
 
     kex: Kex = Kex.P_256
     cipher: Cipher = Cipher.AES_256_GCM
@@ -44,7 +44,7 @@ class Encryption:
 
 
 def parse(octets: bytes) -> Encryption | None:
-    """What the file says; None when that is `none`. Raises EncConfError."""
+    """The contents of the file; None when they are `none`. Raises EncConfError."""
     try:
         lines = octets.decode().splitlines()
     except UnicodeDecodeError:

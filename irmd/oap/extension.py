@@ -1,12 +1,12 @@
-"""Extensions: what two of our ends may do that a prototype cannot, agreed in the allocation handshake (docs/design/wire.md).
+"""Extensions: features that a prototype does not have, negotiated in the allocation handshake (docs/design/wire.md).
 
 Used by the IRMd; pure functions. The requester *offers* items in the data field of its header; the acceptor *grants*, in the
 data field of the reply, those that it knows and wants, each with a value of its choice. A prototype ignores an offer and makes
-none, so it never gets a grant; what is not granted is off for that flow.
+none, so it never gets a grant; an extension without a grant is off for that flow.
 
 On the wire each item is type (16 bits), length (16 bits), value, all in network order. The first item is the marker, which
-tells extensions from other data that somebody may put there one day; its value is the version of this scheme, one octet.
-Items of a type that is not known are kept, and ignored by those who do not know them.
+distinguishes extensions from other data that may be put there one day; its value is the version of this scheme, one octet.
+An end keeps items of unknown types, and ignores them.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from ouroboros.wire import MalformedPacket, must, pack
 MARKER = 0x4F37  # "O7"
 VERSION = 1
 REPEATS = 0x0100
-"""Type of the item that says: this request takes the place of those with the ids in the value, of which no answer came. It is not
+"""Type of the item by which a request replaces unanswered ones, with the ids in the value. It is not
 granted. A prototype takes the request for another one."""
 _ID = 16
 LASTS = 0x0101
-"""Type of the item that says for how many ms, 32 bits, its requester waits for an answer. It is not granted."""
+"""Type of the item with the time in ms, 32 bits, that its requester waits for an answer. It is not granted."""
 _LASTS = Struct(">I")
 
 MAX_LENGTH = 256  # octets of all items: a handshake has to fit one packet
@@ -61,18 +61,18 @@ def repeated_ids(offer: Extensions | None) -> tuple[bytes, ...]:
 
 
 def lasting(milliseconds: int) -> Item:
-    """The item for a requester that waits for so long."""
+    """The item for a requester that waits for this time."""
     return Item(LASTS, _LASTS.pack(min(max(milliseconds, 0), 0xFFFFFFFF)))
 
 
 def lasts(offer: Extensions | None) -> float | None:
-    """For how many seconds the requester waits; None when it does not say so."""
+    """The seconds that the requester waits; None without the item."""
     value = None if offer is None else offer.value(LASTS)
     return _LASTS.unpack(value)[0] / 1000 if value is not None and len(value) == _LASTS.size else None
 
 
 def is_data(data: bytes) -> bool:
-    """Whether a data field holds something else than extensions: it is for the application."""
+    """Whether a data field holds data for the application, and no extensions."""
     return data[: _HEAD.size] != _HEAD.pack(MARKER, 1)
 
 
@@ -89,7 +89,9 @@ def decode(data: bytes) -> Extensions | None:
         kind, length = _HEAD.unpack_from(data, at)
         at += _HEAD.size
         if length > len(data) - at:
-            raise MalformedPacket(_WHAT, f"item {kind} says {length} octets, {len(data) - at} are there")
+            raise MalformedPacket(
+                _WHAT, f"item {kind} has a length of {length} octets, {len(data) - at} are there"
+            )
         items.append(Item(kind, data[at : at + length]))
         at += length
     kinds = [item.type for item in items]
@@ -114,7 +116,7 @@ def encode(extensions: Extensions) -> bytes:
 
 
 def grant(offer: Extensions | None, wanted: Container[int]) -> Extensions | None:
-    """What an acceptor that wants the types `wanted` grants of an offer, values as offered; None: no data field."""
+    """The grant of an acceptor that wants the types `wanted`, values as offered; None: no data field."""
     if offer is None:
         return None
     return Extensions(tuple(item for item in offer.items if item.type in wanted), min(VERSION, offer.version))
@@ -126,5 +128,5 @@ def check_grant(offer: Extensions | None, granted: Extensions | None) -> frozens
         return frozenset()
     kinds = frozenset(item.type for item in granted.items)
     if offer is None or not kinds <= {item.type for item in offer.items}:
-        raise MalformedPacket(_WHAT, "granted what was not offered")
+        raise MalformedPacket(_WHAT, "granted an item that was not offered")
     return kinds

@@ -1,8 +1,8 @@
 """The plain allocation handshake: no encryption, no certificates (spec/oap 3, 5, 6).
 
 Used by the IRMd; pure functions, with ids and times as arguments. The requester makes a request and checks the reply against
-it; the acceptor checks the request (`ReplayGuard`) and makes the reply, which contains the hash of the request's octets. What
-certificates and encryption add is in `requester` and `acceptor`.
+it; the acceptor checks the request (`ReplayGuard`) and makes the reply, which contains the hash of the request's octets. Certificates
+and encryption are in `requester` and `acceptor`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from .replay import ReplayGuard
 
 
 class HandshakeRefused(OSError):
-    """Policy, or what was negotiated, forbids the flow; errno EAUTH or ECRYPT."""
+    """Policy, or the result of the negotiation, forbids the flow; errno EAUTH or ECRYPT."""
 
     def __init__(self, number: int, reason: str) -> None:
         super().__init__(number, reason)
 
 
 class ReplyRefused(OSError):
-    """The reply does not belong to the request; errno EAUTH. The acceptor is not told."""
+    """The reply does not belong to the request; errno EAUTH. The acceptor is not notified."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(EAUTH, f"the reply to the flow request was refused: {reason}")
@@ -39,9 +39,9 @@ def make_request(*, identity: bytes, now: int, offer: Extensions | None = None) 
 
 
 def accept_request(octets: bytes, guard: ReplayGuard, *, now: int) -> tuple[Header, Extensions | None]:
-    """The header of a request, and what it offers. Raises MalformedPacket, and Refused when time or id is wrong.
+    """The header of a request, and its offer. Raises MalformedPacket, and Refused when time or id is wrong.
 
-    Of extensions that cannot be decoded none is offered: they are no reason to refuse a flow.
+    Extensions that cannot be decoded count as no offer: they are no reason to refuse a flow.
     """
     header = decode_request(octets)
     guard.check(header.timestamp, header.id, now=now)
@@ -64,7 +64,7 @@ def make_reply(request: bytes, *, now: int, granted: Extensions | None = None) -
 
 
 def check_reply(request: bytes, reply: bytes) -> tuple[Header, frozenset[int]]:
-    """The header of a reply to our request, and the extensions that are on.
+    """The header of a reply to the request, and the granted extensions.
 
     Raises MalformedPacket, and ReplyRefused when it does not belong to the request.
     """

@@ -1,7 +1,7 @@
 """The header of the allocation handshake (OAP, spec/oap 1).
 
 Used by the IRMd and by `ocap`; pure functions. One header travels in each flow request and one in each positive reply; the
-IPCPs carry it as opaque data. Certificate, key exchange and signature are octets here: checked for length, not for sense.
+IPCPs carry it as opaque data. Certificate, key exchange and signature are octets here: only their lengths are checked.
 
     id 16 | timestamp 8 | cipher 2 | KDF 2 | digest 2 | C 2 | F R K 2 | D 2 | certificate C | key exchange K | data D |
     request hash (replies only) | signature (only with a certificate; what remains)
@@ -36,7 +36,7 @@ class Header:
 
     id            16 random octets of the requester; the reply repeats them
     timestamp     when the header was made, ns since 1970
-    cipher, kdf   what is wanted; in a reply, what was agreed
+    cipher, kdf   the wanted algorithms; in a reply, the negotiated ones
     digest        hash of signatures; the request's is also that of the request hash
     certificate   X.509 DER; with it comes a signature
     kex           octets of the key exchange
@@ -87,13 +87,13 @@ def encode(header: Header) -> bytes:
 
 
 def encode_signed(header: Header, sign: Callable[[bytes], bytes]) -> bytes:
-    """The header with a signature over all that precedes it. Raises UnsendablePacket, and what `sign` raises."""
+    """The header with a signature over all that precedes it. Raises UnsendablePacket, and the exceptions of `sign`."""
     unsigned = encode(replace(header, signature=b"?"))[:-1]
     return encode(replace(header, signature=sign(unsigned)))
 
 
 def signed_part(octets: bytes, header: Header) -> bytes:
-    """What the signature of a header covers: all that precedes it."""
+    """The octets that the signature of a header covers: all that precede it."""
     return octets[: len(octets) - len(header.signature)]
 
 
@@ -109,7 +109,9 @@ def _decode(octets: bytes, hash_length: int) -> Header:
         end += length
         ends.append(end)
     if end > len(octets):
-        raise MalformedPacket(_WHAT, f"its lengths say at least {end} octets, {len(octets)} are there")
+        raise MalformedPacket(
+            _WHAT, f"its length fields add up to at least {end} octets, {len(octets)} are there"
+        )
     if (end < len(octets)) != bool(certificates):
         raise MalformedPacket(
             _WHAT,

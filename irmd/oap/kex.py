@@ -1,10 +1,10 @@
 """Public keys of the key exchange as octets (spec/oap 2), and the key of a flow (5.8).
 
 Used by the IRMd; pure functions. An algorithm has no number on the wire: it is recognised by the key. A key is accepted in the
-one encoding that the specification names (DER has only one for each) and refused otherwise: nothing here guesses, and what is
-on another curve or in another group never comes near a cryptographic library.
+one encoding that the specification names (DER has only one for each) and refused otherwise: a key on
+another curve or in another group never reaches a cryptographic library.
 
-    EC, X25519, X448, ML-KEM   SubjectPublicKeyInfo; what precedes the key itself is the same octets for every key
+    EC, X25519, X448, ML-KEM   SubjectPublicKeyInfo; the octets in front of the key itself are the same for every key
     ffdhe                      SubjectPublicKeyInfo, PKCS#3 OID, p and g = 2 explicit, the key a minimal INTEGER
     hybrids                    raw: ML-KEM key, then X25519 or X448
 """
@@ -88,7 +88,7 @@ def encode(key: PublicKey) -> bytes:
 def prime(kex: Kex) -> int:
     """The prime of a finite-field group (RFC 7919)."""
     bits, addend = _FFDHE[kex]
-    scale = bits - 130 + 64  # 64 bits more than are wanted, for what the divisions cut off
+    scale = bits - 130 + 64  # 64 bits more than needed, for the rounding of the divisions
     euler = term = 1 << scale
     divisor = 1
     while term:
@@ -100,7 +100,7 @@ def prime(kex: Kex) -> int:
 
 @cache
 def _prefix(kex: Kex) -> bytes:
-    """What precedes the key; for ffdhe the algorithm, which the key follows in a length of its own."""
+    """The octets in front of the key; for ffdhe the algorithm, which the key follows in a length of its own."""
     if kex in _FFDHE:
         return _der(_SEQUENCE, _DH, _der(_SEQUENCE, _integer(prime(kex)), _integer(2)))
     if kex.hybrid:
@@ -121,13 +121,13 @@ def _prefix(kex: Kex) -> bytes:
 
 
 def _number(octets: bytes, algorithm: bytes) -> bytes:
-    """The INTEGER at the end of a SubjectPublicKeyInfo of that algorithm, or nothing; `decode` checks what surrounds it."""
+    """The INTEGER at the end of a SubjectPublicKeyInfo of that algorithm, or nothing; `decode` checks the octets around it."""
     _, found, rest = octets[: len(algorithm) + 2048].partition(algorithm)
     return _content(_content(rest)[1:]).lstrip(b"\0") if found else b""  # BIT STRING, its zero, INTEGER
 
 
 def _content(element: bytes) -> bytes:
-    """What follows tag and length of a DER element: a length of 128 and more has its count of octets in front."""
+    """The content of a DER element, behind tag and length: a length of 128 and more has its count of octets in front."""
     long = len(element) > 1 and element[1] >= 0x80
     return element[2 + (element[1] & 0x7F if long else 0) :]
 

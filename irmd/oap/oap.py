@@ -1,8 +1,8 @@
-"""The IRMd's end of the allocation handshake: what the pure parts need of the world, and what they refuse (spec/oap).
+"""The IRMd's end of the allocation handshake: clock, random octets, files and log for the pure parts (spec/oap).
 
 Runs on the IRMd's loop. Every flow over a layer carries a header in its request and one in the reply, whatever the type of
-the layer: the acceptor cannot know what is in between. A flow to a broadcast layer carries none. Both headers of a direct flow
-are made and checked here, where its name has something to secure.
+the layer: the acceptor cannot know the layers in between. A flow to a broadcast layer carries none. Both headers of a direct flow
+are made and checked here, where its name has credentials.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ from .trust import Trust
 log = logging.getLogger("irmd/oap")
 
 SUPPORTED: frozenset[int] = frozenset(Extension)
-"""Extensions that this system offers and grants, where they make sense (`offer`)."""
+"""Extensions that this system offers and grants, where they apply (`offer`)."""
 
 
 @dataclass(slots=True)
 class Received:
-    """A request that may be answered, and what is granted; that is certain once the reply has been made."""
+    """A request that may be answered, and its grant, which is final once the reply has been made."""
 
     accepted: Accepted
     granted: Extensions | None = None
 
     @property
     def outcome(self) -> Outcome:
-        """What the accepting side has of it."""
+        """The outcome for the accepting side."""
         kinds = frozenset(item.type for item in self.granted.items) if self.granted else frozenset()
         one = self.accepted
         return Outcome(one.data, kinds, one.negotiated.cipher, one.negotiated.key, one.certificate)
 
 
 class Oap:
-    """Makes and checks the headers of this system. `clock` tells ns since 1970, `random` gives octets; `directory` is where the
-    credentials of names are."""
+    """Makes and checks the headers of this system. `clock` returns ns since 1970, `random` octets; `directory` has the
+    credentials of names."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Oap:
 
         kinds  extensions that are wanted; those that this system has are offered
         room   octets of a header that the layer carries
-        repeats  the ids of requests that got no answer: this one takes their place
+        repeats  the ids of unanswered requests, which this one replaces
         lasts_ms  after which the requester gives up, if that is before the layer does
         layer  that of an IPCP which asks another member: it has its credentials by the name of the layer, unless there are
                some for that member
@@ -99,14 +99,14 @@ class Oap:
             )
         except OSError as error:
             raise self._refuse(
-                f"requests for {name}", f'no flow to "{name}" can be asked for: {_reason(error)}', error
+                f"requests for {name}", f'no flow to "{name}" can be requested: {_reason(error)}', error
             ) from None
 
     def received(
         self, octets: bytes, name: str, policy: Policy, layer: str, kinds: frozenset[int] = frozenset()
     ) -> Received:
-        """Check the header of a request that arrived. Of the extensions that it offers those in `kinds` will be granted, if
-        this system has them. Raises refused.Refused: EAUTH, or ECRYPT."""
+        """Check the header of a request that arrived. Offered extensions in `kinds` will be granted, if this system has
+        them. Raises refused.Refused: EAUTH, or ECRYPT."""
         try:
             ours = self._credentials(Side.SERVER, name, policy)
             accepted = accept(octets, ours, self._guard, self.trust, now=self._clock(), layer=layer)
@@ -134,7 +134,7 @@ class Oap:
             raise self._refuse(f"replies for {name}", text, error) from None
 
     def complete(self, request: Requester, reply: bytes, name: str, layer: str) -> Outcome:
-        """Check the header of the reply to our request. Raises refused.Refused: there is no flow then."""
+        """Check the header of the reply to a request. Raises refused.Refused: then there is no flow."""
         try:
             return request.complete(reply, self.trust, now=self._clock())
         except OSError as error:
@@ -144,8 +144,8 @@ class Oap:
             raise self._refuse(f"replies {_over(layer)}", text, error) from None
 
     def prepare(self, *, needed: bool = False) -> threading.Thread | None:
-        """Load the cryptographic library beside everything else, if there are credentials (or it is `needed` for some): otherwise the
-        first flow that is to be secure would hold up all others for some 70 ms. The thread does nothing else, and ends."""
+        """Load the cryptographic library in a thread, if there are credentials (or `needed`): otherwise the first secure flow would
+        delay all others for some 70 ms. The thread does nothing else, and ends."""
         if self._prepared or not (needed or credentials.any_below(self._directory)):
             return None
         self._prepared = True
@@ -154,20 +154,20 @@ class Oap:
         return thread
 
     def direct(self, name: str, policy: Policy) -> tuple[Outcome, Outcome]:
-        """The handshake of a flow between two processes of this system: what it comes to for requester and acceptor. Raises
+        """The handshake of a flow between two processes of this system: the outcomes for requester and acceptor. Raises
         refused.Refused."""
         try:
             if self._credentials(Side.CLIENT, name, policy).plain:
                 if self._credentials(Side.SERVER, name, policy).plain:
                     return _NOTHING
         except OSError:
-            pass  # what is wrong is found below, and told
+            pass  # the code below meets the same error, and reports it
         request = self.request(name, policy)
         received = self.received(request.octets, name, policy, "")
         return self.complete(request, self.reply(received, name), name, ""), received.outcome
 
     def _credentials(self, side: Side, name: str, policy: Policy, otherwise: str = "") -> Credentials:
-        """Raises OSError; also where the name wants what this version does not have."""
+        """Raises OSError; also where the name wants an algorithm that this version does not have."""
         return credentials.read(self._directory, side, name, policy, otherwise=otherwise)
 
     def _refuse(self, about: str, line: str, error: Exception, text: str = "") -> refused.Refused:

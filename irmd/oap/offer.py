@@ -1,6 +1,6 @@
-"""Which extensions make sense for a flow, from its QoS and from where it goes (docs/design/wire.md; paper 5.1).
+"""The extensions that apply to a flow, by its QoS and its layer (docs/design/wire.md; paper 5.1).
 
-Used by the IRMd; pure functions. FRCP is what they extend, so a flow without in_order has none of them.
+Used by the IRMd; pure functions. They extend FRCP, so a flow without in_order has none.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def fitting(qos: QosSpec, *, inside: bool) -> frozenset[int]:
-    """What such a flow may have. `inside`: its packets stay in the memory of this system, where nothing spoils them."""
+    """The extensions that such a flow may have. `inside`: its packets stay in the memory of this system, without bit errors."""
     if not qos.in_order:
         return frozenset()
     kinds = {Extension.FRAGMENTATION}
@@ -30,7 +30,7 @@ def fitting(qos: QosSpec, *, inside: bool) -> frozenset[int]:
 
 
 def wanted(qos: QosSpec, *, inside: bool) -> frozenset[int]:
-    """What is offered for a flow that an application asks for: the check only where it wants no bit error."""
+    """The extensions to offer for a flow that an application requests: the check only where its QoS allows no bit error."""
     kinds = fitting(qos, inside=inside)
     return kinds - {Extension.FRCP_CHECK} if qos.ber else kinds
 
@@ -49,7 +49,7 @@ def make(
 
 
 def carried(qos: QosSpec, *, inside: bool) -> QosSpec:
-    """The QoS as a layer is told of it: with FRCP a prototype cannot do without bit errors (spec/protection 2)."""
+    """The QoS in the request to a layer: with FRCP a prototype has no check against bit errors (spec/protection 2)."""
     if inside or not qos.in_order or qos.ber:
         return qos
     return _with_ber(qos, 1)

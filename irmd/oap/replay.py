@@ -1,6 +1,6 @@
-"""Time and replay: which flow requests are too old, too young, or have been here before (spec/oap 5 step 3).
+"""Time and replay: refuses flow requests that are too old, too young, or have arrived before (spec/oap 5 step 3).
 
-Used by the IRMd; no clock of its own. Clocks must agree: a request may be at most 100 ms ahead of us and 20 s behind. A pair
+Used by the IRMd; no clock of its own. Clocks must agree: a request may be at most 100 ms ahead of this system and 20 s behind. A pair
 of timestamp and id is accepted once; it is remembered for as long as its timestamp would be accepted.
 """
 
@@ -14,14 +14,14 @@ from ouroboros.errors import EAUTH
 
 MAX_AGE_MS = 20_000
 MAX_AHEAD_MS = 100
-CAPACITY = 131_072  # pairs that are remembered: what a flood of requests can cost us is bounded
-SHARE = 2  # the requests over one layer take one part of so many: those over others are heard
+CAPACITY = 131_072  # pairs that are remembered: bounds the memory that a flood of requests takes
+SHARE = 2  # requests over one layer take at most 1/SHARE of them, which leaves the rest for other layers
 
 _MS = 1_000_000
 
 
 class Fault(Enum):
-    """Why a request is refused."""
+    """Reasons to refuse a request."""
 
     AHEAD = "is from the future"
     OLD = "is too old"
@@ -30,7 +30,7 @@ class Fault(Enum):
 
 
 class Refused(OSError):
-    """The request must be answered with -1009; errno EAUTH. `fault` says why."""
+    """The request must be answered with -1009; errno EAUTH. `fault` is the reason."""
 
     def __init__(self, fault: Fault, detail: str) -> None:
         super().__init__(EAUTH, f"the flow request {fault.value}: {detail}")
@@ -52,7 +52,7 @@ class ReplayGuard:
         return len(self._seen)
 
     def check(self, timestamp: int, identity: bytes, *, now: int, layer: str = "") -> None:
-        """Accept the request with this timestamp and id, once, whatever layer it came over. Raises Refused."""
+        """Accept the request with this timestamp and id, once, whatever layer carried it. Raises Refused."""
         self.examine(timestamp, identity, now=now, layer=layer)
         self._seen.add((timestamp, identity))
         self._of[layer] += 1
@@ -71,7 +71,7 @@ class ReplayGuard:
         if len(self._seen) >= self._capacity or self._of[layer] >= self._capacity // SHARE:
             raise Refused(
                 Fault.FLOOD,
-                f"{self._of[layer]} requests came within {MAX_AGE_MS // 1000} s over this layer, "
+                f"{self._of[layer]} requests arrived within {MAX_AGE_MS // 1000} s over this layer, "
                 f"{len(self._seen)} in all",
             )
 

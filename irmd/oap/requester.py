@@ -1,7 +1,7 @@
-"""The requester's side of the allocation handshake: a request, and what its reply comes to (spec/oap 6).
+"""The requester's side of the allocation handshake: a request, and the outcome of its reply (spec/oap 6).
 
-Used by the IRMd; a machine without I/O: credentials, ids and times are arguments. One `Requester` is one request. Whatever is
-wrong raises an OSError with errno EAUTH or ECRYPT, or MalformedPacket; the acceptor is not told.
+Used by the IRMd; a machine without I/O: credentials, ids and times are arguments. One `Requester` is one request. A fault
+raises an OSError with errno EAUTH or ECRYPT, or MalformedPacket; the acceptor is not notified.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Authorities(Protocol):
-    """Who finds out whether a certificate is to be trusted; `trust.Trust` is one."""
+    """The source of the authorities that verify certificates; `trust.Trust` is one."""
 
     def chain(self) -> certificate.Chain:
         """The authorities as they are now."""
@@ -35,7 +35,7 @@ class Authorities(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a handshake. `key` has 32 octets where there is a cipher; `certificate` is the verified peer's, DER."""
+    """The result of a handshake. `key` has 32 octets where there is a cipher; `certificate` is the verified peer's, DER."""
 
     data: bytes = b""
     extensions: frozenset[int] = frozenset()
@@ -47,7 +47,7 @@ class Outcome:
 class Requester:
     """One request for a flow to `name`. `identity` is 16 random octets; `now` is ns since 1970. `octets` is to be sent.
 
-    Where only the offer makes them more than the `room` octets that the layer carries, there is none.
+    The offer is left out where it alone makes them more than the `room` octets that the layer carries.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Requester:
         self._credentials = credentials
         self._secret: Secret | None = None
         self._key = b""
-        """Known from the start where it was encapsulated to a static key."""
+        """The key, known from the start where it was encapsulated to a static key."""
         wanted = credentials.encryption
         if credentials.require & Requirement.ENCRYPTION and wanted is None:
             raise HandshakeRefused(
@@ -79,7 +79,7 @@ class Requester:
         """Check the reply. Raises OSError (EAUTH, ECRYPT) and MalformedPacket."""
         answer, extensions = handshake.check_reply(self.octets, reply)
         if answer.certificate:
-            # Only who was verified has a name that is worth looking at.
+            # Only the certificate of a verified peer has a name that counts.
             verify(reply, answer, trust, now=now, name=self._name)
         elif self._credentials.require & Requirement.AUTHENTICATION:
             raise HandshakeRefused(EAUTH, f'"{self._name}" must show a certificate, and has shown none')
@@ -105,7 +105,7 @@ class Requester:
         return replace(request, kex=ciphertext, hybrid=wanted.kex.hybrid, encapsulated=True)
 
     def _finish(self, answer: Header, wanted: Encryption) -> bytes:
-        """The key, when nothing in the reply is weaker than what was asked for."""
+        """The key, when no algorithm in the reply is weaker than the wanted one."""
         from . import crypto
 
         if answer.cipher is Cipher.NONE:
@@ -130,7 +130,7 @@ class Requester:
 
 
 def weaker(what: str, theirs: Cipher | Hash | Kex, ours: Cipher | Hash | Kex) -> None:
-    """Raises HandshakeRefused (ECRYPT) when theirs ranks lower than ours."""
+    """Raises HandshakeRefused (ECRYPT) when `theirs` ranks lower than `ours`."""
     if rank(theirs) < rank(ours):
         raise HandshakeRefused(ECRYPT, f"{what} {theirs.name} is weaker than the {ours.name} of enc.conf")
 

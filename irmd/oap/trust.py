@@ -1,7 +1,7 @@
-"""Whom this system trusts: the certificates in the folders `cacert` and `untrusted` of the security directory (spec/oap 4).
+"""The authorities that this system trusts: certificates in `cacert` and `untrusted` of the security directory (spec/oap 4).
 
-Used by the IRMd on its loop. `check` looks at the files when the IRMd starts, without a cryptographic library: what is no
-certificate at all stops it there. They are read in full when the first certificate has to be checked, and again when a
+Used by the IRMd on its loop. `check` reads the files when the IRMd starts, without a cryptographic library: a file that is no
+certificate stops the start. They are read in full when the first certificate has to be checked, and again when a
 file has changed, so a new authority needs no restart.
 """
 
@@ -28,7 +28,7 @@ _ARMOUR = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE----
 
 
 class TrustError(OSError):
-    """A file of the security directory is not what it must be; errno EAUTH. The text names it."""
+    """A file of the security directory is malformed; errno EAUTH. The text names it."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(EAUTH, reason)
@@ -43,7 +43,7 @@ class Trust:
         self._seen: tuple[tuple[str, int, int, int], ...] = ()
 
     def check(self) -> None:
-        """Whether every file could be one of certificates. Raises TrustError."""
+        """Check that every file may be one of certificates. Raises TrustError."""
         for path, *_ in self._files():
             _read(path)
 

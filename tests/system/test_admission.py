@@ -157,8 +157,8 @@ def test_connections_without_a_certificate(lan: Lan, kind: str) -> None:
     [
         ({"begin": -DAY, "end": -HOUR}, "its certificate has expired"),
         ({"begin": HOUR, "end": DAY}, "its certificate is not valid before"),
-        ({"ca": Authority("ca")}, "has not issued what says so"),
-        ({"ca": Authority("stranger")}, "nobody in cacert has issued its certificate"),
+        ({"ca": Authority("ca")}, "has not issued a certificate that names it as issuer"),
+        ({"ca": Authority("stranger")}, "no authority in cacert has issued its certificate"),
     ],
 )
 def test_certificates_that_are_not_good(lan: Lan, about: dict[str, Any], reason: str) -> None:

@@ -230,7 +230,7 @@ def test_certificates_of_strangers(secured: Secured) -> None:
     stranger.issue("alice").install(secured.at["a"], "client", "echo")
     secured.start()
     assert secured.client().startswith(f"refused {EAUTH}")
-    secured.b.irmd.expect("has not issued what says so")
+    secured.b.irmd.expect("has not issued a certificate that names it as issuer")
     secured.nothing_left()
 
 
@@ -238,7 +238,7 @@ def test_authentication_that_is_required(secured: Secured) -> None:
     secured.ca.issue("echo").install(secured.at["b"], "server", "echo")
     secured.start("require", "authentication")
     assert secured.client().startswith(f"refused {EAUTH}")
-    secured.b.irmd.expect("who asks must show a certificate")
+    secured.b.irmd.expect("the requester must show a certificate")
     secured.ca.issue("alice").install(secured.at["a"], "client", "echo")
     assert secured.client().startswith("flow ")
 

@@ -203,7 +203,7 @@ def test_layers_that_say_nothing_are_not_said_to_know_nothing() -> None:
     assert machine.expired(2.5) == []
     assert machine.due == pytest.approx(3.5)
     fail = failure(machine.expired(3.5))
-    assert fail.errno == errno.ETIMEDOUT and "b and slow did not say within 3.5 s" in fail.text
+    assert fail.errno == errno.ETIMEDOUT and "b and slow did not answer within 3.5 s" in fail.text
 
 
 def test_a_layer_gives_up_after_twenty_seconds() -> None:

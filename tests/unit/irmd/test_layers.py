@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from irmd import incoming
 from irmd.oap import handshake
 from irmd.oap.extension import REPEATS, Extensions, Item, decode, lasting, lasts, repeated_ids
 from irmd.oap.header import decode_request
@@ -551,7 +552,7 @@ def test_answered_requests_that_are_remembered_are_bounded(monkeypatch: pytest.M
                 request = handshake.make_request(identity=bytes([number]) * 16, now=now())
                 assert not (await eth.announce("n", request)).error
                 assert not (await waiting).error
-            assert len(system.irmd.broker.arrivals._answered) == 3
+            assert len(system.irmd.broker.incoming._answered) == 3
 
     run(test)
 

@@ -50,7 +50,7 @@ def test_issued_by_one_we_trust() -> None:
 
 
 def test_issued_by_nobody_we_know() -> None:
-    refused("nobody in cacert", authority("stranger").issue("alice"), authority())
+    refused("no authority in cacert", authority("stranger").issue("alice"), authority())
     refused("no authority in cacert", authority().issue("alice"))
 
 
@@ -69,14 +69,14 @@ def test_an_authority_between() -> None:
     root = authority("root")
     middle = authority("middle", issuer=root)
     check(middle.issue("alice"), root, between=(middle,))
-    refused("nobody in cacert", middle.issue("alice"), root)
-    refused("nobody in cacert", middle.issue("alice"), authority("other"), between=(middle,))
+    refused("no authority in cacert", middle.issue("alice"), root)
+    refused("no authority in cacert", middle.issue("alice"), authority("other"), between=(middle,))
     check(middle.issue("alice"), middle)  # trusted by itself
 
 
 def test_what_is_between_is_not_trusted() -> None:
     root, other = authority("root"), authority("other")
-    refused("nobody in cacert", root.issue("alice"), other, between=(root,))
+    refused("no authority in cacert", root.issue("alice"), other, between=(root,))
 
 
 def test_a_certificate_that_is_trusted_itself() -> None:
@@ -118,7 +118,7 @@ def test_two_that_issue_each_other() -> None:
     one = authority("one")
     two = authority("two", issuer=one)
     again = authority("one", issuer=two, key=one.key)
-    refused("nobody in cacert", two.issue("alice"), authority("other"), between=(two, again))
+    refused("no authority in cacert", two.issue("alice"), authority("other"), between=(two, again))
 
 
 def test_many_namesakes_cost_a_bounded_time() -> None:

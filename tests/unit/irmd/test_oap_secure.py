@@ -78,7 +78,7 @@ def test_certificates_of_strangers(pair: Pair, side: str) -> None:
     stranger = Authority("stranger", now=MOMENT)
     end = pair.client if side == "client" else pair.server
     stranger.issue(NAME).install(end.folder, side, NAME)
-    (pair.refused if side == "client" else pair.reply_refused)(EAUTH, "nobody in cacert has issued")
+    (pair.refused if side == "client" else pair.reply_refused)(EAUTH, "no authority in cacert has issued")
 
 
 def test_a_key_that_is_none(pair: Pair) -> None:
@@ -161,7 +161,7 @@ def test_direct_flows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert ours.certificate and not theirs.certificate
     with pytest.raises(Refused, match="must show a certificate"):
         end.oap.direct(NAME, Policy(require=AUTHENTIC))
-    assert f'refused a flow to "{NAME}" within this system: who asks must show' in caplog.text
+    assert f'refused a flow to "{NAME}" within this system: the requester must show' in caplog.text
     ca.issue("alice").install(tmp_path, "client", NAME)
     ours, theirs = end.oap.direct(NAME, Policy(require=AUTHENTIC))
     assert ours.certificate and theirs.certificate

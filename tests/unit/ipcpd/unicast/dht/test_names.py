@@ -152,8 +152,8 @@ def test_every_name_survives_the_loss_of_any_node_but_its_own(random: Random) ->
     net.run(5)
     for victim in random.sample([a for a in net.nodes if a != 7], 10):
         net.dead.add(victim)
-        requester = random.choice([a for a in net.nodes if a not in net.dead and a != 7])
-        assert net.find(requester) == (7,)
+        asker = random.choice([a for a in net.nodes if a not in net.dead and a != 7])
+        assert net.find(asker) == (7,)
 
 
 def test_with_a_tenth_of_the_messages_lost_all_is_found_all_the_same() -> None:
@@ -165,10 +165,10 @@ def test_with_a_tenth_of_the_messages_lost_all_is_found_all_the_same() -> None:
         net.run(0.2)
     net.run(40)
     found = [
-        net.find(requester, bytes([owner]) * 32)
-        for requester in (1, 15, 30)
+        net.find(asker, bytes([owner]) * 32)
+        for asker in (1, 15, 30)
         for owner in range(1, 31)
-        if owner != requester
+        if owner != asker
     ]
     assert len([addresses for addresses in found if addresses]) == len(found)
 
