@@ -21,7 +21,7 @@ MARKER = 0x4F37  # "O7"
 VERSION = 1
 REPEATS = 0x0100
 """Type of the item by which a request replaces unanswered ones, with the ids in the value. It is not
-granted. A prototype takes the request for another one."""
+granted. A prototype treats the request as a new one."""
 _ID = 16
 LASTS = 0x0101
 """Type of the item with the time in ms, 32 bits, that its requester waits for an answer. It is not granted."""

@@ -87,9 +87,9 @@ class Oap:
         kinds  extensions that are wanted; those that this system has are offered
         room   octets of a header that the layer carries
         repeats  the ids of unanswered requests, which this one replaces
-        lasts_ms  after which the requester gives up, if that is before the layer does
-        layer  that of an IPCP which asks another member: it has its credentials by the name of the layer, unless there are
-               some for that member
+        lasts_ms  after which the requester cancels, if that is before the layer does
+        layer  for the request of an IPCP to another member, its layer: the credentials are those of the layer's name, unless
+               there are some for that member
         """
         try:
             ours = self._credentials(Side.CLIENT, name, policy, layer)

@@ -38,8 +38,8 @@ def wanted(qos: QosSpec, *, inside: bool) -> frozenset[int]:
 def make(
     kinds: frozenset[int], supported: Container[int], repeats: bytes = b"", lasts_ms: int | None = None
 ) -> Extensions | None:
-    """An offer of these types, in a request that takes the place of those with the ids `repeats`, if there are such, and that is given up
-    after `lasts_ms`, if its requester does not wait for as long as the layer; None when there is nothing to offer."""
+    """An offer of these types, in a request that replaces those with the ids `repeats`, if given, and that its requester cancels
+    after `lasts_ms`, if it waits for less time than the layer; None when there is nothing to offer."""
     items = tuple(Item(kind) for kind in sorted(kinds) if kind in supported)
     if repeats:
         items = (*items, Item(REPEATS, repeats))
