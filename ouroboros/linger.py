@@ -77,14 +77,13 @@ class Leaving:
     def over(self) -> bool:
         """Look once more. Whether its caller waits no longer: it is done, or the time is over."""
         self._quiet = lib.frcp_io_close(self._handle)
-        if self.done and not lib.flow_is_down(self._handle):
-            self._octets = 0
+        if self._quiet >= 0:
+            self._went_down = not self._was_down and bool(lib.flow_is_down(self._handle))
+            if self._went_down:
+                self._octets = lib.frcp_io_unacked(self._handle).octets
             return True
         unacked = lib.frcp_io_unacked(self._handle)
         self._octets = unacked.octets
-        if self.done:
-            self._went_down = not self._was_down and bool(lib.flow_is_down(self._handle))
-            return True
         now = monotonic_ns()
         if unacked.una != self._una:
             self._una, self._until = unacked.una, now + self._stall_timeout

@@ -131,10 +131,12 @@ class Resources(Owner):
     def end(self, endpoint: FlowEndpoint) -> tuple[Any, Any, Any, Any]:
         """`struct pool *`, `struct segment *`, the peer's `struct events *` (it may be NULL) and `struct flow_spec *` of an end
         that the IRMd described. The caller holds `held` until the end has them. Raises OSError."""
-        pool = self._named(Resource.POOL, endpoint.pool)
-        segment = self._named(Resource.SEGMENT, endpoint.segment)
-        self._check_mapped(Resource.EVENTS, endpoint.peer_events)
-        peer = self.events.get(endpoint.peer_events, self._ffi.NULL)
+        pool = self.pools.get(endpoint.pool) or self._named(Resource.POOL, endpoint.pool)
+        segment = self.segments.get(endpoint.segment) or self._named(Resource.SEGMENT, endpoint.segment)
+        peer = self.events.get(endpoint.peer_events)
+        if peer is None:
+            self._check_mapped(Resource.EVENTS, endpoint.peer_events)
+            peer = self._ffi.NULL
         return pool, segment, peer, self._spec(endpoint)
 
     def region(self, number: int) -> Any:
