@@ -29,8 +29,8 @@ class OptionError(ValueError):
 
 
 class Option:
-    """One option: the IPCP types that take it, its default (None: there is none), and how its value is checked. One that
-    `repeats` has a list for a value, whose elements commas separate."""
+    """One option: the IPCP types that take it, its default (None: there is none), and how its value is checked.
+    The value of an option with `repeats` is a list, separated by commas."""
 
     __slots__ = ("check", "default", "key", "legal", "repeats", "required", "types")
 

@@ -46,8 +46,8 @@ def open_socket() -> tuple[socket.socket, str]:
 def running_program() -> str:
     """Real path of this process's program: its script, or the interpreter when there is none.
 
-    Taken from `__main__`, whose path is absolute, and not from argv[0], which the program may have changed and
-    which means nothing after a chdir. It is what `irm bind program` compares with.
+    Taken from `__main__`, which has an absolute path, and not from argv[0], which the program may have changed and
+    which is wrong after a chdir. The IRMd compares it with the path of `irm bind program`.
     """
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     for candidate in (script, sys.argv[0] if sys.argv else None, sys.executable):
