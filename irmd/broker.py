@@ -336,7 +336,7 @@ class Broker:
         """A process returns a descriptor: of a flow, or of an allocation that is pending or has failed."""
         body, process = envelope.flow_dealloc, connection.process
         if process is None:
-            raise Refused(errno.EPERM, "only a process that said Hello as an application has flows")
+            raise Refused(errno.EPERM, "only a process whose Hello names an application has flows")
         if envelope.id:
             connection.session.reply(envelope, Envelope())
         descriptor = Descriptor(body.fd, body.instance)

@@ -58,9 +58,8 @@ class Endpoints:
         self._announce = announce
         self._max_packet: dict[int, int] = {}
         self._unfinished: dict[Process, int] = {}
-        self._exited: dict[
-            Process, bool
-        ] = {}  # True once the process itself has exited, not only its session is over
+        self._exited: dict[Process, bool] = {}
+        """True once the process itself has exited, not only its session is over."""
         self._pool_users: dict[int, int] = {}
 
     # ------------------------------------------------------------ processes

@@ -38,7 +38,7 @@ class PendingRequests:
         """Reserve a descriptor. An asynchronous request is answered with it immediately. Raises Refused."""
         process = connection.process
         if process is None:
-            raise Refused(errno.EPERM, "only a process that said Hello as an application has flows")
+            raise Refused(errno.EPERM, "only a process whose Hello names an application has flows")
         self.check_running()
         descriptor = process.fds.take()
         if descriptor is None:

@@ -102,11 +102,10 @@ class Server:
         self._listener: socket.socket | None = None
         self._connections: dict[Session, Connection] = {}
         self._per_uid: dict[int, int] = {}
-        """Connections of each user. The IRMd keeps the memory of a process, and its pidfd, until the process ends: until then a
-        connection counts that the process has closed."""
-        self._exiting: dict[
-            int, Process | None
-        ] = {}  # by pidfd: processes whose session is over and that still run
+        """Connections of each user. A connection counts until its process exits, also a closed one, because the IRMd keeps the
+        memory and the pidfd of the process until then."""
+        self._exiting: dict[int, Process | None] = {}
+        """By pidfd: processes whose session is over and that still run."""
         self._tasks: set[asyncio.Task[Envelope]] = set()
         self._flow_handlers: dict[str, FlowHandler] = {}
         self._instances = count(1)

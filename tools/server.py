@@ -37,9 +37,8 @@ def accept(timeout: float | None) -> "Flow | None":
         if is_fatal(error):
             raise
         warn_of_peer(f"Failed to accept a flow: {reason(error)}")
-        time.sleep(
-            _PAUSE_AFTER_FAILURE_S
-        )  # for example out of descriptors: let a flow end before the next try
+        # For example out of descriptors: let a flow end before the next try.
+        time.sleep(_PAUSE_AFTER_FAILURE_S)
         return None
 
 

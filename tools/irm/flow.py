@@ -10,10 +10,7 @@ from .words import Arguments, Command, Group
 if TYPE_CHECKING:
     from ouroboros.readout import FlowInfo
 
-_BEFORE = (
-    "alloc-pending",
-    "accept-pending",
-)  # states in which the layer that carries the flow is not known yet
+_BEFORE = ("alloc-pending", "accept-pending")  # states in which the layer of the flow is not known yet
 _COLUMNS = (
     ("flow", 7),
     ("state", 15),

@@ -29,7 +29,7 @@ from .description import Description, SystemSpec
 from .place import Place
 from .reading import from_table
 
-PATIENCE = 40.0
+EXIT_TIMEOUT = 40.0
 """Seconds after which an IRMd that does not end is killed; it gives its own processes 30."""
 LEASE = 0
 """Standard input: the lab belongs to the process that holds the other end, until that process asks to keep it."""
@@ -288,7 +288,7 @@ class Holder:
             for name in running:
                 os.kill(self.systems[name].irmd, signal.SIGTERM)
             signal.signal(signal.SIGALRM, lambda *_: None)
-            signal.setitimer(signal.ITIMER_REAL, PATIENCE, 1.0)
+            signal.setitimer(signal.ITIMER_REAL, EXIT_TIMEOUT, 1.0)
         self._reply_waiting()
 
     # ---------------------------------------------------------------- IRMds

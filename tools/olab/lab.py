@@ -28,7 +28,7 @@ from .emulator.impairment import parse
 from .place import Holder, Place, PlaceError, folder, only, places
 from .reading import from_table, to_table
 
-PATIENCE = 60.0
+STUCK_TIMEOUT = 60.0
 """Seconds after which a step counts as stuck."""
 Progress = Callable[[str], None]
 
@@ -90,7 +90,7 @@ class LabSystem:
         return subprocess.Popen(self.command(*argv), **{"env": self.env, "text": True, **options})
 
     def run(
-        self, *argv: str, check: bool = True, timeout: float = PATIENCE
+        self, *argv: str, check: bool = True, timeout: float = STUCK_TIMEOUT
     ) -> subprocess.CompletedProcess[str]:
         """Run a program in this system to its end. With `check`, anything but exit code 0 raises CommandFailed."""
         result = subprocess.run(
@@ -365,11 +365,11 @@ def await_end(holder: Holder) -> None:
             return
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
-        if not poll.poll(PATIENCE * 1000):
+        if not poll.poll(STUCK_TIMEOUT * 1000):
             import signal
 
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            poll.poll(PATIENCE * 1000)
+            poll.poll(STUCK_TIMEOUT * 1000)
     finally:
         os.close(pidfd)
 

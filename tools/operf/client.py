@@ -65,9 +65,8 @@ class Client:
             pass  # interrupted twice, or between the sending and the report
         except OSError as error:
             if error.errno == errno.EMSGSIZE:
-                packet_size(
-                    self._size, DEFAULT_SIZE, wire.MIN_SIZE, self._flow
-                )  # raises the ToolError that names the limit
+                # Raises the ToolError that names the limit.
+                packet_size(self._size, DEFAULT_SIZE, wire.MIN_SIZE, self._flow)
             traffic.measured()
             warn(f"operf: the flow to {self._options.name} ended: {reason(error)}")
         return self._print_results()

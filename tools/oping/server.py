@@ -133,9 +133,8 @@ class EventServer:
         now = time.monotonic()
         with self._lock:
             silent = [flow for flow, last in self._active.items() if now - last >= IDLE_S]
-            idle = [
-                flow for flow in silent if not flow.link_down
-            ]  # a request could not have arrived while the link was down
+            # While a link is down no request can arrive.
+            idle = [flow for flow in silent if not flow.link_down]
             self._active.update(dict.fromkeys(set(silent) - set(idle), now))
         for flow in idle:
             fd = flow.fd

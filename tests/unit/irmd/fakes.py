@@ -19,7 +19,7 @@ _instances = count(1)
 
 
 def process(pid: int = 1000, program: str = "/bin/server", *, uid: int = 0, pool: object = None) -> Process:
-    """A process that has said Hello."""
+    """A process whose Hello has arrived."""
     return Process(
         token=next(_tokens),
         peer=Peer(pid, uid, uid, frozenset(), started=pid),
