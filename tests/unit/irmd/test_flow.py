@@ -80,6 +80,11 @@ def test_numbers_are_the_lowest_free(moves: list[int]) -> None:
         assert numbers.used == len(taken)
 
 
+def test_the_first_descriptor_of_a_flow_is_64() -> None:
+    """Lower numbers are for the components of an IPCP (paper 5.3)."""
+    assert FIRST_FD == 64
+
+
 def test_one_user_gets_half() -> None:
     """Those who manage are counted with nobody, and what is given back counts no more."""
     table = FlowTable(4)
@@ -130,6 +135,7 @@ def test_nothing_is_known_of_ends_after_delta_t() -> None:
     """Three times the packet lifetime, 10 s until an acknowledgement, 120 s of sending again, and the second that was begun."""
     assert Flow(1, qos=FRCP, mpl_ms=5000).quiet_s == 15 + 10 + 120 + 1
     assert Flow(1, qos=FRCP, mpl_ms=1).quiet_s == 131
+    assert Flow(1, qos=FRCP, mpl_ms=333).quiet_s == 131  # the last millisecond of a second
     assert Flow(1, qos=QosSpec(), mpl_ms=5000).quiet_s == 0
     assert Flow(1, mpl_ms=5000).quiet_s == 0
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from irmd import ipcps
 from irmd.refused import Refused
-from irmd.retry import FATAL, FIRST, MOST, Failure, pause, retry_with_backoff
-from ouroboros.errors import EIPCP, EIPCPSTATE, ENAME
+from irmd.retry import FIRST, MOST, Failure, pause, retry_with_backoff
+from ouroboros.errors import EIPCP, EIPCPSTATE, EIPCPTYPE, ENAME
 from ouroboros.rpc.messages_pb2 import (
     BROADCAST,
     UNICAST,
@@ -67,7 +67,11 @@ def test_so_often_and_no_more() -> None:
         assert not work.refusals and len(work.pauses) == refusals - 1
 
 
-@pytest.mark.parametrize("number", sorted(FATAL))
+FINAL = "EACCES ECANCELED EEXIST EINVAL ENAMETOOLONG ENOTSUP EPERM EPROTO ESHUTDOWN"
+"""The request is wrong, forbidden or abandoned, or the other end is no member of this layer."""
+
+
+@pytest.mark.parametrize("number", [*(getattr(errno, name) for name in FINAL.split()), EIPCPSTATE, EIPCPTYPE])
 def test_what_waiting_cannot_mend(number: int) -> None:
     work = Work(number)
     with pytest.raises(Refused):
