@@ -17,7 +17,8 @@ ANALYSED_BY := 12
 
 # With sanitizers run the tests that have our C in one process, threads that use objects that another thread closes, and a system of each
 # kind: direct flows, local, unicast, UDP, Ethernet, broadcast, encryption, and forked processes. The models have no C in them; the test that
-# kills at every instruction is too slow; the tests without memory raise a signal that the sanitizers handle themselves.
+# kills at every instruction is too slow; the tests without memory raise a signal that the sanitizers handle themselves; programs that
+# the IRMd starts have a clean environment, without the runtime of the sanitizers.
 SANITIZED := tests/unit/dataplane tests/unit/frcp tests/unit/library tests/unit/ipcpd/test_relay.py tests/unit/ipcpd/test_punt.py \
     tests/unit/ipcpd/test_fib.py tests/unit/ipcpd/test_sealed_port.py tests/unit/ipcpd/test_fanout.py \
     tests/unit/ipcpd/test_lifetimes.py tests/unit/ipcpd/test_dt.py tests/unit/ipcpd/test_congestion.py \
@@ -27,7 +28,7 @@ SANITIZED := tests/unit/dataplane tests/unit/frcp tests/unit/library tests/unit/
     tests/system/test_fork.py tests/system/test_encryption.py::test_in_one_system \
     tests/system/test_unicast.py::test_a_name_at_one_end_is_found_at_the_other \
     tests/system/test_unicast.py::test_the_server_is_killed_and_the_members_live_on \
-    tests/system/test_udp.py::test_pings tests/system/test_ethernet.py::test_ping \
+    tests/system/test_udp.py::test_pings tests/system/test_ethernet.py::test_the_end_of_an_ipcp \
     tests/system/test_broadcast.py::test_readers_print_what_the_paper_shows
 
 # The report of coverage counts the tests of the modules, and of a system of each kind.
