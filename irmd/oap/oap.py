@@ -125,7 +125,7 @@ class Oap:
         refused.Refused."""
         try:
             octets = received.accepted.reply(now=self._clock(), granted=received.granted, room=room)
-            if received.granted is not None:
+            if received.granted is not None and received.granted.items:  # if there was room
                 digest = received.accepted.header.digest
                 received.granted = extension.decode(decode_reply(octets, digest=digest).data)
             return octets
