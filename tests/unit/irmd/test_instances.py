@@ -189,9 +189,18 @@ class Instances(RuleBasedStateMachine):
             if provider in ports.pairs:
                 theirs = ports.pairs[provider]
                 mine = self.provider.get(theirs)
-                # An accept that the IRMd took back from one flow, after its deadline, has the next one at the same end.
-                return mine if mine is not None and self.provider.get(mine) == theirs else None
+                # An accept that the IRMd took back from one flow, after its deadline, has the next one at the same end: a flow
+                # over a layer, or a direct one.
+                return mine if mine is not None and self._meets(mine, theirs) else None
         return None
+
+    def _meets(self, mine: int, theirs: int) -> bool:
+        """Whether the process's end is that of the flow of this IPCP's end; an end that the process has given back was."""
+        for app in self.system.apps:
+            for descriptor, flow in app.process.flows.items():
+                if descriptor.instance == mine:
+                    return theirs in (end.descriptor.instance for end in flow.ends)
+        return self.provider.get(mine) == theirs
 
     @invariant()
     def no_flow_ends_by_anything_else(self) -> None:
