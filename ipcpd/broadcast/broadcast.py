@@ -1,10 +1,10 @@
 """The broadcast IPCP: a stateless broadcast layer over the layers below (paper 2.13, 5.6.1; spec/broadcast).
 
-Runs in the process of the IPCP, on its loop: joins, adjacencies, enrolment. Packets never come through here: the relay's thread
-copies what comes from one member to all others.
+Runs in the process of the IPCP, on its loop: joins, adjacencies, enrolment. Packets never pass through this module: the relay's
+thread copies the packets of one member to all others.
 
 A prototype as neighbour stands still when it gets a keep-alive on an adjacency that it accepted, so we ask the layer below for
-flows without. Between two of ours the side that connects offers keep-alives in its connection record, and the other grants
+flows without. Between two Python members the side that connects offers keep-alives in its connection record, and the other grants
 them.
 """
 
@@ -42,7 +42,7 @@ MPL_MS = 100
 
 ENROL_TIME = 15.0
 CONNECT_TIME = 15.0
-"""Seconds until we say why it did not work; the IRMd waits for 20."""
+"""Seconds after which the IPCP answers with the reason of the failure; the IRMd waits for 20."""
 
 READOUTS = ("neighbours", "counters", "status")
 
@@ -63,7 +63,7 @@ class BroadcastIpcp(Ipcp):
         self._tree = Tree(usable=lambda fd: self._adjacencies[fd].lower.usable)
         self._adjacencies: dict[int, Connection] = {}
         self._ends = Ends(self._relay, self.late)
-        """Of flows of processes that have joined."""
+        """The ends of flows of processes that have joined."""
 
     # ------------------------------------------------------------ life
 
@@ -90,7 +90,7 @@ class BroadcastIpcp(Ipcp):
         joining.done()
 
     def _become(self, layer: str, access: Access) -> None:
-        """Let others come."""
+        """Accept flows of newcomers and neighbours."""
         self.layer, self.hash = layer, SHA3_256
         self.access = self._connections.access = access
         configuration = Configuration(layer, IpcpType.BROADCAST, access=access)
@@ -159,7 +159,7 @@ class BroadcastIpcp(Ipcp):
         return None
 
     def _offer(self, _own: Record, asked: QosSpec) -> tuple[Record, QosSpec]:
-        """What we say when we connect, and a QoS without keep-alives, and without what a raw adjacency cannot have."""
+        """The record of an initiator, and a QoS without keep-alives and the properties that a raw adjacency cannot have."""
         qos = QosSpec()
         qos.CopyFrom(asked)
         qos.timeout, qos.in_order, qos.ber = 0, 0, max(1, asked.ber)
@@ -172,7 +172,7 @@ class BroadcastIpcp(Ipcp):
         return replace(BROADCAST, member=self._tree.member, tree=self._tree.id, timeout=timeout)
 
     def _connected(self, connection: Connection) -> None:
-        """The connection manager has a new adjacency. Raises Refusal when it must not be."""
+        """The connection manager has a new adjacency. Raises Refusal when the adjacency must not exist."""
         fd, theirs = connection.lower.fd, connection.record
         verdict, old = self._tree.verdict(theirs, initiator=connection.initiator)
         if verdict is Verdict.REFUSE:

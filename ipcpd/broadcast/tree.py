@@ -1,13 +1,13 @@
-"""Tree: what a member of a broadcast layer knows of its shape (paper 2.13).
+"""Tree: the knowledge that a member of a broadcast layer has of the layer's shape (paper 2.13).
 
 Runs in the broadcast IPCP, on its loop; no I/O. The layer adds no header to packets, so its adjacencies must not close a loop.
-Every member of ours has a random id, and a tree has the id of one of its members. Who connects tells both, in fields that
-a prototype does not look at. Two members with the same tree are joined already, and another adjacency is refused. A member
-that is alone has no tree, and gets that of its first neighbour; one that loses the neighbour from whom it has the id takes its
-own.
+Every Python member has a random id, and a tree has the id of one of its members. The connection record carries both, in fields
+that a prototype ignores. Two members with the same tree are joined already, and another adjacency is refused. A member without
+neighbours has no tree, and gets that of its first neighbour; a member that loses the neighbour from which it got the tree's id
+takes its own id.
 
-That is all that can be known without asking around: when two trees are joined, or a tree loses the member whose id it has,
-those further away keep the old id until they connect anew; and nothing is known of prototypes.
+A member cannot know more without queries to other members: when two trees are joined, or a tree loses the member whose id it
+has, members further away keep the old id until they connect anew; and prototypes carry no ids.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _always(_fd: int) -> bool:
 
 
 class Verdict(Enum):
-    """What to do with a new adjacency to a neighbour with whom there is one already."""
+    """The decision about a new adjacency to a neighbour that has one already."""
 
     FIRST = "there is none yet"
     REPLACE = "it takes the place of the one that there is"
@@ -38,7 +38,7 @@ class Neighbour:
 
     member: int
     initiator: bool
-    """Whether the adjacency is of our making."""
+    """Whether this member initiated the adjacency."""
     path: bytes = b""
     """The layer and the address in it that an accepted adjacency comes from."""
 
@@ -49,14 +49,14 @@ class Tree:
 
     member: int = field(default_factory=lambda: secrets.randbits(64) | 1)
     id: int = 0
-    """0: alone."""
+    """0: no neighbours."""
     neighbours: dict[int, Neighbour] = field(default_factory=dict)
     usable: Callable[[int], bool] = _always
     """Whether packets may get through on an adjacency, by descriptor."""
     _uplink: int | None = None
-    """The adjacency over which the id came, which is not our own."""
+    """The adjacency from which the tree's id came, if it is not this member's own."""
     _lost: set[int] = field(default_factory=set)
-    """Neighbours that we lost and have made no adjacency since: in a tree nothing else joins the two of us."""
+    """Neighbours lost since the last new adjacency: in a tree no other path joins such a neighbour to this member."""
 
     def objection(self, theirs: Record, path: bytes = b"") -> str:
         """Why a neighbour that sends this record on a flow with this path must not be connected; "" when it may."""
@@ -67,7 +67,7 @@ class Tree:
         for fd, one in self.neighbours.items():
             if one.member != theirs.member or one.initiator:
                 continue
-            if one.path == path or not self.usable(fd):  # the neighbour has lost it, or wants another instead
+            if one.path == path or not self.usable(fd):  # the neighbour has lost it, or replaces it
                 return ""
             return "a neighbour with that member id is connected over another path; disconnect that one first"
         if theirs.member in self._lost:
@@ -77,9 +77,9 @@ class Tree:
         return ""
 
     def verdict(self, theirs: Record, *, initiator: bool) -> tuple[Verdict, int]:
-        """What to do with a new adjacency of our (`initiator`) or their making, and the descriptor of the old one.
+        """The verdict on a new adjacency that this member (`initiator`) or the peer initiated, and the descriptor of the old one.
 
-        Of two that crossed both sides keep the one made by the smaller id; of two made by the same side, the new one.
+        Of two adjacencies that crossed both sides keep the one initiated by the smaller id; of two by the same side, the new one.
         """
         for fd, neighbour in self.neighbours.items():
             if not theirs.member or neighbour.member != theirs.member:
@@ -91,7 +91,7 @@ class Tree:
         return Verdict.FIRST, -1
 
     def add(self, fd: int, theirs: Record, *, initiator: bool, path: bytes = b"") -> None:
-        """There is a new adjacency."""
+        """Add a new adjacency."""
         first, second = (self.id, theirs.tree) if initiator else (theirs.tree, self.id)
         responder = theirs.member if initiator else self.member
         self.neighbours[fd] = Neighbour(theirs.member, initiator, path)
@@ -105,7 +105,7 @@ class Tree:
             self._uplink = None if joined == self.member else fd
 
     def remove(self, fd: int) -> None:
-        """An adjacency is there no longer."""
+        """Remove an adjacency that has ended."""
         gone = self.neighbours.pop(fd, None)
         if gone is None:
             return

@@ -1,1 +1,1 @@
-"""What every IPCP has in common: life cycle, primitives, options, and the process it runs in (paper 4.3, 5.3)."""
+"""The parts that all IPCPs share: life cycle, primitives, options, and the process of an IPCP (paper 4.3, 5.3)."""

@@ -1,6 +1,6 @@
 """The process of one IPCP, from the fork to its end.
 
-It has its channel to the IRMd as a descriptor, says Hello on it, and ends with it: no IPCP outlives its IRMd.
+The process gets its channel to the IRMd as a descriptor, sends Hello on it, and ends when it closes: no IPCP outlives its IRMd.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ HELLO_TIME = 5.0  # s
 
 
 def preload() -> None:
-    """Load what every IPCP needs, in the parent that forks them."""
+    """Load the modules that every IPCP needs, in the parent that forks the IPCPs."""
     import ipcpd.dataplane
 
     _ = ipcpd.dataplane
@@ -98,7 +98,7 @@ async def _live(kind: type[Ipcp], name: str, sock: socket.socket) -> None:
 
 
 def hello() -> Envelope:
-    """What an IPCP says first."""
+    """The first message of an IPCP to the IRMd."""
     envelope = Envelope()
     envelope.hello.kind = Hello.Kind.IPCP
     envelope.hello.rpc_version = RPC_VERSION
@@ -108,14 +108,14 @@ def hello() -> Envelope:
 
 
 def survive() -> None:
-    """What a user does to the memory of his own flows does not end an IPCP that serves others."""
+    """Make the IPCP survive any change by a user to the memory of that user's flows: the IPCP serves other users too."""
     from ipcpd.dataplane._ipcp import lib
 
     lib.map_survive()
 
 
 def layout_version() -> int:
-    """Version of the layout of shared memory that the data plane of this IPCP speaks."""
+    """Version of the layout of shared memory that the data plane of this IPCP uses."""
     from ipcpd.dataplane._ipcp import lib
 
     return int(lib.LAYOUT_VERSION)

@@ -1,9 +1,10 @@
-"""Claims: which neighbour an address or a member id belongs to, as far as certificates show it (paper 5.3; docs/spec/connections.md).
+"""Claims: the neighbour that an address or a member id belongs to, as far as certificates show it (paper 5.3; spec/connections).
 
-Used by the connection manager of unicast and broadcast IPCPs, on their loop; no I/O. A connection record claims the address of a unicast
-member, or the id of a broadcast member, and nothing in it proves the claim. In a layer whose members show certificates the claim is bound to the name in the certificate that
-came with it first: a member with another certificate cannot take over the adjacency of a neighbour, nor its address while the
-neighbour is away. Where no certificates are shown every claim is allowed, and a connection is replaced only by one over the same path.
+Used by the connection manager of unicast and broadcast IPCPs, on their loop; no I/O. A connection record claims the address of a
+unicast member, or the id of a broadcast member, without proof. In a layer whose members show certificates the claim is bound to
+the name in the certificate of its first claimant: a member with another certificate cannot take over a neighbour's adjacency,
+nor its address while the neighbour is away. Where members show no certificates every claim is allowed, and a connection is
+replaced only by one over the same path.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Claims:
         self._claims: OrderedDict[int, tuple[str, float]] = OrderedDict()
 
     def objection(self, theirs: Record, peer_identity: PeerIdentity, now: float) -> str:
-        """Why the neighbour that shows this must not have what its record claims; "" when it may."""
+        """Why the neighbour with this identity must not have the address or id that its record claims; "" when it may."""
         name, since = self._claims.get(_claim(theirs), ("", 0.0))
         if not name or now - since > KEPT or (peer_identity.certificate and peer_identity.name == name):
             return ""
@@ -39,7 +40,7 @@ class Claims:
         return f'{what} belongs to "{name}"'
 
     def claimed(self, theirs: Record, peer_identity: PeerIdentity, now: float) -> None:
-        """A neighbour with this record that shows this is connected, or was until now."""
+        """A neighbour with this record and identity is connected, or was until now."""
         claim = _claim(theirs)
         if not claim or not peer_identity.certificate or not peer_identity.name:
             return

@@ -1,7 +1,7 @@
-"""Connection: what a component of one IPCP has with that of another, over an N-1 flow of its own (paper 2.8).
+"""Connection: the association of a component of one IPCP with that of another, over its own N-1 flow (paper 2.8).
 
-Data of unicast and broadcast IPCPs; the connection manager makes, keeps and ends them. With it what the manager knows of
-connections that are wanted, or may come about, and the words for those at their other end.
+Data of unicast and broadcast IPCPs; the connection manager makes, keeps and ends connections. The module also has the manager's
+records of requested and of pending connections, and the texts that name a peer.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Backoff:
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """A connection of one of our components. `peer` is the name that it was made to, "" when the other side made it."""
+    """A connection of a component of this IPCP. `peer` is the name that it was made to, "" when the peer initiated it."""
 
     lower: Lower
     component: str
@@ -43,45 +43,45 @@ class Connection:
     initiator: bool
     peer: str
     record: Record
-    """What the other side said of itself."""
+    """The connection record of the peer."""
     since: float = 0.0
-    """Monotonic time at which it was made, seconds."""
+    """Monotonic time at which the connection was made, seconds."""
     lost: bool = False
 
 
 @dataclass(slots=True)
 class Counters:
-    """What became of handshakes."""
+    """Outcomes of handshakes."""
 
     accepted: int = 0
     initiated: int = 0
     refused: int = 0
-    """By us, or by the other side."""
+    """Refused by this IPCP, or by the peer."""
     unauthenticated: int = 0
-    """Those that were not made because who was there has not shown what the layer requires."""
+    """Connections that were not made because the peer's identity did not satisfy the layer's rule, or did not match its claim."""
     silent: int = 0
-    """Flows on which nothing was said in time."""
+    """Flows on which the peer's record did not arrive before the deadline."""
     malformed: int = 0
     lost: int = 0
     superseded: int = 0
     """Connections that gave way to a new one of the same neighbour."""
     crowded: int = 0
-    """Flows that were given up, or refused, because too many others had sent nothing yet."""
+    """Flows that were released, or refused, because too many other flows waited for their first record."""
 
 
 def welcome(_theirs: Record, _lower: Lower) -> str:
-    """Everybody may connect."""
+    """Admit every peer."""
     return ""
 
 
 def own_record(own: Record, _theirs: Record) -> Record:
-    """Whoever connects gets our record."""
+    """Answer every peer with the component's own record."""
     return own
 
 
 @dataclass(slots=True, eq=False)
 class Component:
-    """A component that others can connect to (see `ConnectionManager.component`)."""
+    """A component that peers can connect to (see `ConnectionManager.component`)."""
 
     record: Record
     on_connection: Callable[[Connection], None]
@@ -93,14 +93,14 @@ class Component:
 
 @dataclass(slots=True, eq=False)
 class Wanted:
-    """A connection that the user asked for, and has not taken back."""
+    """A connection that the user requested and has not disconnected."""
 
     dst: str
     component: str
     qos: QosSpec
     connection: Connection | None = None
     made: bool = False
-    """It was there once: it is tried again until the user takes it back."""
+    """The connection was established once: the manager tries again until the user disconnects it."""
     task: asyncio.Task[None] | None = None
     attempts: int = 0
     trouble: str = ""
@@ -108,7 +108,7 @@ class Wanted:
 
 @dataclass(slots=True, eq=False)
 class Responding:
-    """A flow that was accepted, and on which the first record has not come yet."""
+    """An accepted flow on which the first record has not arrived yet."""
 
     lower: Lower
     machine: Responder
@@ -121,9 +121,9 @@ def link_of(dst: str) -> int:
 
 
 def is_same_link(new: Connection, old: Connection) -> bool:
-    """Whether the neighbour has made with `new` the link anew that `old` is: the same component and cube, the same claim to an
-    address, over the same layer from the same address in it, and by the neighbour's own number the same link. A path cannot be
-    forged more easily than the flow, so no other member takes the place of the neighbour; and links over several layers coexist."""
+    """Whether `new` is the same link of the neighbour as `old`, made anew: both have the same component, cube, claimed address,
+    come over the same layer from the same address in it, and carry the same link number of the neighbour. A path cannot be forged
+    more easily than the flow, so no other member takes the place of the neighbour; and links over several layers coexist."""
     return bool(new.peer_address and new.lower.path) and _link(new) == _link(old)
 
 
@@ -151,7 +151,7 @@ def whom(connection: Connection) -> str:
 
 
 def stranger(theirs: Record, lower: Lower) -> str:
-    """Somebody who is refused: whom he claims to be, and who it is for certain."""
+    """A refused peer, for the log: the address that it claims, and the name in its verified certificate."""
     claimed = f"address {to_text(theirs.address)}" if theirs.address else "somebody"
     if not lower.peer_identity.certificate:
         return f"{claimed}, without a certificate,"
@@ -159,5 +159,5 @@ def stranger(theirs: Record, lower: Lower) -> str:
 
 
 def log_level(connection: Connection) -> int:
-    """Enrolments come and go, and say what became of them themselves."""
+    """DEBUG for enrolment connections: they are short, and the enrolment component logs their outcome."""
     return logging.DEBUG if connection.component == ENROLMENT.component else logging.INFO

@@ -1,11 +1,11 @@
 """Connection manager: connections between components of two IPCPs, each over an N-1 flow of its own (paper 2.8, Fig. 15).
 
-The shell around the machines of `handshake`, on the loop of the IPCP. What a user has connected stays connected: when the flow is
-lost, or its neighbour stays silent, we who initiated it try again, after pauses that grow, until the user disconnects.
-An adjacency that was accepted is the other side's business; when the same neighbour makes the same link anew, the new
-connection takes its place; links over several layers coexist.
+The shell around the machines of `handshake`, on the loop of the IPCP. A connection that the user requested is kept: when its flow
+is lost, or its neighbour stays silent, the initiator tries again, after pauses that grow, until the user disconnects.
+An accepted adjacency is kept by the peer that initiated it; when the same neighbour makes the same link anew, the new
+connection replaces the old one; links over several layers coexist.
 
-No connection is made, by either side, over a flow that does not show what the layer requires of its members.
+No connection is made, by either side, over a flow whose peer does not satisfy the rule of the layer.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ __all__ = ["Backoff", "Connection", "ConnectionManager", "Counters"]
 log = logging.getLogger("ipcpd/connmgr")
 
 MOST_RESPONDING = 1024
-"""Accepted flows that may wait for the first record at the same time. One more takes the place of the one that has waited
-longest: a neighbour that means it sends its record immediately."""
+"""Accepted flows that may wait for the first record at the same time. One more replaces the flow that has waited longest:
+a neighbour that follows the protocol sends its record immediately."""
 
 MOST_STRANGERS = 64
-"""Flows that wait in the same way of those who will be refused, and are only waited for to say so: they must not keep members
-out. One more is refused without a word."""
+"""Flows of peers not admitted by the layer that may wait in the same way: the IPCP reads their record only to answer with a
+refusal, and these flows must not keep members out. The IPCP releases one more without an answer."""
 
 REFUSED = "connections that were refused"
-"""What lines about those are counted for, in the log."""
+"""The key under which the log limiter counts lines about refused connections."""
 
 GIVE_UP = 3600.0
 """Seconds after which an accepted connection whose neighbour stays silent is released."""
@@ -69,23 +69,23 @@ GIVE_UP = 3600.0
 NOTHING_REQUIRED = Requirement(0)
 
 ATTEMPT_TIME = 6.0
-"""Seconds that an attempt to connect again may take: a request that was lost on a way that is back by now must not hold it up."""
+"""Seconds that an attempt to connect again may take: a request that was lost on a path that works again must not delay it."""
 
 
 def _nobody(_connection: Connection) -> None:
-    """Nobody wants to know."""
+    """Default callback: ignores the event."""
 
 
 def _nobody_at_all(_connection: Connection, _event: FlowEvent) -> None:
-    """Nobody wants to know."""
+    """Default callback: ignores the event."""
 
 
 class ConnectionManager:
     """The connections of an IPCP.
 
-    `on_lost(connection)` is called once for each that was handed to a component and is there no longer; its flow has been
-    released, or is about to be. `on_state(connection, event)`: DOWN or PEER, the neighbour cannot be reached at present; UP, it
-    can again.
+    `on_lost(connection)` is called once for each connection that a component got and that has ended; its flow has been released,
+    or is about to be. `on_state(connection, event)`: on DOWN or PEER the neighbour cannot be reached at present; on UP it can
+    again.
     """
 
     def __init__(self, ipcp: Ipcp, lowers: LowerFlows, *, backoff: Backoff | None = None) -> None:
@@ -95,7 +95,7 @@ class ConnectionManager:
         self.connections: dict[int, Connection] = {}
         """By the descriptor of the flow."""
         self.access = Access()
-        """Of the layer, as soon as we are a member."""
+        """The rule of the layer, as soon as this IPCP is a member."""
         self._ipcp = ipcp
         self._loop = ipcp.loop
         self._lowers = lowers
@@ -120,14 +120,14 @@ class ConnectionManager:
         admit: Callable[[Record, Lower], str] = welcome,
         answer: Callable[[Record, Record], Record] = own_record,
     ) -> None:
-        """Have a component that others can connect to, and that can be connected.
+        """Add a component that peers can connect to, and that can initiate connections.
 
-        on_connection  gets each connection when it is there; its flow has no listener and no role yet, and what comes
-                       waits. It may raise Refusal: then the flow is released, and whoever connected gets the reason
-        on_lost        is told instead of that of the manager
-        offer          the record that an initiator sends, and the QoS of the flow, given our record and the QoS of the user
+        on_connection  gets each connection when it is established; its flow has no listener and no role yet, and packets
+                       wait. It may raise Refusal: then the flow is released, and the initiator gets the reason
+        on_lost        is called instead of the manager's `on_lost`
+        offer          the record that an initiator sends, and the QoS of the flow, given the own record and the user's QoS
         admit          may refuse a record on a flow, with a reason ("": none)
-        answer         what is answered, from our record and theirs
+        answer         the record that a responder sends, from its own record and the peer's
         """
         self._components[record.component] = Component(record, on_connection, on_lost, offer, admit, answer)
 
@@ -135,7 +135,7 @@ class ConnectionManager:
         """Accept flows, from now on."""
         self._lowers.accept(self._accepted)
 
-    # ------------------------------------------------------------ what a user asks for
+    # ------------------------------------------------------------ requests of the user
 
     async def connect(self, dst: str, component: str, qos: QosSpec, *, timeout: float) -> Connection:
         """Connect a component to that of `dst`, and keep it connected. Raises Refusal."""
@@ -176,7 +176,7 @@ class ConnectionManager:
         return any(one is wanted for one in self._wanted.values())
 
     def disconnect(self, dst: str, component: str) -> None:
-        """Take back what `connect` was asked for, whatever its QoS. Raises Refusal when there is no such thing."""
+        """Undo `connect`, for every QoS. Raises Refusal when there was no such request."""
         found = [key for key in self._wanted if key[:2] == (dst, component)]
         if not found:
             raise Refusal(
@@ -190,14 +190,14 @@ class ConnectionManager:
                 self.drop(wanted.connection)
 
     def drop(self, connection: Connection) -> None:
-        """Release a connection, whoever made it. One that is wanted is made again."""
+        """Release a connection, whichever side initiated it. The manager makes a requested connection again."""
         if connection.lost:
             return
         self._lowers.release(connection.lower)
         self._gone(connection)
 
     def withdraw(self, connection: Connection) -> None:
-        """Release a connection that turned out not to be wanted: it is not made again."""
+        """Release a connection that is not wanted after all: the manager does not make it again."""
         for key, wanted in list(self._wanted.items()):
             if wanted.connection is connection:
                 self._stop_trying(wanted)
@@ -205,7 +205,7 @@ class ConnectionManager:
         self.drop(connection)
 
     def trying(self) -> list[tuple[str, str, int, str]]:
-        """What is being connected again: name, component, attempts so far, and why the last one failed."""
+        """Connections that are being made again: name, component, attempts so far, and the failure of the last attempt."""
         return [
             (wanted.dst, wanted.component, wanted.attempts, wanted.trouble)
             for wanted in self._wanted.values()
@@ -223,9 +223,9 @@ class ConnectionManager:
         timeout: float,
         require: Requirement = NOTHING_REQUIRED,
     ) -> Connection:
-        """A connection of this once, for whoever asks: `connections` does not have it, and nobody is told of its end.
+        """A connection for the caller only: `connections` does not have it, and no callback reports its end.
 
-        Its flow has no listener; what comes on it waits. It must have what the layer requires, and what `require` says.
+        Its flow has no listener; its packets wait. The flow must satisfy the rule of the layer, and `require`.
         Raises Refusal, and then the flow is released.
         """
         lower = await self._lowers.allocate(dst, qos, timeout=timeout)
@@ -245,12 +245,12 @@ class ConnectionManager:
         return Connection(lower, own.component, theirs.address, True, dst, theirs, self._loop.time())
 
     def _check_there(self, lower: Lower) -> None:
-        """A flow may go while we wait for our turn on the loop."""
+        """A flow may end while this coroutine waits to be scheduled by the loop."""
         if not self._lowers.holds(lower):
             raise Refusal(errno.ECONNRESET, f'"{lower.dst}" ended the flow at once')
 
     def _check_shown(self, lower: Lower, require: Requirement) -> None:
-        """Before a word is said to who may not be a member."""
+        """Check the identity of the peer before the first record is sent: the peer may not be a member."""
         reason = check_outgoing(require, lower.peer_identity)
         if reason:
             self.counters.unauthenticated += 1
@@ -414,8 +414,8 @@ class ConnectionManager:
             self._supersede(connection)
 
     def _supersede(self, new: Connection) -> None:
-        """A neighbour that makes a link anew has lost the connection that the link was, even if nothing shows this yet. The old
-        connection goes when the new one is used, so that the link to the neighbour stays."""
+        """A neighbour that makes a link anew has lost the link's old connection, even if no event shows this yet. The old
+        connection is released when the new one is used, so that the link to the neighbour stays."""
         if new.lost:
             return
         for old in list(self.connections.values()):
@@ -456,7 +456,7 @@ class ConnectionManager:
             self._components[connection.component].on_connection(connection)
         except Exception as error:
             self.counters.refused += 1
-            connection.lost = True  # of which nobody is told: it was never there
+            connection.lost = True  # no `on_lost`: the component never had it
             self.connections.pop(fd, None)
             self._lowers.release(connection.lower)
             if isinstance(error, Refusal):
@@ -474,7 +474,7 @@ class ConnectionManager:
                 self._stop_trying(wanted)
             self._keep(connection)
         elif event is FlowEvent.PEER:
-            if wanted is not None:  # perhaps it has started anew, and does not know this flow
+            if wanted is not None:  # the neighbour may have restarted, and not know this flow
                 if not connection.lower.down:
                     self._try_again(wanted)
             elif not connection.initiator:

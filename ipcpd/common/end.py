@@ -1,7 +1,7 @@
 """End: the name of this IPCP's end of a flow, in messages and in machines (docs/design/rpc.md, "Names of instances").
 
-Runs in every IPCP; pure data. The descriptor alone does not name an end: it passes to the next flow when the IRMd has it back, while
-what was said about the old one may still wait in a socket, in a queue of events or behind a timer.
+Runs in every IPCP; pure data. A descriptor alone does not name an end: the IRMd reuses it for the next flow, while
+messages about the old end may still wait in a socket, in a queue of events or behind a timer.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 
 class Named(Protocol):
-    """A message about an end."""
+    """A message that names an end."""
 
     @property
     def fd(self) -> int: ...
@@ -27,5 +27,5 @@ class End(NamedTuple):
 
     @classmethod
     def of(cls, message: Named) -> End:
-        """The end that a message of the IRMd means."""
+        """The end that a message of the IRMd names."""
         return cls(message.fd, message.instance)

@@ -1,6 +1,6 @@
 """Ends: the ends of flows that this IPCP provides, attached to the packet thread, by their names (`end`).
 
-Runs in every IPCP, on its loop. What is said about an end that has been left, by the IRMd, by an event of a machine or by a timer,
+Runs in every IPCP, on its loop. A message of the IRMd, an event of a machine or a timer that names an end that has been left
 is counted in `late` and changes nothing: its descriptor may be that of another flow already.
 """
 
@@ -18,7 +18,7 @@ log = logging.getLogger("ipcpd")
 
 
 class Ports(Protocol):
-    """What there has to be of the relay."""
+    """The methods of the relay that `Ends` needs."""
 
     def add(self, endpoint: FlowEndpoint, fds: list[int]) -> None: ...
 
@@ -26,7 +26,7 @@ class Ports(Protocol):
 
 
 class Ends:
-    """`late` counts by what was said."""
+    """The ends that are held. `late` counts messages and events about other ends, by name."""
 
     def __init__(self, relay: Ports, late: Counter[str]) -> None:
         self._relay = relay
@@ -47,7 +47,7 @@ class Ends:
         return len(self._held)
 
     def expect(self, end: End, what: str) -> bool:
-        """Whether `what` is about an end that is held; one that is late is counted."""
+        """Whether the end that `what` names is held; if not, `what` is counted as late."""
         held = end in self._held
         if not held:
             self._late[what] += 1

@@ -1,9 +1,10 @@
-"""Enrolment: a member hands the configuration of its layer to a newcomer, which starts with it (paper 2.12.4, 5.3; spec/connections 3).
+"""Enrolment: a member gives a newcomer the configuration to start with (paper 2.12.4, 5.3; spec/connections 3).
 
 Two machines without I/O, a newcomer and a member's side of one enrolment, and the shell that gives each a flow. Any number of
-newcomers are served at once. Who is refused hears why, and so does the member when the newcomer does not like what it gets:
-a layer, a type or a hash that it did not mean, a policy that it does not know, a member that its layer would not admit. Between two of ours the newcomer proposes the
-address that it drew, and draws another when the member knows that somebody has it; a prototype neither proposes nor looks.
+newcomers are served together. A refused newcomer gets the reason, and so does the member when the newcomer rejects its answer:
+another layer, type or hash than requested, an unknown policy, a member that its own layer would not admit. Between two Python
+members the newcomer proposes the address that it drew, and draws another when the member finds it taken; a prototype neither
+proposes an address nor checks it.
 """
 
 from __future__ import annotations
@@ -41,14 +42,14 @@ SERVE_TIME = 30.0
 """Seconds that a newcomer may take to ask, however often it proposes an address, and again to start and acknowledge."""
 
 MOST_SERVED = 1024
-"""Newcomers that are served together. One more takes the place of the one that has been there longest: those that mean it are
-served in milliseconds."""
+"""Newcomers that are served together. One more replaces the newcomer that has been served longest: a newcomer that follows the
+protocol is served in milliseconds."""
 
 MOST_PROMISED = 4096
 """Addresses that are promised together; one more takes the place of the oldest."""
 
 PROMISED_TIME = 60.0
-"""Seconds for which an address stays promised to the newcomer who asked for it."""
+"""Seconds for which an address stays promised to the newcomer that proposed it."""
 
 WISHES = 2
 """Times that a newcomer proposes the address that it had before."""
@@ -57,20 +58,20 @@ MOST_DRAWS = 16
 """Addresses that a newcomer proposes before it gives up."""
 
 NEWCOMERS = "newcomers"
-"""What lines about those that did not become members are counted for, in the log."""
+"""The key under which the log limiter counts lines about newcomers that did not become members."""
 
 WISH_PAUSE = 1.5
-"""Seconds after which a newcomer asks again for the address that it had before: the member finds out meanwhile whether one that
-lives has it, or whether the layer only remembers the newcomer's former life."""
+"""Seconds after which a newcomer asks again for the address that it had before: meanwhile the member finds out whether a
+running member has it, or whether the layer only remembers the newcomer's former process."""
 
 CLOCKS_APART = 0.02
-"""Seconds by which the clocks of two members may differ before somebody is told."""
+"""Seconds by which the clocks of two members may differ before the newcomer logs a warning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a newcomer means to join: the type, and what else it was told (None, "": anything); what it requires of the member
-    that it asks."""
+    """The layer that a newcomer means to join: its type, and its name and hash if the request has them (None, "": any); and the
+    newcomer's requirement on the member."""
 
     ipcp_type: IpcpType
     layer: str = ""
@@ -78,7 +79,7 @@ class Wanted:
     require: Requirement = Requirement(0)
 
     def differs(self, conf: Configuration) -> str:
-        """Why this layer is not the one; "" when it is."""
+        """Why this layer is not the requested one; "" when it is."""
         if conf.ipcp_type is not self.ipcp_type:
             return f'"{printable(conf.layer)}" is a layer of type {conf.ipcp_type.type_name}, not {self.ipcp_type.type_name}'
         if self.layer and conf.layer != self.layer:
@@ -162,19 +163,19 @@ class Newcomer:
         return enrol.encode_acknowledgement(Acknowledgement(self._id, result, shorten(reason)))
 
     def expired(self) -> Refusal:
-        """What to say when the deadline has passed."""
+        """The refusal for a deadline that has expired."""
         return Refusal(errno.ETIMEDOUT, f"the member did not send its configuration within {PATIENCE:g} s")
 
 
 @dataclass(slots=True)
 class Promises:
-    """Addresses that newcomers were told are free, and that routing does not know yet."""
+    """Addresses that the member has granted to newcomers, and that routing does not know yet."""
 
     until: OrderedDict[int, float] = field(default_factory=OrderedDict)
     """The one that ends first is the first."""
 
     def taken(self, address: int, now: float) -> bool:
-        """Whether a newcomer was promised the address a short while ago."""
+        """Whether the address is still promised to a newcomer."""
         while self.until and next(iter(self.until.values())) <= now:
             self.until.popitem(last=False)
         return address in self.until
@@ -189,9 +190,9 @@ class Promises:
 
 @dataclass(slots=True)
 class Member:
-    """The member's side of one enrolment: `receive` what the newcomer sends.
+    """The member's side of one enrolment: `receive` gets the newcomer's packets.
 
-    configuration  what it gets
+    configuration  the configuration that the newcomer gets
     taken          whether a member has this address
     vacant         whether an address that seems to be taken has been found to be no living member's
     """
@@ -214,7 +215,7 @@ class Member:
         self.deadline = self.now + SERVE_TIME
 
     def receive(self, packet: bytes, now: float) -> bytes | None:
-        """The answer to send, if any. Raises MalformedPacket; then nothing is said, as with a prototype."""
+        """The answer to send, if any. Raises MalformedPacket; then no answer is sent, as with a prototype."""
         if self._offered:
             self._acknowledged(enrol.decode_acknowledgement(packet))
             return None
@@ -267,10 +268,10 @@ class Counters:
 
     enrolled: int = 0
     refused: int = 0
-    """By us, or by the newcomer who did not like what it got."""
+    """By this member, or by the newcomer that rejected the configuration."""
     malformed: int = 0
     deserted: int = 0
-    """The newcomer went, or took too long."""
+    """The newcomer ended the flow, or its deadline expired."""
     crowded: int = 0
     """Given up, because another newcomer arrived when too many were being served."""
 
@@ -284,21 +285,21 @@ class _Serving:
 
 @dataclass(slots=True, eq=False)
 class Joining:
-    """An enrolment that has brought a configuration: start with it, then say `done` or `failed`, once."""
+    """An enrolment that has brought a configuration: start with it, then call `done` or `failed`, once."""
 
     configuration: Configuration
     address: int
-    """The address that the member knows nobody has; 0: there are none."""
+    """The address that the member granted; 0: the layer has no addresses."""
     _lowers: LowerFlows
     _lower: Lower
     _machine: Newcomer
 
     def done(self) -> None:
-        """We are a member."""
+        """Acknowledge: this IPCP has become a member."""
         self._finish(self._machine.finish())
 
     def failed(self, reason: str) -> None:
-        """We could not start with this configuration: the member hears why."""
+        """This IPCP could not start with this configuration: send the reason to the member."""
         self._finish(self._machine.finish(-errno.ECANCELED, reason))
 
     def _finish(self, packet: bytes) -> None:
@@ -388,7 +389,7 @@ class Enrolment:
         taken: Callable[[int], bool] | None = None,
         vacant: Callable[[int], bool] | None = None,
     ) -> None:
-        """Enroll others from now on: they get `configuration()`, and no address that is `taken`, unless it is found to be
+        """Enroll newcomers from now on: they get `configuration()`, and no address that is `taken`, unless the member finds it
         `vacant`."""
         self._configuration = configuration
         if taken is not None:
@@ -433,7 +434,7 @@ class Enrolment:
 
     def _expired(self, serving: _Serving) -> None:
         now = self._loop.time()
-        if now < serving.machine.deadline:  # it has asked meanwhile
+        if now < serving.machine.deadline:  # the newcomer has sent a request meanwhile
             serving.timer = self._loop.call_at(serving.machine.deadline, self._expired, serving)
             return
         self._connections.drop(serving.connection)

@@ -1,8 +1,8 @@
-"""Connection establishment: what two IPCPs say first on a flow between them (paper 2.8, 5.3; spec/connections).
+"""Connection establishment: the first packets of two IPCPs on a flow between them (paper 2.8, 5.3; spec/connections).
 
 Two machines without I/O, one for each side; records and `now` (seconds, monotonic) go in, the packet to send and the outcome come
-out. Each side waits 1 s for the other's record. The initiator requires its own protocol, version and syntax; the responder answers
-with its own record whatever those are, and the empty record when it does not have the component, or refuses the connection.
+out. Each side waits 1 s for the other's record. The initiator requires its own protocol, version and syntax; the responder sends
+its own record whatever those are, and the empty record when it does not have the component, or refuses the connection.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PATIENCE = 1.0
 
 
 def printable(text: str) -> str:
-    """What a stranger says, fit for a log or a terminal."""
+    """A text from a peer, fit for a log or a terminal."""
     return "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
     )
@@ -35,7 +35,7 @@ def _kind(of: Record) -> str:
 
 
 def differs(own: Record, theirs: Record) -> str:
-    """Why two components cannot talk to each other; "" when they can."""
+    """Why two components cannot be connected; "" when they can."""
     if theirs.protocol != own.protocol:
         if theirs.component == own.component and not (
             theirs.protocol and own.protocol
@@ -84,7 +84,7 @@ class Initiator:
         return theirs
 
     def expired(self) -> Refusal:
-        """What to say when the deadline has passed."""
+        """The refusal for a deadline that has expired."""
         return Refusal(
             errno.ETIMEDOUT,
             f'"{self.dst}" took the flow and said nothing for {PATIENCE:g} s; is it an IPCP, and member of a layer?',
@@ -93,7 +93,7 @@ class Initiator:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the responder sends; the connection is there when `component` is not None."""
+    """The packet that the responder sends; the connection is established when `component` is not None."""
 
     packet: bytes
     theirs: Record
@@ -103,8 +103,8 @@ class Answer:
 
 @dataclass(slots=True)
 class Responder:
-    """The side that accepted the flow. `records` are our components by name, `admit` may refuse with a reason. With an
-    `objection` to who has come, he is refused whatever he says."""
+    """The side that accepted the flow. `records` are the IPCP's components by name, `admit` may refuse with a reason. With
+    an `objection` to the initiator, the responder refuses it whatever its record is."""
 
     records: Mapping[str, Record]
     admit: Callable[[Record], str]
@@ -117,9 +117,9 @@ class Responder:
         self.deadline = self.now + PATIENCE
 
     def receive(self, packet: bytes) -> Answer:
-        """The answer to the record of the other side. Raises MalformedPacket: then nothing is said."""
+        """The answer to the record of the other side. Raises MalformedPacket: then no answer is sent."""
         theirs = connmgr.decode(packet)
-        if self.objection:  # before anything else: strangers do not learn what there is
+        if self.objection:  # first: a refused peer must not learn which components exist
             return Answer(
                 connmgr.encode(connmgr.refusal(self.objection, EAUTH)), theirs, None, self.objection
             )
@@ -128,7 +128,7 @@ class Responder:
             reason = f'there is no component "{printable(theirs.component)}" here'
             return Answer(connmgr.encode(connmgr.UNKNOWN), theirs, None, reason)
         reason = differs(own, theirs)
-        if reason:  # who asked will find out by our record
+        if reason:  # the initiator finds the difference in the responder's record
             return Answer(connmgr.encode(own), theirs, None, reason)
         reason = self.admit(theirs)
         if reason:

@@ -1,8 +1,8 @@
-"""What every type of IPCP is: the primitives of paper Listing 8 and its life cycle, over RPC with the IRMd.
+"""The base of every type of IPCP: the primitives of paper Listing 8 and the life cycle, over RPC with the IRMd.
 
-One asyncio loop in the IPCP's own process. A type is a subclass that overrides the primitives it has; those
-it lacks answer ENOTSUP, those out of order EIPCPSTATE. Primitives are called inside the reader callback and
-return at once; one that has to wait is a coroutine, and is answered when it ends.
+One asyncio loop in the IPCP's own process. A type is a subclass that overrides the primitives it has; missing
+primitives answer ENOTSUP, primitives out of order EIPCPSTATE. The reader callback calls primitives, which return
+immediately; a primitive that has to wait is a coroutine, and is answered when it ends.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from .life import State, Step
 log = logging.getLogger("ipcpd")
 
 FlowAnswer = Callable[[FlowEndpoint | None, list[int], int, str], None]
-"""What became of a flow that was announced to the IRMd: its end and descriptors, or None, errno and text."""
+"""The outcome of a flow that was announced to the IRMd: its end and descriptors, or None, errno and text."""
 
 
 class Refusal(Exception):
-    """An IPCP refuses what it was asked."""
+    """An IPCP refuses a request."""
 
     def __init__(self, number: int, text: str) -> None:
         super().__init__(text)
@@ -56,7 +56,7 @@ class Refusal(Exception):
 Result = Coroutine[Any, Any, None] | None
 
 Row = dict[str, object]
-"""One line of a read-out: what json can write, with the same keys in every row of a table."""
+"""One line of a read-out: values that json can write, with the same keys in every row of a table."""
 
 PAGE = 48 * 1024
 """Octets of rows in one message; the rest is asked for with the offset in `next`."""
@@ -81,13 +81,13 @@ class Ipcp:
         self.access = Access()
         """Of the layer."""
         self.identity = IdentityFile(name)
-        """Who this IPCP is in its layer; the process that it lives in says where that is kept."""
+        """The identity of this IPCP in its layer; the process of the IPCP sets the directory in which it is kept."""
         self.stopped: asyncio.Future[None] = loop.create_future()
         self.late: Counter[str] = Counter()
-        """Messages and events about an end or a request that was gone when they arrived, by name. They change nothing."""
+        """Messages and events about an end or a request that had ended when they arrived, by name. They change nothing."""
         self._session: Session | None = None
         self._tasks: dict[int, asyncio.Task[Envelope | None]] = {}
-        """What is under way, by the id of the request."""
+        """Coroutines of requests that are under way, by the id of the request."""
         self._handlers: dict[str, Callable[[Envelope, list[int]], Result]] = {
             "ipcp_reg": lambda envelope, fds: self.reg(envelope.ipcp_reg.hash),
             "ipcp_unreg": lambda envelope, fds: self.unreg(envelope.ipcp_unreg.hash),
@@ -139,10 +139,10 @@ class Ipcp:
         raise self.lacks("requests for flows")
 
     def flow_dealloc(self, end: End, quiet_s: int = 0) -> Result:
-        """Forget the flow of this end; one that is unknown has been forgotten already.
+        """Remove the flow of this end; an unknown flow has been removed already.
 
-        quiet_s  seconds for which what names it on the wire should not name another: Delta-t of its ends (spec/frcp
-                 FRCP-31). Layers whose names are never used again need not care.
+        quiet_s  seconds for which its identifier on the wire should not name another flow: Delta-t of its ends (spec/frcp
+                 FRCP-31). Layers that never reuse such identifiers ignore it.
         """
         raise self.lacks("flows")
 
@@ -151,10 +151,10 @@ class Ipcp:
         raise self.lacks("bootstrapping")
 
     def enroll(self, dst: str, layer: str, require: Requirement) -> Result:
-        """Become a member of the layer of `dst`, which is refused when it is not `layer` ("": any will do), and which must have
-        what `require` says.
+        """Become a member of the layer of `dst`. A layer other than `layer` is refused ("": any layer is accepted), and so is a
+        member that does not satisfy `require`.
 
-        Sets `layer` and `hash`. It is cancelled when the IRMd gives it up: what it had made is then taken back.
+        Sets `layer` and `hash`. The coroutine is cancelled when the IRMd gives the request up; it then undoes its steps.
         """
         raise self.lacks("enrolling")
 
@@ -167,7 +167,7 @@ class Ipcp:
         raise self.lacks("connecting")
 
     def readout(self, what: str) -> list[Row]:
-        """What there is to see: "neighbours", "routes", "directory", "counters" or "status". Raises Refusal."""
+        """The rows of one read-out: "neighbours", "routes", "directory", "counters" or "status". Raises Refusal."""
         raise self.lacks(what or "read-out without a name")
 
     def attach(self, welcome: Envelope, fds: list[int]) -> None:
@@ -222,7 +222,7 @@ class Ipcp:
         def answered(reply: Envelope | None, fds: list[int]) -> None:
             try:
                 if self.state is State.SHUTDOWN:
-                    return  # nobody waits for it
+                    return  # the IPCP is ending: no caller waits for the outcome
                 if reply is None:
                     done(None, [], errno.ECONNRESET, "the IRMd has gone")
                 elif reply.error:
@@ -244,7 +244,7 @@ class Ipcp:
         max_packet: int = 0,
         data: bytes = b"",
     ) -> None:
-        """Tell the IRMd what became of a flow it asked for. After an error this end is forgotten."""
+        """Report to the IRMd the outcome of a flow that it requested. After an error this end is removed."""
         envelope = Envelope()
         body = envelope.ipcp_flow_alloc_reply
         body.fd, body.instance = end
@@ -256,13 +256,13 @@ class Ipcp:
         self.session.send(envelope)
 
     def deallocated(self, end: End) -> None:
-        """Tell the IRMd that this end of a flow is gone: its application sees the flow go down."""
+        """Notify the IRMd that this end of a flow has ended: its application sees the flow go down."""
         envelope = Envelope()
         envelope.flow_dealloc.fd, envelope.flow_dealloc.instance = end
         self.session.send(envelope)
 
     def flow_event(self, end: End, event: FlowEvent) -> None:
-        """Tell whoever has the other end of this N flow that it is DOWN, UP again, or its PEER silent."""
+        """Notify the owner of the other end of this N flow: the flow is DOWN, UP again, or its PEER silent."""
         envelope = Envelope()
         body = envelope.ipcp_flow_event
         body.fd, body.instance = end
@@ -324,7 +324,7 @@ class Ipcp:
             session.reply(envelope, Envelope())
 
     def _end_of(self, session: Session, envelope: Envelope, body: str) -> None:
-        """Answer while the IPCP is ending. Its data plane has gone, and every flow with it: a deallocation has been done."""
+        """Answer while the IPCP is ending. Its data plane and all flows have ended: a deallocation has been done."""
         if body in life.LEGAL:
             life.check(self.state, body)
             if envelope.id:
@@ -402,7 +402,7 @@ class Ipcp:
                 self.session.reply(envelope, reply or Envelope())
 
     def stop(self) -> None:
-        """End in good order: a termination signal, or the IRMd has gone."""
+        """End in good order, after a termination signal or the end of the IRMd."""
         if self.state is State.SHUTDOWN:
             return
         self.state = life.advance(self.state, Step.STOP)

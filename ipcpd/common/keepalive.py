@@ -1,10 +1,10 @@
-"""Keep-alive: notices that a neighbour on an N-1 flow has gone silent, and that it is back (paper 2.9; spec/protection 5).
+"""Keep-alive: detects that a neighbour on an N-1 flow has become silent, and that it sends again (paper 2.9; spec/protection 5).
 
-Runs in unicast and broadcast IPCPs as a machine without I/O: the counters of a flow and `now` (seconds, monotonic) go in; what to
-do and the next deadline come out. One deadline for all flows, and none when no flow has a time-out.
+Runs in unicast and broadcast IPCPs as a machine without I/O: the counters of a flow and `now` (seconds, monotonic) go in; actions
+and the next deadline come out. One deadline for all flows, and none when no flow has a time-out.
 
-A flow with time-out T gets an empty packet when nothing was sent for T/4. A neighbour is silent when nothing has come for T. We go
-on sending empty packets then, which a prototype does not: if both sides stopped, neither would ever hear of the other again.
+A flow with time-out T gets an empty packet when nothing was sent for T/4. A neighbour is silent when no packet has arrived for T.
+This member then goes on sending empty packets, and a prototype does not: if both stopped, neither would receive a packet again.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ SEND_PARTS = 4
 """An empty packet is due when nothing was sent for this part of the time-out."""
 
 LOOK_PARTS = 8
-"""While a neighbour is silent, it is looked for this often within one time-out."""
+"""Checks of the counters of a silent neighbour within one time-out."""
 
 GRACES = 3
-"""How often in a row a neighbour is not judged because we come late ourselves: what it sent may not have got to us."""
+"""Consecutive late timers after which a neighbour is not declared silent: its packets may not have been counted yet."""
 
 
 class Traffic(NamedTuple):
-    """Of a flow: packets that came, and when a packet last came and was sent, seconds (0: never)."""
+    """Counters of a flow: received packets, and when the last packet was received and sent, seconds (0: never)."""
 
     received: int
     received_at: float
@@ -34,7 +34,7 @@ class Traffic(NamedTuple):
 
 
 class Act(Enum):
-    """What is to be done for a flow."""
+    """Actions for a flow."""
 
     SEND = "send an empty packet"
     SILENT = "the neighbour is silent"
@@ -59,7 +59,7 @@ class _Watch:
 
 
 class KeepAlive:
-    """The machine. `traffic(fd)` tells the counters of a flow that is being watched."""
+    """The machine. `traffic(fd)` returns the counters of a watched flow."""
 
     def __init__(self, traffic: Callable[[int], Traffic]) -> None:
         self._traffic = traffic
@@ -78,7 +78,7 @@ class KeepAlive:
         self._push(fd, watch)
 
     def forget(self, fd: int) -> None:
-        """The flow has gone; one that is not watched does nothing."""
+        """Stop watching a flow that has ended; a flow that is not watched is ignored."""
         self._watched.pop(fd, None)
 
     def silent(self, fd: int) -> bool:
@@ -95,7 +95,7 @@ class KeepAlive:
         return heap[0][0] if heap else None
 
     def timer(self, now: float) -> list[tuple[int, Act]]:
-        """What is to be done now, by flow."""
+        """The actions that are due now, by flow."""
         acts: list[tuple[int, Act]] = []
         looked: list[tuple[int, _Watch]] = []
         while (due := self.deadline) is not None and due <= now:
@@ -124,7 +124,7 @@ class KeepAlive:
             watch.heard = now - watch.timeout + part
         silent = (
             now >= watch.heard + watch.timeout
-        )  # as `due` has it, to the last bit: or we would come back at once
+        )  # bit for bit as in `due`: otherwise the timer would expire again immediately
         if silent != watch.silent:
             watch.silent = silent
             acts.append(Act.SILENT if silent else Act.BACK)
@@ -132,7 +132,7 @@ class KeepAlive:
         watch.sent = max(watch.sent, min(traffic.sent_at, now))
         if now >= watch.sent + watch.timeout / SEND_PARTS:
             acts.append(Act.SEND)
-            watch.sent = now  # also if there is no room for it: then there is enough under way
+            watch.sent = now  # also if the queue is full: then enough packets are under way
         return acts
 
     def _current(self, entry: tuple[float, int, int]) -> bool:

@@ -1,4 +1,4 @@
-"""The life cycle of an IPCP, as a table (spec/rpc RPC-7), and what may be asked of it when.
+"""The life cycle of an IPCP, as a table (spec/rpc RPC-7), and the requests that are legal in each state.
 
 null -> init -> boot -> operational -> shutdown
 """
@@ -21,7 +21,7 @@ class State(Enum):
 
 
 class Step(Enum):
-    """What takes an IPCP from one state to another."""
+    """A transition of an IPCP from one state to another."""
 
     START = "start"
     CONNECT = "connect to the IRMd"
@@ -63,7 +63,7 @@ _HINTS = {State.OPERATIONAL: "it is a member of a layer already", State.SHUTDOWN
 
 
 class StateError(Exception):
-    """What was asked is not legal in this state."""
+    """A request is not legal in this state."""
 
     errno = EIPCPSTATE
 

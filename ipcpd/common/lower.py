@@ -1,11 +1,11 @@
-"""N-1 flows: what a unicast or broadcast IPCP asks of the layers below it (paper 2.8; spec/protection 5).
+"""N-1 flows: the use that a unicast or broadcast IPCP makes of the layers below it (paper 2.8; spec/protection 5).
 
-A shell on the loop of the IPCP: it asks the IRMd over the IPCP's own channel, attaches flows to the relay, hands packets that are
-for the control plane to whoever listens, and keeps the flows alive. Whatever fails gives back what it had got: a flow that is
-granted after its asker has given up is deallocated.
+A shell on the loop of the IPCP: it asks the IRMd over the IPCP's own channel, attaches flows to the relay, gives packets for
+the control plane to their listeners, and keeps the flows alive. A step that fails gives back its resources: a flow that is
+granted after its requester has given up is deallocated.
 
-Descriptors are used again at once, but packets of the old flow may still be on their way from the packet thread to us: so a
-flow is deallocated only when the last of them has passed.
+The IRMd reuses descriptors immediately, but packets of the old flow may still be queued between the packet thread and the loop:
+so a flow is deallocated only when the last of them has passed.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ ACCEPT_PAUSE_MOST = 10.0
 """Seconds to wait after an accept that failed, doubled each time, up to the second."""
 
 LEAST_TIMEOUT_MS = 100
-"""Shortest keep-alive time-out, which a neighbour chooses: with a shorter one it would make us send packets without rest."""
+"""Shortest keep-alive time-out. The neighbour chooses it: a shorter one would make this IPCP send packets without pause."""
 
 Handler = Callable[[bytes], None]
 
 
 @dataclass(slots=True, eq=False)
 class Lower:
-    """An N-1 flow of this IPCP. `dst` is what it was allocated to, "" when it was accepted; `max_packet` is in octets."""
+    """An N-1 flow of this IPCP. `dst` is the name it was allocated to, "" when it was accepted; `max_packet` is in octets."""
 
     fd: int
     dst: str
@@ -57,11 +57,11 @@ class Lower:
     mpl_ms: int
     max_packet: int
     down: bool = False
-    """The layer below says that it is."""
+    """The layer below has reported the flow as down."""
     silent: bool = False
-    """Nothing has come for longer than its time-out."""
+    """No packet has arrived for longer than its time-out."""
     peer_identity: PeerIdentity = PeerIdentity()
-    """Of who is at the other end."""
+    """The verified identity of the peer."""
     instance: int = 0
     """Of the descriptor: messages to the IRMd name the flow by both."""
     path: bytes = b""
@@ -75,26 +75,26 @@ class Lower:
 
 @dataclass(slots=True)
 class Counters:
-    """What was dropped here."""
+    """Dropped packets and events."""
 
     strays: int = 0
-    """Packets that nobody listens for."""
+    """Packets of flows without a listener."""
     failures: int = 0
-    """Packets and events that could not be handled: defects of ours."""
+    """Packets and events whose handler raised an exception: defects of this program."""
     late: int = 0
     """Uses of a flow that had been released."""
 
 
 @dataclass(slots=True)
 class _Closing:
-    """A flow that is given back when so many packets have been handed over."""
+    """A flow that is given back when `after` packets and events have been handled."""
 
     end: End
     after: int
 
 
 def _nothing(_fd: int, _event: FlowEvent) -> None:
-    """Nobody wants to know."""
+    """Default callback: ignores the event."""
 
 
 @dataclass(slots=True)
@@ -107,9 +107,9 @@ class _Accepting:
 class LowerFlows:
     """All N-1 flows of an IPCP. A flow is named by its record: the descriptor in it may have passed to another.
 
-    `on_event(fd, event)` is told of DOWN, PEER (silent for too long), UP (usable again), and DEALLOC: the other end, or the
-    IPCP that provides the flow, is gone for good; the flow is released when it returns. A flow may have a `watch` of its own,
-    which is told after that.
+    `on_event(fd, event)` gets DOWN, PEER (silent for longer than the time-out), UP (usable again), and DEALLOC: the other end, or
+    the IPCP that provides the flow, has ended for good; the flow is released when it returns. A flow may have a `watch` of its
+    own, which is called after `on_event`.
     """
 
     def __init__(self, ipcp: Ipcp, relay: Relay, punt: Punt) -> None:
@@ -124,7 +124,7 @@ class LowerFlows:
         self._watches: dict[int, Callable[[FlowEvent], None]] = {}
         self._closing: deque[_Closing] = deque()
         self._handed = 0
-        """Packets and events that have been handed over."""
+        """Packets and events that have been handled."""
         self._keepalive = KeepAlive(self._traffic)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
@@ -138,7 +138,7 @@ class LowerFlows:
     # ------------------------------------------------------------ flows come
 
     async def allocate(self, dst: str, qos: QosSpec, *, timeout: float) -> Lower:
-        """A flow to `dst` over any layer that knows the name. Raises Refusal; cancelling gives the request up."""
+        """A flow to `dst` over any layer that knows the name. Raises Refusal; cancelling the coroutine gives the request up."""
         envelope = Envelope()
         body = envelope.flow_alloc
         body.dst = dst
@@ -194,7 +194,7 @@ class LowerFlows:
         accepting = self._accepting
         if self._closed or accepting is None or reply is None:
             close_fds(fds)
-            return  # the IRMd has gone, and with it this process
+            return  # the IRMd has ended, and this process ends with it
         try:
             lower = self._attach(reply, fds, "")
         except (Refusal, OSError, ValueError) as error:
@@ -203,7 +203,7 @@ class LowerFlows:
             accepting.pause = min(2 * accepting.pause, ACCEPT_PAUSE_MOST)
             return
         accepting.pause = ACCEPT_PAUSE
-        self._accept()  # before anything else: somebody may be waiting
+        self._accept()  # before anything else: a requester may be waiting
         accepting.on_flow(lower)
 
     def _attach(self, reply: Envelope | None, fds: list[int], dst: str) -> Lower:
@@ -252,10 +252,10 @@ class LowerFlows:
     # ------------------------------------------------------------ packets
 
     def listen(self, lower: Lower, handler: Handler | None, *, once: bool = False) -> None:
-        """Give the packets of a flow to `handler`; the empty ones are keep-alives, and are not for it.
+        """Give the packets of a flow to `handler`; the empty ones are keep-alives, and are not given to it.
 
         once  only the next one: those behind it wait until the flow is listened to again, or gets another role
-        None  nobody listens any more
+        None  the flow has no listener any more
         """
         if not self._expect(lower):
             return
@@ -266,7 +266,7 @@ class LowerFlows:
         self._relay.punt(lower.fd, self._punt, RAW_COMPONENT, once=once)
 
     def send(self, lower: Lower, packet: bytes) -> bool:
-        """Send a packet; False: there was no room for it, or the flow has been released."""
+        """Send a packet; False: the queue was full, or the flow has been released."""
         return self._expect(lower) and self._relay.send(lower.fd, packet)
 
     def _packet(self, fd: int, packet: bytes) -> None:
@@ -283,12 +283,12 @@ class LowerFlows:
     # ------------------------------------------------------------ events and keep-alives
 
     def watch(self, lower: Lower, on_event: Callable[[FlowEvent], None]) -> None:
-        """Be told of the events of one flow."""
+        """Have `on_event` called for the events of one flow."""
         if self._expect(lower):
             self._watches[lower.fd] = on_event
 
     def keep_alive(self, lower: Lower, timeout_ms: int) -> None:
-        """Detect that the neighbour has been silent for so long; 0: do not. At first the QoS of the flow says how long."""
+        """Set the keep-alive time-out of a flow; 0: none. The initial value is that of the flow's QoS."""
         if self._expect(lower):
             if timeout_ms:
                 timeout_ms = max(timeout_ms, LEAST_TIMEOUT_MS)
@@ -305,7 +305,7 @@ class LowerFlows:
         self._settle()
 
     def _happened(self, lower: Lower, events: int) -> None:
-        """What the IRMd says: DOWN or UP, as it is now; PEER when the layer below is who noticed the silence."""
+        """Handle events of the IRMd: DOWN or UP, the present state; PEER when the layer below detected the silence."""
         if events & FlowEvent.DEALLOC:
             lower.down = True
             self._tell(lower, FlowEvent.DEALLOC)
@@ -318,7 +318,7 @@ class LowerFlows:
             self._become(lower, event, down=True, silent=lower.silent)
 
     def _become(self, lower: Lower, event: FlowEvent, *, down: bool, silent: bool) -> None:
-        """Tell what has changed for those who use the flow."""
+        """Report a change of the flow's state to its users."""
         usable, changed = lower.usable, (down, silent) != (lower.down, lower.silent)
         lower.down, lower.silent = down, silent
         if not changed:
@@ -342,7 +342,7 @@ class LowerFlows:
 
     def _keep(self) -> None:
         self._timer = None
-        # A timer may fire a tick before its time; the machine wants to see it passed.
+        # A timer may fire a tick before its deadline; the machine acts only after the deadline.
         for fd, act in self._keepalive.timer(max(self._loop.time(), self._timer_due)):
             lower = self.flows.get(fd)
             if lower is not None:

@@ -1,7 +1,7 @@
 """The process that forks IPCPs (docs/design/shared-memory.md, "Forking"): `python -m ipcpd.common.parent FD [--stdout]`.
 
-It has loaded everything an IPCP needs, has one thread, no event loop and no mapping, and waits: a new IPCP is
-a fork away. It is told what to fork on descriptor FD, and ends with the IRMd at its other end.
+The process has loaded every module an IPCP needs, has one thread, no event loop and no mapping, and waits: a new
+IPCP needs only a fork. It gets requests on descriptor FD, and ends with the IRMd at the other end of FD.
 
     request       ipcp_create {name, type}, with the child's end of its channel to the IRMd
     reply         ipcp_info {pid}, with a pidfd of the child
@@ -27,7 +27,7 @@ from . import child, types
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Serve the IRMd at the other end of the descriptor in `argv` until it goes."""
+    """Serve the IRMd at the other end of the descriptor in `argv` until the IRMd ends."""
     arguments = sys.argv[1:] if argv is None else argv
     stdout = "--stdout" in arguments[1:]
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     child.preload()
     with socket.socket(fileno=int(arguments[0])) as sock:
         gc.collect()
-        gc.freeze()  # what is shared with the children stays shared: the collector does not touch it
+        gc.freeze()  # pages shared with the children stay shared: the collector does not touch them
         _serve(sock, stdout=stdout)
     return 0
 
@@ -67,7 +67,7 @@ def _serve(sock: socket.socket, *, stdout: bool) -> None:
 def _fork(
     sock: socket.socket, envelope: Envelope, fds: list[int], others: list[int], *, stdout: bool
 ) -> tuple[int, int] | None:
-    """Fork one IPCP and tell the IRMd. Returns its pidfd and pid."""
+    """Fork one IPCP and reply to the IRMd. Returns its pidfd and pid."""
     reply = Envelope(id=envelope.id, reply=True)
     body = envelope.ipcp_create
     if types.load(types.word(body.type)) is None:
@@ -92,7 +92,7 @@ def _fork(
             close_fds(others)
             status = child.main(body.name, body.type, fds[0], stdout=stdout)
         finally:
-            # Not sys.exit: what the parent has registered for its own end is not the child's business.
+            # Not sys.exit: the child must not run the exit handlers that the parent has registered.
             with contextlib.suppress(Exception):
                 sys.stdout.flush()
             os._exit(status)

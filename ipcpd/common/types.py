@@ -1,4 +1,4 @@
-"""The types of IPCP there are: a type is a folder with a module of the same name and a class in it.
+"""The types of IPCP: a type is a folder with a module of the same name and a class in it.
 
 To add one: make `ipcpd/<folder>/<folder>.py` with a subclass of `Ipcp`, and name it here.
 """
@@ -20,11 +20,11 @@ TYPES: dict[str, tuple[str, str]] = {
     "udp6": ("ipcpd.udp.udp", "Udp6Ipcp"),
     "unicast": ("ipcpd.unicast.unicast", "UnicastIpcp"),
 }
-"""Module and class by the word people use for the type."""
+"""Module and class by the name of the type."""
 
 
 def word(number: int) -> str:
-    """A type as people write it, from its number in messages."""
+    """The name of a type, as on the command line, from its number in messages."""
     try:
         return IpcpType.Name(IpcpType.ValueType(number)).lower().replace("_", "-")
     except ValueError:

@@ -1,1 +1,1 @@
-"""Link-level IPCPs: what the ethernet and UDP types have in common (paper 5.4, 5.5; spec/common 7)."""
+"""Link-level IPCPs: the parts that the ethernet and UDP types share (paper 5.4, 5.5; spec/common 7)."""

@@ -1,13 +1,13 @@
 """Endpoints: which endpoint ids, or SAPs, the flows of an IPCP have (paper 5.4; spec/common 7, spec/ethernet 1, 5).
 
 Runs in the ethernet IPCPs as a machine without I/O: `now` goes in. All IPCPs on one device (and with one ethertype) get
-each other's frames, and nothing in a frame says for whom of them it is but the endpoint. So an IPCP claims endpoints in
-blocks, as many as it needs, and `claim` says whether a block was still to be had.
+each other's frames, and only the endpoint in a frame identifies the IPCP that it is for. So an IPCP claims endpoints in
+blocks, as many as it needs, and `claim` returns whether the block was free.
 
 An endpoint that was given back rests before it is used again, and the one that has rested longest comes first: the
-other end of a flow is not told of its end, and may send on for a while (spec/lessons 29). How long at least is a matter of the
-lifetime of packets. A flow with FRCP asks for its quiet time on top of it, more than two minutes (spec/frcp 10): as long
-as there are others, its endpoint is left alone for that long, but nobody is refused an endpoint for it.
+other end of a flow gets no notice of the end, and may send on for a while (spec/lessons 29). The least rest depends on the
+lifetime of packets. A flow with FRCP requires its quiet time on top of it, more than two minutes (spec/frcp 10): its endpoint
+is not used for that long while other endpoints are free, but no request for an endpoint is refused because of it.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ ENOUGH = 8
 class Endpoints:
     """The endpoints of one IPCP.
 
-    every  all that there are
-    block  how many are claimed at a time
-    claim  takes the number of a block (from 0 up), and says whether it is ours
-    rest   seconds before one is used again
-    rng    chooses where to begin: after a restart the ids of flows that others still have are not used first
+    every  all endpoints of the type
+    block  endpoints that are claimed at a time
+    claim  takes the number of a block (from 0 up), and returns whether this IPCP has it now
+    rest   seconds before an endpoint is used again
+    rng    chooses the first endpoint: after a restart the ids of flows that peers still have are not used first
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Endpoints:
         rng = rng or random.Random()
         blocks = list(range((len(every) + block - 1) // block))
         rng.shuffle(blocks)
-        # The first block is what a prototype uses first: the last resort.
+        # A prototype uses the first block first: here it is the last resort.
         self._unclaimed = deque(sorted(blocks, key=lambda number: number == 0))
         self._rng = rng
         self._free: list[
@@ -61,7 +61,7 @@ class Endpoints:
 
     @property
     def used(self) -> int:
-        """How many flows have one."""
+        """Flows that have an endpoint."""
         return len(self._used)
 
     def take(self, now: float) -> int | None:
@@ -75,9 +75,9 @@ class Endpoints:
         return endpoint
 
     def give_back(self, endpoint: int, now: float, rest: float = 0.0, *, quiet: float = 0.0) -> None:
-        """A flow has ended; the endpoint rests for `rest` at least, and for `quiet` while there are others.
+        """A flow has ended; the endpoint rests for `rest` at least, and for `quiet` while other endpoints are free.
 
-        One that was not taken is none of ours.
+        An endpoint that this IPCP had not taken is ignored.
         """
         if endpoint in self._used:
             self._used.remove(endpoint)
@@ -90,7 +90,7 @@ class Endpoints:
 
     def _claim_more(self) -> None:
         claimed = 0
-        # Blocks of others are asked for again: their owners may have ended meanwhile.
+        # Blocks of other IPCPs are claimed again: their owners may have ended meanwhile.
         for _ in range(len(self._unclaimed)):
             number = self._unclaimed.popleft()
             if not self._claim(number):

@@ -1,24 +1,24 @@
 """Flow allocator of a link-level IPCP: one request, one reply (paper 5.4; spec/common 7, spec/ethernet 4, 5, spec/udp 2).
 
 Runs in these IPCPs as a machine without I/O: calls, messages and timer expiries go in together with `now`
-(seconds); messages to send, events and the next deadline come out. A flow is known by our end of it.
+(seconds); messages to send, events and the next deadline come out. A flow is known by its local end.
 
-    our process asks     request ──► QUEUED ──► SENT ──► allocated, or refused
-    another machine asks received ──► Announce ──► announced ──► responded
+    local request        request ──► QUEUED ──► SENT ──► allocated, or refused
+    remote request       received ──► Announce ──► announced ──► responded
 
 Nothing is retransmitted: a prototype takes a second copy for a replay, refuses it, and keeps an endpoint for ever. A second
-copy that the network makes is ignored here. But a prototype sometimes sends its reply to nowhere: so a request without an answer is
-followed by another one, with a handshake and an endpoint of its own. One of ours puts it in the place of the first. The first answer
-is taken, whichever request it is for: it may have been on its way when the second was sent. A prototype handles one request at a time, and twenty at once end it; so only a
-few are under way to one machine, and one that nobody answers makes room for the next after a while. Where several
-machines have the name, the next is asked when one refuses or is silent for long.
+copy that the network makes is ignored here. But a prototype sometimes sends its reply to an unset address: so a request
+without an answer is followed by another one, with its own handshake and endpoint. A Python acceptor replaces the first. The
+first answer is taken, whichever request it is for: it may have been under way when the second was sent. A prototype handles
+one request at a time, and twenty together end it; so only a few are under way to one machine, and an unanswered one stops
+delaying the next after a while. Of several machines with the name, the next gets the request when one refuses or stays silent.
 
-A prototype is silent about names that it does not have, or no longer, and on Ethernet so are we, for another IPCP on the
-same device may have them. So while a request is unanswered the name is asked for again: a machine that does not answer that
-either, for longer than a prototype ever is too busy to, does not have it.
+A prototype does not answer for names that it does not have, or no longer has, and on Ethernet neither does this IPCP, for
+another IPCP on the same device may have them. So while a request is unanswered the name is queried again: a machine that does
+not answer the query either, for longer than a prototype is ever busy, does not have the name.
 
-Nobody is told of the end of a flow. But an endpoint has one flow: when another machine has a new one at the endpoint of an
-old one, the old one has ended, and what is still sent there would get into the new one.
+No message reports the end of a flow. But an endpoint has one flow: when another machine has a new one at the endpoint of an
+old one, the old one has ended, and packets still sent there would enter the new one.
 """
 
 from __future__ import annotations
@@ -41,35 +41,35 @@ WINDOW = 4
 """Requests under way to one machine that answers."""
 
 MOST = 12
-"""Requests under way to one machine, whatever it does."""
+"""Requests under way to one machine, whether it answers or not."""
 
 SILENCE = 0.5
-"""Seconds after which an unanswered request no longer keeps others waiting: nobody may be accepting."""
+"""Seconds after which an unanswered request no longer delays other requests: perhaps no process accepts there."""
 
 DOUBTS = (1.0, 2.0, 3.0)
-"""Seconds after a request without a reply at which the name is asked for again."""
+"""Seconds after a request without a reply at which the name is queried again."""
 
 FALLBACK = 4.0
-"""Seconds after which the next machine that has the name is asked, for a program may have to be started first; and after
-which one that has not answered for the name is given up."""
+"""Seconds after which the next machine that has the name gets the request, for a program may have to be started first; and after
+which a machine that has not answered for the name is given up."""
 
 GRACE = 0.1
-"""Seconds for which a refusal is held where several IPCPs may share an address: one of the others may have granted."""
+"""Seconds for which a refusal is held where several IPCPs may share an address: another of them may grant the flow."""
 
 LATE = 30.0
 """Seconds that the endpoint of an unanswered request rests: its answer may still come."""
 
 REPLAY = 20.0
-"""Seconds for which a request is remembered: the handshake's header is good for so long."""
+"""Seconds for which a request is remembered: the lifetime of the handshake's header."""
 
 MAX_ARRIVALS = 1024
-"""Requests of others that wait for a process of ours."""
+"""Requests of other machines that wait for a local process."""
 
 MAX_ARRIVALS_OF_ONE = MAX_ARRIVALS // 2
-"""Of these, requests of one machine: the others have room."""
+"""Of these, requests of one machine: the rest stays available to other machines."""
 
 MAX_ARRIVALS_OF_NAME = MAX_ARRIVALS // 2
-"""Of these, requests for one name: the servers of others have room. One more is refused."""
+"""Of these, requests for one name: the rest stays available to other names. One more is refused."""
 
 MAX_REMEMBERED = 8192
 """Requests that are remembered for REPLAY; one more takes the place of the oldest."""
@@ -91,25 +91,25 @@ class Counters:
     again: int = 0
     """Requests that were sent because an earlier one had no answer."""
     repeated: int = 0
-    """Requests that came twice."""
+    """Requests that arrived twice."""
     crowded: int = 0
     """Requests dropped, or refused, because too many wait."""
     strange: int = 0
-    """Replies that nobody waits for."""
+    """Replies for which no request waits."""
     stale: int = 0
-    """Flows whose other end had gone unnoticed."""
+    """Flows of which the other end had ended without notice."""
 
 
 @dataclass(slots=True)
 class _Request:
-    """A flow that a process of ours asked for, until it is answered."""
+    """A flow that a local process requested, until it is answered."""
 
     end: End
     endpoint: int
     name: bytes
     qos: QoSSpec
     data: bytes
-    holders: deque[bytes]  # the first is being asked
+    holders: deque[bytes]  # the first has the request
     sent: float | None = None
     agenda: deque[float] = field(default_factory=deque)
     """When to doubt, at last to give up."""
@@ -125,7 +125,7 @@ class _Request:
 
 @dataclass(slots=True)
 class _Arrival:
-    """A flow that another machine asked for, until it is answered."""
+    """A flow that another machine requested, until it is answered."""
 
     peer: bytes
     peer_endpoint: int
@@ -135,7 +135,7 @@ class _Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """One that is allocated."""
+    """A flow that is allocated."""
 
     endpoint: int
     peer: bytes
@@ -144,17 +144,17 @@ class Flow:
 
 @dataclass(slots=True)
 class _Lane:
-    """What is under way to one machine."""
+    """Requests that are queued for or under way to one machine."""
 
     queue: deque[_Request] = field(default_factory=deque)
     sent: dict[int, float] = field(default_factory=dict)  # by endpoint
     repeated: deque[float] = field(default_factory=deque)
-    """When requests were sent of which another one has taken the place: the machine may still have them."""
+    """When requests were sent that another request has replaced: the machine may still have them."""
     due: float | None = None
     """When more may be sent, if anything waits."""
 
     def forget(self, now: float) -> None:
-        """The machine is not counted as having what was repeated long ago."""
+        """Stop counting replaced requests that were sent long ago."""
         while self.repeated and now - self.repeated[0] >= FALLBACK:
             self.repeated.popleft()
 
@@ -165,24 +165,24 @@ class _Lane:
         return young < WINDOW and recent + len(self.repeated) < MOST
 
     def next_change(self, now: float) -> float | None:
-        """When more may be sent, if nothing happens before."""
+        """When more may be sent, if no message arrives before."""
         ages = [when + wait for when in self.sent.values() for wait in (SILENCE, FALLBACK)]
         ages += [when + FALLBACK for when in self.repeated]
         return min((at for at in ages if at > now), default=None)
 
 
 def colons(peer: bytes) -> str:
-    """A MAC address as people write it."""
+    """A MAC address in the usual notation."""
     return peer.hex(":")
 
 
 class FlowAllocator:
     """The flow allocator of one IPCP.
 
-    registered  the names that others can ask for; it may change any time
-    show        a machine's address, for people
-    alone       nobody else at this address can have the name: a request for one that is not registered is refused
-    heard       when a machine last said that it has a name; None: they are not asked
+    registered  the names that other machines can request; the set may change any time
+    show        a machine's address, for logs
+    alone       no other IPCP at this address can have the name: a request for one that is not registered is refused
+    heard       time at which a machine last answered that it has a name; None: machines are not queried
     """
 
     def __init__(
@@ -201,7 +201,7 @@ class FlowAllocator:
         self._show = show
         self._alone = alone
         self._heard = heard
-        self._ends: dict[tuple[bytes, int], End] = {}  # ours by the other end
+        self._ends: dict[tuple[bytes, int], End] = {}  # local end by the other end
         self._requests: dict[End, _Request] = {}
         self._waiting: dict[int, _Request] = {}  # by endpoint
         self._lanes: dict[bytes, _Lane] = {}
@@ -214,7 +214,7 @@ class FlowAllocator:
         self._events: list[Event] = []
         self._ticket = 0
 
-    # ------------------------------------------------------------ what comes out
+    # ------------------------------------------------------------ output
 
     def take_messages(self) -> list[tuple[bytes, FlowRequest | FlowReply]]:
         """Messages to send, with their destinations."""
@@ -222,7 +222,7 @@ class FlowAllocator:
         return messages
 
     def take_events(self) -> list[Event]:
-        """What has happened, in order."""
+        """Events for the shell, in order."""
         events, self._events = self._events, []
         return events
 
@@ -238,12 +238,12 @@ class FlowAllocator:
         """Flows that are being allocated, in either direction."""
         return len(self._requests) + len(self._announced) + len(self._accepting)
 
-    # ------------------------------------------------------------ our processes ask
+    # ------------------------------------------------------------ requests of local processes
 
     def request(
         self, end: End, name: bytes, qos: QoSSpec, data: bytes, holders: tuple[bytes, ...], now: float
     ) -> None:
-        """Ask the first of `holders` for a flow, later the others. Raises NoEndpoint."""
+        """Request a flow from the first of `holders`, later from the others. Raises NoEndpoint."""
         endpoint = self.endpoints.take(now)
         if endpoint is None:
             raise NoEndpoint
@@ -279,8 +279,8 @@ class FlowAllocator:
         self._messages.append((request.peer, message))
 
     def again(self, end: End, data: bytes, now: float) -> None:
-        """Send another request for a flow that has no answer, with this header, if the machine answers for the name and has not too
-        many requests already. The request has an endpoint of its own; the one before may still be answered."""
+        """Send another request for a flow that has no answer, with this header, if the machine answers for the name and does not
+        have too many requests already. The request has an endpoint of its own; the one before may still be answered."""
         request = self._requests.get(end)
         if (
             request is None
@@ -292,10 +292,10 @@ class FlowAllocator:
         lane = self._lanes[request.peer]
         lane.forget(now)
         if not lane.may_send(now):
-            return  # the machine is busy, and its answer may come yet
+            return  # the machine is busy, and its answer may still arrive
         endpoint = self.endpoints.take(now)
         if endpoint is None:
-            return  # the answer may come all the same
+            return  # the answer may still arrive
         request.data = data
         self._waiting[endpoint] = request
         self.counters.again += 1
@@ -321,12 +321,12 @@ class FlowAllocator:
         request.former.clear()
 
     def _answers(self, request: _Request) -> bool:
-        """Whether the machine has answered for the name since it was asked, as far as that can be found out."""
+        """Whether the machine has answered for the name since the request was sent, as far as this IPCP can find out."""
         assert request.sent is not None
         return self._heard is None or self._heard(request.name, request.peer) >= request.sent
 
     def _make_way(self, request: _Request, now: float) -> None:
-        """It has an answer: another one may be under way."""
+        """The request has an answer: the next one may be sent."""
         self._lanes[request.peer].sent.pop(request.endpoint)
         self._launch(request.peer, now)
 
@@ -354,7 +354,7 @@ class FlowAllocator:
             or request.peer != source
             or (repeated and reply.response)  # the request that repeats it has its own answer
         ):
-            self.counters.strange += 1  # too late, for another IPCP on this device, or made up
+            self.counters.strange += 1  # too late, for another IPCP on this device, or forged
             return
         self.counters.replies += 1
         if reply.response:
@@ -419,7 +419,7 @@ class FlowAllocator:
         if not request.agenda and len(request.holders) > 1:
             self._ask_next(request, now)
         elif alive:
-            request.agenda.clear()  # it waits for its process: so do we, until the flow is given up
+            request.agenda.clear()  # the machine waits for its process: the request waits until its process gives it up
             if len(request.holders) > 1:
                 request.agenda.append(request.sent + FALLBACK)
         elif request.agenda:
@@ -428,10 +428,10 @@ class FlowAllocator:
             text = f"{self._show(request.peer)} had registered the name, and answers for it no longer"
             self._refused(request, ENAME, text, now, LATE)
 
-    # ------------------------------------------------------------ others ask
+    # ------------------------------------------------------------ requests of other machines
 
     def received(self, message: FlowRequest | FlowReply, source: bytes, now: float) -> None:
-        """A message came in."""
+        """A message arrived."""
         if isinstance(message, FlowReply):
             self._reply(message, source, now)
             return
@@ -439,7 +439,7 @@ class FlowAllocator:
             self.counters.unregistered += 1
             if self._alone and not self._is_repeated(message, source, now):
                 self._refuse(_Arrival(source, message.endpoint, message.name_hash), ENAME, now)
-            return  # else another IPCP on this device may have it: silence
+            return  # else another IPCP on this device may have it: no answer
         if self._is_repeated(message, source, now):
             self.counters.repeated += 1
             return
@@ -475,14 +475,14 @@ class FlowAllocator:
         return False
 
     def _arrived(self, arrival: _Arrival) -> None:
-        """It waits for no process any more."""
+        """The request waits for no process any more."""
         for counter, key in ((self._arriving, arrival.peer), (self._wanted, arrival.name)):
             counter[key] -= 1
             if not counter[key]:
                 del counter[key]
 
     def announced(self, ticket: int, end: End, now: float) -> None:
-        """The IRMd has a process for it, and `end` is ours. Raises NoEndpoint: then the request is refused."""
+        """The IRMd has a process for the request, and `end` is the local end. Raises NoEndpoint: then the request is refused."""
         arrival = self._announced.pop(ticket)
         endpoint = self.endpoints.take(now)
         if endpoint is None:
@@ -494,7 +494,7 @@ class FlowAllocator:
         self._events.append(Open(end, endpoint, arrival.peer))
 
     def turned_down(self, ticket: int, number: int, now: float) -> None:
-        """The IRMd has nobody for it."""
+        """The IRMd has no process for the request."""
         arrival = self._announced.pop(ticket)
         self._arrived(arrival)
         if number == errno.EALREADY:  # another request has taken its place
@@ -505,7 +505,7 @@ class FlowAllocator:
         self._refuse(arrival, number, now)
 
     def responded(self, end: End, number: int, data: bytes, now: float) -> bool:
-        """The process accepts (0), or an errno. False: nothing waits for a response on `end`."""
+        """The process accepts (0), or refuses with an errno. False: no request waits for a response on `end`."""
         arrival = self._accepting.pop(end, None)
         if arrival is None:
             return False
@@ -542,7 +542,7 @@ class FlowAllocator:
     # ------------------------------------------------------------ the end
 
     def deallocate(self, end: End, now: float, quiet: float = 0.0) -> None:
-        """Our end is gone, whatever it was; nobody is told (there is no message for it). Its endpoint should rest for `quiet`."""
+        """The local end has ended, in whatever state; the protocol has no message for it. The endpoint rests for `quiet`."""
         if end in self.flows:
             self._end(end, now, quiet)
             return
@@ -555,6 +555,6 @@ class FlowAllocator:
             self.endpoints.give_back(request.endpoint, now, LATE)
             return
         arrival = self._accepting.pop(end, None)
-        if arrival is not None:  # the process went before it had accepted
+        if arrival is not None:  # the process ended before it had accepted
             self._arrived(arrival)
             self._refuse(arrival, errno.ECONNREFUSED, now)

@@ -1,4 +1,4 @@
-"""What the flow allocator of a link-level IPCP wants done (see `fa`)."""
+"""Events that the flow allocator of a link-level IPCP emits for its shell (see `fa`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ouroboros.qos import QoSSpec
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Event: our end `end` has this endpoint, and receives from the machine `peer`."""
+    """Event: the local end `end` has this endpoint, and receives from the machine `peer`."""
 
     end: End
     endpoint: int
@@ -19,7 +19,7 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Event: the other end of `end` is known; what is written there can be sent."""
+    """Event: the other end of `end` is known; packets that the process writes can be sent."""
 
     end: End
     endpoint: int
@@ -28,7 +28,7 @@ class Connect:
 
 @dataclass(frozen=True, slots=True)
 class Allocated:
-    """Event: the flow that was asked for is there; `data` is the handshake's header."""
+    """Event: the requested flow is allocated; `data` is the handshake's header."""
 
     end: End
     data: bytes
@@ -36,7 +36,7 @@ class Allocated:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Event: there will be no flow on `end`, which is forgotten."""
+    """Event: the flow on `end` was refused, and `end` is removed."""
 
     end: End
     errno: int
@@ -45,7 +45,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """Event: another machine, `peer`, wants a flow to one of our names. Answer with `announced` or `turned_down`."""
+    """Event: another machine, `peer`, requests a flow to a registered name. Answer with `announced` or `turned_down`."""
 
     ticket: int
     name: bytes
@@ -56,7 +56,7 @@ class Announce:
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """Event: the machine `holder` does not do what one that has the name should."""
+    """Event: the machine `holder` does not answer as a holder of the name would."""
 
     name: bytes
     holder: bytes
@@ -64,21 +64,21 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Event: ask who has the name, whatever is known; `heard` tells of answers."""
+    """Event: query the name's holders, even if they are cached; `heard` returns the time of an answer."""
 
     name: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """Event: the other end of the flow `end` has a new flow at its endpoint: this one is gone, and forgotten here."""
+    """Event: the other end of the flow `end` has a new flow at its endpoint: this one has ended, and is removed here."""
 
     end: End
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Event: our end `end` does not have this endpoint any more; it gets another."""
+    """Event: the local end `end` does not have this endpoint any more; it gets another."""
 
     end: End
     endpoint: int
@@ -88,5 +88,5 @@ Event = Open | Close | Connect | Allocated | Refused | Announce | Doubt | Ask | 
 
 
 def end_of(event: Event) -> End | None:
-    """The end that an event is about. It is carried out later, and the end may have been left by then."""
+    """The end that an event names. The shell handles the event later, and the end may have been left by then."""
     return None if isinstance(event, Announce | Doubt | Ask) else event.end

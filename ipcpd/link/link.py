@@ -1,8 +1,8 @@
-"""A link-level IPCP: what the shells of the ethernet and UDP types share (paper 5.4, 5.5; spec/common 7).
+"""A link-level IPCP: the base of the shells of the ethernet and UDP types (paper 5.4, 5.5; spec/common 7).
 
-Such a layer is one hop, over something that is not Ouroboros. The shell connects the flow allocator, which is the same for all
-types, to the data plane, to the clock and to the IRMd. How a name is resolved, what a message looks like and how it is
-sent is the type's. Runs in the process of the IPCP, on its loop; packets of flows pass it by, in C.
+Such a layer is one hop, over a network that is not Ouroboros. The shell connects the flow allocator, which is the same for all
+types, to the data plane, to the clock and to the IRMd. Each type adds its own resolution of names, and the format and
+sending of messages. Runs in the process of the IPCP, on its loop; packets of flows bypass it, in C.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MANAGEMENT = 0
 """The component of the punt that gets management messages."""
 
 AFTER_DEFECT = 1.0
-"""Seconds of rest after a defect: it may come again with the next deadline."""
+"""Seconds of rest after a defect: it may recur with the next deadline."""
 
 
 class LinkIpcp(Ipcp):
@@ -56,7 +56,7 @@ class LinkIpcp(Ipcp):
         self._guard = Guard(loop.time)
         self._rest_until = 0.0
 
-    # ------------------------------------------------------------ what a type adds
+    # ------------------------------------------------------------ methods of a type
 
     @property
     @abstractmethod
@@ -79,32 +79,32 @@ class LinkIpcp(Ipcp):
 
     @abstractmethod
     def _open(self, end: End, endpoint: int, peer: bytes) -> None:
-        """Tell the data plane that our end of a flow has this endpoint."""
+        """Register this endpoint of the local end of a flow with the data plane."""
 
     @abstractmethod
     def _close(self, end: End, endpoint: int) -> None:
-        """Tell the data plane that our end of a flow, which has not been connected, does not have this endpoint any more."""
+        """Remove from the data plane this endpoint of the local end of a flow, which has not been connected."""
 
     @abstractmethod
     def _connect(self, end: End, endpoint: int, peer: bytes) -> None:
-        """Tell the data plane where a flow leads."""
+        """Give the data plane the destination of a flow."""
 
     @abstractmethod
     def _doubt(self, name: bytes, holder: bytes) -> None:
-        """The machine `holder` does not do what one that has the name should."""
+        """The machine `holder` does not answer as a holder of the name would."""
 
     def _ask_again(self, name: bytes) -> None:
-        """Ask who has the name, whatever is known."""
+        """Query the name's holders, even if they are cached."""
 
     def _deadlines(self) -> Iterable[float | None]:
-        """When the type's machines want to be told the time."""
+        """The next deadlines of the type's machines."""
         return ()
 
     def _time_passed(self, now: float) -> None:
-        """Tell the type's machines the time."""
+        """Run the type's machines for expired deadlines."""
 
     def _flush(self) -> None:
-        """Carry out what the type's machines have said."""
+        """Carry out the output of the type's machines."""
 
     # ------------------------------------------------------------ life
 
@@ -123,7 +123,7 @@ class LinkIpcp(Ipcp):
         self._relay.close()
 
     def _let_go(self) -> None:
-        """Give back what bootstrap got, as far as it came."""
+        """Give back the resources that bootstrap got before it failed."""
         if self._punt is not None:
             self._punt.close()
             self._punt = None
@@ -140,10 +140,10 @@ class LinkIpcp(Ipcp):
         self._registered.remove(digest)
         return None
 
-    # ------------------------------------------------------------ flows that our processes ask for
+    # ------------------------------------------------------------ flows that local processes request
 
     def flow_alloc(self, request: IpcpFlowAlloc, fds: list[int]) -> Result:
-        end = self._ends.add(request.endpoint, fds)  # first: the memory that came along comes only once
+        end = self._ends.add(request.endpoint, fds)  # first: the IRMd passes the memory only once
         try:
             room = self._room - len(request.dst)
             if len(request.data) > room:
@@ -195,12 +195,12 @@ class LinkIpcp(Ipcp):
         self._drop_port(end)
         self.deallocated(end)
 
-    # ------------------------------------------------------------ flows that other machines ask for
+    # ------------------------------------------------------------ flows that other machines request
 
     def _announced(
         self, ticket: int, endpoint: FlowEndpoint | None, fds: list[int], error: int, text: str
     ) -> None:
-        """The IRMd found a process that accepts, or nobody."""
+        """The IRMd found a process that accepts, or there is none."""
         now = self.loop.time()
         if not self._running:
             return  # ending
@@ -236,10 +236,10 @@ class LinkIpcp(Ipcp):
             )
         return None
 
-    # ------------------------------------------------------------ the turn of the machines
+    # ------------------------------------------------------------ running the machines
 
     def _pump(self) -> None:
-        """Carry out what the machines have said, and wait for the next deadline."""
+        """Carry out the output of the machines, and wait for the next deadline."""
         if not self._running:
             return
         while True:
@@ -259,7 +259,7 @@ class LinkIpcp(Ipcp):
     def _carry_out(self, event: fa.Event) -> None:
         about = fa.end_of(event)
         if about is not None and not self._ends.expect(about, type(event).__name__):
-            return  # the IRMd has the descriptor back, and may have used it again
+            return  # the IRMd has the descriptor back, and may have reused it
         match event:
             case fa.Open(end, endpoint, peer):
                 self._open(end, endpoint, peer)
@@ -304,8 +304,8 @@ class LinkIpcp(Ipcp):
         self._timer = None
         if self._punt is None:
             return
-        self._punt.dispatch()  # on a machine that is busy the answer may be there, and nobody has looked yet
-        now = max(due, self.loop.time())  # a timer may fire a tick before its time
+        self._punt.dispatch()  # on a busy machine the answer may have arrived without having been read yet
+        now = max(due, self.loop.time())  # a timer may fire a tick before its deadline
         defects = self._guard.defects
         for passed in (self._time_passed, self._fa.expired):
             with self._guard("time that has passed"):
@@ -320,7 +320,7 @@ class LinkIpcp(Ipcp):
         return [{"name": name.hex()} for name in sorted(self._registered)]
 
     def _read_counters(self, counters: dict[str, int]) -> list[Row]:
-        """`counters` of the type, and those that all have."""
+        """`counters` of the type, and the counters of all link-level IPCPs."""
         counters |= {f"flow_{key}": count for key, count in asdict(self._fa.counters).items()}
         counters["malformed"] = self._malformed
         counters["defects"] = self._guard.defects + (self._punt.defects if self._punt else 0)

@@ -1,4 +1,4 @@
-"""Flow requests and replies of the link-level IPCPs, without their layout (paper 5.4; spec/common 7, spec/ethernet 2, 5, spec/udp 2).
+"""Flow requests and replies of link-level IPCPs, without layout (paper 5.4; spec/common 7, spec/ethernet 2, 5, spec/udp 2).
 
 Used by the control plane of the ethernet and UDP IPCPs; pure data. Each type has codecs of its own. An endpoint is an EID, in
 eth-llc a SAP.

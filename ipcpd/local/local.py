@@ -85,7 +85,7 @@ class LocalIpcp(Ipcp):
     # ------------------------------------------------------------ flows
 
     def flow_alloc(self, request: IpcpFlowAlloc, fds: list[int]) -> Result:
-        end = self._ends.add(request.endpoint, fds)  # first: the memory that came along comes only once
+        end = self._ends.add(request.endpoint, fds)  # first: the IRMd passes the memory only once
         if request.dst not in self._directory:
             self._ends.remove(end)
             raise Refusal(ENAME, f'the name is not registered in layer "{self.layer}"')
@@ -148,7 +148,7 @@ class LocalIpcp(Ipcp):
 
     def flow_dealloc(self, end: End, quiet_s: int = 0) -> Result:
         if not self._ends.expect(end, "ipcp_flow_dealloc"):
-            return None  # gone already: the two ends may be deallocated at the same moment
+            return None  # removed already: the two ends may be deallocated at the same moment
         if end in self._announcing:
             self._announcing.remove(end)
             self._ends.remove(end)
@@ -157,7 +157,7 @@ class LocalIpcp(Ipcp):
         waited_for = self._responding.pop(end, None)
         self._responding.pop(peer, None)
         self._forget(end, peer)
-        if waited_for is not None:  # the acceptor went before it responded
+        if waited_for is not None:  # the acceptor ended before it responded
             self.allocated(peer, errno.ECONNREFUSED, "the process that was to accept has ended")
         else:
             self.deallocated(peer)
