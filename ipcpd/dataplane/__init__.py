@@ -1,4 +1,4 @@
-"""The data plane of an IPCP as its control plane sees it: C threads that move packets, and what they hand over.
+"""The data plane of an IPCP as its control plane sees it: C threads that move packets, and the packets they pass to Python.
 
 Runs in the IPCP's process; the threads never need the GIL.
 """

@@ -19,9 +19,9 @@ class BroadcastCounters(NamedTuple):
 
     received: int
     keepalives: int
-    """Of which empty: these go no further."""
+    """Empty packets among those received: they are not forwarded."""
     too_large: int
-    """Of which dropped because of their length."""
+    """Received packets that were dropped because of their length."""
     sent: int
     """Copies, over all members."""
     dropped: int
@@ -29,7 +29,7 @@ class BroadcastCounters(NamedTuple):
 
 
 class FanOut:
-    """What comes from one member goes to all others."""
+    """Forwards packets from one member to all other members."""
 
     def __init__(self, relay: Relay) -> None:
         with relay.handle as within:
@@ -46,7 +46,7 @@ class FanOut:
             raise error(-result, f"flow {fd} cannot be a member")
 
     def counters(self) -> BroadcastCounters:
-        """What became of packets."""
+        """Counters of packets."""
         read = ffi.new("struct broadcast_counters *")
         with self._handle as broadcast:
             lib.broadcast_read(broadcast, read)

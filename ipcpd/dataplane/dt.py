@@ -19,7 +19,7 @@ FLOW_ALLOCATOR = 0
 DIRECTORY = 1
 """Component that gets packets to endpoint id 1."""
 CONGESTION = 4
-"""Component that is to send congestion updates: gets (descriptor of the upper flow, level as two octets)."""
+"""Component that sends congestion updates: gets (descriptor of the upper flow, level as two octets)."""
 HEADER = 15
 """Octets of the header."""
 
@@ -66,13 +66,13 @@ class FlowCounters(NamedTuple):
     slot: int
     """The time slot, ns."""
     level: int
-    """What the last congestion update said."""
+    """Congestion level of the last congestion update."""
 
 
 class Dt:
     """Forwards between lower flows, and joins the flows of the layer to them.
 
-    `address` is that of this member, `max_ttl` what packets begin with; `congestion` switches multi-bit ECN on.
+    `address` is that of this member, `max_ttl` the initial TTL of packets; `congestion` switches multi-bit ECN on.
     """
 
     def __init__(self, relay: Relay, punt: Punt, *, address: int, max_ttl: int, congestion: bool) -> None:
@@ -84,7 +84,7 @@ class Dt:
         """Of `struct dt`."""
 
     def renumber(self, address: int) -> None:
-        """This member has another address now."""
+        """Set a new address of this member."""
         with self.handle as dt:
             lib.dt_renumber(dt, address)
 
@@ -103,7 +103,7 @@ class Dt:
     def upper(
         self, fd: int, *, eid: int, cube: int, peer_eid: int | None = None, peer_address: int = 0
     ) -> None:
-        """This flow is one of the layer: packets to `eid`, whose low 32 bits are `fd`, are delivered to it.
+        """This flow belongs to the layer: packets to `eid` (its low 32 bits are `fd`) are delivered to it.
 
         Its own packets wait until the peer is known: give it here, or call `peer`.
         """
@@ -143,7 +143,7 @@ class Dt:
             raise error(-result, f"there is no QoS cube {cube}")
 
     def send(self, dst: int, *, eid: int, payload: bytes, cube: int = 0) -> bool:
-        """Send a packet of a component. False: there is no route, or no room. Raises OSError to our own address."""
+        """Send a packet of a component. False: there is no route, or the queue is full. Raises OSError to our own address."""
         with self.handle as dt:
             result = lib.dt_send(dt, dst, cube, eid, payload, len(payload))
         if result == -EINVAL:

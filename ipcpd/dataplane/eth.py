@@ -18,7 +18,7 @@ from .relay import Relay
 
 
 class Framing(IntEnum):
-    """How frames look: `enum eth_framing`."""
+    """The layout of frames: `enum eth_framing`."""
 
     DIX = 0
     LLC = 1
@@ -39,14 +39,14 @@ DROPS = (
 
 
 class EthCounters(NamedTuple):
-    """Frames received, packets delivered to flows, frames for the control plane, packets sent, and what was dropped."""
+    """Frames received, packets delivered to flows, frames for the control plane, packets sent, and drops."""
 
     received: int
     delivered: int
     management: int
     sent: int
     full: int
-    """Times that the device had no room. Nothing is lost by it."""
+    """Times that the device was full. No packet is lost by it."""
     dropped: dict[str, int]
     """By reason, one of DROPS."""
 
@@ -74,14 +74,14 @@ class Eth:
         self._handle = Handle(eth, lib.eth_destroy, "the data plane over Ethernet")
 
     def device(self, mac: bytes, max_packet: int) -> None:
-        """What the device is now: its address, and how many octets of a packet a frame carries."""
+        """Set the device's address, and the octets of a packet that a frame carries."""
         address = _address(mac)
         with self._handle as eth:
             result = lib.eth_device(eth, address, max_packet)
         self._check(result, "no memory for frames")
 
     def open(self, fd: int, endpoint: int, peer: bytes) -> None:
-        """Make a port the flow with this endpoint: it receives what comes from the machine `peer`."""
+        """Make a port the flow with this endpoint: it receives frames from the machine `peer`."""
         address = _address(peer)
         with self._handle as eth:
             result = lib.eth_open(eth, fd, endpoint, address)
@@ -94,14 +94,14 @@ class Eth:
         self._check(result, f"there is no flow with descriptor {fd} that can leave its endpoint")
 
     def connect(self, fd: int, endpoint: int, peer: bytes) -> None:
-        """The endpoint at the other end is known: what the port's process writes is sent there."""
+        """The endpoint at the other end is known: packets that the port's process writes are sent there."""
         address = _address(peer)
         with self._handle as eth:
             result = lib.eth_connect(eth, fd, endpoint, address)
         self._check(result, f"there is no flow with descriptor {fd}")
 
     def counters(self) -> EthCounters:
-        """What has become of frames and packets."""
+        """Counters of frames and packets."""
         out = ffi.new("struct eth_counters *")
         with self._handle as eth:
             lib.eth_count(eth, out)
@@ -115,7 +115,7 @@ class Eth:
         )
 
     def close(self) -> None:
-        """Let go of the sockets and of all flows, which stay with the relay. May be repeated."""
+        """Release the sockets and all flows, which stay with the relay. May be repeated."""
         self._handle.close()
 
     @staticmethod

@@ -15,11 +15,11 @@ from ouroboros.errors import error
 from ouroboros.owner import Owner
 
 P = TypeVar("P")
-"""What the handle is to: `struct relay *` and the like."""
+"""The type of the pointer: `struct relay *` and the like."""
 
 
 class Handle(Owner, Generic[P]):
-    """`pointer`, until `close` hands it to `destroy`. `what` is what errors call it."""
+    """`pointer`, until `close` hands it to `destroy`. `what` is its name in error texts."""
 
     __slots__ = ("_destroy", "_lock", "_pointer", "_what")
 

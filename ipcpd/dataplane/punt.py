@@ -21,7 +21,7 @@ _LARGEST = 1 << 17
 
 
 class PuntCounters(NamedTuple):
-    """Packets of one component that were handed over, and that did not fit its quota."""
+    """Packets of one component that were passed to it, and packets that exceeded its quota."""
 
     passed: int
     dropped: int
@@ -35,7 +35,7 @@ class Punt:
         if not punt:
             raise MemoryError(f"no memory for {octets} octets of packets on their way to the control plane")
         self.handle = Handle(punt, lib.punt_destroy, "the way of packets to the control plane")
-        """Of `struct punt`, for what pushes packets into it."""
+        """Of `struct punt`, for components that push packets into it."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._guard = Guard()
         self._handlers: dict[int, Handler] = {}
@@ -69,7 +69,7 @@ class Punt:
     def dispatch(self) -> int:
         """Give waiting packets to their components; returns how many, at most a burst."""
         for count in range(_BURST):
-            if self.handle.closed:  # by who got the last packet
+            if self.handle.closed:  # by the handler of the last packet
                 return count
             with self.handle as punt:
                 n = lib.punt_pop(punt, self._buffer, _LARGEST, self._component, self._fd)
@@ -87,14 +87,14 @@ class Punt:
         self._loop = loop
 
     def counters(self, component: int) -> PuntCounters:
-        """What has become of a component's packets."""
+        """Packets of a component that were passed on and dropped."""
         counts = ffi.new("uint64_t[2]")
         with self.handle as punt:
             lib.punt_counters(punt, component, counts, counts + 1)
         return PuntCounters(counts[0], counts[1])
 
     def close(self) -> None:
-        """Dispatch no more; the buffer goes with the last that pushes into it. May be repeated."""
+        """Dispatch no more; the buffer is freed with the last component that pushes into it. May be repeated."""
         if self._loop is not None:
             self._loop.remove_reader(self.fileno())
             self._loop = None

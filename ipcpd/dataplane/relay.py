@@ -26,17 +26,17 @@ class PortStats(NamedTuple):
     """Packets taken from the process at the other end."""
     octets: int
     dropped: int
-    """Packets that this flow did not take: no room, no block in its pool, or too large."""
+    """Packets that this flow did not take: queue full, no block in its pool, or too large."""
     refused: int
-    """Slots that made no sense."""
+    """Slots with invalid content."""
     queued: int
     """Packets waiting for the process at the other end."""
     sent: int
-    """Packets put for the process at the other end."""
+    """Packets enqueued for the process at the other end."""
     received_at: float
     """When the last packet was taken, s of the monotonic clock; 0: never."""
     sent_at: float
-    """When the last packet was put."""
+    """When the last packet was enqueued."""
 
 
 class Relay:
@@ -54,7 +54,7 @@ class Relay:
         self._lost = 0
 
     def attach(self, welcome: Welcome, fds: list[int]) -> None:
-        """Map what the IRMd gave this process. The descriptors stay the caller's."""
+        """Map the memory that the IRMd gave this process. The descriptors stay the caller's."""
         self.resources.learn(Envelope(welcome=welcome), fds)
 
     def start(self) -> None:
@@ -67,7 +67,7 @@ class Relay:
     def add(self, endpoint: FlowEndpoint, fds: list[int]) -> None:
         """Attach to a flow end that the IRMd described, with the descriptors that came along (the caller's still).
 
-        It moves nothing until it has a role. The QoS of the flow says which cube it belongs to; where its packets are
+        It moves nothing until it has a role. The QoS of the flow selects its cube; where its packets are
         protected, `endpoint.max_packet` becomes the smaller. Raises OSError; then there is no such end, but the memory
         that came along has been mapped: it comes only once.
         """
@@ -115,7 +115,7 @@ class Relay:
         self._check(result, f"cannot pair descriptors {a} and {b}")
 
     def punt(self, fd: int, punt: Punt, component: int, *, once: bool = False) -> None:
-        """Hand what the process at the other end writes to a component of the control plane.
+        """Pass packets that the process at the other end writes to a component of the control plane.
 
         once  only the next packet that is not empty; those behind it wait for the next role
         """
@@ -129,18 +129,18 @@ class Relay:
             lib.relay_events(relay, to, component)
 
     def send(self, fd: int, packet: bytes) -> bool:
-        """Write a packet into a flow. False: there was no room for it, or no such flow."""
+        """Write a packet into a flow. False: the flow was full, or there is no such flow."""
         with self.handle as relay:
             return int(lib.relay_send(relay, fd, packet, len(packet))) == 0
 
     def remove(self, fd: int) -> None:
-        """Leave a flow; what its process had written is delivered first, as far as there is room."""
+        """Leave a flow; packets that its process has written are delivered first, as far as there is space."""
         with self.handle as relay:
             result = lib.relay_remove(relay, fd)
         self._check(result, f"there is no flow with descriptor {fd}")
 
     def gone(self, message: SegmentGone) -> None:
-        """Let go of what the IRMd has given up. It is unmapped when no flow end uses it any more."""
+        """Release memory that the IRMd has given up. It is unmapped when no flow end uses it any more."""
         with self.handle as relay:
             for number in message.events:
                 if number in self._regions:

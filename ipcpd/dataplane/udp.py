@@ -23,7 +23,7 @@ class Udp:
     """Flows over one UDP socket, which stays the caller's and must outlive this object.
 
     Management datagrams go to `on_management(peer, datagram)`, from the dispatch of `punt`. `offload` is off where the
-    kernel shall see every datagram by itself.
+    kernel has to process every datagram by itself.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class Udp:
         """Of `struct udp`."""
 
     def open(self, eid: int, fd: int, peer: Peer) -> None:
-        """The flow end `fd` of the relay gets what `peer` sends to `eid`; it ends with `Relay.remove(fd)`.
+        """The flow end `fd` of the relay receives packets that `peer` sends to `eid`; it ends with `Relay.remove(fd)`.
 
-        What its process writes waits for `connect`. Again with another peer: the first did not answer.
+        Packets that its process writes wait for `connect`. A second call gives another peer, after the first did not answer.
         """
         address = ffi.new("struct udp_address *")
         ip, port, scope = peer
@@ -69,13 +69,13 @@ class Udp:
         _check(result, f"endpoint {eid} cannot be left")
 
     def connect(self, eid: int, peer_eid: int) -> None:
-        """What the process of the flow at `eid` writes goes to `peer_eid` of its peer."""
+        """Packets that the process of the flow at `eid` writes are sent to `peer_eid` of its peer."""
         with self.handle as udp:
             result = lib.udp_connect(udp, eid, peer_eid)
         _check(result, f"cannot connect endpoint {eid} to {peer_eid}")
 
     def counters(self) -> dict[str, int]:
-        """Packets of the layer at this member, and what was dropped for which reason (`struct udp_counters`)."""
+        """Packets of the layer at this member, and packets dropped for each reason (`struct udp_counters`)."""
         counters = ffi.new("struct udp_counters *")
         with self.handle as udp:
             lib.udp_read(udp, counters)
@@ -90,7 +90,7 @@ class Udp:
         return _fields(counters)
 
     def close(self) -> None:
-        """Let go of the socket and of all flows, which stay with the relay. May be repeated."""
+        """Release the socket and all flows, which stay with the relay. May be repeated."""
         self.handle.close()
 
 

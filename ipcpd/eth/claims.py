@@ -1,8 +1,8 @@
-"""Claims: blocks of endpoints that IPCPs on one device share out among themselves (see `endpoints`).
+"""Claims: blocks of endpoints, divided among the IPCPs on one device (see `endpoints`).
 
 Runs in the ethernet IPCPs. All processes that can use a device are in its network namespace, whatever their user or
-run directory, and so are the names of abstract UNIX sockets: a block belongs to whoever has bound its name. The kernel
-gives it back when that process ends, however it ends. Nothing is ever sent to these sockets.
+run directory, and so are the names of abstract UNIX sockets: a block belongs to the process that has bound its name. The kernel
+releases the name when that process ends, also when it is killed. Nothing is ever sent to these sockets.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import socket
 
 
 class Claims:
-    """The claims of one IPCP on a device; `protocol` is the ethertype, or what stands for LLC."""
+    """The claims of one IPCP on a device; `protocol` is the ethertype, or the number that stands for LLC."""
 
     def __init__(self, device: str, protocol: int) -> None:
         self._prefix = f"\0ouroboros/eth/{device}/{protocol:04x}/"
@@ -29,7 +29,7 @@ class Claims:
         return True
 
     def close(self) -> None:
-        """Give all of them back."""
+        """Release all blocks."""
         for claim in self._sockets:
             claim.close()
         self._sockets.clear()

@@ -1,12 +1,12 @@
-"""Device: a network device, the packet sockets on it, and what becomes of it (paper 5.4; spec/ethernet 1).
+"""Device: a network device, the packet sockets on it, and its changes of state (paper 5.4; spec/ethernet 1).
 
-Runs in the ethernet IPCPs, on their loop. One socket receives, filtered in the kernel so that frames of others cost
-nothing; one for each QoS cube sends, with the priority that the kernel's queues know, so that voice waits for room behind
-nothing but voice. Management goes out by the receiving one.
+Runs in the ethernet IPCPs, on their loop. One socket receives, filtered in the kernel so that frames of other IPCPs cost
+nothing; one for each QoS cube sends, with a priority of the kernel's queues, so that voice waits behind
+nothing but voice. Management frames are sent by the receiving socket.
 
-The kernel rings a netlink socket whenever a device changes. What it says is not parsed: the state of our device is then
-read anew. It may go down, lose its carrier, get another MTU, MAC address or name, vanish, and come back: a device is followed by
-its index, and found by its name when there is none of that index any more.
+The kernel sends a netlink message whenever a device changes. Its content is not parsed: the IPCP then reads the state of its
+device anew. It may go down, lose its carrier, get another MTU, MAC address or name, vanish, and come back: the IPCP follows
+a device by its index, and finds it by its name when no device has that index any more.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from struct import Struct
 from ipcpd.dataplane.eth import Framing, set_filter
 
 LOOPBACK_MTU = 9000
-"""What is used of the MTU of a loopback device, which is larger than a frame can be."""
+"""MTU used on a loopback device: its own is larger than a frame can be."""
 
 RECEIVE_ROOM = 8 << 20
 SEND_ROOM = 128 << 10
-"""Octets that may wait in a socket, as far as the kernel lets us. What waits to be sent can no longer be overtaken: a MiB is
+"""Octets that may wait in a socket, as far as the kernel allows. A frame in the send buffer can no longer be overtaken: a MiB is
 100 ms of a link of 100 Mbit/s."""
 
 PRIORITIES = (0, 4, 6)
-"""Of the cubes best effort, video and voice: normal, interactive, control."""
+"""Priorities of the cubes best effort, video and voice: normal, interactive, control."""
 
 MAX_UNSENT = 4096
-"""Management frames that wait for room in the socket."""
+"""Management frames that wait for space in the socket."""
 
 _GET_FLAGS, _GET_MTU, _GET_HWADDR, _GET_INDEX = 0x8913, 0x8921, 0x8927, 0x8933
 _UP, _LOOPBACK, _RUNNING = 0x1, 0x8, 0x40
@@ -50,12 +50,12 @@ _RTMGRP_LINK = 1
 
 
 class DeviceError(OSError):
-    """The device cannot be used; the text says why, and what would help."""
+    """The device cannot be used; the text names the reason and a remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceState:
-    """How a device is."""
+    """State of a device."""
 
     index: int
     mac: bytes
@@ -67,7 +67,7 @@ class DeviceState:
 
 
 def state_of(name: str) -> DeviceState | None:
-    """How the device is now; None when there is none of that name."""
+    """The current state of the device; None when no device has that name."""
     field = name.encode()
     if len(field) >= _NAME:
         return None
@@ -113,7 +113,7 @@ def usable(name: str, kind: str) -> DeviceState:
 
 def _packet_socket(name: str, kind: str) -> socket.socket:
     try:
-        # Protocol 0: nothing is received before the filter is there.
+        # Protocol 0: the socket receives nothing before its filter is set.
         made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
     except PermissionError:
         raise DeviceError(
@@ -140,7 +140,7 @@ class Device:
 
     def __init__(self, name: str, state: DeviceState, *, kind: str, framing: Framing, protocol: int) -> None:
         self.name = name
-        """What it is called now."""
+        """The current name of the device."""
         self._configured = name
         self._index = state.index
         self.state = state
@@ -193,13 +193,13 @@ class Device:
             except BlockingIOError:
                 pass
             except OSError:
-                pass  # more has happened than the socket could hold: that rings too
+                pass  # more messages than the socket could hold: a change as well
             changed()
 
         loop.add_reader(doorbell, rung)
 
     def look(self) -> DeviceState:
-        """Read the state anew. A device that is gone is neither up nor running."""
+        """Read the state anew. A device that was removed is neither up nor running."""
         before = self.state
         self.name = self._name()
         now = state_of(self.name)
@@ -215,7 +215,7 @@ class Device:
         return self.state
 
     def _name(self) -> str:
-        """What the device of our index is called; without one, the name that it had last, or that of the configuration."""
+        """The name of the device with our index; if there is none, the last name of the device, or that of the configuration."""
         try:
             return socket.if_indextoname(self._index)
         except OSError:
@@ -224,7 +224,7 @@ class Device:
     # ------------------------------------------------------------ management frames
 
     def send(self, frame: bytes) -> None:
-        """Send a frame, as soon as there is room for it."""
+        """Send a frame, as soon as the socket has space for it."""
         if self._waiting or not self._try(frame):
             if len(self._waiting) >= MAX_UNSENT:
                 self.unsent += 1
@@ -234,13 +234,13 @@ class Device:
             self._waiting.append(frame)
 
     def _try(self, frame: bytes) -> bool:
-        """False: it has to wait."""
+        """Send a frame now. False: it has to wait."""
         try:
             self.receiver.send(frame)
         except OSError as failure:
             if failure.errno in (errno.EAGAIN, errno.ENOBUFS):
                 return False
-            self.unsent += 1  # down or gone
+            self.unsent += 1  # down or removed
         return True
 
     def _send_waiting(self) -> None:

@@ -3,10 +3,10 @@
 Runs in the ethernet IPCPs as a machine without I/O: calls, messages and timer expiries go in together with `now`
 (seconds); messages to send, answers and the next deadline come out. A machine is a MAC address.
 
-A question is broadcast, and again after 30, 100 and 250 ms, for frames get lost. The first machine to
-answer is chosen (anycast); those that answer later come after it. What was heard is good for a second without asking
-again, and is kept for half a minute for a machine that holds the name and does not answer in time: a prototype answers
-nothing while it waits for a process. So a name that has moved is found where it is now; a prototype never learns that.
+A question is broadcast, and again after 30, 100 and 250 ms, because frames get lost. The first machine to
+answer is chosen (anycast); machines that answer later come after it. An answer is used for a second without a new
+question, and is kept for half a minute for a machine that holds the name and does not answer in time: a prototype answers
+nothing while it waits for a process. So the IPCP finds a name that has moved at its new machine; a prototype does not.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ AGAIN = (0.03, 0.1, 0.25)
 """Seconds after a question at which it is repeated."""
 
 PATIENCE = 0.5
-"""Seconds until a question is given up: names that nobody has are refused so late."""
+"""Seconds until a question is given up: the refusal of a name that no machine has takes as long."""
 
 FRESH = 1.0
-"""Seconds for which what was heard is used without asking."""
+"""Seconds for which an answer is used without a new question."""
 
 STALE = 30.0
-"""Seconds after which what was heard is forgotten."""
+"""Seconds after which an answer is deleted."""
 
 MAX_HOLDERS = 16
-"""Machines remembered for a name."""
+"""Machines in the cache for a name."""
 
 MAX_NAMES = 4096
-"""Names of others that are remembered, and names that were asked for; those heard of, or asked for, longest ago go first."""
+"""Names of other machines in the cache, and names of past questions; the oldest answer or question is evicted first."""
 
 MAX_WAITING = 1024
-"""Names that are asked for at the same time."""
+"""Questions that are outstanding at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Answer:
 
 @dataclass(slots=True)
 class _Question:
-    """Who waits for the answer, and when to ask again."""
+    """Queries that wait for the answer, and the times at which the question is repeated."""
 
     until: float
     again: deque[float]
@@ -57,7 +57,7 @@ class _Question:
 
 
 class TooManyQuestions(Exception):
-    """Nothing more can be asked for the moment."""
+    """MAX_WAITING questions are outstanding."""
 
 
 class Directory:
@@ -66,16 +66,16 @@ class Directory:
     def __init__(self) -> None:
         self.registered: set[bytes] = set()
         self._holders: OrderedDict[bytes, dict[bytes, float]] = OrderedDict()
-        """When each was heard, the one to use first first."""
-        self._asked: OrderedDict[bytes, float] = OrderedDict()  # when the last question was put
+        """Time of each machine's last answer, the machine to use first at the front."""
+        self._asked: OrderedDict[bytes, float] = OrderedDict()  # time of the last question
         self._questions: dict[bytes, _Question] = {}
         self._messages: list[tuple[bytes, NameQuery | NameReply]] = []
         self._answers: list[Answer] = []
         self._ticket = 0
         self.unasked = 0
-        """Answers to what was not asked."""
+        """Answers to no question of this IPCP."""
 
-    # ------------------------------------------------------------ what comes out
+    # ------------------------------------------------------------ outputs
 
     def take_messages(self) -> list[tuple[bytes, NameQuery | NameReply]]:
         """Messages to send, with their destinations."""
@@ -99,7 +99,7 @@ class Directory:
         return tuple(holder for holder, heard in self._holders.get(name, {}).items() if now - heard < STALE)
 
     def entries(self, now: float) -> list[tuple[bytes, bytes, float]]:
-        """Name, machine, and for how many seconds nothing was heard: everything that is remembered."""
+        """Name, machine, and seconds since its last answer, for every entry of the cache."""
         return [
             (name, holder, now - heard)
             for name, holders in self._holders.items()
@@ -107,7 +107,7 @@ class Directory:
             if now - heard < STALE
         ]
 
-    # ------------------------------------------------------------ what goes in
+    # ------------------------------------------------------------ inputs
 
     def query(self, name: bytes, now: float) -> int | bool:
         """Whether the name is reachable; or the ticket of an Answer to come. Raises TooManyQuestions."""
@@ -126,19 +126,19 @@ class Directory:
         return self._ticket
 
     def ask(self, name: bytes, now: float) -> None:
-        """Put the question (again), though nobody waits for the answer: who holds the name is in doubt."""
+        """Send the question (again), though no query waits for the answer: the holder of the name is in doubt."""
         self._asked[name] = now
-        self._asked.move_to_end(name)  # the first is the one asked for longest ago
+        self._asked.move_to_end(name)  # the first has the oldest question
         if len(self._asked) > MAX_NAMES:
             self._asked.popitem(last=False)
         self._messages.append((mac.BROADCAST, NameQuery(name)))
 
     def heard(self, name: bytes, holder: bytes) -> float:
-        """When that machine last said that it has the name."""
+        """Time of that machine's last reply that it has the name."""
         return self._holders.get(name, {}).get(holder, float("-inf"))
 
     def forget(self, name: bytes, holder: bytes) -> None:
-        """That machine did not do what it should have: others are used first, if there are others."""
+        """That machine did not act as a holder of the name: other machines are used first, if there are any."""
         holders = self._holders.get(name, {})
         heard = holders.pop(holder, None)
         if heard is not None and holders:
@@ -147,11 +147,11 @@ class Directory:
             self._holders.pop(name, None)
 
     def forget_all(self) -> None:
-        """The link was cut: what is at its other end may be another network by now."""
+        """The link was cut: its other end may be in another network by now."""
         self._holders.clear()
 
     def received(self, message: NameQuery | NameReply, source: bytes, now: float) -> None:
-        """A message came in."""
+        """A message has arrived."""
         name = message.name_hash
         if isinstance(message, NameQuery):
             if name in self.registered:
@@ -183,7 +183,7 @@ class Directory:
     # ------------------------------------------------------------ steps
 
     def _learn(self, name: bytes, source: bytes, asked: float, now: float) -> None:
-        """Those that answered the last question come in the order of their answers, the others after them."""
+        """Machines that answered the last question come in the order of their answers, the other machines after them."""
         before = self._holders.pop(name, {})
         before.pop(source, None)
         current = {holder: heard for holder, heard in before.items() if heard >= asked}
@@ -193,10 +193,10 @@ class Directory:
                 current[holder] = heard
         self._holders[name] = dict(list(current.items())[:MAX_HOLDERS])
         while len(self._holders) > MAX_NAMES:
-            self._holders.popitem(last=False)  # the one that was heard of longest ago
+            self._holders.popitem(last=False)  # the name with the oldest answer
 
     def _forget_stale(self, now: float) -> None:
-        """What was asked for, or heard of, too long ago: both stand in that order."""
+        """Delete questions and answers that are too old: both tables are sorted by age."""
         while self._asked:
             name, asked = next(iter(self._asked.items()))
             if now - asked < STALE:

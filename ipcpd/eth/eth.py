@@ -38,20 +38,20 @@ from .wire.messages import Message, NameQuery
 log = logging.getLogger("ipcpd/eth")
 
 MANAGEMENT_QUOTA = 256 * 1024
-"""Octets of management frames that may wait for us."""
+"""Octets of management frames that may wait for this IPCP."""
 
 CARRIER_TIME = 1.5
-"""Seconds that a name may be asked for before a device that was brought up has its carrier."""
+"""Seconds that a name query waits for the carrier of a device that was brought up."""
 
 ON_THE_WAY = 0.1
-"""Seconds for which frames that came before the carrier was lost may still get to us."""
+"""Seconds for which frames received before the loss of the carrier may still be queued for this IPCP."""
 
 LARGEST_FIXED = 39
 """Octets of a management message before the hash."""
 
 
 class EthIpcp(LinkIpcp):
-    """What eth-dix and eth-llc share, which is all but the framing."""
+    """The common part of eth-dix and eth-llc: all but the framing."""
 
     mpl_ms: ClassVar[int] = 100
 
@@ -73,7 +73,7 @@ class EthIpcp(LinkIpcp):
 
     @abstractmethod
     def make_framing(self, values: dict[str, str]) -> Framing:
-        """The framing that these options ask for."""
+        """The framing that these options select."""
 
     def bootstrap(self, config: IpcpConfig, values: dict[str, str]) -> Result:
         self.hash = HashAlgo.Value(values["hash"])
@@ -122,7 +122,7 @@ class EthIpcp(LinkIpcp):
         return None
 
     def _check_mtu(self, name: str, state: DeviceState) -> None:
-        # A request with its handshake must fit a frame, and so must what tools send.
+        # A request with its handshake must fit a frame, and so must the packets of tools.
         least = self._framing.overhead + LARGEST_FIXED + 64 + 128
         if state.mtu < least:
             raise DeviceError(
@@ -205,7 +205,7 @@ class EthIpcp(LinkIpcp):
         return self._query(digest)
 
     async def _query_when_up(self, digest: bytes) -> None:
-        """The kernel says up to a second late that a device which was brought up has its carrier."""
+        """The kernel reports the carrier of a device that was brought up as much as a second late."""
         self._carrier.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CARRIER_TIME):
@@ -258,7 +258,7 @@ class EthIpcp(LinkIpcp):
 
     def _connect(self, end: End, endpoint: int, peer: bytes) -> None:
         self._up[1].connect(end.fd, endpoint, peer)
-        if self._down:  # said once the IRMd knows that there is a flow
+        if self._down:  # the event is sent after the IRMd knows the flow
             self.loop.call_soon(self.flow_event, end, FlowEvent.DOWN)
 
     def _doubt(self, name: bytes, holder: bytes) -> None:
@@ -286,7 +286,7 @@ class EthIpcp(LinkIpcp):
         if self._down and self._up[0].state.up and now > self._down_since + ON_THE_WAY:
             self._set_down(
                 False
-            )  # the kernel says up to a second late that there is a carrier; a frame is proof
+            )  # the kernel reports the carrier up to a second late; a received frame proves it
         if isinstance(message, FlowRequest | FlowReply):
             self._fa.received(message, source, now)
         else:

@@ -1,4 +1,4 @@
-"""Framing: what makes eth-dix and eth-llc differ; all else is one protocol (paper 5.4; spec/ethernet 5).
+"""Framing: the difference between eth-dix and eth-llc; all else is one protocol (paper 5.4; spec/ethernet 5).
 
 Used by the control plane of the ethernet IPCPs; pure data and functions. An endpoint is an EID in eth-dix, a SAP in
 eth-llc.
@@ -20,7 +20,7 @@ class Framing(ABC):
     name: str
     """The type of IPCP."""
     endpoints: range
-    """What flows can have. Beyond them a prototype looks behind the end of its table."""
+    """Endpoints that flows can have. Beyond them a prototype reads past the end of its table."""
     block: int
     """How many endpoints an IPCP claims at a time; see `endpoints.Endpoints`."""
     overhead: int
@@ -45,14 +45,14 @@ class Framing(ABC):
     @property
     @abstractmethod
     def protocol(self) -> int:
-        """What the kernel calls these frames (ETH_P_*)."""
+        """The kernel's protocol number of these frames (ETH_P_*)."""
 
 
 class DixFraming(Framing):
-    """Ethernet II, with an ethertype of one's own."""
+    """Ethernet II, with an ethertype of the layer's own."""
 
     name = "eth-dix"
-    # The lowest ids are what a prototype on the same device uses first: they are claimed last.
+    # A prototype on the same device uses the lowest ids first: this IPCP claims them last.
     endpoints = range(FIRST_EID, MAX_EID + 1)
     block = 64
     overhead = 4

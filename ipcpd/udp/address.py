@@ -25,7 +25,7 @@ class Address(NamedTuple):
 
     @property
     def host(self) -> str:
-        """The IP address as people write it."""
+        """The IP address in its usual text form."""
         text = socket.inet_ntop(self.family, self.ip)
         return f"{text}%{self.scope}" if self.scope else text
 
@@ -47,7 +47,7 @@ class Address(NamedTuple):
 
     @classmethod
     def of(cls, host: str, port: int, scope: int = 0) -> Address:
-        """From an IP address as text. Raises ValueError when it is none."""
+        """From an IP address as text. Raises ValueError for other text."""
         return cls(ipaddress.ip_address(host).packed, port, scope)
 
     def __str__(self) -> str:
@@ -60,6 +60,6 @@ def is_link_local(ip: bytes) -> bool:
 
 
 def is_of_one_machine(ip: bytes) -> bool:
-    """Whether datagrams can be sent to and from it: not unspecified, not of a group, not of everybody."""
+    """Whether datagrams can be sent to and from it: not unspecified, not multicast, not broadcast."""
     address = ipaddress.ip_address(ip)
     return not (address.is_unspecified or address.is_multicast or ip == b"\xff" * 4)

@@ -1,8 +1,8 @@
 """A DNS server that takes updates: the directory of a UDP layer (paper 5.5; spec/udp 3; RFC 1035, RFC 2136).
 
 Used by the UDP IPCPs on their loop; dnspython speaks the protocol and is imported when a layer has such a server. A name is
-a record under its MD5 in hexadecimal, an absolute name of one label: A for udp4, AAAA for udp6. What we add and delete
-is our own address, so several members may have one name (the prototype deletes everybody's).
+a record under its MD5 in hexadecimal, an absolute name of one label: A for udp4, AAAA for udp6. A member adds and deletes
+its own address only, so several members may have one name (the prototype deletes the addresses of all).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ log = logging.getLogger("ipcpd/udp")
 
 PORT = 53
 TTL = 300
-"""Seconds that others may keep what we register: long enough not to be asked all the time, short enough to move."""
+"""TTL of our records, seconds: long enough to keep queries rare, short enough for a name to move."""
 
 TRIES = 3
 PATIENCE = 2.0
@@ -27,11 +27,11 @@ PATIENCE = 2.0
 
 
 class DnsError(Exception):
-    """The server does not answer, or refuses; the text says which."""
+    """The server does not answer, or refuses; the text names the case."""
 
 
 class NoSuchName(Exception):
-    """The server says that there is no such record; `ttl`: for how many seconds that may be believed."""
+    """The server answers that there is no such record; `ttl`: seconds for which that answer may be cached."""
 
     def __init__(self, ttl: int) -> None:
         super().__init__("no such name")
@@ -39,10 +39,10 @@ class NoSuchName(Exception):
 
 
 class DnsServer:
-    """One server. `ip` is our own address, as text, which is what names are registered with."""
+    """One server. `ip` is our own address, as text, with which names are registered."""
 
     def __init__(self, server: str, ip: str, *, port: int = PORT) -> None:
-        # Now, while the IPCP is being made, not when the first name is asked for.
+        # Imported while the IPCP is being made, not at the first query.
         from dns import asyncquery, message, update  # noqa: F401
 
         self.server = server
@@ -53,7 +53,7 @@ class DnsServer:
         """Zone of every name that is registered."""
 
     async def lookup(self, key: str) -> tuple[tuple[bytes, ...], int]:
-        """Addresses of a name, and for how many seconds they are good. Raises NoSuchName, DnsError."""
+        """Addresses of a name, and the seconds of their TTL. Raises NoSuchName, DnsError."""
         import dns.message
         import dns.rdatatype
 

@@ -1,7 +1,7 @@
 """The hosts file: names of a UDP layer as lines `10.1.1.1 MD5-OF-THE-NAME` (paper 5.10, Listing 10; spec/udp 3).
 
-Used by the UDP IPCPs on their loop. The file is looked at whenever a name is asked for, and read again when it has changed:
-who adds a line, moves a name to another machine or takes it away need not tell anybody.
+Used by the UDP IPCPs on their loop. The IPCP checks the file at every query, and reads it again when it has changed:
+an administrator who adds a line, moves a name to another machine or removes it need not notify a process.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _KEY = re.compile(r"[0-9a-fA-F]{32}")
 
 
 def default_path() -> Path:
-    """The file that is meant."""
+    """The path in the environment variable, or that of the system's hosts file."""
     return Path(os.environ.get(VARIABLE) or "/etc/hosts")
 
 
@@ -56,7 +56,7 @@ class HostsFile:
 
 
 def parse(text: str) -> dict[str, list[bytes]]:
-    """Addresses by MD5, in lower case. Lines that are not `address name...` are none of ours."""
+    """Addresses by MD5, in lower case. Lines other than `address name...` are ignored."""
     found: dict[str, list[bytes]] = {}
     for line in text.splitlines():
         words = line.partition("#")[0].split()

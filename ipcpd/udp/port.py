@@ -1,7 +1,7 @@
-"""The UDP port of an IPCP: taking it, and saying why it cannot be had (paper 5.5; spec/udp 1).
+"""The UDP port of an IPCP: binding it, and explaining a failure to bind it (paper 5.5; spec/udp 1).
 
-Used by the UDP IPCPs when a layer is bootstrapped. What the kernel says with a number is said here with the command that
-mends it; who holds a port is found in /proc, as far as that may be read.
+Used by the UDP IPCPs when a layer is bootstrapped. For an error number of the kernel the text names the command that
+helps; the process that holds a port is looked up in /proc, as far as that may be read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SO_RCVBUFFORCE = 33
 
 
 class PortError(OSError):
-    """The port cannot be had; errno and text as for people."""
+    """The port cannot be bound; errno, and a text for administrators."""
 
 
 def take(ip: str, port: int) -> tuple[socket.socket, Address]:

@@ -1,11 +1,11 @@
 """Resolver: the directory of a UDP layer, which is that of the internet (paper 5.5; spec/udp 3).
 
-A name's key is the MD5 of the name in hexadecimal. Asked are, in this order: the hosts file; the layer's DNS server, or, if it
-has none, the system's resolver. Runs on the loop of a UDP IPCP and never holds it up: the system's resolver blocks, so each
+A name's key is the MD5 of the name in hexadecimal. The resolver asks, in this order: the hosts file; the layer's DNS server, or,
+if it has none, the system's resolver. Runs on the loop of a UDP IPCP and never blocks it: the system's resolver blocks, so each
 question to it has a thread of its own, a few at a time.
 
-An answer is kept for as long as it says, at most FRESH, so that a machine that moves is found again. When nobody answers,
-what was known before still does for STALE. Lines of the hosts file are never kept.
+An answer is kept for its TTL, at most FRESH, so that a machine that moves is found again. When no server answers,
+the previous answer is used for STALE. Lines of the hosts file are never kept.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ FRESH = 300.0
 """Seconds that an answer is kept, at most."""
 
 UNDATED = 60.0
-"""Seconds that an answer of the system's resolver is kept: it does not say how long it is good."""
+"""Seconds that an answer of the system's resolver is kept: that carries no TTL."""
 
 ABSENT = 2.0
-"""Seconds that "no such name" is kept, at most: whoever starts a server should not have to wait."""
+"""Seconds that "no such name" is kept, at most: the name of a server that has just started is found soon."""
 
 STALE = 3600.0
-"""Seconds that an old answer does while nobody gives a new one."""
+"""Seconds that an old answer is used while no server gives a new one."""
 
 DOUBT = 60.0
-"""Seconds that an address which did not answer comes after others of the same name."""
+"""Seconds that an address which did not answer comes after other addresses of the same name."""
 
 MAX_KEPT = 4096
 MAX_QUESTIONS = 64
 MAX_THREADS = 8
 
 Lookup = Callable[[str, socket.AddressFamily], list[bytes]]
-"""A resolver that blocks: addresses of a host name. Raises OSError when nobody can say."""
+"""A resolver that blocks: addresses of a host name. Raises OSError when no server answers."""
 
 
 class Source(Enum):
-    """Who knows a name."""
+    """The source of an answer."""
 
     HOSTS = "hosts"
     SYSTEM = "system"
@@ -57,12 +57,12 @@ class Source(Enum):
 
 
 class Unresolved(Exception):
-    """Nobody knows the name, or nobody can be asked; the text says which."""
+    """No source knows the name, or no source can be asked; the text names the case."""
 
 
 @dataclass(slots=True)
 class Entry:
-    """What is known of a name."""
+    """The cached answer for a name."""
 
     ips: tuple[bytes, ...]
     source: Source
@@ -124,7 +124,7 @@ class Resolver:
     async def resolve(self, digest: bytes) -> tuple[bytes, ...]:
         """The IP addresses of a name, best first. Raises Unresolved.
 
-        A question goes on when the asker is cancelled, and its answer is there the next time.
+        A question continues when its requester is cancelled, and its answer is cached for the next query.
         """
         ips = self.known(digest)
         if ips is None:
@@ -155,7 +155,7 @@ class Resolver:
         return [(digest, entry) for digest, entry in self._kept.items() if entry.ips]
 
     def close(self) -> None:
-        """Ask nobody any more."""
+        """Cancel all questions."""
         for question in list(self._questions.values()):
             question.cancel()
 
@@ -198,7 +198,7 @@ class Resolver:
         return ips
 
     async def _ask(self, key: str) -> tuple[tuple[bytes, ...], float]:
-        """Addresses, and for how many seconds they are good."""
+        """Addresses, and the seconds for which they may be cached."""
         if self._server is not None:
             found, ttl = await self._server.lookup(key)
             return found, float(ttl)
@@ -207,7 +207,7 @@ class Resolver:
         return ips, UNDATED if ips else ABSENT
 
     async def _in_thread(self, key: str) -> list[bytes]:
-        # Not the loop's executor: at the end of the process that would wait for those who are still asking.
+        # Not the loop's executor: at the end of the process that would wait for questions that are outstanding.
         answer: asyncio.Future[list[bytes]] = self._loop.create_future()
 
         def settle(ips: list[bytes] | None, error: OSError | None) -> None:

@@ -1,7 +1,7 @@
 """Messages of the flow allocator as management datagrams, and back (spec/udp 2).
 
-Used by the UDP IPCPs; pure functions. The allocator is that of the ethernet types, in whose replies the endpoint ids change
-places; in those of UDP the requester's stays where it was.
+Used by the UDP IPCPs; pure functions. The allocator is that of the ethernet types: their replies exchange the endpoint
+ids; a reply of UDP keeps the requester's endpoint id in its place.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from . import wire
 
 
 def decode(datagram: bytes) -> FlowRequest | FlowReply:
-    """What a management datagram says. Raises MalformedPacket."""
+    """The message that a management datagram carries. Raises MalformedPacket."""
     match wire.decode(datagram):
         case wire.FlowRequest(requester, name, qos, data):
             return FlowRequest(requester, name, qos, data)
@@ -23,7 +23,7 @@ def decode(datagram: bytes) -> FlowRequest | FlowReply:
 
 
 def encode(message: FlowRequest | FlowReply) -> bytes:
-    """The datagram. Raises UnsendablePacket for what a prototype must not get."""
+    """The datagram. Raises UnsendablePacket for a message that a prototype must not receive."""
     if isinstance(message, FlowRequest):
         return wire.encode(wire.FlowRequest(message.endpoint, message.name_hash, message.qos, message.data))
     return wire.encode(wire.FlowReply(message.to, message.endpoint, message.response, message.data))

@@ -4,9 +4,9 @@ The shell around the machines: it connects the flow allocator, which is that of 
 socket, to the clock and to the IRMd. Runs in the process of the IPCP, on its loop; packets of flows pass it by, in C
 (`dataplane/src/udp.h`).
 
-Only names that are registered with the IPCP can be reached from outside (a prototype does not look): which services of a
-system are open to a network is said by registering them there. A request for another name is refused, which a
-prototype that asks takes as it takes any refusal, and need not wait 20 s for.
+Only names that are registered with the IPCP can be reached from outside (a prototype does not look): an administrator opens a
+service of a system to a network by registering it there. The IPCP refuses a request for another name; a requesting
+prototype treats that as any refusal, and need not wait 20 s for a timeout.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ MPL_MS = 5000
 """Maximum packet lifetime of the layer, ms (spec/common 3)."""
 
 MANAGEMENT_QUOTA = 512 << 10
-"""Octets of management datagrams that may wait for us."""
+"""Octets of management datagrams that may wait for this IPCP."""
 PUNT_OCTETS = 1 << 20
 
 REPLY_TIME = 19.5
-"""Seconds until a request without a reply is given up: a little before the IRMd does (20 s), who cannot say whom it was that
-did not answer."""
+"""Seconds until a request without a reply is given up: a little before the IRMd does (20 s), because its error cannot
+name the member that did not answer."""
 
 EIDS = range(FIRST_EID, MAX_EID + 1)
 ROOM = wire.MAX_MESSAGE - wire.MESSAGE_LENGTH
@@ -57,7 +57,7 @@ MAX_WAITING = 1024
 
 
 class UdpIpcp(LinkIpcp):
-    """What the two types share. `ip` and `port` of the layer are those of its socket."""
+    """The common part of the two types. `ip` and `port` of the layer are those of its socket."""
 
     mpl_ms: ClassVar[int] = MPL_MS
     max_packet: ClassVar[int]
@@ -68,7 +68,7 @@ class UdpIpcp(LinkIpcp):
         self._resolving: dict[End, IpcpFlowAlloc] = {}
         """Requests whose name is being looked up, by descriptor."""
         self._asking: dict[End, asyncio.TimerHandle] = {}
-        """Requests that wait for a reply, until when."""
+        """Requests that wait for a reply, with the timer of their deadline."""
         endpoints = Endpoints(EIDS, len(EIDS), lambda _: True, rest=MPL_MS / 1000)
         self._fa = FlowAllocator(
             endpoints, self._registered, show=lambda peer: str(Address.unpack(peer)), alone=True
@@ -224,12 +224,12 @@ class UdpIpcp(LinkIpcp):
         self._pump()
 
     def _silence(self, members: list[Address]) -> str:
-        """What can be the matter with members that do not answer: a prototype is silent, too, where no process accepts."""
+        """Possible causes when members do not answer: a prototype also sends no reply when no process accepts."""
         hosts = " nor ".join(map(str, members))
         silent = f"no answer from {hosts} within {REPLY_TIME:g} s: no process accepts flows to the name there"
         peers = {flow.peer for flow in self._fa.flows.values()}
         if all(member.packed in peers for member in members):
-            return silent  # they are there, and datagrams get through: there are flows
+            return silent  # flows to these members exist: they run, and datagrams get through
         return (
             f'{silent}, or no member of layer "{self.layer}" runs there, or a firewall or NAT on the way stops UDP port '
             f"{self._address.port}"
@@ -298,7 +298,7 @@ class UdpIpcp(LinkIpcp):
     def _send_waiting(self) -> None:
         assert self._socket is not None
         while self._waiting:
-            sent = True  # one that cannot be sent for a defect is not tried again
+            sent = True  # a datagram that a defect keeps from being sent is not tried again
             with self._guard("a message of the flow allocator"):
                 sent = self._send_now(*self._waiting[0])
             if not sent:

@@ -4,7 +4,7 @@ Used by the control plane of the UDP IPCPs and by `ocap`; pure functions. Datagr
 
 A datagram begins with the endpoint id of its receiver; 0 is management. In management messages the requester's endpoint
 id keeps its place in the reply, other than on Ethernet. There are no name queries: names are resolved by the system.
-The hash is always MD5. A prototype reads management into 2048 octets without checking: longer ones are never sent.
+The hash is always MD5. A prototype reads management into 2048 octets without checking: this IPCP never sends longer ones.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class FlowReply:
 
 
 def decode(datagram: bytes) -> Datagram | FlowRequest | FlowReply:
-    """What the payload of a UDP datagram says. Raises MalformedPacket."""
+    """The message or data that the payload of a UDP datagram carries. Raises MalformedPacket."""
     if len(datagram) < _EID.size:
         raise MalformedPacket("UDP datagram", f"{len(datagram)} octets, the endpoint id has {_EID.size}")
     (eid,) = _EID.unpack_from(datagram)

@@ -1,1 +1,1 @@
-"""What the ethernet IPCPs put on the wire (spec/ethernet 5)."""
+"""Frames and messages that the ethernet IPCPs send (spec/ethernet 5)."""

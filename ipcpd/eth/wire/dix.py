@@ -1,7 +1,7 @@
 """eth-dix: frames and management messages on Ethernet II (paper 5.4, spec/ethernet 1, 2).
 
 Used by the control plane of the eth-dix IPCP and by `ocap`; pure functions. Frames with data are read and written in C;
-these functions serve the management protocol and those who look at frames.
+these functions serve the management protocol and tools that decode frames.
 
 A frame has an ethertype of its own and an inner header of two 16-bit words: the endpoint id *of the receiver*, and the
 length of the payload, because Ethernet pads short frames. Endpoint id 0 is management. A prototype checks neither the
@@ -44,7 +44,7 @@ def legal_eid(eid: int) -> bool:
 
 
 def decode(data: bytes) -> Frame:
-    """The frame; what follows the payload is padding. Raises MalformedPacket."""
+    """The frame; octets after the payload are padding. Raises MalformedPacket."""
     if len(data) < _FRAME.size:
         raise MalformedPacket("eth-dix frame", f"{len(data)} octets, the headers have {_FRAME.size}")
     destination, source, ethertype, eid, length = _FRAME.unpack_from(data)

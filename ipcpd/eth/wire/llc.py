@@ -20,7 +20,7 @@ from .messages import Fixed, Message, build, take_apart
 MANAGEMENT = 1  # the SAP of management
 FIRST_SAP = 2
 MAX_SAP = 63  # where the prototype's table ends
-MAX_LENGTH = 1500  # of what follows the length field; from 0x0600 on it would be an ethertype
+MAX_LENGTH = 1500  # octets after the length field; a field of 0x0600 or more would be an ethertype
 MAX_PAYLOAD = MAX_LENGTH - 3
 
 _UNNUMBERED_INFORMATION = 0x03
@@ -47,7 +47,7 @@ def legal_sap(sap: int) -> bool:
 
 
 def decode(data: bytes) -> Frame:
-    """The frame; what its length does not count is padding. Raises MalformedPacket."""
+    """The frame; octets that its length field does not count are padding. Raises MalformedPacket."""
     if len(data) < _FRAME.size:
         raise MalformedPacket("eth-llc frame", f"{len(data)} octets, the headers have {_FRAME.size}")
     destination, source, length, dsap, ssap, control = _FRAME.unpack_from(data)

@@ -10,10 +10,10 @@ BROADCAST = b"\xff" * LENGTH
 
 
 def is_group(address: bytes) -> bool:
-    """Whether it names several receivers: such an address never sends."""
+    """Whether it names several receivers: no frame has it as its source."""
     return bool(address[0] & 1)
 
 
 def to_text(address: bytes) -> str:
-    """As people write it, e.g. "6e:b1:b4:29:7f:77"."""
+    """The usual text form, e.g. "6e:b1:b4:29:7f:77"."""
     return address.hex(":")

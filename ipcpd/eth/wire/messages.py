@@ -1,7 +1,7 @@
 """The management protocol of the ethernet IPCPs: flow requests and name queries, without their layout (paper 5.4).
 
-Used by the control plane of the eth-dix and eth-llc IPCPs; pure data. Both types say the same things in a different
-arrangement (spec/ethernet 2, 5): `dix` and `llc` turn the `Fixed` part into octets, this module turns it into a message.
+Used by the control plane of the eth-dix and eth-llc IPCPs; pure data. Both types carry the same fields in a different
+order (spec/ethernet 2, 5): `dix` and `llc` turn the `Fixed` part into octets, this module turns it into a message.
 An endpoint is an EID in eth-dix, a SAP in eth-llc.
 """
 
@@ -30,14 +30,14 @@ class Code(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class NameQuery:
-    """Broadcast: who has registered the name with this hash?"""
+    """Broadcast query for the machines that have registered the name with this hash."""
 
     name_hash: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class NameReply:
-    """To who asked: this machine has."""
+    """Reply to the requester: the sender has registered the name."""
 
     name_hash: bytes
 
@@ -63,7 +63,7 @@ class Fixed(NamedTuple):
 
 
 def build(what: str, fixed: Fixed, rest: bytes, *, hash_length: int, legal: Callable[[int], bool]) -> Message:
-    """The message with this fixed part and what follows it; `legal` tells endpoints. Raises MalformedPacket."""
+    """The message with this fixed part and the octets after it; `legal` checks an endpoint. Raises MalformedPacket."""
     match fixed.code:
         case Code.FLOW_REPLY:
             return _reply(what, fixed, rest, legal)
@@ -83,7 +83,7 @@ def build(what: str, fixed: Fixed, rest: bytes, *, hash_length: int, legal: Call
 
 
 def take_apart(what: str, message: Message, *, legal: Callable[[int], bool]) -> tuple[Fixed, bytes]:
-    """The fixed part of a message and what follows it. Raises UnsendablePacket."""
+    """The fixed part of a message and the octets after it. Raises UnsendablePacket."""
     match message:
         case FlowRequest(endpoint, name_hash, qos, data):
             must(legal(endpoint), what, f"a flow cannot have the endpoint {endpoint}")

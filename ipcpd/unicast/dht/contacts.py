@@ -1,9 +1,9 @@
-"""Contact table of the directory: which nodes we have heard from, in buckets by their distance (spec/dht 2).
+"""Contact table of the directory: nodes that have sent us a message, in buckets by their distance (spec/dht 2).
 
 Runs in the unicast IPCP. Bucket i holds up to k nodes whose id differs from ours first in bit i (counted from the lowest): few near
-ones, of which we know all, and as many of each farther half of the layer. A bucket has the node that was silent for
-longest first, and spares that take the place of one that is gone. Only nodes that have spoken to us themselves get in: what others
-tell about nodes is tried, not believed.
+ones, of which we know all, and as many of each farther half of the layer. A bucket has the node with the oldest last
+message first, and spares that replace a lost node. Only nodes that have sent us a message themselves are added: a
+node learnt from another is asked first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_PROBES = 20
 """Times that a lost node is tried before it is forgotten."""
 
 QUIET = 60.0
-"""A node that was heard within so many seconds is not doubted when another wants its place."""
+"""A node with a message in the last QUIET seconds is not probed when a new node could take its place."""
 
 
 def number(identity: bytes) -> int:
@@ -32,7 +32,7 @@ def number(identity: bytes) -> int:
 
 @dataclass(slots=True)
 class Node:
-    """A contact that has spoken, and when it did last, seconds."""
+    """A contact, and the time of its last message, seconds."""
 
     contact: Contact
     number: int
@@ -41,7 +41,7 @@ class Node:
 
 @dataclass(slots=True)
 class Bucket:
-    """nodes and spares by id, the one that was silent for longest first; `consulted` by a look-up last"""
+    """nodes and spares by id, the one with the oldest last message first; `consulted`: time of the last look-up"""
 
     nodes: OrderedDict[int, Node] = field(default_factory=OrderedDict)
     spares: OrderedDict[int, Node] = field(default_factory=OrderedDict)
@@ -67,11 +67,11 @@ class Contacts:
         return (node.contact for bucket in self._buckets.values() for node in bucket.nodes.values())
 
     def knows(self, address: int) -> bool:
-        """Whether a node of this address has spoken to us and is not lost."""
+        """Whether a node of this address has sent us a message and is not lost."""
         return address in self._addresses
 
     def heard(self, contact: Contact, now: float) -> tuple[bool, Contact | None]:
-        """A node has spoken to us.
+        """A node has sent us a message.
 
         Returns whether it is new in the table, and a node that should be asked whether it is still there, because it
         holds the place that the new one could have.
@@ -127,7 +127,7 @@ class Contacts:
             return None
         self._addresses.pop(node.contact.address, None)
         if bucket_of is bucket.nodes and bucket.spares:
-            spare, promoted = bucket.spares.popitem()  # the one that was heard last
+            spare, promoted = bucket.spares.popitem()  # the spare with the latest message
             bucket.nodes[spare] = promoted
         return node
 
@@ -154,7 +154,7 @@ class Contacts:
         return [i for i, bucket in self._buckets.items() if bucket.nodes and now - bucket.consulted >= age]
 
     def eldest(self, now: float, age: float) -> list[Contact]:
-        """Of each bucket the node that was silent for longest, if that was for `age` seconds."""
+        """Of each bucket the node with the oldest last message, if that is `age` seconds old."""
         first = (next(iter(bucket.nodes.values())) for bucket in self._buckets.values() if bucket.nodes)
         return [node.contact for node in first if now - node.heard >= age]
 

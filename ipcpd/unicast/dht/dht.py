@@ -8,9 +8,9 @@ the length of ids and keys follows from it.
     data transfer   ──receive──────────►│ Dht │
     link state      ──reachable────────►└─────┘──take_events───► Answer, Registered
 
-Joining: ask the member that enrolled us, then whomever routing says is there, until somebody answers; look up the own id; do that
-again while the layer grows. So of two nodes that start at once each finds the other, whoever is first. A name lives at the k
-nodes nearest to its key: `names` puts it there, `keeper` is how we do our part for others, `lookup` is how one finds it.
+Joining: the node asks the member that enrolled it, then the members that routing reaches, until one answers; it looks up its own
+id, and again while the layer grows. So two nodes that start together find each other, whichever is first. A name lives at the k
+nodes nearest to its key: `names` puts it there, `keeper` keeps names of other members, `lookup` finds a name.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from .node import Answer, Counters, Event, Node
 from .values import Values
 
 QUERY_LIMIT = 3.0
-"""Seconds after which a query is answered with what is known."""
+"""Seconds after which a query ends without an address."""
 
 JOIN_FIRST, JOIN_LAST = 0.1, 5.0
 """Seconds between attempts to find a first contact: they double."""
@@ -60,7 +60,7 @@ _Asked = tuple[bytes, frozenset[int]]
 
 @dataclass(slots=True)
 class _Query:
-    """A query: the timer of its end, and whether there was somebody to ask."""
+    """A query: the timer of its end, and whether its look-up has begun."""
 
     timer: Timer
     begun: bool = False
@@ -73,7 +73,7 @@ class Dht:
     key_length  octets of the layer's hash
     config      alpha, k and times of the layer
     peer        address of the member that enrolled us; 0: we are the first
-    node        the id that we had in an earlier life; one of another length is not used
+    node        the id of an earlier run of this node; one of another length is not used
     now         time of the start, seconds
     epoch       seconds since 1970 when `now` was 0; `epoch` can be set anew when the system's clock is set
     random      for tests; otherwise the system's
@@ -114,12 +114,12 @@ class Dht:
     # ------------------------------------------------------------ what comes out
 
     def take_packets(self) -> list[tuple[int, Message]]:
-        """What to send, as (address of the member, message), in order; each is returned once."""
+        """Messages to send, as (address of the member, message), in order; each is returned once."""
         packets, self._node.packets = self._node.packets, []
         return packets
 
     def take_events(self) -> list[Event]:
-        """What has happened since the last call."""
+        """Events since the last call."""
         events, self._node.events = self._node.events, []
         return events
 
@@ -129,7 +129,7 @@ class Dht:
         return self._node.timers.deadline
 
     def timer(self, now: float) -> None:
-        """Do what is due. May be called at any time."""
+        """Run the calls that are due. May be called at any time."""
         self._node.timers.run(now)
 
     @property
@@ -149,7 +149,7 @@ class Dht:
 
     @property
     def values(self) -> Values:
-        """What is kept for others."""
+        """Values that this node keeps for other members."""
         return self._node.values
 
     @property
@@ -184,8 +184,8 @@ class Dht:
         self._names.unregister(key, now)
 
     def query(self, key: bytes, now: float, without: frozenset[int] = NOBODY) -> None:
-        """Who has this name, but for the members `without`? The answer is an event; queries for the same that overlap get one.
-        Raises ValueError for a key of another length than the layer's."""
+        """Find the members with this name, except the members `without`. The answer is an event; overlapping equal queries share
+        one. Raises ValueError for a key of another length than the layer's."""
         self._check(key)
         asked = key, without
         if asked in self._queries:
@@ -229,15 +229,15 @@ class Dht:
             raise ValueError(f"key {key.hex()} has {len(key)} octets; the hash of this layer has {length}")
 
     def close(self) -> None:
-        """The node stops: every query that is open is answered with nothing, so that nobody waits for it."""
+        """The node stops: every outstanding query is answered without an address, so that no requester waits for it."""
         for asked in list(self._queries):
             self._answer(asked, ())
 
     # ------------------------------------------------------------ nodes
 
     def reachable(self, addresses: Iterable[int], now: float) -> None:
-        """Routing can reach these members, and no others. Lost nodes among them are tried at once, and so are some that are
-        unknown while we know few (paper 5.3: members enrol in the directory when data transfer flows are made)."""
+        """Routing can reach these members, and no others. The node asks lost nodes among them immediately, and some
+        unknown ones while it has few contacts (paper 5.3: members enrol in the directory when data transfer flows are made)."""
         before = self._reachable or frozenset()
         self._reachable = frozenset(addresses) - {self.own.address}
         arrived = sorted(self._reachable - before)
@@ -251,11 +251,11 @@ class Dht:
             self._joining = self._node.timers.at(now, self._join)
 
     def _reaches(self, address: int) -> bool:
-        """Whether routing reaches a member; before routing has said anything it may."""
+        """Whether routing reaches a member; before the first report of routing it may."""
         return self._reachable is None or address in self._reachable
 
     def probe(self, address: int, answered: Callable[[bool], None], now: float) -> None:
-        """Ask a member whether it lives; `answered` is called once, soon."""
+        """Ask a member whether it runs; `answered` is called once, soon."""
         self._node.probe(address, answered, now)
 
     def unroutable(self, address: int, now: float) -> None:
@@ -312,7 +312,7 @@ class Dht:
     # ------------------------------------------------------------ messages
 
     def receive(self, message: Message, now: float) -> None:
-        """A message has come in. What is wrong, or answers nothing that was asked, is counted and dropped."""
+        """A message has arrived. A malformed message, or an answer to no outstanding question, is counted and dropped."""
         self.counters.received += 1
         source = message.source
         if source.address == self.own.address or source.id == self.own.id:
@@ -333,7 +333,7 @@ class Dht:
             self._reply(message)
 
     def malformed(self) -> None:
-        """A payload came in that could not be decoded."""
+        """A payload that could not be decoded has arrived."""
         self.counters.received += 1
         self.counters.dropped += 1
 

@@ -1,8 +1,8 @@
 """Questions to other nodes, and their answers (spec/dht 1; spec/lessons 50, 51).
 
-Runs in the unicast IPCP, inside the directory's machine. A question has a cookie of its own. It is asked a second time; a
+Runs in the unicast IPCP, inside the directory's machine. A question has a cookie of its own. It is sent a second time; a
 node that leaves both unanswered is lost. An answer counts once, with the cookie and the key of a question that is
-outstanding, from the address that was asked: all else is dropped. Every question ends, also when nobody answers.
+outstanding, from the address that was asked: all else is dropped. Every question ends, also without an answer.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from ..timers import Timer, Timers
 from ..wire.dht import Contact, FindNode, FindNodeReply, FindValue, FindValueReply, Message
 
 SECOND_TRY = 0.4
-"""Seconds after which a question is asked again, and does not keep others waiting any more."""
+"""Seconds after which a question is sent again, and no longer delays questions to other nodes."""
 
 SILENT = 1.0
-"""Seconds after which one goes on without the answer."""
+"""Seconds after which the look-up continues without the answer."""
 
 LOST = 2.5
-"""Seconds after which the node counts as gone; an answer that comes later is dropped."""
+"""Seconds after which the node counts as lost; an answer that arrives later is dropped."""
 
 MAX_QUESTIONS = 1024
 """Questions that are outstanding, beyond which a value's owner is asked later, and a node that is in doubt not yet."""
@@ -31,7 +31,7 @@ Reply = FindNodeReply | FindValueReply
 
 
 class Outcome(Enum):
-    """What becomes of a question: perhaps SLOW, then perhaps SILENT, then ANSWERED or LOST."""
+    """Outcomes of a question: perhaps SLOW, then perhaps SILENT, then ANSWERED or LOST."""
 
     SLOW = "slow"
     SILENT = "silent"
@@ -54,7 +54,7 @@ class Question:
 
 
 class Exchange:
-    """own  who asks; timers  of the machine; random  makes cookies; send  takes what has to be sent"""
+    """own  the contact that asks; timers  of the machine; random  makes cookies; send  takes messages to send"""
 
     __slots__ = ("_by_address", "_own", "_questions", "_random", "_send", "_timers")
 
@@ -77,11 +77,11 @@ class Exchange:
 
     @property
     def crowded(self) -> bool:
-        """Whether so many questions are outstanding that only those of look-ups are asked."""
+        """Whether MAX_QUESTIONS are outstanding: then only questions of look-ups are asked."""
         return len(self._questions) >= MAX_QUESTIONS
 
     def ask(self, address: int, key: bytes, *, values: bool, report: Report, now: float) -> None:
-        """Ask which nodes are near `key`, and with `values` also what is kept under it."""
+        """Ask which nodes are near `key`, and with `values` also for the values under it."""
         cookie = self._random.getrandbits(64)
         while not cookie or cookie in self._questions:
             cookie = self._random.getrandbits(64)
@@ -129,7 +129,7 @@ class Exchange:
         question.report(Outcome.ANSWERED, reply, now)
 
     def unroutable(self, address: int, now: float) -> None:
-        """Nothing can be sent there: nobody needs to wait for an answer."""
+        """Nothing can be sent to this address: its questions end without an answer."""
         for cookie in list(self._by_address.get(address, ())):
             question = self._questions.get(cookie)
             if question is not None:

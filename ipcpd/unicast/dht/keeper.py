@@ -1,9 +1,9 @@
-"""Keeps the values of others, and looks after them (spec/dht 3; spec/lessons 51).
+"""Keeps and checks the values of other owners (spec/dht 3; spec/lessons 51).
 
-Runs in the unicast IPCP, inside the directory's machine. The owner of a value says every t_replicate that it still holds. When
-that has not been heard for longer, the owner is asked: so a value whose owner took it back, or is gone, does not stay until
-it expires. A prototype stores once, and at any three nodes: a value that does not belong here is copied to where it does, soon
-after it came, and again whenever its owner had to be asked.
+Runs in the unicast IPCP, inside the directory's machine. The owner of a value stores it again every t_replicate. When
+no store has arrived for longer, the keeper asks the owner: so a value that was taken back, or that belongs to an exited owner, is
+removed before it expires. A prototype stores once, and at any three nodes: the keeper copies a value that does not belong here
+to its nodes soon after it arrived, and again whenever it had to ask the owner.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from .exchange import Outcome, Reply
 from .node import EXPIRED, Node
 
 MAX_MISSES = 3
-"""Times in a row, t_replicate apart, that the owner of a value may be silent."""
+"""Times in a row, t_replicate apart, that the owner of a value may leave a question unanswered."""
 
 PATIENCE = 1.25
-"""Times t_replicate without news after which the owner is asked."""
+"""Times t_replicate without a store after which the keeper asks the owner."""
 
 CROWDED = 5.0
 """Seconds after which the owner of a value is asked when there were too many questions."""
@@ -31,7 +31,7 @@ MOVE = 2.0
 
 
 def addresses_of(values: Iterable[bytes]) -> list[int]:
-    """The addresses among values; what is none is passed over."""
+    """The addresses among values; values of another form are skipped."""
     found = []
     for value in values:
         try:
@@ -56,7 +56,7 @@ class Keeper:
         self._reachable = reachable
 
     def keep(self, message: Store, now: float) -> None:
-        """A store has come in."""
+        """A store has arrived."""
         node, key, source = self._node, message.key, message.source.address
         owner = next(iter(addresses_of([message.value])), None)
         unix = node.unix(now)
@@ -64,7 +64,7 @@ class Keeper:
             node.counters.refused += 1
         elif owner == node.own.address:
             if not self._ours(key) and message.expires >= unix:
-                node.store(source, key, owner, EXPIRED)  # who keeps it has not heard that we took it back
+                node.store(source, key, owner, EXPIRED)  # the sender did not get our withdrawal
         elif message.expires < unix:
             self._taken_back(message, owner, now)
         elif source != owner and node.values.buried(key, owner):
@@ -133,7 +133,7 @@ class Keeper:
             self._doubt_at(key, owner, now + node.config.t_replicate)
 
     def _settle(self, key: bytes, owner: int, reply: FindValueReply, now: float) -> None:
-        """The owner has spoken."""
+        """The owner has answered."""
         node = self._node
         value = node.values.find(key, owner)
         if value is None:

@@ -15,7 +15,7 @@ from .contacts import number
 
 
 class Status(Enum):
-    """Of a candidate."""
+    """Status of a candidate."""
 
     NEW = "not asked yet"
     ASKED = "asked"
@@ -42,7 +42,7 @@ Found = Callable[[tuple[bytes, ...]], object]
 
 
 class Lookup:
-    """key  what is looked for; found  gets what is kept under it, None when only nodes near it are wanted"""
+    """key  the target; found  gets the values under it, None when only nodes near it are wanted"""
 
     __slots__ = ("_alpha", "_avoid", "_candidates", "_k", "_target", "done", "ended", "found", "key")
 
@@ -60,7 +60,7 @@ class Lookup:
         self._candidates: dict[int, Candidate] = {}  # by address
 
     def add(self, contacts: Iterable[Contact]) -> None:
-        """These may be near. Ourselves and those that are known already are passed over."""
+        """Add nodes that may be near. Our own node and known candidates are skipped."""
         for contact in contacts:
             address = contact.address
             if (
@@ -84,7 +84,7 @@ class Lookup:
         return [candidate.contact for candidate in chosen]
 
     def mark(self, address: int, status: Status) -> None:
-        """What became of a question. An answer is never taken back."""
+        """Set the status of a question. ANSWERED is final."""
         candidate = self._candidates.get(address)
         if candidate is not None and candidate.status is not Status.ANSWERED:
             candidate.status = status

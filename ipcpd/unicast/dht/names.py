@@ -1,7 +1,7 @@
 """Names that are registered at this node: keeps them known at the k nodes nearest to their keys (spec/dht 3).
 
-Runs in the unicast IPCP, inside the directory's machine. A store is not acknowledged, so it is said again after 3 s; then
-every t_replicate, and soon after one of the k was lost. A new node that is nearer than one of the k gets it at once.
+Runs in the unicast IPCP, inside the directory's machine. A store is not acknowledged, so it is repeated after 3 s; then
+every t_replicate, and soon after one of the k was lost. A new node that is nearer than one of the k gets it immediately.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ STORE_AGAIN = 3.0
 
 @dataclass(slots=True)
 class Name:
-    """Where it was stored, how often, and the timer of the next time."""
+    """The nodes where it is stored, the number of rounds, and the timer of the next round."""
 
     stored: list[Contact] = field(default_factory=list)
     rounds: int = 0
@@ -50,7 +50,7 @@ class Names:
             self._publish(key, now)
 
     def unregister(self, key: bytes, now: float) -> None:
-        """Take a name back, from those that were told of it and from those that may have it from them."""
+        """Take a name back from the nodes where it was stored, and from nodes to which these may have copied it."""
         name = self._names.pop(key, None)
         if name is None:
             return
@@ -61,7 +61,7 @@ class Names:
 
         def others(nodes: list[Contact], now: float) -> None:
             for contact in nodes:
-                # Those that were told already are told again: it is not acknowledged.
+                # This includes the nodes above, because a store is not acknowledged.
                 if key not in self._names:
                     self._take_back(contact.address, key)
 
@@ -91,7 +91,7 @@ class Names:
         node.store(contact.address, key, node.own.address, node.unix(now) + node.config.t_expire)
 
     def _period(self) -> float:
-        """Well before it expires; and nodes that started together do not stay in step."""
+        """Seconds to the next store: well before expiry, and random, so that nodes that started together do not stay in step."""
         config = self._node.config
         return min(config.t_replicate, config.t_expire / 2) * self._node.random.uniform(0.8, 1.0)
 

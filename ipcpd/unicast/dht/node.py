@@ -1,4 +1,4 @@
-"""What the parts of the directory's machine have in common: contacts, questions, look-ups, and the way out (spec/dht).
+"""Common state of the parts of the directory's machine: contacts, questions, look-ups, and the way out (spec/dht).
 
 Runs in the unicast IPCP, inside the directory's machine. `dht` joins and queries, `names` makes our names known, `keeper` keeps
 those of others; all of them send, ask and look up through here.
@@ -30,22 +30,22 @@ MAX_EXPIRES = (1 << 32) - 1
 """The last time of expiry that a store can carry: the clock, or the life of values in the layer, may lead beyond."""
 
 EXPIRED = 1
-"""Time of expiry by which an owner takes a value back: long ago, whatever the clocks say."""
+"""Time of expiry by which an owner takes a value back: long ago on every clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Event: the end of a query. Addresses of members that have registered the name; empty: nobody is known to have."""
+    """Event: the end of a query. Addresses of members that have registered the name; empty: no such member is known."""
 
     key: bytes
     addresses: tuple[int, ...]
     without: frozenset[int] = frozenset()
-    """Members that were left out, because the query said so."""
+    """Members that the query excluded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """Event: a name was stored for the first time, at so many other nodes. With 0 it follows when there are some."""
+    """Event: a name was stored for the first time, at `copies` other nodes. After 0 the event is repeated when there are some."""
 
     key: bytes
     copies: int
@@ -105,7 +105,7 @@ class Node:
             self.packets.append((address, message))
 
     def store(self, address: int, key: bytes, owner: int, expires: int) -> None:
-        """Have a member keep the address of `owner` until then, seconds since 1970."""
+        """Send a store: the member keeps the address of `owner` until `expires`, seconds since 1970."""
         self.send(address, Store(self.own, key, value_of(owner), min(expires, MAX_EXPIRES)))
 
     def unix(self, now: float) -> int:
@@ -122,7 +122,7 @@ class Node:
             )
 
     def probe(self, address: int, answered: Callable[[bool], None], now: float) -> None:
-        """Ask a member whether it lives; `answered` is called once, when it has answered or been silent for too long."""
+        """Ask a member whether it lives; `answered` is called once, when it has answered or its time to answer has expired."""
         lost = self._lost_if_silent(address)
         pending = [answered]
 
@@ -141,7 +141,7 @@ class Node:
         return report
 
     def lose(self, address: int, now: float) -> None:
-        """A node has not answered twice."""
+        """A node has left both tries of a question unanswered."""
         contact = self.contacts.lose(address)
         if contact is not None:
             self.counters.lost += 1
@@ -153,7 +153,7 @@ class Node:
     def look_up(
         self, key: bytes, done: Done, now: float, *, found: Found | None = None, for_others: bool = False
     ) -> None:
-        """Find the k nodes nearest to a key. With `found`, ask for what is kept under it as well.
+        """Find the k nodes nearest to a key. With `found`, ask for the values under it as well.
 
         for_others  others can cause any number of these: it is left out, and `done` not called, when many wait
         """
@@ -176,7 +176,7 @@ class Node:
         self._lookups += 1
         self.contacts.consulted(lookup.key, now)
         lookup.add(self.contacts.nearest(lookup.key, self.config.k))
-        # Not from inside the call that asked for it: a look-up without anybody to ask ends at once.
+        # Not inside the caller's call: a look-up without a node to ask ends immediately.
         self.timers.at(now, lambda now: self._drive(lookup, now))
 
     def _drive(self, lookup: Lookup, now: float) -> None:

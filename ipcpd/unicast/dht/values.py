@@ -1,7 +1,7 @@
-"""What a node keeps for others: under each key the addresses that have registered it, until they expire (spec/dht 3).
+"""Values that a node keeps for other nodes: under each key the addresses that have registered it, until they expire (spec/dht 3).
 
 Runs in the unicast IPCP. Times of expiry are seconds since 1970, as they travel in messages. An address that was taken back
-leaves a tombstone, so that a copy that comes from a node which did not hear of it is refused.
+leaves a tombstone, so that the node refuses a copy from a node that missed the withdrawal.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_TOMBS = 1 << 13
 
 @dataclass(slots=True)
 class Value:
-    """stored   when a store for it came last, seconds of the machine's clock
+    """stored   when the last store for it arrived, seconds of the machine's clock
     misses   times that its owner has not answered since
     doubt    timer of the question to its owner; move: of its copy to where it belongs. They end with the value.
     """
@@ -67,7 +67,7 @@ class Values:
         return ((key, address, v) for key, under in self._keys.items() for address, v in under.items())
 
     def add(self, key: bytes, address: int, *, expires: int, now: float, reachable: bool = True) -> bool:
-        """Keep a value, or keep it for longer; its life is never cut short. False when there is no room.
+        """Keep a value, or keep it for longer; its time is never shortened. False when there is no space.
 
         reachable  whether routing reaches its owner
         """
@@ -108,7 +108,7 @@ class Values:
         return True
 
     def bury(self, key: bytes, address: int, *, until: float) -> None:
-        """Refuse copies of it until then (seconds of the machine's clock)."""
+        """Refuse copies of it until `until` (seconds of the machine's clock)."""
         self._tombs[key, address] = until
         self._tombs.move_to_end((key, address))
         if len(self._tombs) > MAX_TOMBS:
@@ -123,7 +123,7 @@ class Values:
         return (key, address) in self._tombs
 
     def expire(self, *, epoch: float, now: float) -> None:
-        """Drop what has expired by `epoch`, seconds since 1970, and tombstones that have stood long enough."""
+        """Drop values that have expired by `epoch`, seconds since 1970, and tombstones that have stood long enough."""
         for key, address in [(key, address) for key, address, value in self if value.expires <= epoch]:
             self.remove(key, address)
         for tomb in [tomb for tomb, until in self._tombs.items() if until <= now]:
