@@ -1,8 +1,8 @@
 """Address authority, policy `flat random`: every member draws its own address (paper 5.3; spec/dt DT-3).
 
 Runs in the unicast IPCP when it becomes a member; pure. 32 bits from the operating system, never 0. A prototype draws once and
-hopes. A newcomer of ours tells the member that enrols it what it has drawn, and a member of ours refuses an address that it
-has met in the link-state database; then the newcomer draws another. A neighbour that says it has our own address is refused.
+does not check. A Python newcomer sends the address that it drew to the member that enrols it; a Python member refuses an address
+that is in its link-state database; then the newcomer draws another. A neighbour that claims this member's own address is refused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TRIES = 8
 
 
 def draw(*, taken: Container[int] = (), random: Random | None = None) -> int:
-    """An address that is not taken, as far as is known. Raises OverflowError when no free one can be found."""
+    """An address that is not known to be taken. Raises OverflowError when no free one can be found."""
     source = random or SystemRandom()
     for _ in range(64):
         address = source.getrandbits(MAX_ADDRESS.bit_length())
@@ -32,7 +32,7 @@ def draw(*, taken: Container[int] = (), random: Random | None = None) -> int:
 
 
 def in_use(link_state: LinkState) -> Callable[[int], bool]:
-    """Whether an address is one of a member that is known: ours, or one that a live link leads to or from."""
+    """Whether an address belongs to a known member: to this one, or to one that a live link leads to or from."""
 
     def taken(address: int) -> bool:
         if address == link_state.address:
@@ -44,7 +44,7 @@ def in_use(link_state: LinkState) -> Callable[[int], bool]:
 
 
 def objection(address: int, own: int) -> str:
-    """Why a neighbour cannot have this address; "" when it can."""
+    """The reason why a neighbour cannot have this address; "" when it can."""
     if not legal_address(address):
         return f"{address:#x} is not the address of a member"
     if address == own:

@@ -2,8 +2,8 @@
 
 Runs in the unicast IPCP, on its loop, between the connection manager and the machines. A connection of component `Management`
 carries link-state messages; one of `Data Transfer` carries packets, and is a link that routing announces. One whose neighbour is
-silent, or whose layer is down, is not used: packets take an alternative at once, where the policy has one, and routes move.
-When it is back, it is used again, and the neighbour gets the whole database: it may have missed much.
+silent, or whose layer is down, is not used: packets immediately take an alternative, where the policy has one, and routes change.
+When it is back, it is used again, and the neighbour gets the whole database: it may have missed many messages.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ MANAGEMENT = "Management"
 DATA_TRANSFER = "Data Transfer"
 
 MEMBER_TIMEOUT_MS = 20_000
-"""Keep-alive time-out between two members of ours where the user left it to the default, ms: a neighbour whose lower IPCP was killed has
-lost the flow without a notice to the other end, and the initiator makes it anew when it detects the silence."""
+"""Keep-alive time-out between two Python members where the user kept the default, ms: a neighbour whose lower IPCP was killed
+has lost the flow without a notice to the other end, and the initiator makes it anew when it detects the silence."""
 
 RESEND = 1.0
-"""Seconds after which a neighbour gets the database again when there was no room for a message to it."""
+"""Seconds after which a neighbour gets the database again when the queue to it was full and dropped a message."""
 
-_encode = lru_cache(maxsize=1024)(wire.encode)  # a message is sent to many: the same octets every time
+_encode = lru_cache(maxsize=1024)(wire.encode)  # many neighbours get the same octets
 
 
 def offer_keep_alive(own: Record, asked: QosSpec) -> tuple[Record, QosSpec]:
@@ -57,7 +57,7 @@ def grant_keep_alive(own: Record, theirs: Record) -> Record:
 
 
 class LowerDt(Protocol):
-    """What data transfer has to know of a lower flow."""
+    """The properties of a lower flow that data transfer needs."""
 
     def lower(self, fd: int) -> None: ...
 
@@ -65,7 +65,7 @@ class LowerDt(Protocol):
 
 
 class Adjacencies:
-    """`clock()` is the time, seconds; `changed()` is called when a machine may want something done; `withdraw` takes a
+    """`clock()` is the time, seconds; `changed()` is called when a machine may have output; `withdraw` takes a
     connection back that cannot be used; `most()` is the largest packet of the layer."""
 
     def __init__(
@@ -82,7 +82,7 @@ class Adjacencies:
     ) -> None:
         self.connections: dict[int, Connection] = {}
         self.unsent = 0
-        """Link-state messages for which there was no room."""
+        """Link-state messages that were dropped because the queue of the flow was full."""
         self._link_state = link_state
         self._dt = dt
         self._lowers = lowers
@@ -96,7 +96,7 @@ class Adjacencies:
     # ------------------------------------------------------------ connections
 
     def admit(self, theirs: Record, _lower: Lower) -> str:
-        """Why a neighbour cannot connect; "" when it can."""
+        """The reason why a neighbour cannot connect; "" when it can."""
         return objection(theirs.address, self._link_state.address)
 
     def connected(self, connection: Connection) -> None:
@@ -135,7 +135,7 @@ class Adjacencies:
             )
 
     def lost(self, connection: Connection) -> None:
-        """A connection is there no longer."""
+        """A connection has ended."""
         fd = connection.lower.fd
         if self.connections.get(fd) is not connection:
             return
@@ -176,7 +176,7 @@ class Adjacencies:
         self._changed()
 
     def pump(self, now: float) -> bool:
-        """Send what the link-state machine wants sent; whether there was anything."""
+        """Send the packets of the link-state machine; returns whether there were any."""
         packets = self._link_state.take_packets()
         for fd, message in packets:
             with self._guard("a link-state message to a neighbour"):
@@ -192,7 +192,7 @@ class Adjacencies:
         return min(self._resend.values(), default=None)
 
     def timer(self, now: float) -> None:
-        """Do what is due."""
+        """Make the calls that are due."""
         for fd in [fd for fd, due in self._resend.items() if due <= now]:
             del self._resend[fd]
             connection = self.connections.get(fd)

@@ -1,7 +1,7 @@
-"""Configuration of a unicast layer: from the options of bootstrap, and as the machines want it (paper 5.3; spec/connections 3).
+"""Configuration of a unicast layer: from the options of bootstrap, in the machines' form (paper 5.3; spec/connections 3).
 
-Used by the unicast IPCP; pure. It goes round the layer in the form of the enrolment message: bootstrap makes it from options, a
-newcomer gets it from a member, and hands on what it got, with its own address as the directory's first contact.
+Used by the unicast IPCP; pure. The configuration travels in the form of the enrolment message: bootstrap makes it from options, a
+newcomer gets it from a member, and passes it on unchanged, but with its own address as the directory's first contact.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .wire.enrol import Configuration, DhtConfig, LinkStateConfig, UnicastConfig
 
 @dataclass(frozen=True, slots=True)
 class LayerConfig:
-    """A unicast layer. `peer` is the address of the member that enrolled us; 0: we made the layer."""
+    """A unicast layer. `peer` is the address of the member that enrolled this one; 0: this member made the layer."""
 
     layer: str
     hash: DirectoryHashAlgo
@@ -46,12 +46,12 @@ class LayerConfig:
 
     @classmethod
     def from_enrolment(cls, configuration: Configuration) -> LayerConfig:
-        """From what a member sent."""
-        assert configuration.unicast is not None  # the codec sees to it
+        """From the configuration that a member sent."""
+        assert configuration.unicast is not None  # the codec checks this
         return cls(configuration.layer, configuration.hash, configuration.unicast, configuration.access)
 
     def to_enrolment(self, address: int, max_packet: int) -> Configuration:
-        """For a newcomer: `address` is ours, `max_packet` what is known by now, octets (0: nothing)."""
+        """For a newcomer: `address` is this member's, `max_packet` the largest packet known by now, octets (0: not known)."""
         dht = replace(self.unicast.dht, peer=address)
         unicast = replace(self.unicast, dht=dht, max_packet=max_packet)
         return Configuration(self.layer, IpcpType.UNICAST, self.hash, unicast, self.access)

@@ -1,11 +1,11 @@
-"""Contention: notices that another member has our address (paper 5.3; spec/link-state LS-18).
+"""Contention: detects that another member has this member's address (paper 5.3; spec/link-state LS-18).
 
-Runs in the unicast IPCP, inside the link-state machine; no I/O. Every member draws its own address, and two may come by the same one
-at the same time. Each then corrects what the other announces of its links, and the other corrects that, without end. One
-correction, or a few, follow a restart: the layer still knows the links of an earlier life. Corrections that are
-contradicted again and again are another member.
+Runs in the unicast IPCP, inside the link-state machine; no I/O. Every member draws its own address, and two may draw the same one
+at the same time. Each then corrects the other's announcements of its links, and the other corrects those, without end. One
+correction, or a few, follow a restart: the layer still knows the links of the member before it restarted. Corrections that are
+contradicted again and again come from another member.
 
-One of the two has to draw again, and nothing tells them apart that both know. So each waits for a random time, the longer
+One of the two has to draw again, and no property that both know distinguishes them. So each waits for a random time, the longer
 the longer it has been a member, and draws at the next contradiction: when the first has left there is none.
 """
 
@@ -18,23 +18,23 @@ from math import inf
 from random import Random
 
 CONTRADICTIONS = 8
-"""Times that what we announce of one link is contradicted before that is another member's doing."""
+"""Times that this member's announcement of one link is contradicted before another member is taken to be the cause."""
 
 MAX_LINKS = 64
-"""Links of which contradictions are counted, those that were contradicted last."""
+"""Links for which contradictions are counted: those that were contradicted last."""
 
 WINDOW = 20.0
-"""Seconds after which a contradiction counts no longer."""
+"""Seconds after which a contradiction is no longer counted."""
 
 SHORTEST, SPREAD = 3.0, 20.0
-"""Seconds that a member waits at least before it draws again, and the span of the random part. The contradictions of one
-second may make both leave."""
+"""Seconds that a member waits at least before it draws again, and the span of the random part. Contradictions within one
+second may make both members leave."""
 
 SENIORITY = 600.0
 """Seconds of membership after which a member waits longest: SPREAD more than a newcomer."""
 
 QUIET = 20.0
-"""Seconds without a contradiction after which the address is ours alone again."""
+"""Seconds without a contradiction after which the address counts as this member's alone again."""
 
 MAX_DRAWS = 4
 """Addresses that a member leaves for another member within an hour: contradictions can be forged."""
@@ -43,7 +43,7 @@ DRAWS_PERIOD = 3600.0
 
 
 class Verdict(Enum):
-    """What follows from a contradiction."""
+    """The consequence of a contradiction."""
 
     NOTHING = "an earlier life, perhaps, or known already"
     CONTESTED = "another member has our address"
@@ -52,13 +52,13 @@ class Verdict(Enum):
 
 @dataclass(slots=True)
 class Contention:
-    """`since` is when this member began, seconds; `left` when it left an address for another member, in this and earlier lives."""
+    """`since` is when this member began, seconds; `left` when it left an address for another member, before its restarts too."""
 
     since: float
     random: Random
     left: list[float] = field(default_factory=list)
     contested: bool = False
-    """Another member has our address."""
+    """Another member has this member's address."""
     _last: float = 0.0
     _seen: OrderedDict[int, list[float]] = field(default_factory=OrderedDict)
     """Times of contradictions, by the other end of the link."""
@@ -70,7 +70,7 @@ class Contention:
         return self._last + QUIET if self.contested else None
 
     def contradicted(self, target: int, now: float) -> Verdict:
-        """What we announced of our link to `target` is contradicted."""
+        """A message contradicts this member's announcement of its link to `target`."""
         seen = [when for when in self._seen.pop(target, ()) if now - when < WINDOW][-CONTRADICTIONS:]
         self._seen[target] = [*seen, now]
         if len(self._seen) > MAX_LINKS:
@@ -88,7 +88,7 @@ class Contention:
     def _leave(self, now: float) -> Verdict:
         self.left = [when for when in self.left if now - when < DRAWS_PERIOD]
         if len(self.left) >= MAX_DRAWS:
-            return Verdict.NOTHING  # contested still: the status says so
+            return Verdict.NOTHING  # still contested: the status shows it
         self.left.append(now)
         self._patience = inf  # once
         return Verdict.LEAVE

@@ -1,8 +1,8 @@
 """The directory as the IRMd and the flow allocator use it: the glue around the machine in `dht` (paper 2.12.1, 5.3; spec/dht).
 
-Runs in the unicast IPCP, on its loop. The IRMd asks whether a name is known and then for a flow to it, so what a look-up has found
+Runs in the unicast IPCP, on its loop. The IRMd asks whether a name is known and then for a flow to it, so the result of a look-up
 is kept for a second: the flow allocator does not look it up again. A name that is registered here is known without a
-look-up, and leads here when nobody else holds it.
+look-up, and leads here when no other member holds it.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from .wire import dht as wire
 from .wire.address import DIRECTORY
 
 KEPT = 1.0
-"""Seconds for which what was found is taken for true."""
+"""Seconds for which the result of a look-up is used without another look-up."""
 
 MOST_KEPT = 1024
-"""Names of which that is done."""
+"""Names for which a result is kept."""
 
 SILENT = 60.0
-"""Seconds for which a member that left a request for a flow without an answer comes after others: or until it is heard again."""
+"""Seconds for which a member that did not answer a flow request is tried last; its next directory message ends this."""
 
 MOST_SILENT = 256
 
 Send = Callable[[int, int, bytes], bool]
-"""Sends (address, endpoint id, payload); False: there was no way."""
+"""Sends (address, endpoint id, payload); False: there was no route."""
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class _Found:
 
 
 class Directory:
-    """`resolved(key, addresses)` is told of what the flow allocator asked; `distances()` is the way to each member."""
+    """`resolved(key, addresses)` answers the flow allocator's look-ups; `distances()` is the distance to each member."""
 
     def __init__(
         self,
@@ -80,11 +80,11 @@ class Directory:
         return True
 
     def knows(self, key: bytes, now: float) -> bool:
-        """Whether a name can be reached, as far as is known without asking."""
+        """Whether a name can be reached, as far as this member knows without a look-up."""
         return key in self.registered or self._kept(key, now) is not None
 
     def query(self, key: bytes, now: float) -> asyncio.Future[bool]:
-        """Whether a name can be reached, after asking."""
+        """Whether a name can be reached, after a look-up."""
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._asking.setdefault(key, []).append(answer)
         self.dht.query(key, now)
@@ -114,11 +114,11 @@ class Directory:
         self.dht.query(key, now, without)
 
     def forget(self, key: bytes) -> None:
-        """What was found for a name did not lead to a flow: look it up again next time."""
+        """The result of a look-up did not lead to a flow: look the name up again next time."""
         self._found.pop(key, None)
 
     def _sorted(self, key: bytes, addresses: tuple[int, ...]) -> tuple[int, ...]:
-        """The nearest member first; we ourselves last: the IRMd has tried the processes of this system already."""
+        """The nearest member first, this one last: the IRMd has tried the processes of this system already."""
         if len(addresses) > 1:
             distances = self._distances()
             farthest = max(distances.values(), default=0) + 1
@@ -137,7 +137,7 @@ class Directory:
         self.dht.reachable(addresses, now)
 
     def receive(self, payload: bytes, now: float) -> None:
-        """A packet for the directory has come in."""
+        """A packet for the directory was received."""
         try:
             message = wire.decode(payload, key_length=self._key_length)
         except MalformedPacket:
@@ -147,7 +147,7 @@ class Directory:
             self.dht.receive(message, now)
 
     def pump(self, send: Send, now: float) -> bool:
-        """Carry out what the machine wants; whether there was anything."""
+        """Carry out the machine's output; returns whether there was any."""
         packets, events = self.dht.take_packets(), self.dht.take_events()
         for address, message in packets:
             with self._guard("a message of the directory"):
@@ -172,7 +172,7 @@ class Directory:
                 if not waiting.done():
                     waiting.set_result(bool(answer.addresses))
         if self._resolving.get(answer.key) == answer.without:
-            if answer.without and not answer.addresses:  # then perhaps one that was silent is back
+            if answer.without and not answer.addresses:  # then a silent member may answer again
                 self._resolving[answer.key] = frozenset()
                 self.dht.query(answer.key, now)
                 return
@@ -180,6 +180,6 @@ class Directory:
             self._resolved(answer.key, self._sorted(answer.key, answer.addresses))
 
     def close(self, now: float) -> None:
-        """The IPCP ends: everybody who asked is answered."""
+        """The IPCP ends: every pending look-up is answered."""
         self.dht.close()
         self.pump(lambda _address, _eid, _payload: False, now)

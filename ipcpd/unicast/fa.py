@@ -11,11 +11,11 @@ sent: an end can then receive before its peer knows of it.
     requester    (none) ─allocate─► RESOLVING ─resolved─► REQUESTED ─reply 0─► ALLOCATED
     responder    (none) ─request──► ANNOUNCED ─announced─► OFFERED ─respond 0─► ALLOCATED
 
-Every other way out ends in (none), and says so: the requester's to the IRMd, the responder's to the requester, always with
-a reply. Nothing at this level is acknowledged or said twice, so every state but ALLOCATED has a limit of time. Where
-several members hold a name they are tried one after the other, each with an endpoint id of its own: what comes
-from one that was left behind is late, and cannot be taken for the answer of another. Of the requests to one member the first answer
-is taken, whichever it is for: it may have been on its way when the request was repeated.
+Every other way out ends in (none), and is reported: the requester's to the IRMd, the responder's to the requester, always with
+a reply. The flow allocator neither acknowledges nor retransmits messages, so every state but ALLOCATED has a limit of time. Where
+several members hold a name they are tried one after the other, each with an endpoint id of its own: a reply
+from one that was given up is late, and cannot be taken for the answer of another. Of the requests to one member the first answer
+is taken, whichever request it answers: it may have been under way when the request was repeated.
 
 A name that is registered here and nowhere else leads back to this member: the two ends are then joined directly.
 """
@@ -52,7 +52,7 @@ from .wire.address import to_text
 from .wire.fa import FlowReply, FlowRequest, FlowUpdate, Message
 
 LIMIT = 19.5
-"""Seconds until an allocation fails. The IRMd gives up after 20: so it hears from us why."""
+"""Seconds until an allocation fails. The IRMd gives up after 20: so the flow allocator reports the reason first."""
 
 PATIENCE = 6.0
 """Seconds until the next member that holds the name is tried: a program that has to be started may take 5."""
@@ -61,19 +61,19 @@ OFFER_LIMIT = 20.0
 """Seconds until a request is refused that the IRMd has not answered: its requester has given up."""
 
 MAX_OFFERS = 1024
-"""Requests that wait for the IRMd; one more is refused: it could be made up."""
+"""Requests that wait for the IRMd; one more is refused: it could be forged."""
 
 MAX_OFFERS_OF_ONE = MAX_OFFERS // 2
-"""Of these, requests of one member: the others have room."""
+"""Of these, requests of one member: the rest is left to other members."""
 
 MAX_OFFERS_OF_NAME = MAX_OFFERS // 2
-"""Of these, requests for one name: the servers of others have room."""
+"""Of these, requests for one name: the rest is left to the servers of other names."""
 
 MAX_REPEATED = 1024
-"""Replies that wait to be sent again. One more refusal is given up: its request could be made up, and lead nowhere."""
+"""Replies that wait to be sent again. One more refusal is given up: its request could be forged, and lead nowhere."""
 
 REPLY_PAUSE, REPLY_TRIES = 0.1, 7
-"""A reply for which there is no way at present is sent again after pauses that double, so often."""
+"""A reply without a route is sent again after pauses that double: the first pause, seconds, and the number of times."""
 
 
 NO_END = End(0, 0)
@@ -82,7 +82,7 @@ Key = TypeVar("Key")
 
 
 class Phase(Enum):
-    """Where a flow is."""
+    """The state of a flow."""
 
     RESOLVING = "resolving"
     REQUESTED = "requested"
@@ -95,13 +95,13 @@ class Phase(Enum):
 class Counters:
     """For the read-outs.
 
-    unknown     replies and updates for an endpoint id that nobody has
+    unknown     replies and updates for an endpoint id that no flow has
     late        replies for a flow that has its reply already
-    duplicates  requests that had come before
-    refused     flows that we refused, or that were refused to us
-    timeouts    flows that ended because nobody answered in time
+    duplicates  requests that had been received before
+    refused     flows that this member refused, or that were refused to it
+    timeouts    flows that ended because no answer arrived in time
     again       requests that were sent because an earlier one had no answer
-    unsent      messages for which there was no way
+    unsent      messages for which there was no route
     given_up    refusals that were not sent again, because too many waited for that
     """
 
@@ -147,8 +147,8 @@ class Flow:
 class FlowAllocator:
     """The machine of one member.
 
-    address  ours, in the layer
-    layer    its name, for what people read
+    address  this member's, in the layer
+    layer    its name, for log messages and read-outs
     random   for tests; otherwise the system's
     """
 
@@ -174,12 +174,12 @@ class FlowAllocator:
     # ------------------------------------------------------------ what comes out
 
     def take_packets(self) -> list[Packet]:
-        """What to send, in order; each is returned once. What could not be sent goes to `unsent`."""
+        """The packets to send, in order; each is returned once. A packet that could not be sent goes to `unsent`."""
         packets, self._packets = self._packets, []
         return packets
 
     def take_events(self) -> list[Event]:
-        """What has to be done since the last call, in order, before packets are sent."""
+        """The events since the last call, in order; they are carried out before packets are sent."""
         events, self._events = self._events, []
         return events
 
@@ -194,7 +194,7 @@ class FlowAllocator:
         return self._timers.deadline
 
     def timer(self, now: float) -> None:
-        """Do what is due. May be called at any time."""
+        """Make the calls that are due. May be called at any time."""
         self._timers.run(now)
 
     def __len__(self) -> int:
@@ -206,7 +206,7 @@ class FlowAllocator:
 
     @property
     def waiting(self) -> int:
-        """Requests of others that wait for the IRMd."""
+        """Requests of other members that wait for the IRMd."""
         return len(self._offers)
 
     # ------------------------------------------------------------ requester
@@ -219,7 +219,7 @@ class FlowAllocator:
         self._events.append(Resolve(key))
 
     def resolved(self, key: bytes, addresses: Sequence[int], now: float) -> None:
-        """These members hold the name, the preferred one first; empty: nobody is known to."""
+        """These members hold the name, the preferred one first; empty: no holder is known."""
         for flow in [f for f in self._flows.values() if f.phase is Phase.RESOLVING and f.key == key]:
             flow.reason = (ENAME, f'nobody in layer "{self.layer}" has registered the name')
             flow.candidates = list(addresses)
@@ -245,7 +245,7 @@ class FlowAllocator:
         flow.former.clear()
 
     def _request(self, flow: Flow, now: float) -> None:
-        """Send the request to the member that is asked."""
+        """Send the request to the member that is being tried."""
         flow.eid = self._new_eid(flow.end)
         self._by_eid[flow.eid] = flow
         if flow.address != self.address:
@@ -278,7 +278,7 @@ class FlowAllocator:
         self._request(flow, now)
 
     def others(self, end: End, addresses: Sequence[int], now: float) -> None:
-        """More members that hold the name: the one that was asked has stayed silent."""
+        """More members that hold the name: the member that was asked has not answered."""
         if addresses and self.asked(end) is not None:
             flow = self._flows[end]
             flow.candidates = list(addresses)
@@ -301,16 +301,16 @@ class FlowAllocator:
     # ------------------------------------------------------------ responder
 
     def announced(self, offer: int, end: End, now: float) -> None:
-        """The IRMd has a process that accepts; `end` is ours. Next comes `respond`."""
+        """The IRMd has a process that accepts; `end` is this member's. Next comes `respond`."""
         flow = self._offers.get(offer)
         if flow is None or flow.phase is not Phase.ANNOUNCED:
-            self._events.append(Lost(end))  # it took too long
+            self._events.append(Lost(end))  # the IRMd answered too late
             return
         flow.phase, flow.end, flow.eid = Phase.OFFERED, end, self._new_eid(end)
         self._flows[end] = flow
 
     def declined(self, offer: int, number: int, now: float) -> None:
-        """The IRMd has nobody, or does not know the name: a positive errno."""
+        """The IRMd has no process that accepts, or does not know the name: a positive errno."""
         flow = self._offers.get(offer)
         if flow is not None and number == errno.EALREADY:  # another request has taken its place
             self.counters.duplicates += 1
@@ -319,7 +319,7 @@ class FlowAllocator:
             self._refuse(flow, number, now)
 
     def respond(self, end: End, response: int, data: bytes, now: float) -> bool:
-        """The local process has accepted (0) or refused (a positive errno). False: nothing waits for a response on `end`."""
+        """The local process has accepted (0) or refused (a positive errno). False: no request waits for a response on `end`."""
         flow = self._flows.get(end)
         if flow is None or flow.phase is not Phase.OFFERED:
             return False
@@ -347,17 +347,17 @@ class FlowAllocator:
     # ------------------------------------------------------------ either
 
     def deallocate(self, end: End, now: float) -> None:
-        """The local process, or the IRMd, gives the flow up. One that is unknown has been forgotten already."""
+        """The local process, or the IRMd, gives the flow up. An unknown flow has been removed already."""
         flow = self._flows.get(end)
         if flow is None:
             return
-        if flow.phase is Phase.OFFERED:  # it ended before it answered
+        if flow.phase is Phase.OFFERED:  # the flow ended before the process answered
             self._refuse(flow, errno.ECONNREFUSED, now)
             return
         self._forget(flow)
         if flow.phase is Phase.ALLOCATED and flow.address == self.address:
             other = self._by_eid.get(flow.peer_eid)
-            if other is not None:  # here we know, so the other end is told
+            if other is not None:  # both ends are at this member, so the other end is notified
                 self._forget(other)
                 self._events.append(Lost(other.end))
 
@@ -374,7 +374,7 @@ class FlowAllocator:
                 self._events.append(Lost(flow.end))
 
     def congested(self, end: End, level: int, now: float) -> None:
-        """What arrives on a flow was marked: tell its sender."""
+        """Packets that arrive on a flow were marked: notify their sender."""
         flow = self._flows.get(end)
         if flow is not None and flow.phase is Phase.ALLOCATED:
             self.counters.updates_sent += 1
@@ -384,7 +384,7 @@ class FlowAllocator:
         return self._random.getrandbits(32) << 32 | end.fd
 
     def _settle(self, flow: Flow) -> None:
-        """No time runs for it any more."""
+        """Cancel the flow's timers."""
         for timer in (flow.limit, flow.patience):
             if timer is not None:
                 timer.cancel()
@@ -409,7 +409,7 @@ class FlowAllocator:
             self._packets.append(Packet(address, message))
 
     def unsent(self, packet: Packet, now: float) -> None:
-        """There was no way to this member at present, or no room."""
+        """There is no route to this member at present, or the queue is full."""
         self.counters.unsent += 1
         message = packet.message
         if isinstance(message, FlowRequest):
@@ -433,7 +433,7 @@ class FlowAllocator:
             return  # deallocated meanwhile
         if packet.tries <= REPLY_TRIES:
             self._packets.append(packet)
-        elif flow is not None:  # its requester will never know
+        elif flow is not None:  # its requester will not get the refusal
             self._forget(flow)
             self._events.append(Lost(flow.end))
 
@@ -442,9 +442,9 @@ class FlowAllocator:
         self.counters.malformed += 1
 
     def receive(self, message: Message, now: float) -> None:
-        """A message has come in. What makes no sense is counted and dropped."""
+        """A message was received. An invalid one is counted and dropped."""
         if isinstance(message, FlowRequest) and message.source == self.address:
-            self.malformed()  # what we ask of ourselves never leaves
+            self.malformed()  # a request to this member itself never leaves it
         else:
             self._take(message, now)
 

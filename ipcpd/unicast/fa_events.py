@@ -1,4 +1,4 @@
-"""What the flow allocator's machine wants done: its events, and the packets that it wants sent (spec/fa).
+"""The output of the flow allocator's machine: its events, and the packets that it wants sent (spec/fa).
 
 Runs in the unicast IPCP; pure data, made by `fa` and carried out by `unicast`.
 """
@@ -15,14 +15,14 @@ from .wire.fa import Message
 
 @dataclass(frozen=True, slots=True)
 class Resolve:
-    """Ask the directory who holds this name; the answer goes to `resolved`."""
+    """Ask the directory which members hold this name; the answer goes to `resolved`."""
 
     key: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Deliver what comes for this endpoint id. The peer's data may overtake its reply, so this is said before we ask."""
+    """Deliver packets for this endpoint id. The peer's data may overtake its reply, so this event precedes the request."""
 
     end: End
     eid: int
@@ -31,7 +31,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The other end is known too: send what the process writes there."""
+    """The other end is known too: send the packets of the process there."""
 
     end: End
     peer_eid: int
@@ -40,7 +40,7 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """Both ends are here."""
+    """Both ends are at this member."""
 
     one: End
     other: End
@@ -48,7 +48,7 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """Tell the IRMd: the flow it asked for is there, with the data of the reply."""
+    """Report to the IRMd: the flow that it requested is allocated, with the data of the reply."""
 
     end: End
     data: bytes
@@ -56,7 +56,7 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Tell the IRMd: the flow it asked for is not to be had. Its end is forgotten."""
+    """Report to the IRMd: the flow that it requested cannot be allocated. Its end is removed."""
 
     end: End
     key: bytes
@@ -66,7 +66,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """Tell the IRMd that a flow for one of its names arrived; the answer goes to `announced` or `declined`."""
+    """Report to the IRMd that a flow for one of its names arrived; the answer goes to `announced` or `declined`."""
 
     offer: int
     key: bytes
@@ -78,14 +78,14 @@ class Announce:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Tell the IRMd that a flow which it accepted is gone. Its end is forgotten."""
+    """Report to the IRMd that a flow which it accepted has ended. Its end is removed."""
 
     end: End
 
 
 @dataclass(frozen=True, slots=True)
 class Congestion:
-    """The peer says how congested the way of our packets is."""
+    """The peer reports how congested the path of this member's packets is."""
 
     end: End
     level: int
@@ -95,7 +95,7 @@ Event = Resolve | Opened | Connected | Joined | Granted | Failed | Announce | Lo
 
 
 def ends_of(event: Event) -> tuple[End, ...]:
-    """The ends that an event is about. It is carried out later, and one of them may have been left by then."""
+    """The ends that an event concerns. It is carried out later, and one of them may have been given up by then."""
     if isinstance(event, Joined):
         return event.one, event.other
     return () if isinstance(event, Resolve | Announce) else (event.end,)
@@ -103,7 +103,7 @@ def ends_of(event: Event) -> tuple[End, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """A message to a member. `tries` counts for which time it is to be sent."""
+    """A message to a member. `tries` is the number of the next attempt to send it."""
 
     address: int
     message: Message

@@ -1,4 +1,4 @@
-"""Link state: announces our links, floods what others announce, and keeps the forwarding tables right (paper 5.3; spec/link-state).
+"""Link state: announces this member's links, floods those of others, maintains forwarding tables (paper 5.3; spec/link-state).
 
 Runs in the unicast IPCP as a machine without I/O: calls, messages and timer expiries go in together with `now` (seconds,
 monotonic); packets to send, events and the next deadline come out.
@@ -8,14 +8,14 @@ monotonic); packets to send, events and the next deadline come out.
     clock             ────timer────────►└───────────┘──take_events───► forwarding tables of the data plane
 
 A link is announced when a data transfer flow to a neighbour comes up, again after 1 s and 4 s in case that was lost, and then
-every `t_update`. A link that goes is withdrawn at once towards members of ours; a prototype lets it age out. An entry
-dies after `t_timeo` without news. A member that hears of a link of its own that it did not announce, or of a greater number
-than it used (it was here before, and came back), says at once how things are, with a number above that. Announcements of
-ours that are contradicted again and again are those of another member with our address (`contention`). Where there are prototypes, links
-to nowhere make them compute anew when they would not (`phantom`).
+every `t_update`. A link that goes is withdrawn immediately towards Python members; a prototype lets it age out. An entry
+dies after `t_timeo` without a newer message. A member that receives a link of its own that it did not announce, or a number above
+its last (it was a member before, and restarted), immediately announces the true state, with a number above that. Announcements of
+this member that are contradicted again and again are those of another member with its address (`contention`). Where there are
+prototypes, links to nowhere make them compute anew when they would not (`phantom`).
 
-Tables are computed at once when the graph changes; while changes go on the pause between computations doubles, up to what
-the size of the database calls for, at most `t_recalc`: a small layer that is being built needs its routes, and computes them in
+Tables are computed immediately when the graph changes; while changes go on the pause between computations doubles, up to a limit
+that grows with the database, at most `t_recalc`: a small layer that is being built needs its routes, and computes them in
 no time. Loss of an own link never waits, nor does a first way to a neighbour.
 """
 
@@ -40,14 +40,14 @@ from .routing.weight import CUBES, Weights, best_of, weights_of
 from .wire.address import legal_address
 
 REPEATS = (1.0, 4.0)
-"""Seconds after news of an own link at which it is said again: messages are not acknowledged."""
+"""Seconds after a change of an own link at which it is announced again: messages are not acknowledged."""
 
 SPACING = 1.0
 """Seconds between two announcements of an own link that comes up or is corrected: a flow may flap, and two members that
 drew the same address would answer each other for ever."""
 
 MAX_OWN = 4096
-"""Links of our own that are kept track of, those that others only claim included."""
+"""Links of its own that a member keeps track of, those that only others claim included."""
 
 FIRST_HOLD = 0.05
 """Pause after a computation of tables, seconds, before it doubles."""
@@ -57,7 +57,7 @@ HOLD_PER_LINK = 0.002
 
 SYNC_BURST = 256
 SYNC_INTERVAL = 0.02
-"""A new management flow gets the database in bursts of so many entries, so many seconds apart: its queue is finite."""
+"""A new management flow gets the database in bursts of SYNC_BURST entries, SYNC_INTERVAL seconds apart: its queue is finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class TablesChanged:
 
 @dataclass(frozen=True, slots=True)
 class AddressContested:
-    """Event: another member has our address. `leave`: it is we that draw another one, now."""
+    """Event: another member has this member's address. `leave`: it is this member that draws another one, now."""
 
     leave: bool
 
@@ -88,9 +88,9 @@ class Counters:
     refused: int = 0
     computations: int = 0
     contradicted: int = 0
-    """Announcements of ours that another member contradicted."""
+    """Announcements of this member that another member contradicted."""
     phantoms: int = 0
-    """Links to nowhere that we announced, for prototypes."""
+    """Links to nowhere that this member announced, for prototypes."""
 
 
 @dataclass(slots=True)
@@ -104,7 +104,7 @@ class DtFlow:
 
 @dataclass(slots=True)
 class MgmtFlow:
-    """A management flow. `ours` once the peer has said something that a prototype cannot."""
+    """A management flow. `ours` once the peer has sent a message that a prototype cannot send."""
 
     address: int
     ours: bool = False
@@ -113,7 +113,7 @@ class MgmtFlow:
 
 @dataclass(slots=True)
 class _Own:
-    """A link of our own: how it is, the number used last, when that was said, and when to say it again."""
+    """A link of this member: its state, the number used last, when it was announced, and when to announce it again."""
 
     sequence: int | None = None
     live: bool = False
@@ -124,7 +124,7 @@ class _Own:
 
 @dataclass(slots=True)
 class _Hold:
-    """When the next computation may be: the pause doubles while one follows the other."""
+    """The earliest time of the next computation: the pause doubles while one follows the other."""
 
     longest: float
     last: float = float("-inf")
@@ -145,7 +145,7 @@ class _Hold:
 class LinkState:
     """The machine of one member.
 
-    address  ours
+    address  this member's
     config   policy and times of the layer; every member has the same
     now      time of the start, seconds
     random   for tests; otherwise the system's
@@ -180,12 +180,12 @@ class LinkState:
     # ------------------------------------------------------------ what comes out
 
     def take_packets(self) -> list[tuple[int, Lsm]]:
-        """What to send, as (descriptor of a management flow, message), in order; each is returned once."""
+        """The messages to send, as (descriptor of a management flow, message), in order; each is returned once."""
         packets, self._packets = self._packets, []
         return packets
 
     def take_events(self) -> list[Event]:
-        """What has happened since the last call."""
+        """The events since the last call."""
         events, self._events = self._events, []
         return events
 
@@ -224,7 +224,7 @@ class LinkState:
         self._own_link(address, now)
 
     def dt_removed(self, fd: int, now: float) -> None:
-        """A data transfer flow is gone: disconnected, deallocated, or its peer was given up. Unknown ones do nothing."""
+        """A data transfer flow has ended: disconnected, deallocated, or its peer was given up. Unknown ones do nothing."""
         flow = self._dt.pop(fd, None)
         if flow is not None:
             self._own_link(flow.address, now)
@@ -244,7 +244,7 @@ class LinkState:
             self._own_link(flow.address, now)
 
     def _own_link(self, address: int, now: float) -> None:
-        """Say what has changed about our link to a neighbour, if anything has."""
+        """Announce the change of this member's link to a neighbour, if there is one."""
         up = [flow.weights for flow in self._dt.values() if flow.address == address and flow.up]
         weights = best_of(up) if up else None
         own = self._own.setdefault(address, _Own())
@@ -254,11 +254,11 @@ class LinkState:
             own.agenda = [now + again for again in REPEATS]
             if not up and own.sequence is not None:
                 self._phantoms.follow_loss(now)
-            # What is gone must be said at once; a link that flaps may come up only so often.
+            # A lost link must be announced immediately; the announcement of a link that flaps up waits for SPACING.
             self._say(address, now, urgent=not up)
 
     def _say(self, address: int, now: float, *, urgent: bool = False) -> None:
-        """Announce how an own link is; not urgently, it is put off until SPACING after the last time."""
+        """Announce the state of an own link; unless urgent, it is put off until SPACING after the last time."""
         own = self._own[address]
         if urgent or now - own.said >= SPACING:
             self._announce(address, own, now)
@@ -285,12 +285,12 @@ class LinkState:
         self._sync(now)
 
     def mgmt_removed(self, fd: int) -> None:
-        """A management flow is gone, and with it what was to be sent there. Unknown ones do nothing."""
+        """A management flow has ended: its pending messages are dropped. Unknown ones do nothing."""
         if self._mgmt.pop(fd, None) is not None:
             self._packets = [packet for packet in self._packets if packet[0] != fd]
 
     def receive(self, fd: int, message: Lsm, now: float) -> None:
-        """A message came in on a management flow. What makes no sense is counted and dropped."""
+        """A message was received on a management flow. An invalid one is counted and dropped."""
         flow = self._mgmt.get(fd)
         self.counters.received += 1
         if flow is None or not message.valid:
@@ -313,7 +313,7 @@ class LinkState:
                 self._hold.want(now, urgent=self._completes(message))
 
     def _completes(self, message: Lsm) -> bool:
-        """Whether a neighbour that could not be reached now can: as soon as it knows, it asks us things, once."""
+        """Whether the message makes an unreachable neighbour reachable: as soon as it knows, it sends its requests, once each."""
         own = self._own.get(message.source)
         return (
             message.target == self.address
@@ -324,13 +324,13 @@ class LinkState:
         )
 
     def malformed(self) -> None:
-        """A packet came in that could not be decoded."""
+        """A packet was received that could not be decoded."""
         self.counters.received += 1
         self.counters.malformed += 1
 
     def _correct(self, message: Lsm, now: float) -> None:
-        """Somebody knows of a link of ours. If that is news to us, it is from an earlier life, made up, or of another member that
-        has our address."""
+        """Another member knows a link of this one. If this member does not, the link is from before a restart, forged, or of
+        another member that has its address."""
         own = self._own.get(message.target)
         if own is None:
             if message.withdrawn or message.target in self._phantoms or len(self._own) >= MAX_OWN:
@@ -339,11 +339,11 @@ class LinkState:
         elif own.sequence is not None:
             further = ahead(message.sequence, own.sequence)
             if further < 0 or (further == 0 and message.withdrawn is not own.live):
-                return  # the echo of what we said
+                return  # the echo of this member's announcement
             if own.live or not message.withdrawn:
                 self._contradicted(message.target, now)
         elif own.live:
-            self._phantoms.follow_adjacency(now)  # a prototype knows the link from an earlier life
+            self._phantoms.follow_adjacency(now)  # a prototype knows the link from before the restart
         own.sequence = message.sequence
         if own.live or not message.withdrawn:
             self._say(message.target, now)
@@ -362,7 +362,7 @@ class LinkState:
     def _send(self, fd: int, message: Lsm) -> None:
         """To a peer that may be a prototype a message goes in both forms: it ignores the one it does not know.
 
-        But never does it hear of its own links: one that it has no more it would take for its own again, for ever.
+        But it never gets the announcements of its own links: it would take a link that it has no more for its own, for ever.
         """
         flow = self._mgmt[fd]
         if not message.withdrawn and (flow.ours or message.source != flow.address):
@@ -374,7 +374,7 @@ class LinkState:
     # ------------------------------------------------------------ time
 
     def timer(self, now: float) -> None:
-        """Do what is due. May be called at any time."""
+        """Make the calls that are due. May be called at any time."""
         refresh = now >= self._next_update
         if refresh:
             self._next_update = now + self.config.t_update
@@ -393,7 +393,7 @@ class LinkState:
             self._compute(now)
 
     def _make_phantom(self, now: float) -> None:
-        """Announce the phantom that is due, if any is, and if there is a prototype to see it."""
+        """Announce the phantom that is due, if any is, and if there is a prototype that receives it."""
         due = self._phantoms.deadline
         if due is None or due > now:
             return
@@ -410,14 +410,14 @@ class LinkState:
 
     @property
     def mixed(self) -> bool:
-        """Whether there are prototypes in the layer, as far as is known: neighbours that say nothing but what a prototype can,
+        """Whether prototypes are known in the layer: neighbours that send only messages which a prototype can send,
         and links without weights."""
         if any(not flow.ours for flow in self._mgmt.values()):
             return True
         return any(weights is None for _, _, weights in self.lsdb.graph.edges())
 
     def _sync(self, now: float) -> None:
-        """Send another burst of the database to those that have not got all of it."""
+        """Send another burst of the database to the neighbours that have not got all of it."""
         unfinished = False
         for fd, flow in self._mgmt.items():
             if flow.unsent is None:
@@ -451,7 +451,7 @@ class LinkState:
 
     def _neighbours(self, cube: int) -> Neighbours:
         flows = [(fd, flow) for fd, flow in reversed(self._dt.items()) if flow.up]
-        # Of flows that are alike the newest comes first: an older one may be left from before its neighbour came back.
+        # Of equivalent flows the newest comes first: an older one may be left from before its neighbour restarted.
         first: dict[tuple[int, Weights], int] = {}
         for fd, flow in flows:
             kind = flow.address, flow.weights

@@ -1,13 +1,13 @@
 """Link State DataBase: the newest message about every link of the layer, and the graph that follows (paper 5.3; spec/link-state 3).
 
 Runs in the unicast IPCP. Messages about one link are ordered by (sequence, withdrawn, has weights), and an entry that is
-live only ever moves up in that order. A member forwards what moved its entry, so flooding ends: every member forwards a
+live only ever moves up in that order. A member forwards a message that moved its entry, so flooding ends: every member forwards a
 message at most once.
 
 Messages carry no age. When an entry has aged out, one that some member still holds could bring the link back everywhere, and
-again for the next member's time-out, without end. So what is gone leaves a *tombstone* for as long as an entry
+again for the next member's time-out, without end. So a removed entry leaves a *tombstone* for as long as an entry
 lives, which refuses the last numbers before its own. A much lower number is a prototype that started its link anew at 0, and is
-welcome.
+accepted.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from .routing.graph import Graph
 from .routing.weight import Weights
 
 MAX_ENTRIES = 1 << 15
-"""Links that are kept. A message about one more is refused: it could be made up."""
+"""Links that are kept. A message about one more is refused: it could be forged."""
 
 RESTART = 8
 """A tombstone takes a number that is lower than its own by more than this for a new start of the link."""
 
 WEIGHTS_LAG = 2
-"""Weights are forgotten when the link was announced so many times without them: whoever has just those messages has no
+"""Weights are dropped when the link was announced this many times without them: a member that got only those messages has no
 weights for it either, and members must not differ in that."""
 
 
 class State(Enum):
-    """Of an entry."""
+    """The state of an entry."""
 
     LIVE = "live"
     WITHDRAWN = "withdrawn"
@@ -41,16 +41,16 @@ class State(Enum):
 
 
 class Verdict(Enum):
-    """What became of a message."""
+    """The outcome of a message."""
 
     STALE = "stale"
-    """We knew as much; it is not forwarded."""
+    """The entry is at least as new; the message is not forwarded."""
     NEWER = "newer"
-    """We had not, but the graph is as it was."""
+    """The message is newer, but the graph is unchanged."""
     CHANGED = "changed"
     """The graph has changed."""
     REFUSED = "refused"
-    """There is no room for it."""
+    """The database is full."""
 
 
 Link = tuple[int, int]
@@ -70,15 +70,15 @@ class Entry:
     weights_sequence: int = -1
 
     def message(self) -> Lsm:
-        """What a member that knows nothing of the link has to be told."""
+        """The message for a member that knows nothing of the link."""
         if self.state is State.WITHDRAWN:
             return Lsm(self.source, self.target, self.sequence, withdrawn=True)
-        # Weights travel under the number under which they came, or flooding would not end.
+        # Weights travel under the number under which they were received, or flooding would not end.
         fresh = self.weights if self.weights_sequence == self.sequence else None
         return Lsm(self.source, self.target, self.sequence, fresh)
 
     def is_news(self, message: Lsm) -> bool:
-        """Whether the message says more than the entry."""
+        """Whether the message is newer than the entry."""
         further = ahead(message.sequence, self.sequence)
         if self.state is State.AGED:
             return not -RESTART <= further <= 0
@@ -90,7 +90,7 @@ class Entry:
 class Lsdb:
     """The entries, and the graph of those that are live.
 
-    lifetime  after so many seconds without news an entry dies, and a tombstone is forgotten
+    lifetime  seconds without a newer message after which an entry dies, and a tombstone is removed
     """
 
     __slots__ = ("_entries", "graph", "lifetime")
@@ -98,7 +98,7 @@ class Lsdb:
     def __init__(self, lifetime: float) -> None:
         self.lifetime = lifetime
         self.graph = Graph()
-        self._entries: OrderedDict[Link, Entry] = OrderedDict()  # the one with the oldest news first
+        self._entries: OrderedDict[Link, Entry] = OrderedDict()  # the one updated longest ago first
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -116,7 +116,7 @@ class Lsdb:
         return {link: e.sequence for link, e in self._entries.items() if e.state is State.LIVE}
 
     def accept(self, message: Lsm, now: float, *, own: bool = False) -> Verdict:
-        """Take what is new in a message; all of it, when it is our own."""
+        """Take the newer parts of a message; all of it, when it is this member's own."""
         link = message.target, message.source
         entry = self._entries.get(link)
         if entry is None:
@@ -142,7 +142,7 @@ class Lsdb:
         return Verdict.CHANGED if changed else Verdict.NEWER
 
     def expire(self, now: float) -> bool:
-        """Let die what had no news for too long. Whether the graph has changed."""
+        """Let entries die that got no newer message for too long. Whether the graph has changed."""
         changed = False
         while (due := self.deadline) is not None and due <= now:
             link, entry = next(iter(self._entries.items()))
@@ -156,7 +156,7 @@ class Lsdb:
 
     @property
     def deadline(self) -> float | None:
-        """When the next entry dies or is forgotten, if it hears no news."""
+        """When the next entry dies or is removed, if it gets no newer message."""
         for entry in self._entries.values():
             return entry.updated + self.lifetime
         return None

@@ -1,8 +1,8 @@
-"""Link State Message: what a member says about one of its links (paper 5.3; spec/link-state 1).
+"""Link State Message: a member's announcement of one of its links (paper 5.3; spec/link-state 1).
 
 Runs in the unicast IPCP; pure data, the octets are in `wire.link_state`. A message states the directed link from `source` to
-`target`. Prototypes know no more than that and a sequence number. Between members of ours a message can also carry the
-weights of the link, and that the link is gone: then it has another length on the wire, which a prototype ignores.
+`target`. Prototypes know no more than that and a sequence number. Between Python members a message can also carry the
+weights of the link, and that the link is withdrawn: then it has another length on the wire, which a prototype ignores.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .routing.weight import MAX_WEIGHT, Weights
 from .wire.address import legal_address
 
 SEQUENCES = 1 << 64
-"""Sequence numbers are those of a circle with so many places: after the last one comes 0."""
+"""Size of the circle of sequence numbers: after the last one comes 0."""
 
 MAX_SEQUENCE = SEQUENCES - 1
 
@@ -36,11 +36,11 @@ def ahead(one: int, other: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Lsm:
-    """source     address of the member that speaks
+    """source     address of the member that announces
     target     address of the other end of its link
     sequence   the one that is `ahead` is newer
-    weights    what the link costs each QoS cube; None: not said
-    withdrawn  the link is gone
+    weights    the cost of the link for each QoS cube; None: not set
+    withdrawn  the member no longer has the link
     """
 
     source: int
@@ -51,12 +51,12 @@ class Lsm:
 
     @property
     def extended(self) -> bool:
-        """Whether it says what a prototype cannot."""
+        """Whether the message carries fields that a prototype cannot send."""
         return self.withdrawn or self.weights is not None
 
     @property
     def plain(self) -> Lsm:
-        """What a prototype understands of it; of a withdrawal there is no such thing."""
+        """The part that a prototype understands; a withdrawal has no such part."""
         return Lsm(self.source, self.target, self.sequence)
 
     @property

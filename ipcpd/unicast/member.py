@@ -1,8 +1,8 @@
 """A member of a unicast layer: its components, wired together (paper Fig. 15, 5.3; docs/design/overview.md).
 
-Runs in the unicast IPCP, on its loop. The machines have no I/O; here what comes in goes to the right one, what they want is done
-in the order that matters (forwarding tables, then ends of flows, then packets), and one timer wakes whoever is due. What
-arrives is handled at once, what follows from it in the next turn of the loop: a burst of messages is answered as one.
+Runs in the unicast IPCP, on its loop. The machines have no I/O; here each input goes to its machine, outputs are carried out
+in the order that matters (forwarding tables, then ends of flows, then packets); one timer runs each machine that is due. Input
+is handled immediately, its consequences in the next turn of the loop: a burst of messages is answered as one.
 
     management flows ──► adjacency ──► LinkState ──tables──► Dt (C)
     Dt, endpoint id 0 ─────────────► FlowAllocator ──ends of flows──► Dt, IRMd
@@ -70,13 +70,13 @@ FIXED = 61
 """Octets of a flow allocator's message before hash and data."""
 
 AFTER_DEFECT = 1.0
-"""Seconds of rest after a defect: it may come again with the next turn."""
+"""Seconds of pause after a defect: it may occur again in the next turn."""
 
-_ROUNDS = 64  # of machines that want something because another did; then the loop has its turn
+_ROUNDS = 64  # of machines that have work because another ran; then the loop has its turn
 
 
 class FlowEnds(Protocol):
-    """What a member needs of the relay: the ends of the flows that it provides."""
+    """The part of the relay that a member uses: the ends of the flows that it provides."""
 
     def add(self, endpoint: FlowEndpoint, fds: list[int]) -> None: ...
 
@@ -86,7 +86,7 @@ class FlowEnds(Protocol):
 
 
 class Member:
-    """address  ours, in the layer; `now` is the time of the loop, seconds"""
+    """address  this member's, in the layer; `now` is the time of the loop, seconds"""
 
     def __init__(
         self,
@@ -113,9 +113,9 @@ class Member:
         self._relay = relay
         self.ends = Ends(relay, ipcp.late)
         self._upper: dict[int, tuple[End, int]] = {}
-        """By descriptor the flow of the layer that has it, and how many marks were handed over before it did."""
+        """By descriptor the flow of the layer that has it, and the number of marks handed over before it did."""
         self._marked = punt.counters(CONGESTION).passed
-        """Marks of congestion that have come from the packet thread."""
+        """Marks of congestion that the packet thread has handed over."""
         self.lowers = lowers
         self.punt = punt
         self._loop = ipcp.loop
@@ -145,7 +145,7 @@ class Member:
         )
         self._vacancy = Vacancy(self._probe)
         self.contested: Callable[[bool], None] = lambda _leave: None
-        """Is called when another member has our address; True: we have to draw another."""
+        """Is called when another member has this member's address; True: this member has to draw another."""
         self.adjacencies = Adjacencies(
             self.link_state,
             dt,
@@ -185,7 +185,7 @@ class Member:
 
     @property
     def max_packet(self) -> int:
-        """The largest packet of the layer, octets: as configured, else what its first lower flow can carry; 0: not known yet."""
+        """The largest packet of the layer, octets: as configured, else as its first lower flow can carry; 0: not known yet."""
         if not self._most:
             for lower in self.lowers.flows.values():
                 self._most = most_over(lower.max_packet)
@@ -198,7 +198,7 @@ class Member:
         return fa_wire.MAX_MESSAGE - FIXED - self.config.key_length
 
     def vacant(self, address: int) -> bool:
-        """Whether an address that seems to be taken is no living member's, as far as has been found out."""
+        """Whether an address that seems to be taken is known to be no living member's."""
         return address != self.address and self._vacancy.vacant(address, self.now)
 
     def _probe(self, address: int, answered: Answered) -> None:
@@ -245,12 +245,12 @@ class Member:
     # ------------------------------------------------------------ the turn of the machines
 
     def kick(self) -> None:
-        """A machine may want something: see to it in the next turn of the loop."""
+        """A machine may have work: run it in the next turn of the loop."""
         if self._kicked is None and not self._closed:
             self._kicked = self._loop.call_soon(self.pump)
 
     def pump(self) -> None:
-        """Do what the machines want, until they want nothing more."""
+        """Carry out the machines' output, until there is none."""
         if self._kicked is not None:
             self._kicked.cancel()
             self._kicked = None
@@ -258,7 +258,7 @@ class Member:
             self._work(self._rounds)
 
     def _work(self, work: Callable[[], None]) -> None:
-        """Do some work, and be woken for the next. A defect in one machine must not stop the others for good."""
+        """Do some work, and schedule the next. A defect in one machine must not stop the others for good."""
         defects = self.guard.defects
         with self.guard("what the machines want"):
             work()
@@ -321,9 +321,9 @@ class Member:
         self._work(self._due)
 
     def _due(self) -> None:
-        # A timer may fire a tick before its time; the machines want to see it passed.
+        # A timer may fire a tick before its time; the machines need a time past their deadline.
         now = max(self.now, self._timer_due)
-        self.directory.dht.epoch = time.time() - self.now  # the clock on the wall may have been set
+        self.directory.dht.epoch = time.time() - self.now  # the wall clock may have been set
         for machine in self._machines:
             with self.guard("time that has passed"):
                 machine.timer(now)
@@ -332,10 +332,10 @@ class Member:
     # ------------------------------------------------------------ flows
 
     def _carry_out(self, event: Event, now: float) -> None:
-        """Do what the flow allocator wants done."""
+        """Carry out an event of the flow allocator."""
         try:
             self._carry(event, now)
-        except OSError as failure:  # only an end of a flow can fail, and then the flow has
+        except OSError as failure:  # only an end of a flow can fail, and then the flow has failed
             for end in ends_of(event):
                 log.error("flow %d cannot be used: %s", end.fd, failure)
                 self.fa.deallocate(end, now)
@@ -369,7 +369,7 @@ class Member:
             case Announce(offer, key, _, _, _) if key not in self.directory.registered:
                 self.fa.declined(
                     offer, ENAME, now
-                )  # it was, perhaps: the asker has an old answer of the directory
+                )  # it may have been registered: the requester has an old answer of the directory
             case Announce(offer, key, qos, data, source):
                 self.ipcp.announce(
                     key,
@@ -393,7 +393,7 @@ class Member:
             self.directory.seek(*asked, partial(self._others, end, asked), now)
 
     def _others(self, end: End, asked: tuple[bytes, int], addresses: tuple[int, ...]) -> None:
-        """Members that hold a name beside the one that was asked, and is silent."""
+        """Members that hold a name beside the one that was asked and has not answered."""
         if self.fa.asked(end) == asked:
             self.fa.others(end, addresses, self.now)
             self.kick()
@@ -401,7 +401,7 @@ class Member:
     def _announced(
         self, offer: int, endpoint: FlowEndpoint | None, fds: list[int], error: int, _text: str
     ) -> None:
-        """The IRMd found a process that accepts, or nobody."""
+        """The IRMd found a process that accepts, or none."""
         if self._closed:
             if endpoint is not None:
                 self.ipcp.deallocated(End.of(endpoint))
@@ -427,7 +427,7 @@ class Member:
         return end
 
     def given_up(self, end: End) -> None:
-        """The IRMd gives a flow up, whatever has become of it."""
+        """The IRMd gives a flow up, in whatever state it is."""
         self._pursuit.end(end)
         self.fa.deallocate(end, self.now)
         self.ends.remove(end)
@@ -446,7 +446,7 @@ class Member:
     # ------------------------------------------------------------ the end
 
     def leave(self) -> None:
-        """This member has to take another address: its flows and adjacencies end, and then all of it."""
+        """This member has to take another address: its flows and adjacencies end, then all components are closed."""
         for connection in list(self.adjacencies.connections.values()):
             self.connections.drop(connection)
         self.fa.abandon()
@@ -454,7 +454,7 @@ class Member:
         self.close()
 
     def close(self) -> None:
-        """The IPCP ends: whoever waits for an answer gets one."""
+        """The IPCP ends: every pending request gets an answer."""
         if self._closed:
             return
         self._closed = True

@@ -1,8 +1,8 @@
-"""Phantom links: what makes a prototype compute its routes anew (paper 5.3; spec/link-state LS-17).
+"""Phantom links: announcements that make a prototype compute its routes anew (paper 5.3; spec/link-state LS-17).
 
 Runs in the unicast IPCP, inside the link-state machine; no I/O. A prototype computes its forwarding tables only for a link that it
 does not know: not when a known neighbour makes an adjacency anew, so it goes on sending into the old flow, and not when a link
-has aged out, so it goes on sending to where nothing leads. A link to an address that no member has is unknown everywhere. A
+has aged out, so it goes on sending towards a lost link. A link to an address that no member has is unknown everywhere. A
 prototype stores it, computes, and floods it; it has no second half, so it carries nothing, and it ages out.
 """
 
@@ -19,7 +19,7 @@ AFTER_ADJACENCY = 1.0
 """Seconds after which a phantom follows an adjacency that was made anew: by then the neighbour has the new flow too."""
 
 GRAIN = 0.5
-"""Phantoms are due at whole multiples of so many seconds: a link that flaps causes at most one in each."""
+"""Phantoms are due at whole multiples of this, seconds: a link that flaps causes at most one in each."""
 
 MAX_DUE = 256
 """Phantoms that are due; one more takes the place of the last."""
@@ -28,7 +28,7 @@ MAX_DUE = 256
 class Phantoms:
     """When phantoms are due, and which ones this member has announced.
 
-    lifetime  seconds until every member has forgotten a link of which there is no news
+    lifetime  seconds until every member has removed a link of which it receives no newer message
     """
 
     __slots__ = ("_due", "_lifetime", "_random", "_targets")
@@ -40,7 +40,7 @@ class Phantoms:
         self._targets: dict[int, float] = {}  # when it was announced, by address
 
     def __contains__(self, target: int) -> bool:
-        """Whether a link of ours to this address is one of our phantoms."""
+        """Whether a link of this member to this address is one of its phantoms."""
         return target in self._targets
 
     def follow_adjacency(self, now: float) -> None:
@@ -48,7 +48,7 @@ class Phantoms:
         self._want(now + AFTER_ADJACENCY)
 
     def follow_loss(self, now: float) -> None:
-        """A link has gone, and prototypes let it age out: a phantom follows when all have."""
+        """A link was lost, and prototypes let it age out: a phantom follows when all have."""
         self._want(now + self._lifetime + AFTER_ADJACENCY)
 
     def follow_ageing(self, now: float, scan: float) -> None:

@@ -1,8 +1,8 @@
-"""Pursuit: what is done about a request for a flow that the only member known to hold the name leaves without an answer (paper 5.3;
+"""Pursuit: the retry of a flow request that the only member known to hold the name leaves without an answer (paper 5.3;
 docs/spec/lessons.md 1.9).
 
-Runs in the unicast IPCP beside the flow allocator; no I/O. What the directory said may have been overtaken: the directory is then
-asked for others, without that member. Its answer may still come meanwhile.
+Runs in the unicast IPCP beside the flow allocator; no I/O. The directory's answer may be outdated: the directory is then
+asked for other members, without that one. Its answer may still arrive meanwhile.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ OTHERS = 6.0
 
 
 class Pursuit:
-    """The requests that have been sent, by our end of the flow."""
+    """The requests that have been sent, by this member's end of the flow."""
 
     def __init__(self) -> None:
         self._timers = Timers()
@@ -26,7 +26,7 @@ class Pursuit:
         self._unanswered: list[End] = []
 
     def take_unanswered(self) -> list[End]:
-        """Our ends of flows whose request has had no answer for OTHERS; each is returned once."""
+        """This member's ends of flows without an answer to their request for OTHERS seconds; each is returned once."""
         unanswered, self._unanswered = self._unanswered, []
         return unanswered
 

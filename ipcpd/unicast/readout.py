@@ -1,6 +1,6 @@
-"""What a unicast IPCP has to show: the rows of its read-outs (paper 5.3).
+"""The rows of a unicast IPCP's read-outs (paper 5.3).
 
-Runs in the unicast IPCP, on its loop; only reads. A row is what json can write, with the same keys in every row of a table.
+Runs in the unicast IPCP, on its loop; only reads. A row is a dict for json to write, with the same keys in every row of a table.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def links(member: Member) -> list[Row]:
 
 
 def directory(member: Member) -> list[Row]:
-    """Names that are registered here, and what is kept for other members."""
+    """Names that are registered here, and values that are kept for other members."""
     dht = member.directory.dht
     rows: list[Row] = [
         {
@@ -154,7 +154,7 @@ def contacts(member: Member) -> list[Row]:
 
 
 def counters(member: Member) -> list[Row]:
-    """Everything that is counted, one counter a row."""
+    """Every counter, one a row."""
     rows: list[Row] = []
 
     def count(component: str, of: str, values: dict[str, object]) -> None:
@@ -185,7 +185,7 @@ def counters(member: Member) -> list[Row]:
 
 
 def status(member: Member) -> list[Row]:
-    """What this member is, and how it is doing: one row."""
+    """Identity and condition of this member: one row."""
     unicast = member.config.unicast
     dht = member.directory.dht
     return [
@@ -223,4 +223,4 @@ READOUTS: dict[str, Callable[[Member], list[Row]]] = {
     "counters": counters,
     "status": status,
 }
-"""What there is to see, by the word that asks for it."""
+"""The read-outs, by the word that asks for each."""

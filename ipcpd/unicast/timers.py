@@ -1,4 +1,4 @@
-"""Timers of a protocol machine: calls that fall due, made when the machine is told the time.
+"""Timers of a protocol machine: calls that fall due, made when the machine is run with the current time.
 
 Used inside the machines of the unicast IPCP; no clock of its own.
 """
@@ -33,7 +33,7 @@ NONE = Timer(0.0, lambda _now: None)
 NONE.cancel()
 
 SWEEP = 64
-"""Timers below which those that were cancelled are not looked for."""
+"""Number of timers below which cancelled ones are not removed."""
 
 
 class Timers:
@@ -71,8 +71,8 @@ class Timers:
         return heap[0][0] if heap else None
 
     def run(self, now: float) -> None:
-        """Make the calls that are due. One that a call asks for, and that is due already, waits for the next time:
-        a machine cannot get caught in here."""
+        """Make the calls that are due. A call that one of them schedules, and that is due already, waits for the next run:
+        a machine cannot loop here for ever."""
         last = self._serial
         later = []
         while self._heap and self._heap[0][0] <= now:

@@ -1,6 +1,6 @@
 """The unicast IPCP: a layer of its own over the layers below (paper 2.11, 2.12, 5.3).
 
-Runs in the process of the IPCP, on its loop: the primitives that the IRMd asks for. What they do is in `member`, which exists from
+Runs in the process of the IPCP, on its loop: the primitives that the IRMd asks for. `member` does their work, and exists from
 the moment that the IPCP is a member of a layer; connections and enrolment, which a broadcast IPCP has too, are in
 `ipcpd.common`. Packets never come through here: the relay's thread moves them.
 """
@@ -45,7 +45,7 @@ log = logging.getLogger("ipcpd/unicast")
 
 ENROL_TIME = 15.0
 CONNECT_TIME = 15.0
-"""Seconds until we say why it did not work; the IRMd waits for 20."""
+"""Seconds until a connection attempt fails with its reason; the IRMd waits for 20."""
 
 
 class UnicastIpcp(Ipcp):
@@ -65,7 +65,7 @@ class UnicastIpcp(Ipcp):
 
     @property
     def member(self) -> Member:
-        """What there is once the IPCP is a member; primitives that need it are refused before."""
+        """The member, once the IPCP is one; primitives that need it are refused before."""
         assert self._member is not None
         return self._member
 
@@ -95,7 +95,7 @@ class UnicastIpcp(Ipcp):
         self._start_with(joining)
 
     def _before(self, layer: str) -> Identity | None:
-        """Who we were in this layer in an earlier life."""
+        """The identity of this member in this layer before a restart."""
         return self.identity.read() if self.identity.open(layer) else None
 
     def _start_with(self, joining: Joining) -> None:
@@ -108,7 +108,7 @@ class UnicastIpcp(Ipcp):
         joining.done()
 
     def _become(self, config: LayerConfig, address: int, before: Identity | None) -> None:
-        """Start all components, then let others come."""
+        """Start all components, then admit other members."""
         self.identity.write(self._start(config, address, before.node if before else b""))
         self._connections.serve()
 
@@ -142,7 +142,7 @@ class UnicastIpcp(Ipcp):
         return Identity(address, member.directory.dht.own.id)
 
     def _contested(self, leave: bool) -> None:
-        """Another member has our address."""
+        """Another member has this member's address."""
         if leave:
             self.loop.call_soon(self._draw_again, self.member)
             return
@@ -153,7 +153,7 @@ class UnicastIpcp(Ipcp):
         )
 
     def _draw_again(self, old: Member) -> None:
-        """Leave the address to the other member. Neighbours that we connected are connected anew, and names registered anew."""
+        """Leave the address to the other member. Connections that this member initiated are made anew, names registered anew."""
         if self.state is not State.OPERATIONAL or self._member is not old:
             return
         address = draw(taken=old.link_state.addresses)
@@ -221,7 +221,7 @@ class UnicastIpcp(Ipcp):
     # ------------------------------------------------------------ flows
 
     def flow_alloc(self, request: IpcpFlowAlloc, fds: list[int]) -> Result:
-        end = self.member.attach(request.endpoint, fds)  # first: the memory that came along comes only once
+        end = self.member.attach(request.endpoint, fds)  # first: the request's memory is passed only once
         try:
             self._check(request.dst)
             self._check_data(request.data)
@@ -241,7 +241,7 @@ class UnicastIpcp(Ipcp):
             raise Refusal(ENOTALLOC, f"no flow waits for a response on descriptor {response.fd}")
         if response.response:
             self.member.ends.remove(end)
-        # The end has to be connected before the process hears of it, and writes.
+        # The end has to be connected before the process is notified and writes.
         self.member.pump()
         return None
 
@@ -275,7 +275,7 @@ class UnicastIpcp(Ipcp):
         if component == MANAGEMENT:
             asked = QOS_RAW.replace(timeout=asked.timeout)
         else:
-            # In order, or checked, would be the doing of both ends' libraries; a prototype does not survive it (spec/connections 2).
+            # Ordering and checks would be done by both ends' libraries; a prototype does not survive them (spec/connections 2).
             asked = asked.replace(in_order=0, ber=max(1, asked.ber))
         await self._connections.connect(dst, component, asked.to_proto(), timeout=CONNECT_TIME)
 

@@ -1,8 +1,8 @@
-"""Vacancy: whether an address that the layer remembers is that of a member that lives (paper 5.3; docs/spec/connections.md).
+"""Vacancy: whether an address that the layer remembers belongs to a living member (paper 5.3; docs/spec/connections.md).
 
 Runs in the unicast IPCP of a member that enrols others; no I/O. The links of a member that was killed are remembered for a minute, and
-its neighbours think for longer that it is there. A newcomer that asks for such an address is perhaps that member, back
-again; nothing that it could say would prove that. So the address itself is asked: a member answers within a
+its neighbours keep its adjacency for longer. A newcomer that asks for such an address is perhaps that member after a restart;
+no field that it could send would prove that. So the address itself is probed: a member answers within a
 moment, a prototype too, and where none answers the address is free.
 """
 
@@ -15,7 +15,7 @@ KNOWN = 10.0
 """Seconds for which it is known that an address is vacant, or that it is not."""
 
 MAX_ASKED = 64
-"""Addresses that are being asked or about which something is known; more are taken for occupied."""
+"""Addresses that are being probed or for which a result is known; more are taken for occupied."""
 
 Answered = Callable[[bool], None]
 """Is called once: whether a member has answered."""
@@ -35,7 +35,7 @@ class Vacancy:
     _known: dict[int, _Known] = field(default_factory=dict)
 
     def vacant(self, address: int, now: float) -> bool:
-        """Whether no living member has the address. An address about which nothing is known is asked, and taken for occupied meanwhile."""
+        """Whether no living member has the address. One without a known result is probed, and meanwhile counts as occupied."""
         self._known = {one: known for one, known in self._known.items() if known.until > now}
         known = self._known.get(address)
         if known is not None:

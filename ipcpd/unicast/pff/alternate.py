@@ -1,7 +1,7 @@
 """Forwarding policy `alternate`: the first descriptor that is not down (spec/link-state 5).
 
 Several flows to the same neighbour are alternates of each other before another neighbour is. Which descriptors are
-down is the forwarder's own state and survives that the table is replaced.
+down is the forwarder's own state, which is kept when the table is replaced.
 """
 
 from __future__ import annotations

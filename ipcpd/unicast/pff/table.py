@@ -1,7 +1,7 @@
-"""Forwarding table: what the data plane looks up for each packet, as pure data (paper 5.3; spec/link-state 5).
+"""Forwarding table: the descriptors that the data plane looks up for each packet, as pure data (paper 5.3; spec/link-state 5).
 
 Made in Python whenever routes change, one for each QoS cube, and then loaded into C as a whole. `Table.next_hop` is the
-same lookup in Python: it states what C has to do, and serves tests and the simulator.
+same lookup in Python: it specifies the lookup in C, and serves tests and the simulator.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_FDS = 8
 
 
 class Function(IntEnum):
-    """What the forwarder does with an entry."""
+    """How the forwarder uses an entry."""
 
     SIMPLE = 0
     """Take the one descriptor that there is."""
@@ -39,7 +39,7 @@ class Table:
         """The descriptor on which a packet leaves, or None when it has to be dropped.
 
         down  descriptors of flows that are down; the table need not be rebuilt for them
-        turn  how many packets took this entry before: only `multipath` looks at it
+        turn  number of packets that took this entry before: only `multipath` uses it
         """
         fds = self.entries.get(destination, ())
         if self.function is Function.SIMPLE:

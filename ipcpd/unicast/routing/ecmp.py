@@ -1,6 +1,6 @@
 """Routing policy `ecmp`: every next hop that lies on some shortest path (spec/link-state 5). Goes with pff `multipath`.
 
-Each of them is nearer to the destination than we are, so packets cannot run in circles whichever is taken.
+Each of them is nearer to the destination than this member is, so packets cannot loop whichever is taken.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The graph of a layer, as announced: vertices are addresses, an edge is a link that both of its ends announce.
 
 Runs in the unicast IPCP; pure data (paper 2.4; spec/link-state 3). Weights count only while *every* edge has them from both ends.
-A prototype computes hop counts whatever we announce; if only some members used weights, two neighbours could each hold
-the other to be the way to a third, and packets would run in circles between them. One end without weights, seen by all,
+A prototype computes hop counts whatever the others announce; if only some members used weights, two neighbours could each hold
+the other to be the way to a third, and packets would loop between them. One end without weights, known to all members,
 therefore makes all use hop counts.
 """
 
@@ -29,7 +29,7 @@ class View:
 
 
 class Graph:
-    """What has been announced. `announce` and `withdraw` say whether an edge of the graph changed by it."""
+    """The announced links. `announce` and `withdraw` return whether an edge of the graph changed by it."""
 
     __slots__ = ("_announced",)
 
@@ -37,14 +37,14 @@ class Graph:
         self._announced: dict[int, dict[int, Weights | None]] = {}
 
     def announce(self, source: int, target: int, weights: Weights | None = None) -> bool:
-        """`source` says that it has a link to `target`; the weights are None when it does not know of such."""
+        """`source` announces a link to `target`; the weights are None when it announces none."""
         links = self._announced.setdefault(source, {})
         before = links.get(target, ())
         links[target] = weights
         return before != weights and self._announces(target, source)
 
     def withdraw(self, source: int, target: int) -> bool:
-        """That link is not announced any more; one that never was changes nothing."""
+        """That link is no longer announced; a link that never was changes nothing."""
         links = self._announced.get(source, {})
         if target not in links:
             return False

@@ -1,9 +1,9 @@
 """Routing policy `lfa`: the shortest path, and behind it loop-free alternates (spec/link-state 5; RFC 5286). Goes with pff `alternate`.
 
-A neighbour N is an alternate for a destination D if its own way there does not lead through us:
-dist(N, D) < dist(N, us) + dist(us, D). It takes over while the first next hop is down and routing has not converged.
-Alternates are ordered by the length of the path through them. Shortest paths are computed from each neighbour, which is what
-this policy costs; of many neighbours only the nearest are considered.
+A neighbour N is an alternate for a destination D if its own path there does not lead through this member, M:
+dist(N, D) < dist(N, M) + dist(M, D). It takes over while the first next hop is down and routing has not converged.
+Alternates are ordered by the length of the path through them. Shortest paths are computed from each neighbour, which is the
+cost of this policy; of many neighbours only the nearest are considered.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from .shortest_path import Routes
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """routes  from the graph to next hops; table  from next hops to what the forwarder does"""
+    """routes  from the graph to next hops; table  from next hops to the forwarder's entries"""
 
     routes: Callable[[View, int], Routes]
     table: Callable[[Routes, Neighbours], Table]

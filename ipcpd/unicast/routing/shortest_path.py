@@ -80,7 +80,7 @@ def _dijkstra(view: View, source: int, *, hops: bool = False) -> tuple[list[int]
         vertex = item & _VERTEX
         here = item >> _VERTEX_BITS
         if here != distance[vertex]:
-            continue  # a shorter way was found after this was queued
+            continue  # a shorter path was found after this was queued
         via = mask[vertex]
         for neighbour, weight in adjacency[vertex]:
             there = here + weight

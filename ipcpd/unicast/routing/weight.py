@@ -1,8 +1,8 @@
-"""Weights of links: what a link costs the traffic of each QoS cube (paper 5.3).
+"""Weights of links: the cost of a link for the traffic of each QoS cube (paper 5.3).
 
 Runs in the unicast IPCP. The two ends of a link know the QoS of the flow it runs over, hence its cube; each
-announces what the link costs each cube, and the larger of the two counts, so that a link costs the same both ways. Weights
-are small whole numbers. Prototypes announce none: see `graph` for what becomes of a layer that has some.
+announces the cost of the link for each cube, and the larger of the two counts, so that a link costs the same both ways. Weights
+are small whole numbers. Prototypes announce none: see `graph` for the effect on a layer that has some.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ MAX_WEIGHT = 0xFFFF
 """The largest weight that an announcement can carry."""
 
 Weights = tuple[int, int, int]
-"""What a link costs each cube, each from 1 to MAX_WEIGHT."""
+"""The cost of a link for each cube, each from 1 to MAX_WEIGHT."""
 
 UNIT: Weights = (1, 1, 1)
 """Every link costs one: hop count, as prototypes compute."""
 
-# By the cube of the link, what it costs traffic of each cube. A detour is worth it up to so many links that fit.
+# By the cube of the link, its cost for traffic of each cube: the number of links that fit up to which a detour is worth it.
 _COST: tuple[Weights, Weights, Weights] = (
     (1, 4, 4),  # a best-effort link promises neither delay nor bandwidth
     (1, 1, 2),  # a video link has bandwidth, and twice the delay of a voice link
@@ -34,16 +34,16 @@ _COST: tuple[Weights, Weights, Weights] = (
 
 
 def weights_of(link: QoSSpec) -> Weights:
-    """What a link over a flow with this specification costs each cube."""
+    """The cost of a link over a flow with this specification, for each cube."""
     return _COST[link.cube]
 
 
 def best_of(links: Iterable[Weights]) -> Weights:
-    """What several links in parallel cost: for each cube the best of them. Raises ValueError for none."""
+    """The cost of several links in parallel: for each cube the least of them. Raises ValueError for none."""
     best_effort, video, voice = zip(*links, strict=True)
     return min(best_effort), min(video), min(voice)
 
 
 def worst_of(one: Weights, other: Weights) -> Weights:
-    """What a link costs whose ends say different things."""
+    """The cost of a link when its ends announce different costs."""
     return max(one[0], other[0]), max(one[1], other[1]), max(one[2], other[2])

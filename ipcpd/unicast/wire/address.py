@@ -28,5 +28,5 @@ def legal_eid(eid: int) -> bool:
 
 
 def to_text(address: int) -> str:
-    """As people write it, in the order of the data transfer header: 0xBF51DA27 is "27.da.51.bf"."""
+    """The written form, in the order of the data transfer header: 0xBF51DA27 is "27.da.51.bf"."""
     return address.to_bytes(4, "little").hex(".")

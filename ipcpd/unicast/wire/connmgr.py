@@ -1,12 +1,12 @@
 """Connection manager: the record that each side sends first on a flow between two IPCPs (paper 5.3, spec/connections).
 
-Used by the control plane of unicast and broadcast IPCPs and by `ocap`; pure functions. A record says which component the flow
-is for and which protocol that component speaks. One record is one packet, of at most 127 octets, because the prototype
+Used by the control plane of unicast and broadcast IPCPs and by `ocap`; pure functions. A record names the component that the flow
+is for and the protocol that this component speaks. One record is one packet, of at most 127 octets, because the prototype
 reads into 128.
 
-What we add (fields that a prototype skips, and that are absent unless set): why a connection is refused, with an errno; of a
+Additions (fields that a prototype skips, and that are absent unless set): the reason of a refused connection, with an errno; of a
 broadcast IPCP, which has no address, an id of its own, and that of its tree; the keep-alive time-out that an initiator offers and a
-responder grants; and which of its links an initiator makes, or makes again.
+responder grants; and the number of the link that an initiator makes, or makes again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ouroboros.wire import MalformedPacket, UnsendablePacket, must, text
 from . import connmgr_pb2, proto
 from .address import MAX_ADDRESS
 
-MAX_REASON = 90  # octets: a refusal has nothing else in it
+MAX_REASON = 90  # octets: a refusal has no other field
 MAX_RECORD = 127  # octets, sent
 _MAX_READ = 128  # octets, read
 _WHAT = "connection record"
@@ -37,7 +37,7 @@ class Syntax(IntEnum):
 class Record:
     """A component: its name, its protocol, and the address of its IPCP in the layer (0: none).
 
-    `syntax` is a plain number: a stranger may send any. Of broadcast IPCPs of ours: `member` and `tree` (0: not said).
+    `syntax` is a plain number: an unknown peer may send any. Of Python broadcast IPCPs: `member` and `tree` (0: not set).
     `timeout`, ms, is that of keep-alives (0: none offered or granted). `reason` comes with a refusal, and perhaps `error`, its errno.
     `link` is the initiator's number of the link, the same in each attempt to make it again (0: not known).
     """
@@ -55,7 +55,7 @@ class Record:
     link: int = 0
 
 
-UNKNOWN = Record()  # the answer to who asks for a component that is not there
+UNKNOWN = Record()  # the answer to a request for a component that is not there
 ENROLMENT = Record("Enrollment", "OEP", 1)
 BROADCAST = Record("Data Transfer")  # of a broadcast IPCP
 

@@ -17,7 +17,7 @@ from .address import legal_address
 
 MAX_MESSAGE = 4096  # octets
 MAX_VALUES = 8  # in an answer
-MAX_CONTACTS = 20  # in an answer that we send: the largest k; a prototype may have been given a larger one
+MAX_CONTACTS = 20  # in a Python member's answer: the largest k; a prototype may have been given a larger one
 MAX_VALUE = 64  # octets; the address of a member has 8
 _WHAT = "directory message"
 
@@ -61,7 +61,7 @@ class FindNode:
 
 @dataclass(frozen=True, slots=True)
 class FindValue:
-    """What is kept under `key`? The answer repeats key and cookie."""
+    """Which values are kept under `key`? The answer repeats key and cookie."""
 
     source: Contact
     cookie: int

@@ -36,7 +36,7 @@ class Cube(IntEnum):
 class Packet:
     """A packet to endpoint `eid` of member `destination`; an empty payload is a keep-alive.
 
-    `cube` is a plain number: forwarders carry it unchanged, whatever it is.
+    `cube` is a plain number: forwarders carry it unchanged, whichever it is.
     """
 
     destination: int

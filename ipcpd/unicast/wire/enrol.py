@@ -1,11 +1,11 @@
-"""Enrolment: a member hands the configuration of its layer to a newcomer (paper 5.3, spec/connections 3, spec/connections 3).
+"""Enrolment: a member sends the configuration of its layer to a newcomer (paper 5.3, spec/connections 3, spec/connections 3).
 
 Used by the control plane of unicast and broadcast IPCPs and by `ocap`; pure functions. Three messages, one packet each: the
-newcomer's request, the member's response, the newcomer's acknowledgement. Nothing in a message says which it is: that
+newcomer's request, the member's response, the newcomer's acknowledgement. No field of a message gives its kind: that
 follows from the order.
 
-What we add (fields that a prototype skips, and that are absent unless set): the layer that the newcomer means to join and
-the address that it would like, the reason of a refusal on either side, the largest packet of the layer, and whom it admits.
+Additions (fields that a prototype skips, and that are absent unless set): the layer that the newcomer means to join and
+the address that it would like, the reason of a refusal on either side, the largest packet of the layer, and its access rules.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from . import enrol_pb2, proto
 from .address import legal_address
 
 ID_LENGTH = 8
-MAX_MESSAGE = 1024  # octets: what the prototype reads into
+MAX_MESSAGE = 1024  # octets: the prototype's buffer
 MAX_REASON = 255  # octets of a refusal's text
 ADDRESS_SIZE = 4  # the only sizes that the prototype can use
 EID_SIZE = 8
@@ -64,7 +64,7 @@ class DhtConfig:
 
 @dataclass(frozen=True, slots=True)
 class UnicastConfig:
-    """A unicast layer. `max_packet` is the largest packet it takes, octets; 0: the member does not say."""
+    """A unicast layer. `max_packet` is the largest packet it takes, octets; 0: not set."""
 
     dht: DhtConfig
     link_state: LinkStateConfig = LinkStateConfig()
@@ -87,8 +87,8 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Newcomer to member: 8 random octets, the layer that it means to join, if it has been told one, and the address
-    that it drew (0: not said)."""
+    """Newcomer to member: 8 random octets, the layer that it means to join, if it was given one, and the address
+    that it drew (0: not set)."""
 
     id: bytes
     layer: str = ""
@@ -109,7 +109,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """Newcomer to member: 0, or why it does not join after all."""
+    """Newcomer to member: 0, or the reason why it does not join after all."""
 
     id: bytes
     result: int = 0
@@ -203,7 +203,7 @@ def _configuration(conf: enrol_pb2.Configuration) -> Configuration:
 
 
 def _access(conf: enrol_pb2.Configuration) -> Access:
-    """A requirement that we do not know cannot be kept: then this layer is not for us."""
+    """A requirement that this member does not know cannot be met: then it does not join this layer."""
     if conf.require & ~sum(Requirement):
         raise MalformedPacket(_WHAT, f"requirement {conf.require:#x} of the layer is unknown")
     admit = _text(conf.admit, "the list of whom it admits", MAX_ADMIT)

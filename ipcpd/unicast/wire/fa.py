@@ -57,7 +57,7 @@ class FlowReply:
 
 @dataclass(frozen=True, slots=True)
 class FlowUpdate:
-    """Tells the sender of a flow, endpoint id `to`, how congested the way of its packets is."""
+    """Reports to the sender of a flow, endpoint id `to`, how congested the path of its packets is."""
 
     to: int
     congestion: int

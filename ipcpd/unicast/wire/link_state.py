@@ -4,9 +4,9 @@ Used by the control plane of the unicast IPCP and by `ocap`; pure functions. One
 big-endian. It announces the link in one direction; both ends have to announce it.
 
     target 8 | source 8 | sequence 8                                    24 octets: all that a prototype knows
-    ... | version 1 | flags 1 | weight 2 for each of three QoS cubes    32: of ours (flags: 1 withdrawn, 2 weights)
+    ... | version 1 | flags 1 | weight 2 for each of three QoS cubes    32: Python members (flags: 1 withdrawn, 2 weights)
 
-The prototype ignores packets of another length than 24, so it does not see what is ours, and does not pass it on either.
+The prototype ignores packets of another length than 24, so it does not read the added fields, and does not forward them either.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def decode(packet: bytes) -> Lsm:
 
 
 def encode(message: Lsm) -> bytes:
-    """The message as a packet: in 24 octets whenever a prototype could say it too. Raises UnsendablePacket."""
+    """The message as a packet: in 24 octets whenever a prototype could send it too. Raises UnsendablePacket."""
     must(message.valid, f"a {_WHAT}", f"it cannot be true: {message}")
     packet = _PLAIN.pack(message.target, message.source, message.sequence)
     if not message.extended:

@@ -1,6 +1,6 @@
-"""Protobuf messages on the wire: strict about what is missing, deaf to what is unknown (spec/common COM-3).
+"""Protobuf messages on the wire: a missing field is an error, an unknown one is ignored (spec/common COM-3).
 
-Used by the codecs beside it; pure functions. Fields go out in ascending order, required ones always: what the C library of the
+Used by the codecs beside it; pure functions. Fields are written in ascending order, required ones always: as the C library of the
 prototype does too, so the octets are the same.
 """
 
