@@ -79,7 +79,7 @@ def client(peer: Peer, rng: random.Random) -> None:
         peer.stop.wait(0.05)
         return
     peer.count("ok")
-    with flow, suppress(OSError):
+    with suppress(OSError), flow:
         flow.rcv_timeout = flow.snd_timeout = ANSWER_TIME
         if way > 2:
             flow.write(b"hello")
@@ -94,7 +94,7 @@ def server(peer: Peer, rng: random.Random) -> None:
     except OSError:
         return
     peer.count("ok")
-    with flow, suppress(OSError):
+    with suppress(OSError), flow:
         flow.rcv_timeout = flow.snd_timeout = PACKET_TIME
         way = rng.randrange(4)
         if way:
