@@ -11,6 +11,7 @@ from tests.bench import link
 from tests.bench.path import WINDOW, Path, World, bound, patiently
 from tests.bench.subjects.subject import Wiring, scratch
 from tests.bench.system import PrivateSystem
+from tests.ports import free_port
 
 MEMBER, NEWCOMER = "member", "newcomer"  # the two of a layer that has no more
 SERVER_IP, CLIENT_IP = "127.0.0.1", "127.0.0.2"
@@ -113,7 +114,7 @@ def register(system: PrivateSystem, name: str, layer: str) -> None:
 class Udp(Path):
     """Two systems that reach each other over UDP on the loopback device; with `unicast`, in a unicast layer over it.
 
-    Names are in a hosts file that both share.
+    Names are in a hosts file that both share. `port` 0: a free one.
     """
 
     def __init__(self, name: str, *, port: int, unicast: bool) -> None:
@@ -129,9 +130,10 @@ class Udp(Path):
         name, member = f"bench.{self.name}", f"member.{self.name}"
         known = hosts(world.stack, {word: SERVER_IP for word in (name, member)})
         systems = []
+        port = self.port or free_port(SERVER_IP, CLIENT_IP)
         for ip in (SERVER_IP, CLIENT_IP):
             system = world.new_system(env={"OUROBOROS_HOSTS": known})
-            system.bootstrap("udp4", "udp", "ip", ip, "port", str(self.port))
+            system.bootstrap("udp4", "udp", "ip", ip, "port", str(port))
             systems.append(system)
         server, client = systems
         if self.unicast:

@@ -10,9 +10,6 @@ from tests.bench.networks import RECALC, Ethernet, Udp
 from tests.bench.path import World
 from tests.bench.system import PrivateSystem
 
-PORT = 23435
-UNICAST_PORT = 23436
-
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -47,14 +44,14 @@ def _here(world: World) -> Place:
 
 
 def _udp(world: World) -> Place:
-    server, client = Udp("udp", port=PORT, unicast=False).systems(world)
+    server, client = Udp("udp", port=0, unicast=False).systems(world)
     server.register("bench.udp", "udp")
     return Place("udp", "bench.udp", "udp", server, client)
 
 
 def _unicast(world: World) -> Place:
     """A unicast layer over UDP, with a member on either system."""
-    server, client = Udp("unicast", port=UNICAST_PORT, unicast=True).systems(world)
+    server, client = Udp("unicast", port=0, unicast=True).systems(world)
     server.register("soak.unicast", "unicast")
     return Place("unicast", "soak.unicast", "unicast", server, client)
 

@@ -13,11 +13,11 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.unit.ipcpd.udp.dns_server import DnsServer
 
 from .conftest import MakeSystem, Program, System
@@ -28,22 +28,6 @@ A, B, C = "127.0.0.1", "127.0.0.2", "127.0.0.3"
 
 def md5(name: str) -> str:
     return hashlib.md5(name.encode()).hexdigest()
-
-
-def free_port(*addresses: str) -> int:
-    """A UDP port that is free on all of them: several copies of these tests may run concurrently."""
-    while True:
-        with ExitStack() as stack:
-            number = 0
-            try:
-                for address in addresses:
-                    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-                    sock = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
-                    sock.bind((address, number))
-                    number = sock.getsockname()[1]
-            except OSError:
-                continue
-            return number
 
 
 class Net:
