@@ -71,6 +71,18 @@ def bind(name: str = "end") -> str:
     return name
 
 
+def layers() -> Iterator[str | None]:
+    """Directly, and over the local layer, where this process is registered."""
+    yield None
+    ipcp = next(one.pid for one in irm.list_ipcps() if one.layer == "local")
+    bind()
+    irm.reg_name("end", ipcp)
+    try:
+        yield "local"
+    finally:
+        irm.unreg_name("end", ipcp)
+
+
 def allocated(flow: Flow) -> Flow:
     """Wait until an asynchronous allocation is over; its event is taken out."""
     with FlowSet([flow]) as flows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,24 +18,12 @@ from tests.system.ends import (
     ends,
     flow_accept,
     flow_alloc,
-    irm,
+    layers,
     os,
     raises,
     scenario,
     start,
 )
-
-
-def layers() -> Iterator[str | None]:
-    """Directly, and over the local layer, where this process is registered."""
-    yield None
-    ipcp = next(one.pid for one in irm.list_ipcps() if one.layer == "local")
-    bind()
-    irm.reg_name("end", ipcp)
-    try:
-        yield "local"
-    finally:
-        irm.unreg_name("end", ipcp)
 
 
 def fill(flow: Flow) -> int:

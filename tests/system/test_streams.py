@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,7 +26,7 @@ from tests.system.ends import (
     ends,
     flow_accept,
     flow_alloc,
-    irm,
+    layers,
     os,
     raises,
     scenario,
@@ -34,19 +34,6 @@ from tests.system.ends import (
     start,
     threading,
 )
-
-
-def layers() -> Iterator[str | None]:
-    """Directly, and over the local layer, where this process is registered."""
-    yield None
-    ipcp = next(one.pid for one in irm.list_ipcps() if one.layer == "local")
-    bind()
-    irm.reg_name("end", ipcp)
-    try:
-        yield "local"
-    finally:
-        irm.unreg_name("end", ipcp)
-
 
 # ---------------------------------------------------------------- the end of the data
 
