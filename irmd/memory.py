@@ -157,10 +157,12 @@ class Events:
 
     fds           descriptors for the owner
     doorbell_fds  descriptors for all others
+    table         the open ones by id, which it leaves when it is closed
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, table: dict[int, Events]) -> None:
         self.id = number
+        self._table = table
         with ExitStack() as made:
             memory = _check(lib.events_create(b"ouroboros-events"), "an event region")
             made.callback(os.close, memory)
@@ -180,9 +182,10 @@ class Events:
         self._open = True
 
     def close(self) -> None:
-        """Unmap the region and close its descriptors. May be repeated."""
+        """Unmap the region, close its descriptors and take it out of the table. May be repeated."""
         if self._open:
             self._open = False
+            self._table.pop(self.id, None)
             lib.events_unmap(self.handle)
             for fd in (*self.fds, self.doorbell_fds[1]):
                 os.close(fd)
@@ -311,6 +314,7 @@ class Memory:
         self._flows_of: dict[int, set[FlowMemory]] = {}
         self._live: set[int] = set()
         self._lost = 0
+        self._events: dict[int, Events] = {}
         self.pools: dict[int, Pool] = {}
         self.system = self._add_pool("system", os.getuid(), self._config)
 
@@ -369,7 +373,9 @@ class Memory:
 
     def events(self) -> Events:
         """A new event region."""
-        return Events(self._number())
+        events = Events(self._number(), self._events)
+        self._events[events.id] = events
+        return events
 
     # ------------------------------------------------------------ flows
 
@@ -476,3 +482,5 @@ class Memory:
         for pool in self.pools.values():
             pool.close()
         self.pools.clear()
+        for events in list(self._events.values()):
+            events.close()

@@ -1,5 +1,5 @@
-"""Settings for all tests: the number of Hypothesis' examples, and the checks that no process of this project faults unnoticed and that the C
-is compiled.
+"""Settings for all tests: the number of Hypothesis' examples, and the checks that no process of this project faults unnoticed, that
+tests close their descriptors, and that the C is compiled.
 
 `make fuzz` takes the profile `long`. No example has a deadline: the machine may be busy with something else.
 """
@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 
 from ouroboros.statedir import VARIABLE
 from tests.compiled import outdated
+from tests.descriptors import DescriptorWatch
 from tests.kernel_log import PATH, KernelLog
 
 # State that IPCPs of the tests keep over a restart must not reach those of the user.
@@ -81,6 +82,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A run in the background of a shell without job control ignores it, and all that it starts would inherit that.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    config.pluginmanager.register(DescriptorWatch())
     try:
         log = KernelLog()
     except OSError as error:

@@ -114,7 +114,10 @@ class Process:
         Process.open.remove(self)
         if self._process is not None:
             self.lib.process_stop(self._process)
-            os.close(self._process.control)  # the struct stays, as long as there may be sets of it
+            # The struct and the region that it holds stay, as long as there may be sets of it; their descriptors do not.
+            for struct, descriptor in ((self._process, "control"), (self.region, "doorbell")):
+                os.close(getattr(struct, descriptor))
+                setattr(struct, descriptor, -1)
         for handle in self._handles:
             self.lib.flow_destroy(handle)
         for region in (*self._peers.values(), self.region):

@@ -187,7 +187,7 @@ def test_an_event_region_without_descriptors(spare: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (filler + 1 + spare, hard))
     try:
         with pytest.raises(OSError):
-            Events(1)
+            Events(1, {})
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         for one in (*fillers, filler):
