@@ -21,24 +21,21 @@ from ouroboros.rpc.messages_pb2 import Envelope, FlowAlloc, QosSpec, SegmentGone
 from .allocation import Allocation, Bound, Fail, Times
 from .descriptors import Descriptor, Late
 from .endpoints import Endpoints
-from .flow import Flow, FlowTable, State, Step
+from .flow import State, Step
+from .flow_table import FlowTable
 from .incoming import IncomingAllocations
-from .ipcp import Ipcp
 from .layers import broadcast, layers_for, unreachable
 from .oap import offer
 from .outgoing import OutgoingAllocation
-from .pending_accept import PendingAccept
-from .pending_request import PendingRequest
 from .pending_requests import PendingRequests
+from .records import Connection, Flow, Ipcp, Name, PendingAccept, PendingRequest, Process, ProgramBinding
 from .refused import Refused
-from .registry import Name, ProgramBinding, Registry, check_name
+from .registry import Registry, check_name
 from .waiting import Waiting
 
 if TYPE_CHECKING:
-    from .connection import Connection
     from .memory import Memory
     from .oap.oap import Oap
-    from .process import Process
     from .superserver import SuperServer
 
 log = logging.getLogger("irmd/flow")

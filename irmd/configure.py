@@ -27,10 +27,10 @@ from ouroboros.rpc.messages_pb2 import (
 )
 
 from .config import Config, IpcpEntry, NameEntry
-from .ipcp import Ipcp
 from .ipcps import Ipcps
 from .manager import Manager, user_ids
 from .oap.credentials import SecurityPaths
+from .records import Ipcp
 from .refused import Refused
 
 log = logging.getLogger("irmd")

@@ -7,11 +7,46 @@ carries both.
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from .flow import FIRST_FD, Numbers
+FIRST_FD = 64
+"""The first flow descriptor of a process (paper 5.3: lower ones are for the components of an IPCP)."""
+
+
+class Numbers:
+    """Hands out numbers, lowest free first, from `first` up to `first + limit - 1`."""
+
+    __slots__ = ("_first", "_free", "_limit", "_next")
+
+    def __init__(self, first: int, limit: int) -> None:
+        self._first = first
+        self._limit = limit
+        self._next = first
+        self._free: list[int] = []
+
+    def take(self) -> int | None:
+        """The lowest free number, or None when all are in use."""
+        if self._free:
+            return heapq.heappop(self._free)
+        if self._next >= self._first + self._limit:
+            return None
+        self._next += 1
+        return self._next - 1
+
+    def give_back(self, number: int) -> None:
+        """Return a number that `take` handed out."""
+        heapq.heappush(self._free, number)
+        if len(self._free) == self._next - self._first:  # all are free: forget the heap
+            self._free.clear()
+            self._next = self._first
+
+    @property
+    def used(self) -> int:
+        """How many numbers are in use."""
+        return self._next - self._first - len(self._free)
 
 
 class Descriptor(NamedTuple):

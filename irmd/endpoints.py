@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 from ouroboros.flow_event import FlowEvent
 from ouroboros.rpc.messages_pb2 import Envelope, FlowEndpoint, Resource, SegmentGone
 
-from .flow import End, Flow, FlowTable, State, Step
+from .flow import State, Step
+from .flow_table import FlowTable
+from .records import End, Flow, Process
 
 if TYPE_CHECKING:
     from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
     from .descriptors import Descriptor
     from .memory import Events, Memory, Pool
-    from .process import Process
 
 log = logging.getLogger("irmd/flow")
 
@@ -282,7 +283,6 @@ class Endpoints:
         ):  # an IPCP must learn that this flow does not come up again
             memory.raise_event(1 - side, FlowEvent.DEALLOC)
         if side == 0 and flow.ipcp is not None:
-            flow.confirming = True
             self._dealloc_at_provider(flow, quiet_s if orderly else flow.quiet_s)
 
     def _finish(self, flow: Flow) -> None:

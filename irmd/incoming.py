@@ -13,28 +13,28 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ouroboros.errors import ENAME
+from ouroboros.flow_event import FlowEvent
 from ouroboros.rpc.messages_pb2 import Envelope, QosSpec
 
 from .allocation import Allocation, Fail
+from .ask import RESPONSE_TIME
 from .descriptors import Descriptor
 from .flow import State, Step
-from .ipcp import RESPONSE_TIME, Ipcp
 from .layers import may_carry
 from .oap import offer
 from .oap.extension import lasts, repeated_ids
 from .outgoing import AllocationDriver
 from .pace import NEVER
+from .records import Connection, Flow, Ipcp, Name, PendingAccept, Process
 from .refused import Refused
 
 if TYPE_CHECKING:
     from .broker import Broker
-    from .connection import Connection
     from .oap.oap import Received
-    from .pending_accept import PendingAccept
-    from .process import Process
-    from .registry import Name
 
 log = logging.getLogger("irmd/flow")
+
+_REPORTED = int(FlowEvent.DOWN | FlowEvent.UP | FlowEvent.PEER)
 
 CROSSING = 2.0
 """Seconds after the answer to a request in which a repetition of it counts as sent before that answer arrived. It is dropped: it would
@@ -92,6 +92,15 @@ class IncomingAllocation(AllocationDriver):
         """The session of the IPCP is over."""
         self.machine.cancel()
         self.stop()
+
+
+def notify_user(flow: Flow, events: int) -> None:
+    """Notify side 0 of an event that the layer reported. Raises ValueError."""
+    if not events or events & ~_REPORTED or events & FlowEvent.UP and events != FlowEvent.UP:
+        raise ValueError(f"{events:#x} is not DOWN, UP, or PEER of a flow")
+    assert flow.memory is not None
+    flow.down = events != FlowEvent.UP
+    flow.memory.raise_event(0, FlowEvent(events), link=True)
 
 
 def _unserved(entry: Name, bound: bool) -> Fail:
@@ -269,7 +278,7 @@ class IncomingAllocations:
             self._broker.late["ipcp_flow_event"] += 1
             return  # it ended meanwhile
         try:
-            flow.notify(body.events)
+            notify_user(flow, body.events)
         except ValueError as error:
             raise Refused(errno.EINVAL, str(error)) from None
 

@@ -30,13 +30,24 @@ from ouroboros.rpc.messages_pb2 import (
 from ouroboros.rpc.messages_pb2 import Readout as ReadoutRequest
 from ouroboros.statedir import default_statedir
 
-from . import ipcp as times
 from .allocation import ipcp_exited
+from .ask import (
+    BOOT_TIME,
+    BOOTSTRAP_TIME,
+    CONNECT_TIME,
+    DISCONNECT_TIME,
+    ENROLL_TIME,
+    READOUT_TIME,
+    REGISTER_TIME,
+    UNREGISTER_TIME,
+    ask,
+)
 from .descriptors import Late
-from .ipcp import Ipcp, type_name
+from .ipcp import type_name
 from .oap.credentials import shown
+from .records import Ipcp, Name
 from .refused import Refused
-from .registry import Name, Registry, check_name, check_new_name, name_hash
+from .registry import Registry, check_name, check_new_name, name_hash
 from .retry import Failure, retry_with_backoff
 from .spawn import Spawner
 
@@ -107,10 +118,10 @@ class Ipcps:
         finally:
             self._creating.discard(name)
         try:
-            await asyncio.wait_for(asyncio.shield(ipcp.up), times.BOOT_TIME)
+            await asyncio.wait_for(asyncio.shield(ipcp.up), BOOT_TIME)
         except TimeoutError:
             await self._end(ipcp)
-            raise Refused(EIPCP, f'IPCP "{name}" did not come up within {times.BOOT_TIME:g} s') from None
+            raise Refused(EIPCP, f'IPCP "{name}" did not come up within {BOOT_TIME:g} s') from None
         log.info("created IPCP %s (%s, pid %d)", name, type_name(kind), ipcp.pid)
         return ipcp
 
@@ -190,8 +201,8 @@ class Ipcps:
                 EIPCPTYPE,
                 f'IPCP "{ipcp.name}" is of type {type_name(ipcp.type)}, not {type_name(body.config.type)}',
             )
-        reply = await ipcp.ask(
-            Envelope(ipcp_bootstrap=body), f"bootstrap layer {body.config.layer}", times.BOOTSTRAP_TIME
+        reply = await ask(
+            ipcp, Envelope(ipcp_bootstrap=body), f"bootstrap layer {body.config.layer}", BOOTSTRAP_TIME
         )
         self._joined(ipcp, reply)
         return ipcp
@@ -213,7 +224,7 @@ class Ipcps:
             reply = await self._retry(
                 ipcp,
                 what,
-                lambda: self._ask(ipcp, Envelope(ipcp_enroll=request), what, times.ENROLL_TIME),
+                lambda: self._ask(ipcp, Envelope(ipcp_enroll=request), what, ENROLL_TIME),
                 body.retry if body.HasField("retry") else None,
             )
         finally:
@@ -249,7 +260,7 @@ class Ipcps:
     async def _ask(self, ipcp: Ipcp, envelope: Envelope, what: str, seconds: float) -> Envelope:
         """Request an operation that involves another member; the error of a failed authentication gets a remedy."""
         try:
-            return await ipcp.ask(envelope, what, seconds)
+            return await ask(ipcp, envelope, what, seconds)
         except Refused as refused:
             if refused.errno != EAUTH:
                 raise
@@ -279,18 +290,16 @@ class Ipcps:
             await self._retry(
                 ipcp,
                 what,
-                lambda: self._ask(ipcp, Envelope(ipcp_connect=request), what, times.CONNECT_TIME),
+                lambda: self._ask(ipcp, Envelope(ipcp_connect=request), what, CONNECT_TIME),
                 body.retry if body.HasField("retry") else None,
             )
         else:
-            await ipcp.ask(
-                Envelope(ipcp_disconnect=body), f"disconnect from {body.dst}", times.DISCONNECT_TIME
-            )
+            await ask(ipcp, Envelope(ipcp_disconnect=body), f"disconnect from {body.dst}", DISCONNECT_TIME)
 
     async def readout(self, body: ReadoutRequest) -> Envelope:
         """One page of a readout of an IPCP."""
         ipcp = self.find(body.pid, body.instance)
-        reply = await ipcp.ask(Envelope(readout=body), f"show its {body.what}", times.READOUT_TIME)
+        reply = await ask(ipcp, Envelope(readout=body), f"show its {body.what}", READOUT_TIME)
         return Envelope(readout_table=reply.readout_table)
 
     # ------------------------------------------------------------ directory
@@ -307,7 +316,7 @@ class Ipcps:
         digest = name_hash(ipcp.hash, name)
         envelope = Envelope()
         envelope.ipcp_reg.hash = digest
-        await ipcp.ask(envelope, f"register {name}", times.REGISTER_TIME)
+        await ask(ipcp, envelope, f"register {name}", REGISTER_TIME)
         if not entry.alive:
             await self._unregister(ipcp, name, digest)
             raise Refused(errno.ECANCELED, f'name "{name}" was destroyed while it was being registered')
@@ -332,7 +341,7 @@ class Ipcps:
     async def _unregister(self, ipcp: Ipcp, name: str, digest: bytes) -> None:
         envelope = Envelope()
         envelope.ipcp_unreg.hash = digest
-        await ipcp.ask(envelope, f"unregister {name}", times.UNREGISTER_TIME)
+        await ask(ipcp, envelope, f"unregister {name}", UNREGISTER_TIME)
 
     async def withdraw(self, entry: Name) -> None:
         """Undo every registration of a destroyed name; a failure is logged."""

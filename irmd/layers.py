@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from ouroboros.errors import EIPCP, ENAME
 from ouroboros.rpc.messages_pb2 import BROADCAST
 
 from .allocation import Fail
-from .ipcp import QUERY_ORDER, Ipcp
+from .ipcp import QUERY_ORDER
+from .records import Ipcp, Name, Process
 from .refused import Refused
-from .registry import Name
-
-if TYPE_CHECKING:
-    from .process import Process
 
 
 def layers_for(ipcps: Iterable[Ipcp], process: Process, layer: str) -> list[Ipcp]:

@@ -18,13 +18,13 @@ from ouroboros.name_info import Requirement
 from ouroboros.rpc.messages_pb2 import Envelope, NameInfo, NameSecPaths
 
 from .broker import Broker
-from .ipcp import Ipcp
 from .ipcps import Ipcps
 from .oap.credentials import Policy, SecurityPaths
 from .peer import Peer, start_time
 from .readout import Readout
+from .records import Ipcp, ProgramBinding
 from .refused import Refused
-from .registry import ProgramBinding, Registry, check_new_name
+from .registry import Registry, check_new_name
 
 log = logging.getLogger("irmd/manage")
 

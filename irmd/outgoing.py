@@ -17,22 +17,19 @@ from ouroboros.errors import EIPCP, ENAME
 from ouroboros.rpc.messages_pb2 import Envelope, IpcpFlowAllocReply, QosSpec
 
 from .allocation import Allocation, Fail, QueryLayers, RequestFlow, StartProgram, ipcp_exited
+from .ask import no_answer
 from .flow import Step
-from .ipcp import Ipcp
 from .oap import offer
 from .oap.credentials import Policy
+from .records import Flow, Ipcp, Name, PendingAccept, PendingRequest, Process
 from .refused import Refused
-from .registry import Name, name_hash
+from .registry import name_hash
 
 if TYPE_CHECKING:
     import asyncio
 
     from .broker import Broker
-    from .flow import Flow
     from .oap.requester import Requester
-    from .pending_accept import PendingAccept
-    from .pending_request import PendingRequest
-    from .process import Process
 
 
 log = logging.getLogger("irmd/flow")
@@ -298,7 +295,7 @@ class OutgoingAllocation(AllocationDriver):
     def _sent(self, ipcp: Ipcp, reply: Envelope | None, _fds: list[int]) -> None:
         """The IPCP has accepted the request or refused it; `replied` gets the outcome of an accepted one."""
         if reply is None:
-            unanswered = ipcp.no_answer("allocate a flow", self.broker.times.layer)
+            unanswered = no_answer(ipcp, "allocate a flow", self.broker.times.layer)
             self.run_if_waiting(lambda: self.machine.refused(unanswered.errno, unanswered.text))
         elif reply.error:
             if self._flow is not None and self.broker.requested.get(self._flow) is self:

@@ -13,14 +13,12 @@ from ouroboros.flow_event import FlowEvent
 from ouroboros.rpc.messages_pb2 import Envelope, FlowAccept, FlowAlloc, FlowJoin
 
 from .memory import raise_pending
-from .pending_request import PendingRequest
+from .records import Connection, Flow, PendingRequest
 from .refused import Refused
 
 if TYPE_CHECKING:
-    from .connection import Connection
     from .descriptors import Late
     from .endpoints import Endpoints
-    from .flow import Flow
 
 
 class PendingRequests:

@@ -23,14 +23,14 @@ from ouroboros.rpc.messages_pb2 import (
 )
 from ouroboros.rpc.messages_pb2 import Readout as ReadoutRequest
 
-from .flow import Flow, FlowTable
+from .flow_table import FlowTable
 from .ipcps import Ipcps
+from .records import Flow, Name, Process
 from .refused import Refused
-from .registry import Name, Registry
+from .registry import Registry
 
 if TYPE_CHECKING:
     from .memory import Memory, Pool
-    from .process import Process
 
 PAGE = 48 * 1024
 """Octets of entries in one message; `next` is the offset of the next page."""

@@ -10,10 +10,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from ouroboros.errors import ENAME
 from ouroboros.ipcp_options import is_pattern
@@ -29,13 +27,8 @@ from ouroboros.rpc.messages_pb2 import (
 )
 
 from .oap.credentials import Policy
-from .pace import NEVER
+from .records import Name, PendingAccept, Process, ProgramBinding
 from .refused import Refused
-
-if TYPE_CHECKING:
-    from .ipcp import Ipcp
-    from .pending_accept import PendingAccept
-    from .process import Process
 
 NAME_MAX = 255
 """Longest name, in octets."""
@@ -53,73 +46,6 @@ _HASHES: dict[int, Callable[[bytes], bytes]] = {
 def name_hash(algorithm: int, name: str) -> bytes:
     """The hash of a name as layers know it; its length is that of the layer's algorithm (spec/lessons 19)."""
     return _HASHES[algorithm](name.encode())
-
-
-@dataclass(slots=True, frozen=True)
-class ProgramBinding:
-    """A program that is bound to a name. `uid` and `gid` are those of the user who bound it, or of the user named in the request:
-    it is started with them, and of the users who may not manage the system only that user's processes serve the name. A process
-    reports its program itself, so the path proves nothing."""
-
-    path: str
-    auto: bool
-    args: tuple[str, ...]
-    uid: int
-    gid: int
-
-
-@dataclass(slots=True, eq=False)
-class Name:
-    """A name: the abstract object that processes are bound to and that is registered in layers."""
-
-    name: str
-    lb: int = SPILLOVER
-    policy: Policy = Policy()
-    programs: dict[str, ProgramBinding] = field(default_factory=dict)
-    processes: dict[Process, None] = field(default_factory=dict)
-    accepting: OrderedDict[PendingAccept, None] = field(default_factory=OrderedDict)
-    """Accepts that wait, next to be served first."""
-    registrations: dict[Ipcp, bytes] = field(default_factory=dict)
-    """Hash by the IPCP that the name is registered with."""
-    servers: dict[Process, None] = field(default_factory=dict)
-    """Bound processes that have accepted before: a request waits for them, but not for those that have never accepted."""
-    alive: bool = True
-    """False once it has been destroyed: operations that have waited check it (spec/lessons 18)."""
-
-    def startable(self) -> ProgramBinding | None:
-        """The program to start on demand: the one that was bound last."""
-        for binding in reversed(self.programs.values()):
-            if binding.auto:
-                return binding
-        return None
-
-    def enter(self, accept: PendingAccept) -> None:
-        """A bound process waits in accept: at the tail for round-robin, at the head for spillover."""
-        self.accepting[accept] = None
-        if self.lb == SPILLOVER:
-            self.accepting.move_to_end(accept, last=False)
-
-    def expected_by(self, suits: Callable[[Process], bool], wait: float, longest: float) -> float:
-        """Until when a bound process that suits and has accepted before may be expected to accept again (pace.py);
-        pace.NEVER: there is none."""
-        times = (server.pace.expected_by(wait, longest) for server in self.servers if suits(server))
-        return max(times, default=NEVER)
-
-    def newcomers_by(self, suits: Callable[[Process], bool], wait: float) -> float:
-        """The same for bound processes that have never accepted and may be about to."""
-        times = (
-            process.pace.expected_by(wait, wait)
-            for process in self.processes
-            if process not in self.servers and suits(process)
-        )
-        return max(times, default=NEVER)
-
-    def pick(self, suits: Callable[[Process], bool]) -> PendingAccept | None:
-        """The next accept to serve, of those with a suitable process. It stays in the queue until `end_accept`."""
-        for accept in self.accepting:
-            if suits(accept.process):
-                return accept
-        return None
 
 
 def check_name(name: str) -> None:

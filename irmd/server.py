@@ -25,14 +25,13 @@ from ouroboros.rpc.messages_pb2 import Envelope, Hello
 from ouroboros.version import __version__
 
 from .broker import Broker
-from .connection import Connection
 from .descriptors import Descriptors
-from .ipcp import Ipcp, type_name
+from .ipcp import type_name
 from .ipcps import Ipcps
 from .manager import CANCELLABLE, Manager
 from .pace import Pace
 from .peer import GROUP, Peer, peer_of, peer_pidfd, start_time, trusted
-from .process import Process
+from .records import Connection, Ipcp, Process
 from .refused import Refused
 from .registry import Registry
 from .settings import MAX_DESCRIPTORS, Applications, Settings

@@ -21,8 +21,7 @@ from .exit_status import status_text
 from .refused import Refused
 
 if TYPE_CHECKING:
-    from .process import Process
-    from .registry import ProgramBinding
+    from .records import Process, ProgramBinding
 
 log = logging.getLogger("irmd/start")
 

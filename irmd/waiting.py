@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from itertools import count
 from typing import TYPE_CHECKING
 
+from .records import Name, PendingAccept, Process
+
 if TYPE_CHECKING:
     from .outgoing import AllocationDriver
-    from .pending_accept import PendingAccept
-    from .process import Process
-    from .registry import Name
 
 
 class Waiting:

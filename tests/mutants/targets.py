@@ -10,6 +10,7 @@ TARGETS = (
     # Tables.
     Target("ipcpd/common/life.py", (IPCPD + "test_life.py",)),
     Target("irmd/flow.py", (IRMD + "test_flow.py",)),
+    Target("irmd/flow_table.py", (IRMD + "test_flow.py",)),
     Target("irmd/exit_status.py", (IRMD + "test_exit_status.py",)),
     # Machines of the IRMd.
     Target("irmd/allocation.py", (IRMD + "test_allocation.py",)),

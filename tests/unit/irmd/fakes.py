@@ -6,12 +6,9 @@ from itertools import count
 from typing import cast
 
 from irmd.descriptors import Descriptors
-from irmd.flow import Flow
 from irmd.memory import Pool
 from irmd.peer import Peer
-from irmd.pending_accept import PendingAccept
-from irmd.pending_request import PendingRequest
-from irmd.process import Process
+from irmd.records import Flow, PendingAccept, PendingRequest, Process
 from ouroboros.rpc.aio_session import Session
 
 _tokens = count(1)

@@ -20,12 +20,11 @@ from ipcpd.common.ipcp import Ipcp
 from ipcpd.local import local
 from ipcpd.unicast import unicast
 from irmd.config import Config
-from irmd.connection import Connection
 from irmd.daemon import Irmd, layout_version
 from irmd.descriptors import Descriptor
-from irmd.ipcp import Ipcp as IpcpRecord
 from irmd.peer import Peer
-from irmd.process import Process
+from irmd.records import Connection, Process
+from irmd.records import Ipcp as IpcpRecord
 from irmd.registry import name_hash
 from ouroboros.rpc.codec import RPC_VERSION
 from ouroboros.rpc.messages_pb2 import (

@@ -12,10 +12,11 @@ import pytest
 from irmd import memory as memory_module
 from irmd.descriptors import Descriptors
 from irmd.endpoints import Endpoints
-from irmd.flow import Flow, FlowTable, Step
+from irmd.flow import Step
+from irmd.flow_table import FlowTable
 from irmd.memory import Memory, PoolConfig
 from irmd.peer import Peer
-from irmd.process import Process
+from irmd.records import Flow, Process
 from irmd.server import DESCRIPTORS_OF_CONNECTION, SHARE, connections_of_one
 from irmd.settings import Settings
 from ouroboros.rpc.messages_pb2 import Envelope, SegmentGone

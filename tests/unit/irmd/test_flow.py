@@ -9,17 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irmd.flow import (
-    FIRST_FD,
-    TRANSITIONS,
-    Flow,
-    FlowTable,
-    IllegalTransition,
-    Numbers,
-    State,
-    Step,
-    advance,
-)
+from irmd.descriptors import FIRST_FD, Numbers
+from irmd.flow import TRANSITIONS, IllegalTransition, State, Step, advance
+from irmd.flow_table import FlowTable
+from irmd.incoming import notify_user
+from irmd.records import Flow
 from irmd.refused import Refused
 from ouroboros.extension import Extension
 from ouroboros.flow_event import FlowEvent
@@ -173,7 +167,7 @@ class Memory:
 )
 def test_what_its_layer_says_reaches_the_application(event: FlowEvent, down: bool) -> None:
     flow = Flow(1, memory=Memory(), down=not down)  # type: ignore[arg-type]
-    flow.notify(int(event))
+    notify_user(flow, int(event))
     assert flow.down is down
     assert flow.memory.raised == [(0, int(event))]  # type: ignore[union-attr]
 
@@ -184,7 +178,7 @@ def test_what_its_layer_says_reaches_the_application(event: FlowEvent, down: boo
 def test_what_a_layer_cannot_say(event: int) -> None:
     flow = Flow(1, memory=Memory())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="is not DOWN, UP, or PEER of a flow"):
-        flow.notify(int(event))
+        notify_user(flow, int(event))
     assert flow.memory.raised == [] and not flow.down  # type: ignore[union-attr]
 
 

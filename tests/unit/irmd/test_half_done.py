@@ -14,8 +14,8 @@ import pytest
 from irmd.endpoints import Endpoints
 from irmd.memory import Events, Memory
 from irmd.oap import handshake
+from irmd.records import ProgramBinding
 from irmd.refused import Refused
-from irmd.registry import ProgramBinding
 from ouroboros.rpc.messages_pb2 import LOCAL, Envelope, QosSpec
 
 from .fakes import process

@@ -11,10 +11,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from irmd.pending_accept import PendingAccept
-from irmd.process import Process
+from irmd.records import PendingAccept, Process, ProgramBinding
 from irmd.refused import Refused
-from irmd.registry import ProgramBinding, Registry, name_hash
+from irmd.registry import Registry, name_hash
 from ouroboros.errors import ENAME
 from ouroboros.rpc.messages_pb2 import MD5, ROUND_ROBIN, SHA3_224, SHA3_256, SPILLOVER
 
