@@ -8,29 +8,40 @@ import os
 import pwd
 import signal
 from collections.abc import Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ouroboros.dataplane._dataplane import lib
 from ouroboros.log import LogLimiter
 
+from .accepting import Accepting
 from .allocation import Times
 from .broker import Broker
 from .config import Config
 from .configure import apply
 from .descriptors import Late
+from .direct import DirectAllocation
+from .endpoints import Endpoints, announce
+from .facilities import Facilities
+from .flow_table import FlowTable
+from .incoming import IncomingAllocations
+from .ipcp_table import IpcpTable
 from .ipcps import Ipcps
-from .manager import Manager
+from .manager import ManagementHandler, Manager
 from .memory import Memory
 from .notify import notify
 from .oap.credentials import default_directory
 from .oap.oap import Oap
+from .outgoing import OutgoingAllocations
 from .peer import managers_gid
+from .pending_requests import PendingRequests
 from .readout import Readout
 from .refused import Refused
 from .registry import Registry
 from .server import Server
 from .spawn import Spawner
 from .superserver import SuperServer
+from .waiting import Waiting
 
 if TYPE_CHECKING:
     from .rundir import RunDir
@@ -56,63 +67,70 @@ class Irmd:
         lib.map_survive()
         self.memory = Memory(config.pool)
         self.registry = Registry()
-        self.server = Server(
-            loop,
-            settings,
-            self.memory,
-            self.registry,
-            managers=self._managers,
-            layout_version=layout_version(),
-        )
+        self.late = Late()
         self._spawner = Spawner(loop, stdout=stdout)
         security = settings.security or default_directory()
-        self.late = Late()
-        self.ipcps = Ipcps(
-            loop,
-            self.registry,
-            self._spawner,
-            adopt=self.server.adopt,
-            late=self.late,
-            exit_timeout=settings.grace,
-            security=security,
-        )
-        self.broker = Broker(
-            loop,
-            self.memory,
-            self.registry,
-            self.ipcps.table,
-            max_flows=settings.flows,
-            times=Times(),
-            trusts=self._trusts,
-            late=self.late,
-            oap=Oap(
-                LogLimiter(logging.getLogger("irmd/oap"), loop.time),
-                directory=security,
-            ),
-        )
-        self._superserver = SuperServer(
+        self.oap = Oap(LogLimiter(logging.getLogger("irmd/oap"), loop.time), directory=security)
+        waiting = Waiting(loop, self.registry, Times())
+        self.superserver = SuperServer(
             loop,
             rundir=rundir.path,
             stdout=stdout,
             instances=settings.instances,
-            on_failed=self.broker.start_failed,
+            on_failed=waiting.start_failed,
         )
-        self.broker.superserver = self._superserver
-        readout = Readout(self.registry, self.ipcps, self.broker.flows, self.memory)
-        readout.counters["late messages"] = self.late
-        self.manager = Manager(loop, self.registry, self.ipcps, self.broker, readout)
-        self.server.wire(self.broker, self.ipcps, self.manager, self._superserver)
+        table = IpcpTable(self.registry, self.late)
+        self.flows = FlowTable(settings.flows)
+        endpoints = Endpoints(self.memory, self.flows, announce=partial(announce, self.registry.processes))
+        self.facilities = use = Facilities(
+            loop,
+            self.registry,
+            self.flows,
+            endpoints,
+            PendingRequests(endpoints, self.late),
+            waiting,
+            self.superserver,
+            self.oap,
+            self.late,
+        )
+        accepting = Accepting(use)
+        direct = DirectAllocation(use, accepting)
+        outgoing = OutgoingAllocations(use, ipcps=table, direct=direct, trusts=self._trusts)
+        self.broker = Broker(use, accepting, outgoing, IncomingAllocations(use, accepting))
+        management: dict[str, ManagementHandler] = {}
+        self.server = Server(
+            loop,
+            settings,
+            self.memory,
+            use,
+            self.broker,
+            table,
+            management,
+            managers=self._managers,
+            layout_version=layout_version(),
+        )
+        self.ipcps = Ipcps(
+            table,
+            self.registry,
+            self._spawner,
+            adopt=self.server.adopt,
+            exit_timeout=settings.grace,
+            security=security,
+        )
+        readout = Readout(self.registry, table, self.flows, self.memory, {"late messages": self.late})
+        self.manager = Manager(loop, self.registry, self.ipcps, waiting, accepting, self.oap, readout)
+        management.update(self.manager.handlers)
 
     async def run(self) -> int:
         """Start, configure, serve until a signal arrives, stop. Returns the exit code."""
         stop: asyncio.Future[int] = self._loop.create_future()
         for number in SIGNALS:
             self._loop.add_signal_handler(number, self._signalled, stop, number)
-        self.broker.oap.trust.check()
+        self.oap.trust.check()
         self._spawner.start()
         self.server.listen(self._rundir.listen())
         log.info("Ouroboros IPC Resource Manager daemon started...")
-        self.broker.oap.prepare()  # after the spawner has been forked: a process that forks has one thread
+        self.oap.prepare()  # after the spawner has been forked: a process that forks has one thread
         status = 0
         configuring = self._loop.create_task(self._configure())
         waiting: list[asyncio.Future[Any]] = [configuring, stop]
@@ -155,11 +173,11 @@ class Irmd:
         notify("STOPPING=1")
         for task in list(self._configuring):
             task.cancel()
-        self.broker.requests.stopping = True
-        self.ipcps.stopping = True
+        self.facilities.requests.stopping = True
+        self.ipcps.table.stopping = True
         self.server.stop_listening()
         timeout = self._config.settings.grace
-        await self._superserver.stop(timeout)
+        await self.superserver.stop(timeout)
         await self.ipcps.stop()
         await self._spawner.stop()
         self.server.close()

@@ -7,7 +7,7 @@ needs to attach; a pool, a segment or an event region is sent to a process once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from ouroboros.flow_event import FlowEvent
@@ -42,20 +42,18 @@ def name_of(der: bytes) -> str:
 
 
 class Endpoints:
-    """Makes and ends flows. `dealloc_at_provider(flow, quiet_s)` requests that the IPCP of a flow deallocates its end."""
+    """Makes and ends flows. `announce(message)` notifies the processes that have mapped what the message names."""
 
     def __init__(
         self,
         memory: Memory,
         flows: FlowTable,
         *,
-        dealloc_at_provider: Callable[[Flow, int], None],
         announce: Callable[[SegmentGone], None],
     ) -> None:
         self._memory = memory
         self._system_pool = memory.pool(0, trusted=True)
         self._flows = flows
-        self._dealloc_at_provider = dealloc_at_provider
         self._announce = announce
         self._max_packet: dict[int, int] = {}
         self._unfinished: dict[Process, int] = {}
@@ -285,6 +283,28 @@ class Endpoints:
         if side == 0 and flow.ipcp is not None:
             self._dealloc_at_provider(flow, quiet_s if orderly else flow.quiet_s)
 
+    def provider_closed(self, flow: Flow) -> None:
+        """The IPCP of a flow has deallocated its end."""
+        end = flow.ends[1]
+        if end.open:
+            self.close(flow, 1, orderly=True)
+            end.process.fds.give_back(end.descriptor)
+
+    def _dealloc_at_provider(self, flow: Flow, quiet_s: int) -> None:
+        """Request that the IPCP deallocates its end. Its slot is kept until the IPCP confirms or exits: without a time limit,
+        because the IPCP may still write to the slot."""
+        envelope = Envelope()
+        body = envelope.ipcp_flow_dealloc
+        body.fd, body.instance = flow.ends[1].descriptor
+        body.quiet_s = quiet_s
+        assert flow.ipcp is not None
+
+        def confirmed(reply: Envelope | None, _fds: list[int]) -> None:
+            if reply is not None:
+                self.provider_closed(flow)
+
+        flow.ipcp.session.request(envelope, confirmed, timeout=None)
+
     def _finish(self, flow: Flow) -> None:
         assert flow.memory is not None
         flow.memory.release()
@@ -299,3 +319,16 @@ class Endpoints:
             self._unfinished[end.process] -= 1
             if end.process.disconnected:
                 self._release_process(end.process)
+
+
+def announce(processes: Mapping[int, Process], message: SegmentGone) -> None:
+    """Notify each process that has mapped one of these objects to unmap it."""
+    released = {(_SEGMENT, number) for number in message.segments}
+    released |= {(_EVENTS, number) for number in message.events}
+    released |= {(_POOL, number) for number in message.pools}
+    if not released:
+        return
+    for process in processes.values():
+        if not process.known.isdisjoint(released):
+            process.known -= released
+            process.session.send(Envelope(segment_gone=message))

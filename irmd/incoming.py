@@ -10,27 +10,25 @@ import errno
 import logging
 from collections import OrderedDict
 from functools import partial
-from typing import TYPE_CHECKING
 
 from ouroboros.errors import ENAME
 from ouroboros.flow_event import FlowEvent
 from ouroboros.rpc.messages_pb2 import Envelope, QosSpec
 
+from .accepting import Accepting
 from .allocation import Allocation, Fail
 from .ask import RESPONSE_TIME
 from .descriptors import Descriptor
+from .facilities import Facilities
 from .flow import State, Step
 from .layers import may_carry
 from .oap import offer
 from .oap.extension import lasts, repeated_ids
-from .outgoing import AllocationDriver
+from .oap.oap import Received
 from .pace import NEVER
 from .records import Connection, Flow, Ipcp, Name, PendingAccept, Process
 from .refused import Refused
-
-if TYPE_CHECKING:
-    from .broker import Broker
-    from .oap.oap import Received
+from .waiting import AllocationDriver
 
 log = logging.getLogger("irmd/flow")
 
@@ -47,18 +45,20 @@ MAX_ANSWERED = 4096
 class IncomingAllocation(AllocationDriver):
     """A flow for a local process, until a process accepts it."""
 
-    __slots__ = ("_envelope", "connection", "received")
+    __slots__ = ("_envelope", "_service", "connection", "received")
 
     def __init__(
         self,
-        broker: Broker,
+        facilities: Facilities,
+        service: IncomingAllocations,
         entry: Name,
         machine: Allocation[Ipcp],
         connection: Connection,
         envelope: Envelope,
         received: Received,
     ) -> None:
-        super().__init__(broker, entry.name, entry, machine)
+        super().__init__(facilities.waiting, facilities.superserver, entry.name, entry, machine)
+        self._service = service
         self.connection = connection
         self.received = received
         self._envelope = envelope
@@ -71,7 +71,7 @@ class IncomingAllocation(AllocationDriver):
         with self.guarded():
             self.machine.served()
             self.stop()
-            self.broker.incoming.deliver(self.connection, self._envelope, self.name, accept, self.received)
+            self._service.deliver(self.connection, self._envelope, self.name, accept, self.received)
 
     @property
     def id(self) -> bytes:
@@ -114,22 +114,22 @@ def _unserved(entry: Name, bound: bool) -> Fail:
 class IncomingAllocations:
     """Delivers the flows that IPCPs announce to accepting processes."""
 
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
+    def __init__(self, facilities: Facilities, accepting: Accepting) -> None:
+        self._use = facilities
+        self._accepting = accepting
         self._answered: OrderedDict[bytes, float] = OrderedDict()  # when, by the id of the request
 
     def flow_req(self, connection: Connection, envelope: Envelope) -> None:
         """An IPCP announces a flow to a name of this system."""
-        broker = self._broker
         ipcp, body = connection.ipcp, envelope.ipcp_flow_req
         if ipcp is None or ipcp.process is None:
             raise Refused(errno.EPERM, "only an IPCP announces flows")
-        broker.requests.check_running()
-        entry = broker.registry.by_hash(ipcp.hash, body.hash)
+        self._use.requests.check_running()
+        entry = self._use.registry.by_hash(ipcp.hash, body.hash)
         if entry is None:
             raise Refused(ENAME, f"no name of this system has the hash {body.hash.hex()}")
         kinds = offer.fitting(body.qos, inside=ipcp.inside)
-        received = broker.oap.received(body.data, entry.name, entry.policy, ipcp.layer, kinds)
+        received = self._use.oap.received(body.data, entry.name, entry.policy, ipcp.layer, kinds)
         repeated = self._repeated(entry, connection, received)
         if repeated is not None:
             repeated.replace(envelope, received)
@@ -141,18 +141,18 @@ class IncomingAllocations:
         if accept is not None:
             self.deliver(connection, envelope, entry.name, accept, received)
             return
-        now = broker.loop.time()
+        now = self._use.waiting.loop.time()
         machine: Allocation[Ipcp] = Allocation(
             entry.name,
-            bound=broker.bound(entry, suits),
+            bound=self._use.waiting.bound(entry, suits),
             startable=entry.startable() is not None,
             layers=(),
             query_timeout=lambda ipcp: 0.0,
             deadline=now + self._lasts(received),
             unknown=_unserved(entry, any(map(suits, entry.processes))),
-            times=broker.times,
+            times=self._use.waiting.times,
         )
-        incoming = IncomingAllocation(broker, entry, machine, connection, envelope, received)
+        incoming = IncomingAllocation(self._use, self, entry, machine, connection, envelope, received)
         incoming.run(machine.begin(now))
 
     def _repeated(self, entry: Name, connection: Connection, received: Received) -> IncomingAllocation | None:
@@ -160,7 +160,7 @@ class IncomingAllocations:
         earlier = repeated_ids(received.accepted.offer)
         if not earlier:
             return None
-        for one in self._broker.waiting.of(entry):
+        for one in self._use.waiting.of(entry):
             if isinstance(one, IncomingAllocation) and one.connection is connection and one.id in earlier:
                 return one
         return None
@@ -169,10 +169,10 @@ class IncomingAllocations:
         """Whether the answer to the request that this one repeats is on its way."""
         earlier = repeated_ids(received.accepted.offer)
         latest = max((self._answered.get(one, NEVER) for one in earlier), default=NEVER)
-        return self._broker.loop.time() < latest + CROSSING
+        return self._use.waiting.loop.time() < latest + CROSSING
 
     def _remember(self, received: Received) -> None:
-        now = self._broker.loop.time()
+        now = self._use.waiting.loop.time()
         answered = self._answered
         answered[received.accepted.header.id] = now
         while len(answered) > MAX_ANSWERED or next(iter(answered.values())) + CROSSING < now:
@@ -180,7 +180,7 @@ class IncomingAllocations:
 
     def _lasts(self, received: Received) -> float:
         """Seconds after which the requester cancels."""
-        longest = self._broker.times.layer
+        longest = self._use.waiting.times.layer
         offered = lasts(received.accepted.offer)
         return longest if offered is None else min(offered, longest)
 
@@ -189,11 +189,10 @@ class IncomingAllocations:
     ) -> None:
         """A process accepts a flow that an IPCP announced: the IPCP gets its end, then the response; when it
         has confirmed both, the accept is answered."""
-        broker = self._broker
         ipcp, flow = connection.ipcp, accept.flow
         assert ipcp is not None and ipcp.process is not None
         try:
-            answering = broker.oap.reply(received, name, room=ipcp.handshake_room)
+            answering = self._use.oap.reply(received, name, room=ipcp.handshake_room)
         except Refused as refused:
             connection.session.refuse(envelope, refused.errno, refused.text)
             return
@@ -205,7 +204,9 @@ class IncomingAllocations:
             )
             return
         try:
-            broker.endpoints.open(flow, accept.process, accept.request.descriptor, provider, descriptor, pool)
+            self._use.endpoints.open(
+                flow, accept.process, accept.request.descriptor, provider, descriptor, pool
+            )
         except (OSError, MemoryError) as error:
             provider.fds.give_back(descriptor)
             connection.session.refuse(envelope, errno.ENOMEM, f"no shared memory for another flow: {error}")
@@ -213,10 +214,10 @@ class IncomingAllocations:
         try:
             self._attach(connection, envelope, name, accept, received, answering)
         except BaseException:  # a defect: neither end has the flow, and the server goes on waiting
-            broker.endpoints.close(flow, 0, orderly=False)
+            self._use.endpoints.close(flow, 0, orderly=False)
             if flow.ipcp is None:  # else the IPCP has a request to deallocate its end
-                broker.provider_closed(flow)
-            broker.waits_again(accept)
+                self._use.endpoints.provider_closed(flow)
+            self._accepting.waits_again(accept)
             raise
 
     def _attach(
@@ -229,10 +230,9 @@ class IncomingAllocations:
         answering: bytes,
     ) -> None:
         """Send the IPCP its end of the new flow, and then the response."""
-        broker = self._broker
         ipcp, body, flow = connection.ipcp, envelope.ipcp_flow_req, accept.flow
         assert ipcp is not None
-        broker.end_accept(accept)
+        self._accepting.served(accept)
         flow.name, flow.layer, flow.ipcp = name, ipcp.layer, ipcp
         self._remember(received)
         outcome = received.outcome
@@ -242,10 +242,10 @@ class IncomingAllocations:
         if body.source:
             flow.path = flow.ends[1].process.token.to_bytes(8, "big") + body.source
         flow.secure(0, outcome)
-        largest = broker.endpoints.max_packet(accept.process.pool)
+        largest = self._use.endpoints.max_packet(accept.process.pool)
         flow.max_packet = min(body.max_packet or largest, largest)
         answer = Envelope()
-        fds = broker.endpoints.describe(flow, 1, answer.flow_endpoint)
+        fds = self._use.endpoints.describe(flow, 1, answer.flow_endpoint)
         connection.session.reply(envelope, answer, fds)
         response = Envelope()
         answered = response.ipcp_flow_alloc_resp
@@ -256,17 +256,17 @@ class IncomingAllocations:
         )
 
     def _responded(self, accept: PendingAccept, data: bytes, reply: Envelope | None, _fds: list[int]) -> None:
-        broker, flow, request = self._broker, accept.flow, accept.request
+        flow, request = accept.flow, accept.request
         if request.done:
             return  # cancelled meanwhile, which has closed this end
         if reply is not None and not reply.error and flow.state is State.ACCEPT_PENDING:
             flow.step(Step.GRANT)
-            broker.requests.grant(request, flow, 0, data)
+            self._use.requests.grant(request, flow, 0, data)
             return
         # The requester or the IPCP has exited: the server goes on waiting.
         log.debug("flow %d to %s ended before it was accepted", flow.id, flow.name)
-        broker.endpoints.close(flow, 0, orderly=False)
-        broker.accept_again(request)
+        self._use.endpoints.close(flow, 0, orderly=False)
+        self._accepting.again(request)
 
     def flow_event(self, connection: Connection, envelope: Envelope) -> None:
         """A layer reports that the other end of a flow is down, up again, or silent: notify its user (spec/protection 5)."""
@@ -275,7 +275,7 @@ class IncomingAllocations:
             raise Refused(errno.EPERM, "only an IPCP reports events of flows over its layer")
         flow = process.flows.get(Descriptor(body.fd, body.instance))
         if flow is None or flow.ipcp is not connection.ipcp or flow.state is not State.ALLOCATED:
-            self._broker.late["ipcp_flow_event"] += 1
+            self._use.late["ipcp_flow_event"] += 1
             return  # it ended meanwhile
         try:
             notify_user(flow, body.events)
@@ -284,6 +284,6 @@ class IncomingAllocations:
 
     def ipcp_disconnected(self, connection: Connection) -> None:
         """The session of an IPCP is over: cancel the flows that it has announced."""
-        for allocation in self._broker.waiting:
+        for allocation in self._use.waiting:
             if isinstance(allocation, IncomingAllocation) and allocation.connection is connection:
                 allocation.cancel()

@@ -42,8 +42,8 @@ from .ask import (
     UNREGISTER_TIME,
     ask,
 )
-from .descriptors import Late
 from .ipcp import type_name
+from .ipcp_table import IpcpTable
 from .oap.credentials import shown
 from .records import Ipcp, Name
 from .refused import Refused
@@ -55,7 +55,7 @@ log = logging.getLogger("irmd/ipcp")
 
 
 class Ipcps:
-    """The table of IPCPs, by pid, and the operations on them.
+    """The operations on the IPCPs of a table.
 
     `adopt(name, type, pid, pidfd, socket)` makes the record of a new IPCP and its connection; `exit_timeout` is
     the time that one may take to exit, in seconds; `security` is the directory of the credentials of this system.
@@ -63,43 +63,21 @@ class Ipcps:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        table: IpcpTable,
         registry: Registry,
         spawner: Spawner,
         *,
         adopt: Callable[[str, int, int, int, socket.socket], Ipcp],
-        late: Late,
         exit_timeout: float,
         security: str = "",
     ) -> None:
-        self.table: dict[int, Ipcp] = {}
-        self._loop = loop
+        self.table = table
         self._registry = registry
         self._spawner = spawner
         self._adopt = adopt
         self._exit_timeout = exit_timeout
         self._security = security
         self._creating: set[str] = set()
-        self._late = late
-        self.stopping = False
-
-    def listed(self) -> list[Ipcp]:
-        """Every IPCP, by type and then by pid."""
-        return sorted(self.table.values(), key=lambda ipcp: (ipcp.type, ipcp.pid))
-
-    def find(self, pid: int, instance: int = 0) -> Ipcp:
-        """The IPCP with this pid, and this instance unless that is 0; Refused(EIPCP) when there is none."""
-        ipcp = self.table.get(pid)
-        if ipcp is None:
-            raise Refused(EIPCP, f"there is no IPCP with pid {pid}; `irm ipcp list` shows those that run")
-        if instance not in (0, ipcp.instance):
-            self._late["ipcp"] += 1
-            raise Refused(
-                EIPCP,
-                f'the requested IPCP with pid {pid} has ended, and the pid is that of IPCP "{ipcp.name}" now; '
-                "`irm ipcp list` shows those that run",
-            )
-        return ipcp
 
     # ------------------------------------------------------------ life
 
@@ -108,9 +86,9 @@ class Ipcps:
         check_new_name(name)
         if kind not in IpcpType.values():
             raise Refused(EIPCPTYPE, f"IPCP type {kind} is unknown")
-        if self.stopping:
+        if self.table.stopping:
             raise Refused(errno.ESHUTDOWN, "the IRMd is stopping")
-        if name in self._creating or any(ipcp.name == name for ipcp in self.table.values()):
+        if name in self._creating or any(ipcp.name == name for ipcp in self.table):
             raise Refused(errno.EEXIST, f'there is an IPCP "{name}" already; `irm ipcp list` shows it')
         self._creating.add(name)
         try:
@@ -134,34 +112,12 @@ class Ipcps:
                 ours.close()
                 raise
         ipcp = self._adopt(name, kind, pid, pidfd, ours)
-        self.table[pid] = ipcp
+        self.table.add(ipcp)
         return ipcp
-
-    def state_changed(self, ipcp: Ipcp, state: str) -> None:
-        """The IPCP has reported its state."""
-        ipcp.state = state
-        if state == "boot" and not ipcp.up.done():
-            ipcp.up.set_result(None)
-
-    def exited(self, ipcp: Ipcp) -> None:
-        """Its process has exited: remove it and its registrations."""
-        if self.table.get(ipcp.pid) is ipcp:  # another IPCP may have the same pid already
-            del self.table[ipcp.pid]
-        for entry in self._registry:
-            entry.registrations.pop(ipcp, None)
-        if not ipcp.up.done():
-            ipcp.up.set_exception(Refused(EIPCP, f'IPCP "{ipcp.name}" ended while it was starting'))
-            ipcp.up.exception()  # no task may be waiting for it any more
-        if not ipcp.exited.done():
-            ipcp.exited.set_result(None)
-        expected = ipcp.state == "shutdown" or self.stopping
-        log.log(
-            logging.INFO if expected else logging.ERROR, "IPCP %s (pid %d) has ended", ipcp.name, ipcp.pid
-        )
 
     async def destroy(self, pid: int, instance: int = 0) -> None:
         """End an IPCP: SIGTERM, and SIGKILL when it takes too long."""
-        ipcp = self.find(pid, instance)
+        ipcp = self.table.find(pid, instance)
         await self._end(ipcp)
         IdentityFile(ipcp.name, default_statedir()).delete(ipcp.layer or "")
         log.info("destroyed IPCP %s", ipcp.name)
@@ -186,15 +142,15 @@ class Ipcps:
 
     async def stop(self) -> None:
         """End every IPCP."""
-        self.stopping = True
-        await asyncio.gather(*(self._end(ipcp) for ipcp in list(self.table.values())))
+        self.table.stopping = True
+        await asyncio.gather(*(self._end(ipcp) for ipcp in list(self.table)))
 
     # ------------------------------------------------------------ membership
 
     async def bootstrap(self, envelope: Envelope) -> Ipcp:
         """Make an IPCP the first member of a new layer."""
         body = envelope.ipcp_bootstrap
-        ipcp = self.find(body.pid, body.instance)
+        ipcp = self.table.find(body.pid, body.instance)
         check_new_name(body.config.layer)
         if body.config.type != ipcp.type:
             raise Refused(
@@ -209,7 +165,7 @@ class Ipcps:
 
     async def enroll(self, body: IpcpEnroll) -> Ipcp:
         """Make an IPCP a member of the layer of `dst`; with `retry` in the request, try again after failures."""
-        ipcp = self.find(body.pid, body.instance)
+        ipcp = self.table.find(body.pid, body.instance)
         check_name(body.dst)
         if body.layer:
             check_name(body.layer)
@@ -278,7 +234,7 @@ class Ipcps:
 
     async def connect(self, body: IpcpConnect | IpcpDisconnect) -> None:
         """Connect or disconnect a component of an IPCP."""
-        ipcp = self.find(body.pid, body.instance)
+        ipcp = self.table.find(body.pid, body.instance)
         check_name(body.dst)
         if ipcp.type not in (UNICAST, BROADCAST):
             raise Refused(
@@ -298,7 +254,7 @@ class Ipcps:
 
     async def readout(self, body: ReadoutRequest) -> Envelope:
         """One page of a readout of an IPCP."""
-        ipcp = self.find(body.pid, body.instance)
+        ipcp = self.table.find(body.pid, body.instance)
         reply = await ask(ipcp, Envelope(readout=body), f"show its {body.what}", READOUT_TIME)
         return Envelope(readout_table=reply.readout_table)
 
@@ -307,7 +263,7 @@ class Ipcps:
     async def register(self, name: str, pid: int, instance: int = 0) -> None:
         """Make a name reachable over the layer of an IPCP."""
         entry = self._registry.name(name)
-        ipcp = self.find(pid, instance)
+        ipcp = self.table.find(pid, instance)
         if ipcp in entry.registrations:
             raise Refused(
                 errno.EEXIST,
@@ -320,14 +276,14 @@ class Ipcps:
         if not entry.alive:
             await self._unregister(ipcp, name, digest)
             raise Refused(errno.ECANCELED, f'name "{name}" was destroyed while it was being registered')
-        if self.table.get(ipcp.pid) is ipcp:
+        if ipcp in self.table:
             entry.registrations[ipcp] = digest
             log.info("registered %s with IPCP %s as %s", name, ipcp.name, digest.hex()[:8])
 
     async def unregister(self, name: str, pid: int, instance: int = 0) -> None:
         """Undo `register`."""
         entry = self._registry.name(name)
-        ipcp = self.find(pid, instance)
+        ipcp = self.table.find(pid, instance)
         digest = entry.registrations.get(ipcp)
         if digest is None:
             raise Refused(
@@ -346,7 +302,7 @@ class Ipcps:
     async def withdraw(self, entry: Name) -> None:
         """Undo every registration of a destroyed name; a failure is logged."""
         for ipcp, digest in list(entry.registrations.items()):
-            if self.table.get(ipcp.pid) is not ipcp:
+            if ipcp not in self.table:
                 continue
             try:
                 await self._unregister(ipcp, entry.name, digest)

@@ -17,14 +17,16 @@ from typing import Any
 from ouroboros.name_info import Requirement
 from ouroboros.rpc.messages_pb2 import Envelope, NameInfo, NameSecPaths
 
-from .broker import Broker
+from .accepting import Accepting
 from .ipcps import Ipcps
 from .oap.credentials import Policy, SecurityPaths
+from .oap.oap import Oap
 from .peer import Peer, start_time
 from .readout import Readout
 from .records import Ipcp, ProgramBinding
 from .refused import Refused
 from .registry import Registry, check_new_name
+from .waiting import Waiting
 
 log = logging.getLogger("irmd/manage")
 
@@ -36,6 +38,7 @@ CANCELLABLE = frozenset({"ipcp_enroll", "ipcp_connect", "readout"})
 """Requests that are cancelled when their requester cancels or disconnects; others are carried out to their end."""
 
 Answer = Envelope | Coroutine[Any, Any, Envelope]
+ManagementHandler = Callable[[Envelope, Peer], Answer]
 
 
 class Manager:
@@ -46,16 +49,20 @@ class Manager:
         loop: asyncio.AbstractEventLoop,
         registry: Registry,
         ipcps: Ipcps,
-        broker: Broker,
+        waiting: Waiting,
+        accepting: Accepting,
+        oap: Oap,
         readout: Readout,
     ) -> None:
         self._loop = loop
         self._registry = registry
         self._ipcps = ipcps
-        self._broker = broker
+        self._waiting = waiting
+        self._accepting = accepting
+        self._oap = oap
         self._show = readout
         self._watched: dict[int, int] = {}  # pidfd by pid of processes that were bound by pid
-        self.handlers: dict[str, Callable[[Envelope, Peer], Answer]] = {
+        self.handlers: dict[str, ManagementHandler] = {
             "ipcp_create": lambda envelope, peer: self._ipcp_create(envelope),
             "ipcp_destroy": lambda envelope, peer: self._ipcp_destroy(envelope),
             "ipcp_bootstrap": lambda envelope, peer: self._ipcp_bootstrap(envelope),
@@ -148,7 +155,7 @@ class Manager:
             raise Refused(errno.ESRCH, f"there is no process {pid}")
         self._registry.bind_process(pid, name, started=started)
         for process in self._registry.of_pid(pid):
-            self._broker.binding_added(process)
+            self._accepting.binding_added(process)
         log.info("bound process %d to %s", pid, name)
 
     def _unbind_process(self, envelope: Envelope) -> Envelope:
@@ -156,7 +163,7 @@ class Manager:
         names = [name for process in self._registry.of_pid(body.pid) for name in process.names]
         self._registry.unbind_process(body.pid, body.name)
         for name in names:
-            self._broker.recheck(name)
+            self._waiting.recheck(name)
         log.info("unbound process %d from %s", body.pid, body.name or "all names")
         return Envelope()
 
@@ -192,11 +199,11 @@ class Manager:
         if made:
             log.info("created name %s", info.name)
             if (policy.server, policy.client) != (SecurityPaths(), SecurityPaths()):
-                self._broker.oap.prepare(needed=True)
+                self._oap.prepare(needed=True)
 
     async def _name_destroy(self, envelope: Envelope) -> Envelope:
         entry = self._registry.destroy_name(envelope.name_destroy.name)
-        self._broker.recheck(entry)
+        self._waiting.recheck(entry)
         await self._ipcps.withdraw(entry)
         log.info("destroyed name %s", entry.name)
         return Envelope()

@@ -1,158 +1,53 @@
-"""The shell around one `Allocation`: its timer, its queries to IPCPs, its flow.
+"""Flows that processes of this system request (paper 2.11, Fig. 6; spec/rpc 4); incoming.py has those that IPCPs announce.
 
-`OutgoingAllocation` is a flow that a process of this system requested (incoming.py has those that IPCPs announce).
-Every outcome but success undoes its effects.
+First from a local process, then over a layer. Every outcome but success undoes its effects.
 """
 
 from __future__ import annotations
 
 import errno
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from asyncio import TimerHandle
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from ouroboros.errors import EIPCP, ENAME
-from ouroboros.rpc.messages_pb2 import Envelope, IpcpFlowAllocReply, QosSpec
+from ouroboros.qos import UINT32_MAX, QoSSpec
+from ouroboros.rpc.messages_pb2 import Envelope, FlowAlloc, IpcpFlowAllocReply, QosSpec
 
-from .allocation import Allocation, Fail, QueryLayers, RequestFlow, StartProgram, ipcp_exited
+from .allocation import Allocation, Bound, Fail, ipcp_exited
 from .ask import no_answer
+from .descriptors import Descriptor
+from .direct import DirectAllocation, may_be_direct
+from .facilities import Facilities
 from .flow import Step
+from .ipcp_table import IpcpTable
+from .layers import broadcast, layers_for, unreachable
 from .oap import offer
 from .oap.credentials import Policy
-from .records import Flow, Ipcp, Name, PendingAccept, PendingRequest, Process
+from .oap.header import ID_LENGTH
+from .oap.requester import Requester
+from .records import Connection, Flow, Ipcp, Name, PendingAccept, PendingRequest, Process, ProgramBinding
 from .refused import Refused
-from .registry import name_hash
+from .registry import check_name, name_hash
+from .waiting import AllocationDriver
 
-if TYPE_CHECKING:
-    import asyncio
-
-    from .broker import Broker
-    from .oap.requester import Requester
-
-
-log = logging.getLogger("irmd/flow")
-
-ID_LENGTH = 16
-"""Octets of a handshake's id, at the start of its header."""
+JOINED = QoSSpec(loss=UINT32_MAX, ber=UINT32_MAX, timeout=0).to_proto()
+"""QoS of a flow to a broadcast layer (spec/common 5)."""
 
 AGAIN = (2.5, 4.0)
 """Seconds after an unanswered request, and after the next one, at which the layer gets the header of another: a prototype sometimes
 sends its answer to no valid address."""
 
 
-class AllocationDriver:
-    """The common part of both kinds: carries out the actions of the machine, and keeps its deadline."""
-
-    __slots__ = ("_timer", "broker", "entry", "machine", "name")
-
-    def __init__(self, broker: Broker, name: str, entry: Name | None, machine: Allocation[Ipcp]) -> None:
-        self.broker = broker
-        self.name = name
-        self.entry = entry
-        self.machine = machine
-        self._timer: asyncio.TimerHandle | None = None
-
-    def suits(self, process: Process) -> bool:
-        """Whether `process` could accept this flow."""
-        raise NotImplementedError
-
-    def serve(self, accept: PendingAccept) -> None:
-        """Serve a suitable accept."""
-        raise NotImplementedError
-
-    def fail(self, error: int, text: str) -> None:
-        """Refuse the request, and undo its effects."""
-        raise NotImplementedError
-
-    def query(self, layers: tuple[Ipcp, ...]) -> None:
-        """Query layers for the name."""
-
-    def request_flow(self, ipcp: Ipcp) -> None:
-        """Request the flow from a layer."""
-
-    def run(self, actions: list[object]) -> None:
-        """Carry out the actions of the machine, then wait for its next deadline. A defect ends this allocation, and undoes its
-        effects."""
-        with self.guarded():
-            self._run(actions)
-
-    @contextmanager
-    def guarded(self) -> Iterator[None]:
-        """An exception ends this allocation, not its caller."""
-        try:
-            yield
-        except Exception as error:
-            log.exception("cannot go on with the allocation of a flow to %s", self.name)
-            self.machine.cancel()
-            self.stop()
-            self.fail(errno.EIO, f"the IRMd failed on this request: {type(error).__name__}")
-
-    def _run(self, actions: list[object]) -> None:
-        for action in actions:
-            if isinstance(action, StartProgram):
-                self._start_program()
-            elif isinstance(action, QueryLayers):
-                self.query(action.layers)
-            elif isinstance(action, RequestFlow):
-                self.request_flow(action.layer)
-            elif isinstance(action, Fail):
-                self.stop()
-                self.fail(action.errno, action.text)
-                return
-        self._wait()
-
-    def stop(self) -> None:
-        """The machine is done: no timer, no place in the queue of the name."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self.broker.waiting.leave(self)
-
-    def _wait(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        due = self.machine.due
-        if due is None:
-            return
-        self._timer = self.broker.loop.call_at(due, self._expired)
-        if not self.machine.waits_locally:
-            self.broker.waiting.leave(self)
-            return
-        self.broker.waiting.enter(self)
-        # A process may have begun to accept during the query.
-        accept = None if self.entry is None else self.entry.pick(self.suits)
-        if accept is not None:
-            self.serve(accept)
-
-    def _expired(self) -> None:
-        self._timer = None
-        # A timer may fire a tick early; the machine needs a `now` at or after the deadline.
-        due = self.machine.due
-        now = self.broker.loop.time()
-        self.run(self.machine.expired(now if due is None else max(now, due)))
-
-    def _start_program(self) -> None:
-        assert self.entry is not None
-        binding = self.entry.startable()
-        try:
-            if binding is None:
-                raise Refused(errno.ENOENT, f'no program is bound to "{self.name}" any more')
-            self.broker.superserver.start(self.name, binding)
-        except Refused as refused:
-            self.run(self.machine.start_failed(self.broker.loop.time(), refused.errno, refused.text))
-
-
 class OutgoingAllocation(AllocationDriver):
     """A flow that a process requested: first from a local process, then over a layer."""
 
-    __slots__ = ("_flow", "_handshakes", "_joining", "_repeating", "_qos", "_request")
+    __slots__ = ("_flow", "_handshakes", "_joining", "_qos", "_repeating", "_request", "_service", "_use")
 
     def __init__(
         self,
-        broker: Broker,
+        facilities: Facilities,
+        service: OutgoingAllocations,
         name: str,
         entry: Name | None,
         machine: Allocation[Ipcp],
@@ -161,32 +56,34 @@ class OutgoingAllocation(AllocationDriver):
         *,
         joining: bool = False,
     ) -> None:
-        super().__init__(broker, name, entry, machine)
+        super().__init__(facilities.waiting, facilities.superserver, name, entry, machine)
+        self._use = facilities
+        self._service = service
         self._request = request
         self._qos = qos
         self._joining = joining
         self._handshakes: dict[bytes, Requester] = {}
         """Handshakes of the request that the layer got, and of its repetitions, by id. A flow to a broadcast layer has none."""
-        self._repeating: asyncio.TimerHandle | None = None
-        self._flow: Flow | None = broker.flows.create(Step.ALLOC, user=broker.limited(request.process))
+        self._repeating: TimerHandle | None = None
+        self._flow: Flow | None = facilities.flows.create(Step.ALLOC, user=request.process.user)
         self._flow.name = name
         self._flow.qos = qos
         self._flow.requester = (request.process, request.descriptor)
         request.undo = self._cancel
 
     def suits(self, process: Process) -> bool:
-        return self.broker.may_be_direct(self._request.process, process)
+        return may_be_direct(self._request.process, process)
 
     def serve(self, accept: PendingAccept) -> None:
         with self.guarded():
             self.machine.served()
             self.stop()
             self._drop_flow()
-            self.broker.connect(self._request, accept, self.name, self._qos)
+            self._service.direct.connect(self._request, accept, self.name, self._qos)
 
     def fail(self, error: int, text: str) -> None:
         self._drop_flow()
-        self.broker.requests.fail(self._request, error, text)
+        self._use.requests.fail(self._request, error, text)
 
     def query(self, layers: tuple[Ipcp, ...]) -> None:
         for ipcp in layers:
@@ -197,7 +94,7 @@ class OutgoingAllocation(AllocationDriver):
     def _answered(self, ipcp: Ipcp, reply: Envelope | None, _fds: list[int]) -> None:
         known = reply is not None and not reply.error and ipcp.operational
         error = reply.text if reply is not None and reply.error not in (0, ENAME, errno.ENOENT) else ""
-        self.run_if_waiting(lambda: self.machine.answered(ipcp, known, self.broker.loop.time(), error))
+        self.run_if_waiting(lambda: self.machine.answered(ipcp, known, self._waiting.loop.time(), error))
 
     def run_if_waiting(self, step: Callable[[], list[object]]) -> None:
         """Give the machine an input, which is dropped when the machine is done already (spec/lessons 18)."""
@@ -222,7 +119,7 @@ class OutgoingAllocation(AllocationDriver):
             self._refused(Fail(errno.EBADF, f'IPCP "{ipcp.name}" has no flow descriptor left'))
             return
         try:
-            self.broker.endpoints.open(
+            self._use.endpoints.open(
                 flow, request.process, request.descriptor, provider, descriptor, request.process.pool
             )
         except (OSError, MemoryError) as error:
@@ -231,10 +128,9 @@ class OutgoingAllocation(AllocationDriver):
             return
         flow.ipcp = ipcp
         flow.layer = ipcp.layer
-        flow.max_packet = self.broker.endpoints.max_packet(request.process.pool)
-        self.broker.requested[flow] = (
-            self  # before the request is sent: the answer may overtake its reply (spec/lessons 27)
-        )
+        flow.max_packet = self._use.endpoints.max_packet(request.process.pool)
+        # before the request is sent: the answer may overtake its reply (spec/lessons 27)
+        self._service.requested[flow] = self
         envelope = Envelope()
         body = envelope.ipcp_flow_join if self._joining else envelope.ipcp_flow_alloc
         if not self._joining:
@@ -242,8 +138,8 @@ class OutgoingAllocation(AllocationDriver):
         body.dst = name_hash(ipcp.hash, self.name)
         body.qos.CopyFrom(offer.carried(self._qos, inside=ipcp.inside))
         body.uid = request.process.peer.uid
-        fds = self.broker.endpoints.describe(flow, 1, body.endpoint)
-        ipcp.session.request(envelope, partial(self._sent, ipcp), timeout=self.broker.times.layer, fds=fds)
+        fds = self._use.endpoints.describe(flow, 1, body.endpoint)
+        ipcp.session.request(envelope, partial(self._sent, ipcp), timeout=self._waiting.times.layer, fds=fds)
         self._repeat_after(ipcp, AGAIN)
 
     def _make_header(self, ipcp: Ipcp) -> bytes:
@@ -251,9 +147,9 @@ class OutgoingAllocation(AllocationDriver):
         user = self._request.process.ipcp
         layer = "" if user is None else user.layer or user.joining or ""
         # The policy of a layer's name holds for its members.
-        entry = self.entry or self.broker.registry.names.get(layer)
+        entry = self.entry or self._use.registry.names.get(layer)
         policy = Policy() if entry is None else entry.policy
-        handshake = self.broker.oap.request(
+        handshake = self._use.oap.request(
             self.name,
             policy,
             offer.wanted(self._qos, inside=ipcp.inside),
@@ -268,14 +164,14 @@ class OutgoingAllocation(AllocationDriver):
     def _lasts_ms(self) -> int | None:
         """After how many ms the caller gives up; None when the layer does so before."""
         deadline = self.machine.deadline
-        rest = None if deadline is None else deadline - self.broker.loop.time()
-        return None if rest is None or rest >= self.broker.times.layer else int(rest * 1000)
+        rest = None if deadline is None else deadline - self._waiting.loop.time()
+        return None if rest is None or rest >= self._waiting.times.layer else int(rest * 1000)
 
     def _repeat(self, ipcp: Ipcp, pauses: tuple[float, ...]) -> None:
         """The answer may be lost: give the layer the header of a request that replaces the one before."""
         self._repeating = None
         flow = self._flow
-        if flow is None or self.broker.requested.get(flow) is not self or not ipcp.operational:
+        if flow is None or self._service.requested.get(flow) is not self or not ipcp.operational:
             return
         try:
             data = self._make_header(ipcp)
@@ -290,17 +186,17 @@ class OutgoingAllocation(AllocationDriver):
 
     def _repeat_after(self, ipcp: Ipcp, pauses: tuple[float, ...]) -> None:
         if pauses and self._handshakes and not ipcp.inside:
-            self._repeating = self.broker.loop.call_later(pauses[0], self._repeat, ipcp, pauses[1:])
+            self._repeating = self._waiting.loop.call_later(pauses[0], self._repeat, ipcp, pauses[1:])
 
     def _sent(self, ipcp: Ipcp, reply: Envelope | None, _fds: list[int]) -> None:
         """The IPCP has accepted the request or refused it; `replied` gets the outcome of an accepted one."""
         if reply is None:
-            unanswered = no_answer(ipcp, "allocate a flow", self.broker.times.layer)
+            unanswered = no_answer(ipcp, "allocate a flow", self._waiting.times.layer)
             self.run_if_waiting(lambda: self.machine.refused(unanswered.errno, unanswered.text))
         elif reply.error:
-            if self._flow is not None and self.broker.requested.get(self._flow) is self:
-                self.broker.endpoints.send_again(self._flow, 1)
-                self.broker.provider_closed(self._flow)
+            if self._flow is not None and self._service.requested.get(self._flow) is self:
+                self._use.endpoints.send_again(self._flow, 1)
+                self._use.endpoints.provider_closed(self._flow)
             self.run_if_waiting(lambda: self.machine.refused(reply.error, reply.text))
 
     def replied(self, reply: IpcpFlowAllocReply) -> None:
@@ -312,7 +208,7 @@ class OutgoingAllocation(AllocationDriver):
         flow = self._flow
         assert flow is not None
         if reply.response:
-            self.broker.provider_closed(flow)
+            self._use.endpoints.provider_closed(flow)
             text = reply.text or f'the flow to "{self.name}" was refused by the other side'
             self.run(self.machine.refused(abs(reply.response), text))
             return
@@ -321,7 +217,7 @@ class OutgoingAllocation(AllocationDriver):
             first = next(iter(self._handshakes.values()))
             handshake = self._handshakes.get(reply.data[:ID_LENGTH], first)
             try:
-                outcome = self.broker.oap.complete(handshake, reply.data, self.name, flow.layer)
+                outcome = self._use.oap.complete(handshake, reply.data, self.name, flow.layer)
             except Refused as refused:
                 self.run(self.machine.refused(refused.errno, refused.text))
                 return
@@ -334,8 +230,8 @@ class OutgoingAllocation(AllocationDriver):
         flow.step(Step.GRANT)
         flow.mpl_ms = reply.mpl_ms
         flow.max_packet = min(reply.max_packet or flow.max_packet, flow.max_packet)
-        self.broker.requests.grant(self._request, flow, 0, data)
-        del self.broker.requested[flow]
+        self._use.requests.grant(self._request, flow, 0, data)
+        del self._service.requested[flow]
         self._flow = None
 
     def deallocated(self) -> None:
@@ -364,9 +260,133 @@ class OutgoingAllocation(AllocationDriver):
         flow, self._flow = self._flow, None
         if flow is None:
             return
-        self.broker.requested.pop(flow, None)
+        self._service.requested.pop(flow, None)
         if flow.memory is not None:
-            self.broker.endpoints.close(flow, 0, orderly=False)
+            self._use.endpoints.close(flow, 0, orderly=False)
         elif not flow.ends:  # no memory was allocated
             flow.step(Step.REFUSE)
-            self.broker.flows.remove(flow)
+            self._use.flows.remove(flow)
+
+
+class OutgoingAllocations:
+    """Begins the allocations, and takes the IPCPs' answers. `trusts(uid)`: whether a program started as that user would share the
+    system pool."""
+
+    def __init__(
+        self,
+        facilities: Facilities,
+        *,
+        ipcps: IpcpTable,
+        direct: DirectAllocation,
+        trusts: Callable[[int], bool],
+    ) -> None:
+        self._use = facilities
+        self._ipcps = ipcps
+        self._trusts = trusts
+        self.direct = direct
+        self.requested: dict[Flow, OutgoingAllocation] = {}
+        """Flows that an IPCP has a request for and has not answered."""
+
+    def flow_alloc(self, connection: Connection, envelope: Envelope) -> None:
+        """A process requests a flow to a name."""
+        body = envelope.flow_alloc
+        entry = self._use.registry.names.get(body.dst)
+        request = self._use.requests.begin(connection, envelope, body)
+        process = request.process
+        if process.ipcp is None and not body.layer and entry is not None:
+            accept = entry.pick(partial(may_be_direct, process))
+            if accept is not None:
+                self.direct.connect(request, accept, entry.name, body.qos)
+                return
+        try:
+            if entry is None:
+                check_name(body.dst)
+            allocation = self._outgoing(request, body, entry)
+        except Refused as refused:
+            self._use.requests.fail(request, refused.errno, refused.text)
+            return
+        allocation.run(allocation.machine.begin(self._use.waiting.loop.time()))
+
+    def _outgoing(self, request: PendingRequest, body: FlowAlloc, entry: Name | None) -> OutgoingAllocation:
+        process = request.process
+        layers = layers_for(self._ipcps, process, body.layer)
+        bound, startable = Bound(), False
+        suits = partial(may_be_direct, process)
+        if process.ipcp is None and not body.layer and entry is not None:
+            bound = self._use.waiting.bound(entry, suits)
+            binding = entry.startable()
+            startable = binding is not None and self._same_domain(process, binding)
+        machine = Allocation(
+            body.dst,
+            bound=bound,
+            startable=startable,
+            layers=layers,
+            query_timeout=lambda ipcp: ipcp.query_time,
+            deadline=None if request.timeout is None else self._use.waiting.loop.time() + request.timeout,
+            unknown=unreachable(
+                body.dst,
+                body.layer,
+                entry,
+                layers,
+                process,
+                near=[] if entry is None else [other for other in entry.processes if suits(other)],
+                starting=entry is not None and self._use.registry.expects(entry),
+            ),
+            times=self._use.waiting.times,
+            describe=lambda ipcp: f'IPCP "{ipcp.name}" of layer "{ipcp.layer}"',
+        )
+        return OutgoingAllocation(self._use, self, body.dst, entry, machine, request, body.qos)
+
+    def _same_domain(self, process: Process, binding: ProgramBinding) -> bool:
+        """Whether the program, once started, would share a pool with `process`."""
+        return process.user == (None if self._trusts(binding.uid) else binding.uid)
+
+    def flow_join(self, connection: Connection, envelope: Envelope) -> None:
+        """A process joins a broadcast layer (spec/rpc RPC-17). No single peer could keep the QoS of such
+        a flow, so it has none (spec/broadcast 2)."""
+        body = envelope.flow_join
+        request = self._use.requests.begin(connection, envelope, body)
+        try:
+            ipcp = broadcast(self._ipcps, request.process, body.layer)
+            machine = Allocation(
+                body.layer,
+                bound=Bound(),
+                startable=False,
+                layers=[ipcp],
+                query_timeout=lambda ipcp: ipcp.query_time,
+                deadline=None if request.timeout is None else self._use.waiting.loop.time() + request.timeout,
+                unknown=Fail(EIPCP, f'no layer "{body.layer}"'),
+                times=self._use.waiting.times,
+            )
+            allocation = OutgoingAllocation(
+                self._use, self, body.layer, None, machine, request, JOINED, joining=True
+            )
+        except Refused as refused:
+            self._use.requests.fail(request, refused.errno, refused.text)
+            return
+        allocation.run(machine.begin_requested(self._use.waiting.loop.time()))
+
+    def ipcp_flow_alloc_reply(self, connection: Connection, envelope: Envelope) -> None:
+        """An IPCP reports the outcome of a requested allocation."""
+        body, process = envelope.ipcp_flow_alloc_reply, connection.process
+        flow = None if process is None else process.flows.get(Descriptor(body.fd, body.instance))
+        allocation = None if flow is None else self.requested.get(flow)
+        if allocation is None:
+            self._use.late["ipcp_flow_alloc_reply"] += 1
+            raise Refused(errno.ENOENT, f"no allocation is pending on descriptor {body.fd}")
+        if envelope.id:
+            connection.session.reply(envelope, Envelope())
+        allocation.replied(body)
+
+    def provider_deallocated(self, flow: Flow) -> None:
+        """An IPCP deallocates a flow before it is allocated."""
+        self._use.endpoints.provider_closed(flow)
+        allocation = self.requested.get(flow)
+        if allocation is not None:
+            allocation.deallocated()
+
+    def ipcp_disconnected(self, ipcp: Ipcp) -> None:
+        """The session of an IPCP is over: it answers no request any more."""
+        for flow, allocation in list(self.requested.items()):
+            if flow.ipcp is ipcp:
+                allocation.ipcp_disconnected(ipcp)

@@ -24,7 +24,7 @@ from ouroboros.rpc.messages_pb2 import (
 from ouroboros.rpc.messages_pb2 import Readout as ReadoutRequest
 
 from .flow_table import FlowTable
-from .ipcps import Ipcps
+from .ipcp_table import IpcpTable
 from .records import Flow, Name, Process
 from .refused import Refused
 from .registry import Registry
@@ -42,12 +42,19 @@ Row = TypeVar("Row", bound=Message)
 class Readout:
     """Answers to the list requests."""
 
-    def __init__(self, registry: Registry, ipcps: Ipcps, flows: FlowTable, memory: Memory) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        ipcps: IpcpTable,
+        flows: FlowTable,
+        memory: Memory,
+        counters: Mapping[str, Mapping[str, int]],
+    ) -> None:
         self._registry = registry
         self._ipcps = ipcps
         self._flows = flows
         self._memory = memory
-        self.counters: dict[str, Mapping[str, int]] = {}
+        self.counters = counters
         """The counters of the IRMd, by component."""
 
     def ipcps(self, envelope: Envelope) -> Envelope:

@@ -67,6 +67,8 @@ class Process:
     fds: Descriptors
     events: dict[int, Events] = field(default_factory=dict)
     """Event region by pool id: an application has one, an IPCP one for each trust domain."""
+    user: int | None = None
+    """The uid whose flows are counted, and whose pool it has; None for a process that shares the pool of the system."""
     ipcp: Ipcp | None = None
     names: dict[Name, None] = field(default_factory=dict)
     """Names it is bound to."""

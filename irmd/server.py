@@ -13,7 +13,7 @@ import logging
 import os
 import resource
 import socket
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
@@ -26,19 +26,18 @@ from ouroboros.version import __version__
 
 from .broker import Broker
 from .descriptors import Descriptors
+from .facilities import Facilities
 from .ipcp import type_name
-from .ipcps import Ipcps
-from .manager import CANCELLABLE, Manager
+from .ipcp_table import IpcpTable
+from .manager import CANCELLABLE, ManagementHandler
 from .pace import Pace
 from .peer import GROUP, Peer, peer_of, peer_pidfd, start_time, trusted
 from .records import Connection, Ipcp, Process
 from .refused import Refused
-from .registry import Registry
 from .settings import MAX_DESCRIPTORS, Applications, Settings
 
 if TYPE_CHECKING:
     from .memory import Memory
-    from .superserver import SuperServer
 
 log = logging.getLogger("irmd/rpc")
 
@@ -69,23 +68,18 @@ def connections_of_one(settings: Settings) -> int:
     return min(settings.connections, descriptors // (SHARE * DESCRIPTORS_OF_CONNECTION))
 
 
-FlowHandler = Callable[[Connection, Envelope], None]
-
-
 class Server:
-    """All connections to the IRMd. `wire` completes it; until then it must not listen."""
-
-    manager: Manager
-    broker: Broker
-    ipcps: Ipcps
-    superserver: SuperServer
+    """All connections to the IRMd. `management` has the handler of each management request."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         settings: Settings,
         memory: Memory,
-        registry: Registry,
+        facilities: Facilities,
+        broker: Broker,
+        ipcps: IpcpTable,
+        management: Mapping[str, ManagementHandler],
         *,
         managers: int | None,
         layout_version: int,
@@ -93,7 +87,10 @@ class Server:
         self._loop = loop
         self._settings = settings
         self._memory = memory
-        self._registry = registry
+        self._use = facilities
+        self._broker = broker
+        self._ipcps = ipcps
+        self._management = management
         self._managers = managers
         self._layout_version = layout_version
         self._limiter = LogLimiter(log, loop.time)
@@ -106,24 +103,13 @@ class Server:
         self._exiting: dict[int, Process | None] = {}
         """By pidfd: processes whose session is over and that still run."""
         self._tasks: set[asyncio.Task[Envelope]] = set()
-        self._flow_handlers: dict[str, FlowHandler] = {}
-        self._instances = count(1)
-
-    def wire(self, broker: Broker, ipcps: Ipcps, manager: Manager, superserver: SuperServer) -> None:
-        """Set the parts that carry requests out."""
-        self.broker, self.ipcps, self.manager, self.superserver = broker, ipcps, manager, superserver
         self._flow_handlers = {
-            "flow_alloc": broker.flow_alloc,
-            "flow_accept": broker.flow_accept,
-            "flow_dealloc": broker.flow_dealloc,
-            "flow_join": broker.flow_join,
+            **broker.handlers(),
             "cancel": self._cancel,
             "bye": lambda connection, envelope: None,  # the end of the connection follows
-            "ipcp_flow_req": broker.incoming.flow_req,
-            "ipcp_flow_event": broker.incoming.flow_event,
-            "ipcp_flow_alloc_reply": broker.ipcp_flow_alloc_reply,
             "ipcp_state": self._ipcp_state,
         }
+        self._instances = count(1)
 
     # ------------------------------------------------------------ connections
 
@@ -214,7 +200,7 @@ class Server:
             if isinstance(work, asyncio.Task):
                 work.cancel()
         if connection.process is not None:
-            self.broker.process_disconnected(connection)
+            self._broker.process_disconnected(connection)
         if connection.pidfd >= 0:
             if connection.process is None and connection.ipcp is None:
                 self._close_pidfd(connection)
@@ -230,9 +216,9 @@ class Server:
         self._exiting.pop(connection.pidfd, None)
         self._close_pidfd(connection)
         if connection.process is not None:
-            self.broker.endpoints.exited(connection.process)
+            self._use.endpoints.exited(connection.process)
         if connection.ipcp is not None:
-            self.ipcps.exited(connection.ipcp)
+            self._ipcps.exited(connection.ipcp)
 
     def _close_pidfd(self, connection: Connection) -> None:
         if connection.pidfd < 0:
@@ -270,7 +256,7 @@ class Server:
         except Exception as error:  # a defect of the IRMd must not end the system
             self._limiter.exception(culprit(connection.peer), "cannot handle %s of the %s", body, connection)
             text = f"the IRMd failed on this request: {type(error).__name__}"
-            if not self.broker.requests.failed(connection, envelope.id, errno.EIO, text):
+            if not self._use.requests.failed(connection, envelope.id, errno.EIO, text):
                 session.refuse(envelope, errno.EIO, text)
 
     def _may_wait(self, connection: Connection, envelope: Envelope) -> bool:
@@ -291,12 +277,12 @@ class Server:
             del connection.requests[number]
             connection.session.refuse(Envelope(id=number), errno.EINTR, "given up")
         else:
-            self.broker.requests.cancel(connection, number)
+            self._use.requests.cancel(connection, number)
 
     def _ipcp_state(self, connection: Connection, envelope: Envelope) -> None:
         if connection.ipcp is None:
             raise Refused(errno.EPERM, "only an IPCP has a state")
-        self.ipcps.state_changed(connection.ipcp, envelope.ipcp_state.state)
+        self._ipcps.state_changed(connection.ipcp, envelope.ipcp_state.state)
 
     # ------------------------------------------------------------ Hello
 
@@ -356,10 +342,11 @@ class Server:
                 session=connection.session,
                 pool=self._memory.pool(peer.uid, trusted=connection.trusted),
                 fds=Descriptors(limit, self._instances),
+                user=None if connection.trusted else peer.uid,
                 ipcp=ipcp,
                 pace=Pace(since=self._loop.time()),
             )
-            fds = self.broker.endpoints.add_process(process, answer)
+            fds = self._use.endpoints.add_process(process, answer)
         except (OSError, MemoryError) as error:
             number = error.errno if isinstance(error, OSError) and error.errno else errno.ENOMEM
             text = getattr(error, "strerror", None) or str(error)
@@ -368,7 +355,7 @@ class Server:
         connection.process = process
         if ipcp is not None:
             ipcp.process = process
-        for entry in self._registry.announce(process, manages=connection.trusted):
+        for entry in self._use.registry.announce(process, manages=connection.trusted):
             self._limiter.warning(
                 culprit(peer),
                 "%s of uid %d is not bound to %s, which uid %d has bound that program to: `irm bind process %d name %s`, or "
@@ -380,16 +367,16 @@ class Server:
                 peer.pid,
                 entry.name,
             )
-        name = self.superserver.name_of(peer.pid)
+        name = self._use.superserver.name_of(peer.pid)
         if name is not None:
             # Started for this name: bound to it, whatever path it reports (a wrapper, an interpreter).
-            self._registry.bind_record(process, name)
+            self._use.registry.bind_record(process, name)
         return fds
 
     # ------------------------------------------------------------ management
 
     def _manage(self, connection: Connection, envelope: Envelope, body: str | None) -> None:
-        handler = self.manager.handlers.get(body or "")
+        handler = self._management.get(body or "")
         if handler is None or not envelope.id:
             connection.session.close(f"unexpected message: {body or 'empty'}")
             return

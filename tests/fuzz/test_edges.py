@@ -80,10 +80,9 @@ class Bystanders:
 
 def used(system: Inside) -> dict[str, int]:
     """The resources that the IRMd has issued."""
-    broker = system.irmd.broker
     return {
-        "flows": len(broker.flows.flows),
-        "requested": len(broker.requested),
+        "flows": len(system.irmd.flows.flows),
+        "requested": len(system.irmd.broker.outgoing.requested),
         "descriptors": sum(
             connection.process.fds.used
             for connection in system.irmd.server._connections.values()

@@ -19,7 +19,6 @@ PACKAGES = {"ouroboros": "ouroboros", "irmd": "irmd", "ipcpd": "ipcpd", "ourobor
 
 KNOWN: set[frozenset[str]] = {
     frozenset(f"ipcpd.unicast.{name}" for name in ("address", "link_state", "phantom")),
-    frozenset(f"irmd.{name}" for name in ("incoming", "outgoing", "broker", "waiting")),
     frozenset(f"ouroboros.{name}" for name in ("arguments", "qos", "readout")),
     frozenset(f"ouroboros.{name}" for name in ("flow", "library", "linger", "packets", "stream")),
     frozenset({"ouroboros_tools.ocbr", "ouroboros_tools.ocbr.client"}),

@@ -264,7 +264,7 @@ class Inside:
         self.spawner.reap()
         shutil.rmtree(self.base)
         if kind is None:
-            assert not self.irmd.broker.flows.flows, "flows are left"
+            assert not self.irmd.facilities.flows.flows, "flows are left"
 
     async def _connect(self, kind: Hello.Kind.ValueType, program: str = "/bin/test") -> Party:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -332,7 +332,7 @@ class System:
             self.loop.create_future(),
         )
         connection.ipcp = record
-        self.irmd.ipcps.table[record.pid] = record
+        self.irmd.ipcps.table.add(record)
         self._hello(half, Hello.IPCP)
         ports, patch = Ports(), pytest.MonkeyPatch()
         for module, names in (
@@ -398,7 +398,7 @@ class System:
 
     def partners(self) -> Iterator[tuple[int, int]]:
         """The instance of a process's end, and that of the IPCP's end of the same flow."""
-        for flow in self.broker.flows.flows.values():
+        for flow in self.irmd.facilities.flows.flows.values():
             if flow.ipcp is not None and len(flow.ends) == 2:
                 yield flow.ends[0].descriptor.instance, flow.ends[1].descriptor.instance
 

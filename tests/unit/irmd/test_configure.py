@@ -155,7 +155,7 @@ def test_what_is_given_up_leaves_no_ipcp(caplog: pytest.LogCaptureFixture) -> No
             carried = Carried(system, FILE % "retry = 2", refusing(3, ENAME))
             await carried.apply()
             await asyncio.gather(*carried.background)
-            assert [ipcp.name for ipcp in system.irmd.ipcps.listed()] == ["l"]
+            assert [ipcp.name for ipcp in system.irmd.ipcps.table.listed()] == ["l"]
             assert "configuration: IPCP u: nobody is there" in caplog.text
             assert "u" not in system.irmd.registry.names
 

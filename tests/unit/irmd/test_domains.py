@@ -37,9 +37,7 @@ class Users:
         self.memory = memory
         self.flows = FlowTable(64)
         self.gone: list[SegmentGone] = []
-        self.endpoints = Endpoints(
-            memory, self.flows, dealloc_at_provider=lambda flow, quiet: None, announce=self.gone.append
-        )
+        self.endpoints = Endpoints(memory, self.flows, announce=self.gone.append)
         self.ipcp = self.process(0, ipcp=True)
 
     def process(self, uid: int, *, ipcp: bool = False) -> Process:

@@ -69,7 +69,7 @@ def test_a_direct_flow(nth: int, monkeypatch: pytest.MonkeyPatch) -> None:
             await system.bind(os.getpid(), "name")
             accepted = server.begin(flow_accept=accept())
             await settle(server)
-            install(monkeypatch, system.irmd.broker.endpoints, "describe", nth)
+            install(monkeypatch, system.irmd.facilities.endpoints, "describe", nth)
             reply = await client.call(flow_alloc=alloc("name"))
             assert reply.error == errno.EIO and "RuntimeError" in reply.text
             if nth == 2:
@@ -92,14 +92,14 @@ def test_a_flow_over_a_layer(nth: int, monkeypatch: pytest.MonkeyPatch) -> None:
             ipcp = await system.ipcp("layer", LOCAL, "layer")
             ipcp.knows.add("far")
             client = await system.application()
-            install(monkeypatch, system.irmd.broker.endpoints, "describe", nth)
+            install(monkeypatch, system.irmd.facilities.endpoints, "describe", nth)
             asked = client.begin(flow_alloc=alloc("far"))
             if nth == 2:
                 body = (await requested(ipcp)).ipcp_flow_alloc
                 ipcp.allocated(body.endpoint.fd, data=reply_to(body.data))
             assert (await asked).error == errno.EIO
             await settle(client)
-            assert used(system) == [0] and not system.irmd.broker.requested
+            assert used(system) == [0] and not system.irmd.broker.outgoing.requested
             asked = client.begin(flow_alloc=alloc("far"))
             body = (await requested(ipcp)).ipcp_flow_alloc
             ipcp.allocated(body.endpoint.fd, data=reply_to(body.data))
@@ -116,14 +116,14 @@ def test_a_flow_that_a_layer_announces(monkeypatch: pytest.MonkeyPatch) -> None:
             await system.bind(os.getpid(), "name")
             accepted = server.begin(flow_accept=accept())
             await settle(server)
-            install(monkeypatch, system.irmd.broker.endpoints, "describe", 1)
+            install(monkeypatch, system.irmd.facilities.endpoints, "describe", 1)
             ipcp.knows.add("far")
             reply = await ipcp.announce(
                 "name", handshake.make_request(identity=b"i" * 16, now=time.time_ns())
             )
             assert reply.error == errno.EIO
             await both_work(server, client, "name", accepted)
-            assert system.irmd.broker.flows.flows == {}
+            assert system.irmd.facilities.flows.flows == {}
 
     run(test)
 
@@ -198,9 +198,7 @@ def test_an_event_region_without_descriptors(spare: int) -> None:
 def test_a_user_whose_first_process_gets_no_region_keeps_no_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its pool would stay for ever: only the end of a process takes it."""
     memory = Memory()
-    endpoints = Endpoints(
-        memory, None, dealloc_at_provider=lambda flow, quiet: None, announce=lambda gone: None
-    )  # type: ignore[arg-type]
+    endpoints = Endpoints(memory, None, announce=lambda gone: None)  # type: ignore[arg-type]
     pool = memory.pool(61003, trusted=False)
     stranger = process(uid=61003, pool=pool)
 
@@ -228,7 +226,7 @@ def test_a_program_that_cannot_be_watched_is_ended(monkeypatch: pytest.MonkeyPat
             binding = ProgramBinding("/bin/sleep", True, ("1000",), os.getuid(), os.getgid())
             monkeypatch.setattr(os, "pidfd_open", fails)
             with pytest.raises(Refused, match="cannot start /bin/sleep: too many open files"):
-                system.irmd.broker.superserver.start("name", binding)
+                system.irmd.facilities.superserver.start("name", binding)
             monkeypatch.undo()
             (pid,) = started
             with pytest.raises(ChildProcessError):

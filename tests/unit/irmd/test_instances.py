@@ -63,14 +63,14 @@ class Instances(RuleBasedStateMachine):
         # The unicast IPCP accepts flows for itself, of neighbours that could come.
         left = [
             flow
-            for flow in system.broker.flows.flows.values()
+            for flow in system.irmd.facilities.flows.flows.values()
             if flow.requester is None or flow.requester[0].ipcp is None
         ]
         assert not left, left
-        assert not system.broker.requested and not system.broker.waiting
+        assert not system.broker.outgoing.requested and not system.irmd.facilities.waiting
         for layer, ports in system.ports.items():
             assert not ports.ends, f"ends are left in {layer}"
-            process = next(r for r in system.irmd.ipcps.table.values() if r.name == layer).process
+            process = next(r for r in system.irmd.ipcps.table if r.name == layer).process
             assert process is not None and process.fds.used == len(process.accepts) and not process.flows
         assert not len(system.ipcps["here"].member.fa)  # type: ignore[attr-defined]
         assert not system.troubles and not system.errors.lines, (system.troubles, system.errors.lines)

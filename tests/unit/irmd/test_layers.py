@@ -278,7 +278,7 @@ def test_what_becomes_of_a_flow_is_told_to_its_user() -> None:
             eth = await system.ipcp("eth", ETH_DIX, "e")
             uni = await system.ipcp("uni", UNICAST, "net")
             await adjacency(system, uni, eth, "far")
-            (flow,) = system.irmd.broker.flows.flows.values()
+            (flow,) = system.irmd.facilities.flows.flows.values()
             told: list[FlowEvent] = []
             assert flow.memory is not None
             raised = type(flow.memory).raise_event
@@ -313,7 +313,7 @@ def test_a_link_that_comes_back_does_not_raise_a_flow_from_the_dead() -> None:
             eth = await system.ipcp("eth", ETH_DIX, "e")
             uni = await system.ipcp("uni", UNICAST, "net")
             await adjacency(system, uni, eth, "far")
-            (flow,) = system.irmd.broker.flows.flows.values()
+            (flow,) = system.irmd.facilities.flows.flows.values()
             fd = flow.ends[1].fd
             eth.dealloc(fd)
             eth.event(fd, FlowEvent.UP)
@@ -411,7 +411,7 @@ def test_a_wrong_reply_undoes_the_flow_at_both_ends() -> None:
                 assert reply.error == EAUTH and '"far"' in reply.text
                 assert (await eth.next("ipcp_flow_dealloc")).ipcp_flow_dealloc.fd == body.endpoint.fd
                 await settle(eth)
-                assert not system.irmd.broker.flows.flows
+                assert not system.irmd.facilities.flows.flows
 
     run(test)
 

@@ -171,7 +171,7 @@ def test_the_irmd_forgets_keys(tmp_path: Path) -> None:
             server, client = await system.application(), await system.application()
             accepting = server.begin(flow_accept=accept())
             ends = [await client.call(flow_alloc=alloc("n")), await accepting]
-            (flow,) = system.irmd.broker.flows.flows.values()
+            (flow,) = system.irmd.facilities.flows.flows.values()
             keys = {end.flow_endpoint.key for end in ends}
             assert len(keys) == 1 and len(keys.pop()) == 32
             assert flow.cipher == Cipher.AES_256_GCM and not flow.key

@@ -1,0 +1,77 @@
+"""The table of the IPCPs of this system (paper 5.2)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from ouroboros.errors import EIPCP
+
+from .descriptors import Late
+from .records import Ipcp
+from .refused import Refused
+from .registry import Registry
+
+log = logging.getLogger("irmd/ipcp")
+
+
+class IpcpTable:
+    """The IPCPs by pid."""
+
+    def __init__(self, registry: Registry, late: Late) -> None:
+        self._registry = registry
+        self._late = late
+        self._by_pid: dict[int, Ipcp] = {}
+        self.stopping = False
+        """The IRMd is stopping: no IPCP is created, and each is expected to exit."""
+
+    def __iter__(self) -> Iterator[Ipcp]:
+        return iter(self._by_pid.values())
+
+    def __contains__(self, ipcp: Ipcp) -> bool:
+        """Whether this IPCP runs: another one may have its pid already."""
+        return self._by_pid.get(ipcp.pid) is ipcp
+
+    def add(self, ipcp: Ipcp) -> None:
+        """A process was forked."""
+        self._by_pid[ipcp.pid] = ipcp
+
+    def listed(self) -> list[Ipcp]:
+        """Every IPCP, by type and then by pid."""
+        return sorted(self, key=lambda ipcp: (ipcp.type, ipcp.pid))
+
+    def find(self, pid: int, instance: int = 0) -> Ipcp:
+        """The IPCP with this pid, and this instance unless that is 0; Refused(EIPCP) when there is none."""
+        ipcp = self._by_pid.get(pid)
+        if ipcp is None:
+            raise Refused(EIPCP, f"there is no IPCP with pid {pid}; `irm ipcp list` shows those that run")
+        if instance not in (0, ipcp.instance):
+            self._late["ipcp"] += 1
+            raise Refused(
+                EIPCP,
+                f'the requested IPCP with pid {pid} has ended, and the pid is that of IPCP "{ipcp.name}" now; '
+                "`irm ipcp list` shows those that run",
+            )
+        return ipcp
+
+    def state_changed(self, ipcp: Ipcp, state: str) -> None:
+        """The IPCP has reported its state."""
+        ipcp.state = state
+        if state == "boot" and not ipcp.up.done():
+            ipcp.up.set_result(None)
+
+    def exited(self, ipcp: Ipcp) -> None:
+        """Its process has exited: remove it and its registrations."""
+        if ipcp in self:
+            del self._by_pid[ipcp.pid]
+        for entry in self._registry:
+            entry.registrations.pop(ipcp, None)
+        if not ipcp.up.done():
+            ipcp.up.set_exception(Refused(EIPCP, f'IPCP "{ipcp.name}" ended while it was starting'))
+            ipcp.up.exception()  # no task may be waiting for it any more
+        if not ipcp.exited.done():
+            ipcp.exited.set_result(None)
+        expected = ipcp.state == "shutdown" or self.stopping
+        log.log(
+            logging.INFO if expected else logging.ERROR, "IPCP %s (pid %d) has ended", ipcp.name, ipcp.pid
+        )
