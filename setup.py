@@ -12,6 +12,8 @@ TOOLS = ["ouroboros_" + package for package in find_packages(include=["tools", "
 setup(
     packages=LIBRARIES + TOOLS,
     package_dir={"ouroboros_tools": "tools"},
+    # The C extensions use the stable ABI (cffi's default): one wheel serves every CPython from here on.
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
     cffi_modules=[
         "ouroboros/dataplane/build.py:ffi",
         "ipcpd/dataplane/build.py:ffi",

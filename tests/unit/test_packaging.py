@@ -82,6 +82,14 @@ def test_the_source_distribution_is_the_checkout(tmp_path: Path) -> None:
     assert extra == {"PKG-INFO", "setup.cfg"}
 
 
+def test_one_wheel_serves_every_cpython() -> None:
+    """The C extensions use the stable ABI, so the wheel's tag says so."""
+    made = run_setup(str(CHECKOUT / "setup.py"), script_args=[], stop_after="init").get_command_obj("bdist_wheel")
+    made.ensure_finalized()
+    python, abi, _ = made.get_tag()
+    assert (python, abi) == ("cp311", "abi3")
+
+
 def facts() -> dict[str, dict[str, str]]:
     with open(CHECKOUT / "pyproject.toml", "rb") as file:
         return tomllib.load(file)["project"]
