@@ -44,6 +44,7 @@ from .superserver import SuperServer
 from .waiting import Waiting
 
 if TYPE_CHECKING:
+    from .background import Background
     from .rundir import RunDir
 
 log = logging.getLogger("irmd")
@@ -55,11 +56,18 @@ class Irmd:
     """The daemon on one run directory. `stop` releases all its resources."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, rundir: RunDir, config: Config, *, stdout: bool
+        self,
+        loop: asyncio.AbstractEventLoop,
+        rundir: RunDir,
+        config: Config,
+        *,
+        stdout: bool,
+        background: Background | None = None,
     ) -> None:
         self._loop = loop
         self._rundir = rundir
         self._config = config
+        self._background = background
         settings = config.settings
         self._managers = managers_gid()
         self._configuring: set[asyncio.Task[None]] = set()
@@ -140,6 +148,8 @@ class Irmd:
             await asyncio.wait([configuring])
         elif configuring.result():
             notify("READY=1")
+            if self._background is not None:
+                self._background.ready()
             await stop
         else:
             status = 1
@@ -151,6 +161,8 @@ class Irmd:
             await apply(self._config, self.manager, self.ipcps, self._later)
         except Refused as refused:
             log.error("configuration: %s", refused.text)
+            if self._background is not None:
+                self._background.failed(f"irmd: configuration: {refused.text}")
             return False
         return True
 

@@ -14,8 +14,8 @@ import socket
 import stat
 
 from ouroboros.rpc.codec import SOCKET_NAME
+from ouroboros.rundir import LOCK_NAME
 
-LOCK_NAME = "irmd.lock"
 BACKLOG = 512
 
 

@@ -166,6 +166,11 @@ def _system(identifier: str) -> logging.Handler:
     return handler
 
 
+def system_log() -> bool:
+    """Whether the system has a log: the journal, or syslog."""
+    return os.path.exists(JOURNAL) or os.path.exists(SYSLOG)
+
+
 def start(identifier: str, *, stdout: bool, debug: bool = False) -> bool:
     """Send the log of this process to standard output, or to the system's log. Whether a person at the
     terminal sees it."""

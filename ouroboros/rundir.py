@@ -11,6 +11,8 @@ import os
 
 VARIABLE = "OUROBOROS_RUNDIR"
 SYSTEM_RUNDIR = "/run/ouroboros"
+LOCK_NAME = "irmd.lock"
+"""Locked by the IRMd of a run directory as long as it lives; the pid inside is for people."""
 
 
 def default_rundir() -> str:

@@ -30,7 +30,7 @@ from ..errors import EIRMD, FlowException, IrmdError, IrmError, OuroborosError, 
 from ..owner import Owner
 from ..version import __version__
 from .codec import FD_SPACE, MAX_MESSAGE, RPC_VERSION, DescriptorsLost, ProtocolError, close_fds, decode, send
-from .locate import open_socket, running_program
+from .locate import await_socket, open_socket, running_program
 from .messages_pb2 import Bye, Cancel, Envelope, Hello, Welcome
 
 __all__ = ["Client", "Completion", "Handler", "Hello"]
@@ -130,8 +130,9 @@ class Client(Owner):
 
     @classmethod
     def connect(cls, kind: Hello.Kind.ValueType, *, program: str = "", layout_version: int = 0) -> Client:
-        """Find the IRMd (`locate`) and greet it. Raises IrmdError with the places where it was looked for."""
-        sock, path = open_socket()
+        """Find the IRMd (`locate`) and greet it; a tool waits for one that is starting. Raises IrmdError with the
+        places where it was looked for."""
+        sock, path = await_socket() if kind == Hello.TOOL else open_socket()
         return cls(sock, kind, path=path, program=program, layout_version=layout_version)
 
     def __enter__(self) -> Client:

@@ -8,14 +8,37 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 from errno import ECONNREFUSED, EMFILE, ENOENT, ENOTDIR
 
 from ..errors import EIRMD, IrmdError
-from ..rundir import rundir_candidates, usable
+from ..rundir import LOCK_NAME, rundir_candidates, usable
 from .codec import SOCKET_NAME, open_files
 
 _MAX_SOCKET_PATH = 107
 _NONE_THERE = (ENOENT, ENOTDIR, ECONNREFUSED)
+
+
+PATIENCE = 1.0
+"""Seconds that a management tool waits for an IRMd that may have been started just before it."""
+
+STARTING_PATIENCE = 10.0
+"""Seconds that it waits where an IRMd has taken its run directory, and does not listen yet."""
+
+_LOOK_AGAIN = 0.02
+
+
+def await_socket() -> tuple[socket.socket, str]:
+    """As `open_socket`, and wait for an IRMd that is starting: `irmd & irm ...` works."""
+    begin = time.monotonic()
+    while True:
+        try:
+            return open_socket()
+        except IrmdError:
+            starting = any(_is_starting(rundir) for rundir in rundir_candidates())
+            if time.monotonic() - begin >= (STARTING_PATIENCE if starting else PATIENCE):
+                raise
+        time.sleep(_LOOK_AGAIN)
 
 
 def open_socket() -> tuple[socket.socket, str]:
@@ -41,6 +64,16 @@ def open_socket() -> tuple[socket.socket, str]:
     if missing:
         reasons.append(f"no IRMd answers on {' or '.join(missing)}; start one with `irmd`")
     raise IrmdError(EIRMD, ", and ".join(reasons))
+
+
+def _is_starting(rundir: str) -> bool:
+    """Whether the process in the lock file of a run directory lives. Without a socket there, it is an IRMd that starts."""
+    try:
+        with open(os.path.join(rundir, LOCK_NAME)) as file:
+            pid = int(file.read(32))
+    except (OSError, ValueError):
+        return False
+    return pid > 0 and os.path.exists(f"/proc/{pid}")
 
 
 def running_program() -> str:

@@ -7,7 +7,8 @@ system, one shell, one empty folder and one folder for labs.
 `console`   A session. Lines that begin with `$ ` (continued by `> ` after a backslash) are typed into the shell; each must
             end with exit code 0 unless the next one is `echo $?`. The lines below a command must appear, in this order;
             others may appear in between. Numbers and the width of spaces do not matter, and `...` stands for anything.
-            `irmd ... &` starts the private system of the document, with these arguments, and waits until it is ready.
+            `irmd ... &` and `irm start` start the private system of the document, with these arguments, and wait until it is
+            ready.
 `python`    A program that must end with exit code 0.
 """
 
@@ -131,7 +132,10 @@ class Reader:
         background = command.text.endswith("&")
         if starts_irmd(command):
             words = shlex.split(command.text.removesuffix("&"))
-            self.start(*[word for word in words[1:] if word != "--stdout"])
+            if words[0] == "irm":
+                self.start(*[f"--{word}" if word == "config" else word for word in words[2:]])
+            else:
+                self.start(*[word for word in words[1:] if word != "--stdout"])
             return
         typed = command.text if background else f"{command.text} </dev/null"
         self.shell.send(f"{typed}\n__code=$?; echo; echo '{MARK}' $__code; (exit $__code)\n")
@@ -168,7 +172,10 @@ class Reader:
 
 
 def starts_irmd(command: Command) -> bool:
-    return command.text.startswith("irmd ") and command.text.endswith("&")
+    """Whether a command of a session starts an IRMd in the background."""
+    return command.text.startswith("irm start") or (
+        command.text.startswith("irmd ") and command.text.endswith("&")
+    )
 
 
 def is_run(block: Block) -> bool:

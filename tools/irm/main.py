@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..text import USAGE, fail, guarded
-from . import bind, flow, ipcp, name, pool
+from . import bind, flow, ipcp, name, pool, system
 from .words import HELP, Command, Group, HelpWanted, UsageError, find_entry, parse, unknown, usage
 
 # In the order in which a prefix is looked up.
@@ -23,6 +23,8 @@ GROUPS: tuple[Group | Command, ...] = (
     name.UNREGISTER,
     flow.GROUP,
     pool.GROUP,
+    system.START,
+    system.STOP,
 )
 PROGRAM = "irm"
 

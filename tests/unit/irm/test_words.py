@@ -102,7 +102,7 @@ def test_each_word_that_undoes_is_destructive() -> None:
         *(group.commands for group in GROUPS if isinstance(group, Group) and not group.destructive),
     ]
     for entry in (entry for table in tables for entry in table):
-        assert entry.destructive == entry.word.startswith(("destroy", "un", "dis")), entry.word
+        assert entry.destructive == entry.word.startswith(("destroy", "un", "dis", "stop")), entry.word
 
 
 def test_help_offers_no_value_that_is_refused() -> None:
@@ -200,7 +200,7 @@ def test_what_follows_two_dashes_belongs_to_the_program() -> None:
     ("line", "text"),
     [
         ("lpcp", '"lpcp" is unknown, did you mean "ipcp"? Try "irm help".'),
-        ("zzz", "it must be one of: ipcp, bind, unbind, name, register, unregister, flow, pool, help."),
+        ("zzz", "it must be one of: ipcp, bind, unbind, name, register, unregister, flow, pool, start, stop, help."),
         ("ipcp lisst", '"lisst" is unknown, did you mean "list"? Try "irm ipcp help".'),
         ("name x", 'Try "irm name help".'),
         ("ipcp create naem x", 'did you mean "name"? Try "irm ipcp create help".'),
