@@ -68,7 +68,7 @@ class IncomingAllocation(AllocationDriver):
         return ipcp is not None and may_carry(ipcp, process)
 
     def serve(self, accept: PendingAccept) -> None:
-        with self.guarded():
+        with self:
             self.machine.served()
             self.stop()
             self._service.deliver(self.connection, self._envelope, self.name, accept, self.received)
@@ -130,12 +130,13 @@ class IncomingAllocations:
             raise Refused(ENAME, f"no name of this system has the hash {body.hash.hex()}")
         kinds = offer.fitting(body.qos, inside=ipcp.inside)
         received = self._use.oap.received(body.data, entry.name, entry.policy, ipcp.layer, kinds)
-        repeated = self._repeated(entry, connection, received)
-        if repeated is not None:
-            repeated.replace(envelope, received)
-            return
-        if self._crossing(received):
-            raise Refused(errno.EALREADY, "the request that this one repeats has been answered")
+        if earlier := repeated_ids(received.accepted.offer):
+            repeated = self._repeated(entry, connection, earlier)
+            if repeated is not None:
+                repeated.replace(envelope, received)
+                return
+            if self._crossing(earlier):
+                raise Refused(errno.EALREADY, "the request that this one repeats has been answered")
         suits = partial(may_carry, ipcp)
         accept = entry.pick(suits)
         if accept is not None:
@@ -155,21 +156,19 @@ class IncomingAllocations:
         incoming = IncomingAllocation(self._use, self, entry, machine, connection, envelope, received)
         incoming.run(machine.begin(now))
 
-    def _repeated(self, entry: Name, connection: Connection, received: Received) -> IncomingAllocation | None:
-        """The waiting request that this one replaces: only the same requester knows the ids."""
-        earlier = repeated_ids(received.accepted.offer)
-        if not earlier:
-            return None
+    def _repeated(
+        self, entry: Name, connection: Connection, earlier: tuple[bytes, ...]
+    ) -> IncomingAllocation | None:
+        """The waiting request that one which repeats those with these ids replaces: only the same requester knows the ids."""
         for one in self._use.waiting.of(entry):
             if isinstance(one, IncomingAllocation) and one.connection is connection and one.id in earlier:
                 return one
         return None
 
-    def _crossing(self, received: Received) -> bool:
-        """Whether the answer to the request that this one repeats is on its way."""
-        earlier = repeated_ids(received.accepted.offer)
-        latest = max((self._answered.get(one, NEVER) for one in earlier), default=NEVER)
-        return self._use.waiting.loop.time() < latest + CROSSING
+    def _crossing(self, earlier: tuple[bytes, ...]) -> bool:
+        """Whether the answer to one of these requests is on its way."""
+        latest = max(self._answered.get(one, NEVER) for one in earlier)
+        return self._use.loop.time() < latest + CROSSING
 
     def _remember(self, received: Received) -> None:
         now = self._use.waiting.loop.time()

@@ -75,7 +75,7 @@ class OutgoingAllocation(AllocationDriver):
         return may_be_direct(self._request.process, process)
 
     def serve(self, accept: PendingAccept) -> None:
-        with self.guarded():
+        with self:
             self.machine.served()
             self.stop()
             self._drop_flow()
@@ -201,7 +201,7 @@ class OutgoingAllocation(AllocationDriver):
 
     def replied(self, reply: IpcpFlowAllocReply) -> None:
         """The layer allocated the flow, or refused with a reason."""
-        with self.guarded():
+        with self:
             self._replied(reply)
 
     def _replied(self, reply: IpcpFlowAllocReply) -> None:

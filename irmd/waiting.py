@@ -11,7 +11,6 @@ import errno
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import count
 
 from .allocation import Allocation, Bound, Fail, QueryLayers, RequestFlow, StartProgram, Times
@@ -64,19 +63,20 @@ class AllocationDriver:
     def run(self, actions: list[object]) -> None:
         """Carry out the actions of the machine, then wait for its next deadline. A defect ends this allocation, and undoes its
         effects."""
-        with self.guarded():
+        with self:
             self._run(actions)
 
-    @contextmanager
-    def guarded(self) -> Iterator[None]:
-        """An exception ends this allocation, not its caller."""
-        try:
-            yield
-        except Exception as error:
-            log.exception("cannot go on with the allocation of a flow to %s", self.name)
-            self.machine.cancel()
-            self.stop()
-            self.fail(errno.EIO, f"the IRMd failed on this request: {type(error).__name__}")
+    def __enter__(self) -> None:
+        """In a `with` of an allocation, an exception ends this allocation, not its caller."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        log.error("cannot go on with the allocation of a flow to %s", self.name, exc_info=error)
+        self.machine.cancel()
+        self.stop()
+        self.fail(errno.EIO, f"the IRMd failed on this request: {type(error).__name__}")
+        return True
 
     def _run(self, actions: list[object]) -> None:
         for action in actions:

@@ -55,9 +55,11 @@ class Accepted:
         """Its data for the application."""
         return self.header.data if extension.is_data(self.header.data) else b""
 
-    def reply(self, *, now: int, granted: Extensions | None = None, room: int = MAX_LENGTH) -> bytes:
-        """The octets of the reply; the grant is left out where it alone makes them more than `room`. Raises OSError (EAUTH)
-        when this side's key cannot sign."""
+    def reply(
+        self, *, now: int, granted: Extensions | None = None, room: int = MAX_LENGTH
+    ) -> tuple[bytes, Extensions | None]:
+        """The octets of the reply, and the grant in it: it is left out where it alone makes them more than `room`. Raises OSError
+        (EAUTH) when this side's key cannot sign."""
         own, agreed = self.credentials.encryption, self.negotiated
         unsigned = Header(
             self.header.id,
@@ -70,7 +72,8 @@ class Accepted:
             data=extension.encode(granted) if granted else b"",
             request_hash=request_hash(self.octets, self.header.digest),
         )
-        return sign_within(unsigned, self.credentials, room)
+        octets, sent = sign_within(unsigned, self.credentials, room)
+        return octets, granted if sent.data else None
 
 
 def accept(

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass
 from struct import Struct
+from typing import NamedTuple
 
 from ouroboros.wire import MalformedPacket, must, pack
 
@@ -31,11 +32,11 @@ MAX_LENGTH = 256  # octets of all items: a handshake has to fit one packet
 MAX_ITEMS = 32
 
 _HEAD = Struct(">HH")
+_FIRST = Struct(">HHB")  # the marker
 _WHAT = "extensions of an allocation handshake"
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One item. `type` is a plain number: it may be one that only the other end knows."""
 
     type: int
@@ -51,7 +52,10 @@ class Extensions:
 
     def value(self, kind: int) -> bytes | None:
         """The value of the item of this type; None when there is none."""
-        return next((item.value for item in self.items if item.type == kind), None)
+        for item in self.items:
+            if item.type == kind:
+                return item.value
+        return None
 
 
 def repeated_ids(offer: Extensions | None) -> tuple[bytes, ...]:
@@ -80,9 +84,9 @@ def decode(data: bytes) -> Extensions | None:
     """The extensions in a data field; None when it holds none, as a prototype's. Raises MalformedPacket."""
     if is_data(data):
         return None
-    if not _HEAD.size + 1 <= len(data) <= MAX_LENGTH:
+    if not _FIRST.size <= len(data) <= MAX_LENGTH:
         raise MalformedPacket(_WHAT, f"{len(data)} octets, {MAX_LENGTH} is the most")
-    items, at = [], _HEAD.size + 1
+    items, at = [], _FIRST.size
     while at < len(data):
         if len(data) - at < _HEAD.size:
             raise MalformedPacket(_WHAT, "an item is cut")
@@ -94,8 +98,8 @@ def decode(data: bytes) -> Extensions | None:
             )
         items.append(Item(kind, data[at : at + length]))
         at += length
-    kinds = [item.type for item in items]
-    if len(set(kinds)) != len(kinds) or MARKER in kinds or len(kinds) > MAX_ITEMS:
+    kinds = {item.type for item in items}
+    if len(kinds) != len(items) or MARKER in kinds or len(kinds) > MAX_ITEMS:
         raise MalformedPacket(_WHAT, "an item is there twice, or there are too many")
     return Extensions(tuple(items), data[_HEAD.size])
 
@@ -103,11 +107,10 @@ def decode(data: bytes) -> Extensions | None:
 def encode(extensions: Extensions) -> bytes:
     """The data field for these extensions. Raises UnsendablePacket."""
     what = f"the {_WHAT}"
-    kinds = [item.type for item in extensions.items]
-    must(len(set(kinds)) == len(kinds) and MARKER not in kinds, what, "an item is there twice")
+    kinds = {item.type for item in extensions.items}
+    must(len(kinds) == len(extensions.items) and MARKER not in kinds, what, "an item is there twice")
     must(len(kinds) <= MAX_ITEMS, what, f"{len(kinds)} items are too many")
-    must(0 <= extensions.version <= 255, what, f"there is no version {extensions.version}")
-    parts = [_HEAD.pack(MARKER, 1), bytes([extensions.version])]
+    parts = [pack(_FIRST, what, MARKER, 1, extensions.version)]
     for item in extensions.items:
         parts += (pack(_HEAD, what, item.type, len(item.value)), item.value)
     data = b"".join(parts)

@@ -9,7 +9,7 @@ IPCPs carry it as opaque data. Certificate, key exchange and signature are octet
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from struct import Struct
 from typing import TypeVar
@@ -28,6 +28,9 @@ _KEX_LENGTH = 0x3FFF
 _WHAT = "allocation handshake"
 
 Number = TypeVar("Number", Cipher, Hash)
+
+_CIPHERS = {int(one): one for one in Cipher}
+_HASHES = {int(one): one for one in Hash}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +125,9 @@ def _decode(octets: bytes, hash_length: int) -> Header:
     return Header(
         id=identity,
         timestamp=timestamp,
-        cipher=_known(Cipher, cipher, "cipher"),
-        kdf=_known(Hash, kdf, "key derivation hash"),
-        digest=_known(Hash, digest, "digest"),
+        cipher=_known(_CIPHERS, cipher, "cipher"),
+        kdf=_known(_HASHES, kdf, "key derivation hash"),
+        digest=_known(_HASHES, digest, "digest"),
         certificate=octets[_FIXED.size : ends[0]],
         kex=octets[ends[0] : ends[1]],
         hybrid=bool(flags & _HYBRID),
@@ -135,8 +138,8 @@ def _decode(octets: bytes, hash_length: int) -> Header:
     )
 
 
-def _known(kind: type[Number], number: int, field: str) -> Number:
-    try:
-        return kind(number)
-    except ValueError:
-        raise MalformedPacket(_WHAT, f"{field} {number} is unknown") from None
+def _known(members: Mapping[int, Number], number: int, field: str) -> Number:
+    found = members.get(number)
+    if found is None:
+        raise MalformedPacket(_WHAT, f"{field} {number} is unknown")
+    return found

@@ -23,7 +23,7 @@ from . import credentials, extension, offer
 from .acceptor import Accepted, accept
 from .credentials import Credentials, Policy, Side
 from .extension import Extensions
-from .header import MAX_LENGTH, decode_reply
+from .header import MAX_LENGTH
 from .replay import ReplayGuard
 from .requester import Outcome, Requester
 from .trust import Trust
@@ -124,10 +124,9 @@ class Oap:
         """The header of the reply to a request; its time is that of the reply. `room` as for a request. Raises
         refused.Refused."""
         try:
-            octets = received.accepted.reply(now=self._clock(), granted=received.granted, room=room)
-            if received.granted is not None and received.granted.items:  # if there was room
-                digest = received.accepted.header.digest
-                received.granted = extension.decode(decode_reply(octets, digest=digest).data)
+            octets, received.granted = received.accepted.reply(
+                now=self._clock(), granted=received.granted, room=room
+            )
             return octets
         except OSError as error:
             text = f'a flow to "{name}" cannot be accepted: {_reason(error)}'

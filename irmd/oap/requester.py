@@ -73,11 +73,12 @@ class Requester:
         request = Header(identity, now, data=extension.encode(offer) if offer else b"")
         if wanted is not None:
             request = self._begin(request, wanted)
-        self.octets = sign_within(request, credentials, room)
+        self.octets, self._request = sign_within(request, credentials, room)
+        self._offer = offer if self._request.data else None
 
     def complete(self, reply: bytes, trust: Authorities, *, now: int) -> Outcome:
         """Check the reply. Raises OSError (EAUTH, ECRYPT) and MalformedPacket."""
-        answer, extensions = handshake.check_reply(self.octets, reply)
+        answer, extensions = handshake.check_reply(self.octets, self._request, self._offer, reply)
         if answer.certificate:
             # Only the certificate of a verified peer has a name that counts.
             verify(reply, answer, trust, now=now, name=self._name)
@@ -151,14 +152,15 @@ def sign(unsigned: Header, credentials: Credentials) -> bytes:
     return header.encode_signed(signed, lambda octets: ours.sign(signed.digest, octets))
 
 
-def sign_within(unsigned: Header, credentials: Credentials, room: int) -> bytes:
-    """As `sign`; extensions that alone make them too many for a layer are left out."""
+def sign_within(unsigned: Header, credentials: Credentials, room: int) -> tuple[bytes, Header]:
+    """The octets as of `sign`, and the header that they are of: extensions that alone make them too many for a layer are left out."""
     octets = sign(unsigned, credentials)
     if unsigned.data and len(octets) - len(unsigned.data) <= room < len(octets):
         from dataclasses import replace
 
-        return sign(replace(unsigned, data=b""), credentials)
-    return octets
+        unsigned = replace(unsigned, data=b"")
+        octets = sign(unsigned, credentials)
+    return octets, unsigned
 
 
 def verify(octets: bytes, signed: Header, trust: Authorities, *, now: int, name: str = "") -> None:

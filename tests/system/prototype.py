@@ -18,10 +18,10 @@ from ipcpd.unicast.wire import dht, enrol, fa
 from ipcpd.unicast.wire.connmgr import Record
 from ipcpd.unicast.wire.connmgr import decode as decode_record
 from ipcpd.unicast.wire.dht import Contact
-from irmd.oap import handshake
 from ouroboros.dev import Flow, flow_accept, flow_alloc
 from ouroboros.qos import QOS_RAW
 from ouroboros.wire import MalformedPacket
+from tests import handshake
 
 ADDRESS = 0x84C730CF
 NODE = Contact(bytes.fromhex("75b7dc3eadff7eb41e5ab5a7e49ffe47828664245486913da7b0b496d8b91bf9"), ADDRESS)

@@ -18,10 +18,11 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from irmd.oap import handshake, header
+from irmd.oap import header
 from irmd.oap.algorithms import Hash, request_hash
 from irmd.oap.certificate import common_name, identity, load
 from irmd.oap.header import Header
+from tests import handshake
 from tests.authority import DAY, Authority, Issued
 
 from .conftest import MakeSystem, Program, System

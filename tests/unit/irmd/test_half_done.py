@@ -13,10 +13,10 @@ import pytest
 
 from irmd.endpoints import Endpoints
 from irmd.memory import Events, Memory
-from irmd.oap import handshake
 from irmd.records import ProgramBinding
 from irmd.refused import Refused
 from ouroboros.rpc.messages_pb2 import LOCAL, Envelope, QosSpec
+from tests import handshake
 
 from .fakes import process
 from .inside import Inside, Party, accept, alloc, given_back, run, settle

@@ -10,7 +10,6 @@ import time
 import pytest
 
 from irmd import incoming
-from irmd.oap import handshake
 from irmd.oap.extension import REPEATS, Extensions, Item, decode, lasting, lasts, repeated_ids
 from irmd.oap.header import decode_request
 from ouroboros.errors import EAUTH, ECRYPT, EIPCP, ENAME
@@ -27,6 +26,7 @@ from ouroboros.rpc.messages_pb2 import (
     IpcpEnroll,
     QosSpec,
 )
+from tests import handshake
 
 from .inside import FakeIpcp, Inside, Party, accept, alloc, run, settle
 

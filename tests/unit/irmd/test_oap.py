@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import pytest
 
-from irmd.oap import handshake
+from irmd.oap import extension, header
 from irmd.oap.algorithms import Hash
 from irmd.oap.credentials import Policy
 from irmd.oap.extension import Extensions, Item, encode
@@ -16,6 +17,7 @@ from irmd.oap.oap import Oap
 from irmd.refused import Refused
 from ouroboros.errors import EAUTH, ECRYPT
 from ouroboros.log import BURST, LogLimiter
+from tests import handshake
 
 NOW = 1_795_334_382_869_341_919
 POLICY = Policy()
@@ -85,6 +87,27 @@ def test_a_prototype_sees_what_it_knows() -> None:
     assert len(request) == 36 and request[24:] == bytes(12)
     reply = oap().reply(oap().received(request, "n", POLICY, "l"), "n")
     assert len(reply) == 84 and reply[:16] == request[:16] and reply[24:36] == bytes(12)
+
+
+def test_each_header_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request by the acceptor, the reply by the requester: an end does not decode its own header."""
+    decoded: list[str] = []
+    for module, name in ((header, "_decode"), (extension, "decode")):
+        original = getattr(module, name)
+
+        def counting(
+            *arguments: object, name: str = name, original: Callable[..., object] = original
+        ) -> object:
+            decoded.append(name)
+            return original(*arguments)
+
+        monkeypatch.setattr(module, name, counting)
+    ours, theirs = oap(1, 2), oap(1)
+    request = ours.request("n", POLICY, frozenset({1, 2}), lasts_ms=5000)
+    received = theirs.received(request.octets, "n", POLICY, "l", frozenset({1}))
+    outcome = ours.complete(request, theirs.reply(received, "n"), "n", "l")
+    assert outcome.extensions == received.outcome.extensions == {1}
+    assert sorted(decoded) == ["_decode", "_decode", "decode", "decode"]
 
 
 def test_an_offer_with_a_mistake_is_no_offer() -> None:

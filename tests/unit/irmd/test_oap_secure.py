@@ -230,7 +230,7 @@ def test_the_capture_s_requester_would_be_answered() -> None:
 
     octets, request, _, reply = captured()
     taken = accept(octets, Credentials(), ReplayGuard(), Trusting(), now=request.timestamp + 10**6)
-    ours = decode_reply(taken.reply(now=reply.timestamp), digest=request.digest)
+    ours = decode_reply(taken.reply(now=reply.timestamp)[0], digest=request.digest)
     assert (ours.id, ours.cipher, ours.kdf, ours.digest) == (reply.id, reply.cipher, reply.kdf, reply.digest)
     assert ours.request_hash == reply.request_hash and len(ours.kex) == len(reply.kex)
     assert len(taken.negotiated.key) == 32

@@ -22,9 +22,10 @@ from ipcpd.eth.wire import dix, llc
 from ipcpd.eth.wire import messages as eth
 from ipcpd.link import messages as link
 from ipcpd.udp import wire as udp
-from irmd.oap import extension, handshake
+from irmd.oap import extension
 from ouroboros.extension import Extension
 from ouroboros.qos import QOS_RAW, QOS_RAW_NO_ERRORS, QoSSpec
+from tests import handshake
 from tests.unit.wire.captures import dissected
 
 VECTORS = Path(__file__).resolve().parents[2] / "vectors"

@@ -12,10 +12,11 @@ from ipcpd.link import messages as link
 from ipcpd.udp import wire as udp
 from ipcpd.unicast.lsm import Lsm
 from ipcpd.unicast.wire import connmgr, dht, dt, enrol, fa, link_state
-from irmd.oap import handshake, header
+from irmd.oap import header
 from irmd.oap.algorithms import Cipher, Hash, request_hash
 from ouroboros.ipcp_types import DirectoryHashAlgo, IpcpType
 from ouroboros.qos import QOS_RAW, QoSSpec
+from tests import handshake
 
 octets = bytes.fromhex
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irmd.oap import extension, handshake, header
+from irmd.oap import extension, header
 from irmd.oap.algorithms import Cipher, Hash, request_hash, request_hash_length
 from irmd.oap.extension import Extensions, Item
 from irmd.oap.handshake import ReplyRefused
@@ -17,6 +17,7 @@ from irmd.oap.replay import Fault, Refused, ReplayGuard
 from ouroboros.errors import EAUTH
 from ouroboros.extension import Extension
 from ouroboros.wire import MalformedPacket, UnsendablePacket
+from tests import handshake
 
 MS = 1_000_000
 NOW = 1_795_334_382_869_341_919
