@@ -24,7 +24,7 @@ import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from ouroboros.errors import EIPCP, ENAME
 
@@ -43,6 +43,20 @@ class Phase(Enum):
     LOCAL_NEW = "waiting for a first accept"
     REQUESTED = "requested from a layer"
     DONE = "done"
+
+
+class Event(Enum):
+    """Inputs of an allocation."""
+
+    BEGIN = "begin"
+    JOIN = "begin, with the only layer and without a query"
+    UNBOUND = "a process was unbound, or has exited"
+    START_FAILED = "the program did not start, or exited before it accepted"
+    ANSWERED = "a layer answered the query"
+    REFUSED = "the layer, or the far end, refused"
+    EXPIRED = "the time of the phase has passed"
+    DEADLINE = "the deadline of the caller has passed"
+    ENDED = "the flow was accepted or granted, or the caller cancelled or has exited"
 
 
 @dataclass(slots=True, frozen=True)
@@ -165,153 +179,204 @@ class Allocation(Generic[Layer]):
 
     def begin(self, now: float) -> list[object]:
         """Start: no process is accepting at this moment."""
-        expected = self.bound.servers()
-        if expected == NEVER:
-            return self._start(now)
-        self._enter(Phase.LOCAL_BOUND, max(expected, now + self._times.bound))
-        return []
+        return self._take(Event.BEGIN, now)
 
     def begin_requested(self, now: float) -> list[object]:
         """Start with the only layer, without a query (a join)."""
-        self._enter(Phase.REQUESTED, now + self._times.layer)
-        return [RequestFlow(self._layers[0])]
+        return self._take(Event.JOIN, now)
 
     def served(self) -> None:
         """A local accept takes the flow, or a layer grants it."""
-        self.phase = Phase.DONE
+        self._take(Event.ENDED)
 
     def bound_changed(self, now: float) -> list[object]:
         """A process was unbound, or has exited: if the allocation waited for that process alone, it goes on to the next phase."""
-        reason = Fail(
-            ENAME, f'the process bound to "{self.name}" has ended or was unbound, and no layer knows the name'
-        )
-        if self.phase is Phase.LOCAL_BOUND and self.bound.servers() == NEVER:
-            self._reason = reason
-            return self._start(now)
-        if self.phase is Phase.LOCAL_NEW and self.bound.servers() == self.bound.newcomers() == NEVER:
-            return self._fail(reason)
-        return []
+        reason = f'the process bound to "{self.name}" has ended or was unbound, and no layer knows the name'
+        return self._take(Event.UNBOUND, now, Fail(ENAME, reason))
 
     def start_failed(self, now: float, error: int, text: str) -> list[object]:
         """The program could not be started, or ended before it accepted."""
-        if self.phase is not Phase.LOCAL_STARTING:
-            return []
-        self._reason = Fail(error, text)
-        return self._query(now)
+        return self._take(Event.START_FAILED, now, Fail(error, text))
 
     def answered(self, layer: Layer, known: bool, now: float, error: str = "") -> list[object]:
         """A layer answered whether it knows the name, or with an error; no answer in time is an expiry."""
-        if self.phase is not Phase.QUERY:
-            return []
-        self._answers[layer] = known
-        if error:
-            self._errors.append(error)
-        return self._choose(now)
+        if self.phase is Phase.QUERY:
+            self._answers[layer] = known
+            if error:
+                self._errors.append(error)
+        return self._take(Event.ANSWERED, now)
 
     def refused(self, error: int, text: str) -> list[object]:
         """The layer, or the far end, refused."""
-        return self._fail(Fail(error, text)) if self.phase is Phase.REQUESTED else []
+        return self._take(Event.REFUSED, reason=Fail(error, text))
 
     def cancel(self) -> None:
         """The caller cancelled or has exited: no further action follows."""
-        self.phase = Phase.DONE
+        self._take(Event.ENDED)
 
     def expired(self, now: float) -> list[object]:
         """`due` has passed."""
-        if self.deadline is not None and now >= self.deadline and self.phase is not Phase.DONE:
-            return self._fail(
-                Fail(errno.ETIMEDOUT, f'no flow to "{self.name}" in the time given ({self.phase.value})')
-            )
+        if self.deadline is not None and now >= self.deadline:
+            text = f'no flow to "{self.name}" in the time given ({self.phase.value})'
+            return self._take(Event.DEADLINE, now, Fail(errno.ETIMEDOUT, text))
         if now < self._until:
             return []
-        if self.waits_locally and (expected := self.bound.servers()) > now:
-            self._until = expected  # the process served other requests meanwhile
+        text = _EXPIRED.get(self.phase, "").format(name=self.name, times=self._times)
+        reason = Fail(errno.ETIMEDOUT, text) if text else None
+        return self._take(Event.EXPIRED, now, reason)
+
+    def _take(self, event: Event, now: float = 0.0, reason: Fail | None = None) -> list[object]:
+        """Make the first move of the table whose condition holds; an event without one has no effect. `reason`: of the refusal that may
+        follow in a later phase."""
+        moves = MOVES.get((self.phase, event))
+        if moves is None:
             return []
-        if self.phase is Phase.LOCAL_BOUND:
-            self._reason = Fail(
-                errno.ETIMEDOUT,
-                f'a process is bound to "{self.name}", but did not accept within {self._times.bound:g} s',
-            )
-            return self._start(now)
-        if self.phase is Phase.LOCAL_NEW:
-            return self._fail(self._unknown)
-        if self.phase is Phase.LOCAL_STARTING:
-            self._reason = Fail(
-                errno.ETIMEDOUT,
-                f'the program started for "{self.name}" did not accept within {self._times.starting:g} s',
-            )
-            return self._query(now)
-        if self.phase is Phase.QUERY:
-            return self._choose(now)
-        if self.phase is Phase.REQUESTED:
-            return self._fail(
-                Fail(
-                    errno.ETIMEDOUT,
-                    f'no answer to the request for a flow to "{self.name}" within {self._times.layer:g} s',
-                )
-            )
-        return []
+        before, self._reason = self._reason, reason or self._reason
+        move = next(one for one in moves if one.condition is None or one.condition.holds(self, now))
+        if move.after is self.phase:
+            self._reason = before
+        self.phase = move.after
+        return move.action(self, now)
 
-    # ------------------------------------------------------------ steps
-
-    def _enter(self, phase: Phase, until: float) -> None:
-        self.phase = phase
-        self._until = until
-
-    def _start(self, now: float) -> list[object]:
-        if not self._startable:
-            return self._query(now)
-        self._enter(Phase.LOCAL_STARTING, now + self._times.starting)
-        return [StartProgram()]
-
-    def _query(self, now: float) -> list[object]:
-        if not self._layers:
-            return self._unserved(now)
-        self._queried_at = now
-        self._enter(Phase.QUERY, now + self._query_timeout(self._layers[0]))
-        return [QueryLayers(self._layers)]
-
-    def _choose(self, now: float) -> list[object]:
-        """Choose the first layer, in order, that knows the name, unless one before it still has time to answer."""
+    def _choice(self, now: float) -> tuple[Layer | None, float | None]:
+        """The first layer, in order, that knows the name; or until when one before it still has time to answer."""
         found = any(self._answers.values())
         for layer in self._layers:
             known = self._answers.get(layer)
             if known:
-                self._enter(Phase.REQUESTED, now + self._times.layer)
-                return [RequestFlow(layer)]
+                return layer, None
             if known is None:
-                query_timeout = self._query_timeout(layer)
-                limit = self._queried_at + (
-                    min(query_timeout, self._times.preferred_wait) if found else query_timeout
-                )
+                longest = self._query_timeout(layer)
+                limit = self._queried_at + (min(longest, self._times.preferred_wait) if found else longest)
                 if now < limit:
-                    self._until = limit
-                    return []
-        return self._unserved(now)
+                    return None, limit
+        return None, None
+
+    def _newcomers_by(self) -> float:
+        return max(self.bound.newcomers(), self.bound.servers())  # it may have accepted during the query
+
+    # ------------------------------------------------------------ actions
+
+    def _none(self, now: float) -> list[object]:
+        """none"""
+        return []
+
+    def _await_accept(self, now: float) -> list[object]:
+        """wait for its accept"""
+        self._until = max(self.bound.servers(), now + self._times.bound)
+        return []
+
+    def _prolong(self, now: float) -> list[object]:
+        """wait for its next accept"""
+        self._until = self.bound.servers()
+        return []
+
+    def _await_newcomer(self, now: float) -> list[object]:
+        """wait for its first accept"""
+        self._until = self._newcomers_by()
+        return []
+
+    def _start(self, now: float) -> list[object]:
+        """start the program"""
+        self._until = now + self._times.starting
+        return [StartProgram()]
+
+    def _query(self, now: float) -> list[object]:
+        """query all layers"""
+        self._queried_at = now
+        self._until = now + self._query_timeout(self._layers[0])
+        return [QueryLayers(self._layers)]
+
+    def _await_answer(self, now: float) -> list[object]:
+        """wait for its answer"""
+        self._until = self._choice(now)[1] or now
+        return []
+
+    def _request(self, now: float) -> list[object]:
+        """request the flow from that layer"""
+        layer = self._choice(now)[0]
+        self._until = now + self._times.layer
+        return [RequestFlow(self._layers[0] if layer is None else layer)]
+
+    def _fail(self, now: float) -> list[object]:
+        """refuse"""
+        return [self._reason]
 
     def _unserved(self, now: float) -> list[object]:
-        """No layer knows the name: only a process that has connected just now may still accept."""
-        expected = max(self.bound.newcomers(), self.bound.servers())  # it may have accepted during the query
-        if self._reason is self._unknown and expected > now:
-            self._enter(Phase.LOCAL_NEW, expected)
-            return []
+        """refuse, with the errors of the layers"""
         reason = self._reason
         unanswered = [layer for layer in self._layers if layer not in self._answers]
-        if unanswered and reason is self._unknown:
-            reason = self._undecided(unanswered)
-        return self._fail(Fail(reason.errno, "; ".join([reason.text, *self._errors])))
+        if unanswered and reason is self._unknown:  # the refusal must not claim that the name is unknown
+            names = " and ".join(self._describe(layer) for layer in unanswered)
+            longest = max(map(self._query_timeout, unanswered))
+            text = f'{names} did not answer within {longest:g} s whether "{self.name}" is known'
+            reason = Fail(errno.ETIMEDOUT, text)
+        return [Fail(reason.errno, "; ".join([reason.text, *self._errors]))]
 
-    def _undecided(self, unanswered: list[Layer]) -> Fail:
-        """The refusal when a layer did not answer: it must not claim that the name is unknown."""
-        names = " and ".join(self._describe(layer) for layer in unanswered)
-        longest = max(map(self._query_timeout, unanswered))
-        return Fail(
-            errno.ETIMEDOUT, f'{names} did not answer within {longest:g} s whether "{self.name}" is known'
-        )
 
-    def _fail(self, reason: Fail) -> list[object]:
-        self.phase = Phase.DONE
-        return [reason]
+_EXPIRED = {
+    Phase.LOCAL_BOUND: 'a process is bound to "{name}", but did not accept within {times.bound:g} s',
+    Phase.LOCAL_STARTING: 'the program started for "{name}" did not accept within {times.starting:g} s',
+    Phase.REQUESTED: 'no answer to the request for a flow to "{name}" within {times.layer:g} s',
+}
+"""The reason of a refusal, by the phase that has taken too long."""
+
+
+class Condition(NamedTuple):
+    """A condition of a move, with its text for the documentation."""
+
+    text: str
+    holds: Callable[[Allocation[Any], float], bool]
+
+
+class Move(NamedTuple):
+    """A move of the table: the phase that follows, and what is done. `condition`: None, it always holds."""
+
+    after: Phase
+    action: Callable[[Allocation[Any], float], list[object]]
+    condition: Condition | None = None
+
+
+_A = Allocation
+_SERVERS = Condition("a bound process has accepted before", lambda one, now: one.bound.servers() != NEVER)
+_EXPECTED = Condition("one is expected to accept again", lambda one, now: one.bound.servers() > now)
+_BOUND = Condition("a process is bound that may accept", lambda one, now: one._newcomers_by() != NEVER)
+_STARTABLE = Condition("a program can be started", lambda one, now: one._startable)
+_LAYERS = Condition("there are layers", lambda one, now: bool(one._layers))
+_KNOWN = Condition("a layer knows the name", lambda one, now: one._choice(now)[0] is not None)
+_UNDECIDED = Condition("a preferred one may still answer", lambda one, now: one._choice(now)[1] is not None)
+_NEWCOMER = Condition(
+    "a process that has never accepted may be about to, and nothing has failed",
+    lambda one, now: one._reason is one._unknown and one._newcomers_by() > now,
+)
+
+_UNSERVED = (Move(Phase.LOCAL_NEW, _A._await_newcomer, _NEWCOMER), Move(Phase.DONE, _A._unserved))
+_ASK = (Move(Phase.QUERY, _A._query, _LAYERS), *_UNSERVED)
+_START = (Move(Phase.LOCAL_STARTING, _A._start, _STARTABLE), *_ASK)
+_CHOOSE = (
+    Move(Phase.REQUESTED, _A._request, _KNOWN),
+    Move(Phase.QUERY, _A._await_answer, _UNDECIDED),
+    *_UNSERVED,
+)
+_REFUSE = (Move(Phase.DONE, _A._fail),)
+
+MOVES: dict[tuple[Phase, Event], tuple[Move, ...]] = {
+    (Phase.NEW, Event.BEGIN): (Move(Phase.LOCAL_BOUND, _A._await_accept, _SERVERS), *_START),
+    (Phase.NEW, Event.JOIN): (Move(Phase.REQUESTED, _A._request),),
+    (Phase.LOCAL_BOUND, Event.UNBOUND): (Move(Phase.LOCAL_BOUND, _A._none, _SERVERS), *_START),
+    (Phase.LOCAL_BOUND, Event.EXPIRED): (Move(Phase.LOCAL_BOUND, _A._prolong, _EXPECTED), *_START),
+    (Phase.LOCAL_STARTING, Event.START_FAILED): _ASK,
+    (Phase.LOCAL_STARTING, Event.EXPIRED): (Move(Phase.LOCAL_STARTING, _A._prolong, _EXPECTED), *_ASK),
+    (Phase.QUERY, Event.ANSWERED): _CHOOSE,
+    (Phase.QUERY, Event.EXPIRED): _CHOOSE,
+    (Phase.LOCAL_NEW, Event.UNBOUND): (Move(Phase.LOCAL_NEW, _A._none, _BOUND), *_REFUSE),
+    (Phase.LOCAL_NEW, Event.EXPIRED): (Move(Phase.LOCAL_NEW, _A._prolong, _EXPECTED), *_REFUSE),
+    (Phase.REQUESTED, Event.REFUSED): _REFUSE,
+    (Phase.REQUESTED, Event.EXPIRED): _REFUSE,
+    **{(phase, Event.DEADLINE): _REFUSE for phase in Phase if phase is not Phase.DONE},
+    **{(phase, Event.ENDED): (Move(Phase.DONE, _A._none),) for phase in Phase},
+}
+"""The moves from a phase with an event: the first whose condition holds is made. An event that is not here has no effect."""
 
 
 def ipcp_exited(ipcp: str) -> Fail:

@@ -200,7 +200,10 @@ def test_what_follows_two_dashes_belongs_to_the_program() -> None:
     ("line", "text"),
     [
         ("lpcp", '"lpcp" is unknown, did you mean "ipcp"? Try "irm help".'),
-        ("zzz", "it must be one of: ipcp, bind, unbind, name, register, unregister, flow, pool, start, stop, help."),
+        (
+            "zzz",
+            "it must be one of: ipcp, bind, unbind, name, register, unregister, flow, pool, start, stop, help.",
+        ),
         ("ipcp lisst", '"lisst" is unknown, did you mean "list"? Try "irm ipcp help".'),
         ("name x", 'Try "irm name help".'),
         ("ipcp create naem x", 'did you mean "name"? Try "irm ipcp create help".'),

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irmd.allocation import Allocation, Bound, Fail, Phase, QueryLayers, RequestFlow, StartProgram, Times
+from irmd.allocation import (
+    MOVES,
+    Allocation,
+    Bound,
+    Event,
+    Fail,
+    Phase,
+    QueryLayers,
+    RequestFlow,
+    StartProgram,
+    Times,
+    ipcp_exited,
+)
 from irmd.pace import NEVER
 from ouroboros.errors import ENAME
 
@@ -50,6 +62,67 @@ def failure(actions: list[object]) -> Fail:
     (fail,) = actions
     assert isinstance(fail, Fail)
     return fail
+
+
+LEGAL = """
+    NEW             BEGIN         LOCAL_BOUND LOCAL_STARTING QUERY LOCAL_NEW DONE
+    NEW             JOIN          REQUESTED
+    LOCAL_BOUND     UNBOUND       LOCAL_BOUND LOCAL_STARTING QUERY LOCAL_NEW DONE
+    LOCAL_BOUND     EXPIRED       LOCAL_BOUND LOCAL_STARTING QUERY LOCAL_NEW DONE
+    LOCAL_STARTING  START_FAILED  QUERY LOCAL_NEW DONE
+    LOCAL_STARTING  EXPIRED       LOCAL_STARTING QUERY LOCAL_NEW DONE
+    QUERY           ANSWERED      REQUESTED QUERY LOCAL_NEW DONE
+    QUERY           EXPIRED       REQUESTED QUERY LOCAL_NEW DONE
+    LOCAL_NEW       UNBOUND       LOCAL_NEW DONE
+    LOCAL_NEW       EXPIRED       LOCAL_NEW DONE
+    REQUESTED       REFUSED       DONE
+    REQUESTED       EXPIRED       DONE
+"""
+"""The phases to which each event may lead (docs/spec/rpc.md, RPC-12 to RPC-15), the preferred one first. Any allocation ends when it is
+served or cancelled, and any that has not ended at its deadline."""
+
+
+def test_the_table_has_the_legal_moves() -> None:
+    legal = {(phase, event): after for phase, event, *after in map(str.split, LEGAL.strip().splitlines())}
+    for phase in Phase:
+        legal[phase.name, "ENDED"] = ["DONE"]
+        if phase is not Phase.DONE:
+            legal[phase.name, "DEADLINE"] = ["DONE"]
+    moves = {
+        (phase.name, event.name): [move.after.name for move in found]
+        for (phase, event), found in MOVES.items()
+    }
+    assert moves == legal
+
+
+@pytest.mark.parametrize("end", [Allocation.served, Allocation.cancel])
+def test_it_ends_when_it_is_served_or_cancelled(end: Callable[[Allocation[str]], None]) -> None:
+    for bound, startable, layers in ((True, False, ()), (False, True, ()), (False, False, ("a",))):
+        machine = make(bound=bound, startable=startable, layers=layers)
+        machine.begin(0.0)
+        assert machine.due is not None
+        end(machine)
+        assert machine.due is None and machine.expired(99.0) == []
+
+
+def test_an_event_of_another_phase_is_no_reason() -> None:
+    others = Others(newcomers=0.5)
+    machine = make(bound=others, layers=("a",))
+    machine.begin(0.0)
+    assert machine.start_failed(0.1, errno.ENOENT, "no program") == machine.bound_changed(0.2) == []
+    assert machine.answered("a", False, 0.3) == []
+    assert machine.phase is Phase.LOCAL_NEW and failure(machine.expired(0.5)) == UNKNOWN
+
+
+def test_an_ipcp_that_has_exited_is_named() -> None:
+    assert '"unicast.a"' in ipcp_exited("unicast.a").text
+
+
+@pytest.mark.parametrize("event", Event)
+@pytest.mark.parametrize("phase", Phase)
+def test_the_last_move_needs_no_condition(phase: Phase, event: Event) -> None:
+    conditions = [move.condition for move in MOVES.get((phase, event), ())]
+    assert not conditions or conditions[-1] is None and None not in conditions[:-1]
 
 
 def test_nobody_and_no_layer_is_refused_at_once() -> None:
