@@ -7,31 +7,38 @@ invalid value is an error that names it.
 from __future__ import annotations
 
 import os
+import re
+import stat
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from ouroboros import ipcp_options as options
-from ouroboros.ipcp_types import COMPONENT_WORDS, COMPONENTS
+from ouroboros.ipcp_types import COMPONENT_WORDS, COMPONENTS, DT_COMP
 from ouroboros.name_info import Requirement
-from ouroboros.qos import CUBES, UINT32_MAX
+from ouroboros.qos import CUBES, DEFAULT_PEER_TIMEOUT, UINT32_MAX
 from ouroboros.rpc.messages_pb2 import ROUND_ROBIN, SPILLOVER, IpcpType
+from ouroboros.rundir import VARIABLE
 
 from .manager import check_program
 from .memory import PoolConfig
+from .node import Adjacency, IpcpEntry, NameEntry, Node, Program
 from .oap.credentials import Policy, SecurityPaths
 from .refused import Refused
 from .registry import check_name, check_new_name
 from .settings import LIMITS, Applications, Settings
 
 _TYPES = {word: IpcpType.Value(word.upper().replace("-", "_")) for word in options.TYPES}
+_ALIASES = {**options.TYPE_ALIASES, "eth": "eth-dix"}
+"""Words for a type that `irm` takes too."""
 _COMPONENTS = {kind.type_name: names for kind, names in COMPONENTS.items()}
 _CONN_KEYS = ("dst", "component", "qos", "timeout")
 _LB = {"spill": SPILLOVER, "spillover": SPILLOVER, "round-robin": ROUND_ROBIN}
 _FILES = tuple(f"{side}_{what}_file" for side in ("server", "client") for what in ("enc", "crt", "key"))
 _NAME_KEYS = ("prog", "args", "user", "lb", "require", *_FILES)
-_IPCP_KEYS = ("bootstrap", "enrol", "enroll", "layer", "autobind", "reg", "conn", "retry")
+_PROGRAM_KEYS = ("path", "args", "user")
+_IPCP_KEYS = ("bootstrap", "enrol", "enroll", "layer", "autobind", "bind", "reg", "conn", "retry")
 _SPELLINGS = {
     "addr_size": "addr",
     "eid_size": "eid",
@@ -42,69 +49,105 @@ _SPELLINGS = {
 """Keys that the prototype's file spells otherwise than its command line."""
 
 
+SYSTEM_FOLDER = "/etc/ouroboros"
+FILE_NAME = "irmd.conf"
+MAX_FILE = 1 << 20
+"""Octets of a file."""
+
+
 class ConfigError(Exception):
     """The file cannot be read, or a value in it is wrong; the text names it."""
 
 
 @dataclass(slots=True, frozen=True)
-class NameEntry:
-    """A `[name.N]` table: the name and the programs bound to it, for `user`; args None: not started on demand."""
-
-    name: str
-    lb: int
-    policy: Policy
-    programs: tuple[tuple[str, tuple[str, ...] | None], ...]
-    user: str = ""
-
-
-@dataclass(slots=True, frozen=True)
-class ConnectEntry:
-    """An element of `conn`. `timeout_ms`: when a silent neighbour counts as disconnected; None: the default."""
-
-    dst: str
-    components: tuple[str, ...]
-    qos: str = "raw"
-    timeout_ms: int | None = None
-
-
-@dataclass(slots=True, frozen=True)
-class IpcpEntry:
-    """A `[TYPE.I]` table. `retry`: how many times a failed step is tried again; 0: without limit, None: not at all."""
-
-    name: str
-    type: int
-    bootstrap: str
-    enroll: str
-    layer: str
-    options: dict[str, str]
-    autobind: bool
-    register: tuple[str, ...]
-    connect: tuple[ConnectEntry, ...]
-    retry: int | None = None
-
-
-@dataclass(slots=True, frozen=True)
 class Config:
-    """The contents of the file; `entries` in the order in which they are carried out."""
+    """The contents of the file; `entries` in the order in which they are carried out, `path` of a file that was read."""
 
     settings: Settings = Settings()
     pool: PoolConfig = PoolConfig()
     entries: tuple[NameEntry | IpcpEntry, ...] = field(default=())
+    path: str | None = field(default=None, compare=False)
+
+    @property
+    def node(self) -> Node:
+        """The names and IPCPs of the file."""
+        return Node(
+            {entry.name: entry for entry in self.entries if isinstance(entry, NameEntry)},
+            {entry.name: entry for entry in self.entries if isinstance(entry, IpcpEntry)},
+        )
 
 
 def read(path: str) -> Config:
-    """Read the file at `path`. Raises ConfigError."""
+    """Read the file at `path`. Raises ConfigError.
+
+    A system of root takes its configuration only from a file that nobody else can write: it names programs to start.
+    """
     try:
         with open(path, "rb") as file:
-            tables = tomllib.load(file)
+            status = os.fstat(file.fileno())
+            if os.geteuid() == 0 and stat.S_ISREG(status.st_mode):
+                _check_writers(path, status)
+            octets = file.read(MAX_FILE + 1)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    return replace(loads(octets, path), path=os.path.abspath(path))
+
+
+def default_path() -> str | None:
+    """The file of this user's system, where there is one. A system with a run directory of its own has none: there may be several."""
+    if os.environ.get(VARIABLE):
+        return None
+    if os.geteuid() == 0:
+        folder = SYSTEM_FOLDER
+    else:
+        folder = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+        folder = os.path.join(folder, "ouroboros")
+    path = os.path.join(folder, FILE_NAME)
+    return path if os.path.exists(path) else None
+
+
+def _check_writers(path: str, status: os.stat_result) -> None:
+    if status.st_uid != 0:
+        raise ConfigError(f"{path} belongs to uid {status.st_uid}, not to root: `chown root {path}`")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ConfigError(f"{path} can be written by others than root: `chmod go-w {path}`")
+
+
+def loads(octets: bytes, path: str) -> Config:
+    """Parse and check the text of a file. Raises ConfigError, with `path` and, where it can be told, the line."""
+    if len(octets) > MAX_FILE:
+        raise ConfigError(f"{path} is longer than {MAX_FILE} octets")
+    try:
+        text = octets.decode()
+        tables = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is not TOML: it is nested too deeply") from None
     try:
         return parse(tables)
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{path}{_place(text, str(error))}: {error}") from None
+
+
+def _place(text: str, error: str) -> str:
+    """`:LINE` of the table that an error begins with, of the key where the error names one that is there; or nothing."""
+    found = re.match(r"\[([^\]]+)\]:? *(?:key )?(\w[\w-]*)?", error)
+    if found is None:
+        return ""
+    table, key = found.groups()
+    at = 0
+    inside = False
+    for number, line in enumerate(text.splitlines(), start=1):
+        line = line.strip()
+        if line.startswith("["):
+            inside = line.lstrip("[").partition("]")[0].replace('"', "").replace("'", "").replace(
+                " ", ""
+            ) == table.replace(" ", "")
+            at = number if inside else at
+        elif inside and key and re.match(rf"[\"']?{re.escape(key)}[\"']?\s*=", line):
+            return f":{number}"
+    return f":{at}" if at else ""
 
 
 def parse(tables: dict[str, Any]) -> Config:
@@ -112,7 +155,8 @@ def parse(tables: dict[str, Any]) -> Config:
     settings, pool = Settings(), PoolConfig()
     entries: list[NameEntry | IpcpEntry] = []
     ipcps: set[str] = set()
-    for table, content in tables.items():
+    for word, content in tables.items():
+        table = _ALIASES.get(word, word)
         if not isinstance(content, dict):
             raise ConfigError(f"{table} = ... is not a table; known tables: {_known_tables()}")
         if table == "irmd":
@@ -121,7 +165,7 @@ def parse(tables: dict[str, Any]) -> Config:
             pool = _pool(content)
         elif table == "name" or table in _TYPES:
             for name, keys in content.items():
-                where = f"[{table}.{name}]"
+                where = f"[{word}.{name}]"
                 if not isinstance(keys, dict):
                     raise ConfigError(f"{table}.{name} is not a table: write [{table}.NAME] above it")
                 _check_name(where, name, check_new_name)
@@ -242,20 +286,7 @@ def _name(where: str, name: str, keys: dict[str, Any]) -> NameEntry:
     for key, path in paths.items():
         if path and not os.path.isfile(path):
             raise ConfigError(f"{where}: {key} = {path} does not exist or is not a file")
-    programs = _strings(where, keys, "prog")
-    args = _strings(where, keys, "args")
-    if len(args) > len(programs):
-        raise ConfigError(f"{where}: args has {len(args)} elements, prog only {len(programs)}")
-    bound: list[tuple[str, tuple[str, ...] | None]] = []
-    for at, program in enumerate(programs):
-        auto = at < len(args)
-        try:
-            real = check_program(program, auto=auto)
-        except Refused as refused:
-            raise ConfigError(f"{where}: {refused.text}") from None
-        if real in (path for path, _ in bound):
-            raise ConfigError(f"{where}: prog has {program} twice")
-        bound.append((real, tuple(args[at].split()) if auto else None))
+    bound = _programs(where, keys)
     return NameEntry(
         name,
         _LB[word],
@@ -264,9 +295,45 @@ def _name(where: str, name: str, keys: dict[str, Any]) -> NameEntry:
             SecurityPaths(paths["client_enc_file"], paths["client_crt_file"], paths["client_key_file"]),
             _require(where, keys),
         ),
-        tuple(bound),
-        _value(where, keys, "user", str, ""),
+        bound,
     )
+
+
+def _programs(where: str, keys: dict[str, Any]) -> tuple[Program, ...]:
+    """The elements of `prog`: paths, with their arguments in `args`, or tables."""
+    elements = _value(where, keys, "prog", list, [])
+    user = _value(where, keys, "user", str, "")
+    args = _value(where, keys, "args", list, [])
+    if len(args) > len(elements):
+        raise ConfigError(f"{where}: args has {len(args)} elements, prog only {len(elements)}")
+    bound: list[Program] = []
+    for at, element in enumerate(elements):
+        if type(element) is str:
+            element = {"path": element, **({"args": args[at]} if at < len(args) else {})}
+        if type(element) is not dict:
+            raise ConfigError(
+                f"{where}: an element of prog must be a path, or a table with {', '.join(_PROGRAM_KEYS)}"
+            )
+        _only(f"{where} prog", element, _PROGRAM_KEYS)
+        path = _value(f"{where} prog", element, "path", str, None)
+        words = _arguments(where, element["args"]) if "args" in element else None
+        try:
+            real = check_program(path, auto=words is not None)
+        except Refused as refused:
+            raise ConfigError(f"{where}: {refused.text}") from None
+        if real in (one.path for one in bound):
+            raise ConfigError(f"{where}: prog has {path} twice")
+        bound.append(Program(real, words, _value(f"{where} prog", element, "user", str, user)))
+    return tuple(bound)
+
+
+def _arguments(where: str, value: object) -> tuple[str, ...]:
+    """A list of strings, or one string with the arguments separated by spaces."""
+    if type(value) is str:
+        return tuple(value.split())
+    if type(value) is list and all(type(one) is str for one in value):
+        return tuple(value)
+    raise ConfigError(f"{where}: the args of a program must be a list of strings")
 
 
 def _require(where: str, keys: dict[str, Any]) -> Requirement:
@@ -289,24 +356,30 @@ def _ipcp(where: str, word: str, name: str, keys: dict[str, Any]) -> IpcpEntry:
     bootstrap = _value(where, keys, "bootstrap", str, "")
     autobind = _value(where, keys, "autobind", bool, False)
     layer = _value(where, keys, "layer", str, "")
-    register, retry = _strings(where, keys, "reg"), _retry(where, keys)
-    for key, wanted in (("enrol", enroll), ("autobind", autobind), ("conn", keys.get("conn"))):
+    register, bind = _unique(where, keys, "reg"), _unique(where, keys, "bind")
+    for key, wanted in (
+        ("enrol", enroll),
+        ("autobind", autobind),
+        ("bind", bind),
+        ("conn", keys.get("conn")),
+    ):
         if wanted and word not in _COMPONENTS:
             raise ConfigError(f"{where}: key {key} is for unicast and broadcast IPCPs only")
     connect = _connections(where, word, keys)
     for other in (enroll, layer, *(one.dst for one in connect)):
         if other:
             _check_name(where, other)
-    for new in (bootstrap, *register):
+    retry = _retry(where, keys, default=bool(enroll or connect))
+    for new in (bootstrap, *register, *bind):
         if new:
             _check_name(where, new, check_new_name)
-    for key, wanted in (("layer", layer), ("retry", retry is not None)):
-        if wanted and not enroll:
-            raise ConfigError(f"{where}: {key} needs enrol")
-    if connect and not enroll:
-        raise ConfigError(f"{where}: conn needs enrol")
-    if register and not (enroll or bootstrap):
-        raise ConfigError(f"{where}: reg needs bootstrap or enrol: the IPCP is not a member of a layer")
+    if layer and not enroll:
+        raise ConfigError(f"{where}: layer needs enrol")
+    if "retry" in keys and not (enroll or connect):
+        raise ConfigError(f"{where}: retry needs enrol or conn")
+    for key, wanted in (("reg", register), ("conn", connect), ("autobind", autobind), ("bind", bind)):
+        if wanted and not (enroll or bootstrap):
+            raise ConfigError(f"{where}: {key} needs bootstrap or enrol: the IPCP is not a member of a layer")
     given = {key: _option(where, key, keys[other]) for other, key in spellings.items() if other in keys}
     try:
         if bootstrap and not enroll:
@@ -315,12 +388,23 @@ def _ipcp(where: str, word: str, name: str, keys: dict[str, Any]) -> IpcpEntry:
             given = {key: options.check_value(key, value) for key, value in given.items()}
     except options.OptionError as error:
         raise ConfigError(f"{where}: {error}") from None
-    return IpcpEntry(name, _TYPES[word], bootstrap, enroll, layer, given, autobind, register, connect, retry)
+    bound = tuple(one for one in bind if not autobind or one not in (name, bootstrap or layer))
+    if enroll:
+        given = {key: value for key, value in given.items() if key == "require"}
+        bootstrap = ""
+    return IpcpEntry(
+        name, _TYPES[word], bootstrap, enroll, layer, given, autobind, bound, register, connect, retry
+    )
 
 
-def _retry(where: str, keys: dict[str, Any]) -> int | None:
+def _unique(where: str, keys: dict[str, Any], key: str) -> tuple[str, ...]:
+    """The strings of a list, each once."""
+    return tuple(dict.fromkeys(_strings(where, keys, key)))
+
+
+def _retry(where: str, keys: dict[str, Any], *, default: bool) -> int | None:
     """`true` is without limit, a number the number of repetitions."""
-    value = keys.get("retry", False)
+    value = keys.get("retry", default)
     if type(value) is bool:
         return 0 if value else None
     if type(value) is not int or not 1 <= value <= options.MAX_RETRIES:
@@ -330,9 +414,9 @@ def _retry(where: str, keys: dict[str, Any]) -> int | None:
     return value
 
 
-def _connections(where: str, word: str, keys: dict[str, Any]) -> tuple[ConnectEntry, ...]:
+def _connections(where: str, word: str, keys: dict[str, Any]) -> tuple[Adjacency, ...]:
     """The elements of `conn`: names, or tables with more keys than the name."""
-    found: list[ConnectEntry] = []
+    found: list[Adjacency] = []
     for element in _value(where, keys, "conn", list, []):
         if type(element) is str:
             element = {"dst": element}
@@ -342,8 +426,10 @@ def _connections(where: str, word: str, keys: dict[str, Any]) -> tuple[ConnectEn
             )
         _only(f"{where} conn", element, _CONN_KEYS)
         dst = _value(f"{where} conn", element, "dst", str, None)
-        found.append(ConnectEntry(dst, *_adjacency(f"{where} conn {dst}", word, element)))
-    return tuple(found)
+        components, qos, timeout = _adjacency(f"{where} conn {dst}", word, element)
+        # Routing needs no QoS: management flows are raw (docs/reference/irm.md).
+        found += [Adjacency(dst, one, qos if one == DT_COMP else "raw", timeout) for one in components]
+    return tuple(dict.fromkeys(found))
 
 
 def _adjacency(where: str, word: str, keys: dict[str, Any]) -> tuple[tuple[str, ...], str, int | None]:
@@ -362,6 +448,7 @@ def _adjacency(where: str, word: str, keys: dict[str, Any]) -> tuple[tuple[str, 
         timeout = _value(where, keys, "timeout", int, None)
         if not 0 <= timeout <= UINT32_MAX:
             raise ConfigError(f"{where}: timeout = {timeout} is not between 0 (never) and {UINT32_MAX} ms")
+        timeout = None if timeout == DEFAULT_PEER_TIMEOUT else timeout
     return components, qos, timeout
 
 

@@ -7,7 +7,6 @@ import logging
 import os
 import pwd
 import signal
-from collections.abc import Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +16,8 @@ from ouroboros.log import LogLimiter
 from .accepting import Accepting
 from .allocation import Times
 from .broker import Broker
-from .config import Config
-from .configure import apply
+from .config import Config, ConfigError, read
+from .configure import Configurer
 from .descriptors import Late
 from .direct import DirectAllocation
 from .endpoints import Endpoints, announce
@@ -68,10 +67,9 @@ class Irmd:
         self._rundir = rundir
         self._config = config
         self._background = background
+        self._reloading: asyncio.Task[None] | None = None
         settings = config.settings
         self._managers = managers_gid()
-        self._configuring: set[asyncio.Task[None]] = set()
-        """Background tasks: IPCPs that try again."""
         lib.map_survive()
         self.memory = Memory(config.pool)
         self.registry = Registry()
@@ -127,13 +125,16 @@ class Irmd:
         )
         readout = Readout(self.registry, table, self.flows, self.memory, {"late messages": self.late})
         self.manager = Manager(loop, self.registry, self.ipcps, waiting, accepting, self.oap, readout)
-        management.update(self.manager.handlers)
+        self.configurer = Configurer(config, self.registry, self.ipcps, self.manager)
+        management.update(self.manager.handlers | self.configurer.handlers)
 
     async def run(self) -> int:
         """Start, configure, serve until a signal arrives, stop. Returns the exit code."""
         stop: asyncio.Future[int] = self._loop.create_future()
         for number in SIGNALS:
             self._loop.add_signal_handler(number, self._signalled, stop, number)
+        if self._config.path is not None:
+            self._loop.add_signal_handler(signal.SIGHUP, self._reload)
         self.oap.trust.check()
         self._spawner.start()
         self.server.listen(self._rundir.listen())
@@ -158,7 +159,7 @@ class Irmd:
 
     async def _configure(self) -> bool:
         try:
-            await apply(self._config, self.manager, self.ipcps, self._later)
+            await self.configurer.apply(self._config)
         except Refused as refused:
             log.error("configuration: %s", refused.text)
             if self._background is not None:
@@ -166,10 +167,27 @@ class Irmd:
             return False
         return True
 
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
-        self._configuring.add(task)
-        task.add_done_callback(self._configuring.discard)
+    def _reload(self) -> None:
+        """SIGHUP: apply the file again, as it is now. A mistake in it changes nothing."""
+        assert self._config.path is not None
+        log.info("reading %s again", self._config.path)
+        try:
+            config = read(self._config.path)
+        except ConfigError as error:
+            log.error("configuration: %s", error)
+            return
+        if self._reloading is not None:
+            self._reloading.cancel()
+        notify("RELOADING=1")
+        self._reloading = self._loop.create_task(self._apply_again(config))
+
+    async def _apply_again(self, config: Config) -> None:
+        try:
+            for change in await self.configurer.apply(config):
+                log.info("configuration: %s", change)
+        except Refused as refused:
+            log.error("configuration: %s", refused.text)
+        notify("READY=1")
 
     def _signalled(self, stop: asyncio.Future[int], number: int) -> None:
         log.info("IRMd shutting down...")
@@ -183,8 +201,9 @@ class Irmd:
         that it knows; processes of this IRMd notice its exit from their connection, and may outlive it.
         """
         notify("STOPPING=1")
-        for task in list(self._configuring):
-            task.cancel()
+        if self._reloading is not None:
+            self._reloading.cancel()
+        await self.configurer.stop()
         self.facilities.requests.stopping = True
         self.ipcps.table.stopping = True
         self.server.stop_listening()

@@ -161,6 +161,7 @@ class Ipcps:
             ipcp, Envelope(ipcp_bootstrap=body), f"bootstrap layer {body.config.layer}", BOOTSTRAP_TIME
         )
         self._joined(ipcp, reply)
+        ipcp.options = dict(body.config.options)
         return ipcp
 
     async def enroll(self, body: IpcpEnroll) -> Ipcp:
@@ -186,6 +187,7 @@ class Ipcps:
         finally:
             ipcp.joining = None
         self._joined(ipcp, reply)
+        ipcp.enrolled = request
         return ipcp
 
     async def _retry(
@@ -249,7 +251,9 @@ class Ipcps:
                 lambda: self._ask(ipcp, Envelope(ipcp_connect=request), what, CONNECT_TIME),
                 body.retry if body.HasField("retry") else None,
             )
+            ipcp.connections[body.dst, body.component] = request.qos
         else:
+            ipcp.connections.pop((body.dst, body.component), None)  # also if it has been lost meanwhile
             await ask(ipcp, Envelope(ipcp_disconnect=body), f"disconnect from {body.dst}", DISCONNECT_TIME)
 
     async def readout(self, body: ReadoutRequest) -> Envelope:

@@ -32,6 +32,8 @@ def main(argv: list[str] | None = None) -> int:
         return leave.code if isinstance(leave.code, int) else 1
     if options.command is not None:
         return _stop()
+    if options.check is not None:
+        return _check(options.check or options.config)
     background = None
     if options.daemon:
         try:
@@ -71,6 +73,13 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
         "--daemon", action="store_true", help="go into the background; return when the system is ready"
     )
     parser.add_argument("--config", metavar="FILE", help="set the system up from the TOML file FILE")
+    parser.add_argument(
+        "--check",
+        metavar="FILE",
+        nargs="?",
+        const="",
+        help="only check the file; the exit code tells whether it is right",
+    )
     parser.add_argument("--version", action="version", version=f"Ouroboros version {__version__}")
     options = parser.parse_args(words)
     if options.log is not None and not options.daemon:
@@ -94,15 +103,31 @@ def _stop() -> int:
     return 0
 
 
+def _check(path: str | None) -> int:
+    from .config import ConfigError, default_path, read
+
+    path = path or default_path()
+    if path is None:
+        print("irmd: there is no configuration file to check; name one: `irmd --check FILE`", file=sys.stderr)
+        return 1
+    try:
+        read(path)
+    except ConfigError as error:
+        print(printable(f"irmd: {error}"), file=sys.stderr)
+        return 1
+    return 0
+
+
 def _run(path: str | None, *, stdout: bool, background: Background | None) -> int:
     # Imported here: `irmd --version` and a refused start need none of it.
-    from .config import Config, ConfigError, read
+    from .config import Config, ConfigError, default_path, read
     from .rundir import RunDir, RunDirError
 
     daemon_log.set_comm("irmd")
     visible = daemon_log.start("irmd", stdout=stdout)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     try:
+        path = path if path is not None else default_path()
         config = read(path) if path is not None else Config()
         daemon_log.start("irmd", stdout=stdout, debug=config.settings.debug)
         _raise_limit()

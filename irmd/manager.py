@@ -137,9 +137,13 @@ class Manager:
         body = envelope.unbind_program
         # The program may have been removed from the disk since: then take the path as given.
         path = os.path.realpath(body.path) if os.path.isabs(body.path) else body.path
-        self._registry.unbind_program(path, body.name)
-        log.info("unbound program %s from %s", path, body.name or "all names")
+        self.unbind_program(path, body.name)
         return Envelope()
+
+    def unbind_program(self, path: str, name: str) -> None:
+        """Unbind a program, by its real path, from a name, or (empty) from all."""
+        self._registry.unbind_program(path, name)
+        log.info("unbound program %s from %s", path, name or "all names")
 
     def _bind_process(self, envelope: Envelope) -> Envelope:
         body = envelope.bind_process
@@ -160,12 +164,16 @@ class Manager:
 
     def _unbind_process(self, envelope: Envelope) -> Envelope:
         body = envelope.unbind_process
-        names = [name for process in self._registry.of_pid(body.pid) for name in process.names]
-        self._registry.unbind_process(body.pid, body.name)
-        for name in names:
-            self._waiting.recheck(name)
-        log.info("unbound process %d from %s", body.pid, body.name or "all names")
+        self.unbind_process(body.pid, body.name)
         return Envelope()
+
+    def unbind_process(self, pid: int, name: str) -> None:
+        """Unbind a process from a name, or (empty) from all."""
+        names = [entry for process in self._registry.of_pid(pid) for entry in process.names]
+        self._registry.unbind_process(pid, name)
+        for entry in names:
+            self._waiting.recheck(entry)
+        log.info("unbound process %d from %s", pid, name or "all names")
 
     def _watch(self, pid: int) -> None:
         """Watch for the exit of a process that was bound by its pid, before the pid is used again."""
@@ -201,12 +209,24 @@ class Manager:
             if (policy.server, policy.client) != (SecurityPaths(), SecurityPaths()):
                 self._oap.prepare(needed=True)
 
+    def set_name(self, name: str, *, lb: int, policy: Policy) -> None:
+        """Change the policies of a name. Flows that exist keep what they have."""
+        entry = self._registry.name(name)
+        entry.lb, entry.policy = lb, policy
+        if (policy.server, policy.client) != (SecurityPaths(), SecurityPaths()):
+            self._oap.prepare(needed=True)
+        log.info("changed the policies of name %s", name)
+
     async def _name_destroy(self, envelope: Envelope) -> Envelope:
-        entry = self._registry.destroy_name(envelope.name_destroy.name)
+        await self.destroy_name(envelope.name_destroy.name)
+        return Envelope()
+
+    async def destroy_name(self, name: str) -> None:
+        """Destroy a name, with its bindings and registrations."""
+        entry = self._registry.destroy_name(name)
         self._waiting.recheck(entry)
         await self._ipcps.withdraw(entry)
         log.info("destroyed name %s", entry.name)
-        return Envelope()
 
     async def _name_register(self, envelope: Envelope) -> Envelope:
         body = envelope.name_register

@@ -24,7 +24,7 @@ from .pace import NEVER, Pace
 
 if TYPE_CHECKING:
     from ouroboros.rpc.aio_session import Session
-    from ouroboros.rpc.messages_pb2 import Envelope, QosSpec
+    from ouroboros.rpc.messages_pb2 import Envelope, IpcpEnroll, QosSpec
 
     from .memory import Events, FlowMemory, Pool
     from .oap.requester import Outcome
@@ -232,6 +232,12 @@ class Ipcp:
     """The rule by which its layer admits members."""
     progress: str = ""
     """The operation that is being tried again, and the reason."""
+    options: dict[str, str] = field(default_factory=dict)
+    """The options it was bootstrapped with."""
+    enrolled: IpcpEnroll | None = None
+    """The request by which it was enrolled."""
+    connections: dict[tuple[str, str], QosSpec] = field(default_factory=dict)
+    """The connections that were requested of it, by destination and component."""
 
     @property
     def query_time(self) -> float:

@@ -11,7 +11,9 @@ OSError with the IRMd's errno and text.
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator, Sequence
+from errno import EFBIG
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +107,7 @@ __all__ = [
     "Udp4Config",
     "Udp6Config",
     "UnicastConfig",
+    "apply_system",
     "bind_process",
     "bind_program",
     "bootstrap_ipcp",
@@ -122,6 +125,7 @@ __all__ = [
     "readout_ipcp",
     "readout_irmd",
     "reg_name",
+    "save_system",
     "show_name",
     "unbind_process",
     "unbind_program",
@@ -147,6 +151,10 @@ if not TYPE_CHECKING:
 
 
 # ---------------------------------------------------------------- the connection
+
+
+_LARGEST_FILE = 60_000
+"""Octets of a compressed configuration file: it travels in one message."""
 
 
 class _Connection:
@@ -182,6 +190,33 @@ class _Connection:
 
 _connection = _Connection()
 _call = _connection.call
+
+
+# ---------------------------------------------------------------- the system as a file
+
+
+def save_system() -> str:
+    """The running system as the text of a configuration file (docs/reference/config.md). Raises IrmError."""
+    return zlib.decompress(_call(IrmError, node_save=pb.NodeSave()).node_report.file).decode()
+
+
+@checked
+def apply_system(text: str, path: str = "<text>", *, dry_run: bool = False) -> list[str]:
+    """Bring the running system to the state of a configuration file; returns the changes, a line for each.
+
+    text     its text
+    path     its name, for errors
+    dry_run  change nothing: only return what would be changed
+
+    Raises IrmError: the file has a mistake (nothing was changed), or a change failed (it can be repeated when the cause is mended).
+    """
+    file = zlib.compress(text.encode())
+    if len(file) > _LARGEST_FILE:
+        raise IrmError(
+            EFBIG, f"{path} is too long: compressed it has {len(file)} octets, more than {_LARGEST_FILE}"
+        )
+    request = pb.NodeApply(file=file, path=path, dry_run=dry_run)
+    return list(_call(IrmError, node_apply=request).node_report.changes)
 
 
 # ---------------------------------------------------------------- IPCPs

@@ -81,6 +81,8 @@ LIMITS: dict[str, dict[str, int]] = {
     "NameList": {"name": NAME},
     "Readout": {"what": NAME},
     "ReadoutTable": {"rows": ANY},
+    "NodeApply": {"file": ANY},
+    "NodeReport": {"changes": ANY, "file": ANY},
     "IpcpReg": {"hash": HASH},
     "IpcpUnreg": {"hash": HASH},
     "IpcpQuery": {"hash": HASH},

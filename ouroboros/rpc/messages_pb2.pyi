@@ -145,6 +145,9 @@ class Envelope(_message.Message):
     POOL_TABLE_FIELD_NUMBER: _builtins.int
     READOUT_FIELD_NUMBER: _builtins.int
     READOUT_TABLE_FIELD_NUMBER: _builtins.int
+    NODE_SAVE_FIELD_NUMBER: _builtins.int
+    NODE_APPLY_FIELD_NUMBER: _builtins.int
+    NODE_REPORT_FIELD_NUMBER: _builtins.int
     IPCP_REG_FIELD_NUMBER: _builtins.int
     IPCP_UNREG_FIELD_NUMBER: _builtins.int
     IPCP_QUERY_FIELD_NUMBER: _builtins.int
@@ -278,6 +281,16 @@ class Envelope(_message.Message):
     @_builtins.property
     def readout_table(self) -> Global___ReadoutTable: ...
     @_builtins.property
+    def node_save(self) -> Global___NodeSave:
+        """reply: node_report"""
+
+    @_builtins.property
+    def node_apply(self) -> Global___NodeApply:
+        """reply: node_report"""
+
+    @_builtins.property
+    def node_report(self) -> Global___NodeReport: ...
+    @_builtins.property
     def ipcp_reg(self) -> Global___IpcpReg:
         """IRMd -> IPCP (paper Listing 8)"""
 
@@ -360,6 +373,9 @@ class Envelope(_message.Message):
         pool_table: Global___PoolTable | None = ...,
         readout: Global___Readout | None = ...,
         readout_table: Global___ReadoutTable | None = ...,
+        node_save: Global___NodeSave | None = ...,
+        node_apply: Global___NodeApply | None = ...,
+        node_report: Global___NodeReport | None = ...,
         ipcp_reg: Global___IpcpReg | None = ...,
         ipcp_unreg: Global___IpcpUnreg | None = ...,
         ipcp_query: Global___IpcpQuery | None = ...,
@@ -373,11 +389,11 @@ class Envelope(_message.Message):
         ipcp_state: Global___IpcpState | None = ...,
         ipcp_flow_event: Global___IpcpFlowEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["bind_process", b"bind_process", "bind_program", b"bind_program", "body", b"body", "bye", b"bye", "cancel", b"cancel", "flow_accept", b"flow_accept", "flow_alloc", b"flow_alloc", "flow_dealloc", b"flow_dealloc", "flow_done", b"flow_done", "flow_endpoint", b"flow_endpoint", "flow_join", b"flow_join", "flow_list", b"flow_list", "flow_pending", b"flow_pending", "flow_table", b"flow_table", "hello", b"hello", "ipcp_bootstrap", b"ipcp_bootstrap", "ipcp_connect", b"ipcp_connect", "ipcp_create", b"ipcp_create", "ipcp_destroy", b"ipcp_destroy", "ipcp_disconnect", b"ipcp_disconnect", "ipcp_enroll", b"ipcp_enroll", "ipcp_flow_again", b"ipcp_flow_again", "ipcp_flow_alloc", b"ipcp_flow_alloc", "ipcp_flow_alloc_reply", b"ipcp_flow_alloc_reply", "ipcp_flow_alloc_resp", b"ipcp_flow_alloc_resp", "ipcp_flow_dealloc", b"ipcp_flow_dealloc", "ipcp_flow_event", b"ipcp_flow_event", "ipcp_flow_join", b"ipcp_flow_join", "ipcp_flow_req", b"ipcp_flow_req", "ipcp_info", b"ipcp_info", "ipcp_layer", b"ipcp_layer", "ipcp_list", b"ipcp_list", "ipcp_query", b"ipcp_query", "ipcp_reg", b"ipcp_reg", "ipcp_state", b"ipcp_state", "ipcp_table", b"ipcp_table", "ipcp_unreg", b"ipcp_unreg", "name_create", b"name_create", "name_destroy", b"name_destroy", "name_list", b"name_list", "name_register", b"name_register", "name_table", b"name_table", "name_unregister", b"name_unregister", "pool_list", b"pool_list", "pool_table", b"pool_table", "readout", b"readout", "readout_table", b"readout_table", "segment_gone", b"segment_gone", "unbind_process", b"unbind_process", "unbind_program", b"unbind_program", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bind_process", b"bind_process", "bind_program", b"bind_program", "body", b"body", "bye", b"bye", "cancel", b"cancel", "flow_accept", b"flow_accept", "flow_alloc", b"flow_alloc", "flow_dealloc", b"flow_dealloc", "flow_done", b"flow_done", "flow_endpoint", b"flow_endpoint", "flow_join", b"flow_join", "flow_list", b"flow_list", "flow_pending", b"flow_pending", "flow_table", b"flow_table", "hello", b"hello", "ipcp_bootstrap", b"ipcp_bootstrap", "ipcp_connect", b"ipcp_connect", "ipcp_create", b"ipcp_create", "ipcp_destroy", b"ipcp_destroy", "ipcp_disconnect", b"ipcp_disconnect", "ipcp_enroll", b"ipcp_enroll", "ipcp_flow_again", b"ipcp_flow_again", "ipcp_flow_alloc", b"ipcp_flow_alloc", "ipcp_flow_alloc_reply", b"ipcp_flow_alloc_reply", "ipcp_flow_alloc_resp", b"ipcp_flow_alloc_resp", "ipcp_flow_dealloc", b"ipcp_flow_dealloc", "ipcp_flow_event", b"ipcp_flow_event", "ipcp_flow_join", b"ipcp_flow_join", "ipcp_flow_req", b"ipcp_flow_req", "ipcp_info", b"ipcp_info", "ipcp_layer", b"ipcp_layer", "ipcp_list", b"ipcp_list", "ipcp_query", b"ipcp_query", "ipcp_reg", b"ipcp_reg", "ipcp_state", b"ipcp_state", "ipcp_table", b"ipcp_table", "ipcp_unreg", b"ipcp_unreg", "name_create", b"name_create", "name_destroy", b"name_destroy", "name_list", b"name_list", "name_register", b"name_register", "name_table", b"name_table", "name_unregister", b"name_unregister", "node_apply", b"node_apply", "node_report", b"node_report", "node_save", b"node_save", "pool_list", b"pool_list", "pool_table", b"pool_table", "readout", b"readout", "readout_table", b"readout_table", "segment_gone", b"segment_gone", "unbind_process", b"unbind_process", "unbind_program", b"unbind_program", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bind_process", b"bind_process", "bind_program", b"bind_program", "body", b"body", "bye", b"bye", "cancel", b"cancel", "error", b"error", "flow_accept", b"flow_accept", "flow_alloc", b"flow_alloc", "flow_dealloc", b"flow_dealloc", "flow_done", b"flow_done", "flow_endpoint", b"flow_endpoint", "flow_join", b"flow_join", "flow_list", b"flow_list", "flow_pending", b"flow_pending", "flow_table", b"flow_table", "hello", b"hello", "id", b"id", "ipcp_bootstrap", b"ipcp_bootstrap", "ipcp_connect", b"ipcp_connect", "ipcp_create", b"ipcp_create", "ipcp_destroy", b"ipcp_destroy", "ipcp_disconnect", b"ipcp_disconnect", "ipcp_enroll", b"ipcp_enroll", "ipcp_flow_again", b"ipcp_flow_again", "ipcp_flow_alloc", b"ipcp_flow_alloc", "ipcp_flow_alloc_reply", b"ipcp_flow_alloc_reply", "ipcp_flow_alloc_resp", b"ipcp_flow_alloc_resp", "ipcp_flow_dealloc", b"ipcp_flow_dealloc", "ipcp_flow_event", b"ipcp_flow_event", "ipcp_flow_join", b"ipcp_flow_join", "ipcp_flow_req", b"ipcp_flow_req", "ipcp_info", b"ipcp_info", "ipcp_layer", b"ipcp_layer", "ipcp_list", b"ipcp_list", "ipcp_query", b"ipcp_query", "ipcp_reg", b"ipcp_reg", "ipcp_state", b"ipcp_state", "ipcp_table", b"ipcp_table", "ipcp_unreg", b"ipcp_unreg", "name_create", b"name_create", "name_destroy", b"name_destroy", "name_list", b"name_list", "name_register", b"name_register", "name_table", b"name_table", "name_unregister", b"name_unregister", "pool_list", b"pool_list", "pool_table", b"pool_table", "readout", b"readout", "readout_table", b"readout_table", "reply", b"reply", "segment_gone", b"segment_gone", "text", b"text", "unbind_process", b"unbind_process", "unbind_program", b"unbind_program", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bind_process", b"bind_process", "bind_program", b"bind_program", "body", b"body", "bye", b"bye", "cancel", b"cancel", "error", b"error", "flow_accept", b"flow_accept", "flow_alloc", b"flow_alloc", "flow_dealloc", b"flow_dealloc", "flow_done", b"flow_done", "flow_endpoint", b"flow_endpoint", "flow_join", b"flow_join", "flow_list", b"flow_list", "flow_pending", b"flow_pending", "flow_table", b"flow_table", "hello", b"hello", "id", b"id", "ipcp_bootstrap", b"ipcp_bootstrap", "ipcp_connect", b"ipcp_connect", "ipcp_create", b"ipcp_create", "ipcp_destroy", b"ipcp_destroy", "ipcp_disconnect", b"ipcp_disconnect", "ipcp_enroll", b"ipcp_enroll", "ipcp_flow_again", b"ipcp_flow_again", "ipcp_flow_alloc", b"ipcp_flow_alloc", "ipcp_flow_alloc_reply", b"ipcp_flow_alloc_reply", "ipcp_flow_alloc_resp", b"ipcp_flow_alloc_resp", "ipcp_flow_dealloc", b"ipcp_flow_dealloc", "ipcp_flow_event", b"ipcp_flow_event", "ipcp_flow_join", b"ipcp_flow_join", "ipcp_flow_req", b"ipcp_flow_req", "ipcp_info", b"ipcp_info", "ipcp_layer", b"ipcp_layer", "ipcp_list", b"ipcp_list", "ipcp_query", b"ipcp_query", "ipcp_reg", b"ipcp_reg", "ipcp_state", b"ipcp_state", "ipcp_table", b"ipcp_table", "ipcp_unreg", b"ipcp_unreg", "name_create", b"name_create", "name_destroy", b"name_destroy", "name_list", b"name_list", "name_register", b"name_register", "name_table", b"name_table", "name_unregister", b"name_unregister", "node_apply", b"node_apply", "node_report", b"node_report", "node_save", b"node_save", "pool_list", b"pool_list", "pool_table", b"pool_table", "readout", b"readout", "readout_table", b"readout_table", "reply", b"reply", "segment_gone", b"segment_gone", "text", b"text", "unbind_process", b"unbind_process", "unbind_program", b"unbind_program", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "welcome", "bye", "cancel", "flow_alloc", "flow_accept", "flow_join", "flow_dealloc", "flow_endpoint", "flow_pending", "flow_done", "segment_gone", "ipcp_create", "ipcp_destroy", "ipcp_list", "ipcp_table", "ipcp_bootstrap", "ipcp_enroll", "ipcp_connect", "ipcp_disconnect", "ipcp_info", "ipcp_layer", "bind_program", "unbind_program", "bind_process", "unbind_process", "name_create", "name_destroy", "name_register", "name_unregister", "name_list", "name_table", "flow_list", "flow_table", "pool_list", "pool_table", "readout", "readout_table", "ipcp_reg", "ipcp_unreg", "ipcp_query", "ipcp_flow_alloc", "ipcp_flow_join", "ipcp_flow_alloc_resp", "ipcp_flow_dealloc", "ipcp_flow_again", "ipcp_flow_req", "ipcp_flow_alloc_reply", "ipcp_state", "ipcp_flow_event"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "welcome", "bye", "cancel", "flow_alloc", "flow_accept", "flow_join", "flow_dealloc", "flow_endpoint", "flow_pending", "flow_done", "segment_gone", "ipcp_create", "ipcp_destroy", "ipcp_list", "ipcp_table", "ipcp_bootstrap", "ipcp_enroll", "ipcp_connect", "ipcp_disconnect", "ipcp_info", "ipcp_layer", "bind_program", "unbind_program", "bind_process", "unbind_process", "name_create", "name_destroy", "name_register", "name_unregister", "name_list", "name_table", "flow_list", "flow_table", "pool_list", "pool_table", "readout", "readout_table", "node_save", "node_apply", "node_report", "ipcp_reg", "ipcp_unreg", "ipcp_query", "ipcp_flow_alloc", "ipcp_flow_join", "ipcp_flow_alloc_resp", "ipcp_flow_dealloc", "ipcp_flow_again", "ipcp_flow_req", "ipcp_flow_alloc_reply", "ipcp_state", "ipcp_flow_event"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -1574,6 +1590,79 @@ class Registration(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Registration: _TypeAlias = Registration  # noqa: Y015
+
+@_typing.final
+class NodeSave(_message.Message):
+    """The running system as a configuration file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeSave: _TypeAlias = NodeSave  # noqa: Y015
+
+@_typing.final
+class NodeApply(_message.Message):
+    """Bring the system to the state of a configuration file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    file: _builtins.bytes
+    """its text, compressed by zlib"""
+    path: _builtins.str
+    """for errors"""
+    dry_run: _builtins.bool
+    """only report the changes"""
+    def __init__(
+        self,
+        *,
+        file: _builtins.bytes = ...,
+        path: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "file", b"file", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeApply: _TypeAlias = NodeApply  # noqa: Y015
+
+@_typing.final
+class NodeReport(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    file: _builtins.bytes
+    """compressed by zlib"""
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """a line for each"""
+
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[_builtins.str] | None = ...,
+        file: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "file", b"file"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeReport: _TypeAlias = NodeReport  # noqa: Y015
 
 @_typing.final
 class NameCreate(_message.Message):

@@ -25,6 +25,9 @@ GROUPS: tuple[Group | Command, ...] = (
     pool.GROUP,
     system.START,
     system.STOP,
+    system.SAVE,
+    system.APPLY,
+    system.DIFF,
 )
 PROGRAM = "irm"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from irmd.config import Config, ConfigError, ConnectEntry, IpcpEntry, NameEntry, parse, read
+from irmd.config import Config, ConfigError, parse, read
+from irmd.node import Adjacency, IpcpEntry, NameEntry
 from irmd.settings import Applications
 from ouroboros.rpc.messages_pb2 import LOCAL, ROUND_ROBIN, SPILLOVER, NameList
 
@@ -38,7 +40,11 @@ MISTAKES = {
     "[local.l]\nbootstrap = 'x'\nttl = 60": "[local.l]: key ttl is unknown",
     "[local.l]\nenrol = 'x'": "key enrol is for unicast and broadcast IPCPs only",
     "[local.l]\nreg = ['a']": "reg needs bootstrap or enrol",
-    "[unicast.u]\nbootstrap = 'x'\nconn = ['y']": "conn needs enrol",
+    "[unicast.u]\nconn = ['y']": "conn needs bootstrap or enrol",
+    "[unicast.u]\nautobind = true": "autobind needs bootstrap or enrol",
+    "[name.a]\nprog = [1]": "an element of prog must be a path, or a table with path, args, user",
+    "[name.a]\nprog = [{path = '/bin/sh', arg = []}]": "prog: key arg is unknown",
+    "[name.a]\nprog = [{path = '/bin/sh', args = [1]}]": "the args of a program must be a list of strings",
     "[unicast.u]\nbootstrap = 'x'\nmax_ttl = 0": "Unknown parameter for ttl",
     "[eth-dix.e]\nbootstrap = 'x'": "needs the option dev",
     "[unicast.u]\nbootstrap = 'x'\nretry = true": "retry needs enrol",
@@ -116,18 +122,18 @@ def test_what_a_file_can_say() -> None:
     assert isinstance(local, IpcpEntry) and local.type == LOCAL and local.options == {"hash": "SHA3_512"}
     assert local.register == ("a", "b")
     assert isinstance(first, NameEntry) and first.name == "a.b" and first.lb == ROUND_ROBIN
-    assert first.user == "nobody"
-    assert [args for _, args in first.programs] == [("-c", "true"), None]
+    assert [(one.args, one.user) for one in first.programs] == [(("-c", "true"), "nobody"), (None, "nobody")]
     assert isinstance(second, NameEntry) and second.lb == SPILLOVER
     assert isinstance(ether, IpcpEntry) and ether.options["ethertype"] == "0xA001"
     assert isinstance(unicast, IpcpEntry) and unicast.autobind and unicast.enroll == "other"
     assert (unicast.layer, unicast.retry) == ("net", 0)
     assert unicast.connect == (
-        ConnectEntry("other", ("Management", "Data Transfer")),
-        ConnectEntry("third", ("Data Transfer",), "voice", 500),
+        Adjacency("other", "Management"),
+        Adjacency("other", "Data Transfer"),
+        Adjacency("third", "Data Transfer", "voice", 500),
     )
     assert isinstance(broadcast, IpcpEntry) and broadcast.retry == 7
-    assert broadcast.connect == (ConnectEntry("bc", ("Data Transfer",)),)
+    assert broadcast.connect == (Adjacency("bc", "Data Transfer"),)
     assert isinstance(closed, IpcpEntry)
     assert closed.options == {"require": "encryption,authentication", "admit": "m?,n"}
 
@@ -141,6 +147,37 @@ def test_what_is_not_toml(tmp_path: Path, text: str) -> None:
     path = tmp_path / "conf"
     path.write_text(text)
     with pytest.raises(ConfigError, match="is not TOML"):
+        read(str(path))
+
+
+@pytest.mark.parametrize("text", MISTAKES)
+def test_a_mistake_has_its_file_and_line(tmp_path: Path, text: str) -> None:
+    """Of the key where that is one of the table, else of the table."""
+    path = tmp_path / "conf"
+    path.write_text(f"# a comment\n\n{text}\n")
+    with pytest.raises(ConfigError) as error:
+        read(str(path))
+    assert str(error.value).startswith(f"{path}:") or "[" not in str(error.value).partition(": ")[2][:1]
+    assert str(error.value).count("\n") == 0
+
+
+def test_the_line_is_that_of_the_key(tmp_path: Path) -> None:
+    path = tmp_path / "conf"
+    path.write_text("[local.a]\nbootstrap = 'x'\n[local.'b c']\n\nbootstrap = 'y'\nttl = 1\n")
+    with pytest.raises(ConfigError, match=rf"^{path}:6: \[local\.b c\]: key ttl"):
+        read(str(path))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize(("mode", "uid"), [(0o646, 0), (0o664, 0), (0o644, 65534)])
+def test_root_reads_no_file_that_others_can_write(tmp_path: Path, mode: int, uid: int) -> None:
+    """It names programs to start."""
+    path = tmp_path / "conf"
+    path.write_text("")
+    assert read(str(path)) == Config()
+    path.chmod(mode)
+    os.chown(path, uid, 0)
+    with pytest.raises(ConfigError, match="chmod go-w|chown root"):
         read(str(path))
 
 

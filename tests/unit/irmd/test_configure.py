@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import tomllib
-from collections.abc import Coroutine
+import zlib
 from typing import Any
 
 import pytest
 
 from irmd import ipcps
-from irmd.config import parse
-from irmd.configure import apply
+from irmd.config import MAX_FILE, parse
 from irmd.refused import Refused
 from irmd.retry import retry_with_backoff
 from ouroboros.errors import EAUTH, ENAME
 from ouroboros.name_info import Requirement
 from ouroboros.qos import QOS_RAW, QOS_VOICE, QoSSpec
+from ouroboros.rpc.codec import MAX_MESSAGE
+from ouroboros.rpc.messages_pb2 import Envelope, NodeApply, NodeSave
 
 from .inside import FakeIpcp, Inside, run
 
@@ -47,7 +49,6 @@ class Carried:
     def __init__(self, system: Inside, text: str, playing: Any) -> None:
         self.system = system
         self.text = text
-        self.background: list[asyncio.Task[None]] = []
         fork = system.spawner.fork
 
         async def made(name: str, kind: int, channel: Any) -> tuple[int, int]:
@@ -57,12 +58,13 @@ class Carried:
 
         system.spawner.fork = made  # type: ignore[method-assign]
 
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
-        self.background.append(asyncio.get_running_loop().create_task(work))
+    @property
+    def background(self) -> list[asyncio.Task[None]]:
+        """The work that goes on."""
+        return [task for _, task in self.system.irmd.configurer._waiting.values()]
 
-    async def apply(self) -> None:
-        irmd = self.system.irmd
-        await apply(parse(tomllib.loads(self.text)), irmd.manager, irmd.ipcps, self._later)
+    async def apply(self) -> list[str]:
+        return await self.system.irmd.configurer.apply(parse(tomllib.loads(self.text)))
 
 
 def refusing(times: int, number: int) -> Any:
@@ -86,7 +88,7 @@ def kinds(ipcp: FakeIpcp) -> list[str]:
 def test_in_order_and_then_connected() -> None:
     async def test() -> None:
         async with Inside() as system:
-            carried = Carried(system, FILE % "", lambda ipcp: None)
+            carried = Carried(system, FILE % "retry = false", lambda ipcp: None)
             await carried.apply()
             assert not carried.background
             uni = system.spawner.ipcps["u"]
@@ -111,7 +113,7 @@ def test_what_a_newcomer_requires() -> None:
 
     async def test() -> None:
         async with Inside() as system:
-            carried = Carried(system, FILE % 'require = "authentication"', refusing(1, EAUTH))
+            carried = Carried(system, FILE % 'require = "authentication"\nretry = false', refusing(1, EAUTH))
             with pytest.raises(Refused) as refused:
                 await carried.apply()
             assert refused.value.errno == EAUTH
@@ -127,7 +129,7 @@ def test_what_a_newcomer_requires() -> None:
 def test_without_retry_a_failure_ends_it_all() -> None:
     async def test() -> None:
         async with Inside() as system:
-            carried = Carried(system, FILE % "", refusing(1, ENAME))
+            carried = Carried(system, FILE % "retry = false", refusing(1, ENAME))
             with pytest.raises(Refused):
                 await carried.apply()
             assert "l" not in system.spawner.ipcps
@@ -138,7 +140,7 @@ def test_without_retry_a_failure_ends_it_all() -> None:
 def test_with_retry_the_rest_does_not_wait() -> None:
     async def test() -> None:
         async with Inside() as system:
-            carried = Carried(system, FILE % "retry = true", refusing(3, ENAME))
+            carried = Carried(system, FILE % "", refusing(3, ENAME))
             await carried.apply()
             assert system.spawner.ipcps["l"].layer == "layer"
             (work,) = carried.background
@@ -166,11 +168,145 @@ def test_an_irmd_that_stops_tries_no_more() -> None:
     async def test() -> None:
         async with Inside() as system:
             carried = Carried(system, FILE % "retry = true", refusing(10**6, errno.ETIMEDOUT))
-            irmd = system.irmd
-            await apply(parse(tomllib.loads(carried.text)), irmd.manager, irmd.ipcps, irmd._later)
+            await carried.apply()
             await system.spawner.ipcps["u"].next("ipcp_enroll")
-            assert irmd._configuring
+            assert carried.background
         await asyncio.sleep(0)
-        assert not irmd._configuring
+        assert not carried.background
+
+    run(test)
+
+
+NODE = """
+[irmd]
+flows = 20000
+
+[name.free]
+lb = "round-robin"
+
+[name.served]
+require = ["encryption"]
+prog = ["/bin/true", {path = "/bin/sh", args = ["-c", "exit 0"]}]
+
+[local.l]
+bootstrap = "layer"
+hash = "SHA3_512"
+reg = ["served", "u"]
+
+[unicast.u]
+bootstrap = "net"
+ttl = 9
+autobind = true
+bind = ["other"]
+conn = ["v", { dst = "w", component = "dt", qos = "voice", timeout = 500 }]
+retry = false
+
+[unicast.e]
+enrol = "net"
+autobind = true
+require = "authentication"
+retry = false
+
+[broadcast.b]
+bootstrap = "bc"
+"""
+OTHER = """
+[name.served]
+prog = ["/bin/true"]
+
+[local.l]
+bootstrap = "layer"
+hash = "SHA3_512"
+reg = ["u", "new"]
+
+[unicast.u]
+bootstrap = "net"
+ttl = 9
+conn = [{ dst = "w", component = "mgmt" }]
+retry = false
+
+[unicast.e]
+bootstrap = "alone"
+"""
+
+
+def test_a_saved_system_is_that_of_the_file() -> None:
+    async def test() -> None:
+        async with Inside(config=parse(tomllib.loads(NODE))) as system:
+            configurer = system.irmd.configurer
+            changes = await configurer.apply(parse(tomllib.loads(NODE)))
+            assert "bootstrap IPCP u in layer net" in changes and len(changes) == len(set(changes))
+            saved = configurer.save()
+            again = parse(tomllib.loads(saved))
+            assert configurer.changes(again) == [] == configurer.changes(parse(tomllib.loads(NODE)))
+            assert again.settings.flows == 20000
+        async with Inside(config=again) as other:
+            await other.irmd.configurer.apply(again)
+            assert other.irmd.configurer.save() == saved
+
+    run(test)
+
+
+@pytest.mark.parametrize(("before", "after"), [("", NODE), (NODE, OTHER), (OTHER, NODE), (NODE, "")])
+def test_an_apply_that_ends_at_any_step_is_taken_up(
+    before: str, after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = parse(tomllib.loads(before)), parse(tomllib.loads(after))
+
+    async def test() -> None:
+        async with Inside(config=second) as system:
+            configurer = system.irmd.configurer
+            await configurer.apply(first)
+            carry_out, left = configurer._carry_out, [0]
+
+            async def breaking(step: Any) -> None:
+                if not left[0]:
+                    raise Refused(errno.EINTR, "enough")
+                left[0] -= 1
+                await carry_out(step)
+
+            monkeypatch.setattr(configurer, "_carry_out", breaking)
+            steps = 0
+            while configurer.changes(second):
+                left[0] = 1
+                with contextlib.suppress(Refused):
+                    await configurer.apply(second)
+                steps += 1
+                assert steps < 100
+            assert steps >= 5
+            assert parse(tomllib.loads(configurer.save())).node.ipcps.keys() == second.node.ipcps.keys()
+
+    run(test)
+
+
+def test_by_request() -> None:
+    """As `irm` does; a mistake changes nothing."""
+
+    async def test() -> None:
+        async with Inside() as system:
+            tool = await system.tool()
+            text = "[local.l]\nbootstrap = 'layer'\n"
+
+            async def ask(text: str, *, dry_run: bool = False) -> Envelope:
+                return await tool.call(
+                    node_apply=NodeApply(file=zlib.compress(text.encode()), path="F", dry_run=dry_run)
+                )
+
+            expected = ["create IPCP l (local)", "bootstrap IPCP l in layer layer"]
+            assert list((await ask(text, dry_run=True)).node_report.changes) == expected
+            assert not list(system.irmd.ipcps.table)
+            assert list((await ask(text)).node_report.changes) == expected
+            assert list((await ask(text)).node_report.changes) == []
+            wrong = await ask("[local.l]\nbootstrap = 1\n")
+            assert wrong.error == errno.EINVAL and wrong.text.startswith("F:2: [local.l]: bootstrap must be")
+            assert (await tool.call(node_apply=NodeApply(file=b"nonsense"))).error == errno.EINVAL
+            bomb = zlib.compress(bytes(100 << 20))
+            assert (
+                len(bomb) > MAX_MESSAGE or "longer" in (await tool.call(node_apply=NodeApply(file=bomb))).text
+            )
+            bomb = zlib.compress(bytes(MAX_FILE + 1))
+            assert "longer than" in (await tool.call(node_apply=NodeApply(file=bomb))).text
+            saved = await tool.call(node_save=NodeSave())
+            assert zlib.decompress(saved.node_report.file).decode() == '[local.l]\nbootstrap = "layer"\n'
 
     run(test)

@@ -169,7 +169,8 @@ def test_what_a_killed_irmd_left_is_replaced() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_end_it_in_good_order(number: int) -> None:
-    with Daemon("[local.l]\nbootstrap = 'layer'\n") as daemon:
+    """SIGHUP that of a system without a file: with one it is to be read again."""
+    with Daemon("" if number == signal.SIGHUP else "[local.l]\nbootstrap = 'layer'\n") as daemon:
         peer = daemon.application()
         assert daemon.stop(number) == 0
         assert peer.closed()

@@ -1,0 +1,324 @@
+"""A node: the IPCPs, names and bindings that a file describes or that a system has, and the steps from one to the other (docs/reference/config.md).
+
+Pure: no I/O, no clock. `plan(have, want)` is empty when nothing is to be done, and a plan that was carried out in part leaves a node from which a
+new plan arrives: every step is complete in itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from ouroboros import ipcp_options as options
+from ouroboros.ipcp_types import COMPONENT_WORDS, IpcpType
+from ouroboros.rpc.messages_pb2 import SPILLOVER
+
+from .oap.credentials import Policy
+
+_WORDS = {component: word for word, component in COMPONENT_WORDS.items()}
+
+
+@dataclass(slots=True, frozen=True)
+class Program:
+    """A program bound to a name, for `user` (empty: the IRMd's); args None: not started on demand."""
+
+    path: str
+    args: tuple[str, ...] | None = None
+    user: str = ""
+
+
+@dataclass(slots=True, frozen=True)
+class NameEntry:
+    """A `[name.N]` table."""
+
+    name: str
+    lb: int = SPILLOVER
+    policy: Policy = Policy()
+    programs: tuple[Program, ...] = ()
+
+
+@dataclass(slots=True, frozen=True)
+class Adjacency:
+    """A connection of one component to a neighbour. `timeout_ms`: when a silent neighbour counts as disconnected; None: the default."""
+
+    dst: str
+    component: str
+    qos: str = "raw"
+    timeout_ms: int | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class IpcpEntry:
+    """A `[TYPE.I]` table.
+
+    layer    with `enroll`: the layer, or empty for any
+    options  of `bootstrap`, or (`require`) of `enroll`, as they are sent
+    retry    how many times a failed enrolment or connection is tried again; 0: without limit, None: not at all
+    """
+
+    name: str
+    type: int
+    bootstrap: str = ""
+    enroll: str = ""
+    layer: str = ""
+    options: dict[str, str] = field(default_factory=dict)
+    autobind: bool = False
+    bind: tuple[str, ...] = ()
+    register: tuple[str, ...] = ()
+    connect: tuple[Adjacency, ...] = ()
+    retry: int | None = None
+
+    @property
+    def joins(self) -> bool:
+        """Whether it is to be a member of a layer."""
+        return bool(self.bootstrap or self.enroll)
+
+    def is_same_member(self, want: IpcpEntry) -> bool:
+        """Whether an IPCP of this entry need not be made anew for `want`: it is a member in the same way, or not yet."""
+        if self.type != want.type:
+            return False
+        if not self.joins:
+            return True
+        if self.enroll or want.enroll:
+            same_layer = not want.layer or self.layer == want.layer
+            same_rule = self.options.get("require") == want.options.get("require")
+            return self.enroll == want.enroll and same_layer and same_rule
+        return self.bootstrap == want.bootstrap and self.significant_options == want.significant_options
+
+    @property
+    def significant_options(self) -> dict[str, str]:
+        """The options that have another value than their default."""
+        return {key: value for key, value in self.options.items() if value != options.OPTIONS[key].default}
+
+
+@dataclass(slots=True)
+class Node:
+    """Names and IPCPs in their order.
+
+    bound  of a running system: by name, the IPCPs that are bound to it; "" stands for any other process
+    """
+
+    names: dict[str, NameEntry] = field(default_factory=dict)
+    ipcps: dict[str, IpcpEntry] = field(default_factory=dict)
+    bound: dict[str, set[str]] = field(default_factory=dict)
+
+
+# ---------------------------------------------------------------- steps
+
+
+@dataclass(slots=True, frozen=True)
+class Step:
+    """One change. `text` is a line for people."""
+
+    @property
+    def text(self) -> str:
+        raise NotImplementedError
+
+
+@dataclass(slots=True, frozen=True)
+class DestroyIpcp(Step):
+    ipcp: str
+
+    @property
+    def text(self) -> str:
+        return f"destroy IPCP {self.ipcp}"
+
+
+@dataclass(slots=True, frozen=True)
+class CreateIpcp(Step):
+    ipcp: str
+    type: int
+
+    @property
+    def text(self) -> str:
+        return f"create IPCP {self.ipcp} ({IpcpType(self.type).type_name})"
+
+
+@dataclass(slots=True, frozen=True)
+class Join(Step):
+    """Bootstrap it, or enrol it."""
+
+    entry: IpcpEntry
+
+    @property
+    def ipcp(self) -> str:
+        return self.entry.name
+
+    @property
+    def text(self) -> str:
+        if self.entry.enroll:
+            return f"enroll IPCP {self.ipcp} with {self.entry.enroll}"
+        return f"bootstrap IPCP {self.ipcp} in layer {self.entry.bootstrap}"
+
+
+@dataclass(slots=True, frozen=True)
+class BindIpcp(Step):
+    """`name` None: to its own name and that of its layer."""
+
+    ipcp: str
+    name: str | None
+    bound: bool = True
+
+    @property
+    def text(self) -> str:
+        what = "its own name and that of its layer" if self.name is None else self.name
+        return f"bind IPCP {self.ipcp} to {what}" if self.bound else f"unbind IPCP {self.ipcp} from {what}"
+
+
+@dataclass(slots=True, frozen=True)
+class Register(Step):
+    ipcp: str
+    name: str
+    registered: bool = True
+
+    @property
+    def text(self) -> str:
+        return (
+            f"register {self.name} with IPCP {self.ipcp}"
+            if self.registered
+            else f"unregister {self.name} from IPCP {self.ipcp}"
+        )
+
+
+@dataclass(slots=True, frozen=True)
+class Connect(Step):
+    ipcp: str
+    to: Adjacency
+    retry: int | None = None
+    connected: bool = True
+
+    @property
+    def text(self) -> str:
+        verb = f"connect IPCP {self.ipcp} to" if self.connected else f"disconnect IPCP {self.ipcp} from"
+        return f"{verb} {self.to.dst} ({_WORDS[self.to.component]})"
+
+
+@dataclass(slots=True, frozen=True)
+class DestroyName(Step):
+    name: str
+
+    @property
+    def text(self) -> str:
+        return f"destroy name {self.name}"
+
+
+@dataclass(slots=True, frozen=True)
+class SetName(Step):
+    """Create it, or change its policies."""
+
+    entry: NameEntry
+    new: bool
+
+    @property
+    def text(self) -> str:
+        return f"{'create' if self.new else 'change the policies of'} name {self.entry.name}"
+
+
+@dataclass(slots=True, frozen=True)
+class BindProgram(Step):
+    name: str
+    program: Program
+    bound: bool = True
+
+    @property
+    def text(self) -> str:
+        return (
+            f"bind program {self.program.path} to {self.name}"
+            if self.bound
+            else f"unbind program {self.program.path} from {self.name}"
+        )
+
+
+# ---------------------------------------------------------------- the plan
+
+
+def plan(have: Node, want: Node) -> list[Step]:
+    """The steps from a running node to the one that is wanted. Names that only running processes are bound to stay."""
+    gone = [
+        name
+        for name, entry in have.ipcps.items()
+        if name not in want.ipcps or not entry.is_same_member(want.ipcps[name])
+    ]
+    staying = {name: entry for name, entry in have.ipcps.items() if name not in gone}
+    steps: list[Step] = [DestroyIpcp(name) for name in reversed(gone)]
+    for name, entry in staying.items():
+        steps += _undo(entry, want.ipcps[name])
+    steps += _names(have, want, set(gone))
+    for name, wanted in want.ipcps.items():
+        steps += _ipcp(staying.get(name), wanted)
+    return steps
+
+
+def _implied(want: Node) -> Iterator[str]:
+    """Names that exist because an IPCP registers them or is bound to them."""
+    for entry in want.ipcps.values():
+        yield from entry.register
+        yield from entry.bind
+        if entry.autobind:
+            yield entry.name
+            yield entry.bootstrap or entry.layer
+
+
+def _names(have: Node, want: Node, gone: set[str]) -> Iterator[Step]:
+    wanted = dict(want.names)
+    for name in _implied(want):
+        if name and name not in wanted and name in have.names:
+            wanted[name] = NameEntry(name)
+    for name, entry in have.names.items():
+        if name in wanted:
+            continue
+        bound = have.bound.get(name, set())
+        if "" in bound and not entry.programs:
+            wanted[name] = entry
+        elif any(_is_own(name, have.ipcps[ipcp], want.ipcps[ipcp]) for ipcp in bound - gone - {""}):
+            wanted[name] = NameEntry(name)
+        else:
+            yield DestroyName(name)
+    for name, entry in wanted.items():
+        old = have.names.get(name)
+        if old is None or (old.lb, old.policy) != (entry.lb, entry.policy):
+            yield SetName(entry, new=old is None)
+        programs = () if old is None else old.programs
+        yield from (BindProgram(name, one, bound=False) for one in programs if one not in entry.programs)
+        yield from (BindProgram(name, one) for one in entry.programs if one not in programs)
+
+
+def _is_own(name: str, have: IpcpEntry, want: IpcpEntry) -> bool:
+    """Whether an IPCP that stays is bound to the name because it is its own, or that of the layer, which it has learned."""
+    return want.autobind and name in (have.name, have.layer)
+
+
+def _undo(have: IpcpEntry, want: IpcpEntry) -> Iterator[Step]:
+    """What an IPCP that stays no longer has."""
+    yield from (
+        Connect(have.name, one, connected=False) for one in reversed(have.connect) if one not in want.connect
+    )
+    yield from (
+        Register(have.name, one, registered=False) for one in have.register if one not in want.register
+    )
+    yield from (BindIpcp(have.name, one, bound=False) for one in have.bind if one not in want.bind)
+    if have.autobind and not want.autobind:
+        yield BindIpcp(have.name, None, bound=False)
+
+
+def _ipcp(have: IpcpEntry | None, want: IpcpEntry) -> Iterator[Step]:
+    if have is None:
+        yield CreateIpcp(want.name, want.type)
+        have = IpcpEntry(want.name, want.type)
+    if want.joins and not have.joins:
+        yield Join(want)
+    if want.autobind and not have.autobind:
+        yield BindIpcp(want.name, None)
+    own = (have.name, have.layer) if have.autobind and want.autobind else ()
+    yield from (BindIpcp(want.name, one) for one in want.bind if one not in (*have.bind, *own))
+    yield from (Register(want.name, one) for one in want.register if one not in have.register)
+    yield from (Connect(want.name, one, want.retry) for one in want.connect if one not in have.connect)
+
+
+def grouped(adjacencies: Iterable[Adjacency]) -> Iterator[tuple[Adjacency, list[str]]]:
+    """Adjacencies that differ in their component only, with their components, as a file writes them."""
+    groups: dict[tuple[str, str, int | None], list[str]] = {}
+    for one in adjacencies:
+        groups.setdefault((one.dst, one.qos, one.timeout_ms), []).append(one.component)
+    for (dst, qos, timeout), components in groups.items():
+        yield Adjacency(dst, components[0], qos, timeout), components
