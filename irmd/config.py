@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from ouroboros import ipcp_options as options
-from ouroboros.ipcp_types import COMPONENT_WORDS, COMPONENTS, DT_COMP
+from ouroboros.ipcp_types import COMPONENT_WORDS, CONFIG_ALIASES, DT_COMP, ENROLLING, TYPES, IpcpType
 from ouroboros.name_info import Requirement
 from ouroboros.qos import CUBES, DEFAULT_PEER_TIMEOUT, UINT32_MAX
-from ouroboros.rpc.messages_pb2 import ROUND_ROBIN, SPILLOVER, IpcpType
+from ouroboros.rpc.messages_pb2 import ROUND_ROBIN, SPILLOVER
 from ouroboros.rundir import VARIABLE
 
 from .manager import check_program
@@ -29,10 +29,6 @@ from .refused import Refused
 from .registry import check_name, check_new_name
 from .settings import LIMITS, Applications, Settings
 
-_TYPES = {word: IpcpType.Value(word.upper().replace("-", "_")) for word in options.TYPES}
-_ALIASES = {**options.TYPE_ALIASES, "eth": "eth-dix"}
-"""Words for a type that `irm` takes too."""
-_COMPONENTS = {kind.type_name: names for kind, names in COMPONENTS.items()}
 _CONN_KEYS = ("dst", "component", "qos", "timeout")
 _LB = {"spill": SPILLOVER, "spillover": SPILLOVER, "round-robin": ROUND_ROBIN}
 _FILES = tuple(f"{side}_{what}_file" for side in ("server", "client") for what in ("enc", "crt", "key"))
@@ -156,14 +152,14 @@ def parse(tables: dict[str, Any]) -> Config:
     entries: list[NameEntry | IpcpEntry] = []
     ipcps: set[str] = set()
     for word, content in tables.items():
-        table = _ALIASES.get(word, word)
+        table = CONFIG_ALIASES.get(word, word)
         if not isinstance(content, dict):
             raise ConfigError(f"{table} = ... is not a table; known tables: {_known_tables()}")
         if table == "irmd":
             settings = _settings(content)
         elif table == "pool":
             pool = _pool(content)
-        elif table == "name" or table in _TYPES:
+        elif table == "name" or table in TYPES:
             for name, keys in content.items():
                 where = f"[{word}.{name}]"
                 if not isinstance(keys, dict):
@@ -182,7 +178,7 @@ def parse(tables: dict[str, Any]) -> Config:
 
 
 def _known_tables() -> str:
-    return ", ".join(["irmd", "pool", "name", *sorted(_TYPES)])
+    return ", ".join(["irmd", "pool", "name", *sorted(TYPES)])
 
 
 def _check_name(where: str, name: str, check: Callable[[str], None] = check_name) -> None:
@@ -347,7 +343,8 @@ def _require(where: str, keys: dict[str, Any]) -> Requirement:
 
 
 def _ipcp(where: str, word: str, name: str, keys: dict[str, Any]) -> IpcpEntry:
-    spellings = {option.key: option.key for option in options.options_of(word)}
+    ipcp_type = IpcpType.from_type_name(word)
+    spellings = {option.key: option.key for option in ipcp_type.row.options}
     spellings |= {other: key for other, key in _SPELLINGS.items() if key in spellings}
     _only(where, keys, (*_IPCP_KEYS, *spellings))
     if "enrol" in keys and "enroll" in keys:
@@ -363,9 +360,9 @@ def _ipcp(where: str, word: str, name: str, keys: dict[str, Any]) -> IpcpEntry:
         ("bind", bind),
         ("conn", keys.get("conn")),
     ):
-        if wanted and word not in _COMPONENTS:
-            raise ConfigError(f"{where}: key {key} is for unicast and broadcast IPCPs only")
-    connect = _connections(where, word, keys)
+        if wanted and not ipcp_type.enrols:
+            raise ConfigError(f"{where}: key {key} is for {' and '.join(ENROLLING)} IPCPs only")
+    connect = _connections(where, ipcp_type, keys)
     for other in (enroll, layer, *(one.dst for one in connect)):
         if other:
             _check_name(where, other)
@@ -383,7 +380,7 @@ def _ipcp(where: str, word: str, name: str, keys: dict[str, Any]) -> IpcpEntry:
     given = {key: _option(where, key, keys[other]) for other, key in spellings.items() if other in keys}
     try:
         if bootstrap and not enroll:
-            given = options.check(word, given)
+            given = ipcp_type.check(given)
         else:  # not used, but valid
             given = {key: options.check_value(key, value) for key, value in given.items()}
     except options.OptionError as error:
@@ -393,7 +390,7 @@ def _ipcp(where: str, word: str, name: str, keys: dict[str, Any]) -> IpcpEntry:
         given = {key: value for key, value in given.items() if key == "require"}
         bootstrap = ""
     return IpcpEntry(
-        name, _TYPES[word], bootstrap, enroll, layer, given, autobind, bound, register, connect, retry
+        name, ipcp_type, bootstrap, enroll, layer, given, autobind, bound, register, connect, retry
     )
 
 
@@ -414,7 +411,7 @@ def _retry(where: str, keys: dict[str, Any], *, default: bool) -> int | None:
     return value
 
 
-def _connections(where: str, word: str, keys: dict[str, Any]) -> tuple[Adjacency, ...]:
+def _connections(where: str, ipcp_type: IpcpType, keys: dict[str, Any]) -> tuple[Adjacency, ...]:
     """The elements of `conn`: names, or tables with more keys than the name."""
     found: list[Adjacency] = []
     for element in _value(where, keys, "conn", list, []):
@@ -426,15 +423,17 @@ def _connections(where: str, word: str, keys: dict[str, Any]) -> tuple[Adjacency
             )
         _only(f"{where} conn", element, _CONN_KEYS)
         dst = _value(f"{where} conn", element, "dst", str, None)
-        components, qos, timeout = _adjacency(f"{where} conn {dst}", word, element)
+        components, qos, timeout = _adjacency(f"{where} conn {dst}", ipcp_type, element)
         # Routing needs no QoS: management flows are raw (docs/reference/irm.md).
         found += [Adjacency(dst, one, qos if one == DT_COMP else "raw", timeout) for one in components]
     return tuple(dict.fromkeys(found))
 
 
-def _adjacency(where: str, word: str, keys: dict[str, Any]) -> tuple[tuple[str, ...], str, int | None]:
+def _adjacency(
+    where: str, ipcp_type: IpcpType, keys: dict[str, Any]
+) -> tuple[tuple[str, ...], str, int | None]:
     component = _value(where, keys, "component", str, "")
-    components = _COMPONENTS[word]
+    components = ipcp_type.row.components
     if component:
         if COMPONENT_WORDS.get(component) not in components:
             legal = ", ".join(key for key, name in COMPONENT_WORDS.items() if name in components)

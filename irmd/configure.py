@@ -18,7 +18,7 @@ from typing import Any
 
 import tomli_w
 
-from ouroboros.ipcp_types import COMPONENT_WORDS, COMPONENTS, DT_COMP, IpcpType, LoadBalancePolicy
+from ouroboros.ipcp_types import COMPONENT_WORDS, DT_COMP, LoadBalancePolicy
 from ouroboros.name_info import Requirement
 from ouroboros.qos import CUBES, DEFAULT_PEER_TIMEOUT, QoSSpec, cube
 from ouroboros.rpc.messages_pb2 import (
@@ -164,7 +164,7 @@ class Configurer:
         if names:
             tables["name"] = names
         for entry in node.ipcps.values():
-            tables.setdefault(IpcpType(entry.type).type_name, {})[entry.name] = _ipcp_table(entry)
+            tables.setdefault(entry.type.type_name, {})[entry.name] = _ipcp_table(entry)
         return tomli_w.dumps(tables)
 
     # ------------------------------------------------------------ changes
@@ -299,7 +299,7 @@ class Configurer:
         envelope.ipcp_bootstrap.pid = ipcp.pid
         envelope.ipcp_bootstrap.instance = ipcp.instance
         envelope.ipcp_bootstrap.config.CopyFrom(
-            IpcpConfig(layer=entry.bootstrap, type=ipcp.type, options=entry.options)  # type: ignore[arg-type]
+            IpcpConfig(layer=entry.bootstrap, type=ipcp.type, options=entry.options)
         )
         await self._ipcps.bootstrap(envelope)
 
@@ -475,7 +475,7 @@ def _ipcp_table(entry: IpcpEntry) -> dict[str, Any]:
 
 def _connection_value(entry: IpcpEntry, one: Adjacency, components: list[str]) -> str | dict[str, Any]:
     value: dict[str, Any] = {"dst": one.dst}
-    if len(components) < len(COMPONENTS[IpcpType(entry.type)]):
+    if len(components) < len(entry.type.row.components):
         value["component"] = _COMPONENT_WORDS[components[0]]
     if one.qos != "raw":
         value["qos"] = one.qos

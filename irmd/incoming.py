@@ -191,7 +191,7 @@ class IncomingAllocations:
         ipcp, flow = connection.ipcp, accept.flow
         assert ipcp is not None and ipcp.process is not None
         try:
-            answering = self._use.oap.reply(received, name, room=ipcp.handshake_room)
+            answering = self._use.oap.reply(received, name, room=ipcp.handshake_octets)
         except Refused as refused:
             connection.session.refuse(envelope, refused.errno, refused.text)
             return

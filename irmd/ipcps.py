@@ -16,15 +16,13 @@ from collections.abc import Awaitable, Callable
 
 from ouroboros.errors import EAUTH, EIPCP, EIPCPSTATE, EIPCPTYPE
 from ouroboros.identity import IdentityFile
+from ouroboros.ipcp_types import IpcpType, type_name
 from ouroboros.name_info import Requirement
 from ouroboros.rpc.messages_pb2 import (
-    BROADCAST,
-    UNICAST,
     Envelope,
     IpcpConnect,
     IpcpDisconnect,
     IpcpEnroll,
-    IpcpType,
     Retry,
 )
 from ouroboros.rpc.messages_pb2 import Readout as ReadoutRequest
@@ -42,7 +40,6 @@ from .ask import (
     UNREGISTER_TIME,
     ask,
 )
-from .ipcp import type_name
 from .ipcp_table import IpcpTable
 from .oap.credentials import shown
 from .records import Ipcp, Name
@@ -67,7 +64,7 @@ class Ipcps:
         registry: Registry,
         spawner: Spawner,
         *,
-        adopt: Callable[[str, int, int, int, socket.socket], Ipcp],
+        adopt: Callable[[str, IpcpType, int, int, socket.socket], Ipcp],
         exit_timeout: float,
         security: str = "",
     ) -> None:
@@ -84,15 +81,17 @@ class Ipcps:
     async def create(self, name: str, kind: int) -> Ipcp:
         """Fork an IPCP and wait until it is in state boot. Raises Refused, and leaves no process."""
         check_new_name(name)
-        if kind not in IpcpType.values():
-            raise Refused(EIPCPTYPE, f"IPCP type {kind} is unknown")
+        try:
+            ipcp_type = IpcpType(kind)
+        except ValueError:
+            raise Refused(EIPCPTYPE, f"IPCP type {kind} is unknown") from None
         if self.table.stopping:
             raise Refused(errno.ESHUTDOWN, "the IRMd is stopping")
         if name in self._creating or any(ipcp.name == name for ipcp in self.table):
             raise Refused(errno.EEXIST, f'there is an IPCP "{name}" already; `irm ipcp list` shows it')
         self._creating.add(name)
         try:
-            ipcp = await self._fork(name, kind)
+            ipcp = await self._fork(name, ipcp_type)
         finally:
             self._creating.discard(name)
         try:
@@ -100,10 +99,10 @@ class Ipcps:
         except TimeoutError:
             await self._end(ipcp)
             raise Refused(EIPCP, f'IPCP "{name}" did not come up within {BOOT_TIME:g} s') from None
-        log.info("created IPCP %s (%s, pid %d)", name, type_name(kind), ipcp.pid)
+        log.info("created IPCP %s (%s, pid %d)", name, ipcp_type.type_name, ipcp.pid)
         return ipcp
 
-    async def _fork(self, name: str, kind: int) -> Ipcp:
+    async def _fork(self, name: str, kind: IpcpType) -> Ipcp:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:
@@ -155,7 +154,7 @@ class Ipcps:
         if body.config.type != ipcp.type:
             raise Refused(
                 EIPCPTYPE,
-                f'IPCP "{ipcp.name}" is of type {type_name(ipcp.type)}, not {type_name(body.config.type)}',
+                f'IPCP "{ipcp.name}" is of type {ipcp.type.type_name}, not {type_name(body.config.type)}',
             )
         reply = await ask(
             ipcp, Envelope(ipcp_bootstrap=body), f"bootstrap layer {body.config.layer}", BOOTSTRAP_TIME
@@ -238,9 +237,9 @@ class Ipcps:
         """Connect or disconnect a component of an IPCP."""
         ipcp = self.table.find(body.pid, body.instance)
         check_name(body.dst)
-        if ipcp.type not in (UNICAST, BROADCAST):
+        if not ipcp.type.enrols:
             raise Refused(
-                EIPCPTYPE, f'IPCP "{ipcp.name}" is of type {type_name(ipcp.type)}, which has no connections'
+                EIPCPTYPE, f'IPCP "{ipcp.name}" is of type {ipcp.type.type_name}, which has no connections'
             )
         if isinstance(body, IpcpConnect):
             request = IpcpConnect(pid=body.pid, dst=body.dst, component=body.component, qos=body.qos)

@@ -6,10 +6,8 @@ import errno
 from collections.abc import Iterable, Sequence
 
 from ouroboros.errors import EIPCP, ENAME
-from ouroboros.rpc.messages_pb2 import BROADCAST
 
 from .allocation import Fail
-from .ipcp import QUERY_ORDER
 from .records import Ipcp, Name, Process
 from .refused import Refused
 
@@ -23,11 +21,11 @@ def layers_for(ipcps: Iterable[Ipcp], process: Process, layer: str) -> list[Ipcp
         ipcp
         for ipcp in ipcps
         if ipcp.operational
-        and ipcp.type in QUERY_ORDER
+        and not ipcp.type.row.is_joined
         and (not layer or layer in (ipcp.layer, ipcp.name))
         and may_carry(ipcp, process)
     ]
-    found.sort(key=lambda ipcp: (QUERY_ORDER.index(ipcp.type), ipcp.pid))
+    found.sort(key=lambda ipcp: (ipcp.type, ipcp.pid))
     return found
 
 
@@ -68,7 +66,7 @@ def broadcast(ipcps: Iterable[Ipcp], process: Process, layer: str) -> Ipcp:
     """The member of a broadcast layer on this system that `process` may join it by. Raises Refused."""
     members = [ipcp for ipcp in ipcps if ipcp.operational and layer in (ipcp.layer, ipcp.name)]
     for ipcp in members:
-        if ipcp.type == BROADCAST and may_carry(ipcp, process):
+        if ipcp.type.row.is_joined and may_carry(ipcp, process):
             return ipcp
     if members:
         raise Refused(

@@ -57,7 +57,7 @@ class IpcpEntry:
     """
 
     name: str
-    type: int
+    type: IpcpType
     bootstrap: str = ""
     enroll: str = ""
     layer: str = ""
@@ -127,11 +127,11 @@ class DestroyIpcp(Step):
 @dataclass(slots=True, frozen=True)
 class CreateIpcp(Step):
     ipcp: str
-    type: int
+    type: IpcpType
 
     @property
     def text(self) -> str:
-        return f"create IPCP {self.ipcp} ({IpcpType(self.type).type_name})"
+        return f"create IPCP {self.ipcp} ({self.type.type_name})"
 
 
 @dataclass(slots=True, frozen=True)

@@ -89,7 +89,7 @@ class OutgoingAllocation(AllocationDriver):
         for ipcp in layers:
             envelope = Envelope()
             envelope.ipcp_query.hash = name_hash(ipcp.hash, self.name)
-            ipcp.session.request(envelope, partial(self._answered, ipcp), timeout=ipcp.query_time)
+            ipcp.session.request(envelope, partial(self._answered, ipcp), timeout=ipcp.query_timeout)
 
     def _answered(self, ipcp: Ipcp, reply: Envelope | None, _fds: list[int]) -> None:
         known = reply is not None and not reply.error and ipcp.operational
@@ -153,7 +153,7 @@ class OutgoingAllocation(AllocationDriver):
             self.name,
             policy,
             offer.wanted(self._qos, inside=ipcp.inside),
-            room=ipcp.handshake_room,
+            room=ipcp.handshake_octets,
             layer=layer,
             repeats=b"".join(self._handshakes),  # the layer may have sent any of them
             lasts_ms=self._lasts_ms(),
@@ -321,7 +321,7 @@ class OutgoingAllocations:
             bound=bound,
             startable=startable,
             layers=layers,
-            query_timeout=lambda ipcp: ipcp.query_time,
+            query_timeout=lambda ipcp: ipcp.query_timeout,
             deadline=None if request.timeout is None else self._use.waiting.loop.time() + request.timeout,
             unknown=unreachable(
                 body.dst,
@@ -353,7 +353,7 @@ class OutgoingAllocations:
                 bound=Bound(),
                 startable=False,
                 layers=[ipcp],
-                query_timeout=lambda ipcp: ipcp.query_time,
+                query_timeout=lambda ipcp: ipcp.query_timeout,
                 deadline=None if request.timeout is None else self._use.waiting.loop.time() + request.timeout,
                 unknown=Fail(EIPCP, f'no layer "{body.layer}"'),
                 times=self._use.waiting.times,

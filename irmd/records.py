@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ouroboros.extension import Extension
-from ouroboros.rpc.messages_pb2 import BROADCAST, LOCAL, SHA3_256, SPILLOVER, Access, IpcpInfo
+from ouroboros.ipcp_types import IpcpType
+from ouroboros.rpc.messages_pb2 import SHA3_256, SPILLOVER, Access, IpcpInfo
 
 from .descriptors import Descriptor, Descriptors
 from .flow import State, Step, advance
-from .ipcp import HANDSHAKE_ROOM, QUERY_TIME
 from .oap.credentials import Policy
 from .oap.header import MAX_LENGTH
 from .pace import NEVER, Pace
@@ -186,7 +186,7 @@ class Flow:
         """Whether its packets carry a CRC-32 (spec/protection 2), by a rule that gives both ends the same result: with FRCP where the
         extension was granted, else where the QoS allows no bit error. Members of a broadcast layer may have joined with different
         QoS, so there it is off, and packets in the memory of one system have no bit errors."""
-        if self.ipcp is None or self.ipcp.inside or self.ipcp.type == BROADCAST or self.qos is None:
+        if self.ipcp is None or self.ipcp.inside or self.ipcp.type.row.is_joined or self.qos is None:
             return False
         if self.qos.in_order:
             return Extension.FRCP_CHECK in self.extensions
@@ -212,7 +212,7 @@ class Ipcp:
     """An IPCP of this system, from the moment its process was forked."""
 
     name: str
-    type: int
+    type: IpcpType
     pid: int
     instance: int
     """Never used again, unlike the pid."""
@@ -240,19 +240,19 @@ class Ipcp:
     """The connections that were requested of it, by destination and component."""
 
     @property
-    def query_time(self) -> float:
+    def query_timeout(self) -> float:
         """Seconds that it may take to answer whether its layer knows a name."""
-        return QUERY_TIME.get(self.type, 2.5)
+        return self.type.row.query_timeout
 
     @property
-    def handshake_room(self) -> int:
+    def handshake_octets(self) -> int:
         """Octets of a handshake that its layer certainly carries."""
-        return HANDSHAKE_ROOM.get(self.type, MAX_LENGTH)
+        return self.type.row.handshake_octets or MAX_LENGTH
 
     @property
     def inside(self) -> bool:
         """Whether the packets of its layer stay in the memory of this system."""
-        return self.type == LOCAL
+        return self.type.row.is_inside
 
     @property
     def operational(self) -> bool:
@@ -265,7 +265,7 @@ class Ipcp:
             pid=self.pid,
             instance=self.instance,
             name=self.name,
-            type=self.type,  # type: ignore[arg-type]
+            type=self.type,
             layer=self.layer,
             hash=self.hash,  # type: ignore[arg-type]
             state=self.state,

@@ -18,6 +18,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
+from ouroboros.ipcp_types import IpcpType
 from ouroboros.log import LogLimiter
 from ouroboros.rpc.aio_session import CHANNEL_QUEUE, SEND_QUEUE, Session
 from ouroboros.rpc.codec import RPC_VERSION, close_fds
@@ -27,7 +28,6 @@ from ouroboros.version import __version__
 from .broker import Broker
 from .descriptors import Descriptors
 from .facilities import Facilities
-from .ipcp import type_name
 from .ipcp_table import IpcpTable
 from .manager import CANCELLABLE, ManagementHandler
 from .pace import Pace
@@ -172,7 +172,7 @@ class Server:
         self._loop.add_reader(pidfd, self._process_exited, connection)
         return connection
 
-    def adopt(self, name: str, kind: int, pid: int, pidfd: int, sock: socket.socket) -> Ipcp:
+    def adopt(self, name: str, kind: IpcpType, pid: int, pidfd: int, sock: socket.socket) -> Ipcp:
         """The connection of an IPCP that was forked with the other end of `sock`."""
         peer = Peer(pid, self._uid, os.getegid(), frozenset(), start_time(pid))
         connection = self._add(sock, peer, pidfd, may=True, limit=CHANNEL_QUEUE)
@@ -338,7 +338,7 @@ class Server:
             process = Process(
                 token=self._memory.token(),
                 peer=peer,
-                program=f"ipcpd-{type_name(ipcp.type)}" if ipcp is not None else hello.program[:PATH_MAX],
+                program=f"ipcpd-{ipcp.type.type_name}" if ipcp is not None else hello.program[:PATH_MAX],
                 session=connection.session,
                 pool=self._memory.pool(peer.uid, trusted=connection.trusted),
                 fds=Descriptors(limit, self._instances),

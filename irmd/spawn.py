@@ -86,7 +86,7 @@ class Spawner:
             raise Refused(errno.EAGAIN, "the parent process of IPCPs is being started again; try again")
         envelope = Envelope()
         envelope.ipcp_create.name = name
-        envelope.ipcp_create.type = kind  # type: ignore[assignment]
+        envelope.ipcp_create.type = kind
         future: asyncio.Future[tuple[int, int]] = self._loop.create_future()
 
         def forked(reply: Envelope | None, fds: list[int]) -> None:

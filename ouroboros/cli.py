@@ -27,7 +27,7 @@ from .errors import (
     IrmNameError,
     OuroborosError,
 )
-from .ipcp_types import COMPONENT_WORDS, COMPONENTS, IpcpType, LoadBalancePolicy
+from .ipcp_types import COMPONENT_WORDS, ENROLLING, IpcpType, LoadBalancePolicy
 from .readout import IpcpInfo
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def bootstrap_ipcp(
                     f"Types do not match: IPCP {ipcp.name} is of type {ipcp.type.type_name}, "
                     f"the configuration is for {config.ipcp_type.type_name}.",
                 )
-            if autobind and ipcp.type in COMPONENTS:
+            if autobind and ipcp.type.enrols:
                 _bind_pid(ipcp.pid, (ipcp.name, config.layer_name), undo)
             done.append(irm.bootstrap_ipcp(ipcp, config))
         undo.pop_all()
@@ -161,7 +161,7 @@ def autoboot(name: str, ipcp_type: IpcpType, layer: str, conf: IpcpConfig | None
         conf = IpcpConfig(ipcp_type, layer)
     elif not conf.layer_name:
         conf.layer_name = layer
-    bootstrap_ipcp(name, conf, ipcp_type in COMPONENTS, create=ipcp_type)
+    bootstrap_ipcp(name, conf, ipcp_type.enrols, create=ipcp_type)
 
 
 @checked
@@ -197,7 +197,7 @@ def enroll_ipcp(
             ipcp = _create(name, ipcp_type if ipcp_type is not None else IpcpType.UNICAST, undo)
         else:
             raise IpcpEnrollError(EIPCP, f"No IPCPs matching {name} found.")
-        if ipcp.type not in COMPONENTS:
+        if not ipcp.type.enrols:
             raise IpcpEnrollError(
                 EIPCPTYPE,
                 f"IPCP {ipcp.name} is of type {ipcp.type.type_name}, which is bootstrapped, never enrolled.",
@@ -513,11 +513,11 @@ def _try(action: Callable[..., object], *arguments: object) -> None:
 
 
 def _components(ipcp: IpcpInfo, comp: str) -> tuple[str, ...]:
-    available = COMPONENTS.get(ipcp.type)
-    if available is None:
+    available = ipcp.type.row.components
+    if not available:
         raise IpcpConnectError(
             EIPCPTYPE,
-            f"IPCP {ipcp.name} is of type {ipcp.type.type_name}; only unicast and broadcast IPCPs connect.",
+            f"IPCP {ipcp.name} is of type {ipcp.type.type_name}; only {' and '.join(ENROLLING)} IPCPs connect.",
         )
     if comp == "*":
         return available

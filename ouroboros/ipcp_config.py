@@ -158,9 +158,9 @@ class IpcpConfig:
 
     def __post_init__(self) -> None:
         self.ipcp_type = IpcpType(self.ipcp_type)
-        part = _PARTS.get(self.ipcp_type)
-        if part is not None and getattr(self, part[0]) is None:
-            setattr(self, part[0], part[1]())
+        part = self.ipcp_type.row.part
+        if part and getattr(self, part) is None:
+            setattr(self, part, _PARTS[part]())
 
     @classmethod
     def from_options(
@@ -168,76 +168,71 @@ class IpcpConfig:
     ) -> IpcpConfig:
         """From options of the command line. Raises OptionError, a ValueError."""
         config = cls(ipcp_type, layer_name)
-        for key, value in ipcp_options.check(config.ipcp_type.type_name, options or {}).items():
+        for key, value in config.ipcp_type.check(options or {}).items():
             place, name = config._place(key)
             setattr(place, name, _from_text(getattr(place, name), key, value))
         return config
 
     def options(self) -> dict[str, str]:
         """As options of the command line. Raises OptionError, a ValueError, when a value is not legal."""
-        type_name = self.ipcp_type.type_name
         texts = {}
-        for option in ipcp_options.options_of(type_name):
-            if option.key == "hash" and self.ipcp_type is IpcpType.BROADCAST:
+        for option in self.ipcp_type.row.options:
+            if option.fixed:
                 continue
             place, name = self._place(option.key)
             text = _to_text(option.key, getattr(place, name))
             if text or option.default is not None:
                 texts[option.key] = text
-        return ipcp_options.check(type_name, texts)
+        return self.ipcp_type.check(texts)
 
     def to_proto(self) -> ProtoIpcpConfig:
         """As it travels in RPC messages. Raises OptionError, a ValueError."""
         from .rpc.messages_pb2 import IpcpConfig as Proto
-        from .rpc.messages_pb2 import IpcpType as ProtoType
 
         layer = ipcp_options.check_name("Layer", self.layer_name)
-        return Proto(layer=layer, type=ProtoType.Value(self.ipcp_type.name), options=self.options())
+        return Proto(layer=layer, type=self.ipcp_type, options=self.options())
 
     def _place(self, key: str) -> tuple[Any, str]:
+        if key in _COMMON:
+            return self, _COMMON[key]
         path = _PATHS[key]
-        if path[0] == "udp" and self.ipcp_type in (IpcpType.UDP4, IpcpType.UDP6):
-            path = (self.ipcp_type.type_name, *path[1:])
-        place: Any = self
+        place: Any = getattr(self, self.ipcp_type.row.part)
         for name in path[:-1]:
             place = getattr(place, name)
         return place, path[-1]
 
 
-_PARTS: dict[IpcpType, tuple[str, type[Any]]] = {
-    IpcpType.UNICAST: ("unicast", UnicastConfig),
-    IpcpType.ETH_LLC: ("eth", EthConfig),
-    IpcpType.ETH_DIX: ("eth", EthConfig),
-    IpcpType.UDP4: ("udp4", Udp4Config),
-    IpcpType.UDP6: ("udp6", Udp6Config),
+_PARTS: dict[str, type[Any]] = {
+    "unicast": UnicastConfig,
+    "eth": EthConfig,
+    "udp4": Udp4Config,
+    "udp6": Udp6Config,
 }
 
-# Where the value of an option lies.
+# Where the value of an option lies: of one that several types have, and of one in the part of its type.
+_COMMON = {"hash": "dir_hash_algo", "require": "require", "admit": "admit"}
 _PATHS = {
-    "hash": ("dir_hash_algo",),
-    "ip": ("udp", "ip_addr"),
-    "dns": ("udp", "dns_addr"),
-    "port": ("udp", "port"),
-    "dev": ("eth", "dev"),
-    "ethertype": ("eth", "ethertype"),
-    "addr": ("unicast", "dt", "addr_size"),
-    "eid": ("unicast", "dt", "eid_size"),
-    "ttl": ("unicast", "dt", "max_ttl"),
-    "addr_auth": ("unicast", "addr_auth"),
-    "routing": ("unicast", "dt", "routing", "ls", "pol"),
-    "congestion": ("unicast", "cong_avoid"),
-    "directory": ("unicast", "dir", "pol"),
-    "dht_alpha": ("unicast", "dir", "dht", "alpha"),
-    "dht_k": ("unicast", "dir", "dht", "k"),
-    "dht_t_expire": ("unicast", "dir", "dht", "t_expire"),
-    "dht_t_refresh": ("unicast", "dir", "dht", "t_refresh"),
-    "dht_t_replicate": ("unicast", "dir", "dht", "t_replicate"),
-    "ls_t_recalc": ("unicast", "dt", "routing", "ls", "t_recalc"),
-    "ls_t_update": ("unicast", "dt", "routing", "ls", "t_update"),
-    "ls_t_timeo": ("unicast", "dt", "routing", "ls", "t_timeo"),
-    "max_packet": ("unicast", "max_packet"),
-    "require": ("require",),
-    "admit": ("admit",),
+    "ip": ("ip_addr",),
+    "dns": ("dns_addr",),
+    "port": ("port",),
+    "dev": ("dev",),
+    "ethertype": ("ethertype",),
+    "addr": ("dt", "addr_size"),
+    "eid": ("dt", "eid_size"),
+    "ttl": ("dt", "max_ttl"),
+    "addr_auth": ("addr_auth",),
+    "routing": ("dt", "routing", "ls", "pol"),
+    "congestion": ("cong_avoid",),
+    "directory": ("dir", "pol"),
+    "dht_alpha": ("dir", "dht", "alpha"),
+    "dht_k": ("dir", "dht", "k"),
+    "dht_t_expire": ("dir", "dht", "t_expire"),
+    "dht_t_refresh": ("dir", "dht", "t_refresh"),
+    "dht_t_replicate": ("dir", "dht", "t_replicate"),
+    "ls_t_recalc": ("dt", "routing", "ls", "t_recalc"),
+    "ls_t_update": ("dt", "routing", "ls", "t_update"),
+    "ls_t_timeo": ("dt", "routing", "ls", "t_timeo"),
+    "max_packet": ("max_packet",),
 }
 
 # The words of enumerations on the command line, where they are not the member's name.

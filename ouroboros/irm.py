@@ -235,7 +235,7 @@ def create_ipcp(name: str, ipcp_type: IpcpType) -> int:
 
 def new_ipcp(name: str, ipcp_type: IpcpType) -> IpcpInfo:
     """Create an IPCP; returns its record. Raises IpcpCreateError."""
-    request = pb.IpcpCreate(name=name, type=pb.IpcpType.Value(IpcpType(ipcp_type).name))
+    request = pb.IpcpCreate(name=name, type=IpcpType(ipcp_type))
     return _ipcp_info(_call(IpcpCreateError, ipcp_create=request).ipcp_info)
 
 

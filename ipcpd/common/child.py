@@ -15,6 +15,7 @@ import socket
 
 from ouroboros import log as daemon_log
 from ouroboros.identity import IdentityFile
+from ouroboros.ipcp_types import IpcpType, type_name
 from ouroboros.rpc.aio_session import CHANNEL_QUEUE, Session
 from ouroboros.rpc.codec import RPC_VERSION, close_fds
 from ouroboros.rpc.messages_pb2 import Envelope, Hello
@@ -34,8 +35,8 @@ def preload() -> None:
     import ipcpd.dataplane
 
     _ = ipcpd.dataplane
-    for word in types.TYPES:
-        types.load(word)
+    for ipcp_type in IpcpType:
+        types.load(ipcp_type)
 
 
 def main(name: str, number: int, fd: int, *, stdout: bool) -> int:
@@ -43,12 +44,12 @@ def main(name: str, number: int, fd: int, *, stdout: bool) -> int:
     gc.enable()
     signal.set_wakeup_fd(-1)
     os.umask(0o077)
-    word = types.word(number)
-    daemon_log.set_comm(f"ipcpd-{word}")
-    daemon_log.start(f"ipcpd-{word}", stdout=stdout)
-    kind = types.load(word)
+    program = f"ipcpd-{type_name(number)}"
+    daemon_log.set_comm(program)
+    daemon_log.start(program, stdout=stdout)
+    kind = types.load(number)
     if kind is None:
-        log.error("there is no IPCP of type %s", word)
+        log.error("there is no IPCP of type %s", type_name(number))
         return 1
     survive()
     sock = socket.socket(fileno=fd)

@@ -20,6 +20,7 @@ from ouroboros import ipcp_options as options
 from ouroboros.access import Access
 from ouroboros.flow_event import FlowEvent
 from ouroboros.identity import IdentityFile
+from ouroboros.ipcp_types import IpcpType
 from ouroboros.name_info import Requirement
 from ouroboros.rpc.aio_session import Session
 from ouroboros.rpc.codec import close_fds
@@ -65,8 +66,7 @@ PAGE = 48 * 1024
 class Ipcp:
     """An IPCP. Subclasses set `kind` and override primitives; each may raise Refusal.
 
-    Which options a kind takes at bootstrap, and which values are legal, is in `ouroboros.ipcp_options`, where
-    tools and configuration file find it too.
+    Which options a type takes at bootstrap is in `ouroboros.ipcp_types`, where tools and configuration file find it too.
     """
 
     kind: ClassVar[str] = ""
@@ -354,12 +354,11 @@ class Ipcp:
             config = envelope.ipcp_bootstrap.config
             if not config.layer:
                 raise Refusal(errno.EINVAL, "a layer needs a name")
+            ipcp_type = IpcpType.from_type_name(self.kind)
             values = {
-                option.key: option.default
-                for option in options.options_of(self.kind)
-                if option.default is not None
+                option.key: option.default for option in ipcp_type.row.options if option.default is not None
             }
-            values |= options.check(self.kind, config.options)
+            values |= ipcp_type.check(config.options)
             result = self.bootstrap(config, values)
         else:
             asked = envelope.ipcp_enroll

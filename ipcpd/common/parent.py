@@ -20,6 +20,7 @@ import sys
 
 from ouroboros import log
 from ouroboros.errors import EIPCPTYPE
+from ouroboros.ipcp_types import TYPES, type_name
 from ouroboros.rpc.codec import ProtocolError, close_fds, receive, send
 from ouroboros.rpc.messages_pb2 import Envelope
 
@@ -70,10 +71,10 @@ def _fork(
     """Fork one IPCP and reply to the IRMd. Returns its pidfd and pid."""
     reply = Envelope(id=envelope.id, reply=True)
     body = envelope.ipcp_create
-    if types.load(types.word(body.type)) is None:
+    if types.load(body.type) is None:
         reply.error = EIPCPTYPE
         reply.text = (
-            f"this version has no IPCPs of type {types.word(body.type)}; its types: {', '.join(types.TYPES)}"
+            f"this version has no IPCPs of type {type_name(body.type)}; its types: {', '.join(TYPES)}"
         )
         close_fds(fds)
         send(sock, reply)

@@ -33,34 +33,6 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class _IpcpType:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _IpcpTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_IpcpType.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    LOCAL: _IpcpType.ValueType  # 0
-    UNICAST: _IpcpType.ValueType  # 1
-    BROADCAST: _IpcpType.ValueType  # 2
-    ETH_LLC: _IpcpType.ValueType  # 3
-    ETH_DIX: _IpcpType.ValueType  # 4
-    UDP4: _IpcpType.ValueType  # 5
-    UDP6: _IpcpType.ValueType  # 6
-    RAPTOR: _IpcpType.ValueType  # 7
-
-class IpcpType(_IpcpType, metaclass=_IpcpTypeEnumTypeWrapper):
-    """---------------------------------------------------------------- IPCPs"""
-
-LOCAL: IpcpType.ValueType  # 0
-UNICAST: IpcpType.ValueType  # 1
-BROADCAST: IpcpType.ValueType  # 2
-ETH_LLC: IpcpType.ValueType  # 3
-ETH_DIX: IpcpType.ValueType  # 4
-UDP4: IpcpType.ValueType  # 5
-UDP6: IpcpType.ValueType  # 6
-RAPTOR: IpcpType.ValueType  # 7
-Global___IpcpType: _TypeAlias = IpcpType  # noqa: Y015
-
 class _HashAlgo:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -74,7 +46,8 @@ class _HashAlgoEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HashAlgo.Val
     CRC32: _HashAlgo.ValueType  # 4
     MD5: _HashAlgo.ValueType  # 5
 
-class HashAlgo(_HashAlgo, metaclass=_HashAlgoEnumTypeWrapper): ...
+class HashAlgo(_HashAlgo, metaclass=_HashAlgoEnumTypeWrapper):
+    """---------------------------------------------------------------- IPCPs"""
 
 SHA3_224: HashAlgo.ValueType  # 0
 SHA3_256: HashAlgo.ValueType  # 1
@@ -952,7 +925,8 @@ class IpcpInfo(_message.Message):
     INSTANCE_FIELD_NUMBER: _builtins.int
     pid: _builtins.int
     name: _builtins.str
-    type: Global___IpcpType.ValueType
+    type: _builtins.int
+    """a number of `ouroboros.ipcp_types.IpcpType`"""
     layer: _builtins.str
     """empty before bootstrap or enrolment"""
     hash: Global___HashAlgo.ValueType
@@ -971,7 +945,7 @@ class IpcpInfo(_message.Message):
         *,
         pid: _builtins.int = ...,
         name: _builtins.str = ...,
-        type: Global___IpcpType.ValueType = ...,
+        type: _builtins.int = ...,
         layer: _builtins.str = ...,
         hash: Global___HashAlgo.ValueType = ...,
         state: _builtins.str = ...,
@@ -1043,14 +1017,14 @@ class IpcpConfig(_message.Message):
     TYPE_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     layer: _builtins.str
-    type: Global___IpcpType.ValueType
+    type: _builtins.int
     @_builtins.property
     def options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     def __init__(
         self,
         *,
         layer: _builtins.str = ...,
-        type: Global___IpcpType.ValueType = ...,
+        type: _builtins.int = ...,
         options: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
@@ -1068,12 +1042,12 @@ class IpcpCreate(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    type: Global___IpcpType.ValueType
+    type: _builtins.int
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
-        type: Global___IpcpType.ValueType = ...,
+        type: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

@@ -12,7 +12,7 @@ from ouroboros_tools.olab import reading
 
 from irmd.memory import PoolConfig
 from irmd.settings import Settings
-from ouroboros import errors, ipcp_options
+from ouroboros import errors, ipcp_options, ipcp_types
 from tests.system.conftest import CHECKOUT
 
 REFERENCE = CHECKOUT / "docs" / "reference"
@@ -48,7 +48,7 @@ def test_every_error() -> None:
 
 
 def test_every_option_of_bootstrap() -> None:
-    assert not (set(ipcp_options.OPTIONS) | set(ipcp_options.TYPES) - {"raptor"}) - words("irm.md")
+    assert not (set(ipcp_options.OPTIONS) | set(ipcp_types.TYPES) - {"raptor"}) - words("irm.md")
 
 
 def test_every_command_and_option_of_olab() -> None:

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from ipcpd.dataplane import Relay
 from irmd.memory import Memory
 from ouroboros.errors import OuroborosError
+from ouroboros.ipcp_types import IpcpType
 from ouroboros.qos import QOS_DATA, QOS_RAW, QOS_VOICE
 from ouroboros.rpc.messages_pb2 import (
-    LOCAL,
     BindProgram,
     Cancel,
     Envelope,
@@ -120,7 +120,7 @@ def of_application() -> st.SearchStrategy[Envelope]:
 def test_no_application_takes_what_is_of_others(said: list[Envelope]) -> None:
     async def test() -> None:
         async with Inside() as system:
-            ipcp = await system.ipcp("layer", LOCAL, "layer")
+            ipcp = await system.ipcp("layer", IpcpType.LOCAL, "layer")
             ipcp.knows.add("away")
             bystanders = await Bystanders.of(system)
             before = used(system)
@@ -170,8 +170,8 @@ def of_ipcp() -> st.SearchStrategy[tuple[str, Any]]:
 def test_no_ipcp_takes_what_is_of_others(said: list[tuple[str, Any]], refusal: int, layer: Any) -> None:
     async def test() -> None:
         async with Inside() as system:
-            ipcp = await system.ipcp("layer", LOCAL, "layer")
-            other = await system.ipcp("other", LOCAL)
+            ipcp = await system.ipcp("layer", IpcpType.LOCAL, "layer")
+            other = await system.ipcp("other", IpcpType.LOCAL)
             bystanders = await Bystanders.of(system)
             ipcp.knows.add("away")
             if refusal:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ouroboros import ipcp_options
+from ouroboros.ipcp_types import ENROLLING, TYPES, IpcpType
 from ouroboros.printable import printable
 
 from ..text import end_by_interrupt, print_json, rows_table, table, warn
@@ -14,20 +15,17 @@ from .words import Arguments, Command, Group, Key
 
 if TYPE_CHECKING:
     from ouroboros.ipcp_config import IpcpConfig
-    from ouroboros.ipcp_types import IpcpType
     from ouroboros.qos import QoSSpec
 
-_AUTOBIND = ("unicast", "broadcast")  # IPCPs that are applications themselves
 _COMPONENTS = ("dt", "mgmt")
+_ENROLLING = " or ".join(ENROLLING)
 _FOREVER = "forever"
 _MAX_TIMEOUT = 0xFFFFFFFF  # ms
 _COLUMNS = (("pid", 7), ("name", 20), ("type", 10), ("layer", 20))
 
 
 def _type(word: str, *, prefix: bool = False) -> IpcpType:
-    from ouroboros.ipcp_types import IpcpType
-
-    return IpcpType.from_type_name(ipcp_options.type_name(word, prefix=prefix))
+    return IpcpType.from_type_name(word, prefix=prefix)
 
 
 def _name(arguments: Arguments) -> str:
@@ -62,7 +60,7 @@ def _bootstrap(arguments: Arguments) -> int:
     word = arguments.one("type")
     ipcp_type = _type(word, prefix=True) if word is not None else None
     if ipcp_type is not None:
-        ipcp_options.check(ipcp_type.type_name, options)
+        ipcp_type.check(options)
     else:
         for key, value in options.items():
             ipcp_options.check_value(key, value)
@@ -71,7 +69,7 @@ def _bootstrap(arguments: Arguments) -> int:
     def configuration(actual: IpcpType) -> IpcpConfig:
         from ouroboros.ipcp_config import IpcpConfig
 
-        if autobind and actual.type_name not in _AUTOBIND:
+        if autobind and not actual.enrols:
             warn("Can not bind this IPCP type, autobind disabled.")
         return IpcpConfig.from_options(actual, layer, options)
 
@@ -87,9 +85,9 @@ def _enroll(arguments: Arguments) -> int:
     dst, layer = arguments.one("dst"), arguments.one("layer")
     word = arguments.one("type")
     ipcp_type = _type(word) if word is not None else None
-    if ipcp_type is not None and ipcp_type.type_name not in _AUTOBIND:
+    if ipcp_type is not None and not ipcp_type.enrols:
         raise ipcp_options.OptionError(
-            f'An IPCP of type "{word}" is bootstrapped, never enrolled; type must be unicast or broadcast.'
+            f'An IPCP of type "{word}" is bootstrapped, never enrolled; type must be {" or ".join(ENROLLING)}.'
         )
     if dst is None and layer is None:
         raise ipcp_options.OptionError(
@@ -234,17 +232,17 @@ def _readout(what: str) -> Callable[[Arguments], int]:
 
 
 def _types() -> str:
-    return f"types: {' '.join(ipcp_options.TYPES)}"
+    return f"types: {' '.join(TYPES)}"
 
 
 def _options() -> str:
     """The options of bootstrap, type by type, from the table that checks them."""
     lines = [_types(), "With a type, the IPCP is created if there is none of that name.", ""]
-    for ipcp_type in ipcp_options.TYPES:
-        lines.append(f"options for type {ipcp_type}:")
-        if ipcp_type in _AUTOBIND:
+    for ipcp_type in map(IpcpType.from_type_name, TYPES):
+        lines.append(f"options for type {ipcp_type.type_name}:")
+        if ipcp_type.enrols:
             lines.append(f"    {'autobind':<16} bind the IPCP to its name and to the name of the layer")
-        for option in ipcp_options.options_of(ipcp_type):
+        for option in ipcp_type.row.options:
             note = (
                 "required"
                 if option.required
@@ -252,7 +250,7 @@ def _options() -> str:
                 if option.default
                 else "default none"
             )
-            lines.append(f"    {option.key:<16} {ipcp_options.legal(option, ipcp_type)} ({note})")
+            lines.append(f"    {option.key:<16} {option.legal} ({note})")
     return "\n".join(lines)
 
 
@@ -316,7 +314,7 @@ GROUP = Group(
                 _NAME,
                 Key("layer", "layer"),
                 Key("dst", "name"),
-                Key("type", "unicast|broadcast"),
+                Key("type", "|".join(ENROLLING)),
                 Key("autobind"),
                 _RETRY,
                 Key("require", "encryption|authentication", repeats=True),

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise, permutations
 
+from ouroboros.ipcp_types import ENROLLING, IpcpType
+
 from .survey import Adjacency, Cable, Ipcp, IpcpKey, Survey
 
 BOX_WIDTH, BOX_HEIGHT = 104, 38
@@ -25,7 +27,7 @@ PORT_ROOM = 34
 CABLE_TOP, CABLE_STEP = 46, 30
 FOOT = 46
 MAX_PERMUTED = 5
-UPPER = ("unicast", "broadcast")
+_INSIDE = [one.type_name for one in IpcpType if one.row.is_inside]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -147,7 +149,7 @@ def arrange(survey: Survey) -> Layout:
 
 
 def _layer(ipcp: Ipcp) -> LayerKey:
-    alone = ipcp.type == "local" or not ipcp.layer
+    alone = ipcp.type in _INSIDE or not ipcp.layer
     return LayerKey(ipcp.layer, ipcp.type, ipcp.key.system if alone else "")
 
 
@@ -161,7 +163,7 @@ def rank_layers(boxes: Iterable[Box], survey: Survey) -> dict[LayerKey, int]:
     below: dict[LayerKey, set[LayerKey]] = defaultdict(set)
     for box in boxes:
         below[box.layer] |= {layer_of[key] for key in box.ipcp.below if key in layer_of} - {box.layer}
-    ranks = {layer: int(layer.type in UPPER) for layer in below}
+    ranks = {layer: int(layer.type in ENROLLING) for layer in below}
     for _ in ranks:  # once per layer at most: also where layers use each other in a circle
         for layer, used in below.items():
             ranks[layer] = max([ranks[layer], *(ranks[one] + 1 for one in used if ranks[one] < len(ranks))])

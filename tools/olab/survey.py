@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ouroboros.ipcp_types import ENROLLING
+
 from .lab import Lab, LabSystem
 
 MAX_PARALLEL = 4
@@ -200,7 +202,7 @@ def _device(status: Row) -> str:
 
 
 def _member(kind: str, status: Row) -> str:
-    return str(status.get("member") or status.get("address", "")) if kind in ("unicast", "broadcast") else ""
+    return str(status.get("member") or status.get("address", "")) if kind in ENROLLING else ""
 
 
 def _carriers(pid: int, flows: Iterable[Row]) -> dict[int, int]:

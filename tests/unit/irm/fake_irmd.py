@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ouroboros.errors import EIPCP, EIPCPSTATE, ENAME
+from ouroboros.ipcp_types import IpcpType
 from ouroboros.rpc.codec import SOCKET_NAME, receive, send
 from ouroboros.rpc.messages_pb2 import (
     BoundProcess,
@@ -25,7 +26,6 @@ from ouroboros.rpc.messages_pb2 import (
     FlowTable,
     IpcpInfo,
     IpcpTable,
-    IpcpType,
     LoadBalance,
     NameInfo,
     NameTable,
@@ -96,7 +96,7 @@ class FakeIrmd:
         self.ipcps[pid] = IpcpInfo(
             pid=pid,
             name=name,
-            type=IpcpType.Value(ipcp_type),
+            type=IpcpType[ipcp_type],
             layer=layer,
             hash=1,  # type: ignore[arg-type]
             state="operational" if layer else "boot",
@@ -160,7 +160,7 @@ class FakeIrmd:
 
     def _ipcp_create(self, request: Envelope) -> Envelope:
         body = request.ipcp_create
-        pid = self.add_ipcp(body.name, IpcpType.Name(body.type))
+        pid = self.add_ipcp(body.name, IpcpType(body.type).name)
         return Envelope(ipcp_info=self.ipcps[pid])
 
     def _ipcp_destroy(self, request: Envelope) -> None:

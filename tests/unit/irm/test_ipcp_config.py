@@ -20,7 +20,8 @@ from ouroboros.ipcp_config import (
     Udp6Config,
     UnicastConfig,
 )
-from ouroboros.ipcp_options import TYPES, OptionError, check, options_of, type_name
+from ouroboros.ipcp_options import OptionError
+from ouroboros.ipcp_types import TYPES
 
 NEEDED = {
     "udp4": {"ip": "10.0.0.1"},
@@ -34,7 +35,7 @@ NEEDED = {
 def test_defaults_are_the_same_in_both(word: str) -> None:
     config = IpcpConfig.from_options(IpcpType.from_type_name(word), "net", NEEDED.get(word, {}))
     options = config.options()
-    for option in options_of(word):
+    for option in IpcpType.from_type_name(word).row.options:
         if option.default is not None and not (word == "broadcast" and option.key == "hash"):
             assert options[option.key] == option.default
     assert IpcpConfig.from_options(config.ipcp_type, "net", options) == config
@@ -93,20 +94,20 @@ def test_what_is_illegal(config: IpcpConfig) -> None:
 
 def test_an_unknown_option_is_named() -> None:
     with pytest.raises(OptionError, match='Unknown option: "colour"; it must be one of hash ip'):
-        check("local", {"colour": "red"})
+        IpcpType.from_type_name("local").check({"colour": "red"})
 
 
 def test_canonical_values() -> None:
-    assert check(
-        "unicast", {"routing": "link-state", "hash": "sha3_224", "ttl": "007", "directory": "dht"}
+    assert IpcpType.UNICAST.check(
+        {"routing": "link-state", "hash": "sha3_224", "ttl": "007", "directory": "dht"}
     ) == {
         "routing": "link_state",
         "hash": "SHA3_224",
         "ttl": "7",
         "directory": "DHT",
     }
-    assert check("udp6", {"ip": "FE80:0::1"}) == {"ip": "fe80::1"}
-    assert check("udp6", {"ip": "FE80:0::1%eth0", "dns": "fe80::2%3"}) == {
+    assert IpcpType.from_type_name("udp6").check({"ip": "FE80:0::1"}) == {"ip": "fe80::1"}
+    assert IpcpType.from_type_name("udp6").check({"ip": "FE80:0::1%eth0", "dns": "fe80::2%3"}) == {
         "ip": "fe80::1%eth0",
         "dns": "fe80::2%3",
     }
@@ -120,14 +121,14 @@ def test_canonical_values() -> None:
 def test_only_a_link_local_address_has_a_device(ip: str) -> None:
     for ipcp_type in ("udp4", "udp6"):
         with pytest.raises(OptionError, match="address"):
-            check(ipcp_type, {"ip": ip})
+            IpcpType.from_type_name(ipcp_type).check({"ip": ip})
 
 
 def test_type_words() -> None:
-    assert type_name("udp") == "udp4"
-    assert type_name("eth", prefix=True) == "eth-dix"
-    assert type_name("u", prefix=True) == "unicast"
+    assert IpcpType.from_type_name("udp").type_name == "udp4"
+    assert IpcpType.from_type_name("eth", prefix=True).type_name == "eth-dix"
+    assert IpcpType.from_type_name("u", prefix=True).type_name == "unicast"
     for word in ("eth", "LOCAL", "", "u"):
         with pytest.raises(OptionError, match=f'IPCP type "{word}" is unknown'):
-            type_name(word)
+            IpcpType.from_type_name(word)
     assert [IpcpType.from_type_name(word).type_name for word in TYPES] == list(TYPES)

@@ -20,7 +20,7 @@ from ouroboros_tools.irm.words import (
     parse,
 )
 
-from ouroboros import ipcp_options
+from ouroboros.ipcp_types import IpcpType
 
 COMMANDS = [
     (f"irm {group.word}{'' if isinstance(group, Command) else f' {command.word}'}", command)
@@ -106,16 +106,16 @@ def test_each_word_that_undoes_is_destructive() -> None:
 
 
 def test_help_offers_no_value_that_is_refused() -> None:
-    for ipcp_type in ipcp_options.TYPES:
-        for option in ipcp_options.options_of(ipcp_type):
-            offered = ipcp_options.legal(option, ipcp_type).removeprefix("one of ")
+    for ipcp_type in IpcpType:
+        for option in ipcp_type.row.options:
+            offered = option.legal.removeprefix("one of ")
             required = {
-                one.key: "::1" if ipcp_type == "udp6" else "127.0.0.1"
-                for one in ipcp_options.options_of(ipcp_type)
+                one.key: "::1" if ipcp_type is IpcpType.UDP6 else "127.0.0.1"
+                for one in ipcp_type.row.options
                 if one.required
             }
             for word in offered.split() if offered.isupper() or "one of" in option.legal else ():
-                ipcp_options.check(ipcp_type, required | {option.key: word})
+                ipcp_type.check(required | {option.key: word})
 
 
 def test_an_empty_word_is_the_first() -> None:

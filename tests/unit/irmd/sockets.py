@@ -26,10 +26,9 @@ from irmd.peer import Peer
 from irmd.records import Connection, Process
 from irmd.records import Ipcp as IpcpRecord
 from irmd.registry import name_hash
+from ouroboros.ipcp_types import IpcpType
 from ouroboros.rpc.codec import RPC_VERSION
 from ouroboros.rpc.messages_pb2 import (
-    LOCAL,
-    UNICAST,
     Cancel,
     Envelope,
     FlowDealloc,
@@ -273,7 +272,7 @@ class System:
         self.ports: dict[str, Ports] = {}
         self.halves: list[Half] = []
         self._pids = 100_000
-        for layer, kind in (("local", LOCAL), ("here", UNICAST)):
+        for layer, kind in (("local", IpcpType.LOCAL), ("here", IpcpType.UNICAST)):
             self._ipcp(layer, kind)
 
     # ------------------------------------------------------------ connections
@@ -342,7 +341,7 @@ class System:
             for word, fake in names.items():
                 patch.setattr(module, word, lambda fake=fake: fake)
         patch.setattr(unicast, "Dt", FakeDt)
-        ipcp = (local.LocalIpcp if kind == LOCAL else unicast.UnicastIpcp)(layer, self.ipcp_loop)
+        ipcp = (local.LocalIpcp if kind == IpcpType.LOCAL else unicast.UnicastIpcp)(layer, self.ipcp_loop)
         half.on_message = ipcp.handle
         ipcp.start(half)  # type: ignore[arg-type]
         self.ipcps[layer], self.ports[layer] = ipcp, ports

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ouroboros.errors import EIPCP, ENAME
+from ouroboros.ipcp_types import IpcpType
 from ouroboros.rpc.messages_pb2 import (
-    LOCAL,
     BindProcess,
     BindProgram,
     Cancel,
@@ -61,7 +61,7 @@ def asks(irmd: Daemon, name: str) -> tuple[Peer, int]:
 def layer(irmd: Daemon, name: str = "n") -> int:
     """A local layer in which a name is registered; the pid of its IPCP."""
     tool = irmd.tool()
-    pid = tool.ask(ipcp_create=IpcpCreate(name="loc", type=LOCAL)).ipcp_info.pid
+    pid = tool.ask(ipcp_create=IpcpCreate(name="loc", type=IpcpType.LOCAL)).ipcp_info.pid
     assert not tool.ask(ipcp_bootstrap=IpcpBootstrap(pid=pid, config=IpcpConfig(layer="layer"))).error
     tool.ask(name_create=NameCreate(info=NameInfo(name=name)))
     assert not tool.ask(name_register=NameRegister(name=name, pid=pid)).error

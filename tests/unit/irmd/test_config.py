@@ -13,7 +13,8 @@ import pytest
 from irmd.config import Config, ConfigError, parse, read
 from irmd.node import Adjacency, IpcpEntry, NameEntry
 from irmd.settings import Applications
-from ouroboros.rpc.messages_pb2 import LOCAL, ROUND_ROBIN, SPILLOVER, NameList
+from ouroboros.ipcp_types import IpcpType
+from ouroboros.rpc.messages_pb2 import ROUND_ROBIN, SPILLOVER, NameList
 
 from .daemon import PATIENCE, Daemon
 
@@ -119,7 +120,11 @@ def test_what_a_file_can_say() -> None:
     )
     assert config.settings.applications is Applications.MANAGERS
     local, first, second, ether, unicast, broadcast, closed = config.entries
-    assert isinstance(local, IpcpEntry) and local.type == LOCAL and local.options == {"hash": "SHA3_512"}
+    assert (
+        isinstance(local, IpcpEntry)
+        and local.type == IpcpType.LOCAL
+        and local.options == {"hash": "SHA3_512"}
+    )
     assert local.register == ("a", "b")
     assert isinstance(first, NameEntry) and first.name == "a.b" and first.lb == ROUND_ROBIN
     assert [(one.args, one.user) for one in first.programs] == [(("-c", "true"), "nobody"), (None, "nobody")]

@@ -17,7 +17,8 @@ from irmd.records import Flow
 from irmd.refused import Refused
 from ouroboros.extension import Extension
 from ouroboros.flow_event import FlowEvent
-from ouroboros.rpc.messages_pb2 import BROADCAST, ETH_DIX, QosSpec
+from ouroboros.ipcp_types import IpcpType
+from ouroboros.rpc.messages_pb2 import QosSpec
 
 LIVES = """
     init  alloc   alloc-pending   grant   allocated    dealloc  dealloc-pending  release  deallocated
@@ -136,13 +137,13 @@ def test_nothing_is_known_of_ends_after_delta_t() -> None:
 
 def test_where_packets_carry_a_check() -> None:
     clean, any_ = QosSpec(ber=0), QosSpec(ber=1)
-    assert carried(ETH_DIX, qos=clean).is_checked is True
-    assert carried(ETH_DIX, qos=any_).is_checked is False
-    assert carried(ETH_DIX, qos=None).is_checked is False
-    assert carried(ETH_DIX, qos=clean, inside=True).is_checked is False
-    assert carried(BROADCAST, qos=clean).is_checked is False
-    assert carried(ETH_DIX, qos=FRCP).is_checked is False
-    assert carried(ETH_DIX, qos=FRCP, extensions=CHECKED).is_checked is True
+    assert carried(IpcpType.ETH_DIX, qos=clean).is_checked is True
+    assert carried(IpcpType.ETH_DIX, qos=any_).is_checked is False
+    assert carried(IpcpType.ETH_DIX, qos=None).is_checked is False
+    assert carried(IpcpType.ETH_DIX, qos=clean, inside=True).is_checked is False
+    assert carried(IpcpType.BROADCAST, qos=clean).is_checked is False
+    assert carried(IpcpType.ETH_DIX, qos=FRCP).is_checked is False
+    assert carried(IpcpType.ETH_DIX, qos=FRCP, extensions=CHECKED).is_checked is True
     assert Flow(1, qos=clean).is_checked is False  # direct: no IPCP
 
 

@@ -15,7 +15,8 @@ from irmd.endpoints import Endpoints
 from irmd.memory import Events, Memory
 from irmd.records import ProgramBinding
 from irmd.refused import Refused
-from ouroboros.rpc.messages_pb2 import LOCAL, Envelope, QosSpec
+from ouroboros.ipcp_types import IpcpType
+from ouroboros.rpc.messages_pb2 import Envelope, QosSpec
 from tests import handshake
 
 from .fakes import process
@@ -89,7 +90,7 @@ def test_a_flow_over_a_layer(nth: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def test() -> None:
         async with Inside() as system:
-            ipcp = await system.ipcp("layer", LOCAL, "layer")
+            ipcp = await system.ipcp("layer", IpcpType.LOCAL, "layer")
             ipcp.knows.add("far")
             client = await system.application()
             install(monkeypatch, system.irmd.facilities.endpoints, "describe", nth)
@@ -111,7 +112,7 @@ def test_a_flow_over_a_layer(nth: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_flow_that_a_layer_announces(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
         async with Inside() as system:
-            ipcp = await system.ipcp("layer", LOCAL, "layer")
+            ipcp = await system.ipcp("layer", IpcpType.LOCAL, "layer")
             server, client = await system.application(), await system.application()
             await system.bind(os.getpid(), "name")
             accepted = server.begin(flow_accept=accept())
@@ -133,7 +134,7 @@ def test_what_an_ipcp_could_not_map_is_sent_once_more() -> None:
 
     async def test() -> None:
         async with Inside() as system:
-            ipcp = await system.ipcp("layer", LOCAL, "layer")
+            ipcp = await system.ipcp("layer", IpcpType.LOCAL, "layer")
             ipcp.knows.add("far")
             client = await system.application()
             ipcp.answers["ipcp_flow_alloc"] = lambda envelope: (errno.EMFILE, "cannot map")
@@ -156,7 +157,7 @@ def test_a_qos_that_none_can_have_ends_nothing() -> None:
 
     async def test() -> None:
         async with Inside() as system:
-            ipcp = await system.ipcp("layer", LOCAL, "layer")
+            ipcp = await system.ipcp("layer", IpcpType.LOCAL, "layer")
             ipcp.knows.add("far")
             client = await system.application()
             for qos in (QosSpec(availability=256), QosSpec(in_order=256)):

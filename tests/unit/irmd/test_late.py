@@ -7,9 +7,8 @@ import json
 from irmd.descriptors import Descriptors
 from ouroboros.errors import EIPCP, ENOTALLOC
 from ouroboros.flow_event import FlowEvent
+from ouroboros.ipcp_types import IpcpType
 from ouroboros.rpc.messages_pb2 import (
-    ETH_DIX,
-    UNICAST,
     Envelope,
     FlowAlloc,
     FlowDealloc,
@@ -51,7 +50,7 @@ def test_a_deallocation_by_an_ipcp_that_crosses_that_of_the_irmd_spares_the_next
     async def test() -> None:
         async with Inside() as irmd:
             ipcp, client, tool = (
-                await irmd.ipcp("u", UNICAST, "l"),
+                await irmd.ipcp("u", IpcpType.UNICAST, "l"),
                 await irmd.application(),
                 await irmd.tool(),
             )
@@ -126,12 +125,12 @@ def test_a_process_that_gives_a_descriptor_back_twice_keeps_its_next_flow() -> N
 def test_a_request_that_means_an_ipcp_whose_pid_is_that_of_another_is_refused() -> None:
     async def test() -> None:
         async with Inside() as irmd:
-            ipcp, tool = await irmd.ipcp("e", ETH_DIX), await irmd.tool()
+            ipcp, tool = await irmd.ipcp("e", IpcpType.ETH_DIX), await irmd.tool()
             await irmd.create_name("n")
             (info,) = (await tool.call(ipcp_list=IpcpList())).ipcp_table.ipcps
             assert info.pid == ipcp.pid and info.instance
             gone = {"pid": ipcp.pid, "instance": info.instance + 1}
-            config = IpcpConfig(layer="l", type=ETH_DIX)
+            config = IpcpConfig(layer="l", type=IpcpType.ETH_DIX)
             for body in (
                 {"ipcp_destroy": IpcpDestroy(**gone)},
                 {"ipcp_bootstrap": IpcpBootstrap(config=config, **gone)},

@@ -14,18 +14,8 @@ from irmd.oap.extension import REPEATS, Extensions, Item, decode, lasting, lasts
 from irmd.oap.header import decode_request
 from ouroboros.errors import EAUTH, ECRYPT, EIPCP, ENAME
 from ouroboros.flow_event import FlowEvent
-from ouroboros.rpc.messages_pb2 import (
-    BROADCAST,
-    ETH_DIX,
-    LOCAL,
-    UDP4,
-    UNICAST,
-    Envelope,
-    FlowJoin,
-    FlowList,
-    IpcpEnroll,
-    QosSpec,
-)
+from ouroboros.ipcp_types import IpcpType
+from ouroboros.rpc.messages_pb2 import Envelope, FlowJoin, FlowList, IpcpEnroll, QosSpec
 from tests import handshake
 
 from .inside import FakeIpcp, Inside, Party, accept, alloc, run, settle
@@ -56,8 +46,8 @@ async def adjacency(system: Inside, user: FakeIpcp, provider: FakeIpcp, dst: str
 def test_names_unknown_here_are_asked_of_layers_local_first() -> None:
     async def test() -> None:
         async with Inside() as system:
-            eth = await system.ipcp("eth", ETH_DIX, "e")
-            local = await system.ipcp("loc", LOCAL, "l")
+            eth = await system.ipcp("eth", IpcpType.ETH_DIX, "e")
+            local = await system.ipcp("loc", IpcpType.LOCAL, "l")
             for ipcp in (eth, local):
                 ipcp.knows.add("far")
             client = await system.application()
@@ -75,9 +65,9 @@ def test_names_unknown_here_are_asked_of_layers_local_first() -> None:
 def test_a_silent_layer_in_front_costs_a_grace_and_not_its_whole_time() -> None:
     async def test() -> None:
         async with Inside() as system:
-            unicast = await system.ipcp("uni", UNICAST, "u")
+            unicast = await system.ipcp("uni", IpcpType.UNICAST, "u")
             unicast.answers["ipcp_query"] = lambda envelope: None
-            udp = await system.ipcp("udp", UDP4, "p")
+            udp = await system.ipcp("udp", IpcpType.UDP4, "p")
             udp.knows.add("far")
             client = await system.application()
             asked = client.begin(flow_alloc=alloc("far"))
@@ -91,7 +81,7 @@ def test_a_silent_layer_in_front_costs_a_grace_and_not_its_whole_time() -> None:
 def test_nobody_knows() -> None:
     async def test() -> None:
         async with Inside() as system:
-            await system.ipcp("eth", ETH_DIX, "e")
+            await system.ipcp("eth", IpcpType.ETH_DIX, "e")
             reply = await (await system.application()).call(flow_alloc=alloc("far"))
             assert reply.error == ENAME and "no layer knows" in reply.text
 
@@ -104,9 +94,9 @@ def test_nobody_knows() -> None:
 def test_an_ipcp_is_never_offered_itself_nor_its_own_layer() -> None:
     async def test() -> None:
         async with Inside() as system:
-            one = await system.ipcp("u1", UNICAST, "net")
-            two = await system.ipcp("u2", UNICAST, "net")
-            eth = await system.ipcp("eth", ETH_DIX, "e")
+            one = await system.ipcp("u1", IpcpType.UNICAST, "net")
+            two = await system.ipcp("u2", IpcpType.UNICAST, "net")
+            eth = await system.ipcp("eth", IpcpType.ETH_DIX, "e")
             for ipcp in (one, two, eth):
                 ipcp.knows.add("u3")
             await adjacency(system, one, eth, "u3")
@@ -119,9 +109,9 @@ def test_an_ipcp_is_never_offered_itself_nor_its_own_layer() -> None:
 def test_an_ipcp_that_is_enrolling_is_not_offered_the_layer_it_enrols_in() -> None:
     async def test() -> None:
         async with Inside() as system:
-            member = await system.ipcp("u1", UNICAST, "net")
+            member = await system.ipcp("u1", IpcpType.UNICAST, "net")
             member.knows.add("net")
-            newcomer = await system.ipcp("u2", UNICAST)
+            newcomer = await system.ipcp("u2", IpcpType.UNICAST)
             newcomer.answers["ipcp_enroll"] = lambda envelope: None
             tool = await system.tool()
             tool.begin(ipcp_enroll=IpcpEnroll(pid=newcomer.pid, dst="net", layer="net"))
@@ -136,8 +126,8 @@ def test_an_ipcp_that_is_enrolling_is_not_offered_the_layer_it_enrols_in() -> No
 def test_nested_layers_close_no_cycle() -> None:
     async def test() -> None:
         async with Inside() as system:
-            low = await system.ipcp("low", UNICAST, "a")
-            high = await system.ipcp("high", UNICAST, "b")
+            low = await system.ipcp("low", IpcpType.UNICAST, "a")
+            high = await system.ipcp("high", IpcpType.UNICAST, "b")
             await adjacency(system, high, low, "peer")
             high.knows.add("other")
             reply = await low.call(flow_alloc=alloc("other"))  # `high` runs over `low`
@@ -149,9 +139,9 @@ def test_nested_layers_close_no_cycle() -> None:
 def test_an_ipcp_accepts_flows_over_lower_layers_only() -> None:
     async def test() -> None:
         async with Inside() as system:
-            eth = await system.ipcp("eth", ETH_DIX, "e")
-            low = await system.ipcp("low", UNICAST, "a")
-            high = await system.ipcp("high", UNICAST, "b")
+            eth = await system.ipcp("eth", IpcpType.ETH_DIX, "e")
+            low = await system.ipcp("low", IpcpType.UNICAST, "a")
+            high = await system.ipcp("high", IpcpType.UNICAST, "b")
             await system.bind(low.pid, "net")
             waiting = low.begin(flow_accept=accept())
             await settle(low)
@@ -172,7 +162,7 @@ def test_an_ipcp_accepts_flows_over_lower_layers_only() -> None:
 def test_an_ipcp_never_gets_a_direct_flow() -> None:
     async def test() -> None:
         async with Inside() as system:
-            uni = await system.ipcp("uni", UNICAST, "net")
+            uni = await system.ipcp("uni", IpcpType.UNICAST, "net")
             await system.bind(uni.pid, "net")
             uni.begin(flow_accept=accept())
             await settle(uni)
@@ -185,7 +175,10 @@ def test_an_ipcp_never_gets_a_direct_flow() -> None:
 def test_an_ipcp_that_finds_nobody_is_told_why() -> None:
     async def test() -> None:
         async with Inside() as system:
-            one, other = await system.ipcp("one", UNICAST, "net"), await system.ipcp("other", UNICAST, "net")
+            one, other = (
+                await system.ipcp("one", IpcpType.UNICAST, "net"),
+                await system.ipcp("other", IpcpType.UNICAST, "net"),
+            )
             await system.bind(one.pid, "one")
             reply = await one.call(flow_alloc=alloc("one"))
             assert reply.error == EIPCP and '"one" is IPCP "one" itself' in reply.text
@@ -200,9 +193,9 @@ def test_two_ipcps_over_a_local_layer_as_in_the_paper() -> None:
 
     async def test() -> None:
         async with Inside() as system:
-            local = await system.ipcp("local", LOCAL, "local")
-            uni2 = await system.ipcp("uni2", UNICAST, "unicast")
-            uni3 = await system.ipcp("uni3", UNICAST)
+            local = await system.ipcp("local", IpcpType.LOCAL, "local")
+            uni2 = await system.ipcp("uni2", IpcpType.UNICAST, "unicast")
+            uni3 = await system.ipcp("uni3", IpcpType.UNICAST)
             await system.bind(uni2.pid, "unicast")
             local.knows.add("unicast")
             accepted = uni2.begin(flow_accept=accept())
@@ -225,7 +218,7 @@ def test_a_layer_is_told_how_long_the_ends_must_rest() -> None:
 
     async def test() -> None:
         async with Inside() as system:
-            eth = await system.ipcp("eth", ETH_DIX, "e")
+            eth = await system.ipcp("eth", IpcpType.ETH_DIX, "e")
             eth.knows.add("far")
             client = await system.application()
 
@@ -254,8 +247,8 @@ def test_a_layer_is_told_how_long_the_ends_must_rest() -> None:
 def test_an_ipcp_gives_up_an_allocation() -> None:
     async def test() -> None:
         async with Inside() as system:
-            eth = await system.ipcp("eth", ETH_DIX, "e")
-            uni = await system.ipcp("uni", UNICAST, "net")
+            eth = await system.ipcp("eth", IpcpType.ETH_DIX, "e")
+            uni = await system.ipcp("uni", IpcpType.UNICAST, "net")
             eth.knows.add("far")
             envelope = Envelope(flow_alloc=alloc("far"))
             asked = asyncio.get_running_loop().create_task(uni.call(envelope))
@@ -275,8 +268,8 @@ def test_an_ipcp_gives_up_an_allocation() -> None:
 def test_what_becomes_of_a_flow_is_told_to_its_user() -> None:
     async def test() -> None:
         async with Inside() as system:
-            eth = await system.ipcp("eth", ETH_DIX, "e")
-            uni = await system.ipcp("uni", UNICAST, "net")
+            eth = await system.ipcp("eth", IpcpType.ETH_DIX, "e")
+            uni = await system.ipcp("uni", IpcpType.UNICAST, "net")
             await adjacency(system, uni, eth, "far")
             (flow,) = system.irmd.facilities.flows.flows.values()
             told: list[FlowEvent] = []
@@ -310,8 +303,8 @@ def test_what_becomes_of_a_flow_is_told_to_its_user() -> None:
 def test_a_link_that_comes_back_does_not_raise_a_flow_from_the_dead() -> None:
     async def test() -> None:
         async with Inside() as system:
-            eth = await system.ipcp("eth", ETH_DIX, "e")
-            uni = await system.ipcp("uni", UNICAST, "net")
+            eth = await system.ipcp("eth", IpcpType.ETH_DIX, "e")
+            uni = await system.ipcp("uni", IpcpType.UNICAST, "net")
             await adjacency(system, uni, eth, "far")
             (flow,) = system.irmd.facilities.flows.flows.values()
             fd = flow.ends[1].fd
@@ -335,7 +328,7 @@ async def serving(system: Inside) -> tuple[FakeIpcp, Party, asyncio.Task[Envelop
     """A server that accepts, and an IPCP over which flows come."""
     import os
 
-    eth = await system.ipcp("eth", ETH_DIX, "e")
+    eth = await system.ipcp("eth", IpcpType.ETH_DIX, "e")
     server = await system.application()
     await system.bind(os.getpid(), "n")
     waiting = server.begin(flow_accept=accept())
@@ -400,7 +393,7 @@ def test_a_request_that_comes_again_is_refused(caplog: pytest.LogCaptureFixture)
 def test_a_wrong_reply_undoes_the_flow_at_both_ends() -> None:
     async def test() -> None:
         async with Inside() as system:
-            eth = await system.ipcp("eth", ETH_DIX, "e")
+            eth = await system.ipcp("eth", IpcpType.ETH_DIX, "e")
             eth.knows.add("far")
             client = await system.application()
             for wrong in (lambda request: b"", lambda request: reply_to(request)[:-1] + b"\0"):
@@ -419,7 +412,7 @@ def test_a_wrong_reply_undoes_the_flow_at_both_ends() -> None:
 def test_no_two_requests_are_alike() -> None:
     async def test() -> None:
         async with Inside() as system:
-            eth = await system.ipcp("eth", ETH_DIX, "e")
+            eth = await system.ipcp("eth", IpcpType.ETH_DIX, "e")
             eth.knows.add("far")
             client = await system.application()
             headers = set()
@@ -449,7 +442,7 @@ def test_data_of_the_application_goes_along() -> None:
 def test_joining_a_broadcast_layer_has_no_handshake() -> None:
     async def test() -> None:
         async with Inside() as system:
-            bc = await system.ipcp("bc", BROADCAST, "b")
+            bc = await system.ipcp("bc", IpcpType.BROADCAST, "b")
             client = await system.application()
             asked = client.begin(flow_join=FlowJoin(layer="b"))
             body = (await bc.next("ipcp_flow_join")).ipcp_flow_join
@@ -467,7 +460,7 @@ def test_a_layer_without_an_answer_gets_another_handshake(monkeypatch: pytest.Mo
 
     async def test(answered: int) -> None:
         async with Inside() as system:
-            eth = await system.ipcp("eth", ETH_DIX, "e")
+            eth = await system.ipcp("eth", IpcpType.ETH_DIX, "e")
             eth.knows.add("n")
             requester = await system.application()
             asked = requester.begin(flow_alloc=alloc("n"))
@@ -493,7 +486,7 @@ def test_a_layer_without_an_answer_gets_another_handshake(monkeypatch: pytest.Mo
 def test_a_request_that_repeats_another_takes_its_place_in_the_queue() -> None:
     async def test() -> None:
         async with Inside() as system:
-            eth = await system.ipcp("eth", ETH_DIX, "e")
+            eth = await system.ipcp("eth", IpcpType.ETH_DIX, "e")
             server = await system.application()
             await system.bind(os.getpid(), "n")
             before = eth.announce("n", handshake.make_request(identity=b"1" * 16, now=now()))
@@ -513,7 +506,7 @@ def test_a_request_that_repeats_another_takes_its_place_in_the_queue() -> None:
 def test_a_request_whose_answer_is_on_its_way_to_a_requester_that_repeats_it_takes_no_other_accept() -> None:
     async def test() -> None:
         async with Inside() as system:
-            eth = await system.ipcp("eth", ETH_DIX, "e")
+            eth = await system.ipcp("eth", IpcpType.ETH_DIX, "e")
             server = await system.application()
             await system.bind(os.getpid(), "n")
             first = server.begin(flow_accept=accept())
@@ -544,7 +537,7 @@ def test_answered_requests_that_are_remembered_are_bounded(monkeypatch: pytest.M
 
     async def test() -> None:
         async with Inside() as system:
-            eth = await system.ipcp("eth", ETH_DIX, "e")
+            eth = await system.ipcp("eth", IpcpType.ETH_DIX, "e")
             server = await system.application()
             await system.bind(os.getpid(), "n")
             for number in range(6):
@@ -562,7 +555,7 @@ def test_a_request_carries_for_how_long_its_requester_waits() -> None:
 
     async def test() -> None:
         async with Inside() as system:
-            eth = await system.ipcp("eth", ETH_DIX, "e")
+            eth = await system.ipcp("eth", IpcpType.ETH_DIX, "e")
             eth.knows.add("far")
             client = await system.application()
             for times, highest in (
@@ -583,7 +576,7 @@ def test_a_request_carries_for_how_long_its_requester_waits() -> None:
 def test_a_request_that_its_requester_has_given_up_takes_no_accept() -> None:
     async def test() -> None:
         async with Inside() as system:
-            eth = await system.ipcp("eth", ETH_DIX, "e")
+            eth = await system.ipcp("eth", IpcpType.ETH_DIX, "e")
             server = await system.application()
             await system.bind(os.getpid(), "n")
             short = Extensions((lasting(1),))

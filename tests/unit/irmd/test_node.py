@@ -26,9 +26,9 @@ from irmd.node import (
     plan,
 )
 from irmd.oap.credentials import Policy
-from ouroboros.ipcp_types import DT_COMP, MGMT_COMP
+from ouroboros.ipcp_types import DT_COMP, MGMT_COMP, IpcpType
 from ouroboros.name_info import Requirement
-from ouroboros.rpc.messages_pb2 import LOCAL, ROUND_ROBIN, SPILLOVER, UNICAST
+from ouroboros.rpc.messages_pb2 import ROUND_ROBIN, SPILLOVER
 
 NAMES = ("a", "b", "c", "u0", "L")
 
@@ -57,8 +57,8 @@ some_names = st.lists(st.sampled_from(NAMES), max_size=2, unique=True).map(tuple
 
 @st.composite
 def ipcp_entries(draw: st.DrawFn, name: str) -> IpcpEntry:
-    kind = draw(st.sampled_from([LOCAL, UNICAST]))
-    how = draw(st.sampled_from(["", "bootstrap", "enrol"] if kind == UNICAST else ["", "bootstrap"]))
+    kind = draw(st.sampled_from([IpcpType.LOCAL, IpcpType.UNICAST]))
+    how = draw(st.sampled_from(["", "bootstrap", "enrol"] if kind == IpcpType.UNICAST else ["", "bootstrap"]))
     entry = IpcpEntry(name, kind)
     if how == "bootstrap":
         hashes = st.sampled_from([{}, {"hash": "SHA3_256"}, {"hash": "SHA3_512"}])
@@ -70,7 +70,7 @@ def ipcp_entries(draw: st.DrawFn, name: str) -> IpcpEntry:
     if not how:
         return entry
     entry = replace(entry, register=draw(some_names))
-    if kind == UNICAST:
+    if kind == IpcpType.UNICAST:
         autobind = draw(st.booleans())
         own = (name, entry.bootstrap or "L") if autobind else ()
         bind = tuple(one for one in draw(some_names) if one not in own)
@@ -218,8 +218,10 @@ def test_a_name_that_only_a_running_process_is_bound_to_stays() -> None:
 
 
 def test_what_an_ipcp_cannot_change_makes_it_anew() -> None:
-    have = realised(Node(ipcps={"u": IpcpEntry("u", UNICAST, bootstrap="L", register=("a",))}))
-    want = Node(ipcps={"u": IpcpEntry("u", UNICAST, bootstrap="L", options={"ttl": "9"}, register=("a",))})
+    have = realised(Node(ipcps={"u": IpcpEntry("u", IpcpType.UNICAST, bootstrap="L", register=("a",))}))
+    want = Node(
+        ipcps={"u": IpcpEntry("u", IpcpType.UNICAST, bootstrap="L", options={"ttl": "9"}, register=("a",))}
+    )
     assert [step.text for step in plan(have, want)] == [
         "destroy IPCP u",
         "create IPCP u (unicast)",

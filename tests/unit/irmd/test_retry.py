@@ -13,9 +13,8 @@ from irmd import ipcps
 from irmd.refused import Refused
 from irmd.retry import FIRST, MOST, Failure, pause, retry_with_backoff
 from ouroboros.errors import EIPCP, EIPCPSTATE, EIPCPTYPE, ENAME
+from ouroboros.ipcp_types import IpcpType
 from ouroboros.rpc.messages_pb2 import (
-    BROADCAST,
-    UNICAST,
     Envelope,
     IpcpConnect,
     IpcpDestroy,
@@ -123,7 +122,7 @@ def failing(ipcp: FakeIpcp, body: str, times: int, number: int = ENAME) -> None:
 def test_an_enrolment_is_tried_until_it_succeeds(caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         async with Inside() as system:
-            uni = await system.ipcp("uni", UNICAST)
+            uni = await system.ipcp("uni", IpcpType.UNICAST)
             tool = await system.tool()
             failing(uni, "ipcp_enroll", 5)
             reply = await tool.call(ipcp_enroll=IpcpEnroll(pid=uni.pid, dst="net", retry=Retry()))
@@ -138,7 +137,7 @@ def test_an_enrolment_is_tried_until_it_succeeds(caplog: pytest.LogCaptureFixtur
 def test_without_retry_it_is_tried_once() -> None:
     async def test() -> None:
         async with Inside() as system:
-            uni = await system.ipcp("uni", UNICAST)
+            uni = await system.ipcp("uni", IpcpType.UNICAST)
             tool = await system.tool()
             failing(uni, "ipcp_enroll", 1)
             reply = await tool.call(ipcp_enroll=IpcpEnroll(pid=uni.pid, dst="net"))
@@ -150,7 +149,7 @@ def test_without_retry_it_is_tried_once() -> None:
 def test_another_layer_than_the_one_wanted_is_not_tried_again() -> None:
     async def test() -> None:
         async with Inside() as system:
-            uni = await system.ipcp("uni", UNICAST)
+            uni = await system.ipcp("uni", IpcpType.UNICAST)
             tool = await system.tool()
             failing(uni, "ipcp_enroll", 1, errno.EPERM)
             reply = await tool.call(ipcp_enroll=IpcpEnroll(pid=uni.pid, dst="n", layer="l", retry=Retry()))
@@ -165,7 +164,7 @@ def test_another_layer_than_the_one_wanted_is_not_tried_again() -> None:
 def test_progress_is_shown() -> None:
     async def test() -> None:
         async with Inside() as system:
-            uni = await system.ipcp("uni", UNICAST)
+            uni = await system.ipcp("uni", IpcpType.UNICAST)
             uni.answers["ipcp_enroll"] = lambda envelope: (ENAME, "nobody is there")
             tool, other = await system.tool(), await system.tool()
             tool.begin(ipcp_enroll=IpcpEnroll(pid=uni.pid, dst="net", retry=Retry()))
@@ -183,7 +182,7 @@ def test_progress_is_shown() -> None:
 def test_given_up_while_the_ipcp_works_on_it(how: str) -> None:
     async def test() -> None:
         async with Inside() as system:
-            uni = await system.ipcp("uni", UNICAST)
+            uni = await system.ipcp("uni", IpcpType.UNICAST)
             uni.answers["ipcp_enroll"] = lambda envelope: None
             tool = await system.tool()
             envelope = Envelope(ipcp_enroll=IpcpEnroll(pid=uni.pid, dst="net", retry=Retry()))
@@ -209,7 +208,7 @@ def test_given_up_while_the_ipcp_works_on_it(how: str) -> None:
 def test_an_ipcp_that_ends_is_not_asked_again() -> None:
     async def test() -> None:
         async with Inside() as system:
-            uni = await system.ipcp("uni", UNICAST)
+            uni = await system.ipcp("uni", IpcpType.UNICAST)
             uni.answers["ipcp_enroll"] = lambda envelope: (ENAME, "nobody is there")
             tool, other = await system.tool(), await system.tool()
             asked = tool.begin(ipcp_enroll=IpcpEnroll(pid=uni.pid, dst="net", retry=Retry()))
@@ -223,7 +222,7 @@ def test_an_ipcp_that_ends_is_not_asked_again() -> None:
 def test_a_connection_is_tried_again() -> None:
     async def test() -> None:
         async with Inside() as system:
-            bc = await system.ipcp("bc", BROADCAST, "b")
+            bc = await system.ipcp("bc", IpcpType.BROADCAST, "b")
             tool = await system.tool()
             failing(bc, "ipcp_connect", 2)
             body = IpcpConnect(pid=bc.pid, dst="bc2", component="Data Transfer", retry=Retry(times=1))
@@ -238,7 +237,7 @@ def test_a_connection_is_tried_again() -> None:
 def test_readouts_pass_through() -> None:
     async def test() -> None:
         async with Inside() as system:
-            uni = await system.ipcp("uni", UNICAST, "net")
+            uni = await system.ipcp("uni", IpcpType.UNICAST, "net")
 
             def show(envelope: Envelope) -> Envelope:
                 answer = Envelope()
