@@ -222,17 +222,18 @@ class EthIpcp(LinkIpcp):
             known = self._directory.query(digest, self.loop.time())
         except TooManyQuestions:
             raise Refusal(errno.EAGAIN, "too many names are being asked for") from None
-        self._pump()
-        return None if known is True else self._await_answer(known, digest)
-
-    async def _await_answer(self, ticket: int, digest: bytes) -> None:
+        if known is True:
+            return None
+        # Here, not in the coroutine: the answer to a question that an earlier query asked may come before this coroutine has begun.
         future: asyncio.Future[bool] = self.loop.create_future()
-        self._questions[ticket] = future
-        try:
-            known = await future
-        finally:
-            self._questions.pop(ticket, None)
-        if not known:
+        self._questions[known] = future
+        future.add_done_callback(lambda _: self._questions.pop(known, None))
+        self._pump()
+        return self._await_answer(future, digest)
+
+    @staticmethod
+    async def _await_answer(answer: asyncio.Future[bool], digest: bytes) -> None:
+        if not await answer:
             raise Refusal(errno.ENOENT, f"no machine on the link has registered {digest.hex()[:8]}")
 
     def _answered(self, answer: Answer) -> None:
