@@ -5,8 +5,6 @@ A direct flow is made and answered inside the reader callback of a connection, w
 
 from __future__ import annotations
 
-import errno
-
 from ouroboros.rpc.messages_pb2 import QosSpec
 
 from .accepting import Accepting
@@ -38,10 +36,6 @@ class DirectAllocation:
         flow, pool = accept.flow, request.process.pool
         try:
             outcomes = self._use.oap.direct(name, self._use.registry.name(name).policy)
-        except Refused as refused:
-            self._use.requests.fail(request, refused.errno, refused.text)
-            return
-        try:
             self._use.endpoints.open(
                 flow,
                 request.process,
@@ -50,8 +44,8 @@ class DirectAllocation:
                 accept.request.descriptor,
                 pool,
             )
-        except (OSError, MemoryError) as error:
-            self._use.requests.fail(request, errno.ENOMEM, f"no shared memory for another flow: {error}")
+        except Refused as refused:
+            self._use.requests.fail(request, refused.errno, refused.text)
             return
         try:
             flow.step(Step.GRANT)

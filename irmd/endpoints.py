@@ -6,6 +6,7 @@ needs to attach; a pool, a segment or an event region is sent to a process once.
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
@@ -15,7 +16,8 @@ from ouroboros.rpc.messages_pb2 import Envelope, FlowEndpoint, Resource, Segment
 
 from .flow import State, Step
 from .flow_table import FlowTable
-from .records import End, Flow, Process
+from .records import End, Flow, Ipcp, Process
+from .refused import Refused
 
 if TYPE_CHECKING:
     from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
@@ -136,7 +138,7 @@ class Endpoints:
         key = pool.id if process.ipcp is not None else process.pool.id
         events = process.events.get(key)
         if events is None:
-            events = process.events[key] = self._memory.events()
+            events = process.events[key] = self._memory.events(pool)
         return events
 
     # ------------------------------------------------------------ flows
@@ -150,17 +152,20 @@ class Endpoints:
         other: Descriptor,
         pool: Pool,
     ) -> None:
-        """Make the FIFOs of a flow between two processes. Raises OSError or MemoryError, and nothing is made."""
-        memory = self._memory.flow(first.token, second.token, pool)
+        """Make the FIFOs of a flow between two processes. Raises Refused, and nothing is made."""
         try:
-            ends = [
-                End(first, descriptor, self._events(first, pool)),
-                End(second, other, self._events(second, pool)),
-            ]
-            memory.open(ends[0].events, descriptor.fd, ends[1].events, other.fd)
-        except BaseException:
-            memory.release()
-            raise
+            memory = self._memory.flow(first.token, second.token, pool)
+            try:
+                ends = [
+                    End(first, descriptor, self._events(first, pool)),
+                    End(second, other, self._events(second, pool)),
+                ]
+                memory.open(ends[0].events, descriptor.fd, ends[1].events, other.fd)
+            except BaseException:
+                memory.release()
+                raise
+        except (OSError, MemoryError) as error:
+            raise Refused(errno.ENOMEM, f"no shared memory for another flow: {error}") from None
         flow.memory = memory
         flow.pool = pool
         flow.ends = ends
@@ -168,6 +173,19 @@ class Endpoints:
         second.flows[other] = flow
         self._unfinished[first] += 1
         self._unfinished[second] += 1
+
+    def open_over(self, flow: Flow, process: Process, descriptor: Descriptor, ipcp: Ipcp) -> None:
+        """The same for a flow over a layer, between a process and its IPCP. Raises Refused, and nothing is made."""
+        provider = ipcp.process
+        assert provider is not None
+        other = provider.fds.take()
+        if other is None:
+            raise Refused(errno.EBADF, f'IPCP "{ipcp.name}" has no flow descriptor left')
+        try:
+            self.open(flow, process, descriptor, provider, other, process.pool)
+        except BaseException:
+            provider.fds.give_back(other)
+            raise
 
     def max_packet(self, pool: Pool) -> int:
         """The largest packet that a block of `pool` holds, in octets."""

@@ -192,23 +192,9 @@ class IncomingAllocations:
         assert ipcp is not None and ipcp.process is not None
         try:
             answering = self._use.oap.reply(received, name, room=ipcp.handshake_octets)
+            self._use.endpoints.open_over(flow, accept.process, accept.request.descriptor, ipcp)
         except Refused as refused:
             connection.session.refuse(envelope, refused.errno, refused.text)
-            return
-        provider, pool = ipcp.process, accept.process.pool
-        descriptor = provider.fds.take()
-        if descriptor is None:
-            connection.session.refuse(
-                envelope, errno.EBADF, f'IPCP "{ipcp.name}" has no flow descriptor left'
-            )
-            return
-        try:
-            self._use.endpoints.open(
-                flow, accept.process, accept.request.descriptor, provider, descriptor, pool
-            )
-        except (OSError, MemoryError) as error:
-            provider.fds.give_back(descriptor)
-            connection.session.refuse(envelope, errno.ENOMEM, f"no shared memory for another flow: {error}")
             return
         try:
             self._attach(connection, envelope, name, accept, received, answering)

@@ -155,9 +155,12 @@ class Manager:
         check_new_name(name)
         self._watch(pid)  # first: the start time read afterwards is that of the watched process
         started = start_time(pid)
-        if not started:
-            raise Refused(errno.ESRCH, f"there is no process {pid}")
-        self._registry.bind_process(pid, name, started=started)
+        try:
+            if not started:
+                raise Refused(errno.ESRCH, f"there is no process {pid}")
+            self._registry.bind_process(pid, name, started=started)
+        finally:
+            self._unwatch()
         for process in self._registry.of_pid(pid):
             self._accepting.binding_added(process)
         log.info("bound process %d to %s", pid, name)
@@ -171,6 +174,7 @@ class Manager:
         """Unbind a process from a name, or (empty) from all."""
         names = [entry for process in self._registry.of_pid(pid) for entry in process.names]
         self._registry.unbind_process(pid, name)
+        self._unwatch()
         for entry in names:
             self._waiting.recheck(entry)
         log.info("unbound process %d from %s", pid, name or "all names")
@@ -187,10 +191,15 @@ class Manager:
         self._loop.add_reader(pidfd, self._exited, pid)
 
     def _exited(self, pid: int) -> None:
-        pidfd = self._watched.pop(pid)
-        self._loop.remove_reader(pidfd)
-        os.close(pidfd)
         self._registry.pid_exited(pid)
+        self._unwatch()
+
+    def _unwatch(self) -> None:
+        """Close the pidfds of processes without a binding of their own."""
+        for pid in self._watched.keys() - self._registry.expected:
+            pidfd = self._watched.pop(pid)
+            self._loop.remove_reader(pidfd)
+            os.close(pidfd)
 
     # ------------------------------------------------------------ names
 
@@ -224,6 +233,7 @@ class Manager:
     async def destroy_name(self, name: str) -> None:
         """Destroy a name, with its bindings and registrations."""
         entry = self._registry.destroy_name(name)
+        self._unwatch()
         self._waiting.recheck(entry)
         await self._ipcps.withdraw(entry)
         log.info("destroyed name %s", entry.name)

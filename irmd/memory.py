@@ -10,6 +10,7 @@ import errno
 import logging
 import os
 import pwd
+import resource
 import socket
 from array import array
 from collections import Counter, OrderedDict
@@ -39,6 +40,9 @@ LARGEST_SEGMENT = 256
 IDLE_PAIRS = 1024
 """Pairs of processes without a flow that keep their segments for the next flow; beyond, the segments of the pair that has had
 no flow for longest are released. A segment costs descriptors of the IRMd and of both processes."""
+
+RESERVE = 4
+"""Users' processes together leave 1/RESERVE of the IRMd's file descriptors to root, to its own user and to the IPCPs."""
 
 USERS = 1000
 """Untrusted users that have a pool for their processes at the same time. An IPCP serves as many domains, and some."""
@@ -150,6 +154,12 @@ class Pool:
         """Unmap the pool; it exists while another process has it mapped."""
         lib.pool_unmap(self._pool)
         os.close(self.fd)
+
+
+def for_users(fd: int) -> bool:
+    """Whether a process of an untrusted user may cause the IRMd to use this descriptor: it was the lowest free one, so all below are in use."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return fd < descriptors - descriptors // RESERVE
 
 
 class Events:
@@ -371,16 +381,25 @@ class Memory:
 
     # ------------------------------------------------------------ events
 
-    def events(self) -> Events:
-        """A new event region."""
+    def events(self, pool: Pool | None = None) -> Events:
+        """A new event region; for flows of a user's `pool`, if given. Raises OSError."""
         events = Events(self._number(), self._events)
         self._events[events.id] = events
+        self._check_reserve(pool, events, max(events.fds))
         return events
+
+    def _check_reserve(self, pool: Pool | None, made: Events | _Segment, fd: int) -> None:
+        if pool not in (None, self.system) and not for_users(fd):
+            made.close()
+            raise OSError(
+                errno.EMFILE,
+                "users' processes have all file descriptors that the IRMd has for them (`ulimit -n`)",
+            )
 
     # ------------------------------------------------------------ flows
 
     def flow(self, a: int, b: int, pool: Pool) -> FlowMemory:
-        """FIFOs for a flow between the processes with these tokens; side 0 is `a`."""
+        """FIFOs for a flow between the processes with these tokens; side 0 is `a`. Raises OSError."""
         key = (a, b) if a <= b else (b, a)
         segments = self._pairs.get(key)
         if segments is None:
@@ -391,6 +410,7 @@ class Memory:
         if segment is None:
             size = min(FIRST_SEGMENT << len(segments), LARGEST_SEGMENT)
             segment = _Segment(self._number(), size)
+            self._check_reserve(pool, segment, segment.fd)
             segments.append(segment)
         flow = FlowMemory(self, key, (a, b), segment, pool)
         self._flows_in[key] = self._flows_in.get(key, 0) + 1

@@ -102,29 +102,17 @@ class OutgoingAllocation(AllocationDriver):
             self.run(step())
 
     def request_flow(self, ipcp: Ipcp) -> None:
-        flow, provider = self._flow, ipcp.process
+        flow = self._flow
         assert flow is not None
-        if provider is None or not ipcp.operational:
+        if not ipcp.operational:
             self._refused(ipcp_exited(ipcp.name))
             return
         request = self._request
-        if not self._joining:
-            try:
-                header = self._make_header(ipcp)
-            except Refused as refused:
-                self._refused(Fail(refused.errno, refused.text))
-                return
-        descriptor = provider.fds.take()
-        if descriptor is None:
-            self._refused(Fail(errno.EBADF, f'IPCP "{ipcp.name}" has no flow descriptor left'))
-            return
         try:
-            self._use.endpoints.open(
-                flow, request.process, request.descriptor, provider, descriptor, request.process.pool
-            )
-        except (OSError, MemoryError) as error:
-            provider.fds.give_back(descriptor)
-            self._refused(Fail(errno.ENOMEM, f"no shared memory for another flow: {error}"))
+            header = b"" if self._joining else self._make_header(ipcp)
+            self._use.endpoints.open_over(flow, request.process, request.descriptor, ipcp)
+        except Refused as refused:
+            self._refused(Fail(refused.errno, refused.text))
             return
         flow.ipcp = ipcp
         flow.layer = ipcp.layer

@@ -131,8 +131,10 @@ class Registry:
             self._unbind_program(entry, path)
         for process in list(entry.processes):
             self._unbind_process(entry, process)
-        for expected in self._expected.values():
+        for pid, expected in list(self._expected.items()):
             expected.names.pop(name, None)
+            if not expected.names:
+                del self._expected[pid]
         del self.names[name]
         for algorithm, table in self._by_hash.items():
             table.pop(name_hash(algorithm, name), None)
@@ -223,10 +225,11 @@ class Registry:
         processes = self.of_pid(pid)
         expected = self._expected.get(pid)
         if expected is None or expected.started != started:
-            expected = self._expected[pid] = _Expected(started)
+            expected = _Expected(started)
         if name in expected.names or any(process in entry.processes for process in processes):
             raise Refused(errno.EEXIST, f'process {pid} is bound to "{name}" already')
         expected.names[name] = None
+        self._expected[pid] = expected
         for process in processes:
             self._add_process(entry, process)
         return entry

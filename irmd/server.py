@@ -30,11 +30,13 @@ from .descriptors import Descriptors
 from .facilities import Facilities
 from .ipcp_table import IpcpTable
 from .manager import CANCELLABLE, ManagementHandler
+from .memory import for_users
 from .pace import Pace
 from .peer import GROUP, Peer, peer_of, peer_pidfd, start_time, trusted
 from .records import Connection, Ipcp, Process
 from .refused import Refused
 from .settings import MAX_DESCRIPTORS, Applications, Settings
+from .turned_away import TurnedAway
 
 if TYPE_CHECKING:
     from .memory import Memory
@@ -96,6 +98,7 @@ class Server:
         self._limiter = LogLimiter(log, loop.time)
         self._uid = os.geteuid()
         self._listener: socket.socket | None = None
+        self._turned_away = TurnedAway(loop)
         self._connections: dict[Session, Connection] = {}
         self._per_uid: dict[int, int] = {}
         """Connections of each user. A connection counts until its process exits, also a closed one, because the IRMd keeps the
@@ -143,16 +146,10 @@ class Server:
     def _admit(self, sock: socket.socket) -> None:
         try:
             peer = peer_of(sock)
-            count = self._per_uid.get(peer.uid, 0)
-            if count >= connections_of_one(self._settings) and peer.uid not in (0, self._uid):
-                self._limiter.warning(
-                    culprit(peer),
-                    "uid %d has %d connections already (one that a process has closed counts until the process ends), refused pid %d",
-                    peer.uid,
-                    count,
-                    peer.pid,
-                )
-                sock.close()
+            full = self._full(peer.uid, sock)
+            if full:
+                self._limiter.warning(culprit(peer), "refused pid %d: %s", peer.pid, full)
+                self._turned_away.add(sock, full)
                 return
             pidfd = peer_pidfd(sock, peer)
         except (OSError, ProcessLookupError) as error:
@@ -161,6 +158,19 @@ class Server:
             return
         may = trusted(peer, uid=self._uid, gid=self._managers)
         self._add(sock, peer, pidfd, may=may)
+
+    def _full(self, uid: int, sock: socket.socket) -> str:
+        """Why a user gets no further connection; "" when it does."""
+        if uid in (0, self._uid):
+            return ""
+        if not for_users(sock.fileno()):
+            return "users' processes have all file descriptors that the IRMd has for them; raise its limit (`ulimit -n`)"
+        if self._per_uid.get(uid, 0) < connections_of_one(self._settings):
+            return ""
+        return (
+            f"user {uid} has {self._per_uid[uid]} connections already (one that a process has closed counts until the process "
+            "ends); see connections in table [irmd] of the configuration"
+        )
 
     def _add(
         self, sock: socket.socket, peer: Peer, pidfd: int, *, may: bool, limit: int = SEND_QUEUE
@@ -428,6 +438,7 @@ class Server:
             self._loop.remove_reader(self._listener.fileno())
             self._listener.close()
             self._listener = None
+        self._turned_away.close()
 
     def close(self) -> None:
         """Close every connection: each flow goes down, so that no process waits for a stopped system."""

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from ipcpd.dataplane import Relay
 from irmd.memory import Memory
+from irmd.records import ProgramBinding
 from ouroboros.errors import OuroborosError
 from ouroboros.ipcp_types import IpcpType
 from ouroboros.qos import QOS_DATA, QOS_RAW, QOS_VOICE
@@ -44,6 +45,9 @@ from tests.unit.irmd.inside import FakeIpcp, Inside, Party, accept, alloc, given
 from .edges import strained
 
 SAFE = settings(suppress_health_check=list(HealthCheck), deadline=None)
+HOSTILE = "/bin/hostile"
+"""The program of the hostile process, bound to a name of its own: its requests to it wait, and take no accept of others."""
+
 QOS = st.sampled_from([QOS_RAW, QOS_VOICE, QOS_DATA]).map(lambda qos: qos.to_proto())
 
 
@@ -61,7 +65,8 @@ class Bystanders:
         tool = await system.tool()
         bound = await tool.call(bind_program=BindProgram(path=path, name="bystander"))
         assert not bound.error, bound.text
-        await system.bind(os.getpid(), "strange")
+        hostile = ProgramBinding(HOSTILE, False, (), os.getuid(), os.getgid())
+        system.irmd.registry.bind_program("strange", hostile)
         tool.close()
         server = await system.application(path)
         return cls(system, server, await system.application())
@@ -124,7 +129,7 @@ def test_no_application_takes_what_is_of_others(said: list[Envelope]) -> None:
             ipcp.knows.add("away")
             bystanders = await Bystanders.of(system)
             before = used(system)
-            hostile = await system.application()
+            hostile = await system.application(HOSTILE)
             asked = []
             for envelope in said:
                 if envelope.WhichOneof("body") in ("cancel", "flow_dealloc"):

@@ -14,9 +14,10 @@ from irmd.descriptors import Descriptors
 from irmd.endpoints import Endpoints
 from irmd.flow import Step
 from irmd.flow_table import FlowTable
-from irmd.memory import Memory, PoolConfig
+from irmd.memory import RESERVE, Memory, PoolConfig, for_users
 from irmd.peer import Peer
 from irmd.records import Flow, Process
+from irmd.refused import Refused
 from irmd.server import DESCRIPTORS_OF_CONNECTION, SHARE, connections_of_one
 from irmd.settings import Settings
 from ouroboros.rpc.messages_pb2 import Envelope, SegmentGone
@@ -152,3 +153,25 @@ def test_the_connections_of_one_user_leave_descriptors_for_others(monkeypatch: p
     assert connections_of_one(Settings()) == 4096 // SHARE // DESCRIPTORS_OF_CONNECTION
     monkeypatch.setattr("resource.getrlimit", lambda _which: (1 << 20, 1 << 20))
     assert connections_of_one(Settings(connections=7)) == 7
+
+
+def test_users_together_leave_descriptors_for_root_and_ipcps(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each user within its own bound, they could fill all of the IRMd's."""
+    users = Users(memory)
+    user, root = users.process(65534), users.process(0)
+    regions = set(memory._events)
+    monkeypatch.setattr("irmd.memory.for_users", lambda fd: False)
+    for refused in (lambda: users.flow(user), lambda: memory.events(user.pool)):
+        with pytest.raises((Refused, OSError), match="users' processes have all file descriptors"):
+            refused()
+        assert set(memory._events) == regions and not any(memory._pairs.values())
+    users.flow(root)
+    memory.events()
+    assert not user.flows and users.ipcp.fds.used == 1 + user.fds.used
+
+
+def test_the_last_quarter_is_the_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _which: (4096, 4096))
+    assert for_users(4096 - 4096 // RESERVE - 1) and not for_users(4096 - 4096 // RESERVE)

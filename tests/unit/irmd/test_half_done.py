@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from irmd.endpoints import Endpoints
-from irmd.memory import Events, Memory
+from irmd.memory import Events, Memory, Pool
 from irmd.records import ProgramBinding
 from irmd.refused import Refused
 from ouroboros.ipcp_types import IpcpType
-from ouroboros.rpc.messages_pb2 import Envelope, QosSpec
+from ouroboros.rpc.messages_pb2 import BindProcess, Envelope, NameDestroy, QosSpec, UnbindProcess
 from tests import handshake
 
 from .fakes import process
@@ -203,7 +203,7 @@ def test_a_user_whose_first_process_gets_no_region_keeps_no_pool(monkeypatch: py
     pool = memory.pool(61003, trusted=False)
     stranger = process(uid=61003, pool=pool)
 
-    def fails() -> Events:
+    def fails(_pool: Pool) -> Events:
         raise OSError(errno.EMFILE, "too many open files")
 
     monkeypatch.setattr(memory, "events", fails)
@@ -232,5 +232,31 @@ def test_a_program_that_cannot_be_watched_is_ended(monkeypatch: pytest.MonkeyPat
             (pid,) = started
             with pytest.raises(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
+
+    run(test)
+
+
+def test_a_process_is_watched_while_it_has_a_binding_of_its_own() -> None:
+    """A pidfd for each refused binding would stay until the process ends."""
+
+    async def test() -> None:
+        async with Inside() as system:
+            pid, tool, watched = os.getpid(), await system.tool(), system.irmd.manager._watched
+            system.irmd.registry.bind_program(
+                "m", ProgramBinding("/bin/m", False, (), os.getuid(), os.getgid())
+            )
+            await system.application("/bin/m")
+            for refused in ("m", "a*b"):
+                assert (await tool.call(bind_process=BindProcess(pid=pid, name=refused))).error
+                assert not watched
+            for name in ("n", "o"):
+                assert not (await tool.call(bind_process=BindProcess(pid=pid, name=name))).error
+            assert (await tool.call(bind_process=BindProcess(pid=pid, name="n"))).error
+            assert not (await tool.call(unbind_process=UnbindProcess(pid=pid, name="n"))).error
+            (pidfd,) = watched.values()
+            assert not (await tool.call(name_destroy=NameDestroy(name="o"))).error
+            assert not watched
+            with pytest.raises(OSError):
+                os.fstat(pidfd)
 
     run(test)

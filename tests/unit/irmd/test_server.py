@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import signal
@@ -11,8 +12,9 @@ import sys
 
 import pytest
 
+from irmd.turned_away import MOST, TurnedAway
 from ouroboros.errors import ENAME
-from ouroboros.rpc.codec import RPC_VERSION
+from ouroboros.rpc.codec import RPC_VERSION, receive, send
 from ouroboros.rpc.messages_pb2 import (
     Envelope,
     FlowAccept,
@@ -225,15 +227,16 @@ def test_a_process_that_connects_again_and_again_takes_its_user_s_share_only() -
                 os.setgid(65534)
                 os.setuid(65534)
                 welcomes = 0
-                while welcomes < 2 * limit and _welcome(daemon):
+                while welcomes < 2 * limit and not (refusal := _welcome(daemon)):
                     welcomes += 1
-                os.write(write, bytes([welcomes]))
+                os.write(write, bytes([welcomes]) + refusal.encode())
                 signal.pause()
             finally:
                 os._exit(0)
         os.close(write)
         try:
-            assert os.read(read, 1) == bytes([limit])
+            told = os.read(read, 4096)
+            assert told[0] == limit and b"user 65534 has 8 connections already" in told
             assert not daemon.tool().ask(name_list=NameList()).error  # of another user
         finally:
             os.kill(child, signal.SIGKILL)
@@ -241,15 +244,33 @@ def test_a_process_that_connects_again_and_again_takes_its_user_s_share_only() -
             os.close(read)
 
 
-def _welcome(daemon: Daemon) -> bool:
-    """Be welcomed, and close the connection; False: it was refused."""
+def test_refused_connections_are_closed() -> None:
+    """After the answer to the Hello, for a newer one, after a second, or with the IRMd."""
+    loop = asyncio.new_event_loop()
+    refusals = TurnedAway(loop)
+    ends = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(MOST + 1)]
+    for _, theirs in ends:
+        refusals.add(theirs, "there are too many")
+    assert ends[0][0].recv(100) == b"" and ends[0][1].fileno() < 0
+    send(ends[1][0], Envelope(id=7))
+    ends[2][0].close()
+    while ends[1][1].fileno() >= 0 or ends[2][1].fileno() >= 0:
+        loop.run_until_complete(asyncio.sleep(0))
+    answer = receive(ends[1][0])
+    assert answer is not None and (answer[0].id, answer[0].text) == (7, "there are too many")
+    refusals.close()
+    assert all(theirs.fileno() < 0 for _, theirs in ends)
+    loop.close()
+    for mine, _ in ends:
+        mine.close()
+
+
+def _welcome(daemon: Daemon) -> str:
+    """Be welcomed, and close the connection; otherwise the reason."""
     peer = daemon.peer()
-    try:
-        peer.hello()
-    except (AssertionError, OSError):
-        return False
+    reason = peer.hello().text
     peer.close()
-    return True
+    return reason
 
 
 def test_descriptors_that_come_along_are_closed(irmd: Daemon) -> None:
