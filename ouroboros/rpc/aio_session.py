@@ -210,8 +210,16 @@ class Session:
         elif envelope.reply:
             self._answered(envelope, fds)
         else:
-            self._on_message(self, envelope, fds)
+            self._guarded(self._on_message, self, envelope, fds)
         return True
+
+    def _guarded(self, callback: Callable[..., None], *arguments: object) -> None:
+        """Call back. An exception is reported as the loop reports those of its callbacks; it costs no later message."""
+        try:
+            callback(*arguments)
+        except Exception as error:
+            context = {"message": f"Exception in {callback}", "exception": error}
+            self._loop.call_exception_handler(context)
 
     def _refuse_whole(self, envelope: Envelope, fds: list[int], wrong: limits.Violation) -> None:
         """A message is beyond a limit: nothing of it is used."""
@@ -230,7 +238,7 @@ class Session:
         on_reply, timer = entry
         if timer is not None:
             timer.cancel()
-        on_reply(envelope, fds)
+        self._guarded(on_reply, envelope, fds)
 
     def _expire(self, number: int) -> None:
         on_reply, _ = self._replies.pop(number)
@@ -258,5 +266,5 @@ class Session:
         for on_reply, timer in replies.values():
             if timer is not None:
                 timer.cancel()
-            on_reply(None, [])
+            self._guarded(on_reply, None, [])
         self._on_close(self, reason)
