@@ -56,7 +56,7 @@ class Event(Enum):
     REFUSED = "the layer, or the far end, refused"
     EXPIRED = "the time of the phase has passed"
     DEADLINE = "the deadline of the caller has passed"
-    ENDED = "the flow was accepted or granted, or the caller cancelled or has exited"
+    CLOSED = "the flow was accepted or granted, or the caller cancelled or has exited"
 
 
 @dataclass(slots=True, frozen=True)
@@ -187,7 +187,7 @@ class Allocation(Generic[Layer]):
 
     def served(self) -> None:
         """A local accept takes the flow, or a layer grants it."""
-        self._take(Event.ENDED)
+        self._take(Event.CLOSED)
 
     def bound_changed(self, now: float) -> list[object]:
         """A process was unbound, or has exited: if the allocation waited for that process alone, it goes on to the next phase."""
@@ -212,7 +212,7 @@ class Allocation(Generic[Layer]):
 
     def cancel(self) -> None:
         """The caller cancelled or has exited: no further action follows."""
-        self._take(Event.ENDED)
+        self._take(Event.CLOSED)
 
     def expired(self, now: float) -> list[object]:
         """`due` has passed."""
@@ -374,7 +374,7 @@ MOVES: dict[tuple[Phase, Event], tuple[Move, ...]] = {
     (Phase.REQUESTED, Event.REFUSED): _REFUSE,
     (Phase.REQUESTED, Event.EXPIRED): _REFUSE,
     **{(phase, Event.DEADLINE): _REFUSE for phase in Phase if phase is not Phase.DONE},
-    **{(phase, Event.ENDED): (Move(Phase.DONE, _A._none),) for phase in Phase},
+    **{(phase, Event.CLOSED): (Move(Phase.DONE, _A._none),) for phase in Phase},
 }
 """The moves from a phase with an event: the first whose condition holds is made. An event that is not here has no effect."""
 

@@ -1,4 +1,4 @@
-"""The dispatch of what processes and IPCPs send about flows, and the end of both (paper 2.11, 2.12.2; spec/rpc 4).
+"""Dispatches the messages of processes and IPCPs about flows, and ends the flows of a process whose session is over (paper 2.11, 2.12.2; spec/rpc 4).
 
 All of it runs inside the reader callback of a connection.
 """
@@ -62,7 +62,7 @@ class Broker:
         if request is not None:
             if request.undo is not None:
                 request.undo()
-            request.finish()
+            request.end()
         elif flow is not None and flow.state not in (State.ALLOC_PENDING, State.ACCEPT_PENDING):
             side = flow.side_of(process, descriptor)
             self._use.endpoints.close(flow, side, orderly=True, quiet_s=min(body.quiet_s, MAX_QUIET_S))

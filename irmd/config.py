@@ -76,7 +76,7 @@ class Config:
 def read(path: str) -> Config:
     """Read the file at `path`. Raises ConfigError.
 
-    A system of root takes its configuration only from a file that nobody else can write: it names programs to start.
+    A system of root takes its configuration only from a file that no other user can write: it names programs to start.
     """
     try:
         with open(path, "rb") as file:
@@ -110,7 +110,7 @@ def _check_writers(path: str, status: os.stat_result) -> None:
 
 
 def loads(octets: bytes, path: str) -> Config:
-    """Parse and check the text of a file. Raises ConfigError, with `path` and, where it can be told, the line."""
+    """Parse and check the text of a file. Raises ConfigError, with `path` and, where it is known, the line."""
     if len(octets) > MAX_FILE:
         raise ConfigError(f"{path} is longer than {MAX_FILE} octets")
     try:
@@ -151,8 +151,8 @@ def parse(tables: dict[str, Any]) -> Config:
     settings, pool = Settings(), PoolConfig()
     entries: list[NameEntry | IpcpEntry] = []
     ipcps: set[str] = set()
-    for word, content in tables.items():
-        table = CONFIG_ALIASES.get(word, word)
+    for table_name, content in tables.items():
+        table = CONFIG_ALIASES.get(table_name, table_name)
         if not isinstance(content, dict):
             raise ConfigError(f"{table} = ... is not a table; known tables: {_known_tables()}")
         if table == "irmd":
@@ -161,7 +161,7 @@ def parse(tables: dict[str, Any]) -> Config:
             pool = _pool(content)
         elif table == "name" or table in TYPES:
             for name, keys in content.items():
-                where = f"[{word}.{name}]"
+                where = f"[{table_name}.{name}]"
                 if not isinstance(keys, dict):
                     raise ConfigError(f"{table}.{name} is not a table: write [{table}.NAME] above it")
                 _check_name(where, name, check_new_name)
@@ -225,12 +225,12 @@ def _settings(keys: dict[str, Any]) -> Settings:
         if not low <= value <= high:
             raise ConfigError(f"{where}: {key} = {value} is not between {low:g} and {high:g}")
         values[key] = value
-    word = _value(where, keys, "applications", str, default.applications.value)
+    text = _value(where, keys, "applications", str, default.applications.value)
     try:
-        values["applications"] = Applications(word)
+        values["applications"] = Applications(text)
     except ValueError:
         legal = ", ".join(one.value for one in Applications)
-        raise ConfigError(f'{where}: applications = "{word}" is not one of {legal}') from None
+        raise ConfigError(f'{where}: applications = "{text}" is not one of {legal}') from None
     values["debug"] = _value(where, keys, "debug", bool, default.debug)
     values["security"] = _value(where, keys, "security", str, default.security)
     if values["security"] and not os.path.isdir(values["security"]):
@@ -275,9 +275,9 @@ def _pool(keys: dict[str, Any]) -> PoolConfig:
 
 def _name(where: str, name: str, keys: dict[str, Any]) -> NameEntry:
     _only(where, keys, _NAME_KEYS)
-    word = _value(where, keys, "lb", str, "spill")
-    if word not in _LB:
-        raise ConfigError(f'{where}: lb = "{word}" is not one of spill, round-robin')
+    text = _value(where, keys, "lb", str, "spill")
+    if text not in _LB:
+        raise ConfigError(f'{where}: lb = "{text}" is not one of spill, round-robin')
     paths = {key: _value(where, keys, key, str, "") for key in _FILES}
     for key, path in paths.items():
         if path and not os.path.isfile(path):
@@ -285,7 +285,7 @@ def _name(where: str, name: str, keys: dict[str, Any]) -> NameEntry:
     bound = _programs(where, keys)
     return NameEntry(
         name,
-        _LB[word],
+        _LB[text],
         Policy(
             SecurityPaths(paths["server_enc_file"], paths["server_crt_file"], paths["server_key_file"]),
             SecurityPaths(paths["client_enc_file"], paths["client_crt_file"], paths["client_key_file"]),
@@ -342,8 +342,8 @@ def _require(where: str, keys: dict[str, Any]) -> Requirement:
 # ---------------------------------------------------------------- [TYPE.I]
 
 
-def _ipcp(where: str, word: str, name: str, keys: dict[str, Any]) -> IpcpEntry:
-    ipcp_type = IpcpType.from_type_name(word)
+def _ipcp(where: str, type_name: str, name: str, keys: dict[str, Any]) -> IpcpEntry:
+    ipcp_type = IpcpType.from_type_name(type_name)
     spellings = {option.key: option.key for option in ipcp_type.row.options}
     spellings |= {other: key for other, key in _SPELLINGS.items() if key in spellings}
     _only(where, keys, (*_IPCP_KEYS, *spellings))
@@ -354,13 +354,13 @@ def _ipcp(where: str, word: str, name: str, keys: dict[str, Any]) -> IpcpEntry:
     autobind = _value(where, keys, "autobind", bool, False)
     layer = _value(where, keys, "layer", str, "")
     register, bind = _unique(where, keys, "reg"), _unique(where, keys, "bind")
-    for key, wanted in (
+    for key, value in (
         ("enrol", enroll),
         ("autobind", autobind),
         ("bind", bind),
         ("conn", keys.get("conn")),
     ):
-        if wanted and not ipcp_type.enrols:
+        if value and not ipcp_type.enrols:
             raise ConfigError(f"{where}: key {key} is for {' and '.join(ENROLLING)} IPCPs only")
     connect = _connections(where, ipcp_type, keys)
     for other in (enroll, layer, *(one.dst for one in connect)):
@@ -374,8 +374,8 @@ def _ipcp(where: str, word: str, name: str, keys: dict[str, Any]) -> IpcpEntry:
         raise ConfigError(f"{where}: layer needs enrol")
     if "retry" in keys and not (enroll or connect):
         raise ConfigError(f"{where}: retry needs enrol or conn")
-    for key, wanted in (("reg", register), ("conn", connect), ("autobind", autobind), ("bind", bind)):
-        if wanted and not (enroll or bootstrap):
+    for key, value in (("reg", register), ("conn", connect), ("autobind", autobind), ("bind", bind)):
+        if value and not (enroll or bootstrap):
             raise ConfigError(f"{where}: {key} needs bootstrap or enrol: the IPCP is not a member of a layer")
     given = {key: _option(where, key, keys[other]) for other, key in spellings.items() if other in keys}
     try:

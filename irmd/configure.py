@@ -1,7 +1,7 @@
 """Brings a running system to the state of a configuration file, and writes its state as one (docs/reference/config.md; spec/rpc 6).
 
-At the start, at SIGHUP and by `irm apply` the steps of `node.plan` are carried out, in their order; the first failure ends them. What may have to
-wait for another system, an enrolment or a connection with `retry`, goes on in the background, with the later steps of its IPCP.
+At the start, at SIGHUP and by `irm apply` the steps of `node.plan` are carried out, in their order; the first failure ends them. A step that may have
+to wait for another system, an enrolment or a connection with `retry`, goes on in the background, with the later steps of its IPCP.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ from .settings import Applications, Settings
 
 log = logging.getLogger("irmd")
 
-_COMPONENT_WORDS = {component: word for word, component in COMPONENT_WORDS.items()}
+_COMPONENT_WORDS = {component: text for text, component in COMPONENT_WORDS.items()}
 
 
 class Configurer:
@@ -149,7 +149,7 @@ class Configurer:
         )
 
     def save(self) -> str:
-        """The running system as the text of a file. What lives only as long as a process, its bindings by pid, is not in it."""
+        """The running system as the text of a file. Bindings by pid, which end with a process, are not in it."""
         node = self.node()
         tables: dict[str, Any] = {}
         if settings := _settings(self._config.settings):
@@ -169,32 +169,32 @@ class Configurer:
 
     # ------------------------------------------------------------ changes
 
-    def changes(self, want: Config) -> list[str]:
-        """What `apply` would do, a line for each step."""
-        return [*self._notes(want), *(step.text for step in plan(self.node(), want.node))]
+    def changes(self, desired: Config) -> list[str]:
+        """The steps that `apply` would take, a line for each."""
+        return [*self._notes(desired), *(step.text for step in plan(self.node(), desired.node))]
 
-    def _notes(self, want: Config) -> list[str]:
-        """What only a new start brings about."""
+    def _notes(self, desired: Config) -> list[str]:
+        """The changes that only a new start of the IRMd brings about."""
         return [
             f"[{table}] has changed: it takes effect when the IRMd is started again"
             for table, new, old in (
-                ("irmd", want.settings, self._config.settings),
-                ("pool", want.pool, self._config.pool),
+                ("irmd", desired.settings, self._config.settings),
+                ("pool", desired.pool, self._config.pool),
             )
             if new != old
         ]
 
-    async def apply(self, want: Config) -> list[str]:
+    async def apply(self, desired: Config) -> list[str]:
         """Carry out what is missing, and undo what is too much; returns the steps. Raises Refused with the step that failed.
 
         One at a time. It may be repeated, also after a failure: it then does what is left.
         """
         async with self._busy:
-            await self._stop_waiting(want)
-            done = self._notes(want)
-            entries = want.node.ipcps
+            await self._stop_waiting(desired)
+            done = self._notes(desired)
+            entries = desired.node.ipcps
             later: dict[str, list[Step]] = {}
-            for step in plan(self.node(), want.node):
+            for step in plan(self.node(), desired.node):
                 entry = entries.get(getattr(step, "ipcp", ""))
                 if entry is not None and (entry.name in later or _may_wait(step, entry)):
                     later.setdefault(entry.name, []).append(step)
@@ -212,9 +212,11 @@ class Configurer:
                 self._waiting[name] = entries[name], task
             return done
 
-    async def _stop_waiting(self, want: Config) -> None:
+    async def _stop_waiting(self, desired: Config) -> None:
         """End the work on IPCPs that the file now has otherwise."""
-        stale = [task for name, (entry, task) in self._waiting.items() if want.node.ipcps.get(name) != entry]
+        stale = [
+            task for name, (entry, task) in self._waiting.items() if desired.node.ipcps.get(name) != entry
+        ]
         await _end(stale)
 
     async def stop(self) -> None:
@@ -381,7 +383,9 @@ def _program(binding: ProgramBinding) -> Program:
         try:
             user = pwd.getpwuid(binding.uid).pw_name
         except KeyError:
-            user = str(binding.uid)  # the user has been removed: the file cannot be used, and says why
+            user = str(
+                binding.uid
+            )  # the user has been removed: reading the file fails, and the error names the uid
     return Program(binding.path, binding.args if binding.auto else None, user)
 
 
@@ -390,9 +394,9 @@ def _adjacency(dst: str, component: str, requested: Any) -> Adjacency:
     timeout = None if qos.timeout == DEFAULT_PEER_TIMEOUT else qos.timeout
     if component == DT_COMP:
         plain = qos.replace(timeout=DEFAULT_PEER_TIMEOUT)
-        for word, preset in CUBES.items():
+        for cube, preset in CUBES.items():
             if preset == plain:
-                return Adjacency(dst, component, word, timeout)
+                return Adjacency(dst, component, cube, timeout)
     return Adjacency(dst, component, "raw" if qos.in_order == 0 else "best", timeout)
 
 

@@ -55,7 +55,7 @@ class DirectAllocation:
             flow.mpl_ms = DIRECT_MPL_MS
             for side, outcome in enumerate(outcomes):
                 flow.secure(side, outcome)
-            flow.extensions = offer.fitting(qos, inside=True)
+            flow.extensions = offer.applicable(qos, inside=True)
             flow.max_packet = self._use.endpoints.max_packet(pool)
             self._accepting.served(accept)
             self._use.requests.grant(accept.request, flow, 1)

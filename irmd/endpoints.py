@@ -292,7 +292,7 @@ class Endpoints:
         flow.down = True
         memory.close_side(side)
         if not other.open:
-            self._finish(flow)
+            self._release_flow(flow)
             return
         if (
             orderly or other.process.ipcp is not None
@@ -323,7 +323,7 @@ class Endpoints:
 
         flow.ipcp.session.request(envelope, confirmed, timeout=None)
 
-    def _finish(self, flow: Flow) -> None:
+    def _release_flow(self, flow: Flow) -> None:
         assert flow.memory is not None
         flow.memory.release()
         flow.memory = None

@@ -17,7 +17,7 @@ from .waiting import Waiting
 
 @dataclass(slots=True, frozen=True, eq=False)
 class Facilities:
-    """Tables, queues, and what the IRMd has of shared memory, programs and handshakes."""
+    """Tables, queues, and the interfaces to shared memory, programs and handshakes."""
 
     loop: AbstractEventLoop
     registry: Registry

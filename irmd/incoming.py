@@ -128,7 +128,7 @@ class IncomingAllocations:
         entry = self._use.registry.by_hash(ipcp.hash, body.hash)
         if entry is None:
             raise Refused(ENAME, f"no name of this system has the hash {body.hash.hex()}")
-        kinds = offer.fitting(body.qos, inside=ipcp.inside)
+        kinds = offer.applicable(body.qos, inside=ipcp.inside)
         received = self._use.oap.received(body.data, entry.name, entry.policy, ipcp.layer, kinds)
         if earlier := repeated_ids(received.accepted.offer):
             repeated = self._repeated(entry, connection, earlier)
@@ -191,7 +191,7 @@ class IncomingAllocations:
         ipcp, flow = connection.ipcp, accept.flow
         assert ipcp is not None and ipcp.process is not None
         try:
-            answering = self._use.oap.reply(received, name, room=ipcp.handshake_octets)
+            answering = self._use.oap.reply(received, name, max_octets=ipcp.handshake_octets)
             self._use.endpoints.open_over(flow, accept.process, accept.request.descriptor, ipcp)
         except Refused as refused:
             connection.session.refuse(envelope, refused.errno, refused.text)

@@ -41,7 +41,7 @@ from .ask import (
     ask,
 )
 from .ipcp_table import IpcpTable
-from .oap.credentials import shown
+from .oap.credentials import certificate_hint
 from .records import Ipcp, Name
 from .refused import Refused
 from .registry import Registry, check_name, check_new_name, name_hash
@@ -171,11 +171,11 @@ class Ipcps:
             check_name(body.layer)
         if body.require & ~sum(Requirement):
             raise Refused(errno.EINVAL, f"requirement {body.require:#x} is unknown")
-        if ipcp.joining is not None:
+        if ipcp.enrolling_in is not None:
             raise Refused(EIPCPSTATE, f'IPCP "{ipcp.name}" is enrolling already; see `irm ipcp list`')
         request = IpcpEnroll(pid=body.pid, dst=body.dst, layer=body.layer, require=body.require)
         what = f"enroll with {body.dst}"
-        ipcp.joining = body.layer
+        ipcp.enrolling_in = body.layer
         try:
             reply = await self._retry(
                 ipcp,
@@ -184,13 +184,13 @@ class Ipcps:
                 body.retry if body.HasField("retry") else None,
             )
         finally:
-            ipcp.joining = None
+            ipcp.enrolling_in = None
         self._joined(ipcp, reply)
         ipcp.enrolled = request
         return ipcp
 
     async def _retry(
-        self, ipcp: Ipcp, what: str, work: Callable[[], Awaitable[Envelope]], retry: Retry | None
+        self, ipcp: Ipcp, what: str, operation: Callable[[], Awaitable[Envelope]], retry: Retry | None
     ) -> Envelope:
         """Try again by the rule of `retry`, while the IPCP runs, and show the progress in lists."""
 
@@ -209,7 +209,7 @@ class Ipcps:
 
         try:
             return await retry_with_backoff(
-                work, None if retry is None else retry.times, sleep=sleep, failed=failed
+                operation, None if retry is None else retry.times, sleep=sleep, failed=failed
             )
         finally:
             ipcp.progress = ""
@@ -222,8 +222,8 @@ class Ipcps:
             if refused.errno != EAUTH:
                 raise
             body = envelope.ipcp_enroll if envelope.HasField("ipcp_enroll") else envelope.ipcp_connect
-            names = dict.fromkeys(name for name in (body.dst, ipcp.layer or ipcp.joining) if name)
-            raise Refused(EAUTH, f"{refused.text}. {shown(self._security, names)}") from None
+            names = dict.fromkeys(name for name in (body.dst, ipcp.layer or ipcp.enrolling_in) if name)
+            raise Refused(EAUTH, f"{refused.text}. {certificate_hint(self._security, names)}") from None
 
     @staticmethod
     def _joined(ipcp: Ipcp, reply: Envelope) -> None:

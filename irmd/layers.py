@@ -38,7 +38,7 @@ def may_carry(ipcp: Ipcp, process: Process) -> bool:
     user = process.ipcp
     if user is None:
         return True
-    if ipcp.type == user.type and ipcp.layer and ipcp.layer in (user.layer, user.joining):
+    if ipcp.type == user.type and ipcp.layer and ipcp.layer in (user.layer, user.enrolling_in):
         return False
     return not depends(ipcp, user)
 

@@ -280,7 +280,7 @@ def check_program(path: str, *, auto: bool) -> str:
 
 
 def user_ids(user: str, requester: int, *, auto: bool) -> tuple[int, int]:
-    """The uid and gid of a user for whom the user `asker` (a uid) binds a program. Raises Refused."""
+    """The uid and gid of `user`, for which the user with the uid `requester` binds a program. Raises Refused."""
     try:
         entry = pwd.getpwnam(user)
     except KeyError:

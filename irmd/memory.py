@@ -58,7 +58,7 @@ class ClassCount(NamedTuple):
 
 @dataclass(slots=True, frozen=True)
 class PoolConfig:
-    """Geometry of a pool: (octets of a block with its room, blocks, of these for IPCPs only) for each class."""
+    """Geometry of a pool: (octets of a block with head and tail room, blocks, of these for IPCPs only) for each class."""
 
     classes: tuple[tuple[int, int, int], ...] = (
         (512, 16384, 1024),
@@ -133,9 +133,9 @@ class Pool:
     def counts(self) -> list[ClassCount]:
         """Blocks in all and free, for each class."""
         words = self.owners()
-        room = lib.HEADROOM + lib.TAILROOM
+        reserved = lib.HEADROOM + lib.TAILROOM
         return [
-            ClassCount(k.stride - room, k.blocks, words[k.first : k.first + k.blocks].count(0))
+            ClassCount(k.stride - reserved, k.blocks, words[k.first : k.first + k.blocks].count(0))
             for k in self._classes
         ]
 

@@ -1,6 +1,6 @@
 """A node: the IPCPs, names and bindings that a file describes or that a system has, and the steps from one to the other (docs/reference/config.md).
 
-Pure: no I/O, no clock. `plan(have, want)` is empty when nothing is to be done, and a plan that was carried out in part leaves a node from which a
+Pure: no I/O, no clock. `plan(current, desired)` is empty when nothing is to be done, and a plan that was carried out in part leaves a node from which a
 new plan arrives: every step is complete in itself.
 """
 
@@ -15,7 +15,7 @@ from ouroboros.rpc.messages_pb2 import SPILLOVER
 
 from .oap.credentials import Policy
 
-_WORDS = {component: word for word, component in COMPONENT_WORDS.items()}
+_WORDS = {component: text for text, component in COMPONENT_WORDS.items()}
 
 
 @dataclass(slots=True, frozen=True)
@@ -73,17 +73,17 @@ class IpcpEntry:
         """Whether it is to be a member of a layer."""
         return bool(self.bootstrap or self.enroll)
 
-    def is_same_member(self, want: IpcpEntry) -> bool:
-        """Whether an IPCP of this entry need not be made anew for `want`: it is a member in the same way, or not yet."""
-        if self.type != want.type:
+    def is_same_member(self, desired: IpcpEntry) -> bool:
+        """Whether an IPCP of this entry need not be made anew for `desired`: it is a member in the same way, or not yet."""
+        if self.type != desired.type:
             return False
         if not self.joins:
             return True
-        if self.enroll or want.enroll:
-            same_layer = not want.layer or self.layer == want.layer
-            same_rule = self.options.get("require") == want.options.get("require")
-            return self.enroll == want.enroll and same_layer and same_rule
-        return self.bootstrap == want.bootstrap and self.significant_options == want.significant_options
+        if self.enroll or desired.enroll:
+            same_layer = not desired.layer or self.layer == desired.layer
+            same_rule = self.options.get("require") == desired.options.get("require")
+            return self.enroll == desired.enroll and same_layer and same_rule
+        return self.bootstrap == desired.bootstrap and self.significant_options == desired.significant_options
 
     @property
     def significant_options(self) -> dict[str, str]:
@@ -232,26 +232,26 @@ class BindProgram(Step):
 # ---------------------------------------------------------------- the plan
 
 
-def plan(have: Node, want: Node) -> list[Step]:
-    """The steps from a running node to the one that is wanted. Names that only running processes are bound to stay."""
-    gone = [
+def plan(current: Node, desired: Node) -> list[Step]:
+    """The steps from a running node to the desired one. Names that only running processes are bound to stay."""
+    removed = [
         name
-        for name, entry in have.ipcps.items()
-        if name not in want.ipcps or not entry.is_same_member(want.ipcps[name])
+        for name, entry in current.ipcps.items()
+        if name not in desired.ipcps or not entry.is_same_member(desired.ipcps[name])
     ]
-    staying = {name: entry for name, entry in have.ipcps.items() if name not in gone}
-    steps: list[Step] = [DestroyIpcp(name) for name in reversed(gone)]
+    staying = {name: entry for name, entry in current.ipcps.items() if name not in removed}
+    steps: list[Step] = [DestroyIpcp(name) for name in reversed(removed)]
     for name, entry in staying.items():
-        steps += _undo(entry, want.ipcps[name])
-    steps += _names(have, want, set(gone))
-    for name, wanted in want.ipcps.items():
-        steps += _ipcp(staying.get(name), wanted)
+        steps += _undo(entry, desired.ipcps[name])
+    steps += _names(current, desired, set(removed))
+    for name, ipcp in desired.ipcps.items():
+        steps += _ipcp(staying.get(name), ipcp)
     return steps
 
 
-def _implied(want: Node) -> Iterator[str]:
+def _implied(desired: Node) -> Iterator[str]:
     """Names that exist because an IPCP registers them or is bound to them."""
-    for entry in want.ipcps.values():
+    for entry in desired.ipcps.values():
         yield from entry.register
         yield from entry.bind
         if entry.autobind:
@@ -259,23 +259,23 @@ def _implied(want: Node) -> Iterator[str]:
             yield entry.bootstrap or entry.layer
 
 
-def _names(have: Node, want: Node, gone: set[str]) -> Iterator[Step]:
-    wanted = dict(want.names)
-    for name in _implied(want):
-        if name and name not in wanted and name in have.names:
-            wanted[name] = NameEntry(name)
-    for name, entry in have.names.items():
-        if name in wanted:
+def _names(current: Node, desired: Node, removed: set[str]) -> Iterator[Step]:
+    names = dict(desired.names)
+    for name in _implied(desired):
+        if name and name not in names and name in current.names:
+            names[name] = NameEntry(name)
+    for name, entry in current.names.items():
+        if name in names:
             continue
-        bound = have.bound.get(name, set())
+        bound = current.bound.get(name, set())
         if "" in bound and not entry.programs:
-            wanted[name] = entry
-        elif any(_is_own(name, have.ipcps[ipcp], want.ipcps[ipcp]) for ipcp in bound - gone - {""}):
-            wanted[name] = NameEntry(name)
+            names[name] = entry
+        elif any(_is_own(name, current.ipcps[ipcp], desired.ipcps[ipcp]) for ipcp in bound - removed - {""}):
+            names[name] = NameEntry(name)
         else:
             yield DestroyName(name)
-    for name, entry in wanted.items():
-        old = have.names.get(name)
+    for name, entry in names.items():
+        old = current.names.get(name)
         if old is None or (old.lb, old.policy) != (entry.lb, entry.policy):
             yield SetName(entry, new=old is None)
         programs = () if old is None else old.programs
@@ -283,36 +283,42 @@ def _names(have: Node, want: Node, gone: set[str]) -> Iterator[Step]:
         yield from (BindProgram(name, one) for one in entry.programs if one not in programs)
 
 
-def _is_own(name: str, have: IpcpEntry, want: IpcpEntry) -> bool:
+def _is_own(name: str, current: IpcpEntry, desired: IpcpEntry) -> bool:
     """Whether an IPCP that stays is bound to the name because it is its own, or that of the layer, which it has learned."""
-    return want.autobind and name in (have.name, have.layer)
+    return desired.autobind and name in (current.name, current.layer)
 
 
-def _undo(have: IpcpEntry, want: IpcpEntry) -> Iterator[Step]:
-    """What an IPCP that stays no longer has."""
+def _undo(current: IpcpEntry, desired: IpcpEntry) -> Iterator[Step]:
+    """The steps that remove connections, registrations and bindings of an IPCP that stays."""
     yield from (
-        Connect(have.name, one, connected=False) for one in reversed(have.connect) if one not in want.connect
+        Connect(current.name, one, connected=False)
+        for one in reversed(current.connect)
+        if one not in desired.connect
     )
     yield from (
-        Register(have.name, one, registered=False) for one in have.register if one not in want.register
+        Register(current.name, one, registered=False)
+        for one in current.register
+        if one not in desired.register
     )
-    yield from (BindIpcp(have.name, one, bound=False) for one in have.bind if one not in want.bind)
-    if have.autobind and not want.autobind:
-        yield BindIpcp(have.name, None, bound=False)
+    yield from (BindIpcp(current.name, one, bound=False) for one in current.bind if one not in desired.bind)
+    if current.autobind and not desired.autobind:
+        yield BindIpcp(current.name, None, bound=False)
 
 
-def _ipcp(have: IpcpEntry | None, want: IpcpEntry) -> Iterator[Step]:
-    if have is None:
-        yield CreateIpcp(want.name, want.type)
-        have = IpcpEntry(want.name, want.type)
-    if want.joins and not have.joins:
-        yield Join(want)
-    if want.autobind and not have.autobind:
-        yield BindIpcp(want.name, None)
-    own = (have.name, have.layer) if have.autobind and want.autobind else ()
-    yield from (BindIpcp(want.name, one) for one in want.bind if one not in (*have.bind, *own))
-    yield from (Register(want.name, one) for one in want.register if one not in have.register)
-    yield from (Connect(want.name, one, want.retry) for one in want.connect if one not in have.connect)
+def _ipcp(current: IpcpEntry | None, desired: IpcpEntry) -> Iterator[Step]:
+    if current is None:
+        yield CreateIpcp(desired.name, desired.type)
+        current = IpcpEntry(desired.name, desired.type)
+    if desired.joins and not current.joins:
+        yield Join(desired)
+    if desired.autobind and not current.autobind:
+        yield BindIpcp(desired.name, None)
+    own = (current.name, current.layer) if current.autobind and desired.autobind else ()
+    yield from (BindIpcp(desired.name, one) for one in desired.bind if one not in (*current.bind, *own))
+    yield from (Register(desired.name, one) for one in desired.register if one not in current.register)
+    yield from (
+        Connect(desired.name, one, desired.retry) for one in desired.connect if one not in current.connect
+    )
 
 
 def grouped(adjacencies: Iterable[Adjacency]) -> Iterator[tuple[Adjacency, list[str]]]:

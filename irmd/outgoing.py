@@ -42,7 +42,7 @@ sends its answer to no valid address."""
 class OutgoingAllocation(AllocationDriver):
     """A flow that a process requested: first from a local process, then over a layer."""
 
-    __slots__ = ("_flow", "_handshakes", "_joining", "_qos", "_repeating", "_request", "_service", "_use")
+    __slots__ = ("_flow", "_handshakes", "_is_join", "_qos", "_repeating", "_request", "_service", "_use")
 
     def __init__(
         self,
@@ -54,14 +54,14 @@ class OutgoingAllocation(AllocationDriver):
         request: PendingRequest,
         qos: QosSpec,
         *,
-        joining: bool = False,
+        is_join: bool = False,
     ) -> None:
         super().__init__(facilities.waiting, facilities.superserver, name, entry, machine)
         self._use = facilities
         self._service = service
         self._request = request
         self._qos = qos
-        self._joining = joining
+        self._is_join = is_join
         self._handshakes: dict[bytes, Requester] = {}
         """Handshakes of the request that the layer got, and of its repetitions, by id. A flow to a broadcast layer has none."""
         self._repeating: TimerHandle | None = None
@@ -109,7 +109,7 @@ class OutgoingAllocation(AllocationDriver):
             return
         request = self._request
         try:
-            header = b"" if self._joining else self._make_header(ipcp)
+            header = b"" if self._is_join else self._make_header(ipcp)
             self._use.endpoints.open_over(flow, request.process, request.descriptor, ipcp)
         except Refused as refused:
             self._refused(Fail(refused.errno, refused.text))
@@ -120,8 +120,8 @@ class OutgoingAllocation(AllocationDriver):
         # before the request is sent: the answer may overtake its reply (spec/lessons 27)
         self._service.requested[flow] = self
         envelope = Envelope()
-        body = envelope.ipcp_flow_join if self._joining else envelope.ipcp_flow_alloc
-        if not self._joining:
+        body = envelope.ipcp_flow_join if self._is_join else envelope.ipcp_flow_alloc
+        if not self._is_join:
             envelope.ipcp_flow_alloc.data = header
         body.dst = name_hash(ipcp.hash, self.name)
         body.qos.CopyFrom(offer.carried(self._qos, inside=ipcp.inside))
@@ -133,15 +133,15 @@ class OutgoingAllocation(AllocationDriver):
     def _make_header(self, ipcp: Ipcp) -> bytes:
         """The header of a new request, which repeats those before it. Raises Refused."""
         user = self._request.process.ipcp
-        layer = "" if user is None else user.layer or user.joining or ""
+        layer = "" if user is None else user.layer or user.enrolling_in or ""
         # The policy of a layer's name holds for its members.
         entry = self.entry or self._use.registry.names.get(layer)
         policy = Policy() if entry is None else entry.policy
         handshake = self._use.oap.request(
             self.name,
             policy,
-            offer.wanted(self._qos, inside=ipcp.inside),
-            room=ipcp.handshake_octets,
+            offer.offered(self._qos, inside=ipcp.inside),
+            max_octets=ipcp.handshake_octets,
             layer=layer,
             repeats=b"".join(self._handshakes),  # the layer may have sent any of them
             lasts_ms=self._lasts_ms(),
@@ -152,8 +152,8 @@ class OutgoingAllocation(AllocationDriver):
     def _lasts_ms(self) -> int | None:
         """After how many ms the caller gives up; None when the layer does so before."""
         deadline = self.machine.deadline
-        rest = None if deadline is None else deadline - self._waiting.loop.time()
-        return None if rest is None or rest >= self._waiting.times.layer else int(rest * 1000)
+        remaining = None if deadline is None else deadline - self._waiting.loop.time()
+        return None if remaining is None or remaining >= self._waiting.times.layer else int(remaining * 1000)
 
     def _repeat(self, ipcp: Ipcp, pauses: tuple[float, ...]) -> None:
         """The answer may be lost: give the layer the header of a request that replaces the one before."""
@@ -347,7 +347,7 @@ class OutgoingAllocations:
                 times=self._use.waiting.times,
             )
             allocation = OutgoingAllocation(
-                self._use, self, body.layer, None, machine, request, JOINED, joining=True
+                self._use, self, body.layer, None, machine, request, JOINED, is_join=True
             )
         except Refused as refused:
             self._use.requests.fail(request, refused.errno, refused.text)

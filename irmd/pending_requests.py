@@ -68,7 +68,7 @@ class PendingRequests:
         answer = Envelope()
         endpoint = answer.flow_done.endpoint if request.asynchronous else answer.flow_endpoint
         fds = self._endpoints.describe(flow, side, endpoint, data)
-        request.finish()
+        request.end()
         if not request.asynchronous:
             request.connection.requests.pop(request.id, None)
             answer.id = request.id
@@ -86,7 +86,7 @@ class PendingRequests:
         answered is not changed."""
         if request.done:
             return
-        request.finish()
+        request.end()
         session, process = request.connection.session, request.process
         if not request.asynchronous:
             request.connection.requests.pop(request.id, None)
@@ -133,7 +133,7 @@ class PendingRequests:
             if isinstance(request, PendingRequest):
                 if request.undo is not None:
                     request.undo()
-                request.finish()
+                request.end()
         connection.requests.clear()
         if process is not None:
             process.pending.clear()

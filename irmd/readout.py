@@ -114,8 +114,8 @@ class Readout:
     def _name(self, entry: Name) -> NameInfo:
         policy = entry.policy
         info = NameInfo(name=entry.name, lb=entry.lb, require=policy.require)  # type: ignore[arg-type]
-        for paths, shown in ((policy.server, info.server), (policy.client, info.client)):
-            shown.CopyFrom(NameSecPaths(enc=paths.enc, crt=paths.crt, key=paths.key))
+        for paths, message in ((policy.server, info.server), (policy.client, info.client)):
+            message.CopyFrom(NameSecPaths(enc=paths.enc, crt=paths.crt, key=paths.key))
         info.programs.extend(
             BoundProgram(path=binding.path, auto=binding.auto, args=binding.args)
             for binding in entry.programs.values()

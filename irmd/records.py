@@ -108,7 +108,7 @@ class PendingRequest:
     timer: asyncio.TimerHandle | None = None
     done: bool = False
 
-    def finish(self) -> None:
+    def end(self) -> None:
         """The request is answered or cancelled: no timer, nothing to undo."""
         self.done = True
         self.undo = None
@@ -226,7 +226,7 @@ class Ipcp:
     state: str = "init"
     layer: str = ""
     hash: int = SHA3_256
-    joining: str | None = None
+    enrolling_in: str | None = None
     """The layer that it is enrolling in, empty for any layer; None when it is not enrolling."""
     access: Access = field(default_factory=Access)
     """The rule by which its layer admits members."""

@@ -219,8 +219,8 @@ class Registry:
         return list(self._by_pid.get(pid, ()))
 
     def bind_process(self, pid: int, name: str, *, started: int) -> Name:
-        """Bind a running process, whose start time is `started`; one that has not connected to the
-        IRMd yet is bound when it does."""
+        """Bind a running process with the start time `started`. A process that has not connected to the IRMd yet is bound when it
+        connects."""
         entry, _ = self.create_name(name)
         processes = self.of_pid(pid)
         expected = self._expected.get(pid)

@@ -17,7 +17,7 @@ from ouroboros.errors import EIPCPSTATE, EIPCPTYPE
 from .refused import Refused
 
 FIRST = 0.5  # s
-MOST = 30.0
+MAX_PAUSE = 30.0
 
 FATAL = frozenset(
     {
@@ -50,26 +50,26 @@ class Failure:
 
 def pause(attempt: int, share: float) -> float:
     """Seconds to wait after this attempt, the first being 1: half of it fixed, `share` (0 to 1) of the other half."""
-    whole = min(MOST, FIRST * 2.0 ** min(attempt - 1, 16))
+    whole = min(MAX_PAUSE, FIRST * 2.0 ** min(attempt - 1, 16))
     return whole * (1 + share) / 2
 
 
 async def retry_with_backoff(
-    work: Callable[[], Awaitable[Result]],
+    operation: Callable[[], Awaitable[Result]],
     times: int | None,
     *,
     sleep: Callable[[float], Awaitable[None]],
     failed: Callable[[Failure], None],
     share: Callable[[], float] = random.random,
 ) -> Result:
-    """Do `work`; when it is Refused try again, at most `times` times (0: without limit; None: not at all).
+    """Do `operation`; when it is Refused try again, at most `times` times (0: without limit; None: not at all).
 
     Raises the last Refused, and the exceptions of `sleep`.
     """
     attempt = 1
     while True:
         try:
-            return await work()
+            return await operation()
         except Refused as refused:
             if times is None or (times and attempt > times) or refused.errno in FATAL:
                 raise

@@ -206,9 +206,9 @@ class Server:
         peer = connection.peer
         if reason:
             self._limiter.warning(culprit(peer), "closed the %s: %s", connection, reason)
-        for work in list(connection.requests.values()):
-            if isinstance(work, asyncio.Task):
-                work.cancel()
+        for request in list(connection.requests.values()):
+            if isinstance(request, asyncio.Task):
+                request.cancel()
         if connection.process is not None:
             self._broker.process_disconnected(connection)
         if connection.pidfd >= 0:
@@ -405,9 +405,11 @@ class Server:
         task = self._loop.create_task(answer)
         connection.requests[envelope.id] = task if body in CANCELLABLE else None
         self._tasks.add(task)
-        task.add_done_callback(partial(self._finish, connection, envelope))
+        task.add_done_callback(partial(self._reply_with_result, connection, envelope))
 
-    def _finish(self, connection: Connection, envelope: Envelope, task: asyncio.Task[Envelope]) -> None:
+    def _reply_with_result(
+        self, connection: Connection, envelope: Envelope, task: asyncio.Task[Envelope]
+    ) -> None:
         self._tasks.discard(task)
         try:
             reply = task.result()

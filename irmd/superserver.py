@@ -44,7 +44,7 @@ class Starter:
         self._until = 0.0
         self._last = ""
 
-    def wants(self, now: float) -> bool:
+    def may_start(self, now: float) -> bool:
         """Whether to start a process now; False while one is starting. Raises Refused when the IRMd must not."""
         if self.starting is not None:
             return False
@@ -123,7 +123,7 @@ class SuperServer:
         starter = self._starters.get(key)
         if starter is None:
             starter = self._starters[key] = Starter(binding.path, limit=self._instances)
-        if not starter.wants(self._loop.time()):
+        if not starter.may_start(self._loop.time()):
             return
         try:
             process, pidfd = self._spawn_watched(binding)

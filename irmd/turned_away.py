@@ -10,7 +10,7 @@ import socket
 from ouroboros.rpc import codec
 from ouroboros.rpc.messages_pb2 import Envelope
 
-MOST = 16
+MAX_PENDING = 16
 """Connections whose Hello is waited for together; the oldest one is closed for a new one."""
 
 TIME = 1.0
@@ -26,7 +26,7 @@ class TurnedAway:
 
     def add(self, sock: socket.socket, reason: str) -> None:
         """Close a connection, after its Hello."""
-        while len(self._timers) >= MOST:
+        while len(self._timers) >= MAX_PENDING:
             self._close(next(iter(self._timers)))
         sock.setblocking(False)
         self._timers[sock] = self._loop.call_later(TIME, self._close, sock)

@@ -1,4 +1,4 @@
-"""Allocations of flows by what they wait for: the driver of each, and the queue of those that wait for an accept.
+"""The driver of an allocation, and the queues of allocations that wait for an accept.
 
 A driver carries out the actions of one `Allocation` and keeps its timer; outgoing.py and incoming.py have the two kinds. The
 queues are by name, in the order of arrival.

@@ -56,9 +56,9 @@ class Accepted:
         return self.header.data if extension.is_data(self.header.data) else b""
 
     def reply(
-        self, *, now: int, granted: Extensions | None = None, room: int = MAX_LENGTH
+        self, *, now: int, granted: Extensions | None = None, max_octets: int = MAX_LENGTH
     ) -> tuple[bytes, Extensions | None]:
-        """The octets of the reply, and the grant in it: it is left out where it alone makes them more than `room`. Raises OSError
+        """The octets of the reply, and the grant in it: it is left out where it alone makes them more than `max_octets`. Raises OSError
         (EAUTH) when this side's key cannot sign."""
         own, agreed = self.credentials.encryption, self.negotiated
         unsigned = Header(
@@ -72,7 +72,7 @@ class Accepted:
             data=extension.encode(granted) if granted else b"",
             request_hash=request_hash(self.octets, self.header.digest),
         )
-        octets, sent = sign_within(unsigned, self.credentials, room)
+        octets, sent = sign_within(unsigned, self.credentials, max_octets)
         return octets, granted if sent.data else None
 
 
@@ -105,20 +105,20 @@ def accept(
 
 
 def _negotiate(header: Header, credentials: Credentials) -> Negotiated:
-    wanted = credentials.encryption
+    own = credentials.encryption
     if not header.kex:
-        if wanted is not None:
+        if own is not None:
             raise HandshakeRefused(ECRYPT, "it does not ask for encryption, and enc.conf wants it")
         if credentials.require & Requirement.ENCRYPTION:
             raise HandshakeRefused(ECRYPT, "it does not ask for encryption, and the name requires it")
         return _CLEAR
     cipher, kdf = header.cipher, header.kdf
-    if wanted is not None:
-        cipher = max(wanted.cipher, cipher, key=rank)
+    if own is not None:
+        cipher = max(own.cipher, cipher, key=rank)
         if header.encapsulated:  # the key is derived already
-            weaker("key derivation hash", kdf, wanted.kdf)
+            weaker("key derivation hash", kdf, own.kdf)
         else:
-            kdf = max(wanted.kdf, kdf, key=rank)
+            kdf = max(own.kdf, kdf, key=rank)
     if cipher is Cipher.NONE:
         raise HandshakeRefused(ECRYPT, "it exchanges keys, and neither side names a cipher")
     if header.encapsulated:
@@ -150,16 +150,16 @@ def _decapsulate(header: Header, credentials: Credentials) -> bytes:
     """The key that the requester has encapsulated to the acceptor's static key."""
     from . import crypto
 
-    wanted = credentials.encryption
-    if wanted is None or not credentials.static:
+    own = credentials.encryption
+    if own is None or not credentials.static:
         raise HandshakeRefused(ECRYPT, "it has encapsulated a key to a static one, and the name has none")
     if credentials.static_raw:
         raise HandshakeRefused(
             ECRYPT,
-            f"the static key is a raw {wanted.kex.name} one, which the installed library cannot read; "
+            f"the static key is a raw {own.kex.name} one, which the installed library cannot read; "
             "use ML-KEM-768 or ML-KEM-1024",
         )
     ours = crypto.stored_secret(credentials.static)
-    if ours.public.kex is not wanted.kex or header.hybrid:
-        raise HandshakeRefused(ECRYPT, f"the static key is not one for {wanted.kex.name}")
+    if ours.public.kex is not own.kex or header.hybrid:
+        raise HandshakeRefused(ECRYPT, f"the static key is not one for {own.kex.name}")
     return crypto.kem_key(header.kdf, crypto.decapsulate(ours, header.kex), kex.encode(ours.public))

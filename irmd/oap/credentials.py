@@ -104,7 +104,7 @@ def any_below(directory: str) -> bool:
     return False
 
 
-def shown(directory: str, names: Iterable[str]) -> str:
+def certificate_hint(directory: str, names: Iterable[str]) -> str:
     """A sentence about the certificate that this system shows as requester: that of the first of these names that has one."""
     folders = [f"{directory}/{Side.CLIENT.value}/{name}" for name in names]
     for folder in folders:
@@ -121,18 +121,18 @@ def read(directory: str, side: Side, name: str, policy: Policy, *, otherwise: st
         folder = _folder(directory, side, otherwise)
     if not folder and paths == _NO_PATHS:
         return Credentials(require=require) if require else _PLAIN
-    wanted = _encryption(*_given(paths.enc, folder, "enc.conf"))
+    own = _encryption(*_given(paths.enc, folder, "enc.conf"))
     certificate, where = _given(paths.crt, folder, "crt.pem")
     key, key_where = _given(paths.key, folder, "key.pem", private=True)
     if bool(certificate) != bool(key):
         missing, there = (key_where, where) if certificate else (where, key_where)
         raise Unusable(EAUTH, f"there is {there}, but not {missing or 'the file that belongs to it'}")
     static, raw = b"", False
-    if wanted is not None and wanted.kex.kem and folder:
-        raw = wanted.kex.hybrid
+    if own is not None and own.kex.kem and folder:
+        raw = own.kex.hybrid
         path = os.path.join(folder, f"{side.static_file}.{'raw' if raw else 'pem'}")
         static = _read(path, ECRYPT, needed=False, private=side is Side.SERVER)
-    return Credentials(wanted, certificate, key, static, raw, require, f"{where}, {key_where}")
+    return Credentials(own, certificate, key, static, raw, require, f"{where}, {key_where}")
 
 
 def _folder(directory: str, side: Side, name: str) -> str:

@@ -58,41 +58,41 @@ def parse(octets: bytes) -> Encryption | None:
         if line.lower() == "none":
             off = True
             continue
-        key, equals, word = (part.strip() for part in line.partition("="))
+        key, equals, text = (part.strip() for part in line.partition("="))
         if not equals:
             raise EncConfError(f'line {number}: "{line}" is neither key=value nor none')
         if key == "kem_mode":
-            found = replace(found, kem_mode=_value(_MODES, word, key, number))
+            found = replace(found, kem_mode=_value(_MODES, text, key, number))
         elif key == "kex":
-            found = replace(found, kex=_value(_KEX, word, key, number))
+            found = replace(found, kex=_value(_KEX, text, key, number))
         elif key == "cipher":
-            found = replace(found, cipher=_value(_CIPHERS, word, key, number))
+            found = replace(found, cipher=_value(_CIPHERS, text, key, number))
         elif key == "kdf":
-            found = replace(found, kdf=_value(_HASHES, word, key, number))
+            found = replace(found, kdf=_value(_HASHES, text, key, number))
         elif key == "digest":
-            found = replace(found, digest=_value(_HASHES, word, key, number))
+            found = replace(found, digest=_value(_HASHES, text, key, number))
     return None if off else found
 
 
-def _value(words: Mapping[str, One], word: str, key: str, line: int) -> One:
-    value = words.get(_plain(word))
+def _value(values: Mapping[str, One], text: str, key: str, line: int) -> One:
+    value = values.get(_plain(text))
     if value is None:
-        raise EncConfError(f'line {line}: {key} "{word}" is unknown; it must be one of {", ".join(words)}')
+        raise EncConfError(f'line {line}: {key} "{text}" is unknown; it must be one of {", ".join(values)}')
     return value
 
 
-def _plain(word: str) -> str:
-    return word.lower().replace("-", "").replace("_", "")
+def _plain(text: str) -> str:
+    return text.lower().replace("-", "").replace("_", "")
 
 
-def _words(kind: Iterable[One]) -> dict[str, One]:
+def _by_text(kind: Iterable[One]) -> dict[str, One]:
     return {_plain(one.name): one for one in kind if one.name != "NONE"}
 
 
 _MODES = {mode.value: mode for mode in KemMode}
-_CIPHERS = _words(Cipher)
-_HASHES = _words(Hash) | {"blake2s": Hash.BLAKE2S_256, "blake2b": Hash.BLAKE2B_512}
-_KEX = _words(Kex) | {
+_CIPHERS = _by_text(Cipher)
+_HASHES = _by_text(Hash) | {"blake2s": Hash.BLAKE2S_256, "blake2b": Hash.BLAKE2B_512}
+_KEX = _by_text(Kex) | {
     "prime256v1": Kex.P_256,
     "secp256r1": Kex.P_256,
     "secp384r1": Kex.P_384,

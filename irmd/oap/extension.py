@@ -118,11 +118,13 @@ def encode(extensions: Extensions) -> bytes:
     return data
 
 
-def grant(offer: Extensions | None, wanted: Container[int]) -> Extensions | None:
-    """The grant of an acceptor that wants the types `wanted`, values as offered; None: no data field."""
+def grant(offer: Extensions | None, grantable: Container[int]) -> Extensions | None:
+    """The grant of an acceptor that grants the types `grantable`, values as offered; None: no data field."""
     if offer is None:
         return None
-    return Extensions(tuple(item for item in offer.items if item.type in wanted), min(VERSION, offer.version))
+    return Extensions(
+        tuple(item for item in offer.items if item.type in grantable), min(VERSION, offer.version)
+    )
 
 
 def check_grant(offer: Extensions | None, granted: Extensions | None) -> frozenset[int]:

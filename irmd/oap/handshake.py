@@ -1,5 +1,5 @@
-"""What every allocation handshake has, with certificates and encryption or without: whether a reply belongs to a request
-(spec/oap 6), and the refusals.
+"""The check that a reply belongs to a request (spec/oap 6), and the refusals, of every allocation handshake: with certificates and
+encryption or without.
 
 Used by the IRMd; pure functions. `requester` and `acceptor` have the rest.
 """

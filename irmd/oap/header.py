@@ -4,7 +4,7 @@ Used by the IRMd and by `ocap`; pure functions. One header travels in each flow 
 IPCPs carry it as opaque data. Certificate, key exchange and signature are octets here: only their lengths are checked.
 
     id 16 | timestamp 8 | cipher 2 | KDF 2 | digest 2 | C 2 | F R K 2 | D 2 | certificate C | key exchange K | data D |
-    request hash (replies only) | signature (only with a certificate; what remains)
+    request hash (replies only) | signature (only with a certificate; the remaining octets)
 """
 
 from __future__ import annotations

@@ -122,8 +122,8 @@ def _prefix(kex: Kex) -> bytes:
 
 def _number(octets: bytes, algorithm: bytes) -> bytes:
     """The INTEGER at the end of a SubjectPublicKeyInfo of that algorithm, or nothing; `decode` checks the octets around it."""
-    _, found, rest = octets[: len(algorithm) + 2048].partition(algorithm)
-    return _content(_content(rest)[1:]).lstrip(b"\0") if found else b""  # BIT STRING, its zero, INTEGER
+    _, found, remainder = octets[: len(algorithm) + 2048].partition(algorithm)
+    return _content(_content(remainder)[1:]).lstrip(b"\0") if found else b""  # BIT STRING, its zero, INTEGER
 
 
 def _content(element: bytes) -> bytes:

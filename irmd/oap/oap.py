@@ -77,7 +77,7 @@ class Oap:
         policy: Policy,
         kinds: frozenset[int] = frozenset(),
         *,
-        room: int = MAX_LENGTH,
+        max_octets: int = MAX_LENGTH,
         layer: str = "",
         repeats: bytes = b"",
         lasts_ms: int | None = None,
@@ -85,7 +85,7 @@ class Oap:
         """A new request: no two are the same, and one is never sent twice (spec/common COM-22). Raises refused.Refused.
 
         kinds  extensions that are wanted; those that this system has are offered
-        room   octets of a header that the layer carries
+        max_octets   octets of a header that the layer carries
         repeats  the ids of unanswered requests, which this one replaces
         lasts_ms  after which the requester cancels, if that is before the layer does
         layer  for the request of an IPCP to another member, its layer: the credentials are those of the layer's name, unless
@@ -95,7 +95,7 @@ class Oap:
             ours = self._credentials(Side.CLIENT, name, policy, layer)
             offered = offer.make(kinds, self._supported, repeats, lasts_ms)
             return Requester(
-                name, ours, identity=self._random(16), now=self._clock(), offer=offered, room=room
+                name, ours, identity=self._random(16), now=self._clock(), offer=offered, max_octets=max_octets
             )
         except OSError as error:
             raise self._refuse(
@@ -120,12 +120,12 @@ class Oap:
         granting = frozenset(kind for kind in kinds if kind in self._supported)
         return Received(accepted, extension.grant(accepted.offer, granting))
 
-    def reply(self, received: Received, name: str, *, room: int = MAX_LENGTH) -> bytes:
-        """The header of the reply to a request; its time is that of the reply. `room` as for a request. Raises
+    def reply(self, received: Received, name: str, *, max_octets: int = MAX_LENGTH) -> bytes:
+        """The header of the reply to a request; its time is that of the reply. `max_octets` as for a request. Raises
         refused.Refused."""
         try:
             octets, received.granted = received.accepted.reply(
-                now=self._clock(), granted=received.granted, room=room
+                now=self._clock(), granted=received.granted, max_octets=max_octets
             )
             return octets
         except OSError as error:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ouroboros.rpc.messages_pb2 import QosSpec
 
 
-def fitting(qos: QosSpec, *, inside: bool) -> frozenset[int]:
+def applicable(qos: QosSpec, *, inside: bool) -> frozenset[int]:
     """The extensions that such a flow may have. `inside`: its packets stay in the memory of this system, without bit errors."""
     if not qos.in_order:
         return frozenset()
@@ -29,9 +29,9 @@ def fitting(qos: QosSpec, *, inside: bool) -> frozenset[int]:
     return frozenset(kinds)
 
 
-def wanted(qos: QosSpec, *, inside: bool) -> frozenset[int]:
+def offered(qos: QosSpec, *, inside: bool) -> frozenset[int]:
     """The extensions to offer for a flow that an application requests: the check only where its QoS allows no bit error."""
-    kinds = fitting(qos, inside=inside)
+    kinds = applicable(qos, inside=inside)
     return kinds - {Extension.FRCP_CHECK} if qos.ber else kinds
 
 

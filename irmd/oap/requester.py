@@ -47,7 +47,7 @@ class Outcome:
 class Requester:
     """One request for a flow to `name`. `identity` is 16 random octets; `now` is ns since 1970. `octets` is to be sent.
 
-    The offer is left out where it alone makes them more than the `room` octets that the layer carries.
+    The offer is left out where it alone makes them more than the `max_octets` octets that the layer carries.
     """
 
     def __init__(
@@ -58,22 +58,22 @@ class Requester:
         identity: bytes,
         now: int,
         offer: Extensions | None = None,
-        room: int = header.MAX_LENGTH,
+        max_octets: int = header.MAX_LENGTH,
     ) -> None:
         self._name = name
         self._credentials = credentials
         self._secret: Secret | None = None
         self._key = b""
         """The key, known from the start where it was encapsulated to a static key."""
-        wanted = credentials.encryption
-        if credentials.require & Requirement.ENCRYPTION and wanted is None:
+        own = credentials.encryption
+        if credentials.require & Requirement.ENCRYPTION and own is None:
             raise HandshakeRefused(
                 ECRYPT, f'flows to "{name}" must be encrypted, and it has no enc.conf for clients'
             )
         request = Header(identity, now, data=extension.encode(offer) if offer else b"")
-        if wanted is not None:
-            request = self._begin(request, wanted)
-        self.octets, self._request = sign_within(request, credentials, room)
+        if own is not None:
+            request = self._begin(request, own)
+        self.octets, self._request = sign_within(request, credentials, max_octets)
         self._offer = offer if self._request.data else None
 
     def complete(self, reply: bytes, trust: Authorities, *, now: int) -> Outcome:
@@ -84,39 +84,39 @@ class Requester:
             verify(reply, answer, trust, now=now, name=self._name)
         elif self._credentials.require & Requirement.AUTHENTICATION:
             raise HandshakeRefused(EAUTH, f'"{self._name}" must show a certificate, and has shown none')
-        wanted = self._credentials.encryption
+        own = self._credentials.encryption
         data = answer.data if extension.is_data(answer.data) else b""
-        if wanted is None:
+        if own is None:
             return Outcome(data, extensions, certificate=answer.certificate)
-        key = self._finish(answer, wanted)
+        key = self._agreed_key(answer, own)
         return Outcome(data, extensions, answer.cipher, key, answer.certificate)
 
-    def _begin(self, request: Header, wanted: Encryption) -> Header:
+    def _begin(self, request: Header, own: Encryption) -> Header:
         from dataclasses import replace
 
         from . import crypto
 
-        request = replace(request, cipher=wanted.cipher, kdf=wanted.kdf, digest=wanted.digest)
-        if not wanted.kex.kem or wanted.kem_mode is KemMode.SERVER:
-            self._secret = crypto.generate(wanted.kex)
-            return replace(request, kex=kex.encode(self._secret.public), hybrid=wanted.kex.hybrid)
-        recipient = _server_key(self._credentials, wanted.kex)
+        request = replace(request, cipher=own.cipher, kdf=own.kdf, digest=own.digest)
+        if not own.kex.kem or own.kem_mode is KemMode.SERVER:
+            self._secret = crypto.generate(own.kex)
+            return replace(request, kex=kex.encode(self._secret.public), hybrid=own.kex.hybrid)
+        recipient = _server_key(self._credentials, own.kex)
         secret, ciphertext = crypto.encapsulate(recipient)
-        self._key = crypto.kem_key(wanted.kdf, secret, kex.encode(recipient))
-        return replace(request, kex=ciphertext, hybrid=wanted.kex.hybrid, encapsulated=True)
+        self._key = crypto.kem_key(own.kdf, secret, kex.encode(recipient))
+        return replace(request, kex=ciphertext, hybrid=own.kex.hybrid, encapsulated=True)
 
-    def _finish(self, answer: Header, wanted: Encryption) -> bytes:
-        """The key, when no algorithm in the reply is weaker than the wanted one."""
+    def _agreed_key(self, answer: Header, own: Encryption) -> bytes:
+        """The key, when no algorithm in the reply is weaker than the own one."""
         from . import crypto
 
         if answer.cipher is Cipher.NONE:
             raise HandshakeRefused(ECRYPT, "the other side does not encrypt, and enc.conf asks for it")
-        weaker("cipher", answer.cipher, wanted.cipher)
+        weaker("cipher", answer.cipher, own.cipher)
         if self._secret is None:
             return self._key
-        kdf: Hash = wanted.kdf
+        kdf: Hash = own.kdf
         if answer.kdf is not Hash.NONE:
-            weaker("key derivation hash", answer.kdf, wanted.kdf)
+            weaker("key derivation hash", answer.kdf, own.kdf)
             kdf = answer.kdf
         if not answer.kex:
             raise HandshakeRefused(ECRYPT, "the other side has agreed to encrypt without a key exchange")
@@ -152,10 +152,10 @@ def sign(unsigned: Header, credentials: Credentials) -> bytes:
     return header.encode_signed(signed, lambda octets: ours.sign(signed.digest, octets))
 
 
-def sign_within(unsigned: Header, credentials: Credentials, room: int) -> tuple[bytes, Header]:
+def sign_within(unsigned: Header, credentials: Credentials, max_octets: int) -> tuple[bytes, Header]:
     """The octets as of `sign`, and the header that they are of: extensions that alone make them too many for a layer are left out."""
     octets = sign(unsigned, credentials)
-    if unsigned.data and len(octets) - len(unsigned.data) <= room < len(octets):
+    if unsigned.data and len(octets) - len(unsigned.data) <= max_octets < len(octets):
         from dataclasses import replace
 
         unsigned = replace(unsigned, data=b"")

@@ -22,7 +22,7 @@ NAMES = re.compile(r"(?!_)(?:(?:MAX|MOST)_\w+|MOST|CAPACITY|USERS|\w*QUOTAS?|\w+
 
 ELSEWHERE = {
     "irmd/oap/replay.py:MAX_AHEAD_MS": "a rule of the handshake",
-    "irmd/retry.py:MOST": "a pause between attempts of our own",
+    "irmd/retry.py:MAX_PAUSE": "a pause between attempts of our own",
     "irmd/broker.py:MAX_QUIET_S": "what an IPCP may ask for",
     "ipcpd/common/handshake.py:MAX_ERRNO": "a rule of the wire",
     "ipcpd/link/fa.py:MOST": "",

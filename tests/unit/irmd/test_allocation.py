@@ -85,7 +85,7 @@ served or cancelled, and any that has not ended at its deadline."""
 def test_the_table_has_the_legal_moves() -> None:
     legal = {(phase, event): after for phase, event, *after in map(str.split, LEGAL.strip().splitlines())}
     for phase in Phase:
-        legal[phase.name, "ENDED"] = ["DONE"]
+        legal[phase.name, "CLOSED"] = ["DONE"]
         if phase is not Phase.DONE:
             legal[phase.name, "DEADLINE"] = ["DONE"]
     moves = {

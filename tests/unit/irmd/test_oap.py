@@ -67,15 +67,15 @@ def test_extensions_are_on_when_both_want_them(
 def test_what_only_an_offer_makes_too_long_has_none() -> None:
     ours, theirs, both = oap(1, 2), oap(1, 2), frozenset({1, 2})
     length = len(ours.request("n", POLICY, both).octets)
-    assert len(ours.request("n", POLICY, both, room=length).octets) == length
-    assert len(ours.request("n", POLICY, both, room=length - 1).octets) == 36
-    assert len(ours.request("n", POLICY, both, room=35).octets) == length  # it would be too long anyway
+    assert len(ours.request("n", POLICY, both, max_octets=length).octets) == length
+    assert len(ours.request("n", POLICY, both, max_octets=length - 1).octets) == 36
+    assert len(ours.request("n", POLICY, both, max_octets=35).octets) == length  # it would be too long anyway
 
     request = ours.request("n", POLICY, both)
     received = theirs.received(request.octets, "n", POLICY, "l", both)
     length = len(theirs.reply(received, "n"))
     assert received.outcome.extensions == both
-    reply = theirs.reply(received, "n", room=length - 1)
+    reply = theirs.reply(received, "n", max_octets=length - 1)
     assert len(reply) == 84 and received.outcome.extensions == frozenset()
     assert ours.complete(request, reply, "n", "l").extensions == frozenset()
 

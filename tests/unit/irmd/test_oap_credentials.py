@@ -17,9 +17,9 @@ from irmd.oap.credentials import (
     SecurityPaths,
     Side,
     Unusable,
+    certificate_hint,
     default_directory,
     read,
-    shown,
 )
 from irmd.oap.encryption import EncConfError, Encryption, KemMode
 from irmd.oap.oap import Oap
@@ -254,6 +254,8 @@ def test_the_example_has_the_defaults_and_names_what_there_is() -> None:
 
 def test_which_certificate_a_requester_shows(tmp_path: Path) -> None:
     folders = [f"{tmp_path}/client/{name}" for name in ("there", "net")]
-    assert shown(str(tmp_path), ("there", "net")).endswith(f"no crt.pem in {folders[0]} or {folders[1]}")
+    assert certificate_hint(str(tmp_path), ("there", "net")).endswith(
+        f"no crt.pem in {folders[0]} or {folders[1]}"
+    )
     put(tmp_path, "client", "net", crt_pem="C")
-    assert f"shows {folders[1]}/crt.pem, and trusts" in shown(str(tmp_path), ("there", "net"))
+    assert f"shows {folders[1]}/crt.pem, and trusts" in certificate_hint(str(tmp_path), ("there", "net"))

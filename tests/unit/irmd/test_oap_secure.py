@@ -265,16 +265,16 @@ def test_credentials_of_a_layer(pair: Pair) -> None:
     lan.install(pair.client.folder, "client", "lan")
     pair.ca.issue(NAME).install(pair.server.folder, "server", NAME)
 
-    def shown(layer: str) -> bytes:
+    def certificate_hint(layer: str) -> bytes:
         asking = pair.client.oap.request(NAME, PLAIN, layer=layer)
         return decode_request(asking.octets).certificate
 
-    assert shown("") == shown("other") == b"" and shown("lan") == lan.der
+    assert certificate_hint("") == certificate_hint("other") == b"" and certificate_hint("lan") == lan.der
     (pair.client.folder / "client" / NAME).mkdir()
-    assert shown("lan") == b"", "a folder that is there counts, if nothing is in it"
+    assert certificate_hint("lan") == b"", "a folder that is there counts, if nothing is in it"
     own = pair.ca.issue("of the name")
     own.install(pair.client.folder, "client", NAME)
-    assert shown("lan") == own.der
+    assert certificate_hint("lan") == own.der
 
 
 # ---------------------------------------------------------------- extensions
@@ -310,6 +310,6 @@ def test_a_certificate_leaves_no_room_for_an_offer(pair: Pair) -> None:
     pair.identify(client="alice")
     every = frozenset({1, 2, 3, 4})
     length = len(pair.client.oap.request(NAME, PLAIN, every).octets)
-    asked = pair.client.oap.request(NAME, PLAIN, every, room=length - 10)
+    asked = pair.client.oap.request(NAME, PLAIN, every, max_octets=length - 10)
     assert not decode_request(asked.octets).data
     assert pair.server.oap.received(asked.octets, NAME, PLAIN, "net", every).granted is None

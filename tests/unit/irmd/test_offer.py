@@ -13,7 +13,7 @@ FRAGMENTATION, CHECK, SELECTIVE, END = Extension
 
 
 @pytest.mark.parametrize(
-    ("qos", "inside", "wanted", "fitting"),
+    ("qos", "inside", "wanted", "applicable"),
     [
         (QOS_RAW, False, set(), set()),
         (QOS_RAW_NO_ERRORS, False, set(), set()),
@@ -26,10 +26,10 @@ FRAGMENTATION, CHECK, SELECTIVE, END = Extension
         (QOS_BEST_EFFORT.replace(ber=5), False, {FRAGMENTATION}, {FRAGMENTATION, CHECK}),
     ],
 )
-def test_what_is_wanted(qos: QoSSpec, inside: bool, wanted: set[int], fitting: set[int]) -> None:
+def test_what_is_wanted(qos: QoSSpec, inside: bool, wanted: set[int], applicable: set[int]) -> None:
     proto = qos.to_proto()
-    assert offer.wanted(proto, inside=inside) == wanted
-    assert offer.fitting(proto, inside=inside) == fitting
+    assert offer.offered(proto, inside=inside) == wanted
+    assert offer.applicable(proto, inside=inside) == applicable
 
 
 def test_an_offer() -> None:

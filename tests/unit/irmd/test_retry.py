@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from irmd import ipcps
 from irmd.refused import Refused
-from irmd.retry import FIRST, MOST, Failure, pause, retry_with_backoff
+from irmd.retry import FIRST, MAX_PAUSE, Failure, pause, retry_with_backoff
 from ouroboros.errors import EIPCP, EIPCPSTATE, EIPCPTYPE, ENAME
 from ouroboros.ipcp_types import IpcpType
 from ouroboros.rpc.messages_pb2 import (
@@ -80,7 +80,7 @@ def test_what_waiting_cannot_mend(number: int) -> None:
 
 @given(st.integers(1, 10**6), st.floats(0, 1))
 def test_pauses_are_bounded_and_differ(attempt: int, share: float) -> None:
-    assert FIRST / 2 <= pause(attempt, share) <= MOST
+    assert FIRST / 2 <= pause(attempt, share) <= MAX_PAUSE
     assert pause(attempt, 0.0) < pause(attempt, 1.0)
 
 

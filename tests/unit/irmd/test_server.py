@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from irmd.turned_away import MOST, TurnedAway
+from irmd.turned_away import MAX_PENDING, TurnedAway
 from ouroboros.errors import ENAME
 from ouroboros.rpc.codec import RPC_VERSION, receive, send
 from ouroboros.rpc.messages_pb2 import (
@@ -248,7 +248,7 @@ def test_refused_connections_are_closed() -> None:
     """After the answer to the Hello, for a newer one, after a second, or with the IRMd."""
     loop = asyncio.new_event_loop()
     refusals = TurnedAway(loop)
-    ends = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(MOST + 1)]
+    ends = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(MAX_PENDING + 1)]
     for _, theirs in ends:
         refusals.add(theirs, "there are too many")
     assert ends[0][0].recv(100) == b"" and ends[0][1].fileno() < 0

@@ -12,11 +12,11 @@ from irmd.superserver import PAUSE_LAST, Starter
 
 def test_one_start_at_a_time() -> None:
     starter = Starter("/bin/server", limit=4)
-    assert starter.wants(0.0)
+    assert starter.may_start(0.0)
     starter.started(100)
-    assert not starter.wants(0.1)
+    assert not starter.may_start(0.1)
     starter.accepted(100)
-    assert starter.wants(0.2)
+    assert starter.may_start(0.2)
 
 
 def test_the_end_after_the_first_accept_is_no_failure() -> None:
@@ -24,24 +24,24 @@ def test_the_end_after_the_first_accept_is_no_failure() -> None:
     starter.started(100)
     starter.accepted(100)
     assert starter.exited(100, 0, 1.0) is None
-    assert starter.wants(1.0)
+    assert starter.may_start(1.0)
 
 
 def test_one_that_ends_at_once_is_not_started_again_and_again() -> None:
     starter = Starter("/bin/server", limit=4)
     now, pauses = 0.0, []
     for pid in range(100, 112):
-        assert starter.wants(now)
+        assert starter.may_start(now)
         starter.started(pid)
         assert starter.exited(pid, 3, now) == "/bin/server exited with status 3 before it accepted a flow"
         with pytest.raises(Refused, match="exited with status 3.*not started again for another") as refused:
-            starter.wants(now)
+            starter.may_start(now)
         assert refused.value.errno == errno.ECONNREFUSED
         pause = 0.0
         while True:
             pause += 0.25
             try:
-                starter.wants(now + pause)
+                starter.may_start(now + pause)
             except Refused:
                 continue
             break
@@ -60,16 +60,16 @@ def test_success_forgets_old_failures() -> None:
     starter.exited(4, 0, 100.0)
     starter.started(5)
     starter.exited(5, 1, 100.0)
-    assert starter.wants(100.5)
+    assert starter.may_start(100.5)
 
 
 def test_there_is_a_limit_on_instances() -> None:
     starter = Starter("/bin/server", limit=2)
     for pid in (1, 2):
-        assert starter.wants(0.0)
+        assert starter.may_start(0.0)
         starter.started(pid)
         starter.accepted(pid)
     with pytest.raises(Refused, match="2 instances of /bin/server"):
-        starter.wants(0.0)
+        starter.may_start(0.0)
     starter.exited(1, 0, 1.0)
-    assert starter.wants(1.0)
+    assert starter.may_start(1.0)
