@@ -207,14 +207,7 @@ def _config(name: str, value: object) -> object:
     return value if callable(value) else CHECKS["IpcpConfig"](name, value)
 
 
-def _ipcp(name: str, value: object) -> object:
-    from .readout import IpcpInfo
-
-    return value if isinstance(value, IpcpInfo) else _integer(name, value)
-
-
 CHECKS: dict[str, Check] = {
-    "Ipcp": _ipcp,
     "str": text,
     "int": _integer,
     "bool": _truth,
@@ -233,7 +226,7 @@ CHECKS: dict[str, Check] = {
     "NameInfo": _one_of(".name_info", "NameInfo"),
     "NameSecPaths": _one_of(".name_info", "NameSecPaths"),
 }
-"""The meaning of an annotation, without a trailing `| None`. A time-out is the float that may be None."""
+"""The check of an annotation, without a trailing `| None`; a module adds those of its own types. A time-out is the float that may be None."""
 
 
 def _check_of(annotation: str) -> tuple[Check, bool]:

@@ -22,7 +22,7 @@ from time import monotonic_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from . import arguments, dev, packets
+from . import arguments, dev, end
 from .dataplane._dataplane import ffi, lib
 from .dev import *  # noqa: F403 - as the existing binding has it: a program imports all from here
 from .dev import Flow
@@ -139,7 +139,7 @@ class FlowSet(Owner):
         """
         arguments.instance("flow", flow, Flow)
         owner, handle = self._open(flow._library)
-        with packets.switching:
+        with end.switching:
             if flow._set is self:
                 return
             fd = flow.fd
@@ -161,7 +161,7 @@ class FlowSet(Owner):
         self._discard(flow)
 
     def _discard(self, flow: Flow) -> None:
-        with packets.switching:
+        with end.switching:
             if flow._set is not self:
                 return
             flow._set = None
@@ -257,7 +257,7 @@ class FlowSet(Owner):
     def fileno(self) -> int:
         """A descriptor for select, poll and event loops: readable while `wait(queue, 0)` may find events."""
         handle = self._open(None)[1]
-        with packets.switching:
+        with end.switching:
             if self._eventfd < 0:
                 eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
                 if lib.fset_set_eventfd(handle, eventfd) < 0:
@@ -272,7 +272,7 @@ class FlowSet(Owner):
         """The connection of the set, that of its first flow, else the process's; and the handle, for the whole of a call."""
         if self._library is None and owner is None and not self._destroyed:
             owner = library()
-        with packets.switching:
+        with end.switching:
             if self._destroyed:
                 raise self._no_set()
             if self._library is None:
@@ -291,7 +291,7 @@ class FlowSet(Owner):
 
     def destroy(self) -> None:
         """Remove all flows and free the set; it cannot be used again. May be repeated."""
-        with packets.switching:
+        with end.switching:
             self._destroyed = True
             self.zero()
             handle, self._set = self._set, _NO_SET

@@ -1,38 +1,32 @@
-"""Flow: a flow end as an object (paper 2.7, 4.1; docs/reference/api.md): allocation, control, descriptors."""
+"""Flow: an object that has a flow end (paper 2.7, 4.1; docs/reference/api.md): allocation, deallocation, and the facts of the flow."""
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections import deque
-from collections.abc import Callable
-from errno import EAGAIN, EISCONN, ENOTSUP, EPERM
-from functools import partial
+from errno import EISCONN, EPERM
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
-from . import arguments, packets
+from . import arguments, end
 from .cipher import cipher_name
-from .dataplane._dataplane import ffi, lib
+from .dataplane._dataplane import lib
+from .end import NO_FLOW, End
 from .errors import (
     EIRMD,
-    ENOTALLOC,
     FlowAllocatedException,
     FlowDeallocWarning,
-    FlowNotAllocatedException,
     FlowPermissionException,
     error,
 )
-from .fccntl import ACCESS_MODE, ALL_PROPERTIES, FlowProperties
+from .fccntl import FlowProperties
 from .library import Library, close_eventfd, library
-from .linger import LINGER_TIMEOUT, Leaving
-from .packets import MUST_SLEEP, NO_FLOW, Packets
+from .linger import Leaving
 from .qos import QOS_RAW, QoSSpec
 from .rpc.codec import close_fds
 from .rpc.messages_pb2 import Envelope, FlowAccept, FlowAlloc, FlowDone, FlowEndpoint, FlowJoin
 
 if TYPE_CHECKING:
-    from .dataplane._dataplane import struct_flow
     from .frcp import FrcpCounters
 
 
@@ -54,14 +48,7 @@ class _Facts:
         self.extensions = tuple(endpoint.extensions)
 
 
-_FOR_GOOD = lib.END_PEER | lib.END_DECLARED | lib.DOWN_IRMD | lib.DOWN_PEER_CORRUPT | lib.DOWN_UNACKNOWLEDGED
-
-
-_FOR_GOOD = lib.END_PEER | lib.END_DECLARED | lib.DOWN_IRMD | lib.DOWN_PEER_CORRUPT | lib.DOWN_UNACKNOWLEDGED
-"""Why a flow can be down independently of its link."""
-
-
-class Flow(Packets):
+class Flow(End):
     """A flow end (paper 2.7). `Flow()` is not allocated yet; see `alloc`, `accept`, `join`.
 
     A context manager: leaves by `dealloc()`. Iterating yields whole packets until the peer has left. Threads may
@@ -70,24 +57,14 @@ class Flow(Packets):
 
     __slots__ = (
         "__weakref__",
-        "_eventfd",
         "_info",
-        "_linger",
         "_outcome_reported",
-        "_qos",
-        "_set",
-        "_writable_eventfd",
     )
 
     def __init__(self) -> None:
         super().__init__()
         self._outcome_reported = True  # whether the end of an asynchronous allocation has been reported
-        self._qos: QoSSpec | None = None
-        self._linger: float | None = None
         self._info: _Facts | None = None
-        self._eventfd = -1
-        self._writable_eventfd = -1
-        self._set: Any = None
 
     # ------------------------------------------------------------ allocation
 
@@ -144,7 +121,7 @@ class Flow(Packets):
 
     def _begin(self, owner: Library, reply: Envelope) -> None:
         """Take over the IRMd's answer to an allocation."""
-        with packets.switching:
+        with end.switching:
             pending = reply.HasField("flow_pending")
             body = reply.flow_pending if pending else reply.flow_endpoint
             try:
@@ -174,7 +151,7 @@ class Flow(Packets):
 
     def _complete(self, done: FlowDone) -> None:
         """An asynchronous allocation is over."""
-        with packets.switching:
+        with end.switching:
             owner = self._library
             if not self._pending or owner is None:
                 return  # given up by another thread, which has notified the IRMd
@@ -191,7 +168,7 @@ class Flow(Packets):
         """Update the outcome of an asynchronous allocation."""
         owner = self._library
         if self._pending and owner is not None and not owner.client.run_once():
-            with packets.switching:
+            with end.switching:
                 if self._pending:
                     self._error = error(EIRMD, "the IRMd disconnected while it allocated the flow")
                     self._pending = False
@@ -242,23 +219,9 @@ class Flow(Packets):
             close_eventfd(eventfd)
         return leaving
 
-    @property
-    def linger_timeout(self) -> float:
-        """Seconds for which deallocation, and the end of the process, wait without any progress of the peer: by default the QoS's
-        time-out of the peer, 5 s at most. 0: they do not wait. Setting None sets the default."""
-        if self._linger is not None:
-            return self._linger
-        timeout = self._qos.timeout / 1000 if self._qos is not None else 0
-        return min(timeout, LINGER_TIMEOUT) or LINGER_TIMEOUT
-
-    @linger_timeout.setter
-    def linger_timeout(self, timeo: float | None) -> None:
-        arguments.seconds("linger_timeout", timeo)
-        self._linger = timeo
-
     def _leave(self) -> _Left | None:
         """From now on the object has no flow: one of several threads gets the former state, and closes it."""
-        with packets.switching:
+        with end.switching:
             handle, owner = self._handle, self._library
             if owner is None or (handle is NO_FLOW and not self._pending and self._error is None):
                 return None
@@ -280,6 +243,9 @@ class Flow(Packets):
         """The library is closing; it waits for all flows together."""
         left = self._leave()
         return None if left is None else self._begin_leaving(left)
+
+    def _disown(self) -> None:
+        self._front.clear()  # the parent reads the packets read ahead
 
     def __enter__(self) -> Flow:
         return self
@@ -308,34 +274,12 @@ class Flow(Packets):
             if leaving is not None:
                 leaving.wait()  # not for the peer: the collector has no time
 
-    def _front_changed(self) -> None:
-        owner = self._library
-        if owner is not None and (self._set is not None or self._eventfd >= 0):
-            lib.events_raise(owner.events, self._fd)
-
     # ------------------------------------------------------------ attributes
-
-    @property
-    def fd(self) -> int:
-        """The flow descriptor: 64 or more, unique in this process (paper 2.7); -1 without a flow."""
-        return self._fd if self._handle is not NO_FLOW or self._pending else -1
 
     @property
     def flow_id(self) -> int:
         """The flow id: unique in the system (paper 2.7)."""
         return self._endpoint().flow_id
-
-    @property
-    def qos(self) -> QoSSpec:
-        """The QoS of the flow."""
-        self._pinned()
-        assert self._qos is not None
-        return self._qos
-
-    @property
-    def max_packet(self) -> int:
-        """Largest packet that can be written, in octets (paper 2.7: MPS)."""
-        return int(self._pinned().max_packet)
 
     @property
     def mpl(self) -> float:
@@ -368,145 +312,15 @@ class Flow(Packets):
 
         return look(self._pinned())
 
-    @property
-    def down(self) -> bool:
-        """Whether the flow is down; packets received before can still be read."""
-        return bool(lib.flow_is_down(self._handle))
-
-    @property
-    def link_down(self) -> bool:
-        """Whether the flow is down because the link of its layer is: it goes on when that is up again."""
-        why = lib.flow_down_cause(self._handle)
-        return bool(why & lib.END_LINK) and not why & _FOR_GOOD
-
-    def _pinned(self) -> struct_flow:
-        """The handle, for the whole of a call: C finds out when another thread deallocates the flow meanwhile."""
-        self._poll_outcome()
-        handle = self._handle
-        if handle is NO_FLOW:
-            raise self._failure(-ENOTALLOC)
-        return handle
-
-    def _still(self, handle: struct_flow) -> None:
-        """Raises FlowNotAllocatedException unless this is still the handle: for calls that take several steps."""
-        if self._handle is not handle or handle is NO_FLOW:
-            raise FlowNotAllocatedException()
-
     def _endpoint(self) -> _Facts:
         self._pinned()
         assert self._info is not None
         return self._info
 
-    def _checked(self, result: int) -> int:
-        """The result of C, unless it is an error."""
-        if result < 0:
-            raise self._failure(result)
-        return result
-
     def __repr__(self) -> str:
         if self._handle is NO_FLOW:
             return "<Flow pending>" if self._pending else "<Flow not allocated>"
         return f"<Flow {self._fd}{' down' if self.down else ''}>"
-
-    # ------------------------------------------------------------ control
-
-    @property
-    def rcv_timeout(self) -> float | None:
-        """Seconds that a read may block; None: for ever."""
-        return None if self._rcv_timeout is None else self._rcv_timeout / 1e9
-
-    @rcv_timeout.setter
-    def rcv_timeout(self, timeo: float | None) -> None:
-        self._rcv_timeout = arguments.seconds("rcv_timeout", timeo)
-
-    @property
-    def snd_timeout(self) -> float | None:
-        """Seconds that a write may block; None: for ever."""
-        return None if self._snd_timeout is None else self._snd_timeout / 1e9
-
-    @snd_timeout.setter
-    def snd_timeout(self, timeo: float | None) -> None:
-        self._snd_timeout = arguments.seconds("snd_timeout", timeo)
-
-    @property
-    def flags(self) -> FlowProperties:
-        """Access mode, blocking and partial reads (fccntl). Setting Down declares the flow down at both ends."""
-        handle = self._pinned()
-        flags = FlowProperties(self._checked(lib.flow_get_flags(handle)))
-        return flags | FlowProperties.Down if lib.flow_is_down(handle) else flags
-
-    @flags.setter
-    def flags(self, flags: FlowProperties) -> None:
-        arguments.flags("flags", flags, ALL_PROPERTIES, "FlowProperties")
-        if int(flags) & ACCESS_MODE == ACCESS_MODE:
-            arguments.wrong_value(
-                "flags", "one access mode: WriteOnly and ReadWrite together are none", flags
-            )
-        handle, owner = self._pinned(), self._library
-        self._checked(lib.flow_set_flags(handle, int(flags) & ~int(FlowProperties.Down)))
-        self._whole = bool(flags & FlowProperties.NoPartialRead)
-        lib.flow_declare(handle, bool(flags & FlowProperties.Down))
-        if owner is not None:
-            lib.events_raise(owner.events, self._fd)  # for sets of this process that contain the flow
-
-    @property
-    def blocking(self) -> bool:
-        """Whether reads and writes wait."""
-        return not self.flags & FlowProperties.NonBlocking
-
-    @blocking.setter
-    def blocking(self, blocking: bool) -> None:
-        flags = self.flags & ~FlowProperties.NonBlocking & ~FlowProperties.Down
-        self.flags = flags if blocking else flags | FlowProperties.NonBlocking
-
-    @property
-    def rx_queue_len(self) -> int:
-        """Packets waiting to be read."""
-        return self._queues()[0]
-
-    @property
-    def tx_queue_len(self) -> int:
-        """Packets written that the other side has not taken yet."""
-        return self._queues()[1]
-
-    def _queues(self) -> tuple[int, int]:
-        handle = self._pinned()
-        counts = ffi.new("uint64_t[2]")
-        lib.flow_queues(handle, counts, counts + 1)
-        return int(counts[0]) + sum(map(bool, list(self._front))), int(counts[1])
-
-    def fileno(self) -> int:
-        """A descriptor for select, poll and event loops: readable while there may be a packet, or the flow is down.
-
-        Read until BlockingIOError to clear it.
-        """
-        self._poll_outcome()
-        with packets.switching:
-            if self._eventfd < 0:
-                self._eventfd = self._eventfd_by(lib.process_poll_flow)
-            return self._eventfd
-
-    def _eventfd_by(self, poll: Callable[[Any, Any, int], int]) -> int:
-        """A new eventfd that C signals, for this flow."""
-        handle, owner = self._pinned(), self._library
-        assert owner is not None
-        eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        result = poll(owner.process, handle, eventfd)
-        if result < 0:
-            os.close(eventfd)
-            raise self._failure(result)
-        return eventfd
-
-    def notify_writable(self) -> int:
-        """For event loops, after a write raised BlockingIOError: a descriptor that becomes readable when the flow may be
-        writable, or -1 when it is writable already. One call is one notification.
-        """
-        handle = self._pinned()
-        with packets.switching:
-            eventfd = self._writable_eventfd
-            if eventfd < 0:
-                eventfd = self._writable_eventfd = self._eventfd_by(lib.process_poll_writable)
-        return -1 if lib.flow_notify_writable(handle) else eventfd
 
     def ask_room(self) -> int:
         """The former name of `notify_writable`; deprecated."""
@@ -536,36 +350,6 @@ class Flow(Packets):
         from .stream import make
 
         return make(self, mode, buffering, encoding=encoding, errors=errors, newline=newline)
-
-    # ------------------------------------------------------------ FIN
-
-    def write_end(self) -> None:
-        """Send FIN: this end writes no more. The peer's reads raise FlowDownException after it has read everything written
-        before. Reading at this end goes on. `dealloc` sends FIN too.
-
-        For flows that lose nothing (in_order, and loss 0), between two Python members: else raises FlowException with ENOTSUP.
-        """
-        handle = self._pinned()
-        attempt = partial(_send_fin, handle, bool(self.flags & FlowProperties.NonBlockingWrite))
-        result = attempt()
-        if result == -ENOTSUP:
-            reliable = self.qos.in_order and not self.qos.loss
-            why = (
-                "its peer does not implement it"
-                if reliable
-                else "it may lose packets: ask for one with QOS_DATA"
-            )
-            raise error(ENOTSUP, f"flow {self._fd} cannot signal the end of its data: {why}")
-        self._again(handle, result, True, attempt)
-
-    @property
-    def peer_ended(self) -> bool:
-        """Whether the peer has sent FIN (`write_end`, `dealloc`), and everything before it has been received.
-
-        After a FlowDownException it distinguishes the end of the stream from a failure. Always False where the peer does not
-        implement FIN (see `write_end`).
-        """
-        return bool(lib.frcp_io_fin_received(self._handle))
 
     # ------------------------------------------------------------ names of the existing binding
 
@@ -618,11 +402,6 @@ class Flow(Packets):
         if result == -EPERM:
             raise FlowPermissionException(f"flow {self._fd} runs without FRCP: its QoS has no in_order")
         return self._checked(result)
-
-
-def _send_fin(handle: struct_flow, non_blocking: bool) -> int:
-    result: int = lib.frcp_io_send_fin(handle)
-    return MUST_SLEEP if result == -EAGAIN and not non_blocking else result
 
 
 def allocation(dst: str, qos: QoSSpec | None, layer: str | None) -> FlowAlloc:

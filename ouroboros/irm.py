@@ -223,8 +223,16 @@ def apply_system(text: str, path: str = "<text>", *, dry_run: bool = False) -> l
 
 
 Ipcp = int | IpcpInfo
+
 """An IPCP: a pid means the IPCP that has it when the request arrives; an IpcpInfo means the very IPCP that it describes, also
 when that has ended and another has its pid."""
+
+
+def _check_ipcp(name: str, value: object) -> object:
+    return value if isinstance(value, IpcpInfo) else arguments.CHECKS["int"](name, value)
+
+
+arguments.CHECKS["Ipcp"] = _check_ipcp
 
 
 @checked

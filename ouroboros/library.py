@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from errno import ENOMEM
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .dataplane._dataplane import ffi, lib
 from .dataplane.resources import Resources
@@ -29,8 +29,6 @@ from .rpc.messages_pb2 import Envelope, FlowDealloc, FlowDone, FlowEndpoint, Flo
 
 if TYPE_CHECKING:
     from .dataplane._dataplane import struct_flow
-    from .flow import Flow
-
 
 _WINDOW = 2048  # packets
 _WINDOW_OTHERS = 512  # for a peer that does not bound its packets in flight by the round trip
@@ -46,6 +44,22 @@ def _peer_timeout(endpoint: FlowEndpoint) -> int:
     return 0 if endpoint.mpl_ms <= lib.FRCP_DIRECT_MS else min(timeout, 0x7FFFFFFF)
 
 
+class FlowObject(Protocol):
+    """The part of a `Flow` that its library uses."""
+
+    _fd: int
+    _instance: int
+
+    def _complete(self, done: FlowDone) -> None:
+        """Its asynchronous allocation is over."""
+
+    def _abandon(self) -> Leaving | None:
+        """The library is closing."""
+
+    def _disown(self) -> None:
+        """The process has forked, and the flow is the parent's."""
+
+
 class Library(Owner):
     """One connection of this process to an IRMd, and the objects received over it."""
 
@@ -53,7 +67,7 @@ class Library(Owner):
         _raise_descriptor_limit()
         self.client = Client.connect(Hello.APPLICATION, layout_version=lib.LAYOUT_VERSION)
         self.resources = Resources(ffi, lib)
-        self.flows: weakref.WeakValueDictionary[int, Flow] = weakref.WeakValueDictionary()
+        self.flows: weakref.WeakValueDictionary[int, FlowObject] = weakref.WeakValueDictionary()
         self.late = 0
         """Outcomes of allocations that had been given up when they arrived."""
         self._lock = threading.RLock()  # a signal handler may allocate
@@ -215,7 +229,7 @@ class Library(Owner):
                 return
         flow._complete(done)
 
-    def await_done(self, flow: Flow) -> FlowDone | None:
+    def await_done(self, flow: FlowObject) -> FlowDone | None:
         """From now on `flow` gets the outcome of its asynchronous allocation; returned here when it has arrived already."""
         with self._lock:
             self.flows[flow._fd] = flow
@@ -263,7 +277,7 @@ class Library(Owner):
         """In a forked child: the parent owns the connection and the flows."""
         self._closed = True
         for flow in list(self.flows.values()):
-            flow._front.clear()  # the parent reads the packets read ahead
+            flow._disown()
         self.client.abandon()
 
 

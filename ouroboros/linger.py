@@ -10,13 +10,10 @@ from __future__ import annotations
 import threading
 from errno import ETIMEDOUT
 from time import monotonic_ns, sleep
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from .dataplane._dataplane import ffi, lib
 from .errors import EFLOWDOWN, FlowLingerException, FlowLingerTimeout
-
-if TYPE_CHECKING:
-    from .library import Library
 
 LINGER_TIMEOUT = 5.0
 """Seconds without progress by the peer after which a caller waits no longer, unless it has asked for another time."""
@@ -24,6 +21,18 @@ LINGER_TIMEOUT = 5.0
 _SLEEP = 5_000_000  # ns for which a caller that waits sleeps at most
 _PERIOD = 0.05  # s between two looks at the ends that no caller waits for
 _MOST = 256  # of those: when there are more, the oldest is let go
+
+
+class Keeper(Protocol):
+    """The keeper of the ends of a process, which is its `Library`."""
+
+    lingering: Lingering
+
+    def let_go(self, handle: Any) -> None:
+        """The memory of an end is not used any more."""
+
+    def release(self, fd: int, instance: int, quiet: int = 0) -> None:
+        """The IRMd gets the descriptor back; its layer should not use the endpoint for `quiet` seconds."""
 
 
 class Leaving:
@@ -38,8 +47,8 @@ class Leaving:
         "_fd",
         "_handle",
         "_instance",
+        "_keeper",
         "_octets",
-        "_owner",
         "_stall_timeout",
         "_quiet",
         "_una",
@@ -50,7 +59,7 @@ class Leaving:
 
     def __init__(
         self,
-        owner: Library,
+        keeper: Keeper,
         handle: Any,
         fd: int,
         instance: int,
@@ -58,7 +67,7 @@ class Leaving:
         stall_timeout: float,
         timeo: float | None = None,
     ) -> None:
-        self._owner, self._handle, self._fd, self._instance = owner, handle, fd, instance
+        self._keeper, self._handle, self._fd, self._instance = keeper, handle, fd, instance
         now = monotonic_ns()
         self._was_down = bool(lib.flow_is_down(handle))
         self._went_down = False
@@ -118,17 +127,17 @@ class Leaving:
         if self.done:
             self.release()
         else:
-            self._owner.lingering.add(self)
+            self._keeper.lingering.add(self)
 
     def release(self) -> None:
         """Give the end back now, with or without unacknowledged data; its endpoint is unused for the quiet time of Delta-t."""
         quiet = self._quiet if self.done else quiet_time(self._handle)
         self.let_go()
-        self._owner.release(self._fd, self._instance, quiet)
+        self._keeper.release(self._fd, self._instance, quiet)
 
     def let_go(self) -> None:
         """The memory of the end is not used any more; the IRMd learns it from the end of the connection."""
-        self._owner.let_go(self._handle)
+        self._keeper.let_go(self._handle)
 
     @property
     def failure(self) -> OSError | None:

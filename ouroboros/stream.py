@@ -15,14 +15,13 @@ from errno import ENOTSUP
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from . import arguments
+from .end import End, view_of
 from .errors import FlowDownException, FlowTimeout, FlowWouldBlock, error
 from .owner import Owner
-from .packets import view_of
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-    from .flow import Flow
     from .qos import QoSSpec
 
 CHUNK = 65536
@@ -48,7 +47,7 @@ class FlowFile(Owner, io.RawIOBase):
     closing = False
     """Whether the buffers in front of it are being closed."""
 
-    def __init__(self, flow: Flow, mode: str) -> None:
+    def __init__(self, flow: End, mode: str) -> None:
         check_reliable(flow.qos, f"flow {flow.fd}")
         super().__init__()
         self._flow = flow
@@ -107,7 +106,7 @@ class FlowFile(Owner, io.RawIOBase):
         except FlowWouldBlock:
             return None
 
-    def _write_last(self, flow: Flow, piece: memoryview) -> int:
+    def _write_last(self, flow: End, piece: memoryview) -> int:
         if self._stuck is not None:
             raise FlowTimeout(self._stuck)  # each buffer in front tries again: the peer had its time
         try:
@@ -147,7 +146,7 @@ class _Text(_Closing, io.TextIOWrapper):
     pass
 
 
-def make(flow: Flow, mode: str, buffering: int, **text: Any) -> IO[Any]:
+def make(flow: End, mode: str, buffering: int, **text: Any) -> IO[Any]:
     """The file objects of `Flow.makefile`."""
     arguments.text("mode", mode)
     arguments.integer("buffering", buffering, -1)

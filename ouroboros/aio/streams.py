@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .. import arguments
+from ..end import view_of
 from ..errors import FlowDownException, FlowLingerTimeout, FlowPeerException, FlowWouldBlock
 from ..owner import Owner
-from ..packets import view_of
 from ..qos import QOS_DATA, QoSSpec
 from ..stream import CHUNK, check_reliable
 from .flow import Flow, flow_accept, flow_alloc

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from .. import arguments
+from ..end import prefix, view_of
 from ..errors import FlowDownException, FlowNotAllocatedException, FlowTimeout
 from ..owner import Owner
-from ..packets import prefix, view_of
 from ..qos import QOS_RAW, QoSSpec
 from .clock import FakeClock
 from .network import FakeNetwork, Impairment

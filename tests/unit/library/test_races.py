@@ -17,7 +17,8 @@ from typing import Any, cast
 import pytest
 
 from irmd.memory import Memory
-from ouroboros import event, packets
+from ouroboros import end as flow_end
+from ouroboros import event
 from ouroboros.dataplane._dataplane import ffi, lib
 from ouroboros.errors import (
     FlowDeallocWarning,
@@ -65,7 +66,7 @@ class World:
         self.near._handles.remove(pair.a.handle)  # the object's, which drops it
         lib.process_add(self.process, pair.a.handle)
         lib.flow_set_flags(pair.a.handle, FlowProperties.ReadWrite)
-        with packets.switching:
+        with flow_end.switching:
             flow._library = self  # type: ignore[assignment]
             flow._fd, flow._info = pair.a.fd, _Facts(FlowEndpoint(fd=pair.a.fd))
             flow._qos = QOS_DATA if reliable else QOS_RAW

@@ -1,7 +1,7 @@
-"""Packets in and out of a flow end: reading, writing, and waiting for either (docs/reference/api.md).
+"""A flow end: its packets, and waiting for them; its flags, time-outs and descriptors (docs/reference/api.md).
 
-This module of the library runs once per packet, and does as little as possible: the work is
-done in C, without the GIL (`dataplane/src/flow_read.c`, `flow_write.c`). C never sleeps inside a read or a write:
+This module of the library offers `End`, which has a handle of C and needs no IRMd; `Flow` allocates ends. Reading and writing run once
+per packet, and do as little as possible: the work is done in C, without the GIL (`dataplane/src/flow_read.c`, `flow_write.c`). C never sleeps inside a read or a write:
 it returns EMUSTSLEEP, and Python, which has signals to handle, sleeps (also in C) and tries again.
 
 A method takes the handle of its flow once, before anything else, and each call of C checks it: when another thread has
@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
-from errno import EAGAIN, EBADF, EMSGSIZE, ENOBUFS, ETIMEDOUT
+from collections.abc import Callable, Iterator, Sequence
+from errno import EAGAIN, EBADF, EMSGSIZE, ENOBUFS, ENOTSUP, ETIMEDOUT
+from functools import partial
 from threading import RLock
 from time import monotonic_ns, sleep
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,8 @@ from .errors import (
     FlowTimeout,
     error,
 )
-from .fccntl import FlowProperties
+from .fccntl import ACCESS_MODE, ALL_PROPERTIES, FlowProperties
+from .linger import LINGER_TIMEOUT
 from .owner import Owner
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
     from .dataplane._dataplane import struct_flow
     from .library import Library
+    from .qos import QoSSpec
 
 NO_FLOW = lib.flow_none()
 """The handle of an object without a flow: C takes it and answers ENOTALLOC, so that there is no NULL to check."""
@@ -72,6 +75,10 @@ def _forked() -> None:
 os.register_at_fork(after_in_child=_forked)
 
 
+_FOR_GOOD = lib.END_PEER | lib.END_DECLARED | lib.DOWN_IRMD | lib.DOWN_PEER_CORRUPT | lib.DOWN_UNACKNOWLEDGED
+"""Why a flow can be down independently of its link."""
+
+
 class _Wait:
     """How long a blocking call may still sleep."""
 
@@ -95,20 +102,25 @@ class _Wait:
         return True
 
 
-class Packets(Owner):
-    """The packets of a flow end, which `Flow` inherits."""
+class End(Owner):
+    """A flow end: its handle, and the packets and events of that. `Flow` allocates it."""
 
     __slots__ = (
         "_error",
+        "_eventfd",
         "_fd",
         "_front",
         "_handle",
         "_instance",
         "_library",
+        "_linger",
         "_pending",
+        "_qos",
         "_rcv_timeout",
+        "_set",
         "_snd_timeout",
         "_whole",
+        "_writable_eventfd",
     )
 
     def __init__(self) -> None:
@@ -123,6 +135,11 @@ class Packets(Owner):
         self._whole = False  # NoPartialRead
         self._rcv_timeout: int | None = None  # ns
         self._snd_timeout: int | None = None
+        self._qos: QoSSpec | None = None
+        self._linger: float | None = None
+        self._eventfd = -1
+        self._writable_eventfd = -1
+        self._set: Any = None
 
     @property
     def allocated(self) -> bool:
@@ -321,6 +338,9 @@ class Packets(Owner):
 
     def _front_changed(self) -> None:
         """A packet was read in part: threads that wait for events may have looked while no queue held it."""
+        owner = self._library
+        if owner is not None and (self._set is not None or self._eventfd >= 0):
+            lib.events_raise(owner.events, self._fd)
 
     def _cut(self, handle: struct_flow, front: deque[bytes], packet: bytes, count: int) -> bytes:
         """The first `count` octets of a packet that is not shorter than that; the rest, or the end mark, is kept."""
@@ -437,6 +457,193 @@ class Packets(Owner):
                 return
             yield from packets
 
+    # ------------------------------------------------------------ attributes
+
+    @property
+    def fd(self) -> int:
+        """The flow descriptor: 64 or more, unique in this process (paper 2.7); -1 without a flow."""
+        return self._fd if self._handle is not NO_FLOW or self._pending else -1
+
+    @property
+    def qos(self) -> QoSSpec:
+        """The QoS of the flow."""
+        self._pinned()
+        assert self._qos is not None
+        return self._qos
+
+    @property
+    def max_packet(self) -> int:
+        """Largest packet that can be written, in octets (paper 2.7: MPS)."""
+        return int(self._pinned().max_packet)
+
+    @property
+    def linger_timeout(self) -> float:
+        """Seconds for which deallocation, and the end of the process, wait without any progress of the peer: by default the QoS's
+        time-out of the peer, 5 s at most. 0: they do not wait. Setting None sets the default."""
+        if self._linger is not None:
+            return self._linger
+        timeout = self._qos.timeout / 1000 if self._qos is not None else 0
+        return min(timeout, LINGER_TIMEOUT) or LINGER_TIMEOUT
+
+    @linger_timeout.setter
+    def linger_timeout(self, timeo: float | None) -> None:
+        arguments.seconds("linger_timeout", timeo)
+        self._linger = timeo
+
+    @property
+    def down(self) -> bool:
+        """Whether the flow is down; packets received before can still be read."""
+        return bool(lib.flow_is_down(self._handle))
+
+    @property
+    def link_down(self) -> bool:
+        """Whether the flow is down because the link of its layer is: it goes on when that is up again."""
+        why = lib.flow_down_cause(self._handle)
+        return bool(why & lib.END_LINK) and not why & _FOR_GOOD
+
+    def _pinned(self) -> struct_flow:
+        """The handle, for the whole of a call: C finds out when another thread deallocates the flow meanwhile."""
+        self._poll_outcome()
+        handle = self._handle
+        if handle is NO_FLOW:
+            raise self._failure(-ENOTALLOC)
+        return handle
+
+    def _still(self, handle: struct_flow) -> None:
+        """Raises FlowNotAllocatedException unless this is still the handle: for calls that take several steps."""
+        if self._handle is not handle or handle is NO_FLOW:
+            raise FlowNotAllocatedException()
+
+    # ------------------------------------------------------------ control
+
+    @property
+    def rcv_timeout(self) -> float | None:
+        """Seconds that a read may block; None: for ever."""
+        return None if self._rcv_timeout is None else self._rcv_timeout / 1e9
+
+    @rcv_timeout.setter
+    def rcv_timeout(self, timeo: float | None) -> None:
+        self._rcv_timeout = arguments.seconds("rcv_timeout", timeo)
+
+    @property
+    def snd_timeout(self) -> float | None:
+        """Seconds that a write may block; None: for ever."""
+        return None if self._snd_timeout is None else self._snd_timeout / 1e9
+
+    @snd_timeout.setter
+    def snd_timeout(self, timeo: float | None) -> None:
+        self._snd_timeout = arguments.seconds("snd_timeout", timeo)
+
+    @property
+    def flags(self) -> FlowProperties:
+        """Access mode, blocking and partial reads (fccntl). Setting Down declares the flow down at both ends."""
+        handle = self._pinned()
+        flags = FlowProperties(self._checked(lib.flow_get_flags(handle)))
+        return flags | FlowProperties.Down if lib.flow_is_down(handle) else flags
+
+    @flags.setter
+    def flags(self, flags: FlowProperties) -> None:
+        arguments.flags("flags", flags, ALL_PROPERTIES, "FlowProperties")
+        if int(flags) & ACCESS_MODE == ACCESS_MODE:
+            arguments.wrong_value(
+                "flags", "one access mode: WriteOnly and ReadWrite together are none", flags
+            )
+        handle, owner = self._pinned(), self._library
+        self._checked(lib.flow_set_flags(handle, int(flags) & ~int(FlowProperties.Down)))
+        self._whole = bool(flags & FlowProperties.NoPartialRead)
+        lib.flow_declare(handle, bool(flags & FlowProperties.Down))
+        if owner is not None:
+            lib.events_raise(owner.events, self._fd)  # for sets of this process that contain the flow
+
+    @property
+    def blocking(self) -> bool:
+        """Whether reads and writes wait."""
+        return not self.flags & FlowProperties.NonBlocking
+
+    @blocking.setter
+    def blocking(self, blocking: bool) -> None:
+        flags = self.flags & ~FlowProperties.NonBlocking & ~FlowProperties.Down
+        self.flags = flags if blocking else flags | FlowProperties.NonBlocking
+
+    @property
+    def rx_queue_len(self) -> int:
+        """Packets waiting to be read."""
+        return self._queues()[0]
+
+    @property
+    def tx_queue_len(self) -> int:
+        """Packets written that the other side has not taken yet."""
+        return self._queues()[1]
+
+    def _queues(self) -> tuple[int, int]:
+        handle = self._pinned()
+        counts = ffi.new("uint64_t[2]")
+        lib.flow_queues(handle, counts, counts + 1)
+        return int(counts[0]) + sum(map(bool, list(self._front))), int(counts[1])
+
+    def fileno(self) -> int:
+        """A descriptor for select, poll and event loops: readable while there may be a packet, or the flow is down.
+
+        Read until BlockingIOError to clear it.
+        """
+        self._poll_outcome()
+        with switching:
+            if self._eventfd < 0:
+                self._eventfd = self._eventfd_by(lib.process_poll_flow)
+            return self._eventfd
+
+    def _eventfd_by(self, poll: Callable[[Any, Any, int], int]) -> int:
+        """A new eventfd that C signals, for this flow."""
+        handle, owner = self._pinned(), self._library
+        assert owner is not None
+        eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        result = poll(owner.process, handle, eventfd)
+        if result < 0:
+            os.close(eventfd)
+            raise self._failure(result)
+        return eventfd
+
+    def notify_writable(self) -> int:
+        """For event loops, after a write raised BlockingIOError: a descriptor that becomes readable when the flow may be
+        writable, or -1 when it is writable already. One call is one notification.
+        """
+        handle = self._pinned()
+        with switching:
+            eventfd = self._writable_eventfd
+            if eventfd < 0:
+                eventfd = self._writable_eventfd = self._eventfd_by(lib.process_poll_writable)
+        return -1 if lib.flow_notify_writable(handle) else eventfd
+
+    # ------------------------------------------------------------ FIN
+
+    def write_end(self) -> None:
+        """Send FIN: this end writes no more. The peer's reads raise FlowDownException after it has read everything written
+        before. Reading at this end goes on. `dealloc` sends FIN too.
+
+        For flows that lose nothing (in_order, and loss 0), between two Python members: else raises FlowException with ENOTSUP.
+        """
+        handle = self._pinned()
+        attempt = partial(_send_fin, handle, bool(self.flags & FlowProperties.NonBlockingWrite))
+        result = attempt()
+        if result == -ENOTSUP:
+            reliable = self.qos.in_order and not self.qos.loss
+            why = (
+                "its peer does not implement it"
+                if reliable
+                else "it may lose packets: ask for one with QOS_DATA"
+            )
+            raise error(ENOTSUP, f"flow {self._fd} cannot signal the end of its data: {why}")
+        self._again(handle, result, True, attempt)
+
+    @property
+    def peer_ended(self) -> bool:
+        """Whether the peer has sent FIN (`write_end`, `dealloc`), and everything before it has been received.
+
+        After a FlowDownException it distinguishes the end of the stream from a failure. Always False where the peer does not
+        implement FIN (see `write_end`).
+        """
+        return bool(lib.frcp_io_fin_received(self._handle))
+
     # ------------------------------------------------------------ waiting and errors
 
     def _again(self, handle: struct_flow, result: int, writing: bool, attempt: Any) -> int:
@@ -461,6 +668,12 @@ class Packets(Owner):
             result = attempt()
         return result
 
+    def _checked(self, result: int) -> int:
+        """The result of C, unless it is an error."""
+        if result < 0:
+            raise self._failure(result)
+        return result
+
     def _retry(self, result: int) -> bool:
         """Whether an error occurred only because the end of an asynchronous allocation was not known."""
         return result == -ENOTALLOC and self._pending and self.allocated
@@ -482,6 +695,11 @@ class Packets(Owner):
             return error(number, f"flow {self._fd} takes packets of at most {self._handle.max_packet} octets")
         owner = self._library
         return error(number, owner.explain(number, self._fd, self._handle) if owner is not None else "")
+
+
+def _send_fin(handle: struct_flow, non_blocking: bool) -> int:
+    result: int = lib.frcp_io_send_fin(handle)
+    return MUST_SLEEP if result == -EAGAIN and not non_blocking else result
 
 
 def octets(name: str, buffer: Any, *, writable: bool = False) -> Any:
