@@ -82,3 +82,5 @@ def test_the_reason_says_what_can_be_done() -> None:
 
 def test_the_tables_speak_of_the_same_requests_and_of_messages_that_exist() -> None:
     assert set(LEGAL) == set(requests()) <= set(Envelope.DESCRIPTOR.fields_by_name)
+    with pytest.raises(StateError, match="it is ending"):
+        check(State.SHUTDOWN, "readout")

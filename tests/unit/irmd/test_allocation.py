@@ -368,3 +368,13 @@ def test_time_alone_ends_every_allocation(bound: bool, startable: bool, layers: 
             break
         machine.expired(machine.due)
     assert machine.phase is Phase.DONE
+
+
+def test_what_changes_nothing_is_no_reason_of_a_later_refusal() -> None:
+    """One of two processes that may accept for the first time ends; the other does not accept in time."""
+    others = Others(newcomers=5.0)
+    it = make(bound=others)
+    assert it.due == 0.0
+    assert it.begin(0.0) == [] and it.phase is Phase.LOCAL_NEW and it.due == 5.0
+    assert it.bound_changed(1.0) == [] and it.phase is Phase.LOCAL_NEW and it.due == 5.0
+    assert it.expired(5.0) == [UNKNOWN]
