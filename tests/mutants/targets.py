@@ -15,7 +15,7 @@ TARGETS = (
     # Machines of the IRMd.
     Target("irmd/allocation.py", (IRMD + "test_allocation.py",)),
     Target("irmd/retry.py", (IRMD + "test_retry.py",)),
-    Target("irmd/oap/replay.py", (IRMD + "test_oap.py", IRMD + "test_oap_tampering.py")),
+    Target("irmd/oap/replay.py", (IRMD + "test_replay.py", IRMD + "test_oap.py")),
     Target("irmd/oap/offer.py", (IRMD + "test_offer.py",)),
     Target("irmd/oap/header.py", ("tests/unit/wire/test_oap.py", IRMD + "test_oap.py")),
     # Machines of IPCPs.
