@@ -74,7 +74,8 @@ class Irmd:
         self.memory = Memory(config.pool)
         self.registry = Registry()
         self.late = Late()
-        self._spawner = Spawner(loop, stdout=stdout)
+        table = IpcpTable(self.registry, self.late)
+        self._spawner = Spawner(loop, stdout=stdout, on_failed=table.failed)
         security = settings.security or default_directory()
         self.oap = Oap(LogLimiter(logging.getLogger("irmd/oap"), loop.time), directory=security)
         waiting = Waiting(loop, self.registry, Times())
@@ -85,7 +86,6 @@ class Irmd:
             instances=settings.instances,
             on_failed=waiting.start_failed,
         )
-        table = IpcpTable(self.registry, self.late)
         self.flows = FlowTable(settings.flows)
         endpoints = Endpoints(self.memory, self.flows, announce=partial(announce, self.registry.processes))
         self.facilities = use = Facilities(

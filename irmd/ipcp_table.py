@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Iterator
 
 from ouroboros.errors import EIPCP
@@ -15,6 +16,10 @@ from .registry import Registry
 log = logging.getLogger("irmd/ipcp")
 
 
+MAX_ENDED = 32
+"""IPCPs that failed and are kept for the lists; a new one replaces the oldest."""
+
+
 class IpcpTable:
     """The IPCPs by pid."""
 
@@ -22,6 +27,8 @@ class IpcpTable:
         self._registry = registry
         self._late = late
         self._by_pid: dict[int, Ipcp] = {}
+        self.ended: OrderedDict[str, tuple[int, str]] = OrderedDict()
+        """Pid of each IPCP that failed, and how it ended, by name, until an IPCP with its name is created."""
         self.stopping = False
         """The IRMd is stopping: no IPCP is created, and each is expected to exit."""
 
@@ -35,6 +42,15 @@ class IpcpTable:
     def add(self, ipcp: Ipcp) -> None:
         """A process was forked."""
         self._by_pid[ipcp.pid] = ipcp
+        self.ended.pop(ipcp.name, None)
+
+    def failed(self, name: str, pid: int, how: str) -> None:
+        """The parent of IPCPs has reported that a process of this name, not in the table any more, did not exit with status 0."""
+        log.error("IPCP %s (pid %d) %s", name, pid, how)
+        if all(ipcp.name != name or ipcp.pid == pid for ipcp in self):
+            self.ended[name] = (pid, how)
+            while len(self.ended) > MAX_ENDED:
+                self.ended.popitem(last=False)
 
     def listed(self) -> list[Ipcp]:
         """Every IPCP, by type and then by pid."""

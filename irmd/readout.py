@@ -97,17 +97,23 @@ class Readout:
         return answer
 
     def own(self, body: ReadoutRequest) -> Envelope:
-        """The IRMd's own readout: its counters. Raises Refused."""
-        if body.what != "counters":
-            raise Refused(errno.EINVAL, f'the IRMd has no readout "{body.what}"; it has counters')
+        """A readout of the IRMd itself. Raises Refused."""
+        rows: list[dict[str, object]]
+        if body.what == "counters":
+            rows = [
+                {"component": component, "of": "", "counter": counter, "value": value}
+                for component, counters in self.counters.items()
+                for counter, value in sorted(counters.items())
+            ]
+        elif body.what == "ended":
+            rows = [{"name": name, "pid": pid, "how": how} for name, (pid, how) in self._ipcps.ended.items()]
+        else:
+            raise Refused(
+                errno.EINVAL, f'the IRMd has no readout "{body.what}"; it has counters, and IPCPs that ended'
+            )
         answer = Envelope()
         table = answer.readout_table
         table.SetInParent()
-        rows = [
-            {"component": component, "of": "", "counter": counter, "value": value}
-            for component, counters in self.counters.items()
-            for counter, value in sorted(counters.items())
-        ]
         table.rows.extend(json.dumps(row) for row in rows[body.offset :])
         return answer
 

@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 
 from ouroboros.rpc.aio_session import Session
 from ouroboros.rpc.codec import close_fds
@@ -32,11 +33,15 @@ _EXIT_TIMEOUT = 2.0  # s that the parent may take to exit
 
 
 class Spawner:
-    """The parent process of IPCPs, which also reaps them: it reports the exit status of each IPCP, and the IRMd logs it."""
+    """The parent process of IPCPs, which also reaps them: it reports the exit status of each IPCP.
+    `on_failed(name, pid, how)`: one has not exited with status 0."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, stdout: bool) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *, stdout: bool, on_failed: Callable[[str, int, str], None]
+    ) -> None:
         self._loop = loop
         self._stdout = stdout
+        self._on_failed = on_failed
         self._process: subprocess.Popen[bytes] | None = None
         self._pidfd = -1
         self._session: Session | None = None
@@ -113,7 +118,7 @@ class Spawner:
     def _reaped(self, pid: int, status: int) -> None:
         name = self._names.pop(pid, "")
         if status != 0:
-            log.error("IPCP %s (pid %d) %s", name, pid, status_text(status))
+            self._on_failed(name, pid, status_text(status))
         if not self._names:
             self._all_reported.set()
 

@@ -460,21 +460,23 @@ def readout_ipcp(pid: Ipcp, what: str) -> list[dict[str, Any]]:
     return _readout(*_meant(pid), what)
 
 
-def readout_irmd() -> list[dict[str, Any]]:
-    """The counters of the IRMd. Raises IrmError."""
-    return _readout(0, 0, "counters")
+@checked
+def readout_irmd(what: str = "counters") -> list[dict[str, Any]]:
+    """A read-out of the IRMd: "counters", or "ended": IPCPs that failed and were not created again. Raises IrmError."""
+    return _readout(0, 0, what)
 
 
 def _readout(pid: int, instance: int, what: str) -> list[dict[str, Any]]:
-    import json
-
     found: list[dict[str, Any]] = []
     offset = 0
     while True:
         table = _call(
             IrmError, readout=pb.Readout(pid=pid, instance=instance, what=what, offset=offset)
         ).readout_table
-        found.extend(map(json.loads, table.rows))
+        if table.rows:
+            import json
+
+            found.extend(map(json.loads, table.rows))
         offset = _next_page(offset, table.next)
         if not offset:
             return found

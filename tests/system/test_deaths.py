@@ -37,6 +37,23 @@ def test_ipcp_that_the_test_kills_does_not(system: System) -> None:
     system.irmd.expect(rf"IPCP local \(pid {pid}\) was killed by SIGKILL")
 
 
+def test_ipcp_that_was_killed_is_listed_until_it_is_created_again(system: System) -> None:
+    system.local_layer()
+    pid = ipcp_pid(system)
+    system.kill(pid)
+    for _ in range(2):  # in either order
+        system.irmd.expect(rf"IPCP local \(pid {pid}\) (has ended|was killed by SIGKILL)")
+    assert f"local: the IPCP with pid {pid} was killed by SIGKILL" in system.irm("ipcp list").stdout
+    assert system.json("ipcp list") == {
+        "ipcps": [],
+        "ended": [{"name": "local", "pid": pid, "how": "was killed by SIGKILL"}],
+    }
+    system.irm("ipcp create name other type local")
+    assert system.json("ipcp list")["ended"]
+    system.irm("ipcp create name local type local")
+    assert not system.json("ipcp list")["ended"]
+
+
 def test_ipcp_that_dies_at_the_end_of_its_system_turns_the_test_red(clean_world: None) -> None:
     """The IRMd gets the exit status of its IPCPs also while it stops."""
     system = System()

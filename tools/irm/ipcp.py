@@ -182,9 +182,10 @@ def _disconnect(arguments: Arguments) -> int:
 def _list(arguments: Arguments) -> int:
     word = arguments.one("type")
     ipcp_type = _type(word) if word is not None else None
-    from ouroboros import cli
+    from ouroboros import cli, irm
 
     ipcps = cli.list_ipcps(arguments.one("name"), arguments.one("layer"), ipcp_type)
+    ended = [] if arguments.values else irm.readout_irmd("ended")
     if arguments.json:
         records = [
             {
@@ -200,7 +201,7 @@ def _list(arguments: Arguments) -> int:
             }
             for ipcp in ipcps
         ]
-        print_json({"ipcps": records})
+        print_json({"ipcps": records, "ended": ended})
     elif ipcps:
         rows = [(ipcp.pid, ipcp.name, ipcp.type.type_name, ipcp.layer or "Not enrolled.") for ipcp in ipcps]
         print(table(_COLUMNS, rows), end="\n\n")
@@ -209,6 +210,9 @@ def _list(arguments: Arguments) -> int:
                 print(f"{printable(ipcp.name)}: {printable(ipcp.progress)}")
     else:
         print("No IPCPs match." if arguments.values else "No IPCPs in system.", end="\n\n")
+    if not arguments.json:
+        for row in ended:
+            print(f"{printable(row['name'])}: the IPCP with pid {row['pid']} {printable(row['how'])}")
     return 0
 
 

@@ -252,7 +252,9 @@ class FakeIrmd:
 
     def _readout(self, request: Envelope) -> Envelope:
         body = request.readout
-        rows, following = page(self.shown.get((self._ipcp(body.pid).name, body.what), []), body.offset)
+        rows, following = page(
+            self.shown.get((self._ipcp(body.pid).name if body.pid else "", body.what), []), body.offset
+        )
         return Envelope(readout_table=ReadoutTable(rows=map(json.dumps, rows), next=following))
 
     def _flow_list(self, request: Envelope) -> Envelope:

@@ -82,7 +82,8 @@ def test_ipcp_list(irmd: FakeIrmd, irm) -> None:  # type: ignore[no-untyped-def]
                 "require": [],
                 "admit": [],
             },
-        ]
+        ],
+        "ended": [],
     }
 
 
