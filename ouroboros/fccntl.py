@@ -16,7 +16,9 @@ class FlowProperties(IntFlag):
     NonBlockingWrite = 0o2000
     NonBlocking = 0o3000
     NoPartialRead = 0o10000
+    """A packet longer than the buffer is dropped, and the read raises EMSGSIZE. Off: it is read in parts."""
     NoPartialWrite = 0o20000
+    """Set on a new flow, and without effect, as in the prototype: a write is a whole packet or an error, also when it is cleared."""
 
 
 ACCESS_MODE = 0o3
