@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Mapping
+from operator import methodcaller
+from typing import TYPE_CHECKING
 
 from google.protobuf.message import Message
 
@@ -22,6 +23,7 @@ from ouroboros.rpc.messages_pb2 import (
     Registration,
 )
 from ouroboros.rpc.messages_pb2 import Readout as ReadoutRequest
+from ouroboros.rpc.service import PAGE, page
 
 from .flow_table import FlowTable
 from .ipcp_table import IpcpTable
@@ -32,11 +34,7 @@ from .registry import Registry
 if TYPE_CHECKING:
     from .memory import Memory, Pool
 
-PAGE = 48 * 1024
-"""Octets of entries in one message; `next` is the offset of the next page."""
-
-Entry = TypeVar("Entry")
-Row = TypeVar("Row", bound=Message)
+_SIZE: Callable[[Message], int] = methodcaller("ByteSize")
 
 
 class Readout:
@@ -61,7 +59,9 @@ class Readout:
         """All IPCPs, by type and pid."""
         answer = Envelope()
         table = answer.ipcp_table
-        rows, table.next = page(self._ipcps.listed(), envelope.ipcp_list.offset, lambda ipcp: ipcp.info())
+        rows, table.next = page(
+            self._ipcps.listed(), envelope.ipcp_list.offset, lambda ipcp: ipcp.info(), _SIZE
+        )
         table.ipcps.extend(rows)
         return answer
 
@@ -74,7 +74,7 @@ class Readout:
             entries = sorted(self._registry, key=lambda entry: entry.name)
         answer = Envelope()
         table = answer.name_table
-        rows, table.next = page(entries, body.offset, self._name)
+        rows, table.next = page(entries, body.offset, self._name, _SIZE)
         table.names.extend(rows)
         return answer
 
@@ -83,7 +83,7 @@ class Readout:
         entries = sorted(self._flows.flows.values(), key=lambda flow: flow.id)
         answer = Envelope()
         table = answer.flow_table
-        rows, table.next = page(entries, envelope.flow_list.offset, _flow)
+        rows, table.next = page(entries, envelope.flow_list.offset, _flow, _SIZE)
         table.flows.extend(rows)
         return answer
 
@@ -92,7 +92,7 @@ class Readout:
         pools = sorted(self._memory.pools.values(), key=lambda pool: pool.id)
         answer = Envelope()
         table = answer.pool_table
-        rows, table.next = page(pools, envelope.pool_list.offset, self._pool)
+        rows, table.next = page(pools, envelope.pool_list.offset, self._pool, _SIZE)
         table.pools.extend(rows)
         return answer
 
@@ -114,7 +114,8 @@ class Readout:
         answer = Envelope()
         table = answer.readout_table
         table.SetInParent()
-        table.rows.extend(json.dumps(row) for row in rows[body.offset :])
+        texts, table.next = page(rows, body.offset, json.dumps, len)
+        table.rows.extend(texts)
         return answer
 
     def _name(self, entry: Name) -> NameInfo:
@@ -192,16 +193,3 @@ def _flow(flow: Flow) -> FlowInfo:
             )
         )
     return info
-
-
-def page(entries: Sequence[Entry], offset: int, row: Callable[[Entry], Row]) -> tuple[Iterable[Row], int]:
-    """Rows from `offset` on that fit a message, and the offset of the next page (0: there is none)."""
-    rows: list[Row] = []
-    octets = 0
-    for at in range(offset, len(entries)):
-        made = row(entries[at])
-        octets += made.ByteSize() + 8
-        if octets > PAGE and rows:
-            return rows, at
-        rows.append(made)
-    return rows, 0

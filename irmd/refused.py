@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
+from ouroboros.rpc.service import Refusal as Refused
 
-class Refused(Exception):
-    """A request was refused. `errno` is one of errno or of docs/reference/api.md; `text` names the object,
-    the reason and, where there is one, the command that mends it."""
-
-    def __init__(self, errno: int, text: str) -> None:
-        super().__init__(text)
-        self.errno = errno
-        self.text = text
+__all__ = ["Refused"]

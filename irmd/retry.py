@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ouroboros.backoff import Backoff
 from ouroboros.errors import EIPCPSTATE, EIPCPTYPE
 
 from .refused import Refused
@@ -50,8 +51,7 @@ class Failure:
 
 def pause(attempt: int, share: float) -> float:
     """Seconds to wait after this attempt, the first being 1: half of it fixed, `share` (0 to 1) of the other half."""
-    whole = min(MAX_PAUSE, FIRST * 2.0 ** min(attempt - 1, 16))
-    return whole * (1 + share) / 2
+    return Backoff(FIRST, MAX_PAUSE).with_jitter(attempt - 1, share)
 
 
 async def retry_with_backoff(

@@ -23,6 +23,7 @@ from ouroboros.log import LogLimiter
 from ouroboros.rpc.aio_session import CHANNEL_QUEUE, SEND_QUEUE, Session
 from ouroboros.rpc.codec import RPC_VERSION, close_fds
 from ouroboros.rpc.messages_pb2 import Envelope, Hello
+from ouroboros.rpc.service import refused, result_of
 from ouroboros.version import __version__
 
 from .broker import Broker
@@ -55,6 +56,7 @@ DESCRIPTORS_OF_CONNECTION = 5
 SHARE = 4
 """One user's connections take at most this part of the IRMd's descriptors, which leaves some for other users."""
 
+_SERVICE = "the IRMd"
 _ACCEPT_BURST = 16
 _ACCEPT_PAUSE = 0.2  # s without accepting when descriptors have run out
 
@@ -261,13 +263,16 @@ class Server:
                 return
             else:
                 handler(connection, envelope)
-        except Refused as refused:
-            session.refuse(envelope, refused.errno, refused.text)
         except Exception as error:  # a defect of the IRMd must not end the system
-            self._limiter.exception(culprit(connection.peer), "cannot handle %s of the %s", body, connection)
-            text = f"the IRMd failed on this request: {type(error).__name__}"
-            if not self._use.requests.failed(connection, envelope.id, errno.EIO, text):
-                session.refuse(envelope, errno.EIO, text)
+            number, text = refused(error, _SERVICE, partial(self._defect, connection, envelope))
+            if isinstance(error, Refused) or not self._use.requests.failed(
+                connection, envelope.id, number, text
+            ):
+                session.refuse(envelope, number, text)
+
+    def _defect(self, connection: Connection, envelope: Envelope) -> None:
+        about = culprit(connection.peer)
+        self._limiter.exception(about, "cannot handle %s of the %s", envelope.WhichOneof("body"), connection)
 
     def _may_wait(self, connection: Connection, envelope: Envelope) -> bool:
         """Whether a request with this id may be kept; the connection is closed when the id is 0 or in use."""
@@ -408,29 +413,12 @@ class Server:
         task.add_done_callback(partial(self._reply_with_result, connection, envelope))
 
     def _reply_with_result(
-        self, connection: Connection, envelope: Envelope, task: asyncio.Task[Envelope]
+        self, connection: Connection, envelope: Envelope, task: asyncio.Task[Envelope | None]
     ) -> None:
         self._tasks.discard(task)
-        try:
-            reply = task.result()
-            reply.id, reply.reply = envelope.id, True
-        except asyncio.CancelledError:
-            reply = Envelope(id=envelope.id, reply=True, error=errno.EINTR, text="given up")
-        except Refused as refused:
-            reply = Envelope(id=envelope.id, reply=True, error=refused.errno, text=refused.text)
-        except Exception as error:
-            about = culprit(connection.peer)
-            self._limiter.exception(
-                about, "cannot handle %s of the %s", envelope.WhichOneof("body"), connection
-            )
-            reply = Envelope(
-                id=envelope.id,
-                reply=True,
-                error=errno.EIO,
-                text=f"the IRMd failed on this request: {type(error).__name__}",
-            )
+        reply = result_of(task, _SERVICE, partial(self._defect, connection, envelope))
         if connection.requests.pop(envelope.id, connection) is not connection:
-            connection.session.send(reply)
+            connection.session.reply(envelope, reply)
 
     # ------------------------------------------------------------ stop
 

@@ -21,7 +21,7 @@ from ipcpd.common.connmgr import Connection, ConnectionManager
 from ipcpd.common.end import End
 from ipcpd.common.ends import Ends
 from ipcpd.common.enrol import Enrolment, Wanted
-from ipcpd.common.ipcp import Ipcp, Refusal, Result, Row
+from ipcpd.common.ipcp import Ipcp, Result, Row
 from ipcpd.common.lower import LowerFlows
 from ipcpd.dataplane import Punt, Relay
 from ipcpd.dataplane.broadcast import MOST, FanOut
@@ -32,6 +32,7 @@ from ouroboros.errors import ENAME
 from ouroboros.ipcp_types import DirectoryHashAlgo, IpcpType
 from ouroboros.name_info import Requirement
 from ouroboros.rpc.messages_pb2 import SHA3_256, Envelope, IpcpConfig, IpcpFlowJoin, QosSpec
+from ouroboros.rpc.service import Refusal
 
 from .tree import Tree, Verdict
 

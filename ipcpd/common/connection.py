@@ -21,18 +21,6 @@ from .handshake import Responder
 from .lower import Lower
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """Pauses between attempts to connect again, seconds: the first, doubled each time, up to the longest."""
-
-    first: float = 0.5
-    most: float = 30.0
-
-    def after(self, attempt: int) -> float:
-        """The pause before the attempt with this number, from 0 up."""
-        return min(self.first * 2.0 ** min(attempt, 32), self.most)
-
-
 @dataclass(slots=True, eq=False)
 class Connection:
     """A connection of a component of this IPCP. `peer` is the name that it was made to, "" when the peer initiated it."""

@@ -19,17 +19,18 @@ from dataclasses import replace
 
 from ipcpd.unicast.wire.connmgr import Record
 from ouroboros.access import Access
+from ouroboros.backoff import Backoff
 from ouroboros.errors import EAUTH
 from ouroboros.flow_event import FlowEvent
 from ouroboros.log import LogLimiter
 from ouroboros.name_info import Requirement
 from ouroboros.rpc.messages_pb2 import QosSpec
+from ouroboros.rpc.service import Refusal
 from ouroboros.wire import MalformedPacket
 
 from .admission import check_incoming, check_outgoing
 from .claims import Claims
 from .connection import (
-    Backoff,
     Component,
     Connection,
     Counters,
@@ -45,10 +46,10 @@ from .connection import (
     whom,
 )
 from .handshake import Initiator, Responder, printable
-from .ipcp import Ipcp, Refusal
+from .ipcp import Ipcp
 from .lower import Lower, LowerFlows
 
-__all__ = ["Backoff", "Connection", "ConnectionManager", "Counters"]
+__all__ = ["Connection", "ConnectionManager", "Counters"]
 
 log = logging.getLogger("ipcpd/connmgr")
 

@@ -28,12 +28,13 @@ from ouroboros.ipcp_types import DirectoryHashAlgo, IpcpType
 from ouroboros.log import LogLimiter
 from ouroboros.name_info import Requirement
 from ouroboros.qos import QOS_RAW
+from ouroboros.rpc.service import Refusal
 from ouroboros.wire import MalformedPacket
 
 from .admission import PeerIdentity, check_outgoing
 from .connmgr import Connection, ConnectionManager
 from .handshake import PATIENCE, printable
-from .ipcp import Ipcp, Refusal
+from .ipcp import Ipcp
 from .lower import Lower, LowerFlows
 
 log = logging.getLogger("ipcpd/enrol")

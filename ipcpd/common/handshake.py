@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from ipcpd.unicast.wire import connmgr
 from ipcpd.unicast.wire.connmgr import Record
 from ouroboros.errors import EAUTH
+from ouroboros.rpc.service import Refusal
 from ouroboros.wire import MalformedPacket
-
-from .ipcp import Refusal
 
 MAX_ERRNO = 4095
 PATIENCE = 1.0

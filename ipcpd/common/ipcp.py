@@ -16,7 +16,6 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, ClassVar
 
-from ouroboros import ipcp_options as options
 from ouroboros.access import Access
 from ouroboros.flow_event import FlowEvent
 from ouroboros.identity import IdentityFile
@@ -35,6 +34,7 @@ from ouroboros.rpc.messages_pb2 import (
     IpcpFlowJoin,
     QosSpec,
 )
+from ouroboros.rpc.service import Refusal, page, refused, result_of
 
 from . import life
 from .end import End
@@ -46,21 +46,10 @@ FlowAnswer = Callable[[FlowEndpoint | None, list[int], int, str], None]
 """The outcome of a flow that was announced to the IRMd: its end and descriptors, or None, errno and text."""
 
 
-class Refusal(Exception):
-    """An IPCP refuses a request."""
-
-    def __init__(self, number: int, text: str) -> None:
-        super().__init__(text)
-        self.errno = number
-
-
 Result = Coroutine[Any, Any, None] | None
 
 Row = dict[str, object]
 """One line of a read-out: values that json can write, with the same keys in every row of a table."""
-
-PAGE = 48 * 1024
-"""Octets of rows in one message; the rest is asked for with the offset in `next`."""
 
 
 class Ipcp:
@@ -280,11 +269,8 @@ class Ipcp:
         """A request or notification of the IRMd."""
         try:
             self._dispatch(session, envelope, fds)
-        except (Refusal, life.StateError) as refusal:
-            session.refuse(envelope, refusal.errno, str(refusal))
         except Exception as error:  # one bad request must not end the IPCP, nor go unanswered
-            log.exception("cannot handle %s", envelope.WhichOneof("body"))
-            session.refuse(envelope, errno.EIO, f'IPCP "{self.name}": {type(error).__name__}: {error}')
+            session.refuse(envelope, *refused(error, self._service, partial(_defect, envelope)))
         finally:
             close_fds(fds)
 
@@ -335,14 +321,8 @@ class Ipcp:
         reply = Envelope()
         table = reply.readout_table
         table.SetInParent()
-        octets = 0
-        for at, row in enumerate(self.readout(body.what)[body.offset :], body.offset):
-            text = json.dumps(row)
-            octets += len(text) + 8
-            if octets > PAGE and table.rows:
-                table.next = at
-                break
-            table.rows.append(text)
+        rows, table.next = page(self.readout(body.what), body.offset, json.dumps, len)
+        table.rows.extend(rows)
         return reply
 
     def _flow_dealloc(self, envelope: Envelope, _fds: list[int]) -> Result:
@@ -385,20 +365,13 @@ class Ipcp:
 
     def _answer(self, envelope: Envelope, key: int, task: asyncio.Task[Envelope | None]) -> None:
         self._tasks.pop(key, None)
-        try:
-            reply = task.result()
-        except asyncio.CancelledError:
-            self.session.refuse(envelope, errno.EINTR, "given up")
-        except (Refusal, life.StateError) as refusal:
-            self.session.refuse(envelope, refusal.errno, str(refusal))
-        except options.OptionError as mistake:
-            self.session.refuse(envelope, errno.EINVAL, str(mistake))
-        except Exception as error:
-            log.exception("cannot handle %s", envelope.WhichOneof("body"))
-            self.session.refuse(envelope, errno.EIO, f'IPCP "{self.name}": {type(error).__name__}: {error}')
-        else:
-            if envelope.id:
-                self.session.reply(envelope, reply or Envelope())
+        reply = result_of(task, self._service, partial(_defect, envelope))
+        if envelope.id:
+            self.session.reply(envelope, reply)
+
+    @property
+    def _service(self) -> str:
+        return f'IPCP "{self.name}"'
 
     def stop(self) -> None:
         """End in good order, after a termination signal or the end of the IRMd."""
@@ -410,3 +383,7 @@ class Ipcp:
         self.close()
         if not self.stopped.done():
             self.stopped.set_result(None)
+
+
+def _defect(envelope: Envelope) -> None:
+    log.exception("cannot handle %s", envelope.WhichOneof("body"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from enum import Enum
 
 from ouroboros.errors import EIPCPSTATE
+from ouroboros.rpc.service import Refusal
 
 
 class State(Enum):
@@ -62,10 +63,11 @@ LEGAL: dict[str, frozenset[State]] = {
 _HINTS = {State.OPERATIONAL: "it is a member of a layer already", State.SHUTDOWN: "it is ending"}
 
 
-class StateError(Exception):
+class StateError(Refusal):
     """A request is not legal in this state."""
 
-    errno = EIPCPSTATE
+    def __init__(self, text: str) -> None:
+        super().__init__(EIPCPSTATE, text)
 
 
 def advance(state: State, step: Step) -> State:

@@ -23,10 +23,11 @@ from ouroboros.flow_event import FlowEvent
 from ouroboros.guard import Guard
 from ouroboros.rpc.codec import close_fds
 from ouroboros.rpc.messages_pb2 import Envelope, QosSpec
+from ouroboros.rpc.service import Refusal
 
 from .admission import PeerIdentity
 from .end import End
-from .ipcp import Ipcp, Refusal
+from .ipcp import Ipcp
 from .keepalive import Act, KeepAlive, Traffic
 
 log = logging.getLogger("ipcpd/lower")

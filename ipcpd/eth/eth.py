@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from ipcpd.common.end import End
-from ipcpd.common.ipcp import Refusal, Result, Row
+from ipcpd.common.ipcp import Result, Row
 from ipcpd.dataplane import Punt
 from ipcpd.dataplane import eth as dataplane
 from ipcpd.link.endpoints import Endpoints
@@ -26,6 +26,7 @@ from ouroboros.errors import ENAME
 from ouroboros.flow_event import FlowEvent
 from ouroboros.ipcp_types import DirectoryHashAlgo
 from ouroboros.rpc.messages_pb2 import HashAlgo, IpcpConfig, IpcpFlowAlloc
+from ouroboros.rpc.service import Refusal
 from ouroboros.wire import HASH_LENGTHS, MalformedPacket, UnsendablePacket
 
 from .claims import Claims

@@ -18,12 +18,13 @@ from typing import ClassVar
 
 from ipcpd.common.end import End
 from ipcpd.common.ends import Ends
-from ipcpd.common.ipcp import Ipcp, Refusal, Result, Row
+from ipcpd.common.ipcp import Ipcp, Result, Row
 from ipcpd.dataplane import Punt, Relay
 from ouroboros.errors import ENOTALLOC
 from ouroboros.guard import Guard
 from ouroboros.qos import QoSSpec
 from ouroboros.rpc.messages_pb2 import Envelope, FlowEndpoint, IpcpFlowAlloc, IpcpFlowAllocResp
+from ouroboros.rpc.service import Refusal
 
 from . import fa_events as fa
 from .fa import FlowAllocator, NoEndpoint

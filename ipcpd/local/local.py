@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from ipcpd.common.end import End
 from ipcpd.common.ends import Ends
-from ipcpd.common.ipcp import Ipcp, Refusal, Result, Row
+from ipcpd.common.ipcp import Ipcp, Result, Row
 from ipcpd.dataplane import Relay
 from ouroboros.errors import ENAME, ENOTALLOC
 from ouroboros.rpc.messages_pb2 import (
@@ -25,6 +25,7 @@ from ouroboros.rpc.messages_pb2 import (
     IpcpFlowAlloc,
     IpcpFlowAllocResp,
 )
+from ouroboros.rpc.service import Refusal
 
 log = logging.getLogger("ipcpd/local")
 

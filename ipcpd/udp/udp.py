@@ -20,7 +20,7 @@ from collections import deque
 from typing import ClassVar
 
 from ipcpd.common.end import End
-from ipcpd.common.ipcp import Refusal, Result, Row
+from ipcpd.common.ipcp import Result, Row
 from ipcpd.dataplane import Punt
 from ipcpd.dataplane.udp import Peer, Udp
 from ipcpd.link.endpoints import Endpoints
@@ -29,6 +29,7 @@ from ipcpd.link.link import MANAGEMENT, LinkIpcp
 from ipcpd.link.messages import FlowReply, FlowRequest
 from ouroboros.errors import ENAME
 from ouroboros.rpc.messages_pb2 import MD5, IpcpConfig, IpcpFlowAlloc
+from ouroboros.rpc.service import Refusal
 from ouroboros.wire import FIRST_EID, MAX_EID, MalformedPacket, UnsendablePacket
 
 from . import port, translation, wire

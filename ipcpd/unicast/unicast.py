@@ -15,7 +15,7 @@ from typing import ClassVar
 from ipcpd.common.connmgr import ConnectionManager
 from ipcpd.common.end import End
 from ipcpd.common.enrol import Enrolment, Joining, Wanted
-from ipcpd.common.ipcp import Ipcp, Refusal, Result, Row
+from ipcpd.common.ipcp import Ipcp, Result, Row
 from ipcpd.common.life import State
 from ipcpd.common.lower import LowerFlows
 from ipcpd.dataplane import Dt, Punt, Relay
@@ -33,6 +33,7 @@ from ouroboros.rpc.messages_pb2 import (
     IpcpFlowAllocResp,
     QosSpec,
 )
+from ouroboros.rpc.service import Refusal
 
 from .address import draw, in_use
 from .adjacency import MANAGEMENT

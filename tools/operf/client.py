@@ -10,6 +10,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ouroboros.wire import MalformedPacket
+
 from ..program import ToolError, allocation_error, client_flow, packet_size, qos, reason, warn
 from . import wire
 from .options import DEFAULT_SIZE, Options
@@ -82,7 +84,7 @@ class Client:
             try:
                 flow.write(wire.encode_kind(self._kind))
                 kind, _, _ = wire.decode(flow.recv())
-            except (TimeoutError, wire.MalformedPacket):
+            except (TimeoutError, MalformedPacket):
                 continue
             except OSError as error:
                 raise ToolError(f"the flow to {self._options.name} ended: {reason(error)}") from None
@@ -139,7 +141,7 @@ class Client:
             for packet in traffic.read():
                 try:
                     return wire.decode_report(packet)
-                except wire.MalformedPacket:
+                except MalformedPacket:
                     continue  # a late READY, or garbage
         return None
 

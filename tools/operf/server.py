@@ -9,7 +9,9 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..program import print_lines_immediately, warn_of_peer
+from ouroboros.wire import MalformedPacket
+
+from ..program import print_lines_immediately, reason, warn_of_peer
 from ..sequence import loss_percent
 from ..server import FlowServer
 from . import wire
@@ -78,8 +80,8 @@ class Test:
 
         try:
             self._kind = wire.decode_kind(self._flow.recv())
-        except wire.MalformedPacket as error:
-            warn_of_peer(f"Flow {self._fd} does not begin a test: {error}")
+        except MalformedPacket as error:
+            warn_of_peer(f"Flow {self._fd} does not begin a test: {reason(error)}")
             return False
         if not self._json:
             print(f"Flow {self._fd}: {self._kind.name.lower()} test.")
@@ -111,7 +113,7 @@ class Test:
                 self._flow.write(wire.encode(wire.Type.READY))
                 return
             kind, number, _ = wire.decode(packet)
-        except wire.MalformedPacket:
+        except MalformedPacket:
             return
         if kind is wire.Type.END:
             self._announced = number

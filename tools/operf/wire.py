@@ -16,6 +16,8 @@ from enum import IntEnum
 from struct import Struct
 from typing import NamedTuple
 
+from ouroboros.wire import MalformedPacket
+
 MIN_SIZE = 64
 MAX_SIZE = 1 << 20
 
@@ -29,10 +31,6 @@ NUMBER_OFFSET = 8
 _KIND = Struct("!I")
 _TYPE = Struct("!I")
 _REPORT = Struct("!QQQQQ")
-
-
-class MalformedPacket(ValueError):
-    """These bytes are not an operf packet of the expected type."""
 
 
 class Kind(IntEnum):
@@ -70,10 +68,10 @@ def encode_kind(kind: Kind) -> bytes:
 def decode_kind(packet: bytes) -> Kind:
     """The kind of test that `packet` announces."""
     if len(packet) != _KIND.size:
-        raise MalformedPacket(f"a test is announced in {_KIND.size} bytes, not {len(packet)}")
+        raise MalformedPacket("operf packet", f"a test is announced in {_KIND.size} bytes, not {len(packet)}")
     (number,) = _KIND.unpack(packet)
     if number not in (Kind.UNIDIRECTIONAL, Kind.BIDIRECTIONAL):
-        raise MalformedPacket(f"there is no test of kind {number}")
+        raise MalformedPacket("operf packet", f"there is no test of kind {number}")
     return Kind(number)
 
 
@@ -85,10 +83,12 @@ def encode(kind: Type, number: int = 0, time_ns: int = 0, *, size: int = MIN_SIZ
 def decode(packet: bytes) -> tuple[Type, int, int]:
     """Type, number and time of a packet."""
     if len(packet) < HEADER.size:
-        raise MalformedPacket(f"a packet has {HEADER.size} bytes or more, this one has {len(packet)}")
+        raise MalformedPacket(
+            "operf packet", f"a packet has {HEADER.size} bytes or more, this one has {len(packet)}"
+        )
     kind, _, number, time_ns = HEADER.unpack_from(packet)
     if kind > Type.REPORT:
-        raise MalformedPacket(f"there is no packet of type {kind}")
+        raise MalformedPacket("operf packet", f"there is no packet of type {kind}")
     return Type(kind), number, time_ns
 
 
@@ -106,5 +106,5 @@ def decode_report(packet: bytes) -> Report:
     """The report in a packet of type REPORT."""
     kind, _, _ = decode(packet)
     if kind is not Type.REPORT or len(packet) != HEADER.size + _REPORT.size:
-        raise MalformedPacket(f"{len(packet)} bytes of type {kind.name} are not a report")
+        raise MalformedPacket("operf packet", f"{len(packet)} bytes of type {kind.name} are not a report")
     return Report(*_REPORT.unpack_from(packet, HEADER.size))

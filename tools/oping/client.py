@@ -6,6 +6,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ouroboros.wire import MalformedPacket
+
 from ..program import (
     allocation_error,
     client_flow,
@@ -190,7 +192,7 @@ class Pinger:
         now = time.monotonic_ns()
         try:
             kind, number, sent_ns = packet.decode(reply)
-        except packet.MalformedPacket:
+        except MalformedPacket:
             kind, number, sent_ns = packet.Kind.REQUEST, 0, 0
         if kind is not packet.Kind.REPLY or not self._start <= sent_ns <= now:
             invalid_message(self._flow.fd)

@@ -7,6 +7,8 @@ answers by changing the type word and nothing else. Pure.
 from enum import IntEnum
 from struct import Struct
 
+from ouroboros.wire import MalformedPacket
+
 MIN_SIZE = 64
 MAX_SIZE = 1500
 
@@ -23,10 +25,6 @@ class Kind(IntEnum):
     REPLY = 1
 
 
-class MalformedPacket(ValueError):
-    """These bytes are not an oping packet."""
-
-
 def encode(kind: Kind, number: int, sent_ns: int, size: int) -> bytes:
     """A packet of `size` bytes (24 or more) numbered `number` modulo 2**32 that left at `sent_ns`."""
     header = _HEAD.pack(kind, number & 0xFFFFFFFF) + _TIME.pack(*divmod(sent_ns, 1_000_000_000))
@@ -36,11 +34,13 @@ def encode(kind: Kind, number: int, sent_ns: int, size: int) -> bytes:
 def decode(packet: bytes) -> tuple[Kind, int, int]:
     """Kind, number and sending time in ns; raises MalformedPacket."""
     if len(packet) < _HEADER_SIZE:
-        raise MalformedPacket(f"an oping packet has {_HEADER_SIZE} bytes or more, this one has {len(packet)}")
+        raise MalformedPacket(
+            "oping packet", f"an oping packet has {_HEADER_SIZE} bytes or more, this one has {len(packet)}"
+        )
     kind, number = _HEAD.unpack_from(packet)
     seconds, nanoseconds = _TIME.unpack_from(packet, _HEAD.size)
     if kind > Kind.REPLY:
-        raise MalformedPacket(f"{kind} is neither a request (0) nor a reply (1)")
+        raise MalformedPacket("oping packet", f"{kind} is neither a request (0) nor a reply (1)")
     return Kind(kind), number, seconds * 1_000_000_000 + nanoseconds
 
 
@@ -48,5 +48,5 @@ def reply_to(packet: bytes) -> bytes:
     """The server's answer; raises MalformedPacket when `packet` is no request."""
     kind, _, _ = decode(packet)
     if kind is not Kind.REQUEST:
-        raise MalformedPacket("a reply needs no answer")
+        raise MalformedPacket("oping packet", "a reply needs no answer")
     return _TYPE.pack(Kind.REPLY) + packet[_TYPE.size :]

@@ -11,10 +11,12 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ouroboros.wire import MalformedPacket
+
 from ..program import interrupt_main, print_lines_immediately, reason, warn_of_peer
 from ..server import accept, dismiss, is_fatal
 from .options import Options
-from .packet import MalformedPacket, reply_to
+from .packet import reply_to
 from .statistics import invalid_message
 
 if TYPE_CHECKING:

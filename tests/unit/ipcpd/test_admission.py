@@ -9,15 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipcpd.common.admission import PeerIdentity, check_incoming, check_outgoing
-from ipcpd.common.connmgr import MOST_RESPONDING, MOST_STRANGERS, Backoff, Connection
+from ipcpd.common.connmgr import MOST_RESPONDING, MOST_STRANGERS, Connection
 from ipcpd.common.enrol import Wanted
-from ipcpd.common.ipcp import Refusal
 from ipcpd.unicast.wire import connmgr as wire
 from ipcpd.unicast.wire.enrol import Configuration
 from ouroboros.access import Access
+from ouroboros.backoff import Backoff
 from ouroboros.errors import EAUTH
 from ouroboros.ipcp_types import IpcpType
 from ouroboros.name_info import Requirement
+from ouroboros.rpc.service import Refusal
 from tests.unit.ipcpd.test_connmgr import MANAGEMENT, Member
 from tests.unit.ipcpd.world import FakeIpcp, World, raw
 

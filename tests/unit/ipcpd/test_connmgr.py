@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from ipcpd.common.admission import PeerIdentity
 from ipcpd.common.claims import KEPT, MAX_CLAIMS, Claims
 from ipcpd.common.connection import is_same_link
-from ipcpd.common.connmgr import MOST_RESPONDING, Backoff, Connection
-from ipcpd.common.ipcp import Refusal
+from ipcpd.common.connmgr import MOST_RESPONDING, Connection
 from ipcpd.common.lower import LEAST_TIMEOUT_MS, Lower
 from ipcpd.unicast.wire import connmgr as wire
 from ipcpd.unicast.wire.connmgr import Record, Syntax
+from ouroboros.backoff import Backoff
 from ouroboros.flow_event import FlowEvent
 from ouroboros.qos import QOS_VOICE
 from ouroboros.rpc.messages_pb2 import Envelope
+from ouroboros.rpc.service import Refusal
 from tests.unit.ipcpd.world import FakeIpcp, World, make_world, raw
 
 MANAGEMENT = "Management"

@@ -8,11 +8,12 @@ import json
 from typing import Any, ClassVar
 
 from ipcpd.common.end import End
-from ipcpd.common.ipcp import PAGE, Ipcp, Refusal, Result, Row
+from ipcpd.common.ipcp import Ipcp, Result, Row
 from ouroboros.errors import EIPCPSTATE
 from ouroboros.flow_event import FlowEvent
 from ouroboros.name_info import Requirement
 from ouroboros.rpc.messages_pb2 import Cancel, Envelope, IpcpBootstrap, IpcpConfig, IpcpEnroll, Readout
+from ouroboros.rpc.service import PAGE, Refusal
 
 
 class Channel:

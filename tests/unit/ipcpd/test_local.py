@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from ipcpd.common.ipcp import Refusal
 from ipcpd.local import local
 from ipcpd.local.local import MPL_MS, LocalIpcp
 from ouroboros.errors import EIPCPSTATE, ENAME
@@ -25,6 +24,7 @@ from ouroboros.rpc.messages_pb2 import (
     IpcpReg,
     QosSpec,
 )
+from ouroboros.rpc.service import Refusal
 
 
 class FakeRelay:

@@ -20,11 +20,12 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeVar
 
-from ipcpd.common.connmgr import Backoff, ConnectionManager
+from ipcpd.common.connmgr import ConnectionManager
 from ipcpd.common.enrol import Enrolment
 from ipcpd.common.lower import LowerFlows
 from ipcpd.dataplane.punt import Handler, PuntCounters
 from ipcpd.dataplane.relay import PortStats
+from ouroboros.backoff import Backoff
 from ouroboros.flow_event import FlowEvent
 from ouroboros.qos import QOS_RAW
 from ouroboros.rpc.messages_pb2 import Envelope, FlowEndpoint, QosSpec

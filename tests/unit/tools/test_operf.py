@@ -16,6 +16,7 @@ from ouroboros_tools.operf.results import Results
 from ouroboros_tools.operf.server import Test as ServedTest
 from ouroboros_tools.operf.tally import Tally
 
+from ouroboros.wire import MalformedPacket
 from tests.unit.tools.fakes import FakeFlow, in_thread, pair
 
 _u64 = st.integers(0, (1 << 64) - 1)
@@ -45,7 +46,7 @@ def test_any_bytes_decode_or_are_malformed(data: bytes) -> None:
     for decode in (wire.decode, wire.decode_kind, wire.decode_report):
         try:
             decode(data)
-        except wire.MalformedPacket:
+        except MalformedPacket:
             pass
 
 

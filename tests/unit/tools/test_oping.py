@@ -14,6 +14,7 @@ from ouroboros_tools.oping.schedule import Schedule
 from ouroboros_tools.oping.statistics import Statistics
 
 from ouroboros.errors import FlowDownException
+from ouroboros.wire import MalformedPacket
 from tests.unit.tools.fakes import FakeFlow, in_thread, pair
 
 _S = 1_000_000_000
@@ -41,7 +42,7 @@ def test_type_and_id_are_in_network_order() -> None:
 def test_any_bytes_decode_or_are_malformed(data: bytes) -> None:
     try:
         packet.decode(data)
-    except packet.MalformedPacket:
+    except MalformedPacket:
         pass
 
 
@@ -49,7 +50,7 @@ def test_a_reply_changes_the_type_word_only() -> None:
     request = packet.encode(packet.Kind.REQUEST, 7, 123, 100)
     reply = packet.reply_to(request)
     assert reply[4:] == request[4:]
-    with pytest.raises(packet.MalformedPacket):
+    with pytest.raises(MalformedPacket):
         packet.reply_to(reply)
 
 

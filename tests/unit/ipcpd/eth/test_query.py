@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from ipcpd.common.ipcp import Refusal
 from ipcpd.eth.eth import EthDixIpcp
 from ipcpd.eth.wire.messages import NameReply
+from ouroboros.rpc.service import Refusal
 
 NAME = bytes(32)
 PEER = bytes.fromhex("020000000001")

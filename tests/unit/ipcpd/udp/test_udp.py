@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from ipcpd.common.end import End
-from ipcpd.common.ipcp import Refusal
 from ipcpd.link import link
 from ipcpd.udp import port, udp, wire
 from ipcpd.udp.address import Address
@@ -30,6 +29,7 @@ from ouroboros.rpc.messages_pb2 import (
     IpcpFlowAlloc,
     IpcpFlowAllocResp,
 )
+from ouroboros.rpc.service import Refusal
 from tests.unit.ipcpd.world import VirtualLoop, virtual_loop
 
 NAME = hashlib.md5(b"oping").digest()
