@@ -103,7 +103,7 @@ fmt: $(VENV)/.extra-dev ## format the Python code
 
 proto: $(VENV)/.extra-proto ## make every *_pb2.py from its .proto
 	$(PYTHON_OF_VENV) -m grpc_tools.protoc -I. --plugin=protoc-gen-mypy=$(VENV)/bin/protoc-gen-mypy \
-	    --python_out=. --mypy_out=. ouroboros/rpc/messages.proto ipcpd/unicast/wire/*.proto
+	    --python_out=. --mypy_out=. ouroboros/rpc/messages.proto ipcpd/wire/*.proto
 
 install: $(VENV)/.built $(VENV)/.extra-lab ## only make the virtual environment, with irmd, irm and the tools in its bin
 	@echo "Ready: $(VENV)/bin has irmd, irm, oping, oecho, obc, ocbr, operf, ocap and olab.  Try:  . $(VENV)/bin/activate"

@@ -25,8 +25,8 @@ from ipcpd.common.ipcp import Ipcp, Result, Row
 from ipcpd.common.lower import LowerFlows
 from ipcpd.dataplane import Punt, Relay
 from ipcpd.dataplane.broadcast import MOST, FanOut
-from ipcpd.unicast.wire.connmgr import BROADCAST, Record
-from ipcpd.unicast.wire.enrol import Configuration
+from ipcpd.wire.connmgr import BROADCAST, Record
+from ipcpd.wire.enrol import Configuration
 from ouroboros.access import Access
 from ouroboros.errors import ENAME
 from ouroboros.ipcp_types import DirectoryHashAlgo, IpcpType

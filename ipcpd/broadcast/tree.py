@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from ipcpd.unicast.wire.connmgr import Record
+from ipcpd.wire.connmgr import Record
 
 
 def _always(_fd: int) -> bool:

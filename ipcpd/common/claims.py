@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from ipcpd.unicast.wire.address import to_text
-from ipcpd.unicast.wire.connmgr import Record
+from ipcpd.wire.address import to_text
+from ipcpd.wire.connmgr import Record
 
 from .admission import PeerIdentity
 

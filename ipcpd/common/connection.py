@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from ipcpd.unicast.wire.address import to_text
-from ipcpd.unicast.wire.connmgr import ENROLMENT, Record
+from ipcpd.wire.address import to_text
+from ipcpd.wire.connmgr import ENROLMENT, Record
 from ouroboros.qos import QoSSpec
 from ouroboros.rpc.messages_pb2 import QosSpec
 

@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 
-from ipcpd.unicast.wire.connmgr import Record
+from ipcpd.wire.connmgr import Record
 from ouroboros.access import Access
 from ouroboros.backoff import Backoff
 from ouroboros.errors import EAUTH

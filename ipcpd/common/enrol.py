@@ -18,10 +18,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ipcpd.unicast.wire import enrol
-from ipcpd.unicast.wire.address import to_text
-from ipcpd.unicast.wire.connmgr import ENROLMENT
-from ipcpd.unicast.wire.enrol import Acknowledgement, Configuration, Request, Response
+from ipcpd.wire import enrol
+from ipcpd.wire.address import to_text
+from ipcpd.wire.connmgr import ENROLMENT
+from ipcpd.wire.enrol import Acknowledgement, Configuration, Request, Response
 from ouroboros.errors import EAUTH
 from ouroboros.flow_event import FlowEvent
 from ouroboros.ipcp_types import DirectoryHashAlgo, IpcpType

@@ -11,8 +11,8 @@ import errno
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ipcpd.unicast.wire import connmgr
-from ipcpd.unicast.wire.connmgr import Record
+from ipcpd.wire import connmgr
+from ipcpd.wire.connmgr import Record
 from ouroboros.errors import EAUTH
 from ouroboros.rpc.service import Refusal
 from ouroboros.wire import MalformedPacket

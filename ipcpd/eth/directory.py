@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
-from .wire import mac
-from .wire.messages import NameQuery, NameReply
+from ipcpd.wire import mac
+from ipcpd.wire.eth import NameQuery, NameReply
 
 AGAIN = (0.03, 0.1, 0.25)
 """Seconds after a question at which it is repeated."""

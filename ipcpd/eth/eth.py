@@ -21,7 +21,9 @@ from ipcpd.dataplane import eth as dataplane
 from ipcpd.link.endpoints import Endpoints
 from ipcpd.link.fa import FlowAllocator
 from ipcpd.link.link import MANAGEMENT, LinkIpcp
-from ipcpd.link.messages import FlowReply, FlowRequest
+from ipcpd.wire import mac
+from ipcpd.wire.eth import Message, NameQuery
+from ipcpd.wire.link import FlowReply, FlowRequest
 from ouroboros.errors import ENAME
 from ouroboros.flow_event import FlowEvent
 from ouroboros.ipcp_types import DirectoryHashAlgo
@@ -33,8 +35,6 @@ from .claims import Claims
 from .device import Device, DeviceError, DeviceState, usable
 from .directory import Answer, Directory, TooManyQuestions
 from .framing import DixFraming, Framing, LlcFraming
-from .wire import mac
-from .wire.messages import Message, NameQuery
 
 log = logging.getLogger("ipcpd/eth")
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from ipcpd.wire import dix, llc
+from ipcpd.wire.eth import MAX_MESSAGE, Message
 from ouroboros.wire import FIRST_EID, MAX_EID
-
-from .wire import dix, llc
-from .wire.messages import MAX_MESSAGE, Message
 
 
 class Framing(ABC):

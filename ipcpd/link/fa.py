@@ -30,12 +30,12 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from ipcpd.common.end import End
+from ipcpd.wire.link import FlowReply, FlowRequest
 from ouroboros.errors import ENAME, known_errno, strerror
 from ouroboros.qos import QoSSpec
 
 from .endpoints import Endpoints
 from .fa_events import Allocated, Announce, Ask, Close, Connect, Doubt, Event, Open, Refused, Stale
-from .messages import FlowReply, FlowRequest
 
 WINDOW = 4
 """Requests under way to one machine that answers."""

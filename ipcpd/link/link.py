@@ -20,6 +20,7 @@ from ipcpd.common.end import End
 from ipcpd.common.ends import Ends
 from ipcpd.common.ipcp import Ipcp, Result, Row
 from ipcpd.dataplane import Punt, Relay
+from ipcpd.wire.link import FlowReply, FlowRequest
 from ouroboros.errors import ENOTALLOC
 from ouroboros.guard import Guard
 from ouroboros.qos import QoSSpec
@@ -28,7 +29,6 @@ from ouroboros.rpc.service import Refusal
 
 from . import fa_events as fa
 from .fa import FlowAllocator, NoEndpoint
-from .messages import FlowReply, FlowRequest
 
 log = logging.getLogger("ipcpd/link")
 

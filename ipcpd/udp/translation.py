@@ -6,10 +6,9 @@ ids; a reply of UDP keeps the requester's endpoint id in its place.
 
 from __future__ import annotations
 
-from ipcpd.link.messages import FlowReply, FlowRequest
+from ipcpd.wire import udp as wire
+from ipcpd.wire.link import FlowReply, FlowRequest
 from ouroboros.wire import MalformedPacket
-
-from . import wire
 
 
 def decode(datagram: bytes) -> FlowRequest | FlowReply:

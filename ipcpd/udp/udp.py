@@ -26,13 +26,14 @@ from ipcpd.dataplane.udp import Peer, Udp
 from ipcpd.link.endpoints import Endpoints
 from ipcpd.link.fa import FlowAllocator
 from ipcpd.link.link import MANAGEMENT, LinkIpcp
-from ipcpd.link.messages import FlowReply, FlowRequest
+from ipcpd.wire import udp as wire
+from ipcpd.wire.link import FlowReply, FlowRequest
 from ouroboros.errors import ENAME
 from ouroboros.rpc.messages_pb2 import MD5, IpcpConfig, IpcpFlowAlloc
 from ouroboros.rpc.service import Refusal
 from ouroboros.wire import FIRST_EID, MAX_EID, MalformedPacket, UnsendablePacket
 
-from . import port, translation, wire
+from . import port, translation
 from .address import Address, is_link_local
 from .ddns import DnsError, DnsServer
 from .hosts import HostsFile, default_path

@@ -7,15 +7,10 @@ that is in its link-state database; then the newcomer draws another. A neighbour
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Container
 from random import Random, SystemRandom
-from typing import TYPE_CHECKING
 
-from .lsdb import State
-from .wire.address import MAX_ADDRESS, legal_address, to_text
-
-if TYPE_CHECKING:
-    from .link_state import LinkState
+from ipcpd.wire.address import MAX_ADDRESS, legal_address, to_text
 
 TRIES = 8
 """Addresses that a newcomer draws before it gives up; that even one is taken happens once in 65,536 members squared."""
@@ -29,18 +24,6 @@ def draw(*, taken: Container[int] = (), random: Random | None = None) -> int:
         if legal_address(address) and address not in taken:
             return address
     raise OverflowError("there is no address left in the layer, or the source of random numbers is broken")
-
-
-def in_use(link_state: LinkState) -> Callable[[int], bool]:
-    """Whether an address belongs to a known member: to this one, or to one that a live link leads to or from."""
-
-    def taken(address: int) -> bool:
-        if address == link_state.address:
-            return True
-        entries = (entry for entry in link_state.lsdb if entry.state is State.LIVE)
-        return any(address in (entry.source, entry.target) for entry in entries)
-
-    return taken
 
 
 def objection(address: int, own: int) -> str:

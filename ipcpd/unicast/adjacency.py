@@ -16,6 +16,10 @@ from typing import Protocol
 
 from ipcpd.common.connmgr import Connection
 from ipcpd.common.lower import Lower, LowerFlows
+from ipcpd.wire import link_state as wire
+from ipcpd.wire.address import to_text
+from ipcpd.wire.connmgr import Record
+from ipcpd.wire.dt import HEADER_LENGTH
 from ouroboros.flow_event import FlowEvent
 from ouroboros.guard import Guard
 from ouroboros.qos import DEFAULT_PEER_TIMEOUT, QoSSpec
@@ -24,10 +28,6 @@ from ouroboros.wire import MalformedPacket
 
 from .address import objection
 from .link_state import LinkState
-from .wire import link_state as wire
-from .wire.address import to_text
-from .wire.connmgr import Record
-from .wire.dt import HEADER_LENGTH
 
 log = logging.getLogger("ipcpd/unicast")
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ipcpd.wire.dt import HEADER_LENGTH
+from ipcpd.wire.enrol import Configuration, DhtConfig, LinkStateConfig, UnicastConfig
 from ouroboros import ipcp_config
 from ouroboros.access import Access
 from ouroboros.ipcp_types import DirectoryHashAlgo, IpcpType
 from ouroboros.wire import HASH_LENGTHS
-
-from .wire.dt import HEADER_LENGTH
-from .wire.enrol import Configuration, DhtConfig, LinkStateConfig, UnicastConfig
 
 
 @dataclass(frozen=True, slots=True)

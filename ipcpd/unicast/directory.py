@@ -12,12 +12,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from ipcpd.wire import dht as wire
+from ipcpd.wire.address import DIRECTORY
 from ouroboros.guard import Guard
 from ouroboros.wire import MalformedPacket
 
 from .dht import Answer, Dht
-from .wire import dht as wire
-from .wire.address import DIRECTORY
 
 KEPT = 1.0
 """Seconds for which the result of a look-up is used without another look-up."""

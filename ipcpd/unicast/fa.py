@@ -31,6 +31,8 @@ from random import Random, SystemRandom
 from typing import TypeVar
 
 from ipcpd.common.end import End
+from ipcpd.wire.address import to_text
+from ipcpd.wire.fa import FlowReply, FlowRequest, FlowUpdate, Message
 from ouroboros.errors import ENAME, known_errno, strerror
 from ouroboros.qos import QoSSpec
 
@@ -48,8 +50,6 @@ from .fa_events import (
     Resolve,
 )
 from .timers import Timer, Timers
-from .wire.address import to_text
-from .wire.fa import FlowReply, FlowRequest, FlowUpdate, Message
 
 LIMIT = 19.5
 """Seconds until an allocation fails. The IRMd gives up after 20: so the flow allocator reports the reason first."""

@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ipcpd.common.end import End
+from ipcpd.wire.fa import Message
 from ouroboros.qos import QoSSpec
-
-from .wire.fa import Message
 
 
 @dataclass(frozen=True, slots=True)

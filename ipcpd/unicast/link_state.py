@@ -25,19 +25,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random, SystemRandom
 
+from ipcpd.wire.address import legal_address
+from ipcpd.wire.lsm import Lsm, Weights, after, ahead
 from ouroboros.ipcp_config import LinkStateConfig
 from ouroboros.qos import QoSSpec
 
 from .contention import Contention
 from .contention import Verdict as Contradiction
 from .lsdb import Link, Lsdb, State, Verdict
-from .lsm import Lsm, after, ahead
 from .pff.table import Neighbours, Table
 from .phantom import Phantoms
 from .routing.policy import POLICIES
 from .routing.shortest_path import Routes
-from .routing.weight import CUBES, Weights, best_of, weights_of
-from .wire.address import legal_address
+from .routing.weight import CUBES, best_of, weights_of
 
 REPEATS = (1.0, 4.0)
 """Seconds after a change of an own link at which it is announced again: messages are not acknowledged."""
@@ -401,6 +401,11 @@ class LinkState:
         if target is not None:
             self.counters.phantoms += 1
             self._flood(Lsm(self.address, target, 0))
+
+    def is_in_use(self, address: int) -> bool:
+        """Whether an address belongs to a known member: to this one, or to one that a live link leads to or from."""
+        entries = (entry for entry in self.lsdb if entry.state is State.LIVE)
+        return address == self.address or any(address in (entry.source, entry.target) for entry in entries)
 
     @property
     def addresses(self) -> set[int]:

@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from .lsm import Lsm, ahead
+from ipcpd.wire.lsm import Lsm, Weights, ahead
+
 from .routing.graph import Graph
-from .routing.weight import Weights
 
 MAX_ENTRIES = 1 << 15
 """Links that are kept. A message about one more is refused: it could be forged."""

@@ -26,6 +26,9 @@ from ipcpd.common.ipcp import Ipcp
 from ipcpd.common.lower import LowerFlows
 from ipcpd.dataplane import Dt, Punt
 from ipcpd.dataplane.dt import CONGESTION
+from ipcpd.wire import fa as fa_wire
+from ipcpd.wire.address import DIRECTORY, FLOW_ALLOCATOR
+from ipcpd.wire.connmgr import data_transfer, management
 from ouroboros.errors import ENAME
 from ouroboros.guard import Guard
 from ouroboros.rpc.messages_pb2 import FlowEndpoint
@@ -54,9 +57,6 @@ from .link_state import Event as RoutingEvent
 from .pursuit import Pursuit
 from .routing.shortest_path import distances
 from .vacancy import Answered, Vacancy
-from .wire import fa as fa_wire
-from .wire.address import DIRECTORY, FLOW_ALLOCATOR
-from .wire.connmgr import data_transfer, management
 
 log = logging.getLogger("ipcpd/unicast")
 

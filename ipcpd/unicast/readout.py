@@ -12,6 +12,7 @@ from ipcpd.common.connmgr import Connection
 from ipcpd.common.ipcp import Row
 from ipcpd.common.lower import EVENT_COMPONENT, RAW_COMPONENT
 from ipcpd.dataplane.dt import CONGESTION
+from ipcpd.wire.address import DIRECTORY, FLOW_ALLOCATOR, to_text
 from ouroboros.ipcp_config import CongestionAvoidPolicy, LinkStatePolicy
 from ouroboros.qos import QoSSpec
 
@@ -19,7 +20,6 @@ from .adjacency import DATA_TRANSFER
 from .lsdb import State
 from .member import Member
 from .routing.weight import CUBES
-from .wire.address import DIRECTORY, FLOW_ALLOCATOR, to_text
 
 _COMPONENTS = {
     FLOW_ALLOCATOR: "flow allocator",

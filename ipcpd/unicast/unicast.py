@@ -19,6 +19,7 @@ from ipcpd.common.ipcp import Ipcp, Result, Row
 from ipcpd.common.life import State
 from ipcpd.common.lower import LowerFlows
 from ipcpd.dataplane import Dt, Punt, Relay
+from ipcpd.wire.address import to_text
 from ouroboros.errors import ENOTALLOC
 from ouroboros.identity import Identity
 from ouroboros.ipcp_config import CongestionAvoidPolicy
@@ -35,12 +36,11 @@ from ouroboros.rpc.messages_pb2 import (
 )
 from ouroboros.rpc.service import Refusal
 
-from .address import draw, in_use
+from .address import draw
 from .adjacency import MANAGEMENT
 from .configuration import LayerConfig
 from .member import Member
 from .readout import READOUTS
-from .wire.address import to_text
 
 log = logging.getLogger("ipcpd/unicast")
 
@@ -138,7 +138,9 @@ class UnicastIpcp(Ipcp):
         )
         member.contested = self._contested
         self._enrolment.serve(
-            lambda: config.to_enrolment(address, member.max_packet), in_use(member.link_state), member.vacant
+            lambda: config.to_enrolment(address, member.max_packet),
+            member.link_state.is_in_use,
+            member.vacant,
         )
         return Identity(address, member.directory.dht.own.id)
 

@@ -26,13 +26,13 @@ ELSEWHERE = {
     "irmd/broker.py:MAX_QUIET_S": "what an IPCP may ask for",
     "ipcpd/common/handshake.py:MAX_ERRNO": "a rule of the wire",
     "ipcpd/link/fa.py:MOST": "",
-    "ipcpd/unicast/routing/weight.py:MAX_WEIGHT": "a rule of the wire",
-    "ipcpd/unicast/lsm.py:MAX_SEQUENCE": "a rule of the wire",
+    "ipcpd/wire/lsm.py:MAX_WEIGHT": "a rule of the wire",
+    "ipcpd/wire/lsm.py:MAX_SEQUENCE": "a rule of the wire",
     "ipcpd/unicast/dht/node.py:MAX_EXPIRES": "a rule of the wire",
     "ipcpd/dataplane/broadcast.py:MOST": "octets of a packet",
-    "ipcpd/udp/wire.py:MAX_MESSAGE": "a rule of the wire",
-    "ipcpd/udp/wire.py:MAX_SDU_4": "a rule of the wire",
-    "ipcpd/udp/wire.py:MAX_SDU_6": "a rule of the wire",
+    "ipcpd/wire/udp.py:MAX_MESSAGE": "a rule of the wire",
+    "ipcpd/wire/udp.py:MAX_SDU_4": "a rule of the wire",
+    "ipcpd/wire/udp.py:MAX_SDU_6": "a rule of the wire",
     "irmd/settings.py:MAX_DESCRIPTORS": "",
 }
 """Constants that are called as bounds are, and bound nothing that another party can cause any number of; "" is in the table."""

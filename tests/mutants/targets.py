@@ -46,10 +46,10 @@ TARGETS = (
     ),
     # Codecs.
     *(
-        Target(f"ipcpd/unicast/wire/{name}.py", ("tests/unit/wire", UNICAST + "test_link_state.py"))
+        Target(f"ipcpd/wire/{name}.py", ("tests/unit/wire", UNICAST + "test_link_state.py"))
         for name in ("dt", "fa", "link_state", "connmgr", "enrol", "dht")
     ),
-    Target("ipcpd/unicast/lsm.py", ("tests/unit/wire", UNICAST + "test_link_state.py")),
-    Target("ipcpd/link/messages.py", ("tests/unit/wire",)),
-    Target("ipcpd/udp/wire.py", ("tests/unit/wire",)),
+    Target("ipcpd/wire/lsm.py", ("tests/unit/wire", UNICAST + "test_link_state.py")),
+    Target("ipcpd/wire/link.py", ("tests/unit/wire",)),
+    Target("ipcpd/wire/udp.py", ("tests/unit/wire",)),
 )

@@ -14,8 +14,8 @@ from random import Random
 from ipcpd.unicast.dht import Answer, Dht
 from ipcpd.unicast.link_state import LinkState, TablesChanged
 from ipcpd.unicast.pff.table import Table
-from ipcpd.unicast.wire import dht as dht_wire
-from ipcpd.unicast.wire import link_state as link_state_wire
+from ipcpd.wire import dht as dht_wire
+from ipcpd.wire import link_state as link_state_wire
 from ouroboros.ipcp_config import DhtConfig, LinkStateConfig
 from ouroboros.qos import QoSSpec
 from ouroboros.testing import FakeClock, FakeEnd, Timer

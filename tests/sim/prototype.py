@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 from ipcpd.unicast.link_state import TablesChanged
 from ipcpd.unicast.lsdb import Lsdb
-from ipcpd.unicast.lsm import Lsm
 from ipcpd.unicast.pff import simple
 from ipcpd.unicast.pff.table import Table
 from ipcpd.unicast.routing import link_state
 from ipcpd.unicast.routing.weight import CUBES
+from ipcpd.wire.lsm import Lsm
 from ouroboros.ipcp_config import LinkStateConfig
 from ouroboros.qos import QoSSpec
 

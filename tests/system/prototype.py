@@ -14,10 +14,10 @@ import sys
 import time
 from collections.abc import Callable
 
-from ipcpd.unicast.wire import dht, enrol, fa
-from ipcpd.unicast.wire.connmgr import Record
-from ipcpd.unicast.wire.connmgr import decode as decode_record
-from ipcpd.unicast.wire.dht import Contact
+from ipcpd.wire import dht, enrol, fa
+from ipcpd.wire.connmgr import Record
+from ipcpd.wire.connmgr import decode as decode_record
+from ipcpd.wire.dht import Contact
 from ouroboros.dev import Flow, flow_accept, flow_alloc
 from ouroboros.qos import QOS_RAW
 from ouroboros.wire import MalformedPacket

@@ -272,9 +272,9 @@ def test_a_layer_without_requirements_is_open(lan: Lan) -> None:
 
 STRANGER = """
     import hashlib, sys, time
-    from ipcpd.unicast.wire import connmgr, dht, dt, fa, link_state
-    from ipcpd.unicast.wire.connmgr import ENROLMENT
-    from ipcpd.unicast.lsm import Lsm
+    from ipcpd.wire import connmgr, dht, dt, fa, link_state
+    from ipcpd.wire.connmgr import ENROLMENT
+    from ipcpd.wire.lsm import Lsm
     from ouroboros import flow_alloc
 
     member, own = int.from_bytes(bytes.fromhex(sys.argv[1].replace(".", "")), "little"), 0x01020304

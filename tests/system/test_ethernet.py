@@ -56,9 +56,9 @@ READOUT = """
 # A stranger on the link: sends frames, and sees those with an ethertype.
 STRANGER = """
     import random, socket, sys, time
-    from ipcpd.eth.wire import dix, llc, mac
-    from ipcpd.eth.wire.messages import NameQuery, NameReply
-    from ipcpd.link.messages import FlowReply, FlowRequest
+    from ipcpd.wire import dix, llc, mac
+    from ipcpd.wire.eth import NameQuery, NameReply
+    from ipcpd.wire.link import FlowReply, FlowRequest
     from irmd.oap import header
     from irmd.oap.algorithms import request_hash
     from ouroboros.wire import MalformedPacket

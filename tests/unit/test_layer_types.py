@@ -21,6 +21,7 @@ EXCEPTIONS = {
     "ouroboros/ipcp_config.py": "names of the parts of the public class IpcpConfig",
     "tools/ocap/content.py": "the layer whose packets it decodes",
     "tools/ocap/dissect.py": "the layers whose frames it decodes",
+    "ipcpd/wire/enrol.py": "the field of the configuration that is about unicast layers",
     "tools/olab/picture.py": "colours",
 }
 """Path -> the reason for which it names types."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from ipcpd.unicast.wire import address, connmgr, dht, dt, enrol, fa, link_state
+from ipcpd.wire import address, connmgr, dht, dt, enrol, fa, link_state
 from irmd.oap.algorithms import Cipher
 from ouroboros.wire import MalformedPacket
 

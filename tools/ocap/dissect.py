@@ -10,10 +10,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from ipcpd.eth.wire import dix, llc
-from ipcpd.eth.wire import messages as eth
-from ipcpd.link import messages as link
-from ipcpd.udp import wire as udp
+from ipcpd.wire import dix, eth, link, llc, udp
 from ouroboros.ipcp_types import DirectoryHashAlgo
 from ouroboros.wire import HASH_LENGTHS, MalformedPacket, UnsendablePacket
 

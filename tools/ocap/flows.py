@@ -11,7 +11,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from ipcpd.unicast.wire.connmgr import Record
+from ipcpd.wire.connmgr import Record
 from irmd.oap.algorithms import Cipher, Hash
 from irmd.oap.header import Header
 from ouroboros.qos import QoSSpec

@@ -8,9 +8,8 @@ from enum import Enum, IntFlag
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
-from ipcpd.eth.wire import dix, llc, mac
-from ipcpd.unicast.lsm import Lsm
-from ipcpd.unicast.wire import address, connmgr, dht, dt, enrol, fa
+from ipcpd.wire import address, connmgr, dht, dix, dt, enrol, fa, llc, mac
+from ipcpd.wire.lsm import Lsm
 from ouroboros.qos import QoSSpec
 
 from . import host

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 
 from .. import units
 from ..program import Parser, add_client_options, argument, run
+from .counter import DEFAULT_SIZE
 
 MAX_SIZE = 524288
-DEFAULT_SIZE = 1000
-"""Octets of a packet by default; less on a flow that carries less."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

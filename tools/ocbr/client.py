@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..pacing import Pacer
 from ..program import allocation_error, packet_size, reason, warn
-from . import DEFAULT_SIZE
-from .counter import Counter
+from .counter import DEFAULT_SIZE, Counter
 
 if TYPE_CHECKING:
     from ouroboros.dev import Flow

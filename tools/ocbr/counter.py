@@ -1,5 +1,8 @@
 """Packets and bytes over a time, and the lines ocbr prints about them (docs/reference/ocbr.md). Pure."""
 
+DEFAULT_SIZE = 1000
+"""Octets of a packet by default; less on a flow that carries less."""
+
 
 class Counter:
     """Packets and octets since `start` (ns of the monotonic clock)."""

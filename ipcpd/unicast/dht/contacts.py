@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from heapq import nsmallest
 
-from ..wire.dht import Contact
+from ipcpd.wire.dht import Contact
 
 MAX_LOST = 64
 """Nodes that stopped answering and are remembered, so that two halves of a layer find each other again."""

@@ -19,10 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from random import Random, SystemRandom
 
-from ouroboros.ipcp_config import DhtConfig
-
-from ..timers import Timer
-from ..wire.dht import (
+from ipcpd.wire.dht import (
     MAX_CONTACTS,
     MAX_VALUES,
     Contact,
@@ -34,6 +31,9 @@ from ..wire.dht import (
     Store,
     value_of,
 )
+from ouroboros.ipcp_config import DhtConfig
+
+from ..timers import Timer
 from .contacts import Contacts
 from .keeper import Keeper, addresses_of
 from .names import Names

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from enum import Enum
 from random import Random
 
+from ipcpd.wire.dht import Contact, FindNode, FindNodeReply, FindValue, FindValueReply, Message
+
 from ..timers import Timer, Timers
-from ..wire.dht import Contact, FindNode, FindNodeReply, FindValue, FindValueReply, Message
 
 SECOND_TRY = 0.4
 """Seconds after which a question is sent again, and no longer delays questions to other nodes."""

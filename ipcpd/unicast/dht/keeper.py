@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from ipcpd.wire.dht import MAX_VALUES, Contact, FindValueReply, Store, address_of
 from ouroboros.wire import MalformedPacket
 
-from ..wire.dht import MAX_VALUES, Contact, FindValueReply, Store, address_of
 from .contacts import number
 from .exchange import Outcome, Reply
 from .node import EXPIRED, Node

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from ..wire.dht import Contact
+from ipcpd.wire.dht import Contact
+
 from .contacts import number
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from ipcpd.wire.dht import Contact
+
 from ..timers import Timer
-from ..wire.dht import Contact
 from .contacts import number
 from .node import EXPIRED, Node, Registered
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
+from ipcpd.wire.dht import Contact, FindValueReply, Message, Store, value_of
 from ouroboros.ipcp_config import DhtConfig
 
 from ..timers import Timers
-from ..wire.dht import Contact, FindValueReply, Message, Store, value_of
 from .contacts import Contacts
 from .exchange import Exchange, Outcome, Reply
 from .lookup import Done, Found, Lookup, Status

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .weight import CUBES, UNIT, Weights, worst_of
+from ipcpd.wire.lsm import Weights
+
+from .weight import CUBES, UNIT, worst_of
 
 
 @dataclass(frozen=True, slots=True)

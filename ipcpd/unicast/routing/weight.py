@@ -9,18 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ipcpd.wire.lsm import Weights
 from ouroboros.qos import QoSSpec
 
 CUBES = 3
 """Number of QoS cubes: 0 best effort, 1 video, 2 voice (spec/dt 2)."""
 
 BEST_EFFORT, VIDEO, VOICE = range(CUBES)
-
-MAX_WEIGHT = 0xFFFF
-"""The largest weight that an announcement can carry."""
-
-Weights = tuple[int, int, int]
-"""The cost of a link for each cube, each from 1 to MAX_WEIGHT."""
 
 UNIT: Weights = (1, 1, 1)
 """Every link costs one: hop count, as prototypes compute."""

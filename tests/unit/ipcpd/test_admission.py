@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from ipcpd.common.admission import PeerIdentity, check_incoming, check_outgoing
 from ipcpd.common.connmgr import MOST_RESPONDING, MOST_STRANGERS, Connection
 from ipcpd.common.enrol import Wanted
-from ipcpd.unicast.wire import connmgr as wire
-from ipcpd.unicast.wire.enrol import Configuration
+from ipcpd.wire import connmgr as wire
+from ipcpd.wire.enrol import Configuration
 from ouroboros.access import Access
 from ouroboros.backoff import Backoff
 from ouroboros.errors import EAUTH

@@ -16,8 +16,8 @@ from ipcpd.common.claims import KEPT, MAX_CLAIMS, Claims
 from ipcpd.common.connection import is_same_link
 from ipcpd.common.connmgr import MOST_RESPONDING, Connection
 from ipcpd.common.lower import LEAST_TIMEOUT_MS, Lower
-from ipcpd.unicast.wire import connmgr as wire
-from ipcpd.unicast.wire.connmgr import Record, Syntax
+from ipcpd.wire import connmgr as wire
+from ipcpd.wire.connmgr import Record, Syntax
 from ouroboros.backoff import Backoff
 from ouroboros.flow_event import FlowEvent
 from ouroboros.qos import QOS_VOICE

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ipcpd.dataplane.dt import FLOW_ALLOCATOR, Dt, DtCounters
 from ipcpd.dataplane.punt import Punt
 from ipcpd.unicast.pff.table import Function, Table
-from ipcpd.unicast.wire import dt as wire
+from ipcpd.wire import dt as wire
 from irmd.memory import Memory
 from tests.unit.dataplane.shm import SLOTS, End, Process, close_all, free, is_error, packet, total
 

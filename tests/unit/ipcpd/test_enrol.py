@@ -14,8 +14,8 @@ from ipcpd.common import enrol as enrol_module
 from ipcpd.common.enrol import MOST_DRAWS, MOST_PROMISED, PROMISED_TIME, SERVE_TIME, Joining, Promises, Wanted
 from ipcpd.common.enrol import Member as MemberSide
 from ipcpd.common.lower import Lower
-from ipcpd.unicast.wire import connmgr, enrol
-from ipcpd.unicast.wire.enrol import Acknowledgement, Configuration, DhtConfig, Response, UnicastConfig
+from ipcpd.wire import connmgr, enrol
+from ipcpd.wire.enrol import Acknowledgement, Configuration, DhtConfig, Response, UnicastConfig
 from ouroboros.ipcp_config import CongestionAvoidPolicy, LinkStatePolicy
 from ouroboros.ipcp_types import DirectoryHashAlgo, IpcpType
 from ouroboros.rpc.service import Refusal

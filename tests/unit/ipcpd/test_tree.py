@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipcpd.broadcast.tree import Tree, Verdict
-from ipcpd.unicast.wire.connmgr import BROADCAST, Record, decode, encode
+from ipcpd.wire.connmgr import BROADCAST, Record, decode, encode
 
 
 def record(tree: Tree) -> Record:

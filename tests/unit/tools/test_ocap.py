@@ -18,10 +18,7 @@ from ouroboros_tools.ocap.dissect import Dissector, Settings
 from ouroboros_tools.ocap.layer import Packet, Verdict
 from ouroboros_tools.ocap.pcap import Captured
 
-from ipcpd.eth.wire import dix, llc
-from ipcpd.eth.wire import messages as eth
-from ipcpd.link import messages as link
-from ipcpd.udp import wire as udp
+from ipcpd.wire import dix, eth, link, llc, udp
 from irmd.oap import extension
 from ouroboros.extension import Extension
 from ouroboros.qos import QOS_RAW, QOS_RAW_NO_ERRORS, QoSSpec

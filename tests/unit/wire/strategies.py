@@ -9,13 +9,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from ipcpd.eth.wire import dix, llc
-from ipcpd.eth.wire import messages as eth
-from ipcpd.link import messages as link
-from ipcpd.udp import wire as udp
-from ipcpd.unicast.lsm import MAX_SEQUENCE, Lsm
-from ipcpd.unicast.routing.weight import MAX_WEIGHT
-from ipcpd.unicast.wire import connmgr, dht, dt, enrol, fa, link_state
+from ipcpd.wire import connmgr, dht, dix, dt, enrol, eth, fa, link, link_state, llc, udp
+from ipcpd.wire.lsm import MAX_SEQUENCE, MAX_WEIGHT, Lsm
 from irmd.oap import extension, header
 from irmd.oap.algorithms import Cipher, Hash, request_hash_length
 from ouroboros.access import Access

@@ -8,12 +8,8 @@ import pytest
 from ouroboros_tools.ocap import frcp
 from ouroboros_tools.ocap.layer import Layer, Packet, Verdict
 
-from ipcpd.eth.wire import dix, llc
-from ipcpd.eth.wire import messages as eth
-from ipcpd.link import messages as link
-from ipcpd.udp import wire as udp
-from ipcpd.unicast.lsm import Lsm
-from ipcpd.unicast.wire import connmgr, dht, dt, enrol, fa
+from ipcpd.wire import connmgr, dht, dix, dt, enrol, eth, fa, link, llc, udp
+from ipcpd.wire.lsm import Lsm
 from irmd.oap import header
 from irmd.oap.algorithms import Cipher, Hash, request_hash
 from ouroboros.qos import QOS_BEST_EFFORT, QOS_DATA, QOS_RAW, QOS_VOICE, QoSSpec

@@ -6,12 +6,8 @@ import hashlib
 
 import pytest
 
-from ipcpd.eth.wire import dix, llc
-from ipcpd.eth.wire import messages as eth
-from ipcpd.link import messages as link
-from ipcpd.udp import wire as udp
-from ipcpd.unicast.lsm import Lsm
-from ipcpd.unicast.wire import connmgr, dht, dt, enrol, fa, link_state
+from ipcpd.wire import connmgr, dht, dix, dt, enrol, eth, fa, link, link_state, llc, udp
+from ipcpd.wire.lsm import Lsm
 from irmd.oap import header
 from irmd.oap.algorithms import Cipher, Hash, request_hash
 from ouroboros.ipcp_types import DirectoryHashAlgo, IpcpType

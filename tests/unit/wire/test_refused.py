@@ -8,12 +8,8 @@ from typing import Any
 
 import pytest
 
-from ipcpd.eth.wire import dix, llc
-from ipcpd.eth.wire import messages as eth
-from ipcpd.link import messages as link
-from ipcpd.udp import wire as udp
-from ipcpd.unicast.lsm import Lsm
-from ipcpd.unicast.wire import connmgr, dht, dht_pb2, dt, enrol, enrol_pb2, fa, link_state
+from ipcpd.wire import connmgr, dht, dht_pb2, dix, dt, enrol, enrol_pb2, eth, fa, link, link_state, llc, udp
+from ipcpd.wire.lsm import Lsm
 from irmd.oap import header
 from ouroboros.access import Access
 from ouroboros.ipcp_types import DirectoryHashAlgo, IpcpType

@@ -6,8 +6,8 @@ import pytest
 
 from ipcpd.eth import directory
 from ipcpd.eth.directory import AGAIN, FRESH, PATIENCE, STALE, Answer, Directory, TooManyQuestions
-from ipcpd.eth.wire import mac
-from ipcpd.eth.wire.messages import NameQuery, NameReply
+from ipcpd.wire import mac
+from ipcpd.wire.eth import NameQuery, NameReply
 
 NAME, OTHER = b"n" * 32, b"o" * 32
 A, B, C = (bytes([2, 0, 0, 0, 0, i]) for i in range(3))

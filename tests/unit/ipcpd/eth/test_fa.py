@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipcpd.eth.framing import DixFraming, Framing, LlcFraming
-from ipcpd.eth.wire.messages import Message
 from ipcpd.link import fa
 from ipcpd.link.endpoints import Endpoints
 from ipcpd.link.fa import (
@@ -27,7 +26,8 @@ from ipcpd.link.fa import (
     NoEndpoint,
 )
 from ipcpd.link.fa_events import Allocated, Announce, Ask, Close, Connect, Doubt, Open, Refused
-from ipcpd.link.messages import FlowReply, FlowRequest
+from ipcpd.wire.eth import Message
+from ipcpd.wire.link import FlowReply, FlowRequest
 from ouroboros.errors import ENAME
 from ouroboros.qos import QOS_RAW, QOS_VOICE
 from tests.unit.ipcpd.ends import end

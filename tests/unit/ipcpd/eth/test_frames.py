@@ -13,8 +13,8 @@ import pytest
 
 from ipcpd.dataplane.eth import DROPS, Eth, Framing
 from ipcpd.dataplane.punt import Punt
-from ipcpd.eth.wire import dix, llc, mac
-from ipcpd.eth.wire.dix import Frame
+from ipcpd.wire import dix, llc, mac
+from ipcpd.wire.dix import Frame
 from irmd.memory import Memory
 from ouroboros.qos import QOS_BEST_EFFORT, QOS_VOICE
 from tests.unit.dataplane.shm import SLOTS, End, Process, is_error, packet

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from ipcpd.eth.eth import EthDixIpcp
-from ipcpd.eth.wire.messages import NameReply
+from ipcpd.wire.eth import NameReply
 from ouroboros.rpc.service import Refusal
 
 NAME = bytes(32)

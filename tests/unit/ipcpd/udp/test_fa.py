@@ -10,9 +10,9 @@ import pytest
 from ipcpd.link.endpoints import Endpoints
 from ipcpd.link.fa import FlowAllocator
 from ipcpd.link.fa_events import Allocated, Announce, Connect, Doubt, Open, Refused, Stale
-from ipcpd.link.messages import FlowReply, FlowRequest
 from ipcpd.udp.address import Address
 from ipcpd.udp.udp import EIDS
+from ipcpd.wire.link import FlowReply, FlowRequest
 from ouroboros.errors import EAUTH, EIPCP, ENAME, strerror
 from ouroboros.qos import QOS_RAW
 from tests.unit.ipcpd.ends import end

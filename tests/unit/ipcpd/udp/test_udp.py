@@ -14,11 +14,12 @@ import pytest
 
 from ipcpd.common.end import End
 from ipcpd.link import link
-from ipcpd.udp import port, udp, wire
+from ipcpd.udp import port, udp
 from ipcpd.udp.address import Address
 from ipcpd.udp.hosts import VARIABLE
 from ipcpd.udp.udp import ROOM, Udp4Ipcp, Udp6Ipcp
-from ipcpd.udp.wire import HASH_LENGTH
+from ipcpd.wire import udp as wire
+from ipcpd.wire.udp import HASH_LENGTH
 from ouroboros.errors import EIPCP, ENAME, ENOTALLOC
 from ouroboros.qos import QOS_VOICE
 from ouroboros.rpc.messages_pb2 import (

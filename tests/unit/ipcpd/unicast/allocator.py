@@ -11,7 +11,7 @@ from ipcpd.unicast.fa_events import (
     Failed,
     Resolve,
 )
-from ipcpd.unicast.wire.fa import FlowReply, FlowRequest
+from ipcpd.wire.fa import FlowReply, FlowRequest
 from ouroboros.qos import QOS_RAW, QOS_VOICE
 from tests.unit.ipcpd.ends import end
 

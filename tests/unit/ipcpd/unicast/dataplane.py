@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from ipcpd.dataplane.dt import CONGESTION, DtCounters, FlowCounters
 from ipcpd.unicast.pff.table import Function, Table
-from ipcpd.unicast.wire import dt as wire
+from ipcpd.wire import dt as wire
 from ouroboros.wire import MalformedPacket
 from tests.unit.ipcpd.world import FakePunt, FakeRelay
 

@@ -20,8 +20,8 @@ from ipcpd.unicast.fa_events import (
     Opened,
     Packet,
 )
-from ipcpd.unicast.wire import fa as wire
-from ipcpd.unicast.wire.fa import FlowReply, FlowRequest, FlowUpdate
+from ipcpd.wire import fa as wire
+from ipcpd.wire.fa import FlowReply, FlowRequest, FlowUpdate
 from ouroboros.errors import ENAME
 from ouroboros.qos import QOS_RAW
 from ouroboros.wire import MalformedPacket

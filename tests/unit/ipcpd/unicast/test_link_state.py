@@ -15,7 +15,7 @@ from ipcpd.unicast.link_state import (
     LinkState,
     TablesChanged,
 )
-from ipcpd.unicast.lsm import Lsm
+from ipcpd.wire.lsm import Lsm
 from ouroboros.ipcp_config import LinkStateConfig, LinkStatePolicy
 from ouroboros.qos import QOS_RAW, QOS_VIDEO, QOS_VOICE
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ipcpd.unicast import lsdb as module
 from ipcpd.unicast.lsdb import RESTART, WEIGHTS_LAG, Lsdb, State, Verdict
-from ipcpd.unicast.lsm import MAX_SEQUENCE, Lsm
+from ipcpd.wire.lsm import MAX_SEQUENCE, Lsm
 
 A, B, C = 1, 2, 3
 LIFE = 60.0

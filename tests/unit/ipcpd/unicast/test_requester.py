@@ -13,7 +13,7 @@ from ipcpd.unicast.fa_events import (
     Opened,
     Packet,
 )
-from ipcpd.unicast.wire.fa import FlowReply, FlowRequest
+from ipcpd.wire.fa import FlowReply, FlowRequest
 from ouroboros.errors import ENAME
 from ouroboros.qos import QOS_RAW, QOS_VOICE
 from tests.unit.ipcpd.ends import end

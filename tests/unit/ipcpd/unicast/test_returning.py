@@ -14,9 +14,9 @@ from ipcpd.unicast.adjacency import (
     offer_keep_alive,
 )
 from ipcpd.unicast.directory import MOST_SILENT, _Found
-from ipcpd.unicast.lsm import Lsm
 from ipcpd.unicast.pursuit import OTHERS
-from ipcpd.unicast.wire.connmgr import management
+from ipcpd.wire.connmgr import management
+from ipcpd.wire.lsm import Lsm
 from ouroboros.flow_event import FlowEvent
 from ouroboros.identity import IdentityFile
 from ouroboros.qos import QOS_RAW

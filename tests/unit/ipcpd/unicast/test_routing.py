@@ -15,11 +15,11 @@ from ipcpd.unicast.routing.weight import (
     UNIT,
     VIDEO,
     VOICE,
-    Weights,
     best_of,
     weights_of,
     worst_of,
 )
+from ipcpd.wire.lsm import Weights
 from ouroboros.ipcp_config import LinkStatePolicy
 from ouroboros.qos import QOS_BEST_EFFORT, QOS_DATA, QOS_RAW, QOS_VIDEO, QOS_VOICE, QoSSpec
 

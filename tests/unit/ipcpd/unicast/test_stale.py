@@ -12,9 +12,9 @@ from ipcpd.unicast.contention import CONTRADICTIONS, MAX_DRAWS, MAX_LINKS, Conte
 from ipcpd.unicast.contention import Verdict as Contradiction
 from ipcpd.unicast.link_state import AddressContested, LinkState
 from ipcpd.unicast.lsdb import RESTART, Lsdb, Verdict
-from ipcpd.unicast.lsm import MAX_SEQUENCE, SEQUENCES, Lsm, after, ahead
 from ipcpd.unicast.phantom import AFTER_ADJACENCY, GRAIN, MAX_DUE, Phantoms
-from ipcpd.unicast.wire import link_state as wire
+from ipcpd.wire import link_state as wire
+from ipcpd.wire.lsm import MAX_SEQUENCE, SEQUENCES, Lsm, after, ahead
 from ouroboros.ipcp_config import LinkStateConfig
 from ouroboros.qos import QOS_RAW
 from tests.sim.prototype import Prototype

@@ -8,11 +8,11 @@ from typing import Any
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from ipcpd.unicast.wire import dht as dht_wire
-from ipcpd.unicast.wire import fa as fa_wire
-from ipcpd.unicast.wire import link_state as ls_wire
-from ipcpd.unicast.wire.dht import Contact, FindValue, Store
-from ipcpd.unicast.wire.fa import FlowReply, FlowRequest, FlowUpdate
+from ipcpd.wire import dht as dht_wire
+from ipcpd.wire import fa as fa_wire
+from ipcpd.wire import link_state as ls_wire
+from ipcpd.wire.dht import Contact, FindValue, Store
+from ipcpd.wire.fa import FlowReply, FlowRequest, FlowUpdate
 from tests.unit.ipcpd.unicast.applications import NAME, OTHER, outcome, serving, talk
 from tests.unit.ipcpd.unicast.network import DT, MGMT, Network, make_network
 

@@ -8,7 +8,7 @@ from random import Random
 
 from ipcpd.unicast.dht import Answer, Dht, Registered
 from ipcpd.unicast.dht.dht import QUERY_LIMIT
-from ipcpd.unicast.wire.dht import (
+from ipcpd.wire.dht import (
     Contact,
     FindNode,
     FindNodeReply,

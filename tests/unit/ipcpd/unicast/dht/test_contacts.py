@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipcpd.unicast.dht.contacts import MAX_LOST, MAX_PROBES, QUIET, Contacts, number
-from ipcpd.unicast.wire.dht import Contact
+from ipcpd.wire.dht import Contact
 
 OWN = bytes(2)
 

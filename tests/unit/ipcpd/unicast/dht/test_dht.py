@@ -10,7 +10,7 @@ from ipcpd.unicast.dht import Answer, Dht
 from ipcpd.unicast.dht.dht import QUERY_LIMIT
 from ipcpd.unicast.dht.exchange import LOST, SECOND_TRY
 from ipcpd.unicast.dht.node import EXPIRED, MAX_LOOKUPS
-from ipcpd.unicast.wire.dht import (
+from ipcpd.wire.dht import (
     Contact,
     FindNode,
     FindNodeReply,

@@ -8,7 +8,7 @@ from ipcpd.unicast.dht import Answer, exchange, values
 from ipcpd.unicast.dht import node as node_module
 from ipcpd.unicast.directory import MOST_KEPT, Directory
 from ipcpd.unicast.timers import SWEEP
-from ipcpd.unicast.wire.dht import Contact, FindNode, Store, value_of
+from ipcpd.wire.dht import Contact, FindNode, Store, value_of
 
 from .nodes import B_ID, C_ID, EPOCH, KEY, ME, OTHER, B, C, acquainted
 

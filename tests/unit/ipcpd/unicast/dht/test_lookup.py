@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipcpd.unicast.dht.lookup import Lookup, Status
-from ipcpd.unicast.wire.dht import Contact
+from ipcpd.wire.dht import Contact
 
 OWN = Contact(b"\xff", 255)
 

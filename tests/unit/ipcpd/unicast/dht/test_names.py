@@ -12,7 +12,7 @@ from ipcpd.unicast.dht import Registered
 from ipcpd.unicast.dht.contacts import number
 from ipcpd.unicast.dht.names import STORE_AGAIN
 from ipcpd.unicast.dht.node import EXPIRED
-from ipcpd.unicast.wire.dht import (
+from ipcpd.wire.dht import (
     Contact,
     FindNode,
     Message,

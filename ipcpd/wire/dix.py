@@ -16,7 +16,7 @@ from struct import Struct
 from ouroboros.wire import MAX_EID, MalformedPacket, must, pack
 
 from . import mac
-from .messages import MAX_MESSAGE, Fixed, Message, build, take_apart
+from .eth import MAX_MESSAGE, Fixed, Message, build, take_apart
 
 DEFAULT_ETHERTYPE = 0xA000
 ETHERTYPES = range(0x0600, 0xFFFF)

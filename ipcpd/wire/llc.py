@@ -15,7 +15,7 @@ from struct import Struct
 from ouroboros.wire import MalformedPacket, must, pack
 
 from . import mac
-from .messages import Fixed, Message, build, take_apart
+from .eth import Fixed, Message, build, take_apart
 
 MANAGEMENT = 1  # the SAP of management
 FIRST_SAP = 2

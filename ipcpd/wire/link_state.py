@@ -15,8 +15,7 @@ from struct import Struct
 
 from ouroboros.wire import MalformedPacket, must
 
-from ..lsm import Lsm
-from ..routing.weight import Weights
+from .lsm import Lsm, Weights
 
 VERSION = 1
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from ipcpd.link.messages import FlowReply, FlowRequest
 from ouroboros.qos import QoSSpec
 from ouroboros.wire import HASH_LENGTHS, MalformedPacket, must
+
+from .link import FlowReply, FlowRequest
 
 MAX_MESSAGE = 9000  # octets; the prototype drops longer ones
 

@@ -1,6 +1,6 @@
 """Link State Message: a member's announcement of one of its links (paper 5.3; spec/link-state 1).
 
-Runs in the unicast IPCP; pure data, the octets are in `wire.link_state`. A message states the directed link from `source` to
+Runs in the unicast IPCP; pure data, the octets are in `link_state`. A message states the directed link from `source` to
 `target`. Prototypes know no more than that and a sequence number. Between Python members a message can also carry the
 weights of the link, and that the link is withdrawn: then it has another length on the wire, which a prototype ignores.
 """
@@ -9,8 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .routing.weight import MAX_WEIGHT, Weights
-from .wire.address import legal_address
+from .address import legal_address
+
+MAX_WEIGHT = 0xFFFF
+"""The largest weight that an announcement can carry."""
+
+Weights = tuple[int, int, int]
+"""The cost of a link for each QoS cube, each from 1 to MAX_WEIGHT."""
 
 SEQUENCES = 1 << 64
 """Size of the circle of sequence numbers: after the last one comes 0."""

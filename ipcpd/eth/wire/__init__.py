@@ -1,1 +1,0 @@
-"""Frames and messages that the ethernet IPCPs send (spec/ethernet 5)."""

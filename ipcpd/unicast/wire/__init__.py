@@ -1,4 +1,0 @@
-"""Messages between the components of unicast IPCPs (spec/dt, spec/fa, spec/link-state, spec/dht, spec/connections).
-
-Connection manager and enrolment are the same in a broadcast IPCP.
-"""
