@@ -307,13 +307,13 @@ class System:
         return self._spawn([installed(program), *args])
 
     def python(self, source: str, *args: str) -> Program:
-        """Start a Python program, given as text (indented as you like), with `args` as its arguments."""
+        """Start a Python program, given as text (indented as you like), with `args` as its arguments. It may import `tests`."""
         script = self.base / f"program{len(self.programs)}.py"
         script.write_text(textwrap.dedent(source))
-        return self._spawn([sys.executable, str(script), *args])
+        return self._spawn([sys.executable, str(script), *args], PYTHONPATH=str(CHECKOUT))
 
-    def _spawn(self, argv: Sequence[str]) -> Program:
-        program = Program([*self.prefix, *argv], env=self.env)
+    def _spawn(self, argv: Sequence[str], **env: str) -> Program:
+        program = Program([*self.prefix, *argv], env={**self.env, **env})
         self.programs.append(program)
         return program
 
