@@ -91,7 +91,7 @@ def test_apply_brings_any_system_there(make_system: MakeSystem, tmp_path: Path) 
     )
     system.kill(victim)
     irm(system, "name", "create", "more")
-    while "u2" in irm(system, "ipcp", "list"):
+    while "u2" in {ipcp["name"] for ipcp in json.loads(irm(system, "ipcp", "list", "--json"))["ipcps"]}:
         time.sleep(0.01)
     done = irm(system, "apply", str(path))
     assert "create IPCP u2 (unicast)\n" in done and "destroy name more\n" in done
