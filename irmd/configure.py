@@ -97,6 +97,9 @@ class Configurer:
             text = inflate.decompress(body.file, MAX_FILE + 1)
         except zlib.error as error:
             raise Refused(EINVAL, f"{body.path} has arrived damaged: {error}") from None
+        if len(text) <= MAX_FILE and not inflate.eof:
+            # Without its end it may lack tables, and apply would destroy what they describe.
+            raise Refused(EINVAL, f"{body.path} has arrived damaged: its end is missing")
         try:
             config = loads(text, body.path)
         except ConfigError as error:

@@ -300,6 +300,10 @@ def test_by_request() -> None:
             wrong = await ask("[local.l]\nbootstrap = 1\n")
             assert wrong.error == errno.EINVAL and wrong.text.startswith("F:2: [local.l]: bootstrap must be")
             assert (await tool.call(node_apply=NodeApply(file=b"nonsense"))).error == errno.EINVAL
+            for damaged in (b"", zlib.compress(text.encode())[:-1], zlib.compress(text.encode())[:12]):
+                refused = await tool.call(node_apply=NodeApply(file=damaged, path="F"))
+                assert refused.error == errno.EINVAL and "its end is missing" in refused.text
+            assert [ipcp.name for ipcp in system.irmd.ipcps.table] == ["l"]
             bomb = zlib.compress(bytes(100 << 20))
             assert (
                 len(bomb) > MAX_MESSAGE or "longer" in (await tool.call(node_apply=NodeApply(file=bomb))).text
