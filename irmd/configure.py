@@ -12,18 +12,21 @@ import logging
 import os
 import pwd
 import zlib
+from collections.abc import Mapping
 from dataclasses import fields
 from errno import EINVAL, ENOENT
+from functools import partial
 from typing import Any
 
 import tomli_w
 
-from ouroboros.ipcp_types import COMPONENT_WORDS, DT_COMP, LoadBalancePolicy
+from ouroboros.ipcp_types import DT_COMP, LoadBalancePolicy
 from ouroboros.name_info import Requirement
 from ouroboros.qos import CUBES, DEFAULT_PEER_TIMEOUT, QoSSpec, cube
 from ouroboros.rpc.messages_pb2 import (
     SPILLOVER,
     Envelope,
+    IpcpBootstrap,
     IpcpConfig,
     IpcpConnect,
     IpcpDisconnect,
@@ -38,6 +41,7 @@ from .ipcps import Ipcps
 from .manager import ManagementHandler, Manager, user_ids
 from .memory import PoolConfig
 from .node import (
+    SHORT_NAMES,
     Adjacency,
     BindIpcp,
     BindProgram,
@@ -56,15 +60,13 @@ from .node import (
     grouped,
     plan,
 )
-from .oap.credentials import Policy, SecurityPaths
+from .oap.credentials import SecurityPaths
 from .records import Ipcp, Name, ProgramBinding
 from .refused import Refused
 from .registry import Registry
 from .settings import Applications, Settings
 
 log = logging.getLogger("irmd")
-
-_COMPONENT_WORDS = {component: text for text, component in COMPONENT_WORDS.items()}
 
 
 class Configurer:
@@ -123,8 +125,8 @@ class Configurer:
             if self._registry.expects(name):
                 node.bound[name.name].add("")
         for ipcp in ipcps.values():
-            waiting = self._waiting.get(ipcp.name)
-            node.ipcps[ipcp.name] = waiting[0] if waiting else self._ipcp_entry(ipcp)
+            entry, task = self._waiting.get(ipcp.name, (None, None))
+            node.ipcps[ipcp.name] = entry if entry and task and not task.done() else self._ipcp_entry(ipcp)
         return node
 
     def _ipcp_entry(self, ipcp: Ipcp) -> IpcpEntry:
@@ -155,14 +157,14 @@ class Configurer:
         """The running system as the text of a file. Bindings by pid, which end with a process, are not in it."""
         node = self.node()
         tables: dict[str, Any] = {}
-        if settings := _settings(self._config.settings):
-            tables["irmd"] = settings
-        if pool := _pool(self._config.pool):
-            tables["pool"] = pool
+        for word, values in (("irmd", self._config.settings), ("pool", self._config.pool)):
+            if changed := _changed(values):
+                tables[word] = changed
+        registered = {name for entry in node.ipcps.values() for name in entry.register}
         names = {
             name: table
             for name, entry in node.names.items()
-            if (table := _name_table(entry)) or not (node.bound[name] or _is_registered(node, name))
+            if (table := _name_table(entry)) or not (node.bound[name] or name in registered)
         }
         if names:
             tables["name"] = names
@@ -193,11 +195,12 @@ class Configurer:
         One at a time. It may be repeated, also after a failure: it then does what is left.
         """
         async with self._busy:
-            await self._stop_waiting(desired)
+            node = desired.node
+            entries = node.ipcps
+            await self._stop_waiting(entries)
             done = self._notes(desired)
-            entries = desired.node.ipcps
             later: dict[str, list[Step]] = {}
-            for step in plan(self.node(), desired.node):
+            for step in plan(self.node(), node):
                 entry = entries.get(getattr(step, "ipcp", ""))
                 if entry is not None and (entry.name in later or _may_wait(step, entry)):
                     later.setdefault(entry.name, []).append(step)
@@ -212,15 +215,20 @@ class Configurer:
                 done.append(step.text)
             for name, steps in later.items():
                 task = asyncio.get_running_loop().create_task(self._in_background(name, steps))
+                # By a callback: a task that is cancelled before its first step runs no `finally`.
+                task.add_done_callback(partial(self._no_longer_waits, name))
                 self._waiting[name] = entries[name], task
             return done
 
-    async def _stop_waiting(self, desired: Config) -> None:
+    def _no_longer_waits(self, name: str, task: asyncio.Task[None]) -> None:
+        if (
+            self._waiting.get(name, (None, None))[1] is task
+        ):  # else another one has taken its place since it ended
+            del self._waiting[name]
+
+    async def _stop_waiting(self, entries: Mapping[str, IpcpEntry]) -> None:
         """End the work on IPCPs that the file now has otherwise."""
-        stale = [
-            task for name, (entry, task) in self._waiting.items() if desired.node.ipcps.get(name) != entry
-        ]
-        await _end(stale)
+        await _end([task for name, (entry, task) in self._waiting.items() if entries.get(name) != entry])
 
     async def stop(self) -> None:
         """End all work in the background."""
@@ -236,8 +244,6 @@ class Configurer:
             with contextlib.suppress(Refused):
                 ipcp = self._find(name)
                 await self._ipcps.destroy(ipcp.pid, ipcp.instance)
-        finally:
-            del self._waiting[name]
 
     # ------------------------------------------------------------ steps
 
@@ -300,13 +306,9 @@ class Configurer:
                 )
             )
             return
-        envelope = Envelope()
-        envelope.ipcp_bootstrap.pid = ipcp.pid
-        envelope.ipcp_bootstrap.instance = ipcp.instance
-        envelope.ipcp_bootstrap.config.CopyFrom(
-            IpcpConfig(layer=entry.bootstrap, type=ipcp.type, options=entry.options)
-        )
-        await self._ipcps.bootstrap(envelope)
+        config = IpcpConfig(layer=entry.bootstrap, type=ipcp.type, options=entry.options)
+        request = IpcpBootstrap(pid=ipcp.pid, instance=ipcp.instance, config=config)
+        await self._ipcps.bootstrap(Envelope(ipcp_bootstrap=request))
 
     async def _connect(self, step: Connect) -> None:
         ipcp, to = self._find(step.ipcp), step.to
@@ -397,36 +399,23 @@ def _adjacency(dst: str, component: str, requested: Any) -> Adjacency:
     timeout = None if qos.timeout == DEFAULT_PEER_TIMEOUT else qos.timeout
     if component == DT_COMP:
         plain = qos.replace(timeout=DEFAULT_PEER_TIMEOUT)
-        for cube, preset in CUBES.items():
+        for name, preset in CUBES.items():
             if preset == plain:
-                return Adjacency(dst, component, cube, timeout)
+                return Adjacency(dst, component, name, timeout)
     return Adjacency(dst, component, "raw" if qos.in_order == 0 else "best", timeout)
-
-
-def _is_registered(node: Node, name: str) -> bool:
-    return any(name in entry.register for entry in node.ipcps.values())
 
 
 # ------------------------------------------------------------ as tables of TOML
 
 
-def _settings(settings: Settings) -> dict[str, Any]:
-    default = Settings()
-    changed = {
-        one.name: getattr(settings, one.name)
-        for one in fields(Settings)
-        if getattr(settings, one.name) != getattr(default, one.name)
-    }
-    return {key: value.value if isinstance(value, Applications) else value for key, value in changed.items()}
-
-
-def _pool(pool: PoolConfig) -> dict[str, Any]:
-    default = PoolConfig()
+def _changed(values: Settings | PoolConfig) -> dict[str, Any]:
+    """The values that differ from their defaults, by key."""
+    default = type(values)()
     table: dict[str, Any] = {}
-    if pool.classes != default.classes:
-        table["classes"] = [list(row) for row in pool.classes]
-    if pool.user_scale != default.user_scale:
-        table["user_scale"] = pool.user_scale
+    for one in fields(values):
+        value = getattr(values, one.name)
+        if value != getattr(default, one.name):
+            table[one.name] = value.value if isinstance(value, Applications) else value
     return table
 
 
@@ -435,8 +424,6 @@ def _name_table(entry: NameEntry) -> dict[str, Any]:
     if entry.lb != SPILLOVER:
         table["lb"] = LoadBalancePolicy(entry.lb).policy_name
     policy = entry.policy
-    if policy == Policy() and not entry.programs:
-        return table
     for side, paths in (("server", policy.server), ("client", policy.client)):
         table |= {
             f"{side}_{what}_file": path for what in ("enc", "crt", "key") if (path := getattr(paths, what))
@@ -483,7 +470,7 @@ def _ipcp_table(entry: IpcpEntry) -> dict[str, Any]:
 def _connection_value(entry: IpcpEntry, one: Adjacency, components: list[str]) -> str | dict[str, Any]:
     value: dict[str, Any] = {"dst": one.dst}
     if len(components) < len(entry.type.row.components):
-        value["component"] = _COMPONENT_WORDS[components[0]]
+        value["component"] = SHORT_NAMES[components[0]]
     if one.qos != "raw":
         value["qos"] = one.qos
     if one.timeout_ms is not None:

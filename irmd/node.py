@@ -6,8 +6,9 @@ new plan arrives: every step is complete in itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from ouroboros import ipcp_options as options
 from ouroboros.ipcp_types import COMPONENT_WORDS, IpcpType
@@ -15,7 +16,10 @@ from ouroboros.rpc.messages_pb2 import SPILLOVER
 
 from .oap.credentials import Policy
 
-_WORDS = {component: text for text, component in COMPONENT_WORDS.items()}
+SHORT_NAMES = {component: text for text, component in COMPONENT_WORDS.items()}
+"""The short name of each component, as the command line and a file have it."""
+
+Item = TypeVar("Item", bound=Hashable)
 
 
 @dataclass(slots=True, frozen=True)
@@ -190,7 +194,7 @@ class Connect(Step):
     @property
     def text(self) -> str:
         verb = f"connect IPCP {self.ipcp} to" if self.connected else f"disconnect IPCP {self.ipcp} from"
-        return f"{verb} {self.to.dst} ({_WORDS[self.to.component]})"
+        return f"{verb} {self.to.dst} ({SHORT_NAMES[self.to.component]})"
 
 
 @dataclass(slots=True, frozen=True)
@@ -279,8 +283,14 @@ def _names(current: Node, desired: Node, removed: set[str]) -> Iterator[Step]:
         if old is None or (old.lb, old.policy) != (entry.lb, entry.policy):
             yield SetName(entry, new=old is None)
         programs = () if old is None else old.programs
-        yield from (BindProgram(name, one, bound=False) for one in programs if one not in entry.programs)
-        yield from (BindProgram(name, one) for one in entry.programs if one not in programs)
+        yield from (BindProgram(name, one, bound=False) for one in _without(programs, entry.programs))
+        yield from (BindProgram(name, one) for one in _without(entry.programs, programs))
+
+
+def _without(items: Sequence[Item], others: Iterable[Item]) -> list[Item]:
+    """The items that are not among the others, in their order."""
+    excluded = set(others)
+    return [one for one in items if one not in excluded]
 
 
 def _is_own(name: str, current: IpcpEntry, desired: IpcpEntry) -> bool:
@@ -290,19 +300,13 @@ def _is_own(name: str, current: IpcpEntry, desired: IpcpEntry) -> bool:
 
 def _undo(current: IpcpEntry, desired: IpcpEntry) -> Iterator[Step]:
     """The steps that remove connections, registrations and bindings of an IPCP that stays."""
-    yield from (
-        Connect(current.name, one, connected=False)
-        for one in reversed(current.connect)
-        if one not in desired.connect
-    )
-    yield from (
-        Register(current.name, one, registered=False)
-        for one in current.register
-        if one not in desired.register
-    )
-    yield from (BindIpcp(current.name, one, bound=False) for one in current.bind if one not in desired.bind)
+    name = current.name
+    for adjacency in reversed(_without(current.connect, desired.connect)):
+        yield Connect(name, adjacency, connected=False)
+    yield from (Register(name, one, registered=False) for one in _without(current.register, desired.register))
+    yield from (BindIpcp(name, one, bound=False) for one in _without(current.bind, desired.bind))
     if current.autobind and not desired.autobind:
-        yield BindIpcp(current.name, None, bound=False)
+        yield BindIpcp(name, None, bound=False)
 
 
 def _ipcp(current: IpcpEntry | None, desired: IpcpEntry) -> Iterator[Step]:
@@ -314,10 +318,10 @@ def _ipcp(current: IpcpEntry | None, desired: IpcpEntry) -> Iterator[Step]:
     if desired.autobind and not current.autobind:
         yield BindIpcp(desired.name, None)
     own = (current.name, current.layer) if current.autobind and desired.autobind else ()
-    yield from (BindIpcp(desired.name, one) for one in desired.bind if one not in (*current.bind, *own))
-    yield from (Register(desired.name, one) for one in desired.register if one not in current.register)
+    yield from (BindIpcp(desired.name, one) for one in _without(desired.bind, (*current.bind, *own)))
+    yield from (Register(desired.name, one) for one in _without(desired.register, current.register))
     yield from (
-        Connect(desired.name, one, desired.retry) for one in desired.connect if one not in current.connect
+        Connect(desired.name, one, desired.retry) for one in _without(desired.connect, current.connect)
     )
 
 

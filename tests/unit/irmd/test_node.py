@@ -228,3 +228,29 @@ def test_what_an_ipcp_cannot_change_makes_it_anew() -> None:
         "bootstrap IPCP u in layer L",
         "register a with IPCP u",
     ]
+
+
+class Counted(str):
+    """A name that counts the comparisons with others."""
+
+    comparisons = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.comparisons += 1
+        return super().__eq__(other)
+
+    __hash__ = str.__hash__
+
+
+def test_the_plan_of_many_names_compares_each_with_few() -> None:
+    """The IRMd serves nobody meanwhile."""
+    count = 1000
+
+    def node() -> Node:
+        names = tuple(Counted(f"n{number}") for number in range(count))
+        entry = IpcpEntry("l", IpcpType.LOCAL, bootstrap="L", register=names, bind=names)
+        return Node({name: NameEntry(name) for name in names}, {"l": entry})
+
+    Counted.comparisons = 0
+    assert plan(node(), node()) == []
+    assert Counted.comparisons < 20 * count
