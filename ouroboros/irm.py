@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from errno import EFBIG
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import arguments
 from .arguments import checked
@@ -258,13 +258,9 @@ def destroy_ipcp(pid: Ipcp) -> None:
 def list_ipcps() -> list[IpcpInfo]:
     """All IPCPs. Raises IrmError."""
     found: list[IpcpInfo] = []
-    offset = 0
-    while True:
-        table = _call(IrmError, ipcp_list=pb.IpcpList(offset=offset)).ipcp_table
+    for table in _pages(lambda offset: _call(IrmError, ipcp_list=pb.IpcpList(offset=offset)).ipcp_table):
         found.extend(map(_ipcp_info, table.ipcps))
-        offset = _next_page(offset, table.next)
-        if not offset:
-            return found
+    return found
 
 
 @checked
@@ -414,9 +410,7 @@ def unreg_name(name: str, pid: Ipcp) -> None:
 def list_flows() -> list[FlowInfo]:
     """All flows. Raises IrmError."""
     found: list[FlowInfo] = []
-    offset = 0
-    while True:
-        table = _call(IrmError, flow_list=pb.FlowList(offset=offset)).flow_table
+    for table in _pages(lambda offset: _call(IrmError, flow_list=pb.FlowList(offset=offset)).flow_table):
         for flow in table.flows:
             ends = [
                 FlowEnd(e.pid, e.fd, e.program, e.queued, e.packets, e.dropped, e.refused) for e in flow.ends
@@ -426,18 +420,14 @@ def list_flows() -> list[FlowInfo]:
             found.append(
                 FlowInfo(flow.flow_id, flow.state, flow.name, flow.layer, ends, qos, flow.down, cipher)
             )
-        offset = _next_page(offset, table.next)
-        if not offset:
-            return found
+    return found
 
 
 @checked
 def list_pools() -> list[PoolInfo]:
     """All packet pools, block by block class, and the holders of the blocks. Raises IrmError."""
     found: list[PoolInfo] = []
-    offset = 0
-    while True:
-        table = _call(IrmError, pool_list=pb.PoolList(offset=offset)).pool_table
+    for table in _pages(lambda offset: _call(IrmError, pool_list=pb.PoolList(offset=offset)).pool_table):
         for pool in table.pools:
             classes = [
                 PoolClass(
@@ -449,9 +439,7 @@ def list_pools() -> list[PoolInfo]:
                 for c in pool.classes
             ]
             found.append(PoolInfo(pool.name, pool.uid, pool.octets, pool.failures, classes, pool.taken))
-        offset = _next_page(offset, table.next)
-        if not offset:
-            return found
+    return found
 
 
 @checked
@@ -468,21 +456,23 @@ def readout_irmd(what: str = "counters") -> list[dict[str, Any]]:
 
 def _readout(pid: int, instance: int, what: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    offset = 0
-    while True:
-        table = _call(
-            IrmError, readout=pb.Readout(pid=pid, instance=instance, what=what, offset=offset)
-        ).readout_table
+    for table in _pages(
+        lambda offset: (
+            _call(
+                IrmError, readout=pb.Readout(pid=pid, instance=instance, what=what, offset=offset)
+            ).readout_table
+        )
+    ):
         if table.rows:
             import json
 
             found.extend(map(json.loads, table.rows))
-        offset = _next_page(offset, table.next)
-        if not offset:
-            return found
+    return found
 
 
 # ---------------------------------------------------------------- inside
+
+Page = TypeVar("Page", pb.IpcpTable, pb.FlowTable, pb.PoolTable, pb.NameTable, pb.ReadoutTable)
 
 
 def _meant(ipcp: Ipcp) -> tuple[int, int]:
@@ -519,9 +509,9 @@ def _ipcp_info(proto: pb.IpcpInfo) -> IpcpInfo:
 def _names(name: str) -> Iterator[NameInfo]:
     from .name_info import BoundProcess, BoundProgram, NameInfo, NameSecPaths, Registration, Requirement
 
-    offset = 0
-    while True:
-        table = _call(IrmNameError, name_list=pb.NameList(offset=offset, name=name)).name_table
+    for table in _pages(
+        lambda offset: _call(IrmNameError, name_list=pb.NameList(offset=offset, name=name)).name_table
+    ):
         for proto in table.names:
             yield NameInfo(
                 proto.name,
@@ -533,14 +523,17 @@ def _names(name: str) -> Iterator[NameInfo]:
                 [Registration(r.pid, r.ipcp, r.layer, r.hash) for r in proto.registrations],
                 Requirement(proto.require),
             )
-        offset = _next_page(offset, table.next)
-        if not offset:
-            return
 
 
-def _next_page(offset: int, following: int) -> int:
-    """Where to go on, 0 at the end; a table that does not advance would be read for ever."""
-    return following if following > offset else 0
+def _pages(ask: Callable[[int], Page]) -> Iterator[Page]:
+    """The pages of a table, of which `ask` gets the one at an offset."""
+    offset = 0
+    while True:
+        page = ask(offset)
+        yield page
+        if page.next <= offset:
+            return  # the last; a table that does not advance would be read for ever
+        offset = page.next
 
 
 def _component_first(component: str, dst: str) -> tuple[str, str]:
