@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 from ouroboros.printable import printable
 
@@ -62,15 +63,13 @@ def _mode(path: str) -> int:
 def _changes(path: str, *, dry_run: bool) -> list[str]:
     from ouroboros import irm
 
-    if path == "-":
-        return irm.apply_system(sys.stdin.read(), "<standard input>", dry_run=dry_run)
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        text = file.read()
+    shown = "<standard input>" if path == "-" else path
+    octets = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{path} is not TOML: it is not UTF-8") from None
-    return irm.apply_system(text, path, dry_run=dry_run)
+        text = octets.decode()
+    except UnicodeDecodeError:
+        raise ValueError(f"{shown} is not TOML: it is not UTF-8") from None
+    return irm.apply_system(text, shown, dry_run=dry_run)
 
 
 def _apply(arguments: Arguments) -> int:
