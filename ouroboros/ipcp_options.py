@@ -189,7 +189,7 @@ OPTIONS: dict[str, Option] = {option.key: option for option in _ALL}
 
 
 def check_value(key: str, value: str, option: Option | None = None) -> str:
-    """The value as it is sent: for one IPCP type, whose `option` is given, or for any. Raises OptionError."""
+    """The value as it is sent: for the IPCP type that has this `option`, or for any type. Raises OptionError."""
     option = option or OPTIONS.get(key)
     if option is None:
         raise OptionError(f'Unknown option: "{key}"; it must be one of {" ".join(OPTIONS)}.')

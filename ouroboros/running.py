@@ -1,6 +1,6 @@
 """The IRMd that runs on this user's system, as a process: how to end it. Used by `irm stop` and `irmd stop`.
 
-The kernel tells which process listens on the socket (SO_PEERCRED).
+The kernel names the process that listens on the socket (SO_PEERCRED).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The classes of the types of IPCP, whose table is `ouroboros.ipcp_types`."""
+"""The class of each IPCP type, loaded on demand; `ouroboros.ipcp_types` has the table of the types."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def test_apply_brings_any_system_there(make_system: MakeSystem, tmp_path: Path) 
     irm(system, "apply", str(path))
     settled(system, path)
     assert irm(system, "save") == path.read_text()
-    # What dies is made again, and what is too much goes.
+    # Apply creates a dead IPCP again, and destroys a name that the file does not have.
     (victim,) = (
         ipcp["pid"]
         for ipcp in json.loads(irm(system, "ipcp", "list", "--json"))["ipcps"]
@@ -108,7 +108,7 @@ def test_a_mistake_changes_nothing(make_system: MakeSystem, tmp_path: Path) -> N
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and not done.stdout
     assert f"{path}:6: [eth-dix.e]: key device is unknown" in done.stderr
     assert irm(system, "save") == ""
-    # A mistake that only the system can find ends it there; what was made before stays for the next attempt.
+    # A mistake that only the system can find ends apply at that step; the earlier steps stay for the next attempt.
     path.write_text('[local.l]\nbootstrap = "x"\n\n[eth-dix.e]\nbootstrap = "y"\ndev = "nodev"\n')
     done = system.run("irm", "apply", str(path), check=False)
     assert done.returncode == 1 and 'no device "nodev"' in done.stderr

@@ -16,7 +16,7 @@ QUERIES = 5
 
 
 class Unattached(EthDixIpcp):
-    """Without a device: what the machines want to send is dropped, what they answer is passed on."""
+    """Without a device: messages of the machines are dropped, their answers are passed on."""
 
     def _pump(self) -> None:
         self._directory.take_messages()
