@@ -306,11 +306,17 @@ class System:
         """Start one of our programs; it is killed at the end of the test if it still runs then."""
         return self._spawn([installed(program), *args])
 
-    def python(self, source: str, *args: str) -> Program:
-        """Start a Python program, given as text (indented as you like), with `args` as its arguments. It may import `tests`."""
+    def python(self, source: str, *args: str, **env: str) -> Program:
+        """Start a Python program, given as text (indented as you like), with `args` as its arguments and `env` in its environment."""
         script = self.base / f"program{len(self.programs)}.py"
         script.write_text(textwrap.dedent(source))
-        return self._spawn([sys.executable, str(script), *args], PYTHONPATH=str(CHECKOUT))
+        return self._spawn([sys.executable, str(script), *args], **env)
+
+    def prototype(self, *args: str) -> Program:
+        """Start the prototype of `prototype.py`, which imports other modules of the tests."""
+        return self.python(
+            Path(__file__).with_name("prototype.py").read_text(), *args, PYTHONPATH=str(CHECKOUT)
+        )
 
     def _spawn(self, argv: Sequence[str], **env: str) -> Program:
         program = Program([*self.prefix, *argv], env={**self.env, **env})

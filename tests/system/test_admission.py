@@ -349,12 +349,11 @@ def test_a_prototype(make_system: MakeSystem, tmp_path: Path) -> None:
     system.local_layer()
     system.irm("ipcp bootstrap name m1 type unicast layer lan autobind require authentication")
     system.irm("name register m1 ipcp local")
-    script = Path(__file__).with_name("prototype.py").read_text()
-    refused = system.python(script, "newcomer", "m1")
+    refused = system.prototype("newcomer", "m1")
     assert refused.wait() != 0 and "it is refused" in refused.output
     assert counter(system, "m1", "unauthenticated") == 1
     ca.issue("of old").install(tmp_path, "client", "m1")
-    with_one = system.python(script, "newcomer", "m1")
+    with_one = system.prototype("newcomer", "m1")
     for said_so in ("enrolled lan", "connected"):
         with_one.expect(said_so)
     assert {row["certificate"] for row in neighbours(system, "m1")} == {"of old"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -436,8 +435,6 @@ def test_the_server_is_killed_and_the_members_live_on(layer: Layer) -> None:
 
 # ---------------------------------------------------------------- a prototype as neighbour
 
-PROTOTYPE = Path(__file__).with_name("prototype.py").read_text()
-
 ECHO_CLIENT = """
     from ouroboros.dev import flow_alloc
     with flow_alloc("theirs", layer="unicast") as flow:
@@ -454,7 +451,7 @@ def test_a_prototype_joins(layer: Layer) -> None:
     layer.system.irm(f"bind process {server.pid} name ours")
     layer.system.irm("name register ours ipcp uni1")
     layer.system.irm("name create nobody")
-    prototype = layer.system.python(PROTOTYPE, "newcomer", "uni1")
+    prototype = layer.system.prototype("newcomer", "uni1")
     for said in ("enrolled unicast", "connected", "a flow to ours", "refused"):
         prototype.expect(said)
     until(layer, "uni2", members=3)
@@ -469,7 +466,7 @@ def test_a_prototype_joins(layer: Layer) -> None:
 
 def test_a_prototype_enrols_one_of_ours(system: System) -> None:
     system.local_layer()
-    prototype = system.python(PROTOTYPE, "member")
+    prototype = system.prototype("member")
     prototype.expect("ready")
     system.irm(f"bind process {prototype.pid} name proto")
     system.irm("name register proto layer local")
