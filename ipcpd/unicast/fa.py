@@ -72,6 +72,9 @@ MAX_OFFERS_OF_NAME = MAX_OFFERS // 2
 MAX_REPEATED = 1024
 """Replies that wait to be sent again. One more refusal is given up: its request could be forged, and lead nowhere."""
 
+MAX_REPEATED_OF_ONE = MAX_REPEATED // 2
+"""Of these, replies to one member: the rest is left to other members."""
+
 REPLY_PAUSE, REPLY_TRIES = 0.1, 7
 """A reply without a route is sent again after pauses that double: the first pause, seconds, and the number of times."""
 
@@ -166,7 +169,7 @@ class FlowAllocator:
         ] = {}  # responder's flows by address and endpoint id of the requester
         self._offering: Counter[int] = Counter()  # offers by the address of the requester
         self._wanted: Counter[bytes] = Counter()  # offers by name
-        self._repeated = 0  # replies that wait to be sent again
+        self._repeated: Counter[int] = Counter()  # replies that wait to be sent again, by address
         self._serial = 0
         self._packets: list[Packet] = []
         self._events: list[Event] = []
@@ -418,16 +421,19 @@ class FlowAllocator:
                 flow.reason = (errno.EHOSTUNREACH, f"there is no way to member {to_text(packet.address)}")
                 self._try_next(flow, now)
         elif isinstance(message, FlowReply):
-            if message.response and self._repeated >= MAX_REPEATED:
+            if message.response and (
+                self._repeated[packet.address] >= MAX_REPEATED_OF_ONE
+                or self._repeated.total() >= MAX_REPEATED
+            ):
                 self.counters.given_up += 1
                 return
-            self._repeated += 1
+            self._repeated[packet.address] += 1
             pause = REPLY_PAUSE * 2 ** (packet.tries - 1)
             again = Packet(packet.address, message, packet.tries + 1)
             self._timers.at(now + pause, lambda now: self._reply_again(again, message))
 
     def _reply_again(self, packet: Packet, reply: FlowReply) -> None:
-        self._repeated -= 1
+        _subtract(self._repeated, packet.address)
         flow = self._by_eid.get(reply.eid)
         if reply.response == 0 and flow is None:
             return  # deallocated meanwhile

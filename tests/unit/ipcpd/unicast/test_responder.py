@@ -11,6 +11,7 @@ from ipcpd.unicast.fa import (
     MAX_OFFERS_OF_NAME,
     MAX_OFFERS_OF_ONE,
     MAX_REPEATED,
+    MAX_REPEATED_OF_ONE,
     OFFER_LIMIT,
     REPLY_TRIES,
     FlowAllocator,
@@ -199,4 +200,22 @@ def test_requests_without_a_way_back_take_bounded_memory(fa: FlowAllocator) -> N
         fa.timer(now)
         for packet in fa.take_packets():
             fa.unsent(packet, now)
-    assert fa._repeated == 0
+    assert not fa._repeated
+
+
+def test_replies_to_one_member_leave_room_for_those_to_others(fa: FlowAllocator) -> None:
+    def refuse(source: int, number: int) -> None:
+        fa.receive(FlowRequest(source, number, NAME + bytes([number % 3]), QOS_VOICE, b""), 0)
+        for event in fa.take_events():
+            if isinstance(event, Announce):
+                fa.declined(event.offer, ENAME, 0)
+        for packet in fa.take_packets():
+            fa.unsent(packet, 0)
+
+    for number in range(MAX_REPEATED_OF_ONE + 3):
+        refuse(PEER, number)
+    assert fa.counters.given_up == 3
+    refuse(PEER + 1, 0)
+    assert fa.counters.given_up == 3
+    fa.timer(60.0)
+    assert len(fa.take_packets()) == MAX_REPEATED_OF_ONE + 1 and not fa._repeated
