@@ -67,7 +67,7 @@ class FrcpCounters:
 
 def look(handle: struct_flow) -> FrcpCounters | None:
     """A snapshot of the FRCP machine of a flow end; None on a flow without FRCP."""
-    frcp, seal = ffi.new("struct frcp *"), handle.seal
+    frcp, seal = ffi.new("struct frcp *"), handle.end.seal
     result = lib.frcp_io_look(handle, frcp)
     if result == -EPERM:
         return None

@@ -153,12 +153,15 @@ class struct_flow_spec(Pointer):
 class struct_frcp_end(Pointer):
     idle_polls: int
 
+class struct_end(Pointer):
+    max_packet: int
+    seal: struct_seal | Null
+
 class struct_flow(Pointer):
-    fd: int
+    end: struct_end
     max_packet: int
     readahead_pending: int
     readahead_owner: int
-    seal: struct_seal | Null
     frcp: struct_frcp_end | Null
 
 class struct_burst(Pointer):
@@ -220,6 +223,8 @@ class Ffi:
     def new(self, cdecl: Literal["struct flow_spec *"], init: Any = ...) -> struct_flow_spec: ...
     @overload
     def new(self, cdecl: Literal["struct frcp_end *"], init: Any = ...) -> struct_frcp_end: ...
+    @overload
+    def new(self, cdecl: Literal["struct end *"], init: Any = ...) -> struct_end: ...
     @overload
     def new(self, cdecl: Literal["struct flow *"], init: Any = ...) -> struct_flow: ...
     @overload

@@ -15,6 +15,7 @@ SOURCES = [
     "pool",
     "events",
     "segment",
+    "end",
     "flow",
     "flow_write",
     "flow_read",
@@ -110,7 +111,8 @@ CDEF = """
     };
     struct seal;
     struct frcp_end { uint32_t idle_polls; ...; };
-    struct flow { uint32_t fd; uint64_t max_packet; uint32_t readahead_pending; uintptr_t readahead_owner; struct seal *seal;
+    struct end { uint32_t max_packet; struct seal *seal; ...; };
+    struct flow { struct end end; uint64_t max_packet; uint32_t readahead_pending; uintptr_t readahead_owner;
                   struct frcp_end *frcp; ...; };
     struct flow *flow_attach(struct pool *pool, struct segment *segment, struct events *peer /* or NULL */,
                              const struct flow_spec *spec);

@@ -14,67 +14,36 @@ struct flow *flow_attach(struct pool *pool, struct segment *segment, struct even
 {
         struct flow *flow;
 
-        if (spec->index >= segment->flows || spec->side > 1 || spec->fd - FD_BASE >= EVENT_BITS)
+        if (!end_exists(segment, spec))
                 return NULL;
         flow = aligned_alloc(CACHE_LINE, (sizeof *flow + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
         if (flow == NULL)
                 return NULL;
         *flow = (struct flow){
-                .pool = pool_hold(pool),
-                .segment = segment_hold(segment),
-                .shm = &segment->shm->flow[spec->index],
-                .peer = events_hold(peer),
-                .fd = spec->fd,
-                .side = spec->side,
-                .peer_fd = spec->peer_fd,
-                .max_packet = spec->max_packet ? spec->max_packet : pool_largest(pool),
                 .generation = map_generation,
                 .flags = FLOW_RDWR | FLOW_WNOPART,
                 .eventfd = -1,
                 .writable_eventfd = -1,
         };
-        if (flow->max_packet > pool_largest(pool))
-                flow->max_packet = pool_largest(pool);
-        flow->end = &flow->shm->end[spec->side];
-        ring_attach(&flow->tx, flow->shm, spec->side, spec->serial, true);
-        ring_attach(&flow->rx, flow->shm, 1 - spec->side, spec->serial, false);
+        end_attach(&flow->end, pool, segment, peer, spec);
+        flow->max_packet = flow->end.max_packet;
         return flow;
 }
 
 int flow_protect(struct flow *flow, uint32_t cipher, const uint8_t *key, bool check)
 {
-        int error = seal_create(&flow->seal, flow->max_packet, cipher, key, check);
+        int error = end_protect(&flow->end, cipher, key, check);
 
-        if (flow->seal != NULL)
-                flow->max_packet -= flow->seal->overhead;
+        flow->max_packet = flow->end.max_packet;
         return error;
 }
 
 static void wake_sleepers(struct flow *flow)
 {
-        atomic_store(&flow->rx.shm->cons_wait, 0);
-        atomic_store(&flow->tx.shm->prod_wait, 0);
-        wait_wake(&flow->rx.shm->cons_wait);
-        wait_wake(&flow->tx.shm->prod_wait);
-}
-
-/*
- * Free the packets in the receive ring, in one pass: a peer that goes on writing cannot keep this thread here; the
- * IRMd frees later packets when it releases the flow.
- */
-static void drain(struct flow *flow)
-{
-        uint32_t ready = ring_ready(&flow->rx);
-
-        for (uint32_t i = 0; i < ready; i++) {
-                uint64_t slot = ring_peek(&flow->rx, i);
-
-                if (pool_packet(flow->pool, slot) != NULL)
-                        pool_free(flow->pool, SLOT_BLOCK(slot), flow->rx.owner);
-                CRASH(17);
-        }
-        if (ready > 0 && ring_consume(&flow->rx, ready) & WAIT_FUTEX)
-                wait_wake(&flow->rx.shm->prod_wait);
+        atomic_store(&flow->end.rx.shm->cons_wait, 0);
+        atomic_store(&flow->end.tx.shm->prod_wait, 0);
+        wait_wake(&flow->end.rx.shm->cons_wait);
+        wait_wake(&flow->end.tx.shm->prod_wait);
 }
 
 static void detach(struct flow *flow)
@@ -82,7 +51,8 @@ static void detach(struct flow *flow)
         spinlock_acquire(&flow->rx_lock);
         spinlock_acquire(&flow->tx_lock);
         if (!flow->rx_closed) {
-                drain(flow);
+                if (end_drain(&flow->end) & WAIT_FUTEX)
+                        wait_wake(&flow->end.rx.shm->prod_wait);
                 flow->rx_closed = true;
                 flow->tx_closed = true;
         }
@@ -106,11 +76,8 @@ static void let_go(struct flow *flow, uint32_t how)
         if (flow_check(flow) != 0 || !handle_let_go(&flow->let_go, how))
                 return;
         frcp_io_end(flow);
-        seal_destroy(flow->seal);
         free(flow->opened);
-        events_unmap(flow->peer);
-        segment_unmap(flow->segment);
-        pool_unmap(flow->pool);
+        end_detach(&flow->end);
         free(flow);
 }
 
@@ -124,36 +91,6 @@ void flow_detach(struct flow *flow)
 void flow_destroy(struct flow *flow)
 {
         let_go(flow, LET_GO_DROPPED);
-}
-
-uint32_t flow_state(const struct flow *flow)
-{
-        return atomic_load_explicit(&flow->end->state, memory_order_seq_cst) |
-               atomic_load_explicit(&flow->local_state, memory_order_relaxed);
-}
-
-int flow_error(const struct flow *flow)
-{
-        uint32_t state = flow_state(flow);
-
-        if (state & END_PEER)
-                return -EFLOWPEER;
-        return state ? -EFLOWDOWN : 0;
-}
-
-uint32_t flow_take_events(struct flow *flow)
-{
-        uint32_t events;
-
-        if (atomic_load_explicit(&flow->end->events, memory_order_relaxed) == 0)
-                return 0;
-        events = atomic_exchange_explicit(&flow->end->events, 0, memory_order_acq_rel);
-        /* DOWN and UP report the state as it is now, not its history. */
-        if (events & (EVENT_DOWN | EVENT_UP)) {
-                events &= ~(EVENT_DOWN | EVENT_UP);
-                events |= flow_state(flow) ? EVENT_DOWN : EVENT_UP;
-        }
-        return events;
 }
 
 /* 0 with the reader's lock held while the end is attached; else an error, without the lock. */
@@ -194,26 +131,21 @@ int flow_set_flags(struct flow *flow, uint32_t flags)
 
 void flow_refuse(struct flow *flow)
 {
-        atomic_fetch_add_explicit(&flow->pool->refused, 1, memory_order_relaxed);
-        atomic_fetch_add_explicit(&flow->end->refused, 1, memory_order_relaxed);
-}
-
-void flow_refuse_packet(struct flow *flow)
-{
-        atomic_fetch_add_explicit(&flow->end->refused, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&flow->end.pool->refused, 1, memory_order_relaxed);
+        end_refuse(&flow->end);
 }
 
 void flow_give_up(struct flow *flow, uint32_t state, uint32_t event)
 {
-        if (atomic_fetch_or(&flow->local_state, state) != 0)
+        if (atomic_fetch_or(&flow->end.local_state, state) != 0)
                 return;
-        atomic_fetch_or(&flow->end->events, event);
+        atomic_fetch_or(&flow->end.own->events, event);
         wake_sleepers(flow);
 }
 
 void flow_mark_corrupt(struct flow *flow)
 {
-        if (atomic_load(&flow->local_state) != 0)
+        if (atomic_load(&flow->end.local_state) != 0)
                 return;
         flow_refuse(flow);
         flow_give_up(flow, END_DOWN | DOWN_PEER_CORRUPT, EVENT_DOWN);
@@ -225,7 +157,7 @@ uint32_t flow_down_cause(struct flow *flow)
 
         if (enter(flow) != 0)
                 return 0;
-        cause = flow_state(flow);
+        cause = end_state(&flow->end);
         spinlock_release(&flow->rx_lock);
         return cause;
 }
@@ -233,10 +165,10 @@ uint32_t flow_down_cause(struct flow *flow)
 /* Wakes sleeping threads; a request for an event stays, since this raises none. */
 static void latch(struct flow *flow, unsigned side, uint32_t event)
 {
-        struct ring_shm *rx = &flow->shm->ring[1 - side];
-        struct ring_shm *tx = &flow->shm->ring[side];
+        struct ring_shm *rx = &flow->end.shm->ring[1 - side];
+        struct ring_shm *tx = &flow->end.shm->ring[side];
 
-        atomic_fetch_or(&flow->shm->end[side].events, event);
+        atomic_fetch_or(&flow->end.shm->end[side].events, event);
         atomic_fetch_and(&rx->cons_wait, ~WAIT_FUTEX);
         atomic_fetch_and(&tx->prod_wait, ~WAIT_FUTEX);
         wait_wake(&rx->cons_wait);
@@ -248,15 +180,15 @@ void flow_declare(struct flow *flow, bool down)
         if (enter(flow) != 0)
                 return;
         for (unsigned side = 0; side < 2; side++) {
-                _Atomic uint32_t *state = &flow->shm->end[side].state;
+                _Atomic uint32_t *state = &flow->end.shm->end[side].state;
                 uint32_t before = down ? atomic_fetch_or(state, END_DECLARED) :
                                          atomic_fetch_and(state, ~END_DECLARED);
 
                 if (((before & END_DECLARED) != 0) == down)
                         continue;
                 latch(flow, side, down ? EVENT_DOWN : EVENT_UP);
-                if (side != flow->side && flow->peer != NULL)
-                        events_raise(flow->peer, flow->peer_fd);
+                if (side != flow->end.side && flow->end.peer != NULL)
+                        events_raise(flow->end.peer, flow->end.peer_fd);
         }
         spinlock_release(&flow->rx_lock);
 }
@@ -264,9 +196,9 @@ void flow_declare(struct flow *flow, bool down)
 void flow_orphan(struct flow *flow)
 {
         spinlock_acquire(&flow->rx_lock);
-        atomic_fetch_or(&flow->local_state, END_DOWN | DOWN_IRMD);
+        atomic_fetch_or(&flow->end.local_state, END_DOWN | DOWN_IRMD);
         if (!flow->rx_closed) {
-                latch(flow, flow->side, EVENT_DOWN);
+                latch(flow, flow->end.side, EVENT_DOWN);
                 wait_signal_eventfd(atomic_load(&flow->eventfd));
                 wait_signal_eventfd(atomic_load(&flow->writable_eventfd));
         }
@@ -287,7 +219,7 @@ bool flow_is_down(struct flow *flow)
 
         if (enter(flow) != 0)
                 return false;
-        down = flow_state(flow) != 0;
+        down = end_state(&flow->end) != 0;
         spinlock_release(&flow->rx_lock);
         return down;
 }
@@ -305,8 +237,8 @@ void flow_queues(struct flow *flow, uint64_t *rx, uint64_t *tx)
         if (flow->frcp != NULL && flow_check(flow) == 0) {
                 frcp_io_queues(flow, rx, tx);
         } else if (enter(flow) == 0) {
-                *rx = queued(flow->rx.shm);
-                *tx = queued(flow->tx.shm);
+                *rx = queued(flow->end.rx.shm);
+                *tx = queued(flow->end.tx.shm);
                 spinlock_release(&flow->rx_lock);
         }
 }
@@ -320,13 +252,13 @@ int flow_clear_eventfd(struct flow *flow)
         if (eventfd < 0)
                 return -1;
         wait_clear_eventfd(eventfd);
-        ring_ask(&flow->rx.shm->cons_wait, WAIT_EVENT);
+        ring_ask(&flow->end.rx.shm->cons_wait, WAIT_EVENT);
         return eventfd;
 }
 
 static bool tx_has_space(struct flow *flow)
 {
-        return atomic_load_explicit(&flow->tx.shm->tail, memory_order_seq_cst) != flow->tx.other;
+        return atomic_load_explicit(&flow->end.tx.shm->tail, memory_order_seq_cst) != flow->end.tx.other;
 }
 
 /*
@@ -342,7 +274,7 @@ void flow_withdraw(struct flow *flow, _Atomic uint32_t *word)
 
 void flow_withdraw_all(struct flow *flow)
 {
-        _Atomic uint32_t *words[] = {&flow->rx.shm->cons_wait, &flow->tx.shm->prod_wait};
+        _Atomic uint32_t *words[] = {&flow->end.rx.shm->cons_wait, &flow->end.tx.shm->prod_wait};
 
         spinlock_acquire(&flow->rx_lock);
         for (unsigned i = 0; i < 2 && !flow->rx_closed; i++)
@@ -368,10 +300,10 @@ int flow_sleep(struct flow *flow, bool writing, int64_t deadline)
                 atomic_fetch_sub(&flow->sleepers, 1);
                 return 0;
         }
-        word = writing ? &flow->tx.shm->prod_wait : &flow->rx.shm->cons_wait;
+        word = writing ? &flow->end.tx.shm->prod_wait : &flow->end.rx.shm->cons_wait;
         value = ring_ask(word, WAIT_FUTEX);
         CRASH(16);
-        if ((writing ? tx_has_space(flow) : flow_rx_pending(flow) || flow_readahead(flow)) || flow_state(flow)) {
+        if ((writing ? tx_has_space(flow) : end_rx_pending(&flow->end) || flow_readahead(flow)) || end_state(&flow->end)) {
                 value = 0;
                 flow_withdraw(flow, word);
         }
@@ -396,8 +328,8 @@ bool flow_notify_writable(struct flow *flow)
                 return true;
         }
         wait_clear_eventfd(atomic_load(&flow->writable_eventfd));
-        ring_ask(&flow->tx.shm->prod_wait, WAIT_EVENT);
-        writable = tx_has_space(flow) || flow_state(flow);
+        ring_ask(&flow->end.tx.shm->prod_wait, WAIT_EVENT);
+        writable = tx_has_space(flow) || end_state(&flow->end);
         spinlock_release(&flow->tx_lock);
         return writable;
 }

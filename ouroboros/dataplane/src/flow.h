@@ -7,20 +7,9 @@
 #ifndef OUROBOROS_FLOW_H
 #define OUROBOROS_FLOW_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <sys/types.h>
-
-#include "budget.h"
-#include "errors.h"
-#include "events.h"
+#include "end.h"
 #include "keepalive.h"
 #include "map.h"
-#include "pool.h"
-#include "ring.h"
-#include "seal.h"
-#include "segment.h"
-#include "wait.h"
 
 /* Flags of fccntl (docs/reference/api.md). */
 #define FLOW_RDONLY 00u
@@ -33,38 +22,14 @@
 #define FLOW_RNOPART 010000u
 #define FLOW_WNOPART 020000u
 
-/* The IRMd's description of an end; trusted. */
-struct flow_spec {
-        uint32_t fd;
-        uint32_t index;
-        uint32_t side;
-        uint32_t peer_fd;
-        uint64_t serial;
-        uint64_t max_packet;
-};
-
 struct frcp_end;
 
-/* Causes that this process has found by itself, beside END_*. */
-#define DOWN_IRMD 256u            /* the IRMd has exited */
-#define DOWN_PEER_CORRUPT 512u    /* the peer wrote an index into a ring that is out of range */
-#define DOWN_UNACKNOWLEDGED 1024u /* the peer has not acknowledged data for R */
-
 struct flow {
-        struct pool *pool;
-        struct segment *segment;
-        struct flow_shm *shm;
-        struct end_shm *end;
-        struct events *peer; /* the peer's event region, may be NULL */
-        uint32_t fd;
-        uint32_t side;
-        uint32_t peer_fd;
-        _Atomic uint64_t max_packet; /* fccntl changes it with fragmentation */
+        struct end end;
+        _Atomic uint64_t max_packet; /* octets of a packet of the user; fccntl changes it with fragmentation */
         unsigned generation;
-        struct seal *seal;     /* protects every packet; NULL: none */
         struct frcp_end *frcp; /* NULL: a flow without FRCP */
         _Atomic uint32_t flags;
-        _Atomic uint32_t local_state;          /* END_*, DOWN_*: found by this process */
         _Atomic uint32_t let_go;               /* LET_GO_* */
         _Atomic uint32_t sleepers;             /* threads that read the rings without a lock: polling or asleep */
         _Atomic int eventfd;                   /* for poll(2), signalled with packets; -1: not polled */
@@ -75,13 +40,10 @@ struct flow {
 
         _Alignas(CACHE_LINE) struct spinlock tx_lock;
         bool tx_closed;
-        struct ring tx;
         struct poller tx_poller;
-        struct budget budget;
 
         _Alignas(CACHE_LINE) struct spinlock rx_lock;
         bool rx_closed;
-        struct ring rx;
         struct poller rx_poller;
         uint64_t opened_at; /* ring index, plus one, of the packet that was opened before a read: */
         uint8_t *opened;    /* its plaintext */
@@ -92,9 +54,7 @@ struct flow {
         _Atomic uintptr_t readahead_owner;
 };
 
-/*
- * The end holds the objects it uses (map.h) until the handle is freed. NULL: the spec is out of range, or no memory.
- */
+/* The end is detached when the handle is freed. NULL: the spec is out of range, or no memory. */
 struct flow *flow_attach(struct pool *pool, struct segment *segment, struct events *peer,
                          const struct flow_spec *spec);
 
@@ -115,11 +75,7 @@ static inline int flow_check(const struct flow *flow)
         return flow->generation == 0 ? -ENOTALLOC : -EBADF;
 }
 
-/*
- * Protect the packets of the flow from now on; called before the first read or write. `cipher` is a number of
- * spec/oap 2 with its key (0 and NULL: none), `check` adds a CRC-32. max_packet shrinks by the overhead. 0, -EINVAL:
- * no such cipher, -EMSGSIZE: packets are too short, -ENOMEM.
- */
+/* end_protect, before the first read or write, and before FRCP. */
 int flow_protect(struct flow *flow, uint32_t cipher, const uint8_t *key, bool check);
 
 /*
@@ -189,11 +145,6 @@ int flow_sleep(struct flow *flow, bool writing, int64_t deadline);
 uint32_t flow_examine(struct flow *flow, bool *again);
 #define FLOW_NEEDS_POLL (1u << 31) /* among these bits: the thread should poll the flow from now on */
 
-/* Called with a lock of an attached end. */
-uint32_t flow_take_events(struct flow *flow);
-uint32_t flow_state(const struct flow *flow);
-int flow_error(const struct flow *flow); /* 0, -EFLOWDOWN or -EFLOWPEER */
-
 /* 0, -ENOTALLOC, -EPERM, and for writing the reason why the flow is down. */
 int flow_may_write(const struct flow *flow);
 int flow_may_read(const struct flow *flow);
@@ -219,9 +170,8 @@ static inline bool flow_readahead(const struct flow *flow)
 int flow_put(struct flow *flow, uint32_t offset, const void *header, uint32_t header_length, const void *data,
              uint32_t length);
 
-/* Publish packets, consume slots, and notify the peer if it has asked. */
+/* end_publish; returns the number of packets that were freed again, because the flow went down meanwhile. */
 uint32_t flow_publish(struct flow *flow, uint32_t count);
-void flow_consume(struct flow *flow, uint32_t count);
 
 /* Consume unreadable packets at the front. With the reader's lock. */
 void flow_skip_empty(struct flow *flow);
@@ -259,9 +209,8 @@ uint32_t flow_down_cause(struct flow *flow);
 void flow_keep_alive(struct flow *flow, uint32_t timeout_ms);
 int64_t flow_on_timer(struct flow *flow, int64_t now, bool *found);
 
-/* Count an invalid slot of the peer; a packet that the seal refused. */
+/* Count an invalid slot of the peer. */
 void flow_refuse(struct flow *flow);
-void flow_refuse_packet(struct flow *flow);
 
 /* Stop using the eventfds of poll(2). */
 void flow_unpoll(struct flow *flow);

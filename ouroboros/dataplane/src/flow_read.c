@@ -21,18 +21,10 @@ int flow_may_read(const struct flow *flow)
         return 0;
 }
 
-void flow_consume(struct flow *flow, uint32_t count)
-{
-        uint32_t wanted = ring_consume(&flow->rx, count);
-
-        if (wanted)
-                flow_notify(flow, &flow->rx.shm->prod_wait, wanted);
-}
-
 static void discard(struct flow *flow, uint64_t slot)
 {
-        if (pool_packet(flow->pool, slot) != NULL)
-                pool_free(flow->pool, SLOT_BLOCK(slot), flow->rx.owner);
+        if (pool_packet(flow->end.pool, slot) != NULL)
+                pool_free(flow->end.pool, SLOT_BLOCK(slot), flow->end.rx.owner);
         else
                 flow_refuse(flow);
 }
@@ -49,12 +41,10 @@ static bool open_front(struct flow *flow, const uint8_t *packet, uint32_t length
         }
         if (flow->opened == NULL)
                 return false;
-        n = seal_open(flow->seal, packet, length, flow->opened);
-        if (n < 0)
-                flow_refuse_packet(flow);
+        n = end_open(&flow->end, packet, length, flow->opened);
         if (n <= 0)
                 return false;
-        flow->opened_at = flow->rx.at + 1;
+        flow->opened_at = flow->end.rx.at + 1;
         flow->opened_length = (uint32_t)n;
         return true;
 }
@@ -65,9 +55,9 @@ static bool open_front(struct flow *flow, const uint8_t *packet, uint32_t length
  */
 static bool look_at_front(struct flow *flow, const uint8_t *packet, uint32_t *length, uint32_t most)
 {
-        uint32_t overhead = flow->seal->overhead;
+        uint32_t overhead = flow->end.seal->overhead;
 
-        if (flow->opened_at != flow->rx.at + 1) {
+        if (flow->opened_at != flow->end.rx.at + 1) {
                 if (*length > overhead && *length - overhead <= most) {
                         *length -= overhead;
                         return true;
@@ -85,20 +75,15 @@ static bool look_at_front(struct flow *flow, const uint8_t *packet, uint32_t *le
  */
 static ssize_t copy_opened(struct flow *flow, uint32_t i, const uint8_t *packet, uint32_t length, uint8_t *at, size_t size)
 {
-        ssize_t n;
-
-        if (i == 0 && flow->opened_at == flow->rx.at + 1) {
+        if (i == 0 && flow->opened_at == flow->end.rx.at + 1) {
                 if (flow->opened_length > size)
                         return -ENOBUFS;
                 memcpy(at, flow->opened, flow->opened_length);
                 return flow->opened_length;
         }
-        if (length > size + flow->seal->overhead)
+        if (length > size + flow->end.seal->overhead)
                 return -ENOBUFS;
-        n = seal_open(flow->seal, packet, length, at);
-        if (n < 0)
-                flow_refuse_packet(flow);
-        return n;
+        return end_open(&flow->end, packet, length, at);
 }
 
 /*
@@ -109,25 +94,25 @@ static ssize_t copy_opened(struct flow *flow, uint32_t i, const uint8_t *packet,
  */
 static int rx_front(struct flow *flow, uint32_t *length, uint32_t most)
 {
-        int error = flow_error(flow);
+        int error = end_error(&flow->end);
         uint8_t *packet;
         uint64_t slot;
 
         for (uint32_t i = 0; i < RING_SLOTS; i++) {
-                if (ring_ready(&flow->rx) == 0) {
-                        if (!flow->rx.peer_corrupt)
+                if (ring_ready(&flow->end.rx) == 0) {
+                        if (!flow->end.rx.peer_corrupt)
                                 return error != 0 ? error : -EAGAIN;
                         flow_mark_corrupt(flow);
                         return -EFLOWDOWN;
                 }
-                slot = ring_peek(&flow->rx, 0);
-                packet = pool_packet(flow->pool, slot);
+                slot = ring_peek(&flow->end.rx, 0);
+                packet = pool_packet(flow->end.pool, slot);
                 *length = SLOT_LENGTH(slot);
                 if (packet != NULL && *length > 0 &&
-                    (flow->seal == NULL || look_at_front(flow, packet, length, most)))
+                    (flow->end.seal == NULL || look_at_front(flow, packet, length, most)))
                         return 0;
                 discard(flow, slot);
-                flow_consume(flow, 1);
+                end_consume(&flow->end, 1);
         }
         return -EAGAIN;
 }
@@ -156,7 +141,7 @@ static void rearm(struct flow *flow)
  */
 static int await_packet(struct flow *flow, int error, int *attempts)
 {
-        struct flow_snapshot seen = {.flow = flow, .rx = flow->rx.at};
+        struct flow_snapshot seen = {.flow = flow, .rx = flow->end.rx.at};
         bool found;
 
         rearm(flow);
@@ -177,21 +162,21 @@ static int await_packet(struct flow *flow, int error, int *attempts)
 static uint32_t gather(struct flow *flow, uint8_t *at, size_t size, uint32_t *lengths, uint32_t max,
                        uint32_t *taken)
 {
-        uint32_t ready = ring_ready(&flow->rx);
+        uint32_t ready = ring_ready(&flow->end.rx);
         uint32_t n = 0, i;
 
         for (i = 0; i < ready && n < max; i++) {
-                uint64_t slot = ring_peek(&flow->rx, i);
-                uint8_t *packet = pool_packet(flow->pool, slot);
+                uint64_t slot = ring_peek(&flow->end.rx, i);
+                uint8_t *packet = pool_packet(flow->end.pool, slot);
                 uint32_t length = SLOT_LENGTH(slot);
 
                 if (i + PREFETCH_DISTANCE < ready)
-                        flow_prefetch(flow, i + PREFETCH_DISTANCE);
+                        end_prefetch(&flow->end, i + PREFETCH_DISTANCE);
                 if (packet == NULL || length == 0) {
                         discard(flow, slot);
                         continue;
                 }
-                if (flow->seal != NULL) {
+                if (flow->end.seal != NULL) {
                         ssize_t opened = copy_opened(flow, i, packet, length, at, size);
 
                         if (opened == -ENOBUFS)
@@ -207,7 +192,7 @@ static uint32_t gather(struct flow *flow, uint8_t *at, size_t size, uint32_t *le
                         memcpy(at, packet, length);
                 }
                 CRASH(12);
-                if (!pool_free(flow->pool, SLOT_BLOCK(slot), flow->rx.owner))
+                if (!pool_free(flow->end.pool, SLOT_BLOCK(slot), flow->end.rx.owner))
                         continue;
                 lengths[n++] = length;
                 at += length;
@@ -228,7 +213,7 @@ bool flow_may_readahead(struct flow *flow)
 
 void flow_begin_readahead(struct flow *flow)
 {
-        _Atomic uint32_t *word = &flow->rx.shm->cons_wait;
+        _Atomic uint32_t *word = &flow->end.rx.shm->cons_wait;
 
         atomic_store(&flow->readahead_owner, (uintptr_t)&this_thread);
         if (atomic_load(&flow->sleepers) > 0 && atomic_fetch_and(word, ~WAIT_FUTEX) & WAIT_FUTEX)
@@ -270,7 +255,7 @@ again:
         if (limit < front)
                 limit = front;
         n = gather(flow, burst->buffer, limit < burst->size ? limit : burst->size, burst->lengths, max, &taken);
-        flow_consume(flow, taken);
+        end_consume(&flow->end, taken);
         if (readahead && n > 1)
                 flow_begin_readahead(flow);
         spinlock_release(&flow->rx_lock);
@@ -334,14 +319,14 @@ uint32_t flow_examine(struct flow *flow, bool *again)
         *again = false;
         spinlock_acquire(&flow->rx_lock);
         if (!flow->rx_closed) {
-                events = flow_take_events(flow);
+                events = end_take_events(&flow->end);
                 if (flow_readahead(flow) || rx_front(flow, &length, 0) == 0) {
                         events |= EVENT_PKT;
                         *again = true;
                 } else {
-                        ring_ask(&flow->rx.shm->cons_wait, WAIT_EVENT);
-                        *again = flow->rx.peer_corrupt ? atomic_load(&flow->end->events) != 0 :
-                                                   atomic_load(&flow->rx.shm->head) != flow->rx.at;
+                        ring_ask(&flow->end.rx.shm->cons_wait, WAIT_EVENT);
+                        *again = flow->end.rx.peer_corrupt ? atomic_load(&flow->end.own->events) != 0 :
+                                                   atomic_load(&flow->end.rx.shm->head) != flow->end.rx.at;
                 }
         }
         spinlock_release(&flow->rx_lock);

@@ -15,31 +15,30 @@ int flow_may_write(const struct flow *flow)
                 return -ENOTALLOC;
         if ((atomic_load_explicit(&flow->flags, memory_order_relaxed) & FLOW_ACCMODE) == FLOW_RDONLY)
                 return -EPERM;
-        return flow_error(flow);
+        return end_error(&flow->end);
 }
 
 /* Inlined into flow_writev: it has no header, and a call would cost some percent of a small packet. */
-static inline __attribute__((always_inline)) int put(struct flow *flow, uint32_t offset, const void *header,
+static inline __attribute__((always_inline)) int put(struct end *end, uint32_t offset, const void *header,
                                                      uint32_t header_length, const void *data, uint32_t length)
 {
-        struct pool *pool = flow->pool;
+        struct pool *pool = end->pool;
         uint32_t total = header_length + length;
+        int64_t block = end_alloc(end, total);
         uint8_t *at;
-        int64_t block;
         int c;
 
-        block = pool_alloc(pool, flow->seal == NULL ? total : total + flow->seal->overhead);
         if (block < 0)
                 return (int)block;
         c = pool_class_of(pool, (uint32_t)block);
         at = pool_block(pool, c, (uint32_t)block) + HEADROOM;
-        if (flow->seal == NULL) {
+        if (end->seal == NULL) {
                 if (header_length > 0)
                         memcpy(at, header, header_length);
                 if (length > 0)
                         memcpy(at + header_length, data, length);
         } else {
-                ssize_t n = seal_packet(flow->seal, header, header_length, data, length, at);
+                ssize_t n = seal_packet(end->seal, header, header_length, data, length, at);
 
                 if (n < 0) {
                         pool_free(pool, (uint32_t)block, pool->self);
@@ -48,17 +47,16 @@ static inline __attribute__((always_inline)) int put(struct flow *flow, uint32_t
                 total = (uint32_t)n;
         }
         CRASH(4);
-        pool_give(pool, (uint32_t)block, flow->tx.owner);
+        pool_give(pool, (uint32_t)block, end->tx.owner);
         CRASH(5);
-        ring_put(&flow->tx, offset, SLOT(block, HEADROOM, total));
-        budget_charge(&flow->budget, &flow->tx, offset, pool, c);
+        end_enqueue(end, pool, offset, SLOT(block, HEADROOM, total), c);
         return 0;
 }
 
 int flow_put(struct flow *flow, uint32_t offset, const void *header, uint32_t header_length, const void *data,
              uint32_t length)
 {
-        return put(flow, offset, header, header_length, data, length);
+        return put(&flow->end, offset, header, header_length, data, length);
 }
 
 struct space_wanted {
@@ -71,10 +69,10 @@ static bool quarter_free(const void *arg)
 {
         const struct space_wanted *wanted = arg;
         const struct flow *flow = wanted->flow;
-        uint64_t tail = atomic_load_explicit(&flow->tx.shm->tail, memory_order_relaxed);
+        uint64_t tail = atomic_load_explicit(&flow->end.tx.shm->tail, memory_order_relaxed);
 
-        return tail - wanted->tail >= RING_SLOTS / 4 || flow_state(flow) ||
-               (tail != wanted->tail && atomic_load_explicit(&flow->tx.shm->head, memory_order_relaxed) == tail);
+        return tail - wanted->tail >= RING_SLOTS / 4 || end_state(&flow->end) ||
+               (tail != wanted->tail && atomic_load_explicit(&flow->end.tx.shm->head, memory_order_relaxed) == tail);
 }
 
 /* The ring is full. 0: try again; else the result for the caller. */
@@ -88,7 +86,7 @@ static int await_space(struct flow *flow, uint64_t tail, int *attempts)
                 return -EMUSTSLEEP;
         if (wait_poll(&flow->tx_poller, quarter_free, &wanted))
                 return 0;
-        return atomic_load_explicit(&flow->tx.shm->tail, memory_order_relaxed) != tail ? 0 : -EMUSTSLEEP;
+        return atomic_load_explicit(&flow->end.tx.shm->tail, memory_order_relaxed) != tail ? 0 : -EMUSTSLEEP;
 }
 
 /*
@@ -100,23 +98,19 @@ static uint32_t reclaim(struct flow *flow, uint32_t count)
 {
         uint32_t reclaimed = 0;
 
-        for (uint64_t at = flow->tx.at - count; at != flow->tx.at; at++) {
-                uint64_t slot = atomic_load_explicit(&flow->tx.slots[at & RING_MASK], memory_order_relaxed);
+        for (uint64_t at = flow->end.tx.at - count; at != flow->end.tx.at; at++) {
+                uint64_t slot = atomic_load_explicit(&flow->end.tx.slots[at & RING_MASK], memory_order_relaxed);
 
-                if (pool_packet(flow->pool, slot) != NULL)
-                        reclaimed += pool_free(flow->pool, SLOT_BLOCK(slot), flow->tx.owner);
+                if (pool_packet(flow->end.pool, slot) != NULL)
+                        reclaimed += pool_free(flow->end.pool, SLOT_BLOCK(slot), flow->end.tx.owner);
         }
         return reclaimed;
 }
 
-/* Returns the number of packets that were freed again. */
 uint32_t flow_publish(struct flow *flow, uint32_t count)
 {
-        uint32_t wanted = ring_publish(&flow->tx, count);
-
-        if (wanted)
-                flow_notify(flow, &flow->tx.shm->cons_wait, wanted);
-        return flow_error(flow) != 0 ? reclaim(flow, count) : 0;
+        end_publish(&flow->end, count);
+        return end_error(&flow->end) != 0 ? reclaim(flow, count) : 0;
 }
 
 ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengths, uint32_t each, uint32_t count)
@@ -138,15 +132,15 @@ ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengt
                 error = flow_may_write(flow);
                 if (error != 0)
                         goto out;
-                space = budget_space(&flow->budget, &flow->tx, flow->pool);
+                space = end_space(&flow->end);
                 if (space > 0)
                         break;
-                if (flow->tx.peer_corrupt) {
+                if (flow->end.tx.peer_corrupt) {
                         flow_mark_corrupt(flow);
                         error = -EFLOWDOWN;
                         goto out;
                 }
-                tail = flow->tx.other;
+                tail = flow->end.tx.other;
                 atomic_fetch_add(&flow->sleepers, 1);
                 spinlock_release(&flow->tx_lock);
                 error = await_space(flow, tail, &attempts);
@@ -157,9 +151,9 @@ ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengt
         for (done = 0; done < count && done < space; done++) {
                 uint32_t length = lengths != NULL ? lengths[done] : each;
 
-                if (budget_spent(&flow->budget))
+                if (budget_spent(&flow->end.budget))
                         break;
-                error = length > flow->max_packet ? -EMSGSIZE : put(flow, done, NULL, 0, packet, length);
+                error = length > flow->max_packet ? -EMSGSIZE : put(&flow->end, done, NULL, 0, packet, length);
                 if (error != 0)
                         break;
                 packet += length;
@@ -168,7 +162,7 @@ ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengt
                 goto out;
         done -= flow_publish(flow, done);
         if (done == 0) {
-                error = flow_error(flow);
+                error = end_error(&flow->end);
                 goto out;
         }
         spinlock_release(&flow->tx_lock);
@@ -193,18 +187,18 @@ ssize_t flow_write(struct flow *flow, const void *buffer, size_t length)
 void flow_keep_alive(struct flow *flow, uint32_t timeout_ms)
 {
         keepalive_init(&flow->alive, timeout_ms, wait_now());
-        flow->last_rx_index = flow->rx.at;
-        flow->last_tx_index = flow->tx.at;
+        flow->last_rx_index = flow->end.rx.at;
+        flow->last_tx_index = flow->end.tx.at;
 }
 
 /* Send a keep-alive, unless the ring is full: then the peer has packets to read. */
 static void send_keepalive(struct flow *flow, int64_t now)
 {
-        if (flow_error(flow) != 0)
+        if (end_error(&flow->end) != 0)
                 return;
-        if (budget_space(&flow->budget, &flow->tx, flow->pool) > 0 && flow_put(flow, 0, NULL, 0, NULL, 0) == 0)
+        if (end_space(&flow->end) > 0 && flow_put(flow, 0, NULL, 0, NULL, 0) == 0)
                 flow_publish(flow, 1);
-        flow->last_tx_index = flow->tx.at;
+        flow->last_tx_index = flow->end.tx.at;
         flow->alive.sent = now;
 }
 
@@ -216,15 +210,15 @@ int64_t flow_on_timer(struct flow *flow, int64_t now, bool *found)
         *found = false;
         spinlock_acquire(&flow->rx_lock);
         spinlock_acquire(&flow->tx_lock);
-        if (flow->rx_closed || flow_state(flow) & ~END_DECLARED)
+        if (flow->rx_closed || end_state(&flow->end) & ~END_DECLARED)
                 alive->expired = true;
-        head = atomic_load_explicit(&flow->rx.shm->head, memory_order_relaxed);
-        if (head != flow->last_rx_index || head - flow->rx.at >= RING_SLOTS)
+        head = atomic_load_explicit(&flow->end.rx.shm->head, memory_order_relaxed);
+        if (head != flow->last_rx_index || head - flow->end.rx.at >= RING_SLOTS)
                 alive->received = now; /* also while the ring is full, because the peer cannot send then */
         flow->last_rx_index = head;
-        if (flow->tx.at != flow->last_tx_index)
+        if (flow->end.tx.at != flow->last_tx_index)
                 alive->sent = now;
-        flow->last_tx_index = flow->tx.at;
+        flow->last_tx_index = flow->end.tx.at;
         if (!alive->expired && keepalive_lost(alive, now)) {
                 alive->expired = true;
                 flow_give_up(flow, END_PEER, EVENT_PEER);

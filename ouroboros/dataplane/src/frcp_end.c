@@ -20,12 +20,12 @@ void frcp_end_publish(struct frcp_end *end)
 uint32_t frcp_end_space(struct frcp_end *end)
 {
         struct flow *flow = end->flow;
-        uint32_t space = budget_space(&flow->budget, &flow->tx, flow->pool);
+        uint32_t space = end_space(&flow->end);
 
-        if (space > end->unpublished && !budget_spent(&flow->budget))
+        if (space > end->unpublished && !budget_spent(&flow->end.budget))
                 return space - end->unpublished;
         frcp_end_publish(end);
-        return budget_space_now(&flow->budget, &flow->tx, flow->pool);
+        return end_space_now(&flow->end);
 }
 
 static bool emit(void *arg, const uint8_t *header, uint32_t header_length, const uint8_t *data, uint32_t length)
@@ -47,7 +47,7 @@ static bool emit(void *arg, const uint8_t *header, uint32_t header_length, const
  */
 static bool unprotect(struct frcp_end *end, uint8_t **packet, uint32_t *length)
 {
-        struct seal *seal = end->flow->seal;
+        struct seal *seal = end->flow->end.seal;
         uint8_t *out = *packet;
         ssize_t n;
 
@@ -55,11 +55,9 @@ static bool unprotect(struct frcp_end *end, uint8_t **packet, uint32_t *length)
                 return true;
         if (seal->cipher != NULL && (out = scratch_of_thread(SCRATCH_OPEN, *length)) == NULL)
                 return false;
-        n = seal_open(seal, *packet, *length, out);
-        if (n < 0) {
-                flow_refuse_packet(end->flow);
+        n = end_open(&end->flow->end, *packet, *length, out);
+        if (n < 0)
                 return false;
-        }
         *packet = out;
         *length = (uint32_t)n;
         return true;
@@ -86,11 +84,11 @@ void frcp_end_read(struct frcp_end *end, struct frcp_reader *reader, int64_t now
 uint32_t frcp_end_take(struct frcp_end *end, uint32_t most, struct frcp_reader *reader, int64_t now)
 {
         struct flow *flow = end->flow;
-        uint32_t ready = ring_ready(&flow->rx), i;
+        uint32_t ready = ring_ready(&flow->end.rx), i;
 
         for (i = 0; i < ready && i < most; i++) {
-                uint64_t slot = ring_peek(&flow->rx, i);
-                uint8_t *packet = pool_packet(flow->pool, slot);
+                uint64_t slot = ring_peek(&flow->end.rx, i);
+                uint8_t *packet = pool_packet(flow->end.pool, slot);
                 uint32_t length = SLOT_LENGTH(slot);
                 struct frcp_piece piece;
                 bool fits = reader != NULL && reader->count < reader->max && length <= reader->size;
@@ -98,7 +96,7 @@ uint32_t frcp_end_take(struct frcp_end *end, uint32_t most, struct frcp_reader *
                 if (reader != NULL && reader->count > 0 && !fits)
                         break; /* left for the next read */
                 if (i + PREFETCH_DISTANCE < ready)
-                        flow_prefetch(flow, i + PREFETCH_DISTANCE);
+                        end_prefetch(&flow->end, i + PREFETCH_DISTANCE);
                 if (packet == NULL) {
                         flow_refuse(flow);
                         continue;
@@ -106,12 +104,12 @@ uint32_t frcp_end_take(struct frcp_end *end, uint32_t most, struct frcp_reader *
                 if (unprotect(end, &packet, &length) &&
                     frcp_receive(&end->frcp, packet, length, now, fits ? &piece : NULL))
                         deliver(reader, &piece);
-                pool_free(flow->pool, SLOT_BLOCK(slot), flow->rx.owner);
+                pool_free(flow->end.pool, SLOT_BLOCK(slot), flow->end.rx.owner);
                 if (reader != NULL)
                         frcp_end_read(end, reader, now);
         }
         if (i > 0)
-                flow_consume(flow, i);
+                end_consume(&flow->end, i);
         return i;
 }
 
@@ -121,8 +119,8 @@ void frcp_end_run(struct frcp_end *end, int64_t now)
 
         frcp_run(&end->frcp, now);
         frcp_end_publish(end);
-        if ((flow->rx.peer_corrupt || flow->tx.peer_corrupt) &&
-            atomic_load_explicit(&flow->local_state, memory_order_relaxed) == 0) {
+        if ((flow->end.rx.peer_corrupt || flow->end.tx.peer_corrupt) &&
+            atomic_load_explicit(&flow->end.local_state, memory_order_relaxed) == 0) {
                 flow_mark_corrupt(flow);
                 end->state_changed = true;
         }

@@ -21,7 +21,7 @@ static bool may_write_now(const void *arg)
 
         return flow_rx_advanced(snapshot) ||
                (snapshot->full &&
-                atomic_load_explicit(&snapshot->flow->tx.shm->tail, memory_order_relaxed) != snapshot->tx);
+                atomic_load_explicit(&snapshot->flow->end.tx.shm->tail, memory_order_relaxed) != snapshot->tx);
 }
 
 static ssize_t write_some(struct frcp_end *end, const uint8_t *packet, const uint32_t *lengths, uint32_t each,
@@ -61,8 +61,8 @@ ssize_t frcp_io_writev(struct flow *flow, const void *buffer, const uint32_t *le
                 frcp_end_take(end, FRCP_BATCH, NULL, now);
                 result = write_some(end, buffer, lengths, each, count, now);
                 snapshot.full = result == -EAGAIN && frcp_end_space(end) == 0;
-                snapshot.rx = flow->rx.at;
-                snapshot.tx = flow->tx.other;
+                snapshot.rx = flow->end.rx.at;
+                snapshot.tx = flow->end.tx.other;
                 atomic_fetch_add(&flow->sleepers, 1);
                 frcp_end_leave(end, now);
                 if (result == -EAGAIN && is_blocking(flow, FLOW_WNOBLOCK))
@@ -81,7 +81,7 @@ ssize_t frcp_io_writev(struct flow *flow, const void *buffer, const uint32_t *le
 static ssize_t read_some(struct frcp_end *end, struct burst *burst, struct frcp_reader *reader, int64_t now)
 {
         struct flow *flow = end->flow;
-        int error = flow_error(flow);
+        int error = end_error(&flow->end);
         struct frcp_piece piece;
 
         frcp_end_read(end, reader, now);
@@ -152,7 +152,7 @@ ssize_t frcp_io_take(struct flow *flow, struct burst *burst, uint32_t max, uint3
                         flow_begin_readahead(flow);
                 if (n == -EAGAIN)
                         rearm(end);
-                snapshot.rx = flow->rx.at;
+                snapshot.rx = flow->end.rx.at;
                 atomic_fetch_add(&flow->sleepers, 1);
                 frcp_end_leave(end, now);
                 if (n == -EAGAIN && is_blocking(flow, FLOW_RNOBLOCK))
@@ -182,10 +182,10 @@ bool frcp_io_notify_writable(struct flow *flow)
         bool writable = true;
 
         frcp_end_lock(flow);
-        if (!flow->rx_closed && flow_error(flow) == 0 && end->frcp.down == 0 && end->frcp.fin_received != FRCP_CLOSED) {
+        if (!flow->rx_closed && end_error(&flow->end) == 0 && end->frcp.down == 0 && end->frcp.fin_received != FRCP_CLOSED) {
                 wait_clear_eventfd(atomic_load(&flow->writable_eventfd));
-                ring_ask(&flow->rx.shm->cons_wait, WAIT_EVENT);
-                ring_ask(&flow->tx.shm->prod_wait, WAIT_EVENT);
+                ring_ask(&flow->end.rx.shm->cons_wait, WAIT_EVENT);
+                ring_ask(&flow->end.tx.shm->prod_wait, WAIT_EVENT);
                 /* The following write processes pending packets: one may open the window. */
                 writable = flow_rx_pending_or_down(flow) || (frcp_writable(&end->frcp, 1) && frcp_end_space(end) > 0);
         }
@@ -200,7 +200,7 @@ bool frcp_io_notify_writable(struct flow *flow)
 static bool need_not_sleep(struct flow *flow, bool writing, bool full)
 {
         if (full)
-                return flow_state(flow) || flow->tx.peer_corrupt || flow->frcp->closing ||
+                return end_state(&flow->end) || flow->end.tx.peer_corrupt || flow->frcp->closing ||
                        frcp_end_space(flow->frcp) > 0;
         return flow_rx_pending_or_down(flow) || frcp_io_ready(flow, writing) || (!writing && flow_readahead(flow));
 }
@@ -211,7 +211,7 @@ enum cause { READING, WRITING, LINGERING };
 static int sleep_until(struct flow *flow, enum cause cause, int64_t deadline)
 {
         bool writing = cause == WRITING;
-        _Atomic uint32_t *word = &flow->rx.shm->cons_wait;
+        _Atomic uint32_t *word = &flow->end.rx.shm->cons_wait;
         uint32_t value = 0;
         int64_t due = NEVER;
         int result;
@@ -222,7 +222,7 @@ static int sleep_until(struct flow *flow, enum cause cause, int64_t deadline)
                 bool full = writing && frcp_end_space(flow->frcp) == 0;
 
                 if (full)
-                        word = &flow->tx.shm->prod_wait;
+                        word = &flow->end.tx.shm->prod_wait;
                 due = frcp_deadline(&flow->frcp->frcp);
                 value = ring_ask(word, WAIT_FUTEX);
                 if (cause == LINGERING ? flow_rx_pending_or_down(flow) || flow->frcp->frcp.down != 0 :
@@ -267,8 +267,8 @@ void frcp_io_queues(struct flow *flow, uint64_t *rx, uint64_t *tx)
         *rx = end->frcp.recvq.messages;
         *tx = end->frcp.sendq.count;
         if (!end->frcp.config.retransmit) {
-                ring_space_now(&flow->tx);
-                *tx += flow->tx.at - flow->tx.other;
+                ring_space_now(&flow->end.tx);
+                *tx += flow->end.tx.at - flow->end.tx.other;
         }
         frcp_end_leave(end, now);
 }

@@ -25,7 +25,7 @@ uint32_t frcp_io_examine(struct flow *flow, bool *again)
         if (!flow->rx_closed) {
                 taken = frcp_end_take(end, FRCP_BATCH, NULL, now);
                 frcp_end_run(end, now);
-                events = flow_take_events(flow);
+                events = end_take_events(&flow->end);
                 /* The user may not read soon: the thread acknowledges the packets. */
                 if (taken > 0 && !atomic_exchange_explicit(&end->poll_requested, true, memory_order_relaxed))
                         events |= FLOW_NEEDS_POLL;
@@ -34,8 +34,8 @@ uint32_t frcp_io_examine(struct flow *flow, bool *again)
                         events |= EVENT_PKT;
                         *again = true;
                 } else {
-                        ring_ask(&flow->rx.shm->cons_wait, WAIT_EVENT);
-                        *again = flow_rx_pending(flow);
+                        ring_ask(&flow->end.rx.shm->cons_wait, WAIT_EVENT);
+                        *again = end_rx_pending(&flow->end);
                 }
         }
         frcp_end_unlock(flow);
@@ -53,10 +53,10 @@ int64_t frcp_io_poll(struct flow *flow, int64_t now, bool *woken)
                 frcp_end_unlock(flow);
                 return NEVER;
         }
-        if (flow->rx.at == end->rx_at_poll && flow_rx_pending(flow))
+        if (flow->end.rx.at == end->rx_at_poll && end_rx_pending(&flow->end))
                 *woken = frcp_end_take(end, RING_SLOTS, NULL, now) > 0;
-        end->idle_polls = flow->rx.at == end->rx_at_poll && !flow_rx_pending(flow) ? end->idle_polls + 1 : 0;
-        end->rx_at_poll = flow->rx.at;
+        end->idle_polls = flow->end.rx.at == end->rx_at_poll && !end_rx_pending(&flow->end) ? end->idle_polls + 1 : 0;
+        end->rx_at_poll = flow->end.rx.at;
         frcp_end_run(end, now);
         *woken = *woken || end->state_changed;
         end->state_changed = false;
@@ -64,8 +64,8 @@ int64_t frcp_io_poll(struct flow *flow, int64_t now, bool *woken)
         if (end->idle_polls < IDLE_POLLS && next > now + FRCP_IO_POLL_INTERVAL) {
                 next = now + FRCP_IO_POLL_INTERVAL;
         } else if (end->idle_polls >= IDLE_POLLS) {
-                ring_ask(&flow->rx.shm->cons_wait, WAIT_EVENT);
-                if (flow_rx_pending(flow))
+                ring_ask(&flow->end.rx.shm->cons_wait, WAIT_EVENT);
+                if (end_rx_pending(&flow->end))
                         next = now + FRCP_IO_POLL_INTERVAL;
         }
         /* A later call of the user sees this store, and an earlier one has been seen here: both hold the lock. */
@@ -87,10 +87,10 @@ int frcp_io_close(struct flow *flow)
         frcp_end_lock(flow);
         first = !end->closing;
         end->closing = true;
-        if (!flow->rx_closed && !flow->rx.peer_corrupt)
+        if (!flow->rx_closed && !flow->end.rx.peer_corrupt)
                 /* the ring may hold the last acknowledgement of a peer that has left */
                 frcp_end_take(end, RING_SLOTS, NULL, now);
-        if (!flow->rx_closed && flow_error(flow) == 0) {
+        if (!flow->rx_closed && end_error(&flow->end) == 0) {
                 frcp_end_run(end, now);
                 frcp_close(&end->frcp, now);
                 frcp_end_publish(end);

@@ -106,7 +106,7 @@ static void request_poll(void *arg, struct flow *flow)
         struct process *process = arg;
 
         pthread_mutex_lock(&process->lock);
-        if (process->flows[flow->fd - FD_BASE] == flow)
+        if (process->flows[flow->end.fd - FD_BASE] == flow)
                 process_poll_soon(process, flow);
         pthread_mutex_unlock(&process->lock);
         wait_signal_eventfd(process->control);
@@ -127,7 +127,7 @@ static void run_timers(struct process *process)
                         wheel_set(&process->wheel, timer, next);
                 if (woken) {
                         flow_withdraw_all(flow);
-                        events_raise(process->events, flow->fd);
+                        events_raise(process->events, flow->end.fd);
                 }
         }
         pthread_mutex_unlock(&process->lock);
@@ -198,7 +198,7 @@ bool process_is_orphan(const struct process *process)
 
 void process_add(struct process *process, struct flow *flow)
 {
-        uint32_t bit = flow->fd - FD_BASE;
+        uint32_t bit = flow->end.fd - FD_BASE;
         bool due;
 
         pthread_mutex_lock(&process->lock);
@@ -223,7 +223,7 @@ void process_add(struct process *process, struct flow *flow)
 
 void process_remove(struct process *process, struct flow *flow)
 {
-        uint32_t bit = flow->fd - FD_BASE;
+        uint32_t bit = flow->end.fd - FD_BASE;
 
         if (flow_check(flow) != 0)
                 return;
@@ -239,7 +239,7 @@ void process_remove(struct process *process, struct flow *flow)
 
 static int set_eventfd(struct process *process, struct flow *flow, _Atomic int *slot, int eventfd)
 {
-        uint32_t bit = flow->fd - FD_BASE;
+        uint32_t bit = flow->end.fd - FD_BASE;
         int error = flow_check(flow);
 
         if (error != 0)
@@ -270,7 +270,7 @@ int process_poll_writable(struct process *process, struct flow *flow, int eventf
 
 void process_unpoll(struct process *process, struct flow *flow)
 {
-        uint32_t bit = flow->fd - FD_BASE;
+        uint32_t bit = flow->end.fd - FD_BASE;
 
         if (process->generation != map_generation)
                 return;

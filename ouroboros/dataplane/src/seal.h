@@ -1,8 +1,7 @@
 /*
  * seal: the protection of the packets of one flow end (spec/protection 1): a cipher, a check, both, or none.
  *     [ IV ][ ciphertext of ( FRCP header | data ) ][ tag ][ CRC-32 ]
- * Empty packets (keep-alives) are not protected. Used by flow ends of processes (flow_write.c, flow_read.c,
- * frcp_end.c) and of IPCPs (port.c).
+ * Empty packets (keep-alives) are not protected. One end of a flow has one (end.h).
  */
 #ifndef OUROBOROS_SEAL_H
 #define OUROBOROS_SEAL_H

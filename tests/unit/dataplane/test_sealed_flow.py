@@ -33,7 +33,7 @@ def flow(pair: Pair, request: pytest.FixtureRequest) -> Pair:
 
 def refused(end: End) -> tuple[int, int, int]:
     """Forged, spoilt, too short."""
-    seal = end.handle.seal
+    seal = end.handle.end.seal
     return seal.forged, seal.spoilt, seal.runt
 
 
@@ -70,10 +70,10 @@ def test_the_largest_packet_is_smaller(pair: Pair) -> None:
 
 def test_what_is_not_possible(pair: Pair) -> None:
     assert lib.flow_protect(pair.a.handle, 7, KEY, False) < 0
-    pair.a.handle.max_packet = 28
+    pair.a.handle.end.max_packet = 28
     assert lib.flow_protect(pair.a.handle, 901, KEY, False) == -EMSGSIZE
     assert lib.flow_protect(pair.a.handle, 0, ffi.NULL, False) == 0
-    assert pair.a.handle.seal == ffi.NULL
+    assert pair.a.handle.end.seal == ffi.NULL
 
 
 def test_a_packet_longer_than_the_buffer_stays(flow: Pair) -> None:

@@ -100,8 +100,8 @@ def test_for_and_from_components(layer: Layer, kind: tuple[int, bool]) -> None:
 def test_what_cannot_be_opened(layer: Layer) -> None:
     """It is dropped and counted at that flow; those behind it are delivered, and no other flow notices."""
     (low, wire), (_, other), (fd, user) = neighbour(layer, 901, True), layer.lower(), layer.upper()
-    _dataplane.lib.seal_fini(wire.handle.seal)
-    wire.handle.seal = _dataplane.ffi.NULL  # from now on the neighbour says what it likes
+    _dataplane.lib.seal_fini(wire.handle.end.seal)
+    wire.handle.end.seal = _dataplane.ffi.NULL  # from now on the neighbour says what it likes
     for i in range(50):
         wire.write(packet(i, 8 + i))
     wire.write(b"")
