@@ -49,7 +49,7 @@ static void fan_out(struct broadcast *broadcast, struct port *from, struct packe
 
                 if (to == from)
                         continue;
-                if (heir == NULL && to->pool == from->pool && port_room(to) > 0)
+                if (heir == NULL && to->end.pool == from->end.pool && port_room(to) > 0)
                         heir = to;
                 else
                         tally(broadcast, port_copy(to, packet->data, packet->length));

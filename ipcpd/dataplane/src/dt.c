@@ -86,7 +86,7 @@ static void deliver(struct dt *dt, struct port *from, struct packet *packet, str
         if (header.eid < DT_ENDPOINTS) {
                 if (header.eid >= DT_COMPONENTS)
                         counters->unknown++;
-                else if (punt_push(dt->punt, (uint32_t)header.eid, from->fd, packet->data, packet->length))
+                else if (punt_push(dt->punt, (uint32_t)header.eid, from->end.fd, packet->data, packet->length))
                         counters->punted++;
                 else
                         counters->no_room++;
@@ -103,7 +103,7 @@ static void deliver(struct dt *dt, struct port *from, struct packet *packet, str
         /* A sender that exceeds the reader's rate gets the same updates as one that exceeds the path's. */
         if (dt->congestion && congestion_receive(&upper->congestion, header.ecn | mark(dt, upper->port))) {
                 level = upper->congestion.seen;
-                punt_push(dt->punt, DT_CONGESTION, upper->port->fd, &level, sizeof level);
+                punt_push(dt->punt, DT_CONGESTION, upper->port->end.fd, &level, sizeof level);
         }
         if (port_pass(from, packet, upper->port)) {
                 upper->counters.received++;
@@ -219,7 +219,7 @@ static bool emit(struct port *from, struct packet *packet, const struct header *
         struct packet copy;
         uint8_t *data;
 
-        if (from->pool == out->pool && packet_push(packet, DT_HEADER) != NULL) {
+        if (from->end.pool == out->end.pool && packet_push(packet, DT_HEADER) != NULL) {
                 memcpy(packet->data, header, DT_HEADER);
                 return port_pass(from, packet, out);
         }
@@ -342,7 +342,7 @@ static void lower_gone(struct port *port)
 {
         struct dt *dt = port->role;
 
-        dt->lower[port->fd - FD_BASE] = dt->usable[port->fd - FD_BASE] = NULL;
+        dt->lower[port->end.fd - FD_BASE] = dt->usable[port->end.fd - FD_BASE] = NULL;
 }
 
 int dt_lower(struct dt *dt, uint32_t fd)
@@ -378,7 +378,7 @@ static void upper_gone(struct port *port)
 {
         struct upper *upper = port->role;
 
-        upper->dt->upper[port->fd - FD_BASE] = NULL;
+        upper->dt->upper[port->end.fd - FD_BASE] = NULL;
         free(upper);
 }
 

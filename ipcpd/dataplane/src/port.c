@@ -7,45 +7,21 @@
 struct port *port_create(struct pool *pool, struct segment *segment, struct events *own, struct events *peer,
                          const struct flow_spec *spec)
 {
-        struct port *port = calloc(1, sizeof *port);
-        size_t largest = pool_largest(pool);
+        struct port *port = aligned_alloc(CACHE_LINE, sizeof *port);
 
         if (port == NULL)
                 return NULL;
-        port->shm = &segment->shm->flow[spec->index];
-        port->end = &port->shm->end[spec->side];
-        port->pool = pool_hold(pool);
-        port->segment = segment_hold(segment);
-        port->own = events_hold(own);
-        port->peer = events_hold(peer);
-        port->fd = spec->fd;
-        port->peer_fd = spec->peer_fd;
-        port->max_packet = (uint32_t)largest;
-        if (spec->max_packet > 0 && spec->max_packet < largest)
-                port->max_packet = (uint32_t)spec->max_packet;
-        ring_attach(&port->tx, port->shm, spec->side, spec->serial, true);
-        ring_attach(&port->rx, port->shm, 1 - spec->side, spec->serial, false);
+        *port = (struct port){.own = events_hold(own)};
+        end_attach(&port->end, pool, segment, peer, spec);
         return port;
-}
-
-int port_protect(struct port *port, uint32_t cipher, const uint8_t *key, bool check)
-{
-        int error = seal_create(&port->seal, port->max_packet, cipher, key, check);
-
-        if (port->seal != NULL)
-                port->max_packet -= port->seal->overhead;
-        return error;
 }
 
 void port_destroy(struct port *port)
 {
         if (port == NULL)
                 return;
-        seal_destroy(port->seal);
-        events_unmap(port->peer);
         events_unmap(port->own);
-        segment_unmap(port->segment);
-        pool_unmap(port->pool);
+        end_detach(&port->end);
         free(port);
 }
 
@@ -65,59 +41,61 @@ static void unsettled(struct port *port)
 
 /* ---- taking ---- */
 
-#define AHEAD 8u
+#define PREFETCH_DISTANCE 8u /* packets */
 
+/* Unlike a reader (end_prefetch), a port writes the owner word, and of the packet at most the header. */
 static void prefetch(const struct port *port, uint32_t at)
 {
-        uint64_t slot = ring_peek(&port->rx, at);
+        const struct pool *pool = port->end.pool;
+        uint64_t slot = ring_peek(&port->end.rx, at);
 
-        if (SLOT_BLOCK(slot) < port->pool->blocks) {
-                __builtin_prefetch(&port->pool->owner[SLOT_BLOCK(slot)], 1);
-                __builtin_prefetch(pool_packet(port->pool, slot), 1);
+        if (SLOT_BLOCK(slot) < pool->blocks) {
+                __builtin_prefetch(&pool->owner[SLOT_BLOCK(slot)], 1);
+                __builtin_prefetch(pool_packet(pool, slot), 1);
         }
 }
 
 /* Open a packet in place. An honest writer leaves no offset beyond the range of a slot. */
 static bool open_packet(struct port *port, struct packet *packet)
 {
-        struct seal *seal = port->seal;
-        ssize_t n;
+        uint32_t front = port->end.seal->front;
+        ssize_t n = -1;
 
         if (packet->length == 0)
                 return true;
-        if (packet->offset + seal->front > UINT16_MAX)
-                return false;
-        n = seal_open(seal, packet->data, packet->length, packet->data + seal->front);
+        if (packet->offset + front <= UINT16_MAX)
+                n = end_open(&port->end, packet->data, packet->length, packet->data + front);
+        else
+                end_refuse(&port->end);
         if (n < 0)
                 return false;
-        packet->data += seal->front;
-        packet->offset += seal->front;
+        packet->data += front;
+        packet->offset += front;
         packet->length = (uint32_t)n;
         return true;
 }
 
 bool port_take(struct port *port, struct packet *packet)
 {
-        uint32_t ready = ring_ready(&port->rx);
+        uint32_t ready = ring_ready(&port->end.rx);
 
         while (port->taken < ready) {
-                uint64_t slot = ring_peek(&port->rx, port->taken);
+                uint64_t slot = ring_peek(&port->end.rx, port->taken);
 
-                if (port->taken + AHEAD < ready)
-                        prefetch(port, port->taken + AHEAD);
+                if (port->taken + PREFETCH_DISTANCE < ready)
+                        prefetch(port, port->taken + PREFETCH_DISTANCE);
                 unsettled(port);
                 port->taken++;
-                packet->data = pool_packet(port->pool, slot);
+                packet->data = pool_packet(port->end.pool, slot);
                 if (packet->data == NULL) {
-                        count(&port->end->refused);
+                        end_refuse(&port->end);
                         continue;
                 }
                 packet->block = SLOT_BLOCK(slot);
                 packet->offset = SLOT_OFFSET(slot);
                 packet->length = SLOT_LENGTH(slot);
                 port->octets += packet->length;
-                if (port->seal != NULL && !open_packet(port, packet)) {
-                        count(&port->end->refused);
+                if (port->end.seal != NULL && !open_packet(port, packet)) {
                         port_free(port, packet);
                         continue;
                 }
@@ -128,18 +106,18 @@ bool port_take(struct port *port, struct packet *packet)
 
 void port_untake(struct port *port)
 {
-        port->octets -= SLOT_LENGTH(ring_peek(&port->rx, --port->taken));
+        port->octets -= SLOT_LENGTH(ring_peek(&port->end.rx, --port->taken));
 }
 
 void port_free(struct port *from, const struct packet *packet)
 {
-        if (!pool_free(from->pool, packet->block, from->rx.owner))
-                count(&from->end->refused);
+        if (!pool_free(from->end.pool, packet->block, from->end.rx.owner))
+                end_refuse(&from->end);
 }
 
 void port_drop(struct port *from, const struct packet *packet)
 {
-        count(&from->end->dropped);
+        count(&from->end.own->dropped);
         port_free(from, packet);
 }
 
@@ -147,41 +125,43 @@ void port_drop(struct port *from, const struct packet *packet)
 
 void port_refuse(struct port *to)
 {
-        count(&to->end->dropped);
+        count(&to->end.own->dropped);
 }
 
 uint32_t port_room(struct port *port)
 {
-        uint32_t room = budget_space(&port->budget, &port->tx, port->pool);
+        uint32_t room = end_space(&port->end);
 
         return room > port->put ? room - port->put : 0;
 }
 
 uint32_t port_queued_now(struct port *port)
 {
-        budget_space_now(&port->budget, &port->tx, port->pool);
+        end_space_now(&port->end);
         return port_queued(port);
 }
 
 static void put(struct port *to, const struct packet *packet)
 {
+        const struct pool *pool = to->end.pool;
+
         unsettled(to);
-        ring_put(&to->tx, to->put, SLOT(packet->block, packet->offset, packet->length));
-        budget_charge(&to->budget, &to->tx, to->put, to->pool, pool_class_of(to->pool, packet->block));
+        end_enqueue(&to->end, pool, to->put, SLOT(packet->block, packet->offset, packet->length),
+                    pool_class_of(pool, packet->block));
         to->put++;
 }
 
 static uint8_t *reserve(struct port *to, uint32_t length, struct packet *packet)
 {
         int64_t block = -1;
-        uint32_t front = to->seal != NULL ? to->seal->front : 0;
+        uint32_t front = to->end.seal != NULL ? to->end.seal->front : 0;
 
-        if (length <= to->max_packet && port_room(to) > 0)
-                block = pool_alloc(to->pool, to->seal != NULL ? length + to->seal->overhead : length);
+        if (length <= to->end.max_packet && port_room(to) > 0)
+                block = end_alloc(&to->end, length);
         if (block < 0)
                 return NULL;
         *packet = (struct packet){
-                .data = pool_block(to->pool, pool_class_of(to->pool, (uint32_t)block), (uint32_t)block) + HEADROOM + front,
+                .data = pool_block(to->end.pool, pool_class_of(to->end.pool, (uint32_t)block), (uint32_t)block) + HEADROOM + front,
                 .length = length,
                 .offset = HEADROOM + front,
                 .block = (uint32_t)block,
@@ -194,18 +174,18 @@ uint8_t *port_reserve(struct port *to, uint32_t length, struct packet *packet)
         uint8_t *data = reserve(to, length, packet);
 
         if (data == NULL)
-                count(&to->end->dropped);
+                count(&to->end.own->dropped);
         return data;
 }
 
 /* Protect a packet where it lies; there is room before and behind it. */
 static bool close_packet(struct port *to, struct packet *packet)
 {
-        struct seal *seal = to->seal;
+        struct seal *seal = to->end.seal;
         ssize_t n = seal_packet(seal, NULL, 0, packet->data, packet->length, packet->data - seal->front);
 
         if (n < 0) {
-                count(&to->end->dropped);
+                count(&to->end.own->dropped);
                 return false;
         }
         if (n > 0) {
@@ -218,26 +198,26 @@ static bool close_packet(struct port *to, struct packet *packet)
 
 static bool has_room(const struct port *to, const struct packet *packet)
 {
-        uint32_t behind = to->seal->overhead - to->seal->front;
+        uint32_t behind = to->end.seal->overhead - to->end.seal->front;
 
-        return packet->offset >= to->seal->front && packet->offset + packet->length + behind <=
-                                                            to->pool->classes[pool_class_of(to->pool, packet->block)].stride;
+        return packet->offset >= to->end.seal->front && packet->offset + packet->length + behind <=
+                                                            to->end.pool->classes[pool_class_of(to->end.pool, packet->block)].stride;
 }
 
 void port_put(struct port *to, struct packet *packet)
 {
-        if (to->seal != NULL && !close_packet(to, packet)) {
+        if (to->end.seal != NULL && !close_packet(to, packet)) {
                 port_cancel(to, packet);
                 return;
         }
-        pool_give(to->pool, packet->block, to->tx.owner);
+        pool_give(to->end.pool, packet->block, to->end.tx.owner);
         CRASH(18);
         put(to, packet);
 }
 
 void port_cancel(struct port *to, const struct packet *packet)
 {
-        pool_free(to->pool, packet->block, to->pool->self);
+        pool_free(to->end.pool, packet->block, to->end.pool->self);
 }
 
 bool port_copy(struct port *to, const void *data, uint32_t length)
@@ -262,19 +242,19 @@ static bool copy_across(struct port *from, const struct packet *packet, struct p
 
 bool port_pass(struct port *from, struct packet *packet, struct port *to)
 {
-        if (from->pool != to->pool || (to->seal != NULL && !has_room(to, packet)))
+        if (from->end.pool != to->end.pool || (to->end.seal != NULL && !has_room(to, packet)))
                 return copy_across(from, packet, to);
-        if (packet->length > to->max_packet || port_room(to) == 0) {
-                count(&to->end->dropped);
+        if (packet->length > to->end.max_packet || port_room(to) == 0) {
+                count(&to->end.own->dropped);
                 port_free(from, packet);
                 return false;
         }
-        if (to->seal != NULL && !close_packet(to, packet)) {
+        if (to->end.seal != NULL && !close_packet(to, packet)) {
                 port_free(from, packet);
                 return false;
         }
-        if (!pool_transfer(from->pool, packet->block, from->rx.owner, to->tx.owner)) {
-                count(&from->end->refused);
+        if (!pool_transfer(from->end.pool, packet->block, from->end.rx.owner, to->end.tx.owner)) {
+                end_refuse(&from->end);
                 return false;
         }
         CRASH(14);
@@ -286,7 +266,7 @@ bool port_carry(struct port *from, struct packet *packet, struct port *to)
 {
         struct packet copy;
 
-        if (from->pool == to->pool || packet->length > to->max_packet) {
+        if (from->end.pool == to->end.pool || packet->length > to->end.max_packet) {
                 port_pass(from, packet, to);
                 return true;
         }
@@ -299,14 +279,6 @@ bool port_carry(struct port *from, struct packet *packet, struct port *to)
 }
 
 /* ---- what a turn ends with ---- */
-
-static void tell(struct port *port, _Atomic uint32_t *word, uint32_t wanted)
-{
-        if (wanted & WAIT_FUTEX)
-                wait_wake(word);
-        if (wanted & WAIT_EVENT && port->peer != NULL)
-                events_raise(port->peer, port->peer_fd);
-}
 
 #define WINDOW 1000000 /* ns: longer than a process that reads in bursts sleeps in between */
 
@@ -328,10 +300,10 @@ static void watch_reader(struct port *port, uint32_t queued, int64_t now)
         if (elapsed < DRAIN)
                 return;
         if (port->drain_least > 0) /* it was never idle: nothing was put since the last look */
-                fit = (port->tx.other - port->drained) * FIT_TIME / (uint64_t)elapsed;
+                fit = (port->end.tx.other - port->drained) * FIT_TIME / (uint64_t)elapsed;
         port->fit = fit < FIT_LEAST ? FIT_LEAST : fit > RING_SLOTS ? RING_SLOTS : (uint32_t)fit;
         port->drain_least = queued;
-        port->drained = port->tx.other;
+        port->drained = port->end.tx.other;
         port->drain_window = now;
 }
 
@@ -343,8 +315,8 @@ static void watch_queue(struct port *port, int64_t now)
 {
         uint32_t queued;
 
-        budget_space_now(&port->budget, &port->tx, port->pool);
-        queued = (uint32_t)(port->tx.at - port->tx.other);
+        end_space_now(&port->end);
+        queued = (uint32_t)(port->end.tx.at - port->end.tx.other);
         watch_reader(port, queued, now);
         if (queued < port->least)
                 port->least = queued;
@@ -357,24 +329,18 @@ static void watch_queue(struct port *port, int64_t now)
 
 void port_settle(struct port *port, int64_t now)
 {
-        uint32_t wanted;
-
         if (port->put > 0) {
                 watch_queue(port, now);
                 port->sent += port->put;
                 port->sent_at = now;
-                wanted = ring_publish(&port->tx, port->put);
+                end_publish(&port->end, port->put);
                 port->put = 0;
-                if (wanted)
-                        tell(port, &port->tx.shm->cons_wait, wanted);
         }
         if (port->taken > 0) {
                 port->packets += port->taken;
                 port->received_at = now;
-                wanted = ring_consume(&port->rx, port->taken);
+                end_consume(&port->end, port->taken);
                 port->taken = 0;
-                if (wanted)
-                        tell(port, &port->rx.shm->prod_wait, wanted);
         }
 }
 
@@ -384,22 +350,8 @@ bool port_may_go_on(struct port *port)
 
         if (on == NULL)
                 return true;
-        if (budget_space_now(&on->budget, &on->tx, on->pool) <= on->put || port_queued(on) >= port->level)
+        if (end_space_now(&on->end) <= on->put || port_queued(on) >= port->level)
                 return false;
         port->waits_for = NULL;
         return true;
-}
-
-void port_drain(struct port *port)
-{
-        uint32_t ready = ring_ready(&port->rx);
-
-        for (uint32_t i = 0; i < ready; i++) {
-                uint64_t slot = ring_peek(&port->rx, i);
-
-                if (pool_packet(port->pool, slot) != NULL)
-                        pool_free(port->pool, SLOT_BLOCK(slot), port->rx.owner);
-        }
-        if (ready > 0)
-                ring_consume(&port->rx, ready);
 }

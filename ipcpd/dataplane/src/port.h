@@ -11,7 +11,7 @@
 #ifndef OUROBOROS_PORT_H
 #define OUROBOROS_PORT_H
 
-#include "flow.h"
+#include "end.h"
 
 #define CUBES 3u        /* QoS cubes: 0 best effort, 1 video, 2 voice (spec/dt 2) */
 #define PORT_BATCH 128u /* packets of one port before the next one has its turn */
@@ -24,21 +24,10 @@ struct domain;
 typedef void port_serve(struct relay *relay, struct port *port, int64_t now);
 
 struct port {
-        struct flow_shm *shm;
-        struct end_shm *end; /* dropped: no room or no block for a packet, or larger than the flow takes */
-        struct pool *pool;
-        struct segment *segment;
-        struct events *own;  /* region that the process at the other end rings */
-        struct domain *domain; /* the trust domain of `pool` and `own`; NULL: its region has been removed */
-        struct events *peer; /* its region */
-        struct ring rx;
-        struct ring tx;
-        struct budget budget; /* of tx */
-        struct seal *seal;    /* seals and opens the packets of a lower flow; NULL: they are in the clear */
-        uint32_t fd;
-        uint32_t peer_fd;
+        struct end end;
+        struct events *own;    /* the event region that the process at the other end signals */
+        struct domain *domain; /* the trust domain of the pool and `own`; NULL: its region has been removed */
         uint32_t cube;
-        uint32_t max_packet; /* octets that may be put, before they are protected */
         uint32_t taken;      /* from rx, not consumed yet */
         uint32_t put;        /* into tx, not published yet */
 
@@ -110,12 +99,9 @@ static inline bool packet_pull(struct packet *packet, uint32_t octets)
         return true;
 }
 
-/* It holds what it uses (map.h) until it is destroyed. NULL: no memory. */
+/* It holds the objects it uses (map.h) until it is destroyed; the spec exists (end_exists). NULL: no memory. */
 struct port *port_create(struct pool *pool, struct segment *segment, struct events *own, struct events *peer,
                          const struct flow_spec *spec);
-
-/* Protect its packets from now on (flow_protect). 0, -EINVAL, -EMSGSIZE, -ENOMEM. */
-int port_protect(struct port *port, uint32_t cipher, const uint8_t *key, bool check);
 void port_destroy(struct port *port); /* NULL: nothing */
 
 /* The next packet that waits, opened; slots that make no sense, and what cannot be opened, are refused and counted. False:
@@ -141,7 +127,7 @@ uint32_t port_room(struct port *port);
 /* Packets put that the other process has not read, as last seen (settling looks). */
 static inline uint32_t port_queued(const struct port *port)
 {
-        return (uint32_t)(port->tx.at - port->tx.other) + port->put;
+        return (uint32_t)(port->end.tx.at - port->end.tx.other) + port->put;
 }
 
 /* The standing queue that a packet put now joins. A burst that the reader takes by the next look does not count. */
@@ -196,8 +182,5 @@ static inline void port_pause(struct port *port, int64_t until)
 
 /* Publish the packets taken and put, and notify the process at the other end. */
 void port_settle(struct port *port, int64_t now);
-
-/* Packets that can no longer be delivered go back to the pool. One look: its process may write for ever. */
-void port_drain(struct port *port);
 
 #endif

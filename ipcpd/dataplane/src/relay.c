@@ -164,7 +164,7 @@ int relay_add(struct relay *relay, struct pool *pool, struct segment *segment, s
         struct port *port;
         int error = 0;
 
-        if (bit >= EVENT_BITS || spec->index >= segment->flows || spec->side > 1)
+        if (!end_exists(segment, spec))
                 return -EINVAL;
         port = port_create(pool, segment, own, peer, spec);
         if (port == NULL)
@@ -193,9 +193,9 @@ int relay_protect(struct relay *relay, uint32_t fd, uint32_t cipher, const uint8
         relay_lock(relay);
         port = relay_port(relay, fd);
         if (port != NULL)
-                result = port_protect(port, cipher, key, check);
+                result = end_protect(&port->end, cipher, key, check);
         if (result == 0)
-                result = (int)port->max_packet;
+                result = (int)port->end.max_packet;
         relay_unlock(relay);
         return result;
 }
@@ -316,7 +316,7 @@ int relay_remove(struct relay *relay, uint32_t fd)
                         if (round_serve(relay, port) == 0)
                                 break;
                 round_settle(relay);
-                port_drain(port);
+                end_drain(&port->end);
                 relay_forget_role(port);
                 round_deactivate(relay, port);
                 let_go(relay, port);
@@ -335,13 +335,13 @@ int relay_stats(struct relay *relay, uint32_t fd, struct port_stats *stats)
         relay_lock(relay);
         port = relay_port(relay, fd);
         if (port != NULL) {
-                uint64_t queued = port->tx.at - atomic_load(&port->tx.shm->tail);
+                uint64_t queued = port->end.tx.at - atomic_load(&port->end.tx.shm->tail);
 
                 *stats = (struct port_stats){
                         .packets = port->packets,
                         .octets = port->octets,
-                        .dropped = atomic_load(&port->end->dropped),
-                        .refused = atomic_load(&port->end->refused),
+                        .dropped = atomic_load(&port->end.own->dropped),
+                        .refused = atomic_load(&port->end.own->refused),
                         .queued = queued > RING_SLOTS ? 0 : queued,
                         .sent = port->sent,
                         .received_at = port->received_at,

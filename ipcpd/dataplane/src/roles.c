@@ -26,7 +26,7 @@ static void forward(struct relay *relay, struct port *from, int64_t now)
                                 port_drop(from, &packet);
                         return;
                 }
-                if (n == 0 && from->pool != to->pool && to->domain != NULL && to->domain->short_first != NULL)
+                if (n == 0 && from->end.pool != to->end.pool && to->domain != NULL && to->domain->short_first != NULL)
                         round_found_block(relay, to->domain);
         }
 }
@@ -77,7 +77,7 @@ static void hand_over(struct relay *relay, struct port *port, int64_t now)
         for (uint32_t n = 0; n < PORT_BATCH && port_take(port, &packet); n++) {
                 bool empty = packet.length == 0;
 
-                if (punt_push(component->punt, component->number, port->fd, packet.data, packet.length))
+                if (punt_push(component->punt, component->number, port->end.fd, packet.data, packet.length))
                         port_free(port, &packet);
                 else
                         port_drop(port, &packet);

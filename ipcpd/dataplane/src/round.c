@@ -129,12 +129,12 @@ static void retry_domains(struct relay *relay)
 /* Whether the port is idle until a notification. It requests the notification first: of packets, then of space. */
 static bool quiet(struct port *port)
 {
-        ring_ask(&port->rx.shm->cons_wait, WAIT_EVENT);
-        if (ring_ready(&port->rx) == 0 || port->serve == NULL)
+        ring_ask(&port->end.rx.shm->cons_wait, WAIT_EVENT);
+        if (ring_ready(&port->end.rx) == 0 || port->serve == NULL)
                 return true;
         if (port->waits_for == NULL)
                 return false;
-        ring_ask(&port->waits_for->tx.shm->prod_wait, WAIT_EVENT);
+        ring_ask(&port->waits_for->end.tx.shm->prod_wait, WAIT_EVENT);
         return !port_may_go_on(port);
 }
 
@@ -153,7 +153,7 @@ uint32_t round_serve(struct relay *relay, struct port *port)
 {
         uint32_t taken;
 
-        if (port->serve == NULL || ring_ready(&port->rx) == 0)
+        if (port->serve == NULL || ring_ready(&port->end.rx) == 0)
                 return 0;
         if (port->paused > relay->now || port->lacks != NULL)
                 return 0;
@@ -179,7 +179,7 @@ static uint32_t serve_above(struct relay *relay, uint32_t cube)
 /* Packets wait for a time, not for an event. */
 static bool is_paused(const struct relay *relay, struct port *port)
 {
-        return port->paused > relay->now && ring_ready(&port->rx) > 0;
+        return port->paused > relay->now && ring_ready(&port->end.rx) > 0;
 }
 
 static uint32_t serve_cube(struct relay *relay, uint32_t cube)
@@ -236,18 +236,15 @@ void round_pass_events(struct relay *relay, struct port *port)
 {
         uint32_t events;
 
-        if (relay->punt == NULL || atomic_load_explicit(&port->end->events, memory_order_relaxed) == 0)
+        if (relay->punt == NULL || atomic_load_explicit(&port->end.own->events, memory_order_relaxed) == 0)
                 return;
-        events = atomic_exchange(&port->end->events, 0);
+        events = atomic_exchange(&port->end.own->events, 0);
         for (uint32_t n = 0; n < RING_SLOTS; n += PORT_BATCH)
                 if (round_serve(relay, port) == 0)
                         break;
-        if (events & (EVENT_DOWN | EVENT_UP)) {
-                events &= ~(EVENT_DOWN | EVENT_UP);
-                events |= atomic_load(&port->end->state) ? EVENT_DOWN : EVENT_UP;
-        }
-        if (events != 0 && !punt_push(relay->punt, relay->component, port->fd, &events, sizeof events))
-                atomic_fetch_or(&port->end->events, events); /* the next ring of the port tries again */
+        events = end_events_now(&port->end, events);
+        if (events != 0 && !punt_push(relay->punt, relay->component, port->end.fd, &events, sizeof events))
+                atomic_fetch_or(&port->end.own->events, events); /* the next ring of the port tries again */
 }
 
 /* Ports that were rung, for packets, for room or for an event. */

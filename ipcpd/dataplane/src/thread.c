@@ -18,14 +18,14 @@
 /* Room as last seen, or the reader has moved since. */
 static bool may_have_room(const struct port *port, uint32_t level)
 {
-        return (!budget_spent(&port->budget) && port_queued(port) < level) ||
-               atomic_load_explicit(&port->tx.shm->tail, memory_order_relaxed) != port->tx.other;
+        return (!budget_spent(&port->end.budget) && port_queued(port) < level) ||
+               atomic_load_explicit(&port->end.tx.shm->tail, memory_order_relaxed) != port->end.tx.other;
 }
 
 static bool may_be_served(const struct port *port, int64_t now)
 {
         return port->serve != NULL && port->paused <= now &&
-               atomic_load_explicit(&port->rx.shm->head, memory_order_relaxed) != port->rx.at &&
+               atomic_load_explicit(&port->end.rx.shm->head, memory_order_relaxed) != port->end.rx.at &&
                (port->waits_for == NULL || may_have_room(port->waits_for, port->level));
 }
 
