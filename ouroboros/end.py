@@ -1,7 +1,7 @@
 """A flow end: its packets, and waiting for them; its flags, time-outs and descriptors (docs/reference/api.md).
 
 This module of the library offers `End`, which has a handle of C and needs no IRMd; `Flow` allocates ends. Reading and writing run once
-per packet, and do as little as possible: the work is done in C, without the GIL (`dataplane/src/flow_read.c`, `flow_write.c`). C never sleeps inside a read or a write:
+per packet, and do as little as possible: the work is done in C, without the GIL (`dataplane/src/flow_raw.c`, `frcp_io.c`). C never sleeps inside a read or a write:
 it returns EMUSTSLEEP, and Python, which has signals to handle, sleeps (also in C) and tries again.
 
 A method takes the handle of its flow once, before anything else, and each call of C checks it: when another thread has

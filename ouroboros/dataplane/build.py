@@ -17,14 +17,13 @@ SOURCES = [
     "segment",
     "end",
     "flow",
-    "flow_write",
-    "flow_read",
+    "flow_raw",
     "process",
     "fset",
     "irm",
 ]
 MACHINES = ["wheel", "crc32", "rtt", "sendq", "recvq", "frcp", "frcp_send", "frcp_resend", "frcp_receive"]
-MACHINES += ["frcp_fin", "frcp_end", "frcp_io", "frcp_poll", "frcp_control"]
+MACHINES += ["frcp_fin", "frcp_io"]
 PROTECTION = ["cipher", "hkdf", "scratch", "seal"]
 
 CDEF = """
@@ -316,7 +315,7 @@ CDEF_MACHINES = """
     bool frcp_lingers(const struct frcp *frcp);
     uint32_t frcp_quiet_time(const struct frcp *frcp, int64_t now);
 
-    /* frcp_end, frcp_io, frcp_poll, frcp_control */
+    /* frcp_io */
     int frcp_io_begin(struct flow *flow, const struct frcp_config *config);
     int frcp_io_close(struct flow *flow);
     int frcp_io_linger(struct flow *flow, int64_t deadline);

@@ -146,8 +146,8 @@ static void put(struct port *to, const struct packet *packet)
         const struct pool *pool = to->end.pool;
 
         unsettled(to);
-        end_enqueue(&to->end, pool, to->put, SLOT(packet->block, packet->offset, packet->length),
-                    pool_class_of(pool, packet->block));
+        end_enqueue_block(&to->end, pool, to->put, SLOT(packet->block, packet->offset, packet->length),
+                          pool_class_of(pool, packet->block));
         to->put++;
 }
 

@@ -1,13 +1,11 @@
 #define _GNU_SOURCE
-#include "flow.h"
+#include "flow_ops.h"
 
 #include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
 
-#include "flow_notify.h"
-#include "frcp_io.h"
-#include "map.h"
+static _Thread_local char this_thread; /* its address identifies the thread */
 
 struct flow *flow_attach(struct pool *pool, struct segment *segment, struct events *peer,
                          const struct flow_spec *spec)
@@ -20,6 +18,7 @@ struct flow *flow_attach(struct pool *pool, struct segment *segment, struct even
         if (flow == NULL)
                 return NULL;
         *flow = (struct flow){
+                .ops = &flow_raw,
                 .generation = map_generation,
                 .flags = FLOW_RDWR | FLOW_WNOPART,
                 .eventfd = -1,
@@ -75,8 +74,7 @@ static void let_go(struct flow *flow, uint32_t how)
 {
         if (flow_check(flow) != 0 || !handle_let_go(&flow->let_go, how))
                 return;
-        frcp_io_end(flow);
-        free(flow->opened);
+        flow->ops->fini(flow);
         end_detach(&flow->end);
         free(flow);
 }
@@ -213,37 +211,154 @@ void flow_unpoll(struct flow *flow)
         spinlock_release(&flow->rx_lock);
 }
 
-bool flow_is_down(struct flow *flow)
-{
-        bool down;
+/* ---- packets ---- */
 
-        if (enter(flow) != 0)
-                return false;
-        down = end_state(&flow->end) != 0;
-        spinlock_release(&flow->rx_lock);
-        return down;
+static ssize_t read_packets(struct flow *flow, struct burst *burst, uint32_t max, uint32_t limit, bool readahead)
+{
+        if (flow->generation != map_generation)
+                return flow_check(flow);
+        return max == 0 ? 0 : flow->ops->readv(flow, burst, max, limit, readahead);
 }
 
-static uint64_t queued(const struct ring_shm *ring)
+/* The common length of all packets, or 0. */
+static uint32_t common_length(const uint32_t *lengths, ssize_t count)
 {
-        uint64_t n = atomic_load(&ring->head) - atomic_load(&ring->tail);
+        for (ssize_t i = 1; i < count; i++)
+                if (lengths[i] != lengths[0])
+                        return 0;
+        return lengths[0];
+}
 
-        return n > RING_SLOTS ? 0 : n;
+ssize_t flow_readv(struct flow *flow, struct burst *burst, uint32_t max)
+{
+        ssize_t n = read_packets(flow, burst, max, burst->size, false);
+
+        if (n > 0)
+                burst->each = common_length(burst->lengths, n);
+        return n;
+}
+
+ssize_t flow_read(struct flow *flow, struct burst *burst)
+{
+        ssize_t n = read_packets(flow, burst, READAHEAD_PACKETS, READAHEAD_OCTETS, true);
+
+        if (n == 1)
+                return burst->lengths[0];
+        if (n > 1) {
+                burst->each = common_length(burst->lengths, n);
+                return n | FLOW_READAHEAD;
+        }
+        return n;
+}
+
+ssize_t flow_read_into(struct flow *flow, void *buffer, size_t size)
+{
+        uint32_t length = 0;
+        struct burst burst = {buffer, &length, size < UINT32_MAX ? (uint32_t)size : UINT32_MAX, 0};
+        ssize_t n = read_packets(flow, &burst, 1, 0, false);
+
+        return n == 1 ? length : n;
+}
+
+ssize_t flow_writev(struct flow *flow, const void *buffer, const uint32_t *lengths, uint32_t each, uint32_t count)
+{
+        if (flow->generation != map_generation)
+                return flow_check(flow);
+        return count == 0 ? 0 : flow->ops->writev(flow, buffer, lengths, each, count);
+}
+
+ssize_t flow_write(struct flow *flow, const void *buffer, size_t length)
+{
+        ssize_t written;
+
+        if (length > SLOT_LENGTH(UINT64_MAX))
+                return -EMSGSIZE;
+        written = flow_writev(flow, buffer, NULL, (uint32_t)length, 1);
+        return written == 1 ? (ssize_t)length : written;
+}
+
+uint32_t flow_examine(struct flow *flow, bool *again)
+{
+        return flow->ops->examine(flow, again);
 }
 
 void flow_queues(struct flow *flow, uint64_t *rx, uint64_t *tx)
 {
         *rx = *tx = 0;
-        if (flow->frcp != NULL && flow_check(flow) == 0) {
-                frcp_io_queues(flow, rx, tx);
-        } else if (enter(flow) == 0) {
-                *rx = queued(flow->end.rx.shm);
-                *tx = queued(flow->end.tx.shm);
-                spinlock_release(&flow->rx_lock);
-        }
+        if (flow_check(flow) == 0)
+                flow->ops->queues(flow, rx, tx);
 }
 
-/* ---- sleeping ---- */
+int flow_sleep(struct flow *flow, bool writing, int64_t deadline)
+{
+        int error = flow_check(flow);
+
+        return error != 0 ? error : flow_await(flow, writing ? FLOW_WRITING : FLOW_READING, deadline);
+}
+
+bool flow_notify_writable(struct flow *flow)
+{
+        /* Without the flow, the following write returns the error. */
+        return flow_check(flow) != 0 || flow->ops->notify_writable(flow);
+}
+
+/* ---- for the operations ---- */
+
+int flow_await(struct flow *flow, enum flow_cause cause, int64_t deadline)
+{
+        _Atomic uint32_t *word;
+        int64_t due = NEVER;
+        uint32_t value;
+        int result = 0;
+
+        atomic_fetch_add(&flow->sleepers, 1);
+        value = flow->ops->ask(flow, cause, &word, &due);
+        if (value != 0) {
+                bool early = due != NEVER && (deadline < 0 || due < deadline);
+
+                result = wait_sleep(word, value, early ? due : deadline);
+                if (early && result == -ETIMEDOUT)
+                        result = 0;
+        }
+        atomic_fetch_sub(&flow->sleepers, 1);
+        return result;
+}
+
+int flow_may_write(const struct flow *flow)
+{
+        if (flow->tx_closed)
+                return -ENOTALLOC;
+        if ((atomic_load_explicit(&flow->flags, memory_order_relaxed) & FLOW_ACCMODE) == FLOW_RDONLY)
+                return -EPERM;
+        return end_error(&flow->end);
+}
+
+int flow_may_read(const struct flow *flow)
+{
+        if (flow->rx_closed)
+                return -ENOTALLOC;
+        if ((atomic_load_explicit(&flow->flags, memory_order_relaxed) & FLOW_ACCMODE) == FLOW_WRONLY)
+                return -EPERM;
+        return 0;
+}
+
+bool flow_may_readahead(struct flow *flow)
+{
+        uintptr_t owner = atomic_load_explicit(&flow->readahead_owner, memory_order_relaxed);
+
+        if (owner == (uintptr_t)&this_thread)
+                atomic_store_explicit(&flow->readahead_owner, 0, memory_order_relaxed);
+        return owner == 0 || owner == (uintptr_t)&this_thread;
+}
+
+void flow_begin_readahead(struct flow *flow)
+{
+        _Atomic uint32_t *word = &flow->end.rx.shm->cons_wait;
+
+        atomic_store(&flow->readahead_owner, (uintptr_t)&this_thread);
+        if (atomic_load(&flow->sleepers) > 0 && atomic_fetch_and(word, ~WAIT_FUTEX) & WAIT_FUTEX)
+                wait_wake(word); /* other threads that wait for packets get those read ahead */
+}
 
 int flow_clear_eventfd(struct flow *flow)
 {
@@ -254,11 +369,6 @@ int flow_clear_eventfd(struct flow *flow)
         wait_clear_eventfd(eventfd);
         ring_ask(&flow->end.rx.shm->cons_wait, WAIT_EVENT);
         return eventfd;
-}
-
-static bool tx_has_space(struct flow *flow)
-{
-        return atomic_load_explicit(&flow->end.tx.shm->tail, memory_order_seq_cst) != flow->end.tx.other;
 }
 
 /*
@@ -281,55 +391,4 @@ void flow_withdraw_all(struct flow *flow)
                 if (atomic_fetch_and(words[i], ~WAIT_FUTEX) & WAIT_FUTEX)
                         wait_wake(words[i]);
         spinlock_release(&flow->rx_lock);
-}
-
-int flow_sleep(struct flow *flow, bool writing, int64_t deadline)
-{
-        _Atomic uint32_t *word;
-        uint32_t value;
-        int result = flow_check(flow);
-
-        if (result != 0)
-                return result;
-        if (flow->frcp != NULL)
-                return frcp_io_sleep(flow, writing, deadline);
-        atomic_fetch_add(&flow->sleepers, 1);
-        spinlock_acquire(writing ? &flow->tx_lock : &flow->rx_lock);
-        if (writing ? flow->tx_closed : flow->rx_closed) {
-                spinlock_release(writing ? &flow->tx_lock : &flow->rx_lock);
-                atomic_fetch_sub(&flow->sleepers, 1);
-                return 0;
-        }
-        word = writing ? &flow->end.tx.shm->prod_wait : &flow->end.rx.shm->cons_wait;
-        value = ring_ask(word, WAIT_FUTEX);
-        CRASH(16);
-        if ((writing ? tx_has_space(flow) : end_rx_pending(&flow->end) || flow_readahead(flow)) || end_state(&flow->end)) {
-                value = 0;
-                flow_withdraw(flow, word);
-        }
-        spinlock_release(writing ? &flow->tx_lock : &flow->rx_lock);
-        if (value != 0)
-                result = wait_sleep(word, value, deadline);
-        atomic_fetch_sub(&flow->sleepers, 1);
-        return result;
-}
-
-bool flow_notify_writable(struct flow *flow)
-{
-        bool writable;
-
-        if (flow_check(flow) != 0)
-                return true; /* the following write returns the error */
-        if (flow->frcp != NULL)
-                return frcp_io_notify_writable(flow);
-        spinlock_acquire(&flow->tx_lock);
-        if (flow->tx_closed) {
-                spinlock_release(&flow->tx_lock);
-                return true;
-        }
-        wait_clear_eventfd(atomic_load(&flow->writable_eventfd));
-        ring_ask(&flow->end.tx.shm->prod_wait, WAIT_EVENT);
-        writable = tx_has_space(flow) || end_state(&flow->end);
-        spinlock_release(&flow->tx_lock);
-        return writable;
 }

@@ -23,9 +23,11 @@
 #define FLOW_WNOPART 020000u
 
 struct frcp_end;
+struct flow_ops;
 
 struct flow {
         struct end end;
+        const struct flow_ops *ops; /* how its packets pass: raw, or with FRCP */
         _Atomic uint64_t max_packet; /* octets of a packet of the user; fccntl changes it with fragmentation */
         unsigned generation;
         struct frcp_end *frcp; /* NULL: a flow without FRCP */
@@ -145,45 +147,8 @@ int flow_sleep(struct flow *flow, bool writing, int64_t deadline);
 uint32_t flow_examine(struct flow *flow, bool *again);
 #define FLOW_NEEDS_POLL (1u << 31) /* among these bits: the thread should poll the flow from now on */
 
-/* 0, -ENOTALLOC, -EPERM, and for writing the reason why the flow is down. */
-int flow_may_write(const struct flow *flow);
-int flow_may_read(const struct flow *flow);
-
-/*
- * Packets read ahead are on their way to the library until it has set readahead_pending and cleared readahead_owner,
- * in this order. A thread that reads again while it is the owner has lost its packets (a signal handler raised an
- * exception).
- */
-bool flow_may_readahead(struct flow *flow);
-void flow_begin_readahead(struct flow *flow);
-
-static inline bool flow_readahead(const struct flow *flow)
-{
-        return atomic_load_explicit(&flow->readahead_owner, memory_order_relaxed) != 0 ||
-               atomic_load_explicit(&flow->readahead_pending, memory_order_relaxed) != 0;
-}
-
-/*
- * Put one packet, header | data, behind `offset` unpublished ones; the caller has checked the space. 0, -ENOMEM, or
- * -EIO: the packet could not be protected.
- */
-int flow_put(struct flow *flow, uint32_t offset, const void *header, uint32_t header_length, const void *data,
-             uint32_t length);
-
-/* end_publish; returns the number of packets that were freed again, because the flow went down meanwhile. */
-uint32_t flow_publish(struct flow *flow, uint32_t count);
-
-/* Consume unreadable packets at the front. With the reader's lock. */
-void flow_skip_empty(struct flow *flow);
-
-/* The caller has asked to be woken, and need not sleep. */
-void flow_withdraw(struct flow *flow, _Atomic uint32_t *word);
-
 /* Wake all sleepers: the cause is not in the ring. */
 void flow_withdraw_all(struct flow *flow);
-
-/* Takes the lock itself. */
-bool flow_is_down(struct flow *flow);
 
 /* The flags or an error; 0 or an error. */
 int flow_get_flags(struct flow *flow);
@@ -192,14 +157,13 @@ int flow_set_flags(struct flow *flow, uint32_t flags);
 /* Declare the flow down, or up again, for both ends (fccntl). */
 void flow_declare(struct flow *flow, bool down);
 
-/* The peer wrote an index that is out of range: this end is down for good. With a lock of the end held. */
-void flow_mark_corrupt(struct flow *flow);
-
-/* This process has found the flow down: sets END_* and DOWN_*, latches the event, wakes its sleepers. With a lock. */
-void flow_give_up(struct flow *flow, uint32_t state, uint32_t event);
-
-/* END_* and DOWN_*: why the flow is down. */
+/* END_* and DOWN_*: why the flow is down; 0: it is not. Takes the lock itself. */
 uint32_t flow_down_cause(struct flow *flow);
+
+static inline bool flow_is_down(struct flow *flow)
+{
+        return flow_down_cause(flow) != 0;
+}
 
 /*
  * Keep-alives (keepalive.h) on a flow without FRCP, from now on. The process's thread calls flow_on_timer; nothing
@@ -208,9 +172,6 @@ uint32_t flow_down_cause(struct flow *flow);
  */
 void flow_keep_alive(struct flow *flow, uint32_t timeout_ms);
 int64_t flow_on_timer(struct flow *flow, int64_t now, bool *found);
-
-/* Count an invalid slot of the peer. */
-void flow_refuse(struct flow *flow);
 
 /* Stop using the eventfds of poll(2). */
 void flow_unpoll(struct flow *flow);

@@ -1,11 +1,36 @@
 /*
- * frcp_io: flow_write, flow_read, flow_sleep and the like on a flow with FRCP (paper 2.17, 4.1); its control by the
- * user (frcp_control.c); the polls of the process's thread, for ends without a call in progress (frcp_poll.c).
+ * frcp_io: a flow with FRCP (paper 2.17, 4.1): its operations (flow_ops.h), its control by the user, and the polls of
+ * the process's thread for ends without a call in progress. The machine (frcp.h) runs between the rings that carry its
+ * packets, with both locks of the end held, the reader's first. Each call and each poll takes packets from the ring, does
+ * everything that is due, and publishes immediately.
  */
 #ifndef OUROBOROS_FRCP_IO_H
 #define OUROBOROS_FRCP_IO_H
 
-#include "frcp_end.h"
+#include "flow.h"
+#include "frcp.h"
+
+struct frcp_end {
+        struct frcp frcp;
+        struct flow *flow;
+        bool eof_read;                                      /* a read has reported the end of the stream */
+        bool down_raised; /* the machine found the flow down, and the event was raised */
+        bool closing; /* the user has deallocated: reads and writes fail, as after flow_detach */
+        bool state_changed;                                 /* the thread must raise an event for waiting threads */
+        bool dealloc_raised;                                /* the event was raised that the peer has deallocated */
+        uint32_t unpublished;                               /* packets put into the ring and not published */
+        uint64_t rx_at_poll;                                /* the ring's read index at the last poll */
+        uint32_t idle_polls;                                /* consecutive polls that found no activity */
+        _Atomic bool poll_requested;                        /* the thread will poll this end soon */
+        void (*request_poll)(void *arg, struct flow *flow); /* asks the thread to poll; NULL: there is no thread */
+        void *request_arg;
+};
+
+/*
+ * Use FRCP from now on; called before the first read or write, and after flow_protect. The configuration carries the
+ * initial sequence number, the granted extensions and the QoS; max_packet is the flow's. 0 or -errno.
+ */
+int frcp_io_begin(struct flow *flow, const struct frcp_config *config);
 
 /*
  * The user deallocates: reads and writes fail from now on. -EMUSTSLEEP: data is unacknowledged, and the process's
@@ -39,26 +64,6 @@ int frcp_io_send_fin(struct flow *flow);
 
 /* Whether the peer has sent FIN, and everything before it has been received. */
 bool frcp_io_fin_received(struct flow *flow);
-
-ssize_t frcp_io_writev(struct flow *flow, const void *buffer, const uint32_t *lengths, uint32_t each,
-                       uint32_t count);
-ssize_t frcp_io_take(struct flow *flow, struct burst *burst, uint32_t max, uint32_t limit, bool readahead);
-
-/* Whether a read (a write) would succeed or fail immediately. With the reader's lock. */
-bool frcp_io_ready(struct flow *flow, bool writing);
-
-/* flow_queues on a flow with FRCP: packets that can be read; packets not acknowledged, or not consumed. */
-void frcp_io_queues(struct flow *flow, uint64_t *rx, uint64_t *tx);
-
-/* flow_notify_writable on a flow with FRCP: the window or the ring may be the limit. */
-bool frcp_io_notify_writable(struct flow *flow);
-
-/*
- * flow_sleep and flow_examine on a flow with FRCP. A sleeping thread wakes at frcp_deadline, and runs the machine in
- * its next call.
- */
-int frcp_io_sleep(struct flow *flow, bool writing, int64_t deadline);
-uint32_t frcp_io_examine(struct flow *flow, bool *again);
 
 /*
  * Poll, for the process's thread: every FRCP_IO_POLL_INTERVAL, or when the machine is due, while the end is active.

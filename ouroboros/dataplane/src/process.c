@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 
+#include "flow_ops.h"
+#include "frcp_io.h"
 #include "map.h"
 
 struct process *process_create(struct events *events)
@@ -64,8 +66,8 @@ static void distribute(struct process *process)
                 for (struct fset *set = process->sets; set != NULL; set = set->next)
                         if (bits & set->member[w])
                                 wait_signal_eventfd(set->eventfd);
-                for (uint64_t frcp = bits & process->reliable[w]; frcp != 0; frcp &= frcp - 1) {
-                        uint32_t bit = w * 64 + (uint32_t)__builtin_ctzll(frcp);
+                for (uint64_t polled = bits & process->polled[w]; polled != 0; polled &= polled - 1) {
+                        uint32_t bit = w * 64 + (uint32_t)__builtin_ctzll(polled);
 
                         process_poll_soon(process, process->flows[bit]);
                         if (!((process->grouped[w] | process->watched[w]) & 1ull << bit % 64))
@@ -88,7 +90,7 @@ static void distribute(struct process *process)
         pthread_mutex_unlock(&process->lock);
 }
 
-/* ---- flows with FRCP (frcp_io.h) ---- */
+/* ---- timers ---- */
 
 /* An end that asked for an event has packets. */
 void process_poll_soon(struct process *process, struct flow *flow)
@@ -96,7 +98,7 @@ void process_poll_soon(struct process *process, struct flow *flow)
         int64_t due = wait_now() + FRCP_IO_POLL_INTERVAL;
 
         /* An idle end's timer may be set to its next keep-alive, which is far away. */
-        if (flow != NULL && flow->frcp != NULL && !(wheel_is_set(&flow->timer) && flow->timer.due <= due))
+        if (flow != NULL && flow->ops->polled && !(wheel_is_set(&flow->timer) && flow->timer.due <= due))
                 wheel_set(&process->wheel, &flow->timer, due);
 }
 
@@ -121,7 +123,7 @@ static void run_timers(struct process *process)
         while ((timer = wheel_expire(&process->wheel, now)) != NULL) {
                 struct flow *flow = (struct flow *)(void *)((char *)timer - offsetof(struct flow, timer));
                 bool woken;
-                int64_t next = flow->frcp != NULL ? frcp_io_poll(flow, now, &woken) : flow_on_timer(flow, now, &woken);
+                int64_t next = flow->ops->on_timer(flow, now, &woken);
 
                 if (next != NEVER)
                         wheel_set(&process->wheel, timer, next);
@@ -199,7 +201,7 @@ bool process_is_orphan(const struct process *process)
 void process_add(struct process *process, struct flow *flow)
 {
         uint32_t bit = flow->end.fd - FD_BASE;
-        bool due;
+        int64_t due;
 
         pthread_mutex_lock(&process->lock);
         process->flows[bit] = flow;
@@ -207,17 +209,13 @@ void process_add(struct process *process, struct flow *flow)
                 process->words = bit / 64 + 1;
         if (atomic_load(&process->orphan))
                 flow_orphan(flow);
-        if (flow->frcp != NULL) {
-                process->reliable[bit / 64] |= 1ull << (bit % 64);
-                flow->frcp->request_arg = process;
-                flow->frcp->request_poll = request_poll;
-                process_poll_soon(process, flow);
-        } else if (keepalive_deadline(&flow->alive) != NEVER) {
-                wheel_set(&process->wheel, &flow->timer, keepalive_deadline(&flow->alive));
-        }
-        due = wheel_is_set(&flow->timer);
+        if (flow->ops->polled)
+                process->polled[bit / 64] |= 1ull << (bit % 64);
+        due = flow->ops->start_timer(flow, request_poll, process);
+        if (due != NEVER)
+                wheel_set(&process->wheel, &flow->timer, due);
         pthread_mutex_unlock(&process->lock);
-        if (due)
+        if (due != NEVER)
                 wait_signal_eventfd(process->control);
 }
 
@@ -231,7 +229,7 @@ void process_remove(struct process *process, struct flow *flow)
         if (process->flows[bit] == flow) {
                 process->flows[bit] = NULL;
                 process->watched[bit / 64] &= ~(1ull << (bit % 64));
-                process->reliable[bit / 64] &= ~(1ull << (bit % 64));
+                process->polled[bit / 64] &= ~(1ull << (bit % 64));
                 wheel_cancel(&process->wheel, &flow->timer);
         }
         pthread_mutex_unlock(&process->lock);

@@ -20,7 +20,7 @@ struct process {
         struct flow *flows[EVENT_BITS];
         _Atomic uint32_t words;         /* of the bitmaps that are in use */
         uint64_t watched[EVENT_WORDS];  /* flows with an eventfd */
-        uint64_t reliable[EVENT_WORDS]; /* flows with FRCP */
+        uint64_t polled[EVENT_WORDS];   /* flows that an event makes the watcher poll */
         uint64_t grouped[EVENT_WORDS];  /* descriptors that are in a set */
         struct fset *sets;              /* those with an eventfd */
         unsigned generation;
