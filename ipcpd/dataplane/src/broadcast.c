@@ -49,13 +49,13 @@ static void fan_out(struct broadcast *broadcast, struct port *from, struct packe
 
                 if (to == from)
                         continue;
-                if (heir == NULL && to->end.pool == from->end.pool && port_room(to) > 0)
+                if (heir == NULL && to->end.pool == from->end.pool && port_space(to) > 0)
                         heir = to;
                 else
                         tally(broadcast, port_copy(to, packet->data, packet->length));
         }
         if (heir != NULL)
-                tally(broadcast, port_pass(from, packet, heir));
+                tally(broadcast, port_forward(from, packet, heir));
         else
                 port_free(from, packet);
 }
@@ -107,7 +107,7 @@ static int add(struct broadcast *broadcast, struct port *port)
                 broadcast->space = space;
         }
         relay_role(broadcast->relay, port, serve, broadcast);
-        port->gone = leave;
+        port->on_removal = leave;
         broadcast->members[broadcast->count++] = port;
         return 0;
 }

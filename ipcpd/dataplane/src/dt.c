@@ -68,7 +68,7 @@ static struct port *next_hop(struct dt *dt, uint32_t cube, uint32_t address)
 
 static uint8_t mark(const struct dt *dt, const struct port *out)
 {
-        return dt->congestion ? (uint8_t)(port_standing(out) >> 4) : 0;
+        return dt->congestion ? (uint8_t)(port_standing_queue(out) >> 4) : 0;
 }
 
 /* ---- packets from a neighbour ---- */
@@ -105,7 +105,7 @@ static void deliver(struct dt *dt, struct port *from, struct packet *packet, str
                 level = upper->congestion.seen;
                 punt_push(dt->punt, DT_CONGESTION, upper->port->end.fd, &level, sizeof level);
         }
-        if (port_pass(from, packet, upper->port)) {
+        if (port_forward(from, packet, upper->port)) {
                 upper->counters.received++;
                 counters->delivered++;
         } else {
@@ -140,7 +140,7 @@ static void forward(struct dt *dt, struct port *from, struct packet *packet, uin
         }
         header->ttl--;
         header->ecn |= mark(dt, out);
-        if (port_pass(from, packet, out))
+        if (port_forward(from, packet, out))
                 counters->forwarded++;
         else
                 counters->no_room++;
@@ -221,13 +221,13 @@ static bool emit(struct port *from, struct packet *packet, const struct header *
 
         if (from->end.pool == out->end.pool && packet_push(packet, DT_HEADER) != NULL) {
                 memcpy(packet->data, header, DT_HEADER);
-                return port_pass(from, packet, out);
+                return port_forward(from, packet, out);
         }
         data = port_reserve(out, packet->length + DT_HEADER, &copy);
         if (data != NULL) {
                 memcpy(data, header, DT_HEADER);
                 memcpy(data + DT_HEADER, packet->data, packet->length);
-                port_put(out, &copy);
+                port_enqueue(out, &copy);
         }
         port_free(from, packet);
         return data != NULL;
@@ -249,9 +249,9 @@ static void send(struct upper *upper, struct packet *packet, struct port *out)
 /* The sender may wait: a long queue would only delay other flows. */
 static uint32_t own_limit(const struct port *out, uint32_t cube)
 {
-        uint32_t fit = cube < CUBES - 1 ? port_fit(out) << cube : RING_SLOTS;
+        uint32_t depth = cube < CUBES - 1 ? port_target_depth(out) << cube : RING_SLOTS;
 
-        return fit < own_share[cube] ? fit : own_share[cube];
+        return depth < own_share[cube] ? depth : own_share[cube];
 }
 
 static void serve_upper(struct relay *relay, struct port *port, int64_t now)
@@ -273,8 +273,8 @@ static void serve_upper(struct relay *relay, struct port *port, int64_t now)
                         continue;
                 }
                 most = own_limit(out, upper->cube);
-                if (port_room(out) == 0 || port_queued(out) >= most) {
-                        port_untake(port);
+                if (port_space(out) == 0 || port_queued(out) >= most) {
+                        port_unget(port);
                         port_wait_below(port, out, most);
                         return;
                 }
@@ -308,7 +308,7 @@ int dt_send(struct dt *dt, uint32_t address, uint32_t cube, uint64_t eid, const 
                 header = header_of(dt, address, cube, eid, out);
                 memcpy(packet.data, &header, DT_HEADER);
                 memcpy(packet.data + DT_HEADER, payload, length);
-                port_put(out, &packet);
+                port_enqueue(out, &packet);
                 dt->counters[cube].sent++;
         }
         relay_unlock(dt->relay);
@@ -353,7 +353,7 @@ int dt_lower(struct dt *dt, uint32_t fd)
         port = relay_port(dt->relay, fd);
         if (port != NULL) {
                 relay_role(dt->relay, port, serve_lower, dt);
-                port->gone = lower_gone;
+                port->on_removal = lower_gone;
                 dt->lower[fd - FD_BASE] = dt->usable[fd - FD_BASE] = port;
         }
         relay_unlock(dt->relay);
@@ -398,7 +398,7 @@ int dt_upper(struct dt *dt, uint32_t fd, uint64_t eid, uint32_t cube)
         port = relay_port(dt->relay, fd);
         if (port != NULL) {
                 relay_role(dt->relay, port, NULL, upper);
-                port->gone = upper_gone;
+                port->on_removal = upper_gone;
                 upper->port = port;
                 dt->upper[fd - FD_BASE] = upper;
         }

@@ -130,7 +130,7 @@ static uint32_t gather(struct eth *eth, const struct eth_flow *flow, struct port
                         break;
                 if (eth->packets[n].length > eth->max_packet) {
                         if (n > 0) { /* those before it may have to wait, and nothing can be kept behind them */
-                                port_untake(port);
+                                port_unget(port);
                                 break;
                         }
                         eth->counters.dropped[ETH_DROP_OVERSIZE]++;
@@ -450,7 +450,7 @@ int eth_open(struct eth *eth, uint32_t fd, uint32_t endpoint, const uint8_t peer
                 flow->port = port;
                 eth->flows[endpoint] = flow;
                 relay_role(eth->relay, port, NULL, flow);
-                port->gone = forget_flow;
+                port->on_removal = forget_flow;
         }
         relay_unlock(eth->relay);
         if (error < 0)
@@ -465,7 +465,7 @@ int eth_leave(struct eth *eth, uint32_t fd)
 
         relay_lock(eth->relay);
         port = relay_port(eth->relay, fd);
-        if (port != NULL && port->role != NULL && port->gone == forget_flow && port->serve == NULL) {
+        if (port != NULL && port->role != NULL && port->on_removal == forget_flow && port->serve == NULL) {
                 relay_role(eth->relay, port, NULL, NULL);
                 error = 0;
         }
@@ -483,16 +483,16 @@ int eth_connect(struct eth *eth, uint32_t fd, uint32_t peer_endpoint, const uint
                 return -EINVAL;
         relay_lock(eth->relay);
         port = relay_port(eth->relay, fd);
-        if (port == NULL || port->role == NULL || port->gone != forget_flow) {
+        if (port == NULL || port->role == NULL || port->on_removal != forget_flow) {
                 error = -EBADF;
         } else {
                 flow = port->role;
                 flow->peer_endpoint = peer_endpoint;
                 memcpy(flow->peer, peer, ETH_ALEN);
                 write_template(flow);
-                port->gone = NULL; /* it stays what it is */
+                port->on_removal = NULL; /* it stays what it is */
                 relay_role(eth->relay, port, serve_flow, flow);
-                port->gone = forget_flow;
+                port->on_removal = forget_flow;
         }
         relay_unlock(eth->relay);
         return error;

@@ -25,18 +25,18 @@ void port_destroy(struct port *port)
         free(port);
 }
 
-static void count(_Atomic uint64_t *counter)
+void port_refuse(struct port *to)
 {
-        atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&to->end.own->dropped, 1, memory_order_relaxed);
 }
 
-static void unsettled(struct port *port)
+static void mark_uncommitted(struct port *port)
 {
-        if (port->unsettled || port->unsettled_list == NULL)
+        if (port->uncommitted || port->uncommitted_list == NULL)
                 return;
-        port->unsettled = true;
-        port->next_unsettled = *port->unsettled_list;
-        *port->unsettled_list = port;
+        port->uncommitted = true;
+        port->next_uncommitted = *port->uncommitted_list;
+        *port->uncommitted_list = port;
 }
 
 /* ---- taking ---- */
@@ -56,7 +56,7 @@ static void prefetch(const struct port *port, uint32_t at)
 }
 
 /* Open a packet in place. An honest writer leaves no offset beyond the range of a slot. */
-static bool open_packet(struct port *port, struct packet *packet)
+static bool open_in_place(struct port *port, struct packet *packet)
 {
         uint32_t front = port->end.seal->front;
         ssize_t n = -1;
@@ -84,7 +84,7 @@ bool port_take(struct port *port, struct packet *packet)
 
                 if (port->taken + PREFETCH_DISTANCE < ready)
                         prefetch(port, port->taken + PREFETCH_DISTANCE);
-                unsettled(port);
+                mark_uncommitted(port);
                 port->taken++;
                 packet->data = pool_packet(port->end.pool, slot);
                 if (packet->data == NULL) {
@@ -95,7 +95,7 @@ bool port_take(struct port *port, struct packet *packet)
                 packet->offset = SLOT_OFFSET(slot);
                 packet->length = SLOT_LENGTH(slot);
                 port->octets += packet->length;
-                if (port->end.seal != NULL && !open_packet(port, packet)) {
+                if (port->end.seal != NULL && !open_in_place(port, packet)) {
                         port_free(port, packet);
                         continue;
                 }
@@ -104,7 +104,7 @@ bool port_take(struct port *port, struct packet *packet)
         return false;
 }
 
-void port_untake(struct port *port)
+void port_unget(struct port *port)
 {
         port->octets -= SLOT_LENGTH(ring_peek(&port->end.rx, --port->taken));
 }
@@ -117,22 +117,17 @@ void port_free(struct port *from, const struct packet *packet)
 
 void port_drop(struct port *from, const struct packet *packet)
 {
-        count(&from->end.own->dropped);
+        port_refuse(from);
         port_free(from, packet);
 }
 
 /* ---- putting ---- */
 
-void port_refuse(struct port *to)
+uint32_t port_space(struct port *port)
 {
-        count(&to->end.own->dropped);
-}
+        uint32_t space = end_space(&port->end);
 
-uint32_t port_room(struct port *port)
-{
-        uint32_t room = end_space(&port->end);
-
-        return room > port->put ? room - port->put : 0;
+        return space > port->unpublished ? space - port->unpublished : 0;
 }
 
 uint32_t port_queued_now(struct port *port)
@@ -141,14 +136,14 @@ uint32_t port_queued_now(struct port *port)
         return port_queued(port);
 }
 
-static void put(struct port *to, const struct packet *packet)
+static void enqueue(struct port *to, const struct packet *packet)
 {
         const struct pool *pool = to->end.pool;
 
-        unsettled(to);
-        end_enqueue_block(&to->end, pool, to->put, SLOT(packet->block, packet->offset, packet->length),
+        mark_uncommitted(to);
+        end_enqueue_block(&to->end, pool, to->unpublished, SLOT(packet->block, packet->offset, packet->length),
                           pool_class_of(pool, packet->block));
-        to->put++;
+        to->unpublished++;
 }
 
 static uint8_t *reserve(struct port *to, uint32_t length, struct packet *packet)
@@ -156,7 +151,7 @@ static uint8_t *reserve(struct port *to, uint32_t length, struct packet *packet)
         int64_t block = -1;
         uint32_t front = to->end.seal != NULL ? to->end.seal->front : 0;
 
-        if (length <= to->end.max_packet && port_room(to) > 0)
+        if (length <= to->end.max_packet && port_space(to) > 0)
                 block = end_alloc(&to->end, length);
         if (block < 0)
                 return NULL;
@@ -174,18 +169,18 @@ uint8_t *port_reserve(struct port *to, uint32_t length, struct packet *packet)
         uint8_t *data = reserve(to, length, packet);
 
         if (data == NULL)
-                count(&to->end.own->dropped);
+                port_refuse(to);
         return data;
 }
 
 /* Protect a packet where it lies; there is room before and behind it. */
-static bool close_packet(struct port *to, struct packet *packet)
+static bool seal_in_place(struct port *to, struct packet *packet)
 {
         struct seal *seal = to->end.seal;
         ssize_t n = seal_packet(seal, NULL, 0, packet->data, packet->length, packet->data - seal->front);
 
         if (n < 0) {
-                count(&to->end.own->dropped);
+                port_refuse(to);
                 return false;
         }
         if (n > 0) {
@@ -196,7 +191,7 @@ static bool close_packet(struct port *to, struct packet *packet)
         return true;
 }
 
-static bool has_room(const struct port *to, const struct packet *packet)
+static bool has_space(const struct port *to, const struct packet *packet)
 {
         uint32_t behind = to->end.seal->overhead - to->end.seal->front;
 
@@ -204,15 +199,15 @@ static bool has_room(const struct port *to, const struct packet *packet)
                                                             to->end.pool->classes[pool_class_of(to->end.pool, packet->block)].stride;
 }
 
-void port_put(struct port *to, struct packet *packet)
+void port_enqueue(struct port *to, struct packet *packet)
 {
-        if (to->end.seal != NULL && !close_packet(to, packet)) {
+        if (to->end.seal != NULL && !seal_in_place(to, packet)) {
                 port_cancel(to, packet);
                 return;
         }
         pool_give(to->end.pool, packet->block, to->end.tx.owner);
         CRASH(18);
-        put(to, packet);
+        enqueue(to, packet);
 }
 
 void port_cancel(struct port *to, const struct packet *packet)
@@ -227,7 +222,7 @@ bool port_copy(struct port *to, const void *data, uint32_t length)
         if (port_reserve(to, length, &packet) == NULL)
                 return false;
         memcpy(packet.data, data, length);
-        port_put(to, &packet);
+        port_enqueue(to, &packet);
         return true;
 }
 
@@ -240,16 +235,16 @@ static bool copy_across(struct port *from, const struct packet *packet, struct p
         return done;
 }
 
-bool port_pass(struct port *from, struct packet *packet, struct port *to)
+bool port_forward(struct port *from, struct packet *packet, struct port *to)
 {
-        if (from->end.pool != to->end.pool || (to->end.seal != NULL && !has_room(to, packet)))
+        if (from->end.pool != to->end.pool || (to->end.seal != NULL && !has_space(to, packet)))
                 return copy_across(from, packet, to);
-        if (packet->length > to->end.max_packet || port_room(to) == 0) {
-                count(&to->end.own->dropped);
+        if (packet->length > to->end.max_packet || port_space(to) == 0) {
+                port_refuse(to);
                 port_free(from, packet);
                 return false;
         }
-        if (to->end.seal != NULL && !close_packet(to, packet)) {
+        if (to->end.seal != NULL && !seal_in_place(to, packet)) {
                 port_free(from, packet);
                 return false;
         }
@@ -258,22 +253,22 @@ bool port_pass(struct port *from, struct packet *packet, struct port *to)
                 return false;
         }
         CRASH(14);
-        put(to, packet);
+        enqueue(to, packet);
         return true;
 }
 
-bool port_carry(struct port *from, struct packet *packet, struct port *to)
+bool port_try_forward(struct port *from, struct packet *packet, struct port *to)
 {
         struct packet copy;
 
         if (from->end.pool == to->end.pool || packet->length > to->end.max_packet) {
-                port_pass(from, packet, to);
+                port_forward(from, packet, to);
                 return true;
         }
         if (reserve(to, packet->length, &copy) == NULL)
                 return false;
         memcpy(copy.data, packet->data, packet->length);
-        port_put(to, &copy);
+        port_enqueue(to, &copy);
         port_free(from, packet);
         return true;
 }
@@ -283,8 +278,8 @@ bool port_carry(struct port *from, struct packet *packet, struct port *to)
 #define WINDOW 1000000 /* ns: longer than a process that reads in bursts sleeps in between */
 
 #define DRAIN 16000000 /* ns: a device without room is tried again once a millisecond */
-#define FIT_TIME 5000000
-#define FIT_LEAST 8u
+#define TARGET_TIME 5000000
+#define TARGET_DEPTH_MIN 8u
 
 /*
  * A reader that is slow, as one in front of a slow link is, makes a queue that is short in packets long in time, and
@@ -293,16 +288,16 @@ bool port_carry(struct port *from, struct packet *packet, struct port *to)
 static void watch_reader(struct port *port, uint32_t queued, int64_t now)
 {
         int64_t elapsed = now - port->drain_window;
-        uint64_t fit = 2ull * port_fit(port);
+        uint64_t depth = 2ull * port_target_depth(port);
 
-        if (queued < port->drain_least)
-                port->drain_least = queued;
+        if (queued < port->drain_min_depth)
+                port->drain_min_depth = queued;
         if (elapsed < DRAIN)
                 return;
-        if (port->drain_least > 0) /* it was never idle: nothing was put since the last look */
-                fit = (port->end.tx.other - port->drained) * FIT_TIME / (uint64_t)elapsed;
-        port->fit = fit < FIT_LEAST ? FIT_LEAST : fit > RING_SLOTS ? RING_SLOTS : (uint32_t)fit;
-        port->drain_least = queued;
+        if (port->drain_min_depth > 0) /* it was never idle: nothing was put since the last look */
+                depth = (port->end.tx.other - port->drained) * TARGET_TIME / (uint64_t)elapsed;
+        port->target_depth = depth < TARGET_DEPTH_MIN ? TARGET_DEPTH_MIN : depth > RING_SLOTS ? RING_SLOTS : (uint32_t)depth;
+        port->drain_min_depth = queued;
         port->drained = port->end.tx.other;
         port->drain_window = now;
 }
@@ -318,23 +313,23 @@ static void watch_queue(struct port *port, int64_t now)
         end_space_now(&port->end);
         queued = (uint32_t)(port->end.tx.at - port->end.tx.other);
         watch_reader(port, queued, now);
-        if (queued < port->least)
-                port->least = queued;
+        if (queued < port->min_depth)
+                port->min_depth = queued;
         if (now - port->window < WINDOW)
                 return;
-        port->standing = now - port->window < 2 * WINDOW ? port->least : 0; /* silence is no queue */
-        port->least = queued;
+        port->standing_queue = now - port->window < 2 * WINDOW ? port->min_depth : 0; /* silence is no queue */
+        port->min_depth = queued;
         port->window = now;
 }
 
-void port_settle(struct port *port, int64_t now)
+void port_commit(struct port *port, int64_t now)
 {
-        if (port->put > 0) {
+        if (port->unpublished > 0) {
                 watch_queue(port, now);
-                port->sent += port->put;
+                port->sent += port->unpublished;
                 port->sent_at = now;
-                end_publish(&port->end, port->put);
-                port->put = 0;
+                end_publish(&port->end, port->unpublished);
+                port->unpublished = 0;
         }
         if (port->taken > 0) {
                 port->packets += port->taken;
@@ -344,13 +339,13 @@ void port_settle(struct port *port, int64_t now)
         }
 }
 
-bool port_may_go_on(struct port *port)
+bool port_may_resume(struct port *port)
 {
         struct port *on = port->waits_for;
 
         if (on == NULL)
                 return true;
-        if (end_space_now(&on->end) <= on->put || port_queued(on) >= port->level)
+        if (end_space_now(&on->end) <= on->unpublished || port_queued(on) >= port->level)
                 return false;
         port->waits_for = NULL;
         return true;

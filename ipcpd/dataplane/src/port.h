@@ -1,12 +1,9 @@
 /*
- * port: an IPCP's end of a flow, as the packet thread sees it: one that it provides, or one that it uses itself.
- *
- * The thread takes packets from a port and does one thing with each: passes it on to another port, by reference within
- * a trust domain and copied across, or frees it, having sent it or copied it out. Taken and put packets
- * are published once for all packets of a turn (port_settle), which also notifies the other processes.
- * A block that was taken stays the receiving ring's until it is passed or freed: a kill in between leaks nothing.
- *
- * All functions are for the thread, or for whoever holds the relay's lock.
+ * port: an IPCP's end (end.h) of a flow that it provides, or uses itself, for the packet thread.
+ * The thread takes packets from a port and forwards each to another port, by reference within a trust domain and
+ * copied across, or frees it after it has sent or copied it. port_commit publishes all packets of a turn together.
+ * The receiving ring owns a taken block until it is forwarded or freed: a kill in between leaks nothing.
+ * The caller is the thread, or holds the relay's lock.
  */
 #ifndef OUROBOROS_PORT_H
 #define OUROBOROS_PORT_H
@@ -28,19 +25,19 @@ struct port {
         struct events *own;    /* the event region that the process at the other end signals */
         struct domain *domain; /* the trust domain of the pool and `own`; NULL: its region has been removed */
         uint32_t cube;
-        uint32_t taken;      /* from rx, not consumed yet */
-        uint32_t put;        /* into tx, not published yet */
+        uint32_t taken;       /* from rx, not consumed yet */
+        uint32_t unpublished; /* packets enqueued in tx */
 
         port_serve *serve;              /* NULL: packets wait */
         void *role;                     /* what `serve` needs */
-        void (*gone)(struct port *port); /* the port is about to be removed */
+        void (*on_removal)(struct port *port); /* the port is about to be removed */
 
         bool active; /* on the list of ports that are polled without a notification */
         uint32_t idle; /* looks in a row that found nothing */
         struct port *next;
-        bool unsettled; /* on the list of those to be settled */
-        struct port **unsettled_list;
-        struct port *next_unsettled;
+        bool uncommitted; /* on the list of ports to commit */
+        struct port **uncommitted_list;
+        struct port *next_uncommitted;
 
         struct port *waits_for; /* its packets wait until fewer than `level` are queued there */
         uint32_t level;
@@ -53,13 +50,13 @@ struct port {
         bool queued_for_block;   /* on that domain's queue */
         struct port *next_short;
 
-        uint32_t standing; /* packets that were queued in tx throughout the last window */
-        uint32_t least;    /* in this window so far */
-        int64_t window;    /* when it began, ns */
+        uint32_t standing_queue; /* packets that were queued in tx throughout the last window */
+        uint32_t min_depth;      /* of tx in this window so far (CoDel) */
+        int64_t window;          /* when it began, ns */
 
-        uint32_t fit;         /* packets that the reader takes in a short time, while its queue never runs dry */
-        uint32_t drain_least; /* as `least`, of a longer window, which began at `drain_window`, */
-        uint64_t drained;     /* when the reader had come so far */
+        uint32_t target_depth;    /* packets that the reader takes in a short time, while its queue never runs dry */
+        uint32_t drain_min_depth; /* as `min_depth`, of a longer window, which began at `drain_window`, */
+        uint64_t drained;         /* when the reader had come so far */
         int64_t drain_window;
 
         uint64_t packets; /* taken from rx */
@@ -109,45 +106,45 @@ void port_destroy(struct port *port); /* NULL: nothing */
 bool port_take(struct port *port, struct packet *packet);
 
 /* The one taken last stays for later. Not of a port whose packets are protected: it has been opened where it lies. */
-void port_untake(struct port *port);
+void port_unget(struct port *port);
 
-/* Hand a packet on, protected where `to` wants it so. It is gone from `from` in any case; false: dropped, and counted at `to`. */
-bool port_pass(struct port *from, struct packet *packet, struct port *to);
+/* Forward a packet, protected if `to` is. `from` has it no more in any case; false: dropped, and counted at `to`. */
+bool port_forward(struct port *from, struct packet *packet, struct port *to);
 
 /* The same where nothing is lost: false, and nothing has happened, when the domain of `to` has no block for it now. */
-bool port_carry(struct port *from, struct packet *packet, struct port *to);
+bool port_try_forward(struct port *from, struct packet *packet, struct port *to);
 void port_free(struct port *from, const struct packet *packet);
 void port_drop(struct port *from, const struct packet *packet); /* counted at `from` */
 
 void port_refuse(struct port *to); /* a packet for it was dropped before it came here: counted */
 
 /* Packets that may be put now. */
-uint32_t port_room(struct port *port);
+uint32_t port_space(struct port *port);
 
 /* Packets put that the other process has not read, as last seen (settling looks). */
 static inline uint32_t port_queued(const struct port *port)
 {
-        return (uint32_t)(port->end.tx.at - port->end.tx.other) + port->put;
+        return (uint32_t)(port->end.tx.at - port->end.tx.other) + port->unpublished;
 }
 
 /* The standing queue that a packet put now joins. A burst that the reader takes by the next look does not count. */
-static inline uint32_t port_standing(const struct port *port)
+static inline uint32_t port_standing_queue(const struct port *port)
 {
-        return port->standing;
+        return port->standing_queue;
 }
 
 /* The same, as it is now: it looks at the reader's index. */
 uint32_t port_queued_now(struct port *port);
 
 /* The depth of a short queue: the packets that the reader takes in a few milliseconds. */
-static inline uint32_t port_fit(const struct port *port)
+static inline uint32_t port_target_depth(const struct port *port)
 {
-        return port->fit != 0 ? port->fit : RING_SLOTS;
+        return port->target_depth != 0 ? port->target_depth : RING_SLOTS;
 }
 
 /* A new block, to be filled and put or cancelled. NULL: no room or no block, counted as dropped. */
 uint8_t *port_reserve(struct port *to, uint32_t length, struct packet *packet);
-void port_put(struct port *to, struct packet *packet);
+void port_enqueue(struct port *to, struct packet *packet);
 void port_cancel(struct port *to, const struct packet *packet);
 bool port_copy(struct port *to, const void *data, uint32_t length);
 
@@ -165,7 +162,7 @@ static inline void port_wait(struct port *port, struct port *on)
 }
 
 /* Whether what it waits for has come; looks at the reader's index, as it is now. */
-bool port_may_go_on(struct port *port);
+bool port_may_resume(struct port *port);
 
 /* The port is served again when the pool of `on` may have a block. False: that domain is about to go, and has none ever. */
 static inline bool port_wait_block(struct port *port, const struct port *on)
@@ -181,6 +178,6 @@ static inline void port_pause(struct port *port, int64_t until)
 }
 
 /* Publish the packets taken and put, and notify the process at the other end. */
-void port_settle(struct port *port, int64_t now);
+void port_commit(struct port *port, int64_t now);
 
 #endif

@@ -50,9 +50,9 @@ void relay_lock(struct relay *relay)
 
 void relay_unlock(struct relay *relay)
 {
-        if (relay->unsettled != NULL) {
+        if (relay->uncommitted != NULL) {
                 relay->now = wait_now();
-                round_settle(relay);
+                round_commit(relay);
         }
         pthread_mutex_unlock(&relay->lock);
 }
@@ -82,7 +82,7 @@ void relay_destroy(struct relay *relay)
         }
         relay_lock(relay);
         relay->now = wait_now();
-        round_settle(relay);
+        round_commit(relay);
         for (uint32_t i = 0; i < relay->words * 64; i++)
                 if (relay->ports[i] != NULL)
                         relay_forget_role(relay->ports[i]);
@@ -169,7 +169,7 @@ int relay_add(struct relay *relay, struct pool *pool, struct segment *segment, s
         port = port_create(pool, segment, own, peer, spec);
         if (port == NULL)
                 return -ENOMEM;
-        port->unsettled_list = &relay->unsettled;
+        port->uncommitted_list = &relay->uncommitted;
         relay_lock(relay);
         port->domain = domain_of(relay, own);
         if (relay->ports[bit] != NULL) {
@@ -221,15 +221,15 @@ int relay_cube(struct relay *relay, uint32_t fd, uint32_t cube)
 
 void relay_forget_role(struct port *port)
 {
-        if (port->gone != NULL)
-                port->gone(port);
+        if (port->on_removal != NULL)
+                port->on_removal(port);
         round_leave_waiters(port);
         round_leave_domain(port);
         port->waits_for = NULL;
         port->paused = 0;
         port->serve = NULL;
         port->role = NULL;
-        port->gone = NULL;
+        port->on_removal = NULL;
 }
 
 void relay_role(struct relay *relay, struct port *port, port_serve *serve_it, void *role)
@@ -315,7 +315,7 @@ int relay_remove(struct relay *relay, uint32_t fd)
                 for (uint32_t n = 0; n < RING_SLOTS; n += PORT_BATCH)
                         if (round_serve(relay, port) == 0)
                                 break;
-                round_settle(relay);
+                round_commit(relay);
                 end_drain(&port->end);
                 relay_forget_role(port);
                 round_deactivate(relay, port);

@@ -52,7 +52,7 @@ struct relay {
         struct source *sources[RELAY_SOURCES];
         uint32_t words;
         struct port *active[CUBES];
-        struct port *unsettled;
+        struct port *uncommitted;
         struct punt *punt; /* receives flow events, or NULL */
         uint32_t component;
         int64_t now;  /* when the round began */
@@ -63,7 +63,7 @@ struct relay {
         bool running;
         pthread_t thread;
         struct poller poller;
-        uint32_t nap; /* ns, adapted */
+        uint32_t coalesce_delay; /* ns, adapted */
         _Atomic uint32_t holders; /* map.h: its creator, and the files with other roles */
 };
 

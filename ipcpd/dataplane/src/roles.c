@@ -13,15 +13,15 @@ static void forward(struct relay *relay, struct port *from, int64_t now)
 
         (void)now;
         for (uint32_t n = 0; n < PORT_BATCH; n++) {
-                if (port_room(to) == 0) {
+                if (port_space(to) == 0) {
                         port_wait(from, to);
                         return;
                 }
                 if (!port_take(from, &packet))
                         return;
-                if (!port_carry(from, &packet, to)) {
+                if (!port_try_forward(from, &packet, to)) {
                         if (port_wait_block(from, to))
-                                port_untake(from);
+                                port_unget(from);
                         else
                                 port_drop(from, &packet);
                         return;
@@ -35,7 +35,7 @@ static void part(struct port *port)
 {
         struct port *other = port->role;
 
-        other->gone = NULL; /* this is it */
+        other->on_removal = NULL; /* this is it */
         relay_forget_role(other);
 }
 
@@ -54,7 +54,7 @@ int relay_pair(struct relay *relay, uint32_t a, uint32_t b)
         } else {
                 relay_role(relay, one, forward, other);
                 relay_role(relay, other, forward, one);
-                one->gone = other->gone = part;
+                one->on_removal = other->on_removal = part;
         }
         relay_unlock(relay);
         return error;
@@ -111,7 +111,7 @@ int relay_punt(struct relay *relay, uint32_t fd, struct punt *punt, uint32_t num
         port = relay_port(relay, fd);
         if (port != NULL) {
                 relay_role(relay, port, hand_over, component);
-                port->gone = forget_component;
+                port->on_removal = forget_component;
         }
         relay_unlock(relay);
         if (port == NULL)

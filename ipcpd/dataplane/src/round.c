@@ -1,13 +1,13 @@
 #include "round.h"
 
-void round_settle(struct relay *relay)
+void round_commit(struct relay *relay)
 {
-        while (relay->unsettled != NULL) {
-                struct port *port = relay->unsettled;
+        while (relay->uncommitted != NULL) {
+                struct port *port = relay->uncommitted;
 
-                relay->unsettled = port->next_unsettled;
-                port->unsettled = false;
-                port_settle(port, relay->now);
+                relay->uncommitted = port->next_uncommitted;
+                port->uncommitted = false;
+                port_commit(port, relay->now);
         }
 }
 
@@ -135,7 +135,7 @@ static bool quiet(struct port *port)
         if (port->waits_for == NULL)
                 return false;
         ring_ask(&port->waits_for->end.tx.shm->prod_wait, WAIT_EVENT);
-        return !port_may_go_on(port);
+        return !port_may_resume(port);
 }
 
 static void sleep_port(struct port *port)
@@ -157,11 +157,11 @@ uint32_t round_serve(struct relay *relay, struct port *port)
                 return 0;
         if (port->paused > relay->now || port->lacks != NULL)
                 return 0;
-        if (port->waits_for != NULL && !port_may_go_on(port))
+        if (port->waits_for != NULL && !port_may_resume(port))
                 return 0;
         port->serve(relay, port, relay->now);
         taken = port->taken;
-        round_settle(relay);
+        round_commit(relay);
         return taken;
 }
 
@@ -223,7 +223,7 @@ uint32_t round_run(struct relay *relay)
         for (uint32_t s = 0; s < RELAY_SOURCES; s++)
                 if (relay->sources[s] != NULL) {
                         total += relay->sources[s]->serve(relay, relay->sources[s], relay->now);
-                        round_settle(relay);
+                        round_commit(relay);
                 }
         return total;
 }
@@ -247,7 +247,7 @@ void round_pass_events(struct relay *relay, struct port *port)
                 atomic_fetch_or(&port->end.own->events, events); /* the next ring of the port tries again */
 }
 
-/* Ports that were rung, for packets, for room or for an event. */
+/* Ports that were notified, for packets, for room or for an event. */
 bool round_collect(struct relay *relay)
 {
         bool any = false;

@@ -34,7 +34,7 @@ void round_found_block(struct relay *relay, struct domain *domain);
 uint32_t round_serve(struct relay *relay, struct port *port);
 
 /* Publish the packets taken and put, and notify the other processes. */
-void round_settle(struct relay *relay);
+void round_commit(struct relay *relay);
 
 /* One round over the active ports and the sockets. Returns how many packets were handled. */
 uint32_t round_run(struct relay *relay);

@@ -7,16 +7,16 @@
 
 #include "round.h"
 
-#define FEW 64u          /* packets of a round that justify another round immediately */
-#define STREAM 100000    /* ns: FEW packets in less time are a stream, not a conversation */
-#define NAP_MOST 50000u  /* ns */
-#define NAP_LEAST 5000u
-#define NAP_PACKETS 256u /* as many should wait after a nap: a quarter of the ring */
+#define BUSY_PACKETS 64u          /* packets of a round that justify another round immediately */
+#define BUSY_TIME 100000    /* ns: BUSY_PACKETS packets in less time are a stream, and not requests and responses */
+#define COALESCE_MAX 50000u  /* ns */
+#define COALESCE_MIN 5000u
+#define COALESCE_PACKETS 256u /* as many should wait after a delay: a quarter of the ring */
 
 /* ---- looking for work without changing anything ---- */
 
 /* Room as last seen, or the reader has moved since. */
-static bool may_have_room(const struct port *port, uint32_t level)
+static bool may_have_space(const struct port *port, uint32_t level)
 {
         return (!budget_spent(&port->end.budget) && port_queued(port) < level) ||
                atomic_load_explicit(&port->end.tx.shm->tail, memory_order_relaxed) != port->end.tx.other;
@@ -26,7 +26,7 @@ static bool may_be_served(const struct port *port, int64_t now)
 {
         return port->serve != NULL && port->paused <= now &&
                atomic_load_explicit(&port->end.rx.shm->head, memory_order_relaxed) != port->end.rx.at &&
-               (port->waits_for == NULL || may_have_room(port->waits_for, port->level));
+               (port->waits_for == NULL || may_have_space(port->waits_for, port->level));
 }
 
 static nfds_t poll_list(const struct relay *relay, struct pollfd *fds)
@@ -39,7 +39,7 @@ static nfds_t poll_list(const struct relay *relay, struct pollfd *fds)
         return n;
 }
 
-static bool rung(const void *arg)
+static bool notified(const void *arg)
 {
         const struct relay *relay = arg;
         struct pollfd fds[RELAY_SOURCES];
@@ -70,7 +70,7 @@ static bool is_region(const struct relay *relay, const struct events *region)
         return false;
 }
 
-static void sleep_until_rung(struct relay *relay)
+static void sleep_until_notified(struct relay *relay)
 {
         struct pollfd fds[1 + RELAY_SOURCES + RELAY_DOMAINS];
         struct events *regions[RELAY_DOMAINS];
@@ -88,7 +88,7 @@ static void sleep_until_rung(struct relay *relay)
                 regions[of++] = region;
         }
         atomic_thread_fence(memory_order_seq_cst); /* the last look sees a notification from before the request */
-        if (rung(relay))
+        if (notified(relay))
                 return;
         if (relay->wake != 0) {
                 int64_t left = relay->wake - wait_now();
@@ -138,18 +138,18 @@ static bool may_sleep(struct relay *relay)
 }
 
 /*
- * Packets stream in, a few at each look. Looking on would take a core from those who write and read them, and being
- * woken would cost the writer a system call for every few: so leave the cores to them for as long as it takes a
- * quarter of a ring to come together. Where packets come one by one, as in a conversation, latency counts instead.
+ * Interrupt moderation. Packets stream in, a few per round. Polling would take a core from their writers and readers,
+ * and a wake-up would cost the writer a system call for every few packets: so the thread leaves the core to them until
+ * a quarter of a ring may have arrived. Requests and responses come one at a time, and are forwarded immediately.
  */
-static void nap(struct relay *relay, uint32_t packets)
+static void coalesce(struct relay *relay, uint32_t packets)
 {
-        struct timespec time = {0, relay->nap};
+        struct timespec time = {0, relay->coalesce_delay};
 
-        if (packets > NAP_PACKETS && relay->nap > NAP_LEAST)
-                relay->nap -= relay->nap / 4;
-        else if (packets < NAP_PACKETS && relay->nap < NAP_MOST)
-                relay->nap += relay->nap / 4;
+        if (packets > COALESCE_PACKETS && relay->coalesce_delay > COALESCE_MIN)
+                relay->coalesce_delay -= relay->coalesce_delay / 4;
+        else if (packets < COALESCE_PACKETS && relay->coalesce_delay < COALESCE_MAX)
+                relay->coalesce_delay += relay->coalesce_delay / 4;
         pthread_mutex_unlock(&relay->lock);
         nanosleep(&time, NULL);
         pthread_mutex_lock(&relay->lock);
@@ -175,11 +175,11 @@ static void *run(void *arg)
                 any = round_collect(relay);
                 moved = round_run(relay);
                 stream += moved;
-                if (moved >= FEW)
+                if (moved >= BUSY_PACKETS)
                         continue;
-                if (stream >= FEW) {
-                        if (wait_now() - since < STREAM)
-                                nap(relay, stream);
+                if (stream >= BUSY_PACKETS) {
+                        if (wait_now() - since < BUSY_TIME)
+                                coalesce(relay, stream);
                         since = wait_now();
                         stream = 0;
                         continue;
@@ -188,10 +188,10 @@ static void *run(void *arg)
                         sched_yield(); /* their receivers may wait for this core */
                         continue;
                 }
-                if (wait_poll(&relay->poller, rung, relay))
+                if (wait_poll(&relay->poller, notified, relay))
                         continue;
                 if (may_sleep(relay))
-                        sleep_until_rung(relay);
+                        sleep_until_notified(relay);
         }
         pthread_mutex_unlock(&relay->lock);
         return NULL;
@@ -202,7 +202,7 @@ int relay_start(struct relay *relay)
         sigset_t all, before;
         int error;
 
-        relay->nap = NAP_LEAST;
+        relay->coalesce_delay = COALESCE_MIN;
         sigfillset(&all);
         sigdelset(&all, SIGBUS); /* map_survive */
         pthread_sigmask(SIG_SETMASK, &all, &before);

@@ -283,7 +283,7 @@ int udp_open(struct udp *udp, uint32_t eid, uint32_t fd, const struct udp_addres
                 flow->port = port;
                 udp->flow[eid] = flow;
                 relay_role(udp->relay, port, udp_serve_port, flow);
-                port->gone = forget;
+                port->on_removal = forget;
         }
         relay_unlock(udp->relay);
         if (error < 0)

@@ -14,7 +14,7 @@
 static void put_back(struct port *port, const struct batch *batch, uint32_t packet)
 {
         while (port->taken >= batch->taken[packet])
-                port_untake(port);
+                port_unget(port);
 }
 
 /* Packets of the next message, which starts with packet `at`: of one size but for the last, which may be smaller. */

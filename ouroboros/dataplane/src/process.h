@@ -38,7 +38,6 @@ struct process *process_create(struct events *events);
 /* End the watcher. The struct stays: sets and threads may refer to it until the process ends. */
 void process_stop(struct process *process);
 
-
 /* Start the watcher; `rpc` is the connection to the IRMd; the watcher notices its end. */
 int process_watch(struct process *process, int rpc);
 
