@@ -24,9 +24,10 @@ import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ouroboros.errors import EIPCP, ENAME
+from ouroboros.machine import Condition, Move, Table, find_move
 
 from .pace import NEVER
 
@@ -228,13 +229,12 @@ class Allocation(Generic[Layer]):
     def _take(self, event: Event, now: float = 0.0, reason: Fail | None = None) -> list[object]:
         """Make the first move of the table whose condition holds; an event without one has no effect. `reason`: of the refusal that may
         follow in a later phase."""
-        moves = MOVES.get((self.phase, event))
-        if moves is None:
-            return []
         before, self._reason = self._reason, reason or self._reason
-        move = next(one for one in moves if one.condition is None or one.condition.holds(self, now))
-        if move.after is self.phase:
+        move = find_move(MOVES, self.phase, event, self, now)
+        if move is None or move.after is self.phase:
             self._reason = before
+        if move is None:
+            return []
         self.phase = move.after
         return move.action(self, now)
 
@@ -322,22 +322,8 @@ _EXPIRED = {
 """The reason of a refusal, by the phase that has taken too long."""
 
 
-class Condition(NamedTuple):
-    """A condition of a move, with its text for the documentation."""
-
-    text: str
-    holds: Callable[[Allocation[Any], float], bool]
-
-
-class Move(NamedTuple):
-    """A move of the table: the phase that follows, and what is done. `condition`: None, it always holds."""
-
-    after: Phase
-    action: Callable[[Allocation[Any], float], list[object]]
-    condition: Condition | None = None
-
-
 _A = Allocation
+_Moves = tuple[Move[Phase, list[object], Allocation[Any], float], ...]
 _SERVERS = Condition("a bound process has accepted before", lambda one, now: one.bound.servers() != NEVER)
 _EXPECTED = Condition("one is expected to accept again", lambda one, now: one.bound.servers() > now)
 _BOUND = Condition("a process is bound that may accept", lambda one, now: one._newcomers_by() != NEVER)
@@ -350,7 +336,7 @@ _NEWCOMER = Condition(
     lambda one, now: one._reason is one._unknown and one._newcomers_by() > now,
 )
 
-_UNSERVED = (Move(Phase.LOCAL_NEW, _A._await_newcomer, _NEWCOMER), Move(Phase.DONE, _A._unserved))
+_UNSERVED: _Moves = (Move(Phase.LOCAL_NEW, _A._await_newcomer, _NEWCOMER), Move(Phase.DONE, _A._unserved))
 _ASK = (Move(Phase.QUERY, _A._query, _LAYERS), *_UNSERVED)
 _START = (Move(Phase.LOCAL_STARTING, _A._start, _STARTABLE), *_ASK)
 _CHOOSE = (
@@ -358,9 +344,9 @@ _CHOOSE = (
     Move(Phase.QUERY, _A._await_answer, _UNDECIDED),
     *_UNSERVED,
 )
-_REFUSE = (Move(Phase.DONE, _A._fail),)
+_REFUSE: _Moves = (Move(Phase.DONE, _A._fail),)
 
-MOVES: dict[tuple[Phase, Event], tuple[Move, ...]] = {
+MOVES: Table[Phase, Event, list[object], Allocation[Any], float] = {
     (Phase.NEW, Event.BEGIN): (Move(Phase.LOCAL_BOUND, _A._await_accept, _SERVERS), *_START),
     (Phase.NEW, Event.JOIN): (Move(Phase.REQUESTED, _A._request),),
     (Phase.LOCAL_BOUND, Event.UNBOUND): (Move(Phase.LOCAL_BOUND, _A._none, _SERVERS), *_START),

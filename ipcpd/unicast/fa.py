@@ -8,10 +8,10 @@ sent: an end can then receive before its peer knows of it.
     directory      ──resolved──────────────────────────────────►│ FlowAllocator │
     data transfer  ──receive, unsent, congested────────────────►└───────────────┘──take_packets──► endpoint id 0
 
-    requester    (none) ─allocate─► RESOLVING ─resolved─► REQUESTED ─reply 0─► ALLOCATED
-    responder    (none) ─request──► ANNOUNCED ─announced─► OFFERED ─respond 0─► ALLOCATED
+    requester    allocate ─► RESOLVING ─resolved──► REQUESTED ─reply 0───► ALLOCATED
+    responder    request ──► ANNOUNCED ─announced─► OFFERED ───respond 0─► ALLOCATED
 
-Every other way out ends in (none), and is reported: the requester's to the IRMd, the responder's to the requester, always with
+Every other move (MOVES) leads to ENDED, and is reported: the requester's to the IRMd, the responder's to the requester, always with
 a reply. The flow allocator neither acknowledges nor retransmits messages, so every state but ALLOCATED has a limit of time. Where
 several members hold a name they are tried one after the other, each with an endpoint id of its own: a reply
 from one that was given up is late, and cannot be taken for the answer of another. Of the requests to one member the first answer
@@ -28,24 +28,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from random import Random, SystemRandom
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ipcpd.common.end import End
 from ipcpd.wire.address import to_text
 from ipcpd.wire.fa import FlowReply, FlowRequest, FlowUpdate, Message
 from ouroboros.errors import ENAME, known_errno, strerror
+from ouroboros.machine import Condition, Move, Table, find_move
 from ouroboros.qos import QoSSpec
 
 from .fa_events import (
     Announce,
     Congestion,
     Connected,
-    Event,
     Failed,
     Granted,
     Joined,
     Lost,
     Opened,
+    Output,
     Packet,
     Resolve,
 )
@@ -92,6 +93,29 @@ class Phase(Enum):
     ANNOUNCED = "announced"
     OFFERED = "offered"
     ALLOCATED = "allocated"
+    ENDED = "ended"
+
+
+class Event(Enum):
+    """What can happen to a flow."""
+
+    RESOLVED = "the directory answered"
+    IMPATIENT = "no answer for 6 s, and another member holds the name"
+    OTHERS = "more holders of the name were found"
+    REPEAT = "the IRMd asks for another request"
+    UNSENT = "the request could not be sent"
+    GRANTED = "reply: accepted"
+    REFUSED = "reply: refused"
+    ANNOUNCED = "the IRMd has a process that accepts"
+    DECLINED = "the IRMd has none"
+    REPLACED = "another request has taken its place"
+    ACCEPTED = "the process accepted"
+    REJECTED = "the process refused"
+    EXPIRED = "the time limit has passed"
+    UNREACHABLE = "the reply could not be sent"
+    DEALLOCATED = "the flow is deallocated"
+    LEFT = "the other end, at this member, is deallocated"
+    ABANDONED = "the member leaves its address"
 
 
 @dataclass(slots=True)
@@ -142,7 +166,6 @@ class Flow:
     candidates: list[int] = field(default_factory=list)
     former: list[int] = field(default_factory=list)
     """Endpoint ids of the requests to the same member that the last one repeats."""
-    reason: tuple[int, str] = (ENAME, "")
     limit: Timer | None = None
     patience: Timer | None = None
 
@@ -172,7 +195,7 @@ class FlowAllocator:
         self._repeated: Counter[int] = Counter()  # replies that wait to be sent again, by address
         self._serial = 0
         self._packets: list[Packet] = []
-        self._events: list[Event] = []
+        self._events: list[Output] = []
 
     # ------------------------------------------------------------ what comes out
 
@@ -181,7 +204,7 @@ class FlowAllocator:
         packets, self._packets = self._packets, []
         return packets
 
-    def take_events(self) -> list[Event]:
+    def take_events(self) -> list[Output]:
         """The events since the last call, in order; they are carried out before packets are sent."""
         events, self._events = self._events, []
         return events
@@ -217,45 +240,16 @@ class FlowAllocator:
     def allocate(self, end: End, key: bytes, qos: QoSSpec, data: bytes, now: float) -> None:
         """The IRMd asks for a flow, its end being `end`. The outcome is an event: Granted or Failed."""
         flow = Flow(Phase.RESOLVING, qos.cube, end=end, key=key, qos=qos, data=data)
-        flow.limit = self._timers.at(now + LIMIT, lambda now: self._expired(flow))
+        flow.limit = self._timers.at(now + LIMIT, lambda now: self._expired(flow, now))
         self._flows[end] = flow
         self._events.append(Resolve(key))
 
     def resolved(self, key: bytes, addresses: Sequence[int], now: float) -> None:
         """These members hold the name, the preferred one first; empty: no holder is known."""
+        reason = ENAME, f'nobody in layer "{self.layer}" has registered the name'
         for flow in [f for f in self._flows.values() if f.phase is Phase.RESOLVING and f.key == key]:
-            flow.reason = (ENAME, f'nobody in layer "{self.layer}" has registered the name')
             flow.candidates = list(addresses)
-            self._try_next(flow, now)
-
-    def _try_next(self, flow: Flow, now: float) -> None:
-        """Ask the next member that holds the name; without one the flow fails."""
-        self._by_eid.pop(flow.eid, None)
-        self._leave_former(flow)
-        if flow.patience is not None:
-            flow.patience.cancel()
-        if not flow.candidates:
-            self._fail(flow, *flow.reason)
-            return
-        flow.phase, flow.address = Phase.REQUESTED, flow.candidates.pop(0)
-        if flow.candidates:
-            flow.patience = self._timers.at(now + PATIENCE, lambda now: self._impatient(flow, now))
-        self._request(flow, now)
-
-    def _leave_former(self, flow: Flow) -> None:
-        for eid in flow.former:
-            del self._by_eid[eid]
-        flow.former.clear()
-
-    def _request(self, flow: Flow, now: float) -> None:
-        """Send the request to the member that is being tried."""
-        flow.eid = self._new_eid(flow.end)
-        self._by_eid[flow.eid] = flow
-        if flow.address != self.address:
-            self._events.append(Opened(flow.end, flow.eid, flow.cube))
-        self.counters.requests_sent += 1
-        request = FlowRequest(self.address, flow.eid, flow.key, flow.qos, flow.data)
-        self._send(flow.address, request, now)
+            self._take(flow, Event.RESOLVED, now, reason)
 
     def asked(self, end: End) -> tuple[bytes, int] | None:
         """Name and member of the request for a flow, as long as that has no answer and there is no other member to ask."""
@@ -267,114 +261,59 @@ class FlowAllocator:
     def again(self, end: End, data: bytes, now: float) -> None:
         """Send another request to the same member, with this handshake. It has an endpoint id of its own; the one before may still be
         answered."""
-        flow = self._flows.get(end)
-        if (
-            flow is None
-            or flow.phase is not Phase.REQUESTED
-            or flow.candidates
-            or flow.address == self.address
-        ):
-            return
-        flow.data = data
-        flow.former.append(flow.eid)
-        self.counters.again += 1
-        self._request(flow, now)
+        self._take(self._flows.get(end), Event.REPEAT, now, data)
 
     def others(self, end: End, addresses: Sequence[int], now: float) -> None:
         """More members that hold the name: the member that was asked has not answered."""
         if addresses and self.asked(end) is not None:
             flow = self._flows[end]
             flow.candidates = list(addresses)
-            self._impatient(flow, now)
+            self._impatient(flow, now, Event.OTHERS)
 
-    def _impatient(self, flow: Flow, now: float) -> None:
+    def _impatient(self, flow: Flow, now: float, event: Event = Event.IMPATIENT) -> None:
         self.counters.timeouts += 1
-        flow.reason = (errno.ETIMEDOUT, f"no answer from {to_text(flow.address)}")
-        self._try_next(flow, now)
+        self._take(flow, event, now, (errno.ETIMEDOUT, f"no answer from {to_text(flow.address)}"))
 
-    def _expired(self, flow: Flow) -> None:
+    def _expired(self, flow: Flow, now: float) -> None:
         self.counters.timeouts += 1
         whom = f"member {to_text(flow.address)}" if flow.address else "the directory"
-        self._fail(flow, errno.ETIMEDOUT, f'no answer from {whom} of layer "{self.layer}" within {LIMIT:g} s')
-
-    def _fail(self, flow: Flow, number: int, text: str) -> None:
-        self._forget(flow)
-        self._events.append(Failed(flow.end, flow.key, number, text))
+        text = f'no answer from {whom} of layer "{self.layer}" within {LIMIT:g} s'
+        self._take(flow, Event.EXPIRED, now, (errno.ETIMEDOUT, text))
 
     # ------------------------------------------------------------ responder
 
     def announced(self, offer: int, end: End, now: float) -> None:
         """The IRMd has a process that accepts; `end` is this member's. Next comes `respond`."""
-        flow = self._offers.get(offer)
-        if flow is None or flow.phase is not Phase.ANNOUNCED:
+        if not self._take(self._offers.get(offer), Event.ANNOUNCED, now, end):
             self._events.append(Lost(end))  # the IRMd answered too late
-            return
-        flow.phase, flow.end, flow.eid = Phase.OFFERED, end, self._new_eid(end)
-        self._flows[end] = flow
 
     def declined(self, offer: int, number: int, now: float) -> None:
         """The IRMd has no process that accepts, or does not know the name: a positive errno."""
-        flow = self._offers.get(offer)
-        if flow is not None and number == errno.EALREADY:  # another request has taken its place
-            self.counters.duplicates += 1
-            self._forget(flow)
-        elif flow is not None:
-            self._refuse(flow, number, now)
+        event = Event.REPLACED if number == errno.EALREADY else Event.DECLINED
+        self._take(self._offers.get(offer), event, now, number)
 
     def respond(self, end: End, response: int, data: bytes, now: float) -> bool:
         """The local process has accepted (0) or refused (a positive errno). False: no request waits for a response on `end`."""
         flow = self._flows.get(end)
-        if flow is None or flow.phase is not Phase.OFFERED:
-            return False
         if response:
-            self._refuse(flow, response, now)
-            return True
-        self._settle(flow)
-        flow.phase = Phase.ALLOCATED
-        self._by_eid[flow.eid] = flow
-        if flow.address != self.address:
-            self._events.append(Opened(end, flow.eid, flow.cube))
-            self._events.append(Connected(end, flow.peer_eid, flow.address))
-        self._reply(flow.address, FlowReply(flow.peer_eid, flow.eid, 0, data), now)
-        return True
+            return self._take(flow, Event.REJECTED, now, response)
+        return self._take(flow, Event.ACCEPTED, now, data)
 
-    def _refuse(self, flow: Flow, number: int, now: float) -> None:
-        self._forget(flow)
-        self.counters.refused += 1
-        self._reply(flow.address, FlowReply(flow.peer_eid, 0, -number), now)
-
-    def _reply(self, address: int, reply: FlowReply, now: float) -> None:
-        self.counters.replies_sent += 1
-        self._send(address, reply, now)
+    def _offer_expired(self, flow: Flow, now: float) -> None:
+        self.counters.timeouts += 1
+        self._take(flow, Event.EXPIRED, now, errno.ETIMEDOUT)
 
     # ------------------------------------------------------------ either
 
     def deallocate(self, end: End, now: float) -> None:
         """The local process, or the IRMd, gives the flow up. An unknown flow has been removed already."""
-        flow = self._flows.get(end)
-        if flow is None:
-            return
-        if flow.phase is Phase.OFFERED:  # the flow ended before the process answered
-            self._refuse(flow, errno.ECONNREFUSED, now)
-            return
-        self._forget(flow)
-        if flow.phase is Phase.ALLOCATED and flow.address == self.address:
-            other = self._by_eid.get(flow.peer_eid)
-            if other is not None:  # both ends are at this member, so the other end is notified
-                self._forget(other)
-                self._events.append(Lost(other.end))
+        self._take(self._flows.get(end), Event.DEALLOCATED, now, errno.ECONNREFUSED)
 
-    def abandon(self) -> None:
+    def abandon(self, now: float) -> None:
         """This member leaves its address, and with it all its flows."""
+        reason = errno.ECONNRESET, f'the member of layer "{self.layer}" takes another address'
         for flow in [*self._flows.values(), *self._offers.values()]:
-            if flow.phase in (Phase.RESOLVING, Phase.REQUESTED):
-                self._fail(
-                    flow, errno.ECONNRESET, f'the member of layer "{self.layer}" takes another address'
-                )
-                continue
-            self._forget(flow)
-            if flow.end != NO_END:
-                self._events.append(Lost(flow.end))
+            self._take(flow, Event.ABANDONED, now, reason)
 
     def congested(self, end: End, level: int, now: float) -> None:
         """Packets that arrive on a flow were marked: notify their sender."""
@@ -383,8 +322,126 @@ class FlowAllocator:
             self.counters.updates_sent += 1
             self._send(flow.address, FlowUpdate(flow.peer_eid, level), now)
 
+    def _take(self, flow: Flow | None, event: Event, now: float, what: Any = None) -> bool:
+        """Make the move of the table; `what` is the argument of its action. False: the event has no effect, or there is no flow."""
+        if flow is None:
+            return False
+        move = find_move(MOVES, flow.phase, event, self, flow, what, now)
+        if move is None:
+            return False
+        flow.phase = move.after
+        move.action(self, flow, what, now)
+        return True
+
+    # ------------------------------------------------------------ actions
+
+    def _ask_next(self, flow: Flow, what: object, now: float) -> None:
+        """request from the next member"""
+        self._by_eid.pop(flow.eid, None)
+        self._leave_former(flow)
+        if flow.patience is not None:
+            flow.patience.cancel()
+        flow.address = flow.candidates.pop(0)
+        if flow.candidates:
+            flow.patience = self._timers.at(now + PATIENCE, lambda now: self._impatient(flow, now))
+        self._request(flow, now)
+
+    def _repeat(self, flow: Flow, data: bytes, now: float) -> None:
+        """request from the same member, with a new endpoint id"""
+        flow.data = data
+        flow.former.append(flow.eid)
+        self.counters.again += 1
+        self._request(flow, now)
+
+    def _fail(self, flow: Flow, reason: tuple[int, str], now: float) -> None:
+        """report the failure to the IRMd"""
+        self._forget(flow)
+        self._events.append(Failed(flow.end, flow.key, *reason))
+
+    def _grant(self, flow: Flow, reply: FlowReply, now: float) -> None:
+        """connect, report to the IRMd"""
+        self._settle(flow)
+        if reply.to in flow.former:
+            flow.former.remove(reply.to)
+            del self._by_eid[flow.eid]
+            flow.eid = reply.to
+            self._events.append(Opened(flow.end, flow.eid, flow.cube))
+        self._leave_former(flow)
+        flow.peer_eid = reply.eid
+        if flow.address == self.address:
+            self._events.append(Joined(flow.end, self._by_eid[reply.eid].end))
+        else:
+            self._events.append(Connected(flow.end, flow.peer_eid, flow.address))
+        self._events.append(Granted(flow.end, reply.data))
+
+    def _offer(self, flow: Flow, end: End, now: float) -> None:
+        """wait for its response"""
+        flow.end, flow.eid = end, self._new_eid(end)
+        self._flows[end] = flow
+
+    def _accept(self, flow: Flow, data: bytes, now: float) -> None:
+        """connect, reply"""
+        self._settle(flow)
+        self._by_eid[flow.eid] = flow
+        if flow.address != self.address:
+            self._events.append(Opened(flow.end, flow.eid, flow.cube))
+            self._events.append(Connected(flow.end, flow.peer_eid, flow.address))
+        self._reply(flow.address, FlowReply(flow.peer_eid, flow.eid, 0, data), now)
+
+    def _refuse(self, flow: Flow, number: int, now: float) -> None:
+        """reply with the errno"""
+        self._forget(flow)
+        self.counters.refused += 1
+        self._reply(flow.address, FlowReply(flow.peer_eid, 0, -number), now)
+
+    def _refuse_and_report(self, flow: Flow, number: int, now: float) -> None:
+        """reply with the errno, report the end to the IRMd"""
+        self._refuse(flow, number, now)
+        self._events.append(Lost(flow.end))
+
+    def _drop_duplicate(self, flow: Flow, what: object, now: float) -> None:
+        """count a duplicate"""
+        self.counters.duplicates += 1
+        self._forget(flow)
+
+    def _close(self, flow: Flow, what: object, now: float) -> None:
+        """remove; the other end too where it is at this member"""
+        self._forget(flow)
+        if flow.address == self.address:
+            self._take(self._by_eid.get(flow.peer_eid), Event.LEFT, now)
+
+    def _remove(self, flow: Flow, what: object, now: float) -> None:
+        """remove"""
+        self._forget(flow)
+
+    def _lose(self, flow: Flow, what: object, now: float) -> None:
+        """report the end to the IRMd"""
+        self._forget(flow)
+        self._events.append(Lost(flow.end))
+
+    # ------------------------------------------------------------ parts of them
+
+    def _request(self, flow: Flow, now: float) -> None:
+        """Send the request to the member that is being tried."""
+        flow.eid = self._new_eid(flow.end)
+        self._by_eid[flow.eid] = flow
+        if flow.address != self.address:
+            self._events.append(Opened(flow.end, flow.eid, flow.cube))
+        self.counters.requests_sent += 1
+        request = FlowRequest(self.address, flow.eid, flow.key, flow.qos, flow.data)
+        self._send(flow.address, request, now)
+
+    def _reply(self, address: int, reply: FlowReply, now: float) -> None:
+        self.counters.replies_sent += 1
+        self._send(address, reply, now)
+
     def _new_eid(self, end: End) -> int:
         return self._random.getrandbits(32) << 32 | end.fd
+
+    def _leave_former(self, flow: Flow) -> None:
+        for eid in flow.former:
+            del self._by_eid[eid]
+        flow.former.clear()
 
     def _settle(self, flow: Flow) -> None:
         """Cancel the flow's timers."""
@@ -407,7 +464,7 @@ class FlowAllocator:
 
     def _send(self, address: int, message: Message, now: float) -> None:
         if address == self.address:
-            self._take(message, now)
+            self._handle(message, now)
         else:
             self._packets.append(Packet(address, message))
 
@@ -416,10 +473,8 @@ class FlowAllocator:
         self.counters.unsent += 1
         message = packet.message
         if isinstance(message, FlowRequest):
-            flow = self._by_eid.get(message.eid)
-            if flow is not None and flow.phase is Phase.REQUESTED:
-                flow.reason = (errno.EHOSTUNREACH, f"there is no way to member {to_text(packet.address)}")
-                self._try_next(flow, now)
+            reason = errno.EHOSTUNREACH, f"there is no way to member {to_text(packet.address)}"
+            self._take(self._by_eid.get(message.eid), Event.UNSENT, now, reason)
         elif isinstance(message, FlowReply):
             if message.response and (
                 self._repeated[packet.address] >= MAX_REPEATED_OF_ONE
@@ -430,18 +485,17 @@ class FlowAllocator:
             self._repeated[packet.address] += 1
             pause = REPLY_PAUSE * 2 ** (packet.tries - 1)
             again = Packet(packet.address, message, packet.tries + 1)
-            self._timers.at(now + pause, lambda now: self._reply_again(again, message))
+            self._timers.at(now + pause, lambda now: self._reply_again(again, message, now))
 
-    def _reply_again(self, packet: Packet, reply: FlowReply) -> None:
+    def _reply_again(self, packet: Packet, reply: FlowReply, now: float) -> None:
         _subtract(self._repeated, packet.address)
         flow = self._by_eid.get(reply.eid)
         if reply.response == 0 and flow is None:
             return  # deallocated meanwhile
         if packet.tries <= REPLY_TRIES:
             self._packets.append(packet)
-        elif flow is not None:  # its requester will not get the refusal
-            self._forget(flow)
-            self._events.append(Lost(flow.end))
+        else:
+            self._take(flow, Event.UNREACHABLE, now)
 
     def malformed(self) -> None:
         """A payload came in that could not be decoded."""
@@ -452,9 +506,9 @@ class FlowAllocator:
         if isinstance(message, FlowRequest) and message.source == self.address:
             self.malformed()  # a request to this member itself never leaves it
         else:
-            self._take(message, now)
+            self._handle(message, now)
 
-    def _take(self, message: Message, now: float) -> None:
+    def _handle(self, message: Message, now: float) -> None:
         if isinstance(message, FlowRequest):
             self._requested(message, now)
         elif isinstance(message, FlowReply):
@@ -488,41 +542,22 @@ class FlowAllocator:
             Announce(flow.offer, request.name_hash, request.qos, request.data, request.source)
         )
 
-    def _offer_expired(self, flow: Flow, now: float) -> None:
-        self.counters.timeouts += 1
-        self._refuse(flow, errno.ETIMEDOUT, now)
-        if flow.phase is Phase.OFFERED:
-            self._events.append(Lost(flow.end))
-
     def _replied(self, reply: FlowReply, now: float) -> None:
         self.counters.replies += 1
         flow = self._by_eid.get(reply.to)
         here = flow is not None and flow.address == self.address
         if flow is None or (here and not reply.response and reply.eid not in self._by_eid):
             self.counters.unknown += 1
-            return
-        if flow.phase is not Phase.REQUESTED or (reply.to in flow.former and reply.response):
-            self.counters.late += 1  # a request that was repeated has its own answer
-            return
-        if reply.response:
-            self.counters.refused += 1
-            number = known_errno(reply.response)
-            flow.reason = (number, f"member {to_text(flow.address)} refused the flow: {strerror(number)}")
-            self._try_next(flow, now)
-            return
-        self._settle(flow)
-        if reply.to in flow.former:
-            flow.former.remove(reply.to)
-            del self._by_eid[flow.eid]
-            flow.eid = reply.to
-            self._events.append(Opened(flow.end, flow.eid, flow.cube))
-        self._leave_former(flow)
-        flow.phase, flow.peer_eid = Phase.ALLOCATED, reply.eid
-        if here:
-            self._events.append(Joined(flow.end, self._by_eid[reply.eid].end))
+        elif not reply.response:
+            self.counters.late += not self._take(flow, Event.GRANTED, now, reply)
+        elif reply.to in flow.former:  # the request that repeats it has its own answer
+            self.counters.late += 1
         else:
-            self._events.append(Connected(flow.end, flow.peer_eid, flow.address))
-        self._events.append(Granted(flow.end, reply.data))
+            number = known_errno(reply.response)
+            reason = number, f"member {to_text(flow.address)} refused the flow: {strerror(number)}"
+            taken = self._take(flow, Event.REFUSED, now, reason)
+            self.counters.refused += taken
+            self.counters.late += not taken
 
     def _updated(self, update: FlowUpdate) -> None:
         self.counters.updates += 1
@@ -537,3 +572,50 @@ def _subtract(counter: Counter[Key], key: Key) -> None:
     counter[key] -= 1
     if not counter[key]:
         del counter[key]
+
+
+_F = FlowAllocator
+_Condition = Condition[FlowAllocator, Flow, Any, float]
+_Moves = tuple[Move[Phase, None, FlowAllocator, Flow, Any, float], ...]
+
+_MEMBER: _Condition = Condition(
+    "another member holds the name", lambda one, flow, what, now: bool(flow.candidates)
+)
+_ONLY: _Condition = Condition(
+    "no other member holds the name, and it is not this one",
+    lambda one, flow, what, now: not flow.candidates and flow.address != one.address,
+)
+
+_TRY_NEXT: _Moves = (Move(Phase.REQUESTED, _F._ask_next, _MEMBER), Move(Phase.ENDED, _F._fail))
+_FAIL: _Moves = (Move(Phase.ENDED, _F._fail),)
+_REFUSE: _Moves = (Move(Phase.ENDED, _F._refuse),)
+_REMOVE: _Moves = (Move(Phase.ENDED, _F._remove),)
+_LOSE: _Moves = (Move(Phase.ENDED, _F._lose),)
+
+MOVES: Table[Phase, Event, None, FlowAllocator, Flow, Any, float] = {
+    (Phase.RESOLVING, Event.RESOLVED): _TRY_NEXT,
+    (Phase.REQUESTED, Event.IMPATIENT): _TRY_NEXT,
+    (Phase.REQUESTED, Event.OTHERS): _TRY_NEXT,
+    (Phase.REQUESTED, Event.UNSENT): _TRY_NEXT,
+    (Phase.REQUESTED, Event.REFUSED): _TRY_NEXT,
+    (Phase.REQUESTED, Event.REPEAT): (Move(Phase.REQUESTED, _F._repeat, _ONLY),),
+    (Phase.REQUESTED, Event.GRANTED): (Move(Phase.ALLOCATED, _F._grant),),
+    **{(phase, Event.EXPIRED): _FAIL for phase in (Phase.RESOLVING, Phase.REQUESTED)},
+    **{(phase, Event.ABANDONED): _FAIL for phase in (Phase.RESOLVING, Phase.REQUESTED)},
+    **{(phase, Event.DEALLOCATED): _REMOVE for phase in (Phase.RESOLVING, Phase.REQUESTED)},
+    (Phase.ANNOUNCED, Event.ANNOUNCED): (Move(Phase.OFFERED, _F._offer),),
+    (Phase.ANNOUNCED, Event.DECLINED): _REFUSE,
+    (Phase.ANNOUNCED, Event.REPLACED): (Move(Phase.ENDED, _F._drop_duplicate),),
+    (Phase.ANNOUNCED, Event.EXPIRED): _REFUSE,
+    (Phase.ANNOUNCED, Event.ABANDONED): _REMOVE,
+    (Phase.OFFERED, Event.ACCEPTED): (Move(Phase.ALLOCATED, _F._accept),),
+    (Phase.OFFERED, Event.REJECTED): _REFUSE,
+    (Phase.OFFERED, Event.EXPIRED): (Move(Phase.ENDED, _F._refuse_and_report),),
+    (Phase.OFFERED, Event.DEALLOCATED): _REFUSE,
+    (Phase.OFFERED, Event.ABANDONED): _LOSE,
+    (Phase.ALLOCATED, Event.DEALLOCATED): (Move(Phase.ENDED, _F._close),),
+    (Phase.ALLOCATED, Event.LEFT): _LOSE,
+    (Phase.ALLOCATED, Event.UNREACHABLE): _LOSE,
+    (Phase.ALLOCATED, Event.ABANDONED): _LOSE,
+}
+"""The moves of a flow from a phase with an event: the first whose condition holds. An event that is not here has no effect."""

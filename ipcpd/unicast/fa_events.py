@@ -90,10 +90,10 @@ class Congestion:
     level: int
 
 
-Event = Resolve | Opened | Connected | Joined | Granted | Failed | Announce | Lost | Congestion
+Output = Resolve | Opened | Connected | Joined | Granted | Failed | Announce | Lost | Congestion
 
 
-def ends_of(event: Event) -> tuple[End, ...]:
+def ends_of(event: Output) -> tuple[End, ...]:
     """The ends that an event concerns. It is carried out later, and one of them may have been given up by then."""
     if isinstance(event, Joined):
         return event.one, event.other

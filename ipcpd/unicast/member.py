@@ -43,12 +43,12 @@ from .fa_events import (
     Announce,
     Congestion,
     Connected,
-    Event,
     Failed,
     Granted,
     Joined,
     Lost,
     Opened,
+    Output,
     Resolve,
     ends_of,
 )
@@ -331,7 +331,7 @@ class Member:
 
     # ------------------------------------------------------------ flows
 
-    def _carry_out(self, event: Event, now: float) -> None:
+    def _carry_out(self, event: Output, now: float) -> None:
         """Carry out an event of the flow allocator."""
         try:
             self._carry(event, now)
@@ -342,7 +342,7 @@ class Member:
                 self.ends.remove(end)
                 self.ipcp.deallocated(end)
 
-    def _carry(self, event: Event, now: float) -> None:
+    def _carry(self, event: Output, now: float) -> None:
         if isinstance(event, Failed):
             self.directory.forget(event.key)
         if not all([self.ends.expect(end, type(event).__name__) for end in ends_of(event)]):
@@ -449,7 +449,7 @@ class Member:
         """This member has to take another address: its flows and adjacencies end, then all components are closed."""
         for connection in list(self.adjacencies.connections.values()):
             self.connections.drop(connection)
-        self.fa.abandon()
+        self.fa.abandon(self.now)
         self.pump()
         self.close()
 

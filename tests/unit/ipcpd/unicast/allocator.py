@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from ipcpd.unicast.fa import FlowAllocator
 from ipcpd.unicast.fa_events import (
     Announce,
-    Event,
     Failed,
+    Output,
     Resolve,
 )
 from ipcpd.wire.fa import FlowReply, FlowRequest
@@ -63,7 +63,7 @@ def reply_of(fa: FlowAllocator) -> FlowReply:
     return packet.message
 
 
-def failure(events: Sequence[Event]) -> Failed:
+def failure(events: Sequence[Output]) -> Failed:
     (event,) = events
     assert isinstance(event, Failed)
     return event
