@@ -9,49 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from . import ipcp_options
 from .ipcp_types import DirectoryHashAlgo, IpcpType
 from .name_info import Requirement
+from .policies import (
+    AddressAuthPolicy,
+    CongestionAvoidPolicy,
+    DirectoryPolicy,
+    LinkStatePolicy,
+    Policy,
+    RoutingPolicy,
+)
 
 if TYPE_CHECKING:
     from .rpc.messages_pb2 import IpcpConfig as ProtoIpcpConfig
-
-
-class AddressAuthPolicy(IntEnum):
-    """How a unicast layer gives out addresses."""
-
-    FLAT = 0
-    FLAT_RANDOM = 0
-
-
-class LinkStatePolicy(IntEnum):
-    """How routes are computed from the link-state database."""
-
-    SIMPLE = 0
-    LFA = 1
-    ECMP = 2
-
-
-class RoutingPolicy(IntEnum):
-    """How a unicast layer disseminates the input of routing."""
-
-    LINK_STATE = 0
-
-
-class CongestionAvoidPolicy(IntEnum):
-    """Congestion avoidance of a unicast layer."""
-
-    NONE = 0
-    MB_ECN = 1
-
-
-class DirectoryPolicy(IntEnum):
-    """Directory of a unicast layer."""
-
-    DHT = 0
 
 
 @dataclass(slots=True)
@@ -235,33 +208,29 @@ _PATHS = {
     "max_packet": ("max_packet",),
 }
 
-# The words of enumerations on the command line, where they are not the member's name.
-_WORDS: dict[str, dict[str, IntEnum]] = {
-    "addr_auth": {"flat": AddressAuthPolicy.FLAT},
-    "routing": {
-        "link_state": LinkStatePolicy.SIMPLE,
-        "lfa": LinkStatePolicy.LFA,
-        "ecmp": LinkStatePolicy.ECMP,
-    },
-    "congestion": {"none": CongestionAvoidPolicy.NONE, "mb-ecn": CongestionAvoidPolicy.MB_ECN},
-    "directory": {"DHT": DirectoryPolicy.DHT},
-    "hash": {member.name: member for member in DirectoryHashAlgo},
+_POLICIES: dict[str, type[Policy]] = {
+    "addr_auth": AddressAuthPolicy,
+    "routing": LinkStatePolicy,
+    "congestion": CongestionAvoidPolicy,
+    "directory": DirectoryPolicy,
 }
 
 
 def _from_text(default: object, key: str, text: str) -> object:
-    if key in _WORDS:
-        return _WORDS[key][text]
+    if key in _POLICIES:
+        return _POLICIES[key].of(text)
+    if key == "hash":
+        return DirectoryHashAlgo[text]
     if key == "require":
         return Requirement.from_words(text.split(","))
     return int(text, 0) if isinstance(default, int) else text
 
 
 def _to_text(key: str, value: object) -> str:
-    if key in _WORDS:
-        for word, member in _WORDS[key].items():
-            if member == value:
-                return word
+    if key in _POLICIES:
+        return next(policy.word for policy in _POLICIES[key] if policy == value)
+    if key == "hash":
+        return DirectoryHashAlgo(value).name  # type: ignore[arg-type]
     if key == "require":
         return ",".join(Requirement(value).words)  # type: ignore[arg-type]
     if key == "max_packet" and not value:

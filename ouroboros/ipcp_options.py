@@ -10,6 +10,8 @@ import socket
 from collections.abc import Callable
 from typing import NamedTuple
 
+from .policies import AddressAuthPolicy, CongestionAvoidPolicy, DirectoryPolicy, LinkStatePolicy, Policy
+
 HASHES = ("SHA3_224", "SHA3_256", "SHA3_384", "SHA3_512")
 PATTERN_CHARACTERS = "*?["
 _LINK_LOCAL = ("fe8", "fe9", "fea", "feb")  # fe80::/10
@@ -139,6 +141,12 @@ def _patterns(value: str) -> str:
     return value
 
 
+def _policy(key: str, default: Policy) -> Option:
+    words = default.words()
+    legal = " ".join(words) if len(words) == 1 else "one of " + " ".join(words)
+    return Option(key, default.word, one_word(*words), legal)
+
+
 _SECONDS = "seconds from {} to {}"
 
 # In the order in which a prefix is looked up, among themselves and after `type layer name`.
@@ -152,15 +160,10 @@ _ALL = (
     Option("addr", "4", _number(4, 4), "4 (octets)"),
     Option("eid", "8", _number(8, 8), "8 (octets)"),
     Option("ttl", "60", _number(1, 255), "a number from 1 to 255"),
-    Option("addr_auth", "flat", one_word("flat"), "flat"),
-    Option(
-        "routing",
-        "link_state",
-        one_word("link_state", "lfa", "ecmp"),
-        "one of link_state lfa ecmp",
-    ),
-    Option("congestion", "mb-ecn", one_word("none", "mb-ecn"), "one of none mb-ecn"),
-    Option("directory", "DHT", one_word("DHT"), "DHT"),
+    _policy("addr_auth", AddressAuthPolicy.FLAT),
+    _policy("routing", LinkStatePolicy.SIMPLE),
+    _policy("congestion", CongestionAvoidPolicy.MB_ECN),
+    _policy("directory", DirectoryPolicy.DHT),
     Option("dht_alpha", "3", _number(1, 10), "a number from 1 to 10"),
     Option("dht_k", "8", _number(1, 20), "a number from 1 to 20"),
     Option("dht_t_expire", "86400", _number(10, 86400), _SECONDS.format(10, 86400)),

@@ -40,18 +40,13 @@ from .rundir import rundir_candidates
 
 if TYPE_CHECKING:
     from .ipcp_config import (
-        AddressAuthPolicy,
-        CongestionAvoidPolicy,
         DhtConfig,
         DirConfig,
-        DirectoryPolicy,
         DtConfig,
         EthConfig,
         IpcpConfig,
         LinkStateConfig,
-        LinkStatePolicy,
         RoutingConfig,
-        RoutingPolicy,
         Udp4Config,
         Udp6Config,
         UnicastConfig,
@@ -63,6 +58,13 @@ if TYPE_CHECKING:
         NameSecPaths,
         Registration,
         Requirement,
+    )
+    from .policies import (
+        AddressAuthPolicy,
+        CongestionAvoidPolicy,
+        DirectoryPolicy,
+        LinkStatePolicy,
+        RoutingPolicy,
     )
 
 __all__ = [

@@ -35,7 +35,7 @@ from .contention import Verdict as Contradiction
 from .lsdb import Link, Lsdb, State, Verdict
 from .pff.table import Neighbours, Table
 from .phantom import Phantoms
-from .routing.policy import POLICIES
+from .routing import policy as routing_policy
 from .routing.shortest_path import Routes
 from .routing.weight import CUBES, best_of, weights_of
 
@@ -166,6 +166,7 @@ class LinkState:
     contention: Contention = field(init=False)
     _phantoms: Phantoms = field(init=False)
     _hold: _Hold = field(init=False)
+    _policy: routing_policy.Policy = field(init=False)
     _next_update: float = field(init=False)
     _next_sync: float | None = field(default=None, init=False)
 
@@ -175,7 +176,8 @@ class LinkState:
         self.contention = Contention(self.now, self.random)
         self._phantoms = Phantoms(float(self.config.t_timeo + self.config.t_update), self.random)
         self._next_update = self.now + self.config.t_update
-        self.tables = tuple(POLICIES[self.config.pol].table({}, {}) for _ in range(CUBES))
+        self._policy = routing_policy.load(self.config.pol)
+        self.tables = tuple(self._policy.table({}, {}) for _ in range(CUBES))
 
     # ------------------------------------------------------------ what comes out
 
@@ -443,7 +445,7 @@ class LinkState:
         self._hold.longest = min(float(self.config.t_recalc), max(FIRST_HOLD, size))
         self._hold.done(now)
         self.counters.computations += 1
-        policy = POLICIES[self.config.pol]
+        policy = self._policy
         routes: dict[int, Routes] = {}  # cubes that see the same graph share its routes
         tables = []
         for cube, view in enumerate(self.lsdb.graph.views()):

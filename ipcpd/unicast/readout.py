@@ -13,7 +13,6 @@ from ipcpd.common.ipcp import Row
 from ipcpd.common.lower import EVENT_COMPONENT, RAW_COMPONENT
 from ipcpd.dataplane.dt import CONGESTION
 from ipcpd.wire.address import DIRECTORY, FLOW_ALLOCATOR, to_text
-from ouroboros.ipcp_config import CongestionAvoidPolicy, LinkStatePolicy
 from ouroboros.qos import QoSSpec
 
 from .adjacency import DATA_TRANSFER
@@ -29,9 +28,6 @@ _COMPONENTS = {
     CONGESTION: "congestion updates",
 }
 _CUBES = ("best effort", "video", "voice")
-# As the options of bootstrap call them.
-_ROUTING = {LinkStatePolicy.SIMPLE: "link_state", LinkStatePolicy.LFA: "lfa", LinkStatePolicy.ECMP: "ecmp"}
-_CONGESTION = {CongestionAvoidPolicy.NONE: "none", CongestionAvoidPolicy.MB_ECN: "mb-ecn"}
 
 
 def neighbours(member: Member) -> list[Row]:
@@ -194,8 +190,8 @@ def status(member: Member) -> list[Row]:
             "address": to_text(member.address),
             "since": int(member.since),
             "hash": member.config.hash.name,
-            "routing": _ROUTING[unicast.link_state.policy],
-            "congestion": _CONGESTION[unicast.cong_avoid],
+            "routing": unicast.link_state.policy.word,
+            "congestion": unicast.cong_avoid.word,
             "ttl": unicast.max_ttl,
             "max_packet": member.max_packet or None,
             "require": member.config.access.require.words,

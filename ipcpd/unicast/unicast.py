@@ -22,9 +22,9 @@ from ipcpd.dataplane import Dt, Punt, Relay
 from ipcpd.wire.address import to_text
 from ouroboros.errors import ENOTALLOC
 from ouroboros.identity import Identity
-from ouroboros.ipcp_config import CongestionAvoidPolicy
 from ouroboros.ipcp_types import IpcpType
 from ouroboros.name_info import Requirement
+from ouroboros.policies import CongestionAvoidPolicy
 from ouroboros.qos import QOS_RAW, QoSSpec
 from ouroboros.rpc.messages_pb2 import (
     Envelope,

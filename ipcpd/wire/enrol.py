@@ -15,16 +15,16 @@ from enum import IntEnum
 from typing import TypeVar
 
 from ouroboros.access import Access
-from ouroboros.ipcp_config import (
+from ouroboros.ipcp_options import MAX_ADMIT, MAX_NAME
+from ouroboros.ipcp_types import DirectoryHashAlgo, IpcpType
+from ouroboros.name_info import Requirement
+from ouroboros.policies import (
     AddressAuthPolicy,
     CongestionAvoidPolicy,
     DirectoryPolicy,
     LinkStatePolicy,
     RoutingPolicy,
 )
-from ouroboros.ipcp_options import MAX_ADMIT, MAX_NAME
-from ouroboros.ipcp_types import DirectoryHashAlgo, IpcpType
-from ouroboros.name_info import Requirement
 from ouroboros.wire import HASH_LENGTHS, MalformedPacket, UnsendablePacket, must, text
 
 from . import enrol_pb2, proto

@@ -22,9 +22,9 @@ from ipcpd.dataplane._ipcp import lib
 from ipcpd.dataplane.dt import HEADER, Dt
 from ipcpd.dataplane.punt import Punt
 from ipcpd.unicast.pff.table import Function, Table
-from ipcpd.unicast.routing.policy import POLICIES
+from ipcpd.unicast.routing.policy import load
 from irmd.memory import Memory
-from ouroboros.ipcp_config import LinkStatePolicy
+from ouroboros.policies import LinkStatePolicy
 from tests.bench.process import die_with_parent
 from tests.bench.quantile import percentile
 from tests.sim.routes import random_graph
@@ -119,7 +119,7 @@ def layer(policy: LinkStatePolicy, fds: list[int]) -> tuple[int, Callable[[], li
     """A large layer, its links of different weight: how many destinations there are, and how tables are made."""
     graph, source = random_graph(VERTICES, LINKS, weighted=True)
     neighbours = {address: (fds[i % len(fds)],) for i, address in enumerate(graph.neighbours(source))}
-    how = POLICIES[policy]
+    how = load(policy)
 
     def tables() -> list[Table]:
         views = graph.views()

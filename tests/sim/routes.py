@@ -10,9 +10,9 @@ from random import Random
 from time import perf_counter
 
 from ipcpd.unicast.routing.graph import Graph
-from ipcpd.unicast.routing.policy import POLICIES
+from ipcpd.unicast.routing.policy import load
 from ipcpd.unicast.routing.weight import weights_of
-from ouroboros.ipcp_config import LinkStatePolicy
+from ouroboros.policies import LinkStatePolicy
 from ouroboros.qos import QOS_RAW, QOS_VIDEO, QOS_VOICE
 
 
@@ -35,7 +35,7 @@ def random_graph(vertices: int, links: int, *, weighted: bool) -> tuple[Graph, i
 
 def measure(graph: Graph, source: int, policy: LinkStatePolicy, *, rounds: int = 5) -> float:
     """Milliseconds for all cubes, the best of some rounds."""
-    how, best = POLICIES[policy], float("inf")
+    how, best = load(policy), float("inf")
     neighbours = {address: (64 + number,) for number, address in enumerate(graph.neighbours(source))}
     for _ in range(rounds):
         begin = perf_counter()

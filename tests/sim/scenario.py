@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from ouroboros.ipcp_config import DhtConfig, LinkStateConfig, LinkStatePolicy
+from ouroboros.ipcp_config import DhtConfig, LinkStateConfig
+from ouroboros.policies import LinkStatePolicy
 from ouroboros.qos import QOS_RAW, QOS_VIDEO, QOS_VOICE, QoSSpec
 from ouroboros.testing import Impairment
 

@@ -306,7 +306,7 @@ GROUP = Group(
             ),
             retired={
                 "cport": "one UDP port serves both directions; give it as port.",
-                "pff": "it follows from routing, which is link_state, lfa or ecmp.",
+                "pff": f"it follows from routing, which is {ipcp_options.OPTIONS['routing'].legal}.",
             },
             details=_options,
         ),

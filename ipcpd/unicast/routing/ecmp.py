@@ -5,8 +5,11 @@ Each of them is nearer to the destination than this member is, so packets cannot
 
 from __future__ import annotations
 
+from ..pff.multipath import table
 from .graph import View
 from .shortest_path import Routes, hops_of, paths
+
+__all__ = ["routes", "table"]
 
 
 def routes(view: View, source: int) -> Routes:

@@ -8,8 +8,11 @@ cost of this policy; of many neighbours only the nearest are considered.
 
 from __future__ import annotations
 
+from ..pff.alternate import table
 from .graph import View
 from .shortest_path import UNREACHABLE, Routes, distances, hops_of, paths
+
+__all__ = ["routes", "table"]
 
 MAX_NEIGHBOURS = 16
 """Neighbours that are considered as alternates."""

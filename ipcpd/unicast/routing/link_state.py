@@ -5,8 +5,11 @@ Among paths of equal length the next hop with the lowest address is taken.
 
 from __future__ import annotations
 
+from ..pff.simple import table
 from .graph import View
 from .shortest_path import Routes, hops_of, paths
+
+__all__ = ["routes", "table"]
 
 
 def routes(view: View, source: int) -> Routes:

@@ -1,18 +1,17 @@
-"""The routing policies by number, each with the forwarding function that goes with it (spec/link-state 2, 5).
+"""A routing policy with the forwarding function that goes with it (spec/link-state 2, 5).
 
-Runs in the unicast IPCP. A new policy is a file in this folder and a line in this table.
+Runs in the unicast IPCP. A policy is a member of `LinkStatePolicy`, and the module of its word in this folder.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 
-from ouroboros.ipcp_config import LinkStatePolicy
+from ouroboros.policies import LinkStatePolicy
 
-from ..pff import alternate, multipath, simple
 from ..pff.table import Neighbours, Table
-from . import ecmp, lfa, link_state
 from .graph import View
 from .shortest_path import Routes
 
@@ -25,8 +24,7 @@ class Policy:
     table: Callable[[Routes, Neighbours], Table]
 
 
-POLICIES: dict[LinkStatePolicy, Policy] = {
-    LinkStatePolicy.SIMPLE: Policy(link_state.routes, simple.table),
-    LinkStatePolicy.LFA: Policy(lfa.routes, alternate.table),
-    LinkStatePolicy.ECMP: Policy(ecmp.routes, multipath.table),
-}
+def load(policy: LinkStatePolicy) -> Policy:
+    """The routing policy of a layer."""
+    module = import_module(f".{policy.word}", __package__)
+    return Policy(module.routes, module.table)

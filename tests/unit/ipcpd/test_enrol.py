@@ -16,8 +16,8 @@ from ipcpd.common.enrol import Member as MemberSide
 from ipcpd.common.lower import Lower
 from ipcpd.wire import connmgr, enrol
 from ipcpd.wire.enrol import Acknowledgement, Configuration, DhtConfig, Response, UnicastConfig
-from ouroboros.ipcp_config import CongestionAvoidPolicy, LinkStatePolicy
 from ouroboros.ipcp_types import DirectoryHashAlgo, IpcpType
+from ouroboros.policies import CongestionAvoidPolicy, LinkStatePolicy
 from ouroboros.rpc.service import Refusal
 from tests.unit.ipcpd.world import FakeIpcp, World, make_world, raw
 

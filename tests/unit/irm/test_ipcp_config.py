@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from ouroboros.ipcp_config import (
-    CongestionAvoidPolicy,
     DhtConfig,
     DirConfig,
     DirectoryHashAlgo,
@@ -14,7 +13,6 @@ from ouroboros.ipcp_config import (
     IpcpConfig,
     IpcpType,
     LinkStateConfig,
-    LinkStatePolicy,
     RoutingConfig,
     Udp4Config,
     Udp6Config,
@@ -22,6 +20,7 @@ from ouroboros.ipcp_config import (
 )
 from ouroboros.ipcp_options import OptionError
 from ouroboros.ipcp_types import TYPES
+from ouroboros.policies import CongestionAvoidPolicy, LinkStatePolicy
 
 NEEDED = {
     "udp4": {"ip": "10.0.0.1"},

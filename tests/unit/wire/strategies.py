@@ -14,9 +14,9 @@ from ipcpd.wire.lsm import MAX_SEQUENCE, MAX_WEIGHT, Lsm
 from irmd.oap import extension, header
 from irmd.oap.algorithms import Cipher, Hash, request_hash_length
 from ouroboros.access import Access
-from ouroboros.ipcp_config import LinkStatePolicy
 from ouroboros.ipcp_types import DirectoryHashAlgo, IpcpType
 from ouroboros.name_info import Requirement
+from ouroboros.policies import LinkStatePolicy
 from ouroboros.qos import UINT32_MAX, UINT64_MAX, QoSSpec
 from ouroboros.wire import HASH_LENGTHS
 

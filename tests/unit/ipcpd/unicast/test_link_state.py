@@ -16,7 +16,8 @@ from ipcpd.unicast.link_state import (
     TablesChanged,
 )
 from ipcpd.wire.lsm import Lsm
-from ouroboros.ipcp_config import LinkStateConfig, LinkStatePolicy
+from ouroboros.ipcp_config import LinkStateConfig
+from ouroboros.policies import LinkStatePolicy
 from ouroboros.qos import QOS_RAW, QOS_VIDEO, QOS_VOICE
 
 ME, B, C, D = 0xA, 0xB, 0xC, 0xD

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ipcpd.unicast.routing import ecmp, lfa, link_state
 from ipcpd.unicast.routing.graph import Graph
-from ipcpd.unicast.routing.policy import POLICIES
+from ipcpd.unicast.routing.policy import load
 from ipcpd.unicast.routing.shortest_path import UNREACHABLE, Routes, distances, paths
 from ipcpd.unicast.routing.weight import (
     BEST_EFFORT,
@@ -20,7 +20,7 @@ from ipcpd.unicast.routing.weight import (
     worst_of,
 )
 from ipcpd.wire.lsm import Weights
-from ouroboros.ipcp_config import LinkStatePolicy
+from ouroboros.policies import LinkStatePolicy
 from ouroboros.qos import QOS_BEST_EFFORT, QOS_DATA, QOS_RAW, QOS_VIDEO, QOS_VOICE, QoSSpec
 
 INFINITE = 10**9
@@ -175,7 +175,7 @@ def test_an_alternate_does_not_lead_back(links: dict[tuple[int, int], Weights]) 
 @given(links, st.sampled_from(LinkStatePolicy))
 def test_packets_never_run_in_circles(links: dict[tuple[int, int], Weights], policy: LinkStatePolicy) -> None:
     for view in graph_of(links).views():
-        routes = {source: POLICIES[policy].routes(view, source) for source in view.addresses}
+        routes = {source: load(policy).routes(view, source) for source in view.addresses}
         for source in view.addresses:
             for target in routes[source]:
                 at, steps = {source}, 0

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ouroboros.errors import EIPCPSTATE, ENAME, ENOTALLOC
-from ouroboros.ipcp_config import LinkStatePolicy
+from ouroboros.policies import LinkStatePolicy
 from ouroboros.qos import QOS_VOICE, QoSSpec
 from ouroboros.rpc.messages_pb2 import SHA3_512, Envelope
 from tests.unit.ipcpd.unicast.applications import NAME, outcome, serving, talk
