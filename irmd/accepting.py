@@ -6,11 +6,11 @@ import errno
 from functools import partial
 
 from ouroboros.rpc.messages_pb2 import Envelope
+from ouroboros.rpc.service import Refusal
 
 from .facilities import Facilities
 from .flow import Step
 from .records import Connection, PendingAccept, PendingRequest, Process
-from .refused import Refused
 
 
 class Accepting:
@@ -24,7 +24,7 @@ class Accepting:
         request = self._use.requests.begin(connection, envelope, envelope.flow_accept)
         try:
             accept = self._begin(request)
-        except Refused as refused:
+        except Refusal as refused:
             self._use.requests.fail(request, refused.errno, refused.text)
             return
         self._use.superserver.accepted(request.process)
@@ -52,7 +52,7 @@ class Accepting:
         """An accept goes back to waiting."""
         try:
             accept = self._begin(request)
-        except Refused as refused:
+        except Refusal as refused:
             self._use.requests.fail(request, refused.errno, refused.text)
             return
         self._use.waiting.serve(accept)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from ouroboros.rpc.codec import close_fds
 from ouroboros.rpc.messages_pb2 import Cancel, Envelope
+from ouroboros.rpc.service import Refusal
 
 from .allocation import ipcp_exited
-from .refused import Refused
 
 if TYPE_CHECKING:
     from .records import Ipcp
@@ -29,7 +29,7 @@ READOUT_TIME = 5.0
 
 
 async def ask(ipcp: Ipcp, envelope: Envelope, what: str, timeout: float) -> Envelope:
-    """Send a request to the IPCP. Raises Refused with its error, or when it does not answer in time.
+    """Send a request to the IPCP. Raises Refusal with its error, or when it does not answer in time.
 
     When the caller is cancelled, the IPCP gets a Cancel.
     """
@@ -50,13 +50,13 @@ async def ask(ipcp: Ipcp, envelope: Envelope, what: str, timeout: float) -> Enve
         ipcp.session.send(Envelope(cancel=Cancel(id=number)))
         raise no_answer(ipcp, what, timeout)
     if reply.error:
-        raise Refused(reply.error, reply.text or f'IPCP "{ipcp.name}" cannot {what}')
+        raise Refusal(reply.error, reply.text or f'IPCP "{ipcp.name}" cannot {what}')
     return reply
 
 
-def no_answer(ipcp: Ipcp, what: str, timeout: float) -> Refused:
+def no_answer(ipcp: Ipcp, what: str, timeout: float) -> Refusal:
     """The refusal when an IPCP did not answer: it has exited, or is too slow."""
     if ipcp.session.closed:
         fail = ipcp_exited(ipcp.name)
-        return Refused(fail.errno, fail.text)
-    return Refused(errno.ETIMEDOUT, f'IPCP "{ipcp.name}" did not answer within {timeout:g} s: {what}')
+        return Refusal(fail.errno, fail.text)
+    return Refusal(errno.ETIMEDOUT, f'IPCP "{ipcp.name}" did not answer within {timeout:g} s: {what}')

@@ -9,6 +9,7 @@ import errno
 from collections.abc import Callable, Mapping
 
 from ouroboros.rpc.messages_pb2 import Envelope
+from ouroboros.rpc.service import Refusal
 
 from .accepting import Accepting
 from .descriptors import Descriptor
@@ -17,7 +18,6 @@ from .flow import State
 from .incoming import IncomingAllocations
 from .outgoing import OutgoingAllocations
 from .records import Connection, Ipcp
-from .refused import Refused
 
 MAX_QUIET_S = 3600
 
@@ -53,7 +53,7 @@ class Broker:
         """A process returns a descriptor: of a flow, or of an allocation that is pending or has failed."""
         body, process = envelope.flow_dealloc, connection.process
         if process is None:
-            raise Refused(errno.EPERM, "only a process whose Hello names an application has flows")
+            raise Refusal(errno.EPERM, "only a process whose Hello names an application has flows")
         if envelope.id:
             connection.session.reply(envelope, Envelope())
         descriptor = Descriptor(body.fd, body.instance)

@@ -19,13 +19,13 @@ from ouroboros.ipcp_types import COMPONENT_WORDS, CONFIG_ALIASES, DT_COMP, ENROL
 from ouroboros.name_info import Requirement
 from ouroboros.qos import CUBES, DEFAULT_PEER_TIMEOUT, UINT32_MAX
 from ouroboros.rpc.messages_pb2 import ROUND_ROBIN, SPILLOVER
+from ouroboros.rpc.service import Refusal
 from ouroboros.rundir import VARIABLE
 
 from .manager import check_program
 from .memory import PoolConfig
 from .node import Adjacency, IpcpEntry, NameEntry, Node, Program
 from .oap.credentials import Policy, SecurityPaths
-from .refused import Refused
 from .registry import check_name, check_new_name
 from .settings import LIMITS, Applications, Settings
 
@@ -184,7 +184,7 @@ def _known_tables() -> str:
 def _check_name(where: str, name: str, check: Callable[[str], None] = check_name) -> None:
     try:
         check(name)
-    except Refused as refused:
+    except Refusal as refused:
         raise ConfigError(f"{where}: {refused.text}") from None
 
 
@@ -315,7 +315,7 @@ def _programs(where: str, keys: dict[str, Any]) -> tuple[Program, ...]:
         words = _arguments(where, element["args"]) if "args" in element else None
         try:
             real = check_program(path, auto=words is not None)
-        except Refused as refused:
+        except Refusal as refused:
             raise ConfigError(f"{where}: {refused.text}") from None
         if real in (one.path for one in bound):
             raise ConfigError(f"{where}: prog has {path} twice")

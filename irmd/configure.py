@@ -35,6 +35,7 @@ from ouroboros.rpc.messages_pb2 import (
     NameSecPaths,
     Retry,
 )
+from ouroboros.rpc.service import Refusal
 
 from .config import MAX_FILE, Config, ConfigError, loads
 from .ipcps import Ipcps
@@ -62,7 +63,6 @@ from .node import (
 )
 from .oap.credentials import SecurityPaths
 from .records import Ipcp, Name, ProgramBinding
-from .refused import Refused
 from .registry import Registry
 from .settings import Applications, Settings
 
@@ -98,14 +98,14 @@ class Configurer:
         try:
             text = inflate.decompress(body.file, MAX_FILE + 1)
         except zlib.error as error:
-            raise Refused(EINVAL, f"{body.path} has arrived damaged: {error}") from None
+            raise Refusal(EINVAL, f"{body.path} has arrived damaged: {error}") from None
         if len(text) <= MAX_FILE and not inflate.eof:
             # Without its end it may lack tables, and apply would destroy what they describe.
-            raise Refused(EINVAL, f"{body.path} has arrived damaged: its end is missing")
+            raise Refusal(EINVAL, f"{body.path} has arrived damaged: its end is missing")
         try:
             config = loads(text, body.path)
         except ConfigError as error:
-            raise Refused(EINVAL, str(error)) from None
+            raise Refusal(EINVAL, str(error)) from None
         answer = Envelope()
         changes = self.changes(config) if body.dry_run else await self.apply(config)
         answer.node_report.changes.extend(changes)
@@ -190,7 +190,7 @@ class Configurer:
         ]
 
     async def apply(self, desired: Config) -> list[str]:
-        """Carry out what is missing, and undo what is too much; returns the steps. Raises Refused with the step that failed.
+        """Carry out what is missing, and undo what is too much; returns the steps. Raises Refusal with the step that failed.
 
         One at a time. It may be repeated, also after a failure: it then does what is left.
         """
@@ -208,10 +208,10 @@ class Configurer:
                     continue
                 try:
                     await self._carry_out(step)
-                except Refused as refused:
+                except Refusal as refused:
                     what = step.text.partition(" ")[0]
                     text = f"cannot {step.text}: {refused.text}" if what not in refused.text else refused.text
-                    raise Refused(refused.errno, text) from None
+                    raise Refusal(refused.errno, text) from None
                 done.append(step.text)
             for name, steps in later.items():
                 task = asyncio.get_running_loop().create_task(self._in_background(name, steps))
@@ -239,9 +239,9 @@ class Configurer:
         try:
             for step in steps:
                 await self._carry_out(step)
-        except Refused as refused:
+        except Refusal as refused:
             log.error("configuration: IPCP %s: %s", name, refused.text)
-            with contextlib.suppress(Refused):
+            with contextlib.suppress(Refusal):
                 ipcp = self._find(name)
                 await self._ipcps.destroy(ipcp.pid, ipcp.instance)
 
@@ -251,10 +251,10 @@ class Configurer:
         for ipcp in self._ipcps.table:
             if ipcp.name == name and ipcp.state != "shutdown":
                 return ipcp
-        raise Refused(ENOENT, f'there is no IPCP "{name}" any more; `irm ipcp list` shows those that run')
+        raise Refusal(ENOENT, f'there is no IPCP "{name}" any more; `irm ipcp list` shows those that run')
 
     async def _carry_out(self, step: Step) -> None:
-        """Raises Refused."""
+        """Raises Refusal."""
         manager, ipcps = self._manager, self._ipcps
         match step:
             case CreateIpcp(name, kind):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ouroboros.dataplane._dataplane import lib
 from ouroboros.log import LogLimiter
+from ouroboros.rpc.service import Refusal
 
 from .accepting import Accepting
 from .allocation import Times
@@ -35,7 +36,6 @@ from .outgoing import OutgoingAllocations
 from .peer import managers_gid
 from .pending_requests import PendingRequests
 from .readout import Readout
-from .refused import Refused
 from .registry import Registry
 from .server import Server
 from .spawn import Spawner
@@ -160,7 +160,7 @@ class Irmd:
     async def _configure(self) -> bool:
         try:
             await self.configurer.apply(self._config)
-        except Refused as refused:
+        except Refusal as refused:
             log.error("configuration: %s", refused.text)
             if self._background is not None:
                 self._background.failed(f"irmd: configuration: {refused.text}")
@@ -185,7 +185,7 @@ class Irmd:
         try:
             for change in await self.configurer.apply(config):
                 log.info("configuration: %s", change)
-        except Refused as refused:
+        except Refusal as refused:
             log.error("configuration: %s", refused.text)
         notify("READY=1")
 

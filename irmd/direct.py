@@ -6,13 +6,13 @@ A direct flow is made and answered inside the reader callback of a connection, w
 from __future__ import annotations
 
 from ouroboros.rpc.messages_pb2 import QosSpec
+from ouroboros.rpc.service import Refusal
 
 from .accepting import Accepting
 from .facilities import Facilities
 from .flow import Step
 from .oap import offer
 from .records import PendingAccept, PendingRequest, Process
-from .refused import Refused
 
 DIRECT_MPL_MS = 1
 """Maximum packet lifetime of a direct flow (spec/rpc RPC-10)."""
@@ -44,7 +44,7 @@ class DirectAllocation:
                 accept.request.descriptor,
                 pool,
             )
-        except Refused as refused:
+        except Refusal as refused:
             self._use.requests.fail(request, refused.errno, refused.text)
             return
         try:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from ouroboros.flow_event import FlowEvent
 from ouroboros.rpc.messages_pb2 import Envelope, FlowEndpoint, Resource, SegmentGone
+from ouroboros.rpc.service import Refusal
 
 from .flow import State, Step
 from .flow_table import FlowTable
 from .records import End, Flow, Ipcp, Process
-from .refused import Refused
 
 if TYPE_CHECKING:
     from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
@@ -152,7 +152,7 @@ class Endpoints:
         other: Descriptor,
         pool: Pool,
     ) -> None:
-        """Make the FIFOs of a flow between two processes. Raises Refused, and nothing is made."""
+        """Make the FIFOs of a flow between two processes. Raises Refusal, and nothing is made."""
         try:
             memory = self._memory.flow(first.token, second.token, pool)
             try:
@@ -165,7 +165,7 @@ class Endpoints:
                 memory.release()
                 raise
         except (OSError, MemoryError) as error:
-            raise Refused(errno.ENOMEM, f"no shared memory for another flow: {error}") from None
+            raise Refusal(errno.ENOMEM, f"no shared memory for another flow: {error}") from None
         flow.memory = memory
         flow.pool = pool
         flow.ends = ends
@@ -175,12 +175,12 @@ class Endpoints:
         self._unfinished[second] += 1
 
     def open_over(self, flow: Flow, process: Process, descriptor: Descriptor, ipcp: Ipcp) -> None:
-        """The same for a flow over a layer, between a process and its IPCP. Raises Refused, and nothing is made."""
+        """The same for a flow over a layer, between a process and its IPCP. Raises Refusal, and nothing is made."""
         provider = ipcp.process
         assert provider is not None
         other = provider.fds.take()
         if other is None:
-            raise Refused(errno.EBADF, f'IPCP "{ipcp.name}" has no flow descriptor left')
+            raise Refusal(errno.EBADF, f'IPCP "{ipcp.name}" has no flow descriptor left')
         try:
             self.open(flow, process, descriptor, provider, other, process.pool)
         except BaseException:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import errno
 
+from ouroboros.rpc.service import Refusal
+
 from .descriptors import Numbers
 from .flow import IllegalTransition, State, Step
 from .records import Flow
-from .refused import Refused
 
 
 class FlowTable:
-    """All flows of the system, by id. Raises Refused(ENOSPC) when the system's limit is reached, and earlier for one user: a
+    """All flows of the system, by id. Raises Refusal(ENOSPC) when the system's limit is reached, and earlier for one user: a
     user who may not manage the system gets at most half of the flows, which leaves the others for other users."""
 
     def __init__(self, limit: int) -> None:
@@ -27,14 +28,14 @@ class FlowTable:
     def create(self, step: Step, *, user: int | None = None) -> Flow:
         """A new flow that is `alloc-pending` or `accept-pending`. `user` is the requester's uid, None when that user may manage the system."""
         if user is not None and self._of.get(user, 0) >= self._limit // 2:
-            raise Refused(
+            raise Refusal(
                 errno.ENOSPC,
                 f"user {user} has {self._of[user]} flows already, half of what the system can have; see flows in table "
                 "[irmd] of the configuration",
             )
         number = self._ids.take()
         if number is None:
-            raise Refused(
+            raise Refusal(
                 errno.ENOSPC,
                 f"the system has {self._limit} flows already; see flows in table [irmd] of the configuration",
             )

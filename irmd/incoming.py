@@ -14,6 +14,7 @@ from functools import partial
 from ouroboros.errors import ENAME
 from ouroboros.flow_event import FlowEvent
 from ouroboros.rpc.messages_pb2 import Envelope, QosSpec
+from ouroboros.rpc.service import Refusal
 
 from .accepting import Accepting
 from .allocation import Allocation, Fail
@@ -27,7 +28,6 @@ from .oap.extension import lasts, repeated_ids
 from .oap.oap import Received
 from .pace import NEVER
 from .records import Connection, Flow, Ipcp, Name, PendingAccept, Process
-from .refused import Refused
 from .waiting import AllocationDriver
 
 log = logging.getLogger("irmd/flow")
@@ -123,11 +123,11 @@ class IncomingAllocations:
         """An IPCP announces a flow to a name of this system."""
         ipcp, body = connection.ipcp, envelope.ipcp_flow_req
         if ipcp is None or ipcp.process is None:
-            raise Refused(errno.EPERM, "only an IPCP announces flows")
+            raise Refusal(errno.EPERM, "only an IPCP announces flows")
         self._use.requests.check_running()
         entry = self._use.registry.by_hash(ipcp.hash, body.hash)
         if entry is None:
-            raise Refused(ENAME, f"no name of this system has the hash {body.hash.hex()}")
+            raise Refusal(ENAME, f"no name of this system has the hash {body.hash.hex()}")
         kinds = offer.applicable(body.qos, inside=ipcp.inside)
         received = self._use.oap.received(body.data, entry.name, entry.policy, ipcp.layer, kinds)
         if earlier := repeated_ids(received.accepted.offer):
@@ -136,7 +136,7 @@ class IncomingAllocations:
                 repeated.replace(envelope, received)
                 return
             if self._crossing(earlier):
-                raise Refused(errno.EALREADY, "the request that this one repeats has been answered")
+                raise Refusal(errno.EALREADY, "the request that this one repeats has been answered")
         suits = partial(may_carry, ipcp)
         accept = entry.pick(suits)
         if accept is not None:
@@ -193,7 +193,7 @@ class IncomingAllocations:
         try:
             answering = self._use.oap.reply(received, name, max_octets=ipcp.handshake_octets)
             self._use.endpoints.open_over(flow, accept.process, accept.request.descriptor, ipcp)
-        except Refused as refused:
+        except Refusal as refused:
             connection.session.refuse(envelope, refused.errno, refused.text)
             return
         try:
@@ -257,7 +257,7 @@ class IncomingAllocations:
         """A layer reports that the other end of a flow is down, up again, or silent: notify its user (spec/protection 5)."""
         body, process = envelope.ipcp_flow_event, connection.process
         if connection.ipcp is None or process is None:
-            raise Refused(errno.EPERM, "only an IPCP reports events of flows over its layer")
+            raise Refusal(errno.EPERM, "only an IPCP reports events of flows over its layer")
         flow = process.flows.get(Descriptor(body.fd, body.instance))
         if flow is None or flow.ipcp is not connection.ipcp or flow.state is not State.ALLOCATED:
             self._use.late["ipcp_flow_event"] += 1
@@ -265,7 +265,7 @@ class IncomingAllocations:
         try:
             notify_user(flow, body.events)
         except ValueError as error:
-            raise Refused(errno.EINVAL, str(error)) from None
+            raise Refusal(errno.EINVAL, str(error)) from None
 
     def ipcp_disconnected(self, connection: Connection) -> None:
         """The session of an IPCP is over: cancel the flows that it has announced."""

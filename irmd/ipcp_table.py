@@ -7,10 +7,10 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 from ouroboros.errors import EIPCP
+from ouroboros.rpc.service import Refusal
 
 from .descriptors import Late
 from .records import Ipcp
-from .refused import Refused
 from .registry import Registry
 
 log = logging.getLogger("irmd/ipcp")
@@ -57,13 +57,13 @@ class IpcpTable:
         return sorted(self, key=lambda ipcp: (ipcp.type, ipcp.pid))
 
     def find(self, pid: int, instance: int = 0) -> Ipcp:
-        """The IPCP with this pid, and this instance unless that is 0; Refused(EIPCP) when there is none."""
+        """The IPCP with this pid, and this instance unless that is 0; Refusal(EIPCP) when there is none."""
         ipcp = self._by_pid.get(pid)
         if ipcp is None:
-            raise Refused(EIPCP, f"there is no IPCP with pid {pid}; `irm ipcp list` shows those that run")
+            raise Refusal(EIPCP, f"there is no IPCP with pid {pid}; `irm ipcp list` shows those that run")
         if instance not in (0, ipcp.instance):
             self._late["ipcp"] += 1
-            raise Refused(
+            raise Refusal(
                 EIPCP,
                 f'the requested IPCP with pid {pid} has ended, and the pid is that of IPCP "{ipcp.name}" now; '
                 "`irm ipcp list` shows those that run",
@@ -83,7 +83,7 @@ class IpcpTable:
         for entry in self._registry:
             entry.registrations.pop(ipcp, None)
         if not ipcp.up.done():
-            ipcp.up.set_exception(Refused(EIPCP, f'IPCP "{ipcp.name}" ended while it was starting'))
+            ipcp.up.set_exception(Refusal(EIPCP, f'IPCP "{ipcp.name}" ended while it was starting'))
             ipcp.up.exception()  # no task may be waiting for it any more
         if not ipcp.exited.done():
             ipcp.exited.set_result(None)

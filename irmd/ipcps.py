@@ -26,6 +26,7 @@ from ouroboros.rpc.messages_pb2 import (
     Retry,
 )
 from ouroboros.rpc.messages_pb2 import Readout as ReadoutRequest
+from ouroboros.rpc.service import Refusal
 from ouroboros.statedir import default_statedir
 
 from .allocation import ipcp_exited
@@ -43,7 +44,6 @@ from .ask import (
 from .ipcp_table import IpcpTable
 from .oap.credentials import certificate_hint
 from .records import Ipcp, Name
-from .refused import Refused
 from .registry import Registry, check_name, check_new_name, name_hash
 from .retry import Failure, retry_with_backoff
 from .spawn import Spawner
@@ -79,16 +79,16 @@ class Ipcps:
     # ------------------------------------------------------------ life
 
     async def create(self, name: str, kind: int) -> Ipcp:
-        """Fork an IPCP and wait until it is in state boot. Raises Refused, and leaves no process."""
+        """Fork an IPCP and wait until it is in state boot. Raises Refusal, and leaves no process."""
         check_new_name(name)
         try:
             ipcp_type = IpcpType(kind)
         except ValueError:
-            raise Refused(EIPCPTYPE, f"IPCP type {kind} is unknown") from None
+            raise Refusal(EIPCPTYPE, f"IPCP type {kind} is unknown") from None
         if self.table.stopping:
-            raise Refused(errno.ESHUTDOWN, "the IRMd is stopping")
+            raise Refusal(errno.ESHUTDOWN, "the IRMd is stopping")
         if name in self._creating or any(ipcp.name == name for ipcp in self.table):
-            raise Refused(errno.EEXIST, f'there is an IPCP "{name}" already; `irm ipcp list` shows it')
+            raise Refusal(errno.EEXIST, f'there is an IPCP "{name}" already; `irm ipcp list` shows it')
         self._creating.add(name)
         try:
             ipcp = await self._fork(name, ipcp_type)
@@ -98,7 +98,7 @@ class Ipcps:
             await asyncio.wait_for(asyncio.shield(ipcp.up), BOOT_TIME)
         except TimeoutError:
             await self._end(ipcp)
-            raise Refused(EIPCP, f'IPCP "{name}" did not come up within {BOOT_TIME:g} s') from None
+            raise Refusal(EIPCP, f'IPCP "{name}" did not come up within {BOOT_TIME:g} s') from None
         log.info("created IPCP %s (%s, pid %d)", name, ipcp_type.type_name, ipcp.pid)
         return ipcp
 
@@ -152,7 +152,7 @@ class Ipcps:
         ipcp = self.table.find(body.pid, body.instance)
         check_new_name(body.config.layer)
         if body.config.type != ipcp.type:
-            raise Refused(
+            raise Refusal(
                 EIPCPTYPE,
                 f'IPCP "{ipcp.name}" is of type {ipcp.type.type_name}, not {type_name(body.config.type)}',
             )
@@ -170,9 +170,9 @@ class Ipcps:
         if body.layer:
             check_name(body.layer)
         if body.require & ~sum(Requirement):
-            raise Refused(errno.EINVAL, f"requirement {body.require:#x} is unknown")
+            raise Refusal(errno.EINVAL, f"requirement {body.require:#x} is unknown")
         if ipcp.enrolling_in is not None:
-            raise Refused(EIPCPSTATE, f'IPCP "{ipcp.name}" is enrolling already; see `irm ipcp list`')
+            raise Refusal(EIPCPSTATE, f'IPCP "{ipcp.name}" is enrolling already; see `irm ipcp list`')
         request = IpcpEnroll(pid=body.pid, dst=body.dst, layer=body.layer, require=body.require)
         what = f"enroll with {body.dst}"
         ipcp.enrolling_in = body.layer
@@ -205,7 +205,7 @@ class Ipcps:
             await asyncio.wait([ipcp.exited], timeout=seconds)
             if ipcp.exited.done():
                 fail = ipcp_exited(ipcp.name)
-                raise Refused(fail.errno, fail.text)
+                raise Refusal(fail.errno, fail.text)
 
         try:
             return await retry_with_backoff(
@@ -218,12 +218,12 @@ class Ipcps:
         """Request an operation that involves another member; the error of a failed authentication gets a remedy."""
         try:
             return await ask(ipcp, envelope, what, seconds)
-        except Refused as refused:
+        except Refusal as refused:
             if refused.errno != EAUTH:
                 raise
             body = envelope.ipcp_enroll if envelope.HasField("ipcp_enroll") else envelope.ipcp_connect
             names = dict.fromkeys(name for name in (body.dst, ipcp.layer or ipcp.enrolling_in) if name)
-            raise Refused(EAUTH, f"{refused.text}. {certificate_hint(self._security, names)}") from None
+            raise Refusal(EAUTH, f"{refused.text}. {certificate_hint(self._security, names)}") from None
 
     @staticmethod
     def _joined(ipcp: Ipcp, reply: Envelope) -> None:
@@ -238,7 +238,7 @@ class Ipcps:
         ipcp = self.table.find(body.pid, body.instance)
         check_name(body.dst)
         if not ipcp.type.enrols:
-            raise Refused(
+            raise Refusal(
                 EIPCPTYPE, f'IPCP "{ipcp.name}" is of type {ipcp.type.type_name}, which has no connections'
             )
         if isinstance(body, IpcpConnect):
@@ -268,7 +268,7 @@ class Ipcps:
         entry = self._registry.name(name)
         ipcp = self.table.find(pid, instance)
         if ipcp in entry.registrations:
-            raise Refused(
+            raise Refusal(
                 errno.EEXIST,
                 f'"{name}" is registered with IPCP "{ipcp.name}" already; see `irm name show {name}`',
             )
@@ -278,7 +278,7 @@ class Ipcps:
         await ask(ipcp, envelope, f"register {name}", REGISTER_TIME)
         if not entry.alive:
             await self._unregister(ipcp, name, digest)
-            raise Refused(errno.ECANCELED, f'name "{name}" was destroyed while it was being registered')
+            raise Refusal(errno.ECANCELED, f'name "{name}" was destroyed while it was being registered')
         if ipcp in self.table:
             entry.registrations[ipcp] = digest
             log.info("registered %s with IPCP %s as %s", name, ipcp.name, digest.hex()[:8])
@@ -289,7 +289,7 @@ class Ipcps:
         ipcp = self.table.find(pid, instance)
         digest = entry.registrations.get(ipcp)
         if digest is None:
-            raise Refused(
+            raise Refusal(
                 errno.ENOENT,
                 f'"{name}" is not registered with IPCP "{ipcp.name}"; see `irm name show {name}`',
             )
@@ -309,6 +309,6 @@ class Ipcps:
                 continue
             try:
                 await self._unregister(ipcp, entry.name, digest)
-            except Refused as refused:
+            except Refusal as refused:
                 log.warning("%s stays registered with IPCP %s: %s", entry.name, ipcp.name, refused.text)
         entry.registrations.clear()

@@ -6,10 +6,10 @@ import errno
 from collections.abc import Iterable, Sequence
 
 from ouroboros.errors import EIPCP, ENAME
+from ouroboros.rpc.service import Refusal
 
 from .allocation import Fail
 from .records import Ipcp, Name, Process
-from .refused import Refused
 
 
 def layers_for(ipcps: Iterable[Ipcp], process: Process, layer: str) -> list[Ipcp]:
@@ -63,17 +63,17 @@ def depends(ipcp: Ipcp, on: Ipcp) -> bool:
 
 
 def broadcast(ipcps: Iterable[Ipcp], process: Process, layer: str) -> Ipcp:
-    """The member of a broadcast layer on this system that `process` may join it by. Raises Refused."""
+    """The member of a broadcast layer on this system that `process` may join it by. Raises Refusal."""
     members = [ipcp for ipcp in ipcps if ipcp.operational and layer in (ipcp.layer, ipcp.name)]
     for ipcp in members:
         if ipcp.type.row.is_joined and may_carry(ipcp, process):
             return ipcp
     if members:
-        raise Refused(
+        raise Refusal(
             errno.ENOTSUP,
             f'layer "{layer}" is not a broadcast layer: flow_alloc to a name, not flow_join',
         )
-    raise Refused(EIPCP, f'no IPCP of this system is a member of a layer "{layer}"; see `irm ipcp list`')
+    raise Refusal(EIPCP, f'no IPCP of this system is a member of a layer "{layer}"; see `irm ipcp list`')
 
 
 def unreachable(

@@ -16,6 +16,7 @@ from typing import Any
 
 from ouroboros.name_info import Requirement
 from ouroboros.rpc.messages_pb2 import Envelope, NameInfo, NameSecPaths
+from ouroboros.rpc.service import Refusal
 
 from .accepting import Accepting
 from .ipcps import Ipcps
@@ -24,7 +25,6 @@ from .oap.oap import Oap
 from .peer import Peer, start_time
 from .readout import Readout
 from .records import Ipcp, ProgramBinding
-from .refused import Refused
 from .registry import Registry, check_new_name
 from .waiting import Waiting
 
@@ -42,7 +42,7 @@ ManagementHandler = Callable[[Envelope, Peer], Answer]
 
 
 class Manager:
-    """Carries out management requests; each raises Refused."""
+    """Carries out management requests; each raises Refusal."""
 
     def __init__(
         self,
@@ -127,9 +127,9 @@ class Manager:
         check_new_name(name)
         real = check_program(path, auto=auto)
         if sum(len(arg.encode()) + 1 for arg in args) > ARGS_MAX:
-            raise Refused(errno.E2BIG, f"the arguments of {path} are longer than {ARGS_MAX} octets")
+            raise Refusal(errno.E2BIG, f"the arguments of {path} are longer than {ARGS_MAX} octets")
         if any("\0" in arg for arg in args):
-            raise Refused(errno.EINVAL, f"an argument of {path} has a NUL character")
+            raise Refusal(errno.EINVAL, f"an argument of {path} has a NUL character")
         self._registry.bind_program(name, ProgramBinding(real, auto, args, uid, gid))
         log.info("bound program %s to %s%s", real, name, " (started on demand)" if auto else "")
 
@@ -157,7 +157,7 @@ class Manager:
         started = start_time(pid)
         try:
             if not started:
-                raise Refused(errno.ESRCH, f"there is no process {pid}")
+                raise Refusal(errno.ESRCH, f"there is no process {pid}")
             self._registry.bind_process(pid, name, started=started)
         finally:
             self._unwatch()
@@ -186,7 +186,7 @@ class Manager:
         try:
             pidfd = os.pidfd_open(pid)
         except (OSError, OverflowError):
-            raise Refused(errno.ESRCH, f"there is no process {pid}") from None
+            raise Refusal(errno.ESRCH, f"there is no process {pid}") from None
         self._watched[pid] = pidfd
         self._loop.add_reader(pidfd, self._exited, pid)
 
@@ -210,7 +210,7 @@ class Manager:
     def create_name(self, info: NameInfo) -> None:
         """Create a name; one that exists stays as it is."""
         if info.require & ~_ALL_REQUIREMENTS:
-            raise Refused(errno.EINVAL, f"requirement {info.require:#x} of a name is unknown")
+            raise Refusal(errno.EINVAL, f"requirement {info.require:#x} of a name is unknown")
         policy = Policy(_paths(info.server), _paths(info.client), Requirement(info.require))
         _, made = self._registry.create_name(info.name, lb=info.lb, policy=policy)
         if made:
@@ -261,32 +261,32 @@ def _info(ipcp: Ipcp) -> Envelope:
 def _paths(paths: NameSecPaths) -> SecurityPaths:
     for path in (paths.enc, paths.crt, paths.key):
         if path and not os.path.isfile(path):
-            raise Refused(errno.ENOENT, f"{path} does not exist or is not a file")
+            raise Refusal(errno.ENOENT, f"{path} does not exist or is not a file")
     return SecurityPaths(paths.enc, paths.crt, paths.key)
 
 
 def check_program(path: str, *, auto: bool) -> str:
-    """The real path of a program that can be bound. Raises Refused(ENOENT, EACCES, EINVAL)."""
+    """The real path of a program that can be bound. Raises Refusal(ENOENT, EACCES, EINVAL)."""
     if not os.path.isabs(path) or "\0" in path:
-        raise Refused(errno.EINVAL, f'"{path}" is not an absolute path of a program')
+        raise Refusal(errno.EINVAL, f'"{path}" is not an absolute path of a program')
     real = os.path.realpath(path)
     try:
         mode = os.stat(real).st_mode
     except OSError:
-        raise Refused(errno.ENOENT, f"{path} does not exist.") from None
+        raise Refusal(errno.ENOENT, f"{path} does not exist.") from None
     if not stat.S_ISREG(mode) or (auto and not mode & 0o111):
-        raise Refused(errno.EACCES, f"Cannot execute {path}, please check permissions.")
+        raise Refusal(errno.EACCES, f"Cannot execute {path}, please check permissions.")
     return real
 
 
 def user_ids(user: str, requester: int, *, auto: bool) -> tuple[int, int]:
-    """The uid and gid of `user`, for which the user with the uid `requester` binds a program. Raises Refused."""
+    """The uid and gid of `user`, for which the user with the uid `requester` binds a program. Raises Refusal."""
     try:
         entry = pwd.getpwnam(user)
     except KeyError:
-        raise Refused(errno.ENOENT, f'there is no user "{user}"') from None
+        raise Refusal(errno.ENOENT, f'there is no user "{user}"') from None
     if requester not in (0, entry.pw_uid):
-        raise Refused(errno.EPERM, f'only root binds programs for user "{user}"')
+        raise Refusal(errno.EPERM, f'only root binds programs for user "{user}"')
     if auto and os.geteuid() not in (0, entry.pw_uid):
-        raise Refused(errno.EPERM, f'an IRMd of uid {os.geteuid()} cannot start programs as "{user}"')
+        raise Refusal(errno.EPERM, f'an IRMd of uid {os.geteuid()} cannot start programs as "{user}"')
     return entry.pw_uid, entry.pw_gid

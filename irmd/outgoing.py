@@ -13,6 +13,7 @@ from functools import partial
 from ouroboros.errors import EIPCP, ENAME
 from ouroboros.qos import UINT32_MAX, QoSSpec
 from ouroboros.rpc.messages_pb2 import Envelope, FlowAlloc, IpcpFlowAllocReply, QosSpec
+from ouroboros.rpc.service import Refusal
 
 from .allocation import Allocation, Bound, Fail, ipcp_exited
 from .ask import no_answer
@@ -27,7 +28,6 @@ from .oap.credentials import Policy
 from .oap.header import ID_LENGTH
 from .oap.requester import Requester
 from .records import Connection, Flow, Ipcp, Name, PendingAccept, PendingRequest, Process, ProgramBinding
-from .refused import Refused
 from .registry import check_name, name_hash
 from .waiting import AllocationDriver
 
@@ -111,7 +111,7 @@ class OutgoingAllocation(AllocationDriver):
         try:
             header = b"" if self._is_join else self._make_header(ipcp)
             self._use.endpoints.open_over(flow, request.process, request.descriptor, ipcp)
-        except Refused as refused:
+        except Refusal as refused:
             self._refused(Fail(refused.errno, refused.text))
             return
         flow.ipcp = ipcp
@@ -131,7 +131,7 @@ class OutgoingAllocation(AllocationDriver):
         self._repeat_after(ipcp, AGAIN)
 
     def _make_header(self, ipcp: Ipcp) -> bytes:
-        """The header of a new request, which repeats those before it. Raises Refused."""
+        """The header of a new request, which repeats those before it. Raises Refusal."""
         user = self._request.process.ipcp
         layer = "" if user is None else user.layer or user.enrolling_in or ""
         # The policy of a layer's name holds for its members.
@@ -163,7 +163,7 @@ class OutgoingAllocation(AllocationDriver):
             return
         try:
             data = self._make_header(ipcp)
-        except Refused:
+        except Refusal:
             return  # the first header could be made, so its answer may still arrive
         envelope = Envelope()
         body = envelope.ipcp_flow_again
@@ -206,7 +206,7 @@ class OutgoingAllocation(AllocationDriver):
             handshake = self._handshakes.get(reply.data[:ID_LENGTH], first)
             try:
                 outcome = self._use.oap.complete(handshake, reply.data, self.name, flow.layer)
-            except Refused as refused:
+            except Refusal as refused:
                 self.run(self.machine.refused(refused.errno, refused.text))
                 return
             flow.secure(0, outcome)
@@ -290,7 +290,7 @@ class OutgoingAllocations:
             if entry is None:
                 check_name(body.dst)
             allocation = self._outgoing(request, body, entry)
-        except Refused as refused:
+        except Refusal as refused:
             self._use.requests.fail(request, refused.errno, refused.text)
             return
         allocation.run(allocation.machine.begin(self._use.waiting.loop.time()))
@@ -349,7 +349,7 @@ class OutgoingAllocations:
             allocation = OutgoingAllocation(
                 self._use, self, body.layer, None, machine, request, JOINED, is_join=True
             )
-        except Refused as refused:
+        except Refusal as refused:
             self._use.requests.fail(request, refused.errno, refused.text)
             return
         allocation.run(machine.begin_requested(self._use.waiting.loop.time()))
@@ -361,7 +361,7 @@ class OutgoingAllocations:
         allocation = None if flow is None else self.requested.get(flow)
         if allocation is None:
             self._use.late["ipcp_flow_alloc_reply"] += 1
-            raise Refused(errno.ENOENT, f"no allocation is pending on descriptor {body.fd}")
+            raise Refusal(errno.ENOENT, f"no allocation is pending on descriptor {body.fd}")
         if envelope.id:
             connection.session.reply(envelope, Envelope())
         allocation.replied(body)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from ouroboros.flow_event import FlowEvent
 from ouroboros.rpc.messages_pb2 import Envelope, FlowAccept, FlowAlloc, FlowJoin
+from ouroboros.rpc.service import Refusal
 
 from .memory import raise_pending
 from .records import Connection, Flow, PendingRequest
-from .refused import Refused
 
 if TYPE_CHECKING:
     from .descriptors import Late
@@ -33,14 +33,14 @@ class PendingRequests:
     def begin(
         self, connection: Connection, envelope: Envelope, body: FlowAlloc | FlowAccept | FlowJoin
     ) -> PendingRequest:
-        """Reserve a descriptor. An asynchronous request is answered with it immediately. Raises Refused."""
+        """Reserve a descriptor. An asynchronous request is answered with it immediately. Raises Refusal."""
         process = connection.process
         if process is None:
-            raise Refused(errno.EPERM, "only a process whose Hello names an application has flows")
+            raise Refusal(errno.EPERM, "only a process whose Hello names an application has flows")
         self.check_running()
         descriptor = process.fds.take()
         if descriptor is None:
-            raise Refused(
+            raise Refusal(
                 errno.EBADF,
                 f"{process} has all its flow descriptors in use; see descriptors in table [irmd] of the configuration",
             )
@@ -58,9 +58,9 @@ class PendingRequests:
         return request
 
     def check_running(self) -> None:
-        """Raises Refused when the IRMd is stopping (spec/lessons 21)."""
+        """Raises Refusal when the IRMd is stopping (spec/lessons 21)."""
         if self.stopping:
-            raise Refused(errno.ESHUTDOWN, "the IRMd is stopping")
+            raise Refusal(errno.ESHUTDOWN, "the IRMd is stopping")
 
     def grant(self, request: PendingRequest, flow: Flow, side: int, data: bytes = b"") -> None:
         """The request has its flow: send it to the process, then raise ALLOC for an asynchronous request."""

@@ -23,12 +23,11 @@ from ouroboros.rpc.messages_pb2 import (
     Registration,
 )
 from ouroboros.rpc.messages_pb2 import Readout as ReadoutRequest
-from ouroboros.rpc.service import PAGE, page
+from ouroboros.rpc.service import PAGE, Refusal, page
 
 from .flow_table import FlowTable
 from .ipcp_table import IpcpTable
 from .records import Flow, Name, Process
-from .refused import Refused
 from .registry import Registry
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ class Readout:
         return answer
 
     def own(self, body: ReadoutRequest) -> Envelope:
-        """A readout of the IRMd itself. Raises Refused."""
+        """A readout of the IRMd itself. Raises Refusal."""
         rows: list[dict[str, object]]
         if body.what == "counters":
             rows = [
@@ -108,7 +107,7 @@ class Readout:
         elif body.what == "ended":
             rows = [{"name": name, "pid": pid, "how": how} for name, (pid, how) in self._ipcps.ended.items()]
         else:
-            raise Refused(
+            raise Refusal(
                 errno.EINVAL, f'the IRMd has no readout "{body.what}"; it has counters, and IPCPs that ended'
             )
         answer = Envelope()

@@ -25,10 +25,10 @@ from ouroboros.rpc.messages_pb2 import (
     SHA3_512,
     SPILLOVER,
 )
+from ouroboros.rpc.service import Refusal
 
 from .oap.credentials import Policy
 from .records import Name, PendingAccept, Process, ProgramBinding
-from .refused import Refused
 
 NAME_MAX = 255
 """Longest name, in octets."""
@@ -49,20 +49,20 @@ def name_hash(algorithm: int, name: str) -> bytes:
 
 
 def check_name(name: str) -> None:
-    """Raise Refused(EINVAL) when `name` cannot be a name."""
+    """Raise Refusal(EINVAL) when `name` cannot be a name."""
     if not name:
-        raise Refused(errno.EINVAL, "a name must not be empty")
+        raise Refusal(errno.EINVAL, "a name must not be empty")
     if len(name.encode(errors="replace")) > NAME_MAX:
-        raise Refused(errno.ENAMETOOLONG, f"the name is longer than {NAME_MAX} octets")
+        raise Refusal(errno.ENAMETOOLONG, f"the name is longer than {NAME_MAX} octets")
     if not name.isprintable():
-        raise Refused(errno.EINVAL, f"the name {name!r} has characters that cannot be printed")
+        raise Refusal(errno.EINVAL, f"the name {name!r} has characters that cannot be printed")
 
 
 def check_new_name(name: str) -> None:
-    """Raise Refused(EINVAL) when `name` cannot be created here. Another system may have created a name that looks like a pattern."""
+    """Raise Refusal(EINVAL) when `name` cannot be created here. Another system may have created a name that looks like a pattern."""
     check_name(name)
     if is_pattern(name):
-        raise Refused(
+        raise Refusal(
             errno.EINVAL, f'the name "{name}" is not usable: * ? and [ are for patterns that select names'
         )
 
@@ -100,7 +100,7 @@ class Registry:
         found = self.names.get(name)
         if found is not None:
             if policy.require & ~found.policy.require:
-                raise Refused(
+                raise Refusal(
                     errno.EEXIST,
                     f'name "{name}" exists and does not require {" and ".join(policy.require.words)}; '
                     f"`irm name destroy {name}` first",
@@ -108,7 +108,7 @@ class Registry:
             return found, False
         check_new_name(name)
         if lb not in (ROUND_ROBIN, SPILLOVER):
-            raise Refused(errno.EINVAL, f"load-balance policy {lb} is unknown: round-robin or spillover")
+            raise Refusal(errno.EINVAL, f"load-balance policy {lb} is unknown: round-robin or spillover")
         entry = Name(name, lb, policy)
         self.names[name] = entry
         for algorithm, table in self._by_hash.items():
@@ -116,10 +116,10 @@ class Registry:
         return entry, True
 
     def name(self, name: str) -> Name:
-        """The name; Refused(ENAME) when it is unknown."""
+        """The name; Refusal(ENAME) when it is unknown."""
         entry = self.names.get(name)
         if entry is None:
-            raise Refused(
+            raise Refusal(
                 ENAME, f'name "{name}" is unknown on this system; `irm name list` shows those that are'
             )
         return entry
@@ -155,7 +155,7 @@ class Registry:
         """Bind a program: processes that announce it from now on are bound to the name."""
         entry, _ = self.create_name(name)
         if binding.path in entry.programs:
-            raise Refused(
+            raise Refusal(
                 errno.EEXIST,
                 f'program {binding.path} is bound to "{name}" already; to change how, first '
                 f"`irm unbind program {binding.path} name {name}`",
@@ -169,12 +169,12 @@ class Registry:
         if name:
             entry = self.name(name)
             if path not in entry.programs:
-                raise Refused(errno.ENOENT, f'program {path} is not bound to "{name}"')
+                raise Refusal(errno.ENOENT, f'program {path} is not bound to "{name}"')
             self._unbind_program(entry, path)
             return
         entries = self._by_path.get(path)
         if not entries:
-            raise Refused(errno.ENOENT, f"program {path} is not bound to any name")
+            raise Refusal(errno.ENOENT, f"program {path} is not bound to any name")
         for entry in list(entries):
             self._unbind_program(entry, path)
 
@@ -227,7 +227,7 @@ class Registry:
         if expected is None or expected.started != started:
             expected = _Expected(started)
         if name in expected.names or any(process in entry.processes for process in processes):
-            raise Refused(errno.EEXIST, f'process {pid} is bound to "{name}" already')
+            raise Refusal(errno.EEXIST, f'process {pid} is bound to "{name}" already')
         expected.names[name] = None
         self._expected[pid] = expected
         for process in processes:
@@ -254,7 +254,7 @@ class Registry:
         if expected is not None and not expected.names:
             del self._expected[pid]
         if not found:
-            raise Refused(
+            raise Refusal(
                 errno.ENOENT,
                 f"process {pid} is not bound to {f'{chr(34)}{name}{chr(34)}' if name else 'any name'}",
             )

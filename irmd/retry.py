@@ -14,8 +14,7 @@ from typing import TypeVar
 
 from ouroboros.backoff import Backoff
 from ouroboros.errors import EIPCPSTATE, EIPCPTYPE
-
-from .refused import Refused
+from ouroboros.rpc.service import Refusal
 
 FIRST = 0.5  # s
 MAX_PAUSE = 30.0
@@ -46,7 +45,7 @@ class Failure:
 
     attempt: int
     pause: float
-    refused: Refused
+    refused: Refusal
 
 
 def pause(attempt: int, share: float) -> float:
@@ -62,15 +61,15 @@ async def retry_with_backoff(
     failed: Callable[[Failure], None],
     share: Callable[[], float] = random.random,
 ) -> Result:
-    """Do `operation`; when it is Refused try again, at most `times` times (0: without limit; None: not at all).
+    """Do `operation`; when it is Refusal try again, at most `times` times (0: without limit; None: not at all).
 
-    Raises the last Refused, and the exceptions of `sleep`.
+    Raises the last Refusal, and the exceptions of `sleep`.
     """
     attempt = 1
     while True:
         try:
             return await operation()
-        except Refused as refused:
+        except Refusal as refused:
             if times is None or (times and attempt > times) or refused.errno in FATAL:
                 raise
             failure = Failure(attempt, pause(attempt, share()), refused)

@@ -23,7 +23,7 @@ from ouroboros.log import LogLimiter
 from ouroboros.rpc.aio_session import CHANNEL_QUEUE, SEND_QUEUE, Session
 from ouroboros.rpc.codec import RPC_VERSION, close_fds
 from ouroboros.rpc.messages_pb2 import Envelope, Hello
-from ouroboros.rpc.service import refused, result_of
+from ouroboros.rpc.service import Refusal, refused, result_of
 from ouroboros.version import __version__
 
 from .broker import Broker
@@ -35,7 +35,6 @@ from .memory import for_users
 from .pace import Pace
 from .peer import GROUP, Peer, peer_of, peer_pidfd, start_time, trusted
 from .records import Connection, Ipcp, Process
-from .refused import Refused
 from .settings import MAX_DESCRIPTORS, Applications, Settings
 from .turned_away import TurnedAway
 
@@ -265,7 +264,7 @@ class Server:
                 handler(connection, envelope)
         except Exception as error:  # a defect of the IRMd must not end the system
             number, text = refused(error, _SERVICE, partial(self._defect, connection, envelope))
-            if isinstance(error, Refused) or not self._use.requests.failed(
+            if isinstance(error, Refusal) or not self._use.requests.failed(
                 connection, envelope.id, number, text
             ):
                 session.refuse(envelope, number, text)
@@ -280,7 +279,7 @@ class Server:
             connection.session.close(f"request id {envelope.id} is {'in use' if envelope.id else 'reserved'}")
             return False
         if len(connection.requests) >= self._settings.requests:
-            raise Refused(errno.EAGAIN, f"{len(connection.requests)} requests are outstanding already")
+            raise Refusal(errno.EAGAIN, f"{len(connection.requests)} requests are outstanding already")
         return True
 
     def _cancel(self, connection: Connection, envelope: Envelope) -> None:
@@ -296,7 +295,7 @@ class Server:
 
     def _ipcp_state(self, connection: Connection, envelope: Envelope) -> None:
         if connection.ipcp is None:
-            raise Refused(errno.EPERM, "only an IPCP has a state")
+            raise Refusal(errno.EPERM, "only an IPCP has a state")
         self._ipcps.state_changed(connection.ipcp, envelope.ipcp_state.state)
 
     # ------------------------------------------------------------ Hello
@@ -309,7 +308,7 @@ class Server:
         hello = envelope.hello
         self._check_versions(hello)
         if (hello.kind == _IPCP) != (connection.ipcp is not None):
-            raise Refused(errno.EPERM, "IPCPs are started by the IRMd: `irm ipcp create`")
+            raise Refusal(errno.EPERM, "IPCPs are started by the IRMd: `irm ipcp create`")
         answer = Envelope()
         answer.welcome.version = __version__
         fds: tuple[int, ...] = ()
@@ -332,7 +331,7 @@ class Server:
         for what, theirs, ours in pairs:
             if theirs != ours:
                 older = "the library" if theirs < ours else "the IRMd"
-                raise Refused(
+                raise Refusal(
                     errno.EPROTO,
                     f"{what} version {theirs} of the library ({hello.version or '?'}) and {ours} of the IRMd "
                     f"({__version__}) do not match: {older} is older, update it",
@@ -342,7 +341,7 @@ class Server:
         """Make the record of a process. It gets a pool, an event region and an owner token."""
         ipcp, peer = connection.ipcp, connection.peer
         if self._settings.applications is Applications.MANAGERS and not connection.trusted:
-            raise Refused(
+            raise Refusal(
                 errno.EACCES,
                 f"this IRMd serves applications of its own user, of root and of the group {GROUP} only: "
                 f"`usermod -aG {GROUP} USER`, then log in again",
@@ -365,7 +364,7 @@ class Server:
         except (OSError, MemoryError) as error:
             number = error.errno if isinstance(error, OSError) and error.errno else errno.ENOMEM
             text = getattr(error, "strerror", None) or str(error)
-            raise Refused(number, f"no shared memory for another process: {text}") from None
+            raise Refusal(number, f"no shared memory for another process: {text}") from None
         answer.welcome.max_flows = limit
         connection.process = process
         if ipcp is not None:
@@ -396,7 +395,7 @@ class Server:
             connection.session.close(f"unexpected message: {body or 'empty'}")
             return
         if not connection.trusted:
-            raise Refused(
+            raise Refusal(
                 errno.EACCES,
                 f"managing this IRMd needs its own user, root, or the group {GROUP}: "
                 f"`usermod -aG {GROUP} USER`, then log in again",

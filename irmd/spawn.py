@@ -20,9 +20,9 @@ from collections.abc import Callable
 from ouroboros.rpc.aio_session import Session
 from ouroboros.rpc.codec import close_fds
 from ouroboros.rpc.messages_pb2 import Envelope
+from ouroboros.rpc.service import Refusal
 
 from .exit_status import status_text
-from .refused import Refused
 
 log = logging.getLogger("irmd/spawn")
 
@@ -85,10 +85,10 @@ class Spawner:
         )
 
     async def fork(self, name: str, kind: int, channel: socket.socket) -> tuple[int, int]:
-        """Fork an IPCP whose channel is `channel`; returns its pid and pidfd. Raises Refused."""
+        """Fork an IPCP whose channel is `channel`; returns its pid and pidfd. Raises Refusal."""
         session = self._session
         if session is None:
-            raise Refused(errno.EAGAIN, "the parent process of IPCPs is being started again; try again")
+            raise Refusal(errno.EAGAIN, "the parent process of IPCPs is being started again; try again")
         envelope = Envelope()
         envelope.ipcp_create.name = name
         envelope.ipcp_create.type = kind
@@ -100,9 +100,9 @@ class Spawner:
             if future.done():
                 close_fds(fds)
             elif reply is None:
-                future.set_exception(Refused(errno.EAGAIN, "the parent process of IPCPs does not answer"))
+                future.set_exception(Refusal(errno.EAGAIN, "the parent process of IPCPs does not answer"))
             elif reply.error:
-                future.set_exception(Refused(reply.error, reply.text))
+                future.set_exception(Refusal(reply.error, reply.text))
             else:
                 self._failures = 0
                 future.set_result((reply.ipcp_info.pid, fds[0]))

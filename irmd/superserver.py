@@ -17,8 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ouroboros.rpc.service import Refusal
+
 from .exit_status import status_text
-from .refused import Refused
 
 if TYPE_CHECKING:
     from .records import Process, ProgramBinding
@@ -45,16 +46,16 @@ class Starter:
         self._last = ""
 
     def may_start(self, now: float) -> bool:
-        """Whether to start a process now; False while one is starting. Raises Refused when the IRMd must not."""
+        """Whether to start a process now; False while one is starting. Raises Refusal when the IRMd must not."""
         if self.starting is not None:
             return False
         if now < self._until:
-            raise Refused(
+            raise Refusal(
                 errno.ECONNREFUSED,
                 f"{self._last}; it is not started again for another {self._until - now:.1f} s",
             )
         if len(self.running) >= self._limit:
-            raise Refused(
+            raise Refusal(
                 errno.EAGAIN,
                 f"{len(self.running)} instances of {self.path} run already and none of them accepts; "
                 "see instances in table [irmd] of the configuration",
@@ -118,7 +119,7 @@ class SuperServer:
         self._children: dict[int, _Child] = {}
 
     def start(self, name: str, binding: ProgramBinding) -> None:
-        """Start the program for `name`, unless a process is starting already. Raises Refused."""
+        """Start the program for `name`, unless a process is starting already. Raises Refusal."""
         key = (name, binding.path)
         starter = self._starters.get(key)
         if starter is None:
@@ -130,7 +131,7 @@ class SuperServer:
         except (OSError, subprocess.SubprocessError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             text = starter.failed(f"cannot start {binding.path}: {reason}", self._loop.time())
-            raise Refused(errno.ECONNREFUSED, text) from None
+            raise Refusal(errno.ECONNREFUSED, text) from None
         starter.started(process.pid)
         self._children[process.pid] = _Child(process, pidfd, starter, name, self._loop.create_future())
         self._loop.add_reader(pidfd, self._exited, process.pid)

@@ -13,9 +13,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from itertools import count
 
+from ouroboros.rpc.service import Refusal
+
 from .allocation import Allocation, Bound, Fail, QueryLayers, RequestFlow, StartProgram, Times
 from .records import Ipcp, Name, PendingAccept, Process
-from .refused import Refused
 from .registry import Registry
 from .superserver import SuperServer
 
@@ -128,9 +129,9 @@ class AllocationDriver:
         binding = self.entry.startable()
         try:
             if binding is None:
-                raise Refused(errno.ENOENT, f'no program is bound to "{self.name}" any more')
+                raise Refusal(errno.ENOENT, f'no program is bound to "{self.name}" any more')
             self._superserver.start(self.name, binding)
-        except Refused as refused:
+        except Refusal as refused:
             self.run(self.machine.start_failed(self._waiting.loop.time(), refused.errno, refused.text))
 
 

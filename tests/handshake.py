@@ -16,7 +16,7 @@ def make_request(*, identity: bytes, now: int, offer: Extensions | None = None) 
 
 
 def accept_request(octets: bytes, guard: ReplayGuard, *, now: int) -> tuple[Header, Extensions | None]:
-    """The header of a request, and its offer. Raises MalformedPacket, and Refused when time or id is wrong.
+    """The header of a request, and its offer. Raises MalformedPacket, and Refusal when time or id is wrong.
 
     Extensions that cannot be decoded count as no offer: they are no reason to refuse a flow.
     """

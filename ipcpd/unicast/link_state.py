@@ -204,11 +204,6 @@ class LinkState:
         """Data transfer flows by descriptor."""
         return dict(self._dt)
 
-    @property
-    def mgmt_flows(self) -> dict[int, MgmtFlow]:
-        """Management flows by descriptor."""
-        return dict(self._mgmt)
-
     # ------------------------------------------------------------ data transfer flows
 
     def dt_added(self, address: int, fd: int, qos: QoSSpec, now: float) -> None:

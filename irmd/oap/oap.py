@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from ouroboros.errors import EAUTH, ECRYPT
 from ouroboros.extension import Extension
 from ouroboros.log import LogLimiter
+from ouroboros.rpc.service import Refusal
 
-from .. import refused
 from . import credentials, extension, offer
 from .acceptor import Accepted, accept
 from .credentials import Credentials, Policy, Side
@@ -82,7 +82,7 @@ class Oap:
         repeats: bytes = b"",
         lasts_ms: int | None = None,
     ) -> Requester:
-        """A new request: no two are the same, and one is never sent twice (spec/common COM-22). Raises refused.Refused.
+        """A new request: no two are the same, and one is never sent twice (spec/common COM-22). Raises Refusal.
 
         kinds  extensions that are wanted; those that this system has are offered
         max_octets   octets of a header that the layer carries
@@ -106,7 +106,7 @@ class Oap:
         self, octets: bytes, name: str, policy: Policy, layer: str, kinds: frozenset[int] = frozenset()
     ) -> Received:
         """Check the header of a request that arrived. Offered extensions in `kinds` will be granted, if this system has
-        them. Raises refused.Refused: EAUTH, or ECRYPT."""
+        them. Raises Refusal: EAUTH, or ECRYPT."""
         try:
             ours = self._credentials(Side.SERVER, name, policy)
             accepted = accept(octets, ours, self._guard, self.trust, now=self._clock(), layer=layer)
@@ -122,7 +122,7 @@ class Oap:
 
     def reply(self, received: Received, name: str, *, max_octets: int = MAX_LENGTH) -> bytes:
         """The header of the reply to a request; its time is that of the reply. `max_octets` as for a request. Raises
-        refused.Refused."""
+        Refusal."""
         try:
             octets, received.granted = received.accepted.reply(
                 now=self._clock(), granted=received.granted, max_octets=max_octets
@@ -133,7 +133,7 @@ class Oap:
             raise self._refuse(f"replies for {name}", text, error) from None
 
     def complete(self, request: Requester, reply: bytes, name: str, layer: str) -> Outcome:
-        """Check the header of the reply to a request. Raises refused.Refused: then there is no flow."""
+        """Check the header of the reply to a request. Raises Refusal: then there is no flow."""
         try:
             return request.complete(reply, self.trust, now=self._clock())
         except OSError as error:
@@ -154,7 +154,7 @@ class Oap:
 
     def direct(self, name: str, policy: Policy) -> tuple[Outcome, Outcome]:
         """The handshake of a flow between two processes of this system: the outcomes for requester and acceptor. Raises
-        refused.Refused."""
+        Refusal."""
         try:
             if self._credentials(Side.CLIENT, name, policy).plain:
                 if self._credentials(Side.SERVER, name, policy).plain:
@@ -169,10 +169,10 @@ class Oap:
         """Raises OSError; also where the name wants an algorithm that this version does not have."""
         return credentials.read(self._directory, side, name, policy, otherwise=otherwise)
 
-    def _refuse(self, about: str, line: str, error: Exception, text: str = "") -> refused.Refused:
+    def _refuse(self, about: str, line: str, error: Exception, text: str = "") -> Refusal:
         self._limiter.warning(about, "%s", line)
         number = error.errno if isinstance(error, OSError) else 0
-        return refused.Refused(ECRYPT if number == ECRYPT else EAUTH, text or line)
+        return Refusal(ECRYPT if number == ECRYPT else EAUTH, text or line)
 
 
 _NOTHING = (Outcome(), Outcome())

@@ -12,9 +12,9 @@ import pytest
 from irmd.oap.credentials import Policy
 from irmd.oap.oap import Oap, Received
 from irmd.oap.requester import Outcome
-from irmd.refused import Refused
 from ouroboros.log import LogLimiter
 from ouroboros.name_info import Requirement
+from ouroboros.rpc.service import Refusal
 from tests.authority import Authority
 
 MOMENT = datetime(2031, 5, 17, 12, 0, 0, tzinfo=UTC)
@@ -82,7 +82,7 @@ class Pair:
 
     def refused(self, number: int, match: str) -> None:
         """The acceptor refuses, and remembers nothing."""
-        with pytest.raises(Refused, match=match) as fault:
+        with pytest.raises(Refusal, match=match) as fault:
             self.accept()
         assert fault.value.errno == number and "\n" not in fault.value.text
         assert not len(self.server.oap._guard)
@@ -90,6 +90,6 @@ class Pair:
     def reply_refused(self, number: int, match: str) -> None:
         """The requester refuses the reply."""
         self.accept()
-        with pytest.raises(Refused, match=match) as fault:
+        with pytest.raises(Refusal, match=match) as fault:
             self.client.oap.complete(self.asking, self.reply, NAME, "net")
         assert fault.value.errno == number and "\n" not in fault.value.text

@@ -13,13 +13,13 @@ import pytest
 
 from irmd import ipcps
 from irmd.config import MAX_FILE, parse
-from irmd.refused import Refused
 from irmd.retry import retry_with_backoff
 from ouroboros.errors import EAUTH, ENAME
 from ouroboros.name_info import Requirement
 from ouroboros.qos import QOS_RAW, QOS_VOICE, QoSSpec
 from ouroboros.rpc.codec import MAX_MESSAGE
 from ouroboros.rpc.messages_pb2 import Envelope, NodeApply, NodeSave
+from ouroboros.rpc.service import Refusal
 
 from .inside import FakeIpcp, Inside, run
 
@@ -114,7 +114,7 @@ def test_what_a_newcomer_requires() -> None:
     async def test() -> None:
         async with Inside() as system:
             carried = Carried(system, FILE % 'require = "authentication"\nretry = false', refusing(1, EAUTH))
-            with pytest.raises(Refused) as refused:
+            with pytest.raises(Refusal) as refused:
                 await carried.apply()
             assert refused.value.errno == EAUTH
             assert (
@@ -130,7 +130,7 @@ def test_without_retry_a_failure_ends_it_all() -> None:
     async def test() -> None:
         async with Inside() as system:
             carried = Carried(system, FILE % "retry = false", refusing(1, ENAME))
-            with pytest.raises(Refused):
+            with pytest.raises(Refusal):
                 await carried.apply()
             assert "l" not in system.spawner.ipcps
 
@@ -261,7 +261,7 @@ def test_an_apply_that_ends_at_any_step_is_taken_up(
 
             async def breaking(step: Any) -> None:
                 if not left[0]:
-                    raise Refused(errno.EINTR, "enough")
+                    raise Refusal(errno.EINTR, "enough")
                 left[0] -= 1
                 await carry_out(step)
 
@@ -269,7 +269,7 @@ def test_an_apply_that_ends_at_any_step_is_taken_up(
             steps = 0
             while configurer.changes(second):
                 left[0] = 1
-                with contextlib.suppress(Refused):
+                with contextlib.suppress(Refusal):
                     await configurer.apply(second)
                 steps += 1
                 assert steps < 100

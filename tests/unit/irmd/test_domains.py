@@ -17,10 +17,10 @@ from irmd.flow_table import FlowTable
 from irmd.memory import RESERVE, Memory, PoolConfig, for_users
 from irmd.peer import Peer
 from irmd.records import Flow, Process
-from irmd.refused import Refused
 from irmd.server import DESCRIPTORS_OF_CONNECTION, SHARE, connections_of_one
 from irmd.settings import Settings
 from ouroboros.rpc.messages_pb2 import Envelope, SegmentGone
+from ouroboros.rpc.service import Refusal
 from tests.unit.dataplane.shm import SMALL
 
 
@@ -164,7 +164,7 @@ def test_users_together_leave_descriptors_for_root_and_ipcps(
     regions = set(memory._events)
     monkeypatch.setattr("irmd.memory.for_users", lambda fd: False)
     for refused in (lambda: users.flow(user), lambda: memory.events(user.pool)):
-        with pytest.raises((Refused, OSError), match="users' processes have all file descriptors"):
+        with pytest.raises((Refusal, OSError), match="users' processes have all file descriptors"):
             refused()
         assert set(memory._events) == regions and not any(memory._pairs.values())
     users.flow(root)

@@ -14,11 +14,11 @@ from irmd.flow import TRANSITIONS, IllegalTransition, State, Step, advance
 from irmd.flow_table import FlowTable
 from irmd.incoming import notify_user
 from irmd.records import Flow
-from irmd.refused import Refused
 from ouroboros.extension import Extension
 from ouroboros.flow_event import FlowEvent
 from ouroboros.ipcp_types import IpcpType
 from ouroboros.rpc.messages_pb2 import QosSpec
+from ouroboros.rpc.service import Refusal
 
 LIVES = """
     init  alloc   alloc-pending   grant   allocated    dealloc  dealloc-pending  release  deallocated
@@ -85,7 +85,7 @@ def test_one_user_gets_half() -> None:
     table = FlowTable(4)
     first = table.create(Step.ALLOC, user=7)
     table.create(Step.ACCEPT, user=7)
-    with pytest.raises(Refused, match="user 7 has 2 flows already") as refused:
+    with pytest.raises(Refusal, match="user 7 has 2 flows already") as refused:
         table.create(Step.ALLOC, user=7)
     assert refused.value.errno == errno.ENOSPC
     table.create(Step.ALLOC, user=8)
@@ -99,7 +99,7 @@ def test_the_limit_of_the_system_is_an_error_that_names_it() -> None:
     table = FlowTable(2)
     first = table.create(Step.ALLOC)
     table.create(Step.ACCEPT)
-    with pytest.raises(Refused, match="2 flows already") as refused:
+    with pytest.raises(Refusal, match="2 flows already") as refused:
         table.create(Step.ALLOC)
     assert refused.value.errno == errno.ENOSPC
     first.step(Step.REFUSE)

@@ -14,9 +14,9 @@ import pytest
 from irmd.endpoints import Endpoints
 from irmd.memory import Events, Memory, Pool
 from irmd.records import ProgramBinding
-from irmd.refused import Refused
 from ouroboros.ipcp_types import IpcpType
 from ouroboros.rpc.messages_pb2 import BindProcess, Envelope, NameDestroy, QosSpec, UnbindProcess
+from ouroboros.rpc.service import Refusal
 from tests import handshake
 
 from .fakes import process
@@ -226,7 +226,7 @@ def test_a_program_that_cannot_be_watched_is_ended(monkeypatch: pytest.MonkeyPat
 
             binding = ProgramBinding("/bin/sleep", True, ("1000",), os.getuid(), os.getgid())
             monkeypatch.setattr(os, "pidfd_open", fails)
-            with pytest.raises(Refused, match="cannot start /bin/sleep: too many open files"):
+            with pytest.raises(Refusal, match="cannot start /bin/sleep: too many open files"):
                 system.irmd.facilities.superserver.start("name", binding)
             monkeypatch.undo()
             (pid,) = started

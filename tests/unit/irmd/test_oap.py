@@ -14,9 +14,9 @@ from irmd.oap.extension import Extensions, Item, encode
 from irmd.oap.header import Header, decode_reply
 from irmd.oap.header import encode as encode_header
 from irmd.oap.oap import Oap
-from irmd.refused import Refused
 from ouroboros.errors import EAUTH, ECRYPT
 from ouroboros.log import BURST, LogLimiter
+from ouroboros.rpc.service import Refusal
 from tests import handshake
 
 NOW = 1_795_334_382_869_341_919
@@ -121,7 +121,7 @@ def test_what_is_granted_beyond_the_offer_is_refused() -> None:
     ours = oap(1)
     request = ours.request("n", POLICY, frozenset({1}))
     reply = handshake.make_reply(request.octets, now=NOW, granted=BOTH)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Refusal) as refused:
         ours.complete(request, reply, "n", "l")
     assert refused.value.errno == EAUTH and "not offered" in refused.value.text
 
@@ -143,7 +143,7 @@ def test_time_is_checked_when_the_request_comes() -> None:
     clock.now += 20_000_000_000
     theirs.received(request.octets, "n", POLICY, "l")
     clock.now += 1_000_000
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Refusal) as refused:
         theirs.received(oap().request("n", POLICY).octets, "n", POLICY, "l")
     assert refused.value.errno == EAUTH and "too old" in refused.value.text
 
@@ -156,7 +156,7 @@ def test_time_is_checked_when_the_request_comes() -> None:
     ],
 )
 def test_what_this_version_cannot_do(header: Header, number: int) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Refusal) as refused:
         oap().received(encode_header(header), "n", POLICY, "l")
     assert refused.value.errno == number and "\n" not in refused.value.text
 
@@ -165,10 +165,10 @@ def test_the_log_has_the_reason_but_no_flood_of_it(caplog: pytest.LogCaptureFixt
     one = oap()
     with caplog.at_level(logging.WARNING, logger="test/oap"):
         for _ in range(BURST + 5):
-            with pytest.raises(Refused):
+            with pytest.raises(Refusal):
                 one.received(b"garbage", "n", POLICY, "ether")
         assert len(caplog.records) == BURST
         assert "refused a flow to" in caplog.records[0].getMessage()
-        with pytest.raises(Refused):
+        with pytest.raises(Refusal):
             one.complete(one.request("n", POLICY), b"garbage", "n", "ether")
         assert "is not good" in caplog.records[-1].getMessage()  # another culprit

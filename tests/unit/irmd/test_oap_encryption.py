@@ -12,9 +12,9 @@ from irmd.config import Config
 from irmd.oap import crypto
 from irmd.oap.algorithms import Cipher, Hash, Kex, rank
 from irmd.oap.header import decode_reply, decode_request
-from irmd.refused import Refused
 from irmd.settings import Settings
 from ouroboros.errors import ECRYPT
+from ouroboros.rpc.service import Refusal
 from tests.unit.irmd.handshakes import NAME, Pair
 from tests.unit.irmd.inside import Inside, accept, alloc, run
 
@@ -33,7 +33,7 @@ def test_key_exchange(pair: Pair, algorithm: Kex) -> None:
 
 def test_an_algorithm_that_is_not_there_is_refused_by_name(pair: Pair) -> None:
     pair.client.enc("client", "kex=ML-KEM-512")
-    with pytest.raises(Refused, match="ML_KEM_512") as fault:
+    with pytest.raises(Refusal, match="ML_KEM_512") as fault:
         pair.run()
     assert fault.value.errno == ECRYPT
 
@@ -143,7 +143,7 @@ def test_client_encapsulation_without_the_keys(static: Pair) -> None:
     (static.server.folder / "server" / NAME / "kex.key.pem").unlink()
     static.refused(ECRYPT, "the name has none")
     (static.client.folder / "client" / NAME / "kex.srv.pub.pem").unlink()
-    with pytest.raises(Refused, match=r"kex\.srv\.pub\.pem") as fault:
+    with pytest.raises(Refusal, match=r"kex\.srv\.pub\.pem") as fault:
         static.run()
     assert fault.value.errno == ECRYPT
 

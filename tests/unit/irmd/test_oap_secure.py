@@ -20,8 +20,8 @@ from irmd.oap.credentials import Policy, SecurityPaths
 from irmd.oap.header import Header, decode_reply, decode_request
 from irmd.oap.replay import ReplayGuard
 from irmd.oap.requester import Outcome, verify
-from irmd.refused import Refused
 from ouroboros.errors import EAUTH, ECRYPT
+from ouroboros.rpc.service import Refusal
 from tests.authority import DAY, Authority
 from tests.unit.irmd.handshakes import AUTHENTIC, ENCRYPTED, MOMENT, NAME, NOW, PLAIN, End, Pair
 from tests.unit.wire.captures import VECTORS, values
@@ -85,7 +85,7 @@ def test_a_key_that_is_none(pair: Pair) -> None:
     pair.identify(client="alice")
     key = pair.client.folder / "client" / NAME / "key.pem"
     key.write_text("not a key\n")
-    with pytest.raises(Refused, match="our private key cannot be read") as fault:
+    with pytest.raises(Refusal, match="our private key cannot be read") as fault:
         pair.accept()
     assert str(key) in fault.value.text
 
@@ -102,7 +102,7 @@ def test_a_certificate_without_its_key(pair: Pair) -> None:
     request = header.encode_signed(
         Header(b"m" * 16, NOW, certificate=fake.der), lambda octets: fake.sign(Hash.NONE, octets)
     )
-    with pytest.raises(Refused, match="not that of its certificate's owner"):
+    with pytest.raises(Refusal, match="not that of its certificate's owner"):
         pair.server.oap.received(request, NAME, PLAIN, "net")
 
 
@@ -117,7 +117,7 @@ def test_other_kinds_of_keys(pair: Pair, kind: str) -> None:
     if kind == "RSA":
         pair.run()
         return
-    with pytest.raises(Refused, match="cannot be used together with enc.conf") as fault:
+    with pytest.raises(Refusal, match="cannot be used together with enc.conf") as fault:
         pair.run()
     assert fault.value.errno == EAUTH
 
@@ -141,7 +141,7 @@ def test_encryption_that_is_required(pair: Pair) -> None:
     pair.serve = Policy(require=ENCRYPTED)
     pair.refused(ECRYPT, "the name requires it")
     pair.ask = Policy(require=ENCRYPTED)
-    with pytest.raises(Refused, match=r"has no enc\.conf for clients"):
+    with pytest.raises(Refusal, match=r"has no enc\.conf for clients"):
         pair.run()
     pair.client.enc("client", "kex=X25519")
     ours, theirs = pair.run()
@@ -159,7 +159,7 @@ def test_direct_flows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ca.issue(NAME).install(tmp_path, "server", NAME)
     ours, theirs = end.oap.direct(NAME, PLAIN)
     assert ours.certificate and not theirs.certificate
-    with pytest.raises(Refused, match="must show a certificate"):
+    with pytest.raises(Refusal, match="must show a certificate"):
         end.oap.direct(NAME, Policy(require=AUTHENTIC))
     assert f'refused a flow to "{NAME}" within this system: the requester must show' in caplog.text
     ca.issue("alice").install(tmp_path, "client", NAME)
@@ -169,7 +169,7 @@ def test_direct_flows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ours, theirs = end.oap.direct(NAME, Policy(require=AUTHENTIC | ENCRYPTED))
     assert ours.key == theirs.key != b""
     end.enc("client", "kex=nonsense")
-    with pytest.raises(Refused, match='kex "nonsense" is unknown') as fault:
+    with pytest.raises(Refusal, match='kex "nonsense" is unknown') as fault:
         end.oap.direct(NAME, PLAIN)
     assert fault.value.errno == ECRYPT
 
@@ -255,7 +255,7 @@ def test_post_quantum_signatures(pair: Pair, encrypted: bool) -> None:
     ours, theirs = pair.run()
     assert ours.certificate and theirs.certificate and bool(ours.key) is encrypted and ours.key == theirs.key
     pair.change_request = lambda octets: octets[:-1] + bytes([octets[-1] ^ 1])
-    with pytest.raises(Refused, match="not that of its certificate's owner"):
+    with pytest.raises(Refusal, match="not that of its certificate's owner"):
         pair.accept()
 
 
@@ -296,12 +296,12 @@ def test_extensions_are_signed_with_the_rest(pair: Pair) -> None:
     def without_grant(reply: bytes) -> bytes:
         return header.encode(replace(decode_reply(reply, digest=Hash.NONE), data=b""))
 
-    with pytest.raises(Refused) as fault:
+    with pytest.raises(Refusal) as fault:
         run(without_grant)
     assert fault.value.errno == EAUTH
     request = pair.client.oap.request(NAME, PLAIN, every)
     stripped = header.encode(replace(decode_request(request.octets), data=b""))
-    with pytest.raises(Refused) as fault:
+    with pytest.raises(Refusal) as fault:
         pair.server.oap.received(stripped, NAME, PLAIN, "net", every)
     assert fault.value.errno == EAUTH
 

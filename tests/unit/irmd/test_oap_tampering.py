@@ -9,8 +9,8 @@ import pytest
 from irmd.oap import crypto, header, kex
 from irmd.oap.algorithms import Cipher, Hash, Kex
 from irmd.oap.header import decode_reply, decode_request
-from irmd.refused import Refused
 from ouroboros.errors import EAUTH, ECRYPT
+from ouroboros.rpc.service import Refusal
 from tests.unit.irmd.handshakes import NAME, NOW, PLAIN, End, Pair
 
 
@@ -102,7 +102,7 @@ def test_requests_cut_at_every_octet(both: Pair) -> None:
     both.run()
     fresh = End(both.server.folder)
     for length in range(len(both.request)):
-        with pytest.raises(Refused) as fault:
+        with pytest.raises(Refusal) as fault:
             fresh.oap.received(both.request[:length], NAME, PLAIN, "net")
         assert fault.value.errno == EAUTH
     assert not len(fresh.oap._guard)
@@ -112,7 +112,7 @@ def test_requests_cut_at_every_octet(both: Pair) -> None:
 def test_replies_cut_at_every_octet(both: Pair) -> None:
     both.accept()
     for length in range(len(both.reply)):
-        with pytest.raises(Refused) as fault:
+        with pytest.raises(Refusal) as fault:
             both.client.oap.complete(both.asking, both.reply[:length], NAME, "net")
         assert fault.value.errno == EAUTH
     both.client.oap.complete(both.asking, both.reply, NAME, "net")
@@ -124,7 +124,7 @@ def test_every_octet_of_a_request_counts(both: Pair) -> None:
     for at in range(len(both.request)):
         changed = bytearray(both.request)
         changed[at] ^= 1
-        with pytest.raises(Refused):
+        with pytest.raises(Refusal):
             fresh.oap.received(bytes(changed), NAME, PLAIN, "net")
     assert not len(fresh.oap._guard)
 
@@ -134,18 +134,18 @@ def test_every_octet_of_a_reply_counts(both: Pair) -> None:
     for at in range(len(both.reply)):
         changed = bytearray(both.reply)
         changed[at] ^= 1
-        with pytest.raises(Refused):
+        with pytest.raises(Refusal):
             both.client.oap.complete(both.asking, bytes(changed), NAME, "net")
 
 
 def test_replay_and_clocks(both: Pair) -> None:
     both.run()
-    with pytest.raises(Refused, match="has been here before"):
+    with pytest.raises(Refusal, match="has been here before"):
         both.server.oap.received(both.request, NAME, PLAIN, "net")
     for moved, match in ((-101, "from the future"), (20_001, "too old")):
         late = End(both.server.folder)
         late.now = NOW + moved * 1_000_000
-        with pytest.raises(Refused, match=match):
+        with pytest.raises(Refusal, match=match):
             late.oap.received(both.request, NAME, PLAIN, "net")
 
 

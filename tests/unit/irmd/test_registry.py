@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from irmd.records import PendingAccept, Process, ProgramBinding
-from irmd.refused import Refused
 from irmd.registry import Registry, name_hash
 from ouroboros.errors import ENAME
 from ouroboros.rpc.messages_pb2 import MD5, ROUND_ROBIN, SHA3_224, SHA3_256, SPILLOVER
+from ouroboros.rpc.service import Refusal
 
 from .fakes import accept, process
 
@@ -39,7 +39,7 @@ def test_a_name_that_exists_is_not_changed() -> None:
 
 @pytest.mark.parametrize("name", ["", "x" * 256, "ä" * 128, "a\nb", "a\0b", "a*b", "a?", "[a]"])
 def test_what_cannot_be_a_name(name: str) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(Refusal):
         Registry().create_name(name)
 
 
@@ -128,9 +128,9 @@ def test_what_is_not_there_is_an_error() -> None:
         lambda: registry.unbind_process(1, "n"),
         lambda: registry.unbind_process(1),
     ):
-        with pytest.raises(Refused):
+        with pytest.raises(Refusal):
             call()
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Refusal) as refused:
         registry.unbind_process(1, "x")
     assert refused.value.errno == ENAME
 
@@ -143,7 +143,7 @@ def test_binding_twice_is_an_error() -> None:
         lambda: registry.bind_program("n", binding()),
         lambda: registry.bind_process(1, "n", started=1),
     ):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(Refusal) as refused:
             call()
         assert refused.value.errno == errno.EEXIST
 
@@ -223,7 +223,7 @@ class RegistryMachine(RuleBasedStateMachine):
         known = name in self.registry.names
         try:
             entry = self.registry.destroy_name(name)
-        except Refused:
+        except Refusal:
             assert not known
             return
         assert known and not entry.alive and not entry.processes and not entry.accepting
@@ -232,14 +232,14 @@ class RegistryMachine(RuleBasedStateMachine):
     def bind_program(self, name: str, path: str, auto: bool) -> None:
         try:
             self.registry.bind_program(name, binding(path, auto=auto))
-        except Refused as refused:
+        except Refusal as refused:
             assert refused.errno == errno.EEXIST
 
     @rule(name=st.one_of(st.just(""), NAMES), path=PATHS)
     def unbind_program(self, name: str, path: str) -> None:
         try:
             self.registry.unbind_program(path, name)
-        except Refused:
+        except Refusal:
             entry = self.registry.names.get(name)
             assert entry is None or path not in entry.programs
         if not name:
@@ -269,7 +269,7 @@ class RegistryMachine(RuleBasedStateMachine):
     def bind_process(self, one: Process, name: str) -> None:
         try:
             self.registry.bind_process(one.peer.pid, name, started=one.peer.started)
-        except Refused as refused:
+        except Refusal as refused:
             assert refused.errno == errno.EEXIST
             return
         assert self.registry.name(name) in one.names
@@ -278,7 +278,7 @@ class RegistryMachine(RuleBasedStateMachine):
     def unbind_process(self, one: Process, name: str) -> None:
         try:
             self.registry.unbind_process(one.peer.pid, name)
-        except Refused:
+        except Refusal:
             pass
         assert not [entry for entry in one.names if not name or entry.name == name]
 

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irmd import ipcps
-from irmd.refused import Refused
 from irmd.retry import FIRST, MAX_PAUSE, Failure, pause, retry_with_backoff
 from ouroboros.errors import EIPCP, EIPCPSTATE, EIPCPTYPE, ENAME
 from ouroboros.ipcp_types import IpcpType
@@ -24,6 +23,7 @@ from ouroboros.rpc.messages_pb2 import (
     Readout,
     Retry,
 )
+from ouroboros.rpc.service import Refusal
 
 from .inside import FakeIpcp, Inside, Party, run
 
@@ -38,7 +38,7 @@ class Work:
 
     async def __call__(self) -> str:
         if self.refusals:
-            raise Refused(self.refusals.pop(0), "no")
+            raise Refusal(self.refusals.pop(0), "no")
         return "done"
 
     async def sleep(self, seconds: float) -> None:
@@ -61,7 +61,7 @@ def test_so_often_and_no_more() -> None:
     assert Work(ENAME, ENAME).retry_with_backoff(2) == "done"
     for times, refusals in ((2, 3), (None, 1)):
         work = Work(*[ENAME] * refusals)
-        with pytest.raises(Refused):
+        with pytest.raises(Refusal):
             work.retry_with_backoff(times)
         assert not work.refusals and len(work.pauses) == refusals - 1
 
@@ -73,7 +73,7 @@ FINAL = "EACCES ECANCELED EEXIST EINVAL ENAMETOOLONG ENOTSUP EPERM EPROTO ESHUTD
 @pytest.mark.parametrize("number", [*(getattr(errno, name) for name in FINAL.split()), EIPCPSTATE, EIPCPTYPE])
 def test_what_waiting_cannot_mend(number: int) -> None:
     work = Work(number)
-    with pytest.raises(Refused):
+    with pytest.raises(Refusal):
         work.retry_with_backoff(0)
     assert not work.pauses
 

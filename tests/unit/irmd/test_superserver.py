@@ -6,8 +6,8 @@ import errno
 
 import pytest
 
-from irmd.refused import Refused
 from irmd.superserver import PAUSE_LAST, Starter
+from ouroboros.rpc.service import Refusal
 
 
 def test_one_start_at_a_time() -> None:
@@ -34,7 +34,7 @@ def test_one_that_ends_at_once_is_not_started_again_and_again() -> None:
         assert starter.may_start(now)
         starter.started(pid)
         assert starter.exited(pid, 3, now) == "/bin/server exited with status 3 before it accepted a flow"
-        with pytest.raises(Refused, match="exited with status 3.*not started again for another") as refused:
+        with pytest.raises(Refusal, match="exited with status 3.*not started again for another") as refused:
             starter.may_start(now)
         assert refused.value.errno == errno.ECONNREFUSED
         pause = 0.0
@@ -42,7 +42,7 @@ def test_one_that_ends_at_once_is_not_started_again_and_again() -> None:
             pause += 0.25
             try:
                 starter.may_start(now + pause)
-            except Refused:
+            except Refusal:
                 continue
             break
         pauses.append(pause)
@@ -69,7 +69,7 @@ def test_there_is_a_limit_on_instances() -> None:
         assert starter.may_start(0.0)
         starter.started(pid)
         starter.accepted(pid)
-    with pytest.raises(Refused, match="2 instances of /bin/server"):
+    with pytest.raises(Refusal, match="2 instances of /bin/server"):
         starter.may_start(0.0)
     starter.exited(1, 0, 1.0)
     assert starter.may_start(1.0)

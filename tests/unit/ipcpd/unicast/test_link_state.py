@@ -433,7 +433,7 @@ def test_whatever_happens_packets_go_to_flows_that_are_there_and_time_goes_on(
             case _:
                 getattr(link_state, str(what))(*args, now)
         for fd, message in link_state.take_packets():
-            assert fd in link_state.mgmt_flows
+            assert fd in link_state._mgmt
             assert message.valid
     link_state.timer(now)
     up = {fd for fd, flow in link_state.dt_flows.items() if flow.up}

@@ -150,8 +150,8 @@ def test_a_message_that_cannot_be_encoded_holds_up_no_other(
 
     real = adjacency._encode
     monkeypatch.setattr(adjacency, "_encode", broken)
-    (fd,) = a.member.link_state.mgmt_flows
-    flow = a.member.link_state.mgmt_flows[fd]
+    (fd,) = a.member.link_state._mgmt
+    flow = a.member.link_state._mgmt[fd]
     assert flow.ours
     a.member.link_state._packets += [
         (fd, Lsm(5, 0xBAD, 1)),
