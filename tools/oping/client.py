@@ -201,7 +201,7 @@ class Pinger:
         if line is None:
             warn_of_peer("Invalid id.")
             return False
-        self._schedule.replied(now)
+        self._schedule.replied(number, now)
         if not self._silent:
             print(self._time_prefix() + line)
         return True

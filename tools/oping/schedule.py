@@ -2,25 +2,29 @@
 
 Paced: packet n leaves n + 1 intervals after the start, so `-c 4` takes four seconds (paper Listing 14).
 Eager (flood, or interval 0): the next packet leaves as soon as the reply to the last one is there, and one
-interval after the last one at the latest. The client gives up when no reply has arrived for one interval and
+interval after the last one at the latest, or 10 ms after it while MOST_AHEAD packets are unanswered: the server drops replies
+that the client's queue has no room for. The client gives up when no reply has arrived for one interval and
 two seconds (paper Listing 5). Pure: times are ns of the monotonic clock, given as arguments.
 """
 
 PATIENCE_NS = 2_000_000_000
 # Interval 0 sends without waiting for replies; this pause keeps it from filling every queue on the way.
 ZERO_INTERVAL_NS = 100_000
+MOST_AHEAD = 256
+AHEAD_PAUSE_NS = 10_000_000
 
 
 class Schedule:
     """Send and give-up times of one run; `count` None means no end."""
 
-    __slots__ = ("_eager", "_interval", "_last_reply", "_next_at", "_sent", "_start", "count")
+    __slots__ = ("_answered", "_eager", "_interval", "_last_reply", "_next_at", "_sent", "_start", "count")
 
     def __init__(self, *, interval: int, count: int | None, flood: bool, start: int) -> None:
         self._eager = flood or interval == 0
         self._interval = interval or ZERO_INTERVAL_NS
         self._start = start
         self._sent = 0
+        self._answered = 0
         self._last_reply = start
         self._next_at = start if self._eager else start + interval
         self.count = count
@@ -58,7 +62,8 @@ class Schedule:
         """A packet left."""
         self._sent += 1
         if self._eager:
-            self._next_at = now + self._interval
+            is_far_ahead = self._sent - self._answered >= MOST_AHEAD
+            self._next_at = now + (max(self._interval, AHEAD_PAUSE_NS) if is_far_ahead else self._interval)
         else:
             self._next_at = self._start + (self._sent + 1) * self._interval
 
@@ -70,8 +75,9 @@ class Schedule:
         """The link is down: postpone giving up, and slow a flood down."""
         self._last_reply = now
 
-    def replied(self, now: int) -> None:
-        """A reply arrived."""
+    def replied(self, number: int, now: int) -> None:
+        """The reply to the packet `number` arrived."""
         self._last_reply = now
+        self._answered = max(self._answered, number + 1)
         if self._eager:
             self._next_at = now

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ouroboros_tools import oping
 from ouroboros_tools.oping import client, packet, server
 from ouroboros_tools.oping.options import parse
-from ouroboros_tools.oping.schedule import Schedule
+from ouroboros_tools.oping.schedule import AHEAD_PAUSE_NS, MOST_AHEAD, ZERO_INTERVAL_NS, Schedule
 from ouroboros_tools.oping.statistics import Statistics
 
 from ouroboros.errors import FlowDownException
@@ -61,7 +61,7 @@ def test_paced_packets_leave_one_interval_after_the_start() -> None:
     schedule = Schedule(interval=_S, count=2, flood=False, start=100)
     assert schedule.send_at == 100 + _S
     schedule.sent(100 + _S + 5000)
-    schedule.replied(100 + _S + 6000)
+    schedule.replied(0, 100 + _S + 6000)
     assert schedule.send_at == 100 + 2 * _S
     schedule.sent(100 + 2 * _S)
     assert schedule.all_sent
@@ -73,7 +73,7 @@ def test_a_flood_sends_when_the_reply_is_there_or_an_interval_later() -> None:
     assert schedule.send_at == 0
     schedule.sent(10)
     assert schedule.send_at == 10 + _S
-    schedule.replied(500)
+    schedule.replied(0, 500)
     assert schedule.send_at == 500
 
 
@@ -81,6 +81,19 @@ def test_interval_0_does_not_wait_for_replies() -> None:
     schedule = Schedule(interval=0, count=None, flood=False, start=0)
     schedule.sent(0)
     assert 0 < schedule.send_at < _S // 1000
+
+
+def test_no_more_packets_are_ahead_of_the_replies_than_the_queues_hold() -> None:
+    schedule = Schedule(interval=0, count=None, flood=False, start=0)
+    now = 0
+    for _ in range(MOST_AHEAD):
+        now = schedule.send_at
+        schedule.sent(now)
+    assert schedule.send_at == now + AHEAD_PAUSE_NS  # as with ping, 100 packets/s go out without any reply
+    schedule.replied(MOST_AHEAD - 2, now + 5)  # those before it are late, or lost
+    assert schedule.send_at == now + 5
+    schedule.sent(now + 5)
+    assert schedule.send_at == now + 5 + ZERO_INTERVAL_NS
 
 
 def test_finish_ends_the_sending() -> None:
