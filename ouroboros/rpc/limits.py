@@ -41,6 +41,8 @@ RESPONSE = 0xFFFF
 ANY = -1
 """No limit but that of the whole message."""
 
+_UNSIGNED = (FieldDescriptor.TYPE_UINT32, FieldDescriptor.TYPE_UINT64)
+
 LIMITS: dict[str, dict[str, int]] = {
     "Envelope": {"error": RESPONSE, "text": ANY},
     "QosSpec": {"availability": 0xFF, "in_order": 0xFF},
@@ -148,7 +150,8 @@ _suspicions: dict[type[Any], Callable[[Any], bool]] = {}
 
 
 def _suspicion(kind: Descriptor, message: str) -> Iterator[str]:
-    """Expressions of which one is true when something may be wrong with a message of that kind."""
+    """Expressions, in order, of which one is true when something may be wrong with a message of that kind. A message in another is
+    assigned to a variable: protobuf makes an object for it at each access."""
     limits = LIMITS.get(kind.name, {})
     for field in kind.fields:
         value, limit = f"{message}.{field.name}", limits.get(field.name)
@@ -161,17 +164,22 @@ def _suspicion(kind: Descriptor, message: str) -> Iterator[str]:
             elif limit is not None:
                 yield f"len({value}) > {limit}"
         elif field.message_type is not None:
-            yield from _suspicion(field.message_type, value)
+            variable = f"{message}_{field.name}"
+            parts = list(_suspicion(field.message_type, variable))
+            if parts:
+                yield f"({variable} := {value}) is None"  # never: this assigns it
+                yield from parts
         elif field.enum_type is not None:
             yield f"not 0 <= {value} < {len(field.enum_type.values)}"
         elif text:
             yield f"len({value}) > {(TEXT if limit is None else limit) // 4} or '\\0' in {value}"
         elif limit is not None:
-            yield (
-                f"len({value}) > {limit}"
-                if field.type == FieldDescriptor.TYPE_BYTES
-                else (f"not {-limit} <= {value} <= {limit}")
-            )
+            if field.type == FieldDescriptor.TYPE_BYTES:
+                yield f"len({value}) > {limit}"
+            else:
+                yield (
+                    f"{value} > {limit}" if field.type in _UNSIGNED else f"not {-limit} <= {value} <= {limit}"
+                )
 
 
 def _reason(message: Any) -> Violation | None:
