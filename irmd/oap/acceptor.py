@@ -93,7 +93,7 @@ def accept(
     guard.examine(header.timestamp, header.id, now=now, layer=layer)
     if header.certificate:
         verify(octets, header, trust, now=now)
-    elif credentials.require & Requirement.AUTHENTICATION:
+    elif Requirement.AUTHENTICATION in credentials.require:
         raise HandshakeRefused(EAUTH, "the requester must show a certificate, and has shown none")
     negotiated = _negotiate(header, credentials)
     guard.check(header.timestamp, header.id, now=now, layer=layer)
@@ -109,7 +109,7 @@ def _negotiate(header: Header, credentials: Credentials) -> Negotiated:
     if not header.kex:
         if own is not None:
             raise HandshakeRefused(ECRYPT, "it does not ask for encryption, and enc.conf wants it")
-        if credentials.require & Requirement.ENCRYPTION:
+        if Requirement.ENCRYPTION in credentials.require:
             raise HandshakeRefused(ECRYPT, "it does not ask for encryption, and the name requires it")
         return _CLEAR
     cipher, kdf = header.cipher, header.kdf

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import NamedTuple
 
-from ouroboros.wire import MalformedPacket, must, pack
+from ouroboros.wire import MalformedPacket, UnsendablePacket, pack
 
 MARKER = 0x4F37  # "O7"
 VERSION = 1
@@ -34,6 +34,7 @@ MAX_ITEMS = 32
 _HEAD = Struct(">HH")
 _FIRST = Struct(">HHB")  # the marker
 _WHAT = "extensions of an allocation handshake"
+_OURS = f"the {_WHAT}"
 
 
 class Item(NamedTuple):
@@ -106,15 +107,18 @@ def decode(data: bytes) -> Extensions | None:
 
 def encode(extensions: Extensions) -> bytes:
     """The data field for these extensions. Raises UnsendablePacket."""
-    what = f"the {_WHAT}"
-    kinds = {item.type for item in extensions.items}
-    must(len(kinds) == len(extensions.items) and MARKER not in kinds, what, "an item is there twice")
-    must(len(kinds) <= MAX_ITEMS, what, f"{len(kinds)} items are too many")
-    parts = [pack(_FIRST, what, MARKER, 1, extensions.version)]
-    for item in extensions.items:
-        parts += (pack(_HEAD, what, item.type, len(item.value)), item.value)
+    items = extensions.items
+    kinds = {item.type for item in items}
+    if len(kinds) != len(items) or MARKER in kinds:
+        raise UnsendablePacket(_OURS, "an item is there twice")
+    if len(kinds) > MAX_ITEMS:
+        raise UnsendablePacket(_OURS, f"{len(kinds)} items are too many")
+    parts = [pack(_FIRST, _OURS, MARKER, 1, extensions.version)]
+    for kind, value in items:
+        parts += (pack(_HEAD, _OURS, kind, len(value)), value)
     data = b"".join(parts)
-    must(len(data) <= MAX_LENGTH, what, f"they have {len(data)} octets, {MAX_LENGTH} is the most")
+    if len(data) > MAX_LENGTH:
+        raise UnsendablePacket(_OURS, f"they have {len(data)} octets, {MAX_LENGTH} is the most")
     return data
 
 

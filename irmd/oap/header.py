@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from struct import Struct
 from typing import TypeVar
 
-from ouroboros.wire import MalformedPacket, must, pack
+from ouroboros.wire import MalformedPacket, UnsendablePacket, pack
 
 from .algorithms import Cipher, Hash, request_hash_length
 
@@ -26,6 +26,7 @@ _HYBRID = 0x8000
 _ENCAPSULATED = 0x4000
 _KEX_LENGTH = 0x3FFF
 _WHAT = "allocation handshake"
+_OURS = f"an {_WHAT}"
 
 Number = TypeVar("Number", Cipher, Hash)
 
@@ -75,18 +76,32 @@ def decode_reply(octets: bytes, *, digest: Hash) -> Header:
 
 def encode(header: Header) -> bytes:
     """The header as octets; a reply is one with a request hash. Raises UnsendablePacket."""
-    what, h = f"an {_WHAT}", header
-    must(len(h.id) == ID_LENGTH, what, f"its id has {len(h.id)} octets and not {ID_LENGTH}")
-    must(len(h.request_hash) in (0, 32, 48, 64), what, f"no hash has {len(h.request_hash)} octets")
-    must(len(h.kex) <= _KEX_LENGTH, what, f"{len(h.kex)} octets of key exchange are too many")
-    must(bool(h.kex) or not (h.hybrid or h.encapsulated), what, "flags of a key exchange that is not there")
-    must(bool(h.certificate) == bool(h.signature), what, "certificate and signature come together")
+    h = header
+    fault = _fault(h)
+    if fault:
+        raise UnsendablePacket(_OURS, fault)
     kex = len(h.kex) | _HYBRID * h.hybrid | _ENCAPSULATED * h.encapsulated
     numbers = (h.cipher, h.kdf, h.digest, len(h.certificate), kex, len(h.data))
-    fixed = pack(_FIXED, what, h.id, h.timestamp, *numbers)
+    fixed = pack(_FIXED, _OURS, h.id, h.timestamp, *numbers)
     octets = b"".join((fixed, h.certificate, h.kex, h.data, h.request_hash, h.signature))
-    must(len(octets) <= MAX_LENGTH, what, f"it has {len(octets)} octets, {MAX_LENGTH} is the most")
+    if len(octets) > MAX_LENGTH:
+        raise UnsendablePacket(_OURS, f"it has {len(octets)} octets, {MAX_LENGTH} is the most")
     return octets
+
+
+def _fault(header: Header) -> str:
+    """The reason for which no header may be like this; "" without one."""
+    if len(header.id) != ID_LENGTH:
+        return f"its id has {len(header.id)} octets and not {ID_LENGTH}"
+    if len(header.request_hash) not in (0, 32, 48, 64):
+        return f"no hash has {len(header.request_hash)} octets"
+    if len(header.kex) > _KEX_LENGTH:
+        return f"{len(header.kex)} octets of key exchange are too many"
+    if not header.kex and (header.hybrid or header.encapsulated):
+        return "flags of a key exchange that is not there"
+    if bool(header.certificate) != bool(header.signature):
+        return "certificate and signature come together"
+    return ""
 
 
 def encode_signed(header: Header, sign: Callable[[bytes], bytes]) -> bytes:

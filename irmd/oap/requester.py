@@ -66,7 +66,7 @@ class Requester:
         self._key = b""
         """The key, known from the start where it was encapsulated to a static key."""
         own = credentials.encryption
-        if credentials.require & Requirement.ENCRYPTION and own is None:
+        if own is None and Requirement.ENCRYPTION in credentials.require:
             raise HandshakeRefused(
                 ECRYPT, f'flows to "{name}" must be encrypted, and it has no enc.conf for clients'
             )
@@ -82,7 +82,7 @@ class Requester:
         if answer.certificate:
             # Only the certificate of a verified peer has a name that counts.
             verify(reply, answer, trust, now=now, name=self._name)
-        elif self._credentials.require & Requirement.AUTHENTICATION:
+        elif Requirement.AUTHENTICATION in self._credentials.require:
             raise HandshakeRefused(EAUTH, f'"{self._name}" must show a certificate, and has shown none')
         own = self._credentials.encryption
         data = answer.data if extension.is_data(answer.data) else b""
