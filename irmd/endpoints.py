@@ -32,6 +32,8 @@ _POOL = Resource.Kind.POOL
 _SEGMENT = Resource.Kind.SEGMENT
 _EVENTS = Resource.Kind.EVENTS
 
+_ENDED = FlowEvent.DOWN | FlowEvent.DEALLOC
+
 
 def name_of(der: bytes) -> str:
     """The common name of a verified certificate, "" when it has none, or several."""
@@ -290,14 +292,12 @@ class Endpoints:
         elif flow.state in (State.ALLOC_PENDING, State.ACCEPT_PENDING):
             flow.step(Step.REFUSE)
         flow.down = True
-        memory.close_side(side)
         if not other.open:
             self._release_flow(flow)
             return
-        if (
-            orderly or other.process.ipcp is not None
-        ):  # an IPCP must learn that this flow does not come up again
-            memory.raise_event(1 - side, FlowEvent.DEALLOC)
+        # An IPCP must learn that this flow does not come up again.
+        ended = orderly or other.process.ipcp is not None
+        memory.close_side(side, _ENDED if ended else FlowEvent.DOWN)
         if side == 0 and flow.ipcp is not None:
             self._dealloc_at_provider(flow, quiet_s if orderly else flow.quiet_s)
 

@@ -24,7 +24,7 @@ from ouroboros.errors import strerror
 from ouroboros.flow_event import FlowEvent
 
 if TYPE_CHECKING:
-    from ouroboros.dataplane._dataplane import struct_pool, struct_segment, struct_sweep
+    from ouroboros.dataplane._dataplane import struct_pool, struct_sweep
 
 log = logging.getLogger("irmd/memory")
 
@@ -230,13 +230,31 @@ class _Segment:
 class FlowMemory:
     """The two FIFOs of one flow. Side s produces into ring s and consumes ring 1 - s."""
 
-    __slots__ = ("_ends", "_memory", "_segment", "index", "pair", "pool", "serial", "tokens")
+    __slots__ = (
+        "_ends",
+        "_free",
+        "_memory",
+        "index",
+        "pair",
+        "pool",
+        "segment",
+        "segment_fd",
+        "segment_id",
+        "serial",
+        "tokens",
+    )
 
     def __init__(
         self, memory: Memory, pair: tuple[int, int], tokens: tuple[int, int], segment: _Segment, pool: Pool
     ) -> None:
         self._memory = memory
-        self._segment = segment
+        self.segment = segment.handle
+        """`struct segment *`, for the functions of the data plane."""
+        self.segment_id = segment.id
+        """The segment that holds the FIFOs."""
+        self.segment_fd = segment.fd
+        """Its descriptor, to be sent to both processes."""
+        self._free = segment.free
         self._ends: list[tuple[Events | None, int]] = [(None, 0), (None, 0)]
         self.pair = pair
         self.tokens = tokens
@@ -244,21 +262,6 @@ class FlowMemory:
         self.index = segment.free.pop()
         self.serial = memory.serial()
         lib.irm_flow_reset(segment.handle, self.index)
-
-    @property
-    def segment_id(self) -> int:
-        """The segment that holds the FIFOs."""
-        return self._segment.id
-
-    @property
-    def segment_fd(self) -> int:
-        """Its descriptor, to be sent to both processes."""
-        return self._segment.fd
-
-    @property
-    def segment(self) -> struct_segment:
-        """`struct segment *`, for the functions of the data plane."""
-        return self._segment.handle
 
     def open(self, events0: Events, fd0: int, events1: Events, fd1: int) -> None:
         """Set the event region of either side, and its descriptor there."""
@@ -279,10 +282,10 @@ class FlowMemory:
         handle = events.handle if events is not None else ffi.NULL
         lib.irm_end_signal(self.segment, self.index, side, down | peer, up, bits, handle, fd)
 
-    def close_side(self, side: int) -> None:
+    def close_side(self, side: int, events: FlowEvent = FlowEvent.DOWN) -> None:
         """That end was deallocated, or its process has exited: the other end sees DOWN once it has read the queued packets."""
         self._ends[side] = (None, 0)
-        self.raise_event(1 - side, FlowEvent.DOWN)
+        self.raise_event(1 - side, events)
 
     def queued(self, side: int) -> int:
         """Packets waiting for that side to read."""
@@ -303,7 +306,7 @@ class FlowMemory:
     def release(self) -> None:
         """Both ends are closed: blocks in the FIFOs return to the pool, and the slot may be used again."""
         lib.irm_flow_drain(self.segment, self.index, self.serial, self.pool.handle)
-        self._segment.free.append(self.index)
+        self._free.append(self.index)
         self._memory.flow_released(self)
 
 

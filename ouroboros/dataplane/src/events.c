@@ -119,22 +119,32 @@ static void wake(struct events *events)
                 signal_doorbell(events);
 }
 
-void events_wake_always(struct events *events)
-{
-        atomic_fetch_add_explicit(&events->shm->seq, 1, memory_order_seq_cst);
-        wait_wake(&events->shm->seq);
-        signal_doorbell(events);
-}
-
-void events_raise(struct events *events, uint32_t fd)
+static bool set_bit(struct events *events, uint32_t fd)
 {
         uint32_t bit = fd - FD_BASE;
 
         if (bit >= EVENT_BITS || events->generation != map_generation)
-                return;
+                return false;
         atomic_fetch_or_explicit(&events->shm->pending[bit / 64], 1ull << (bit % 64), memory_order_seq_cst);
+        return true;
+}
+
+void events_raise(struct events *events, uint32_t fd)
+{
+        if (!set_bit(events, fd))
+                return;
         CRASH(10);
         wake(events);
+}
+
+void events_raise_always(struct events *events, uint32_t fd)
+{
+        if (!set_bit(events, fd))
+                return;
+        atomic_store_explicit(&events->shm->sleepers, 0, memory_order_seq_cst);
+        atomic_fetch_add_explicit(&events->shm->seq, 1, memory_order_seq_cst);
+        wait_wake(&events->shm->seq);
+        signal_doorbell(events);
 }
 
 void events_wake(struct events *events)

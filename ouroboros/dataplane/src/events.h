@@ -39,17 +39,17 @@ void events_unmap(struct events *events);          /* once for each holder: the 
 /* Set the bit of a descriptor and wake the owner. No effect when the descriptor is out of range. */
 void events_raise(struct events *events, uint32_t fd);
 
+/*
+ * The same, and wake every thread that sleeps even if the sleepers' flag is clear: for the IRMd, since a process may have
+ * been killed between clearing the flag and waking the sleepers.
+ */
+void events_raise_always(struct events *events, uint32_t fd);
+
 /* Empty the owner's socket after it became readable. Never blocks. */
 void events_drain_doorbell(struct events *events);
 
 /* Wake every thread that sleeps on the region, without an event. */
 void events_wake(struct events *events);
-
-/*
- * Wake them even if the sleepers' flag is clear: for the IRMd, since a process may have been killed between clearing
- * the flag and waking the sleepers.
- */
-void events_wake_always(struct events *events);
 
 /* Take the bits of word `w` in `mask`. */
 static inline uint64_t events_take(struct events *events, uint32_t w, uint64_t mask)

@@ -29,10 +29,8 @@ void irm_end_signal(struct segment *segment, uint32_t index, uint32_t side, uint
         atomic_store(&tx->prod_wait, 0);
         wait_wake(&rx->cons_wait);
         wait_wake(&tx->prod_wait);
-        if (region != NULL) {
-                events_raise(region, fd);
-                events_wake_always(region);
-        }
+        if (region != NULL)
+                events_raise_always(region, fd);
 }
 
 static uint32_t window(const struct ring_shm *ring, uint64_t *tail)
