@@ -96,7 +96,8 @@ CDEF = """
     void congestion_update(struct congestion *c, uint16_t level);
     bool congestion_receive(struct congestion *c, uint8_t mark);
 
-    /* eth */
+    /* eth, and the nic below it */
+    struct nic;
     enum eth_framing { ETH_DIX, ETH_LLC };
     struct eth;
     struct eth_counters {
@@ -108,14 +109,15 @@ CDEF = """
         uint64_t dropped[...];
     };
     struct eth *eth_create(struct relay *relay, struct punt *punt, uint32_t component, enum eth_framing framing,
-                           uint16_t ethertype, int receiver, const int *senders);
+                           uint16_t ethertype, struct nic *nic);
     void eth_destroy(struct eth *eth);
     int eth_device(struct eth *eth, const uint8_t *mac, uint32_t max_packet);
     int eth_open(struct eth *eth, uint32_t fd, uint32_t endpoint, const uint8_t *peer);
     int eth_leave(struct eth *eth, uint32_t fd);
     int eth_connect(struct eth *eth, uint32_t fd, uint32_t peer_endpoint, const uint8_t *peer);
     void eth_count(struct eth *eth, struct eth_counters *counters);
-    int eth_filter(int fd, enum eth_framing framing, uint32_t index, const uint8_t *mac);
+    struct nic *nic_packet(int receiver, const int *senders);
+    int nic_packet_filter(int fd, enum eth_framing framing, uint32_t index, const uint8_t *mac);
 
     /* udp */
     #define UDP_EIDS ...
@@ -166,6 +168,7 @@ INCLUDES = """
     #include "punt.h"
     #include "dt.h"
     #include "eth.h"
+    #include "nic_packet.h"
     #include "broadcast.h"
     #include "udp.h"
 """
@@ -190,6 +193,7 @@ SOURCES = tuple(
         "congestion",
         "dt",
         "eth",
+        "nic_packet",
         "broadcast",
         "udp",
         "udp_send",

@@ -1,13 +1,14 @@
-"""Eth: packets of flows to and from an Ethernet device (`src/eth.h`).
+"""Eth: packets of flows to and from an Ethernet device (`src/eth.h`), and the back-ends of devices (`src/nic.h`).
 
 The sockets are the caller's. Methods are for the control plane; they return when it is done.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
-from errno import EINVAL
-from typing import Any, NamedTuple
+from errno import EINVAL, ENOMEM
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ouroboros.errors import error
 
@@ -15,6 +16,9 @@ from ._ipcp import ffi, lib
 from .handle import Handle
 from .punt import Punt
 from .relay import Relay
+
+if TYPE_CHECKING:
+    from ._ipcp import struct_nic
 
 
 class Framing(IntEnum):
@@ -51,8 +55,30 @@ class EthCounters(NamedTuple):
     """By reason, one of DROPS."""
 
 
+class Nic(Protocol):
+    """A device, as `Eth` uses it: a back-end of `src/nic.h`."""
+
+    def create(self) -> struct_nic:
+        """A new nic in C, which belongs to the caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class PacketNic:
+    """Packet sockets, which stay the caller's: one that receives, and one for each QoS cube that sends."""
+
+    receiver: int
+    senders: tuple[int, int, int]
+
+    def create(self) -> struct_nic:
+        """See `Nic`."""
+        nic = lib.nic_packet(self.receiver, ffi.new("int[]", self.senders))
+        if not nic:
+            raise error(ENOMEM, "no memory for the bursts of a device")
+        return nic
+
+
 class Eth:
-    """The frames of one IPCP. `senders` are sockets, one for each QoS cube."""
+    """The frames of one IPCP, on a device."""
 
     def __init__(
         self,
@@ -62,12 +88,10 @@ class Eth:
         component: int,
         framing: Framing,
         ethertype: int,
-        receiver: int,
-        senders: tuple[int, int, int],
+        nic: Nic,
     ) -> None:
-        sockets = ffi.new("int[]", senders)
         with relay.handle as within, punt.handle as to:
-            eth = lib.eth_create(within, to, component, int(framing), ethertype, receiver, sockets)
+            eth = lib.eth_create(within, to, component, int(framing), ethertype, nic.create())
             number = ffi.errno
         if not eth:
             raise error(number, "no room for another socket of the packet thread")
@@ -126,7 +150,7 @@ class Eth:
 
 def set_filter(fd: int, framing: Framing, index: int, mac: bytes) -> None:
     """Let a packet socket see frames of the device `index` to this machine or to all, and nothing else."""
-    result = lib.eth_filter(fd, int(framing), index, _address(mac))
+    result = lib.nic_packet_filter(fd, int(framing), index, _address(mac))
     if result < 0:
         raise error(-result, "cannot set the filter of a packet socket")
 

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from struct import Struct
 
-from ipcpd.dataplane.eth import Framing, set_filter
+from ipcpd.dataplane.eth import Framing, PacketNic, set_filter
 
 LOOPBACK_MTU = 9000
 """MTU used on a loopback device: its own is larger than a frame can be."""
@@ -174,6 +174,12 @@ class Device:
             raise DeviceError(
                 failure.errno, f'cannot use device "{self.name}": {os.strerror(failure.errno or 0)}'
             ) from None
+
+    @property
+    def nic(self) -> PacketNic:
+        """The device, for the data plane."""
+        best_effort, video, voice = (one.fileno() for one in self.senders)
+        return PacketNic(self.receiver.fileno(), (best_effort, video, voice))
 
     # ------------------------------------------------------------ what becomes of it
 

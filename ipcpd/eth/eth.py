@@ -95,12 +95,7 @@ class EthIpcp(LinkIpcp):
                 component=MANAGEMENT,
                 framing=kind,
                 ethertype=framing.protocol,
-                receiver=device.receiver.fileno(),
-                senders=(
-                    device.senders[0].fileno(),
-                    device.senders[1].fileno(),
-                    device.senders[2].fileno(),
-                ),
+                nic=device.nic,
             )
             eth.device(state.mac, framing.max_packet(state.mtu))
             device.watch(self.loop, self._device_changed)

@@ -1,13 +1,9 @@
-#define _GNU_SOURCE
 #include "eth.h"
 
 #include <errno.h>
-#include <linux/filter.h>
-#include <linux/if_packet.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #define DIX_HEADER 18u
 #define LLC_HEADER 17u
@@ -16,12 +12,9 @@
 #define LLC_MANAGEMENT 1u
 #define LLC_FIRST 2u
 #define LLC_LAST 63u
-#define LLC_INFORMATION 0x03u
 #define HEADER_MOST DIX_HEADER
 
-#define ROUNDS 2u       /* batches that are received at one look */
-#define SLACK 64u       /* octets behind a frame: one that is longer than it may be is seen to be */
-#define STAGE (1u << 18) /* octets of room for frames that come in: they should stay in the cache */
+#define ROUNDS 2u         /* bursts that are received at one look */
 #define PAUSE_LEAST 50000 /* ns until a full device is tried again */
 #define PAUSE_MOST 1000000
 
@@ -44,25 +37,16 @@ struct eth {
         uint32_t header; /* octets */
         uint8_t mac[ETH_ALEN];
         uint32_t max_packet;
-        int senders[CUBES];
+        struct nic *nic;
         int64_t pause[CUBES];
-        int64_t full_until[CUBES]; /* the device had no room: until then no flow tries it again */
+        int64_t full_until[CUBES]; /* the device had no space: until then no flow tries it again */
         struct eth_counters counters;
         struct eth_flow *flows[ETH_ENDPOINTS];
 
-        /* sending */
-        struct packet packets[ETH_BATCH];
-        uint32_t marks[ETH_BATCH]; /* the port's counter before the packet */
-        uint8_t headers[ETH_BATCH][HEADER_MOST];
-        struct iovec parts[ETH_BATCH][2];
-        struct mmsghdr out[ETH_BATCH];
-
-        /* receiving */
-        uint8_t *stage;
-        uint32_t stride;
-        uint32_t batch;
-        struct iovec room[ETH_BATCH];
-        struct mmsghdr in[ETH_BATCH];
+        /* the burst that is being sent */
+        struct packet packets[NIC_BURST];
+        uint32_t marks[NIC_BURST]; /* the port's counter before the packet */
+        uint8_t headers[NIC_BURST][HEADER_MOST];
 };
 
 static const uint8_t everybody[ETH_ALEN] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
@@ -116,7 +100,7 @@ static void prepare(struct eth *eth, const struct eth_flow *flow, uint32_t i)
                 put16(eth->headers[i] + 16, packet->length);
         else
                 put16(eth->headers[i] + 12, packet->length + LLC_COUNTED);
-        eth->parts[i][1] = (struct iovec){packet->data, packet->length};
+        eth->nic->tx[i][1] = (struct iovec){packet->data, packet->length};
 }
 
 /* Take what fits into a batch. A packet that is too large is dropped when it is the first. */
@@ -124,7 +108,7 @@ static uint32_t gather(struct eth *eth, const struct eth_flow *flow, struct port
 {
         uint32_t n = 0;
 
-        while (n < ETH_BATCH) {
+        while (n < NIC_BURST) {
                 eth->marks[n] = port->taken;
                 if (!port_take(port, &eth->packets[n]))
                         break;
@@ -150,16 +134,13 @@ static void keep(struct eth *eth, struct port *port, uint32_t first, uint32_t n)
         port->taken = eth->marks[first];
 }
 
-/* The device did not take the packet `i`. True: it has no room now, and the rest waits. */
+/* The device did not take the packet `i`. True: it has no space now, and the rest waits. */
 static bool refused(struct eth *eth, struct port *port, uint32_t i, int error)
 {
         switch (error) {
-        case EAGAIN:
-        case ENOBUFS:
-        case ENOMEM:
-        case EINTR:
+        case -EAGAIN:
                 return true;
-        case EMSGSIZE:
+        case -EMSGSIZE:
                 eth->counters.dropped[ETH_DROP_OVERSIZE]++;
                 break;
         default:
@@ -185,10 +166,10 @@ static bool send_batch(struct eth *eth, struct port *port, uint32_t n, int64_t n
         uint32_t done = 0;
 
         while (done < n) {
-                int sent = sendmmsg(eth->senders[port->cube], eth->out + done, n - done, MSG_DONTWAIT);
+                int sent = nic_send(eth->nic, port->cube, done, n - done);
 
                 if (sent < 0) {
-                        if (!refused(eth, port, done, errno)) {
+                        if (!refused(eth, port, done, sent)) {
                                 done++;
                                 continue;
                         }
@@ -308,22 +289,22 @@ static void receive(struct eth *eth, const uint8_t *frame, uint32_t size, bool c
                 receive_llc(eth, frame, size);
 }
 
-static uint32_t serve_socket(struct relay *relay, struct source *source, int64_t now)
+static uint32_t serve_nic(struct relay *relay, struct source *source, int64_t now)
 {
         struct eth *eth = (struct eth *)((char *)source - offsetof(struct eth, source));
         uint32_t total = 0;
 
         (void)relay, (void)now;
         for (uint32_t round = 0; round < ROUNDS; round++) {
-                int n = recvmmsg(source->fd, eth->in, eth->batch, MSG_DONTWAIT, NULL);
+                uint32_t n = nic_receive(eth->nic);
 
-                if (n <= 0)
-                        break; /* nothing, or an error of the device, which the control plane also receives */
-                for (int i = 0; i < n; i++)
-                        receive(eth, eth->room[i].iov_base, eth->in[i].msg_len,
-                                eth->in[i].msg_hdr.msg_flags & MSG_TRUNC);
-                total += (uint32_t)n;
-                if ((uint32_t)n < eth->batch)
+                for (uint32_t i = 0; i < n; i++) {
+                        const struct nic_frame *frame = &eth->nic->rx[i];
+
+                        receive(eth, frame->data, frame->length, frame->truncated);
+                }
+                total += n;
+                if (n < eth->nic->burst)
                         break;
         }
         return total;
@@ -335,31 +316,30 @@ static void let_go(struct eth *eth)
 {
         relay_let_go(eth->relay);
         punt_destroy(eth->punt);
-        free(eth->stage);
+        nic_destroy(eth->nic);
         free(eth);
 }
 
 struct eth *eth_create(struct relay *relay, struct punt *punt, uint32_t component, enum eth_framing framing,
-                       uint16_t ethertype, int receiver, const int senders[CUBES])
+                       uint16_t ethertype, struct nic *nic)
 {
         struct eth *eth = calloc(1, sizeof *eth);
         int error;
 
-        if (eth == NULL)
+        if (eth == NULL) {
+                nic_destroy(nic);
                 return NULL;
-        eth->source = (struct source){.fd = receiver, .serve = serve_socket};
+        }
+        eth->nic = nic;
+        eth->source = (struct source){.fd = nic->fd, .serve = serve_nic};
         eth->relay = relay_hold(relay);
         eth->punt = punt_hold(punt);
         eth->component = component;
         eth->framing = framing;
         eth->ethertype = ethertype;
         eth->header = framing == ETH_DIX ? DIX_HEADER : LLC_HEADER;
-        memcpy(eth->senders, senders, sizeof eth->senders);
-        for (uint32_t i = 0; i < ETH_BATCH; i++) {
-                eth->parts[i][0] = (struct iovec){eth->headers[i], eth->header};
-                eth->out[i].msg_hdr = (struct msghdr){.msg_iov = eth->parts[i], .msg_iovlen = 2};
-                eth->in[i].msg_hdr = (struct msghdr){.msg_iov = &eth->room[i], .msg_iovlen = 1};
-        }
+        for (uint32_t i = 0; i < NIC_BURST; i++)
+                nic->tx[i][0] = (struct iovec){eth->headers[i], eth->header};
         relay_lock(relay);
         error = relay_add_source(relay, &eth->source);
         relay_unlock(relay);
@@ -383,22 +363,16 @@ void eth_destroy(struct eth *eth)
 
 int eth_device(struct eth *eth, const uint8_t mac[ETH_ALEN], uint32_t max_packet)
 {
-        uint32_t stride = (max_packet + HEADER_MOST + SLACK + CACHE_LINE - 1) & ~(CACHE_LINE - 1u);
-        uint8_t *stage = aligned_alloc(CACHE_LINE, (size_t)stride * ETH_BATCH);
+        int error;
 
-        if (stage == NULL)
-                return -ENOMEM;
         relay_lock(eth->relay);
+        error = nic_set_frame_size(eth->nic, max_packet + eth->header);
+        if (error < 0) {
+                relay_unlock(eth->relay);
+                return error;
+        }
         memcpy(eth->mac, mac, ETH_ALEN);
         eth->max_packet = max_packet;
-        free(eth->stage);
-        eth->stage = stage;
-        eth->stride = stride;
-        eth->batch = STAGE / stride < ETH_BATCH ? STAGE / stride : ETH_BATCH;
-        if (eth->batch == 0)
-                eth->batch = 1;
-        for (uint32_t i = 0; i < ETH_BATCH; i++)
-                eth->room[i] = (struct iovec){stage + (size_t)i * stride, stride};
         for (uint32_t i = 0; i < ETH_ENDPOINTS; i++)
                 if (eth->flows[i] != NULL)
                         write_template(eth->flows[i]);
@@ -503,48 +477,4 @@ void eth_count(struct eth *eth, struct eth_counters *counters)
         relay_lock(eth->relay);
         *counters = eth->counters;
         relay_unlock(eth->relay);
-}
-
-/* ---- what the kernel lets through ---- */
-
-#define LOAD(width, at) BPF_STMT(BPF_LD | (width) | BPF_ABS, (uint32_t)(at))
-#define AND(mask) BPF_STMT(BPF_ALU | BPF_AND | BPF_K, mask)
-#define FILTER_OF_LLC 16 /* the first instruction that looks at LLC */
-#define MUST_BE(value) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 1, 0), BPF_STMT(BPF_RET | BPF_K, 0)
-#define MUST_NOT_BE(value) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1), BPF_STMT(BPF_RET | BPF_K, 0)
-
-int eth_filter(int fd, enum eth_framing framing, uint32_t index, const uint8_t mac[ETH_ALEN])
-{
-        uint32_t high = get16(mac) << 16 | get16(mac + 2), low = get16(mac + 4);
-        struct sock_filter code[] = {
-                /* A socket of a device gets what a VLAN device, or another one, above it receives as well. */
-                LOAD(BPF_W, SKF_AD_OFF + SKF_AD_IFINDEX),
-                MUST_BE(index),
-                /* The kernel takes the tag off a frame for a VLAN that has no device, and marks it so. */
-                LOAD(BPF_W, SKF_AD_OFF + SKF_AD_PKTTYPE),
-                MUST_NOT_BE(PACKET_OTHERHOST),
-                LOAD(BPF_W, 0),
-                BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, high, 0, 2),
-                LOAD(BPF_H, 4),
-                BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, low, 6, 0),
-                LOAD(BPF_W, 0),
-                MUST_BE(0xffffffffu),
-                LOAD(BPF_H, 4),
-                BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0xffffu, 1, 0),
-                BPF_STMT(BPF_RET | BPF_K, 0),
-                /* LLC: unnumbered information between SAPs that one of us can have */
-                LOAD(BPF_B, 16),
-                MUST_BE(LLC_INFORMATION),
-                LOAD(BPF_H, 14),
-                AND(0x0303),
-                MUST_BE(0),
-                BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
-        };
-        struct sock_fprog program = {.len = sizeof code / sizeof code[0], .filter = code};
-
-        if (framing == ETH_DIX) {
-                code[FILTER_OF_LLC] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, UINT32_MAX);
-                program.len = FILTER_OF_LLC + 1;
-        }
-        return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0 ? -errno : 0;
 }

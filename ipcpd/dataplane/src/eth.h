@@ -1,8 +1,8 @@
 /*
  * eth: packets of flows to and from an Ethernet device (paper 5.4; spec/ethernet 1, 5).
  *
- * Packets that processes write into flows get a header and leave in batches (sendmmsg), over one socket for each QoS cube, so
- * that voice never waits for room behind data. Frames come in in batches (recvmmsg), are checked, and copied once into
+ * Two framings (DIX and LLC) above a device (nic.h). Packets that processes write into flows get a header and leave in bursts, by the
+ * queue of their QoS cube. Frames that arrive are checked, and copied once into
  * a block of the flow they are for; those of the management protocol go to the control plane. A frame that is for another host, or
  * malformed, is dropped and counted by reason. A flow whose process does not read loses its own packets only.
  *
@@ -12,11 +12,12 @@
 #ifndef OUROBOROS_ETH_H
 #define OUROBOROS_ETH_H
 
+#include "nic.h"
 #include "relay.h"
 
 #define ETH_ALEN 6u
 #define ETH_ENDPOINTS 4096u
-#define ETH_BATCH 64u
+#define LLC_INFORMATION 0x03u /* the control octet of every frame of eth-llc */
 
 enum eth_framing { ETH_DIX, ETH_LLC };
 
@@ -38,15 +39,15 @@ struct eth_counters {
         uint64_t delivered;
         uint64_t management; /* handed to the control plane */
         uint64_t sent;
-        uint64_t full; /* times that the device had no room; nothing is lost */
+        uint64_t full; /* times that the device had no space; nothing is lost */
         uint64_t dropped[ETH_DROPS];
 };
 
 struct eth;
 
-/* `receiver`, and `senders` one for each cube, stay the caller's and outlive it. -errno in errno when NULL. */
+/* The nic is destroyed with it, also when this fails. -errno in errno when NULL. */
 struct eth *eth_create(struct relay *relay, struct punt *punt, uint32_t component, enum eth_framing framing,
-                       uint16_t ethertype, int receiver, const int senders[CUBES]);
+                       uint16_t ethertype, struct nic *nic);
 void eth_destroy(struct eth *eth);
 
 /* The device is this now. `max_packet`: the most octets that a frame carries. -ENOMEM. */
@@ -61,8 +62,5 @@ int eth_leave(struct eth *eth, uint32_t fd); /* no other end is known: the port 
 int eth_connect(struct eth *eth, uint32_t fd, uint32_t peer_endpoint, const uint8_t peer[ETH_ALEN]);
 
 void eth_count(struct eth *eth, struct eth_counters *counters);
-
-/* Let through only frames to this machine or to all, of this device, not of a VLAN. -errno. */
-int eth_filter(int fd, enum eth_framing framing, uint32_t index, const uint8_t mac[ETH_ALEN]);
 
 #endif

@@ -13,7 +13,7 @@ import pytest
 from ipcpd.dataplane import Dt, Punt
 from ipcpd.dataplane import Relay as IpcpRelay
 from ipcpd.dataplane.broadcast import FanOut
-from ipcpd.dataplane.eth import Eth, Framing
+from ipcpd.dataplane.eth import Eth, Framing, PacketNic
 from ipcpd.dataplane.udp import Udp
 from irmd.memory import Memory
 from ouroboros.errors import OuroborosError
@@ -135,8 +135,7 @@ class Parts:
             component=2,
             framing=Framing.DIX,
             ethertype=0xA000,
-            receiver=fds[0],
-            senders=(fds[1], fds[2], fds[3]),
+            nic=PacketNic(fds[0], (fds[1], fds[2], fds[3])),
         )
         self.udp = Udp(
             self.relay,

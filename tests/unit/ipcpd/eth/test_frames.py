@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ipcpd.dataplane.eth import DROPS, Eth, Framing
+from ipcpd.dataplane.eth import DROPS, Eth, Framing, PacketNic
 from ipcpd.dataplane.punt import Punt
 from ipcpd.wire import dix, llc, mac
 from ipcpd.wire.dix import Frame
@@ -53,8 +53,7 @@ class Link:
             component=0,
             framing=framing,
             ethertype=ETHERTYPE,
-            receiver=self._receiver.fileno(),
-            senders=tuple(one.fileno() for one in self._senders),  # type: ignore[arg-type]
+            nic=PacketNic(self._receiver.fileno(), tuple(one.fileno() for one in self._senders)),  # type: ignore[arg-type]
         )
         self.framing = framing
         self.eth.device(ME, mtu - (4 if framing is Framing.DIX else 3))
