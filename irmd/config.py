@@ -18,6 +18,7 @@ from ouroboros import ipcp_options as options
 from ouroboros.ipcp_types import COMPONENT_WORDS, CONFIG_ALIASES, DT_COMP, ENROLLING, TYPES, IpcpType
 from ouroboros.name_info import Requirement
 from ouroboros.qos import CUBES, DEFAULT_PEER_TIMEOUT, UINT32_MAX
+from ouroboros.rpc.limits import CONFIG_FILE
 from ouroboros.rpc.messages_pb2 import ROUND_ROBIN, SPILLOVER
 from ouroboros.rpc.service import Refusal
 from ouroboros.rundir import VARIABLE
@@ -47,9 +48,6 @@ _SPELLINGS = {
 
 SYSTEM_FOLDER = "/etc/ouroboros"
 FILE_NAME = "irmd.conf"
-MAX_FILE = 1 << 20
-"""Octets of a file."""
-
 
 class ConfigError(Exception):
     """The file cannot be read, or a value in it is wrong; the text names it."""
@@ -83,7 +81,7 @@ def read(path: str) -> Config:
             status = os.fstat(file.fileno())
             if os.geteuid() == 0 and stat.S_ISREG(status.st_mode):
                 _check_writers(path, status)
-            octets = file.read(MAX_FILE + 1)
+            octets = file.read(CONFIG_FILE + 1)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     return replace(loads(octets, path), path=os.path.abspath(path))
@@ -111,8 +109,8 @@ def _check_writers(path: str, status: os.stat_result) -> None:
 
 def loads(octets: bytes, path: str) -> Config:
     """Parse and check the text of a file. Raises ConfigError, with `path` and, where it is known, the line."""
-    if len(octets) > MAX_FILE:
-        raise ConfigError(f"{path} is longer than {MAX_FILE} octets")
+    if len(octets) > CONFIG_FILE:
+        raise ConfigError(f"{path} is longer than {CONFIG_FILE} octets")
     try:
         text = octets.decode()
         tables = tomllib.loads(text)

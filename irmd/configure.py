@@ -23,6 +23,7 @@ import tomli_w
 from ouroboros.ipcp_types import DT_COMP, LoadBalancePolicy
 from ouroboros.name_info import Requirement
 from ouroboros.qos import CUBES, DEFAULT_PEER_TIMEOUT, QoSSpec, cube
+from ouroboros.rpc.limits import CONFIG_FILE
 from ouroboros.rpc.messages_pb2 import (
     SPILLOVER,
     Envelope,
@@ -37,7 +38,7 @@ from ouroboros.rpc.messages_pb2 import (
 )
 from ouroboros.rpc.service import Refusal
 
-from .config import MAX_FILE, Config, ConfigError, loads
+from .config import Config, ConfigError, loads
 from .ipcps import Ipcps
 from .manager import ManagementHandler, Manager, user_ids
 from .memory import PoolConfig
@@ -96,10 +97,10 @@ class Configurer:
         body = envelope.node_apply
         inflate = zlib.decompressobj()
         try:
-            text = inflate.decompress(body.file, MAX_FILE + 1)
+            text = inflate.decompress(body.file, CONFIG_FILE + 1)
         except zlib.error as error:
             raise Refusal(EINVAL, f"{body.path} has arrived damaged: {error}") from None
-        if len(text) <= MAX_FILE and not inflate.eof:
+        if len(text) <= CONFIG_FILE and not inflate.eof:
             # Without its end it may lack tables, and apply would destroy what they describe.
             raise Refusal(EINVAL, f"{body.path} has arrived damaged: its end is missing")
         try:

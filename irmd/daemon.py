@@ -123,7 +123,8 @@ class Irmd:
             exit_timeout=settings.grace,
             security=security,
         )
-        readout = Readout(self.registry, table, self.flows, self.memory, {"late messages": self.late})
+        counters = {"late messages": self.late, "refused messages": self.server.refused}
+        readout = Readout(self.registry, table, self.flows, self.memory, counters)
         self.manager = Manager(loop, self.registry, self.ipcps, waiting, accepting, self.oap, readout)
         self.configurer = Configurer(config, self.registry, self.ipcps, self.manager)
         management.update(self.manager.handlers | self.configurer.handlers)

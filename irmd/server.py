@@ -13,6 +13,7 @@ import logging
 import os
 import resource
 import socket
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from itertools import count
@@ -107,6 +108,8 @@ class Server:
         self._exiting: dict[int, Process | None] = {}
         """By pidfd: processes whose session is over and that still run."""
         self._tasks: set[asyncio.Task[Envelope]] = set()
+        self.refused: Counter[str] = Counter()
+        """Messages with a value beyond its limit, by the name of the message."""
         self._flow_handlers = {
             **broker.handlers(),
             "cancel": self._cancel,
@@ -176,7 +179,14 @@ class Server:
     def _add(
         self, sock: socket.socket, peer: Peer, pidfd: int, *, may: bool, limit: int = SEND_QUEUE
     ) -> Connection:
-        session = Session(self._loop, sock, on_message=self._on_message, on_close=self._on_close, limit=limit)
+        session = Session(
+            self._loop,
+            sock,
+            on_message=self._on_message,
+            on_close=self._on_close,
+            limit=limit,
+            refused=self.refused,
+        )
         connection = Connection(session, peer, pidfd, may)
         self._connections[session] = connection
         self._per_uid[peer.uid] = self._per_uid.get(peer.uid, 0) + 1

@@ -239,7 +239,7 @@ class BroadcastIpcp(Ipcp):
             "connections": asdict(self._connections.counters),
             "enrolment": asdict(self._enrolment.counters),
             "lower flows": asdict(self._lowers.counters),
-            "late messages": dict(sorted(self.late.items())),
+            **self.message_counters(),
         }
         return [
             {"component": component, "of": "", "counter": name, "value": value}

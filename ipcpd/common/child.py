@@ -71,6 +71,7 @@ async def _live(kind: type[Ipcp], name: str, sock: socket.socket) -> None:
         on_message=ipcp.handle,
         on_close=lambda _session, _reason: ipcp.stop(),
         limit=CHANNEL_QUEUE,
+        refused=ipcp.refused,
     )
     loop.add_signal_handler(signal.SIGTERM, ipcp.stop)
     welcomed: asyncio.Future[None] = loop.create_future()

@@ -74,6 +74,8 @@ class Ipcp:
         self.stopped: asyncio.Future[None] = loop.create_future()
         self.late: Counter[str] = Counter()
         """Messages and events about an end or a request that had ended when they arrived, by name. They change nothing."""
+        self.refused: Counter[str] = Counter()
+        """Messages with a value beyond its limit, by name."""
         self._session: Session | None = None
         self._tasks: dict[int, asyncio.Task[Envelope | None]] = {}
         """Coroutines of requests that are under way, by the id of the request."""
@@ -158,6 +160,11 @@ class Ipcp:
     def readout(self, what: str) -> list[Row]:
         """The rows of one read-out: "neighbours", "routes", "directory", "counters" or "status". Raises Refusal."""
         raise self.lacks(what or "read-out without a name")
+
+    def message_counters(self) -> dict[str, dict[str, int]]:
+        """For the read-out of counters: messages that had no effect, by component and name."""
+        counters = {"late messages": self.late, "refused messages": self.refused}
+        return {component: dict(sorted(counter.items())) for component, counter in counters.items()}
 
     def attach(self, welcome: Envelope, fds: list[int]) -> None:
         """The IRMd welcomed this IPCP; its pool and event region came along. The descriptors are the caller's."""

@@ -326,4 +326,5 @@ class LinkIpcp(Ipcp):
         counters["malformed"] = self._malformed
         counters["defects"] = self._guard.defects + (self._punt.defects if self._punt else 0)
         counters |= {f"late_{what}": count for what, count in sorted(self.late.items())}
+        counters |= {f"refused_{what}": count for what, count in sorted(self.refused.items())}
         return [{"counter": key, "value": count} for key, count in counters.items()]

@@ -174,7 +174,8 @@ class LocalIpcp(Ipcp):
     def readout(self, what: str) -> list[Row]:
         if what == "counters":
             return [
-                {"component": "late messages", "of": "", "counter": name, "value": value}
-                for name, value in sorted(self.late.items())
+                {"component": component, "of": "", "counter": name, "value": value}
+                for component, counters in self.message_counters().items()
+                for name, value in counters.items()
             ]
         raise Refusal(errno.EINVAL, f'an IPCP of type local has no read-out "{what}"; it has counters')

@@ -176,7 +176,8 @@ def counters(member: Member) -> list[Row]:
     count("machines", "", {"defects": member.defects})
     for number, name in _COMPONENTS.items():
         count("punt", name, member.punt.counters(number)._asdict())
-    count("late messages", "", dict(sorted(member.ipcp.late.items())))
+    for component, counters in member.ipcp.message_counters().items():
+        count(component, "", counters)
     return rows
 
 

@@ -4,7 +4,7 @@ Used by the IRMd for every connection, and by an IPCP for its channel to the IRM
 take `SOCK_SEQPACKET`, so this is `add_reader` and `recvmsg`: messages are handled and answered inside the
 reader callback, without a task or a future in between. Garbage, a truncated message or a peer that does not
 read closes this connection and no other. A message with a value beyond its limit (`limits`) is refused before it reaches
-a handler: a request with an error, a reply as if it were an error, and a notification is dropped.
+a handler: a request with an error, a reply as if it were an error, and a notification is dropped. Each is counted.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 from . import limits
@@ -40,6 +40,7 @@ class Session:
 
     `on_message(session, envelope, fds)` gets requests and notifications (it owns the descriptors);
     `on_close(session, reason)` is called once, from the loop, never from within `send` or `close`.
+    `refused` counts the messages with a value beyond its limit, by the name of the message.
     """
 
     __slots__ = (
@@ -50,6 +51,7 @@ class Session:
         "_on_message",
         "_on_close",
         "_queue",
+        "_refused",
         "_replies",
         "_next_id",
         "closed",
@@ -63,9 +65,11 @@ class Session:
         on_message: Callable[[Session, Envelope, list[int]], None],
         on_close: Callable[[Session, str], None],
         limit: int = SEND_QUEUE,
+        refused: Counter[str] | None = None,
     ) -> None:
         sock.setblocking(False)
         self._limit = limit
+        self._refused: Counter[str] = Counter() if refused is None else refused
         self._loop = loop
         self._sock = sock
         self._fd = sock.fileno()
@@ -224,7 +228,9 @@ class Session:
     def _refuse_whole(self, envelope: Envelope, fds: list[int], wrong: limits.Violation) -> None:
         """A message is beyond a limit: nothing of it is used."""
         close_fds(fds)
-        log.debug("refused %s: %s", envelope.WhichOneof("body") or "a reply", wrong.text)
+        name = envelope.WhichOneof("body") or "reply"
+        self._refused[name] += 1
+        log.debug("refused %s: %s", name, wrong.text)
         if envelope.reply:
             self._answered(Envelope(id=envelope.id, reply=True, error=wrong.errno, text=wrong.text), [])
         else:

@@ -34,6 +34,8 @@ PATH = 8 + SOURCE
 CERTIFICATE = 16384
 MPL_MS = 3_600_000
 """Longest maximum packet lifetime of a layer, ms: an hour."""
+CONFIG_FILE = 1 << 20
+"""Octets of a configuration file, which travels compressed."""
 PACKET = 0xFFFFFFFF
 DESCRIPTOR = 0xFFFF
 RESPONSE = 0xFFFF

@@ -116,6 +116,17 @@ def test_a_mistake_changes_nothing(make_system: MakeSystem, tmp_path: Path) -> N
     assert irm(system, "apply", str(path)) == "destroy IPCP e\n"
 
 
+def test_a_file_without_end_is_refused(make_system: MakeSystem) -> None:
+    system = make_system()
+    done = system.run("irm", "apply", "/dev/zero", check=False)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "is longer than" in done.stderr
+    with open("/dev/zero", "rb") as endless:
+        done = subprocess.run(
+            [f"{BIN}/irm", "apply", "-"], env=system.env, stdin=endless, capture_output=True, text=True
+        )
+    assert done.returncode == 1 and "<standard input> is longer than" in done.stderr
+
+
 def test_sighup_applies_the_file_again(make_system: MakeSystem, tmp_path: Path) -> None:
     path = tmp_path / "node.conf"
     path.write_text('[local.l]\nbootstrap = "x"\n')

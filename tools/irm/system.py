@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
+from contextlib import nullcontext
 
 from ouroboros.printable import printable
 
@@ -62,9 +62,13 @@ def _mode(path: str) -> int:
 
 def _changes(path: str, *, dry_run: bool) -> list[str]:
     from ouroboros import irm
+    from ouroboros.rpc.limits import CONFIG_FILE
 
     shown = "<standard input>" if path == "-" else path
-    octets = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    with nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb") as file:
+        octets = file.read(CONFIG_FILE + 1)
+    if len(octets) > CONFIG_FILE:
+        raise ValueError(f"{shown} is longer than {CONFIG_FILE} octets")
     try:
         text = octets.decode()
     except UnicodeDecodeError:

@@ -273,6 +273,15 @@ def test_stopping_gives_everything_back(world: World) -> None:
     world.ipcp.stop()
 
 
+def test_messages_without_effect_are_counted(world: World) -> None:
+    world.ipcp.late["cancel"] += 1
+    world.ipcp.refused["flow_dealloc"] += 2
+    assert {(row["component"], row["counter"], row["value"]) for row in world.ipcp.readout("counters")} == {
+        ("late messages", "cancel", 1),
+        ("refused messages", "flow_dealloc", 2),
+    }
+
+
 def test_a_refusal_names_the_type(world: World) -> None:
     with pytest.raises(Refusal, match='"l" is of type local'):
         raise world.ipcp.lacks("wings")

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from irmd import ipcps
-from irmd.config import MAX_FILE, parse
+from irmd.config import parse
 from irmd.retry import retry_with_backoff
 from ouroboros.errors import EAUTH, ENAME
 from ouroboros.name_info import Requirement
 from ouroboros.qos import QOS_RAW, QOS_VOICE, QoSSpec
 from ouroboros.rpc.codec import MAX_MESSAGE
+from ouroboros.rpc.limits import CONFIG_FILE
 from ouroboros.rpc.messages_pb2 import Envelope, NodeApply, NodeSave
 from ouroboros.rpc.service import Refusal
 
@@ -308,7 +309,7 @@ def test_by_request() -> None:
             assert (
                 len(bomb) > MAX_MESSAGE or "longer" in (await tool.call(node_apply=NodeApply(file=bomb))).text
             )
-            bomb = zlib.compress(bytes(MAX_FILE + 1))
+            bomb = zlib.compress(bytes(CONFIG_FILE + 1))
             assert "longer than" in (await tool.call(node_apply=NodeApply(file=bomb))).text
             saved = await tool.call(node_save=NodeSave())
             assert zlib.decompress(saved.node_report.file).decode() == '[local.l]\nbootstrap = "layer"\n'

@@ -27,10 +27,22 @@ from ouroboros.rpc.messages_pb2 import (
 from tests.unit.irmd.inside import Inside, Party, run, settle
 
 
-async def late(tool: Party) -> dict[str, int]:
+async def late(tool: Party, component: str = "late messages") -> dict[str, int]:
     """What the IRMd has counted."""
-    rows = (await tool.call(readout=Readout(what="counters"))).readout_table.rows
-    return {row["counter"]: row["value"] for row in map(json.loads, rows)}
+    rows = map(json.loads, (await tool.call(readout=Readout(what="counters"))).readout_table.rows)
+    return {row["counter"]: row["value"] for row in rows if row["component"] == component}
+
+
+def test_messages_beyond_a_limit_are_counted() -> None:
+    async def test() -> None:
+        async with Inside() as irmd:
+            client, tool = await irmd.application(), await irmd.tool()
+            for _ in range(3):
+                client.session.send(Envelope(flow_dealloc=FlowDealloc(fd=1 << 16)))
+            await settle(client)
+            assert await late(tool, "refused messages") == {"flow_dealloc": 3} and not await late(tool)
+
+    run(test)
 
 
 def test_a_use_of_a_descriptor_never_comes_back() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import socket
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -111,11 +112,13 @@ def test_a_session_refuses_before_anybody_hears_of_it() -> None:
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         heard: list[Envelope] = []
+        refused: Counter[str] = Counter()
         session = Session(
             loop,
             ours,
             on_message=lambda _session, envelope, _fds: heard.append(envelope),
             on_close=lambda _session, _reason: None,
+            refused=refused,
         )
         wrong = FlowAlloc(dst="x" * 256)
         before = len(os.listdir("/proc/self/fd"))
@@ -131,6 +134,7 @@ def test_a_session_refuses_before_anybody_hears_of_it() -> None:
         send(theirs, Envelope(id=1, reply=True, ipcp_layer=IpcpLayer(hash=99)))  # type: ignore[arg-type]
         reply = await asked
         assert reply is not None and reply.error == errno.EINVAL and not reply.HasField("ipcp_layer")
+        assert refused == {"flow_dealloc": 1, "flow_alloc": 1, "ipcp_layer": 1}
         assert not heard and len(os.listdir("/proc/self/fd")) == before
         session.close()
         theirs.close()
