@@ -49,6 +49,7 @@ _SPELLINGS = {
 SYSTEM_FOLDER = "/etc/ouroboros"
 FILE_NAME = "irmd.conf"
 
+
 class ConfigError(Exception):
     """The file cannot be read, or a value in it is wrong; the text names it."""
 

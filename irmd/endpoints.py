@@ -235,7 +235,7 @@ class Endpoints:
                 endpoint.peer_name = name_of(certificate)
         process = mine.process
         if side == 0 and process.ipcp is not None:
-            endpoint.path = flow.path
+            endpoint.path, endpoint.layer = flow.path, flow.layer
         fds: list[int] = []
         self._attach(process, endpoint.resources, fds, _POOL, pool.id, (pool.fd,))
         self._attach(process, endpoint.resources, fds, _SEGMENT, memory.segment_id, (memory.segment_fd,))

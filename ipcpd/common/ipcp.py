@@ -161,7 +161,7 @@ class Ipcp:
         """The rows of one read-out: "neighbours", "routes", "directory", "counters" or "status". Raises Refusal."""
         raise self.lacks(what or "read-out without a name")
 
-    def message_counters(self) -> dict[str, dict[str, int]]:
+    def message_counters(self) -> dict[str, dict[str, object]]:
         """For the read-out of counters: messages that had no effect, by component and name."""
         counters = {"late messages": self.late, "refused messages": self.refused}
         return {component: dict(sorted(counter.items())) for component, counter in counters.items()}

@@ -67,6 +67,8 @@ class Lower:
     """Of the descriptor: messages to the IRMd name the flow by both."""
     path: bytes = b""
     """Of an accepted flow: equal for two flows that come over the same layer from the same address in it; b"": not known."""
+    layer: str = ""
+    """The layer that carries it."""
 
     @property
     def usable(self) -> bool:
@@ -236,6 +238,7 @@ class LowerFlows:
             peer_identity=peer_identity,
             instance=endpoint.instance,
             path=endpoint.path,
+            layer=endpoint.layer,
         )
         self.flows[lower.fd] = lower
         self.keep_alive(lower, qos.timeout)

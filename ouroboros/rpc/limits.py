@@ -62,6 +62,7 @@ LIMITS: dict[str, dict[str, int]] = {
         "key": KEY,
         "peer_certificate": CERTIFICATE,
         "path": PATH,
+        "layer": NAME,
         "resources": 16,
         "extensions": 64,
     },

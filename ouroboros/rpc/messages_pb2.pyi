@@ -739,6 +739,7 @@ class FlowEndpoint(_message.Message):
     INSIDE_FIELD_NUMBER: _builtins.int
     INSTANCE_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
+    LAYER_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.int
     """system-wide (paper 2.7: FID)"""
     fd: _builtins.int
@@ -781,6 +782,10 @@ class FlowEndpoint(_message.Message):
     """of this end: messages name the end by `fd` and this"""
     path: _builtins.bytes
     """for an IPCP that accepted the flow: two flows with equal paths come over the same layer from"""
+    layer: _builtins.str
+    """the same address in it; empty: not known
+    for an IPCP that uses the flow: the layer that carries it
+    """
     @_builtins.property
     def qos(self) -> Global___QosSpec: ...
     @_builtins.property
@@ -816,10 +821,11 @@ class FlowEndpoint(_message.Message):
         inside: _builtins.bool = ...,
         instance: _builtins.int = ...,
         path: _builtins.bytes = ...,
+        layer: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["qos", b"qos"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "cipher", b"cipher", "data", b"data", "events", b"events", "extensions", b"extensions", "fd", b"fd", "flow_id", b"flow_id", "index", b"index", "inside", b"inside", "instance", b"instance", "key", b"key", "max_packet", b"max_packet", "mpl_ms", b"mpl_ms", "path", b"path", "peer_certificate", b"peer_certificate", "peer_events", b"peer_events", "peer_fd", b"peer_fd", "peer_name", b"peer_name", "pool", b"pool", "qos", b"qos", "resources", b"resources", "segment", b"segment", "serial", b"serial", "side", b"side"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "cipher", b"cipher", "data", b"data", "events", b"events", "extensions", b"extensions", "fd", b"fd", "flow_id", b"flow_id", "index", b"index", "inside", b"inside", "instance", b"instance", "key", b"key", "layer", b"layer", "max_packet", b"max_packet", "mpl_ms", b"mpl_ms", "path", b"path", "peer_certificate", b"peer_certificate", "peer_events", b"peer_events", "peer_fd", b"peer_fd", "peer_name", b"peer_name", "pool", b"pool", "qos", b"qos", "resources", b"resources", "segment", b"segment", "serial", b"serial", "side", b"side"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -115,9 +115,9 @@ def test_what_there_is_to_see(layer: Layer) -> None:
     (status,) = layer.readout("bc1", "status")
     assert (status["layer"], status["neighbours"], status["joined"]) == ("broadcast", 1, 1)
     rows = layer.readout("bc2", "neighbours")
-    assert sorted((row["name"] or "", row["state"], row["timeout_ms"]) for row in rows) == [
-        ("", "up", 120000),
-        ("bc1", "up", 120000),
+    assert sorted((row["name"] or "", row["state"], row["layer"], row["timeout_ms"]) for row in rows) == [
+        ("", "up", "local", 120000),
+        ("bc1", "up", "local", 120000),
     ]
     trees = {layer.readout(name, "status")[0]["tree"] for name in layer.members}
     assert len(trees) == 1 and None not in trees

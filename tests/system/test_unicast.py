@@ -103,7 +103,7 @@ def test_two_members(layer: Layer) -> None:
         assert (status["layer"], status["members"], status["neighbours"]) == ("unicast", 2, 1)
         rows = layer.readout(name, "neighbours")
         assert sorted(row["component"] for row in rows) == ["dt", "mgmt"]
-        assert {row["state"] for row in rows} == {"up"}
+        assert {(row["state"], row["layer"]) for row in rows} == {("up", "local")}
 
 
 def test_a_name_at_one_end_is_found_at_the_other(layer: Layer) -> None:
