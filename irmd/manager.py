@@ -11,7 +11,8 @@ import logging
 import os
 import pwd
 import stat
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import replace
 from typing import Any
 
 from ouroboros.name_info import Requirement
@@ -75,6 +76,7 @@ class Manager:
             "bind_process": lambda envelope, peer: self._bind_process(envelope),
             "unbind_process": lambda envelope, peer: self._unbind_process(envelope),
             "name_create": lambda envelope, peer: self._name_create(envelope),
+            "name_set": lambda envelope, peer: self._name_set(envelope),
             "name_destroy": lambda envelope, peer: self._name_destroy(envelope),
             "name_register": lambda envelope, peer: self._name_register(envelope),
             "name_unregister": lambda envelope, peer: self._name_unregister(envelope),
@@ -204,27 +206,43 @@ class Manager:
     # ------------------------------------------------------------ names
 
     def _name_create(self, envelope: Envelope) -> Envelope:
-        self.create_name(envelope.name_create.info)
+        body = envelope.name_create
+        self.create_name(body.info, given=body.given)
         return Envelope()
 
-    def create_name(self, info: NameInfo) -> None:
-        """Create a name; one that exists stays as it is."""
-        if info.require & ~_ALL_REQUIREMENTS:
-            raise Refusal(errno.EINVAL, f"requirement {info.require:#x} of a name is unknown")
-        policy = Policy(_paths(info.server), _paths(info.client), Requirement(info.require))
-        _, made = self._registry.create_name(info.name, lb=info.lb, policy=policy)
+    def create_name(self, info: NameInfo, *, given: Iterable[str] = ()) -> None:
+        """Create a name; one that exists stays as it is, and is refused if it differs in a field that is `given`."""
+        policy = Policy(_paths(info.server), _paths(info.client), _requirement(info.require))
+        _, made = self._registry.create_name(info.name, lb=info.lb, policy=policy, given=given)
         if made:
             log.info("created name %s", info.name)
-            if (policy.server, policy.client) != (SecurityPaths(), SecurityPaths()):
-                self._oap.prepare(needed=True)
+            self._prepare(policy)
+
+    def _name_set(self, envelope: Envelope) -> Envelope:
+        body = envelope.name_set
+        entry = self._registry.name(body.name)
+        policy = entry.policy
+        if body.HasField("require"):
+            policy = replace(policy, require=_requirement(body.require))
+        if body.HasField("server"):
+            policy = replace(policy, server=_paths(body.server))
+        if body.HasField("client"):
+            policy = replace(policy, client=_paths(body.client))
+        self.set_name(body.name, lb=body.lb if body.HasField("lb") else entry.lb, policy=policy)
+        return Envelope()
 
     def set_name(self, name: str, *, lb: int, policy: Policy) -> None:
         """Change the policies of a name. Flows that exist keep what they have."""
         entry = self._registry.name(name)
+        if (lb, policy) == (entry.lb, entry.policy):
+            return
         entry.lb, entry.policy = lb, policy
+        self._prepare(policy)
+        log.info("changed the policies of name %s", name)
+
+    def _prepare(self, policy: Policy) -> None:
         if (policy.server, policy.client) != (SecurityPaths(), SecurityPaths()):
             self._oap.prepare(needed=True)
-        log.info("changed the policies of name %s", name)
 
     async def _name_destroy(self, envelope: Envelope) -> Envelope:
         await self.destroy_name(envelope.name_destroy.name)
@@ -256,6 +274,12 @@ class Manager:
 
 def _info(ipcp: Ipcp) -> Envelope:
     return Envelope(ipcp_info=ipcp.info())
+
+
+def _requirement(number: int) -> Requirement:
+    if number & ~_ALL_REQUIREMENTS:
+        raise Refusal(errno.EINVAL, f"requirement {number:#x} of a name is unknown")
+    return Requirement(number)
 
 
 def _paths(paths: NameSecPaths) -> SecurityPaths:

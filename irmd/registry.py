@@ -10,11 +10,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ouroboros.errors import ENAME
 from ouroboros.ipcp_options import is_pattern
+from ouroboros.ipcp_types import LoadBalancePolicy
 from ouroboros.rpc.messages_pb2 import (
     CRC32,
     MD5,
@@ -46,6 +47,10 @@ _HASHES: dict[int, Callable[[bytes], bytes]] = {
 def name_hash(algorithm: int, name: str) -> bytes:
     """The hash of a name as layers know it; its length is that of the layer's algorithm (spec/lessons 19)."""
     return _HASHES[algorithm](name.encode())
+
+
+def _exists(name: str, how: str, cure: str) -> Refusal:
+    return Refusal(errno.EEXIST, f'name "{name}" exists and {how}; `irm name set {name} {cure}` changes it')
 
 
 def check_name(name: str) -> None:
@@ -95,16 +100,25 @@ class Registry:
         *,
         lb: int = SPILLOVER,
         policy: Policy = Policy(),  # noqa: B008  # immutable
+        given: Iterable[str] = (),
     ) -> tuple[Name, bool]:
-        """The name, and whether it is new; an existing one is not changed, and refused when it lacks a requirement of `policy`."""
+        """The name, and whether it is new; an existing one is not changed, and refused when it lacks a requirement of `policy`, or differs
+        in a field that is `given`: "lb", "server", "client", "require"."""
         found = self.names.get(name)
         if found is not None:
             if policy.require & ~found.policy.require:
-                raise Refusal(
-                    errno.EEXIST,
-                    f'name "{name}" exists and does not require {" and ".join(policy.require.words)}; '
-                    f"`irm name destroy {name}` first",
+                missing = " and ".join(policy.require.words)
+                raise _exists(
+                    name, f"does not require {missing}", f"require {' require '.join(policy.require.words)}"
                 )
+            if "lb" in given and lb != found.lb:
+                has, wanted = (LoadBalancePolicy(each).policy_name for each in (found.lb, lb))
+                raise _exists(name, f"has the policy {has}", f"lb {wanted}")
+            if any(
+                side in given and getattr(policy, side) != getattr(found.policy, side)
+                for side in ("server", "client")
+            ):
+                raise _exists(name, "has other security files", "...")
             return found, False
         check_new_name(name)
         if lb not in (ROUND_ROBIN, SPILLOVER):

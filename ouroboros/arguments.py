@@ -225,6 +225,7 @@ CHECKS: dict[str, Check] = {
     "Callable[[IpcpInfo], object]": function,
     "NameInfo": _one_of(".name_info", "NameInfo"),
     "NameSecPaths": _one_of(".name_info", "NameSecPaths"),
+    "Requirement": _one_of(".name_info", "Requirement"),
 }
 """The check of an annotation, without a trailing `| None`; a module adds those of its own types. A time-out is the float that may be None."""
 

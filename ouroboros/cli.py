@@ -187,9 +187,9 @@ def enroll_ipcp(
     dst = dst or layer
     if not dst:
         raise IpcpEnrollError(EINVAL, "To enrol, a destination or a layer is needed.")
-    ipcps = list_ipcps(name, ipcp_type=ipcp_type if ipcp_type is not None or not create else IpcpType.UNICAST)
-    if len(ipcps) > 1:
-        ipcps = [ipcp for ipcp in ipcps if not ipcp.layer] or ipcps
+    ipcps = list_ipcps(name)
+    ipcps = [ipcp for ipcp in ipcps if ipcp.type.enrols and ipcp_type in (None, ipcp.type)] or ipcps
+    ipcps = [ipcp for ipcp in ipcps if not ipcp.layer] or ipcps
     with ExitStack() as undo:
         if ipcps:
             ipcp = ipcps[0]
@@ -201,6 +201,11 @@ def enroll_ipcp(
             raise IpcpEnrollError(
                 EIPCPTYPE,
                 f"IPCP {ipcp.name} is of type {ipcp.type.type_name}, which is bootstrapped, never enrolled.",
+            )
+        if ipcp_type not in (None, ipcp.type):
+            raise IpcpEnrollError(
+                EIPCPTYPE,
+                f"Types do not match: IPCP {ipcp.name} is of type {ipcp.type.type_name}, not {ipcp_type.type_name}.",
             )
         try:
             enrolled = irm.enroll_ipcp(ipcp, dst, layer=layer, retry=retry, require=required)
@@ -382,12 +387,14 @@ def create_name(
     *,
     info: NameInfo | None = None,
     require: Iterable[str] = (),
+    given: Iterable[str] = (),
 ) -> None:
     """Create a name; one that exists stays as it is. Raises `irm.NameError`.
 
     info      policy, paths and requirements in one, in place of the other arguments
     require   "encryption", "authentication": flows to the name without it are refused, at this end. A name that exists and does
               not require it is an error.
+    given     of "lb", "server", "client": a name that exists and differs in one of them is an error
     """
     from .name_info import NameInfo, NameSecPaths, Requirement
 
@@ -396,11 +403,50 @@ def create_name(
 
         if info.name not in ("", name):
             wrong_value("info", f'a NameInfo for "{name}"', info)
-        irm.create_name(replace(info, name=name))
+        irm.create_name(replace(info, name=name), given=given)
         return
     server = srv_sec_paths or NameSecPaths()
     client = cli_sec_paths or NameSecPaths()
-    irm.create_name(NameInfo(name, pol_lb, server, client, require=Requirement.from_words(require)))
+    irm.create_name(
+        NameInfo(name, pol_lb, server, client, require=Requirement.from_words(require)), given=given
+    )
+
+
+@checked
+def set_name(
+    name: str,
+    pol_lb: LoadBalancePolicy | None = None,
+    srv_sec_paths: NameSecPaths | None = None,
+    cli_sec_paths: NameSecPaths | None = None,
+    *,
+    require: Iterable[str] | None = None,
+) -> None:
+    """Change the policies of a name: those that are not None. Flows that exist keep what they have. Raises `irm.NameError`.
+
+    srv_sec_paths, cli_sec_paths  paths of that side; those that are "" stay as they are, and "default" means the default place
+    require                       all requirements from now on; none when it is empty
+    """
+    from .name_info import Requirement
+
+    known = irm.show_name(name) if srv_sec_paths or cli_sec_paths else None
+    irm.set_name(
+        name,
+        pol_lb=pol_lb,
+        server_sec=_merged(srv_sec_paths, None if known is None else known.server_sec),
+        client_sec=_merged(cli_sec_paths, None if known is None else known.client_sec),
+        require=None if require is None else Requirement.from_words(require),
+    )
+
+
+def _merged(given: NameSecPaths | None, known: NameSecPaths | None) -> NameSecPaths | None:
+    if given is None or known is None:
+        return None
+    from .name_info import NameSecPaths
+
+    def path(given: str, known: str) -> str:
+        return "" if given == "default" else given or known
+
+    return NameSecPaths(path(given.enc, known.enc), path(given.key, known.key), path(given.crt, known.crt))
 
 
 @checked
@@ -428,8 +474,8 @@ def reg_name(
     ipcps: Iterable[str] | None = None,
     layer: str | None = None,
     layers: Iterable[str] | None = None,
-) -> None:
-    """Register a name with IPCPs, given by their names and by the names of their layers.
+) -> list[IpcpInfo]:
+    """Register a name with IPCPs, given by their names and by the names of their layers; returns those IPCPs.
 
     A name that does not exist is made, with spillover. Raises `irm.NameError`, also when a pattern fits no IPCP.
     """
@@ -448,6 +494,7 @@ def reg_name(
                 raise IrmNameError(exc.errno or EIPCP, text) from None
             undo.callback(_try, irm.unreg_name, name, target)
         undo.pop_all()
+    return targets
 
 
 @checked

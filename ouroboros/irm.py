@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from errno import EFBIG
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -128,6 +128,7 @@ __all__ = [
     "readout_irmd",
     "reg_name",
     "save_system",
+    "set_name",
     "show_name",
     "unbind_process",
     "unbind_program",
@@ -358,8 +359,12 @@ def unbind_process(pid: int, name: str | None = None) -> None:
 
 
 @checked
-def create_name(info: NameInfo) -> None:
-    """Create a name; one that exists stays as it is. Raises NameError (of this module)."""
+def create_name(info: NameInfo, *, given: Iterable[str] = ()) -> None:
+    """Create a name; one that exists stays as it is. Raises NameError (of this module).
+
+    given  of "lb", "server", "client", "require": a name that exists and differs in one of them is refused. A requirement that it lacks
+           is refused in any case.
+    """
     proto = pb.NameInfo(
         name=arguments.text("info.name", info.name),
         lb=pb.LoadBalance.Value(arguments.member("info.pol_lb", info.pol_lb, LoadBalancePolicy).name),
@@ -367,7 +372,32 @@ def create_name(info: NameInfo) -> None:
         client=_paths("info.client_sec", info.client_sec),
         require=arguments.integer("info.require", info.require),
     )
-    _call(IrmNameError, name_create=pb.NameCreate(info=proto))
+    _call(IrmNameError, name_create=pb.NameCreate(info=proto, given=given))
+
+
+@checked
+def set_name(
+    name: str,
+    *,
+    pol_lb: LoadBalancePolicy | None = None,
+    server_sec: NameSecPaths | None = None,
+    client_sec: NameSecPaths | None = None,
+    require: Requirement | None = None,
+) -> None:
+    """Change the policies of a name: those that are not None. Flows that exist keep what they have. Raises NameError (of this module).
+
+    server_sec, client_sec  the paths of that side as a whole; "" means the default place
+    """
+    proto = pb.NameSet(name=arguments.text("name", name))
+    if pol_lb is not None:
+        proto.lb = pb.LoadBalance.Value(arguments.member("pol_lb", pol_lb, LoadBalancePolicy).name)
+    if require is not None:
+        proto.require = arguments.integer("require", require)
+    if server_sec is not None:
+        proto.server.CopyFrom(_paths("server_sec", server_sec))
+    if client_sec is not None:
+        proto.client.CopyFrom(_paths("client_sec", client_sec))
+    _call(IrmNameError, name_set=proto)
 
 
 @checked

@@ -6,9 +6,11 @@ Shared by the tools, and cheap to import. Colour is for terminals, and for those
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, TextIO
 
 from ouroboros.printable import printable
@@ -19,16 +21,53 @@ USAGE = 2
 INTERRUPTED = 130
 
 _WIDE = 8  # columns
+_NARROW = 8  # characters: no column of a table is made narrower
 _COLOURS = {"red": "31", "yellow": "33", "bold": "1", "dim": "2"}
 
 
 def table(columns: Sequence[tuple[str, int]], rows: Iterable[Sequence[object]]) -> str:
-    """Rows under titles: `columns` gives title and width of each. Right-aligned; longer values push the bar."""
-    bar = "+" + "+".join("-" * (width + 2) for _, width in columns) + "+"
+    """Rows under titles: `columns` gives title and width of each. Right-aligned; longer values push the bar, and on a terminal that is
+    too narrow the widest cells are wrapped."""
+    lines = [[printable(value) for value in row] for row in rows]
     widths = [width for _, width in columns]
-    lines = [bar, _row(widths, [title for title, _ in columns]), bar]
-    lines += [_row(widths, row) for row in rows]
-    return "\n".join([*lines, bar])
+    terminal = terminal_width()
+    if terminal is not None:
+        widths = _fitting(
+            [max(map(width_of, cells)) for cells in zip([t for t, _ in columns], *lines, strict=True)],
+            widths,
+            terminal,
+        )
+    bar = "+" + "+".join("-" * (width + 2) for width in widths) + "+"
+    shown = [bar, *_row(widths, [title for title, _ in columns], terminal), bar]
+    for line in lines:
+        shown += _row(widths, line, terminal)
+    return "\n".join([*shown, bar])
+
+
+def _fitting(needed: Sequence[int], wanted: Sequence[int], terminal: int) -> list[int]:
+    """The widths of columns on a terminal: as wanted, or less, the widest first, down to what the longest word needs at least."""
+    widths = [max(pair) for pair in zip(needed, wanted, strict=True)]
+    room = terminal - 3 * len(widths) - 1
+    while sum(widths) > room and max(widths) > _NARROW:
+        at = max(
+            range(len(widths)), key=lambda at: (widths[at] > _NARROW, widths[at] - needed[at], widths[at])
+        )
+        widths[at] -= 1
+    return widths
+
+
+def width_of(text: str) -> int:
+    """The columns that a text without control characters takes on a terminal: two for a wide character, none for one that combines."""
+    if text.isascii():
+        return len(text)
+    from wcwidth import wcswidth
+
+    return wcswidth(text)
+
+
+def terminal_width() -> int | None:
+    """The columns of the terminal that stdout is; None when it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def rows_table(rows: Sequence[Mapping[str, object]]) -> str:
@@ -38,7 +77,7 @@ def rows_table(rows: Sequence[Mapping[str, object]]) -> str:
         return rows_table([{"": title, "value": rows[0][title]} for title in titles])
     cells = [[_cell(row.get(title)) for title in titles] for row in rows]
     columns = [
-        (title, max(len(title), *(len(printable(row[at])) for row in cells)))
+        (title, max(width_of(title), *(width_of(printable(row[at])) for row in cells)))
         for at, title in enumerate(titles)
     ]
     return table(columns, cells)
@@ -57,9 +96,20 @@ def _cell(value: object) -> str:
     return str(value)
 
 
-def _row(widths: Sequence[int], values: Sequence[object]) -> str:
-    cells = (f" {printable(value):>{width}} |" for value, width in zip(values, widths, strict=True))
-    return "|" + "".join(cells)
+def _row(widths: Sequence[int], cells: Sequence[str], terminal: int | None) -> list[str]:
+    """The lines of a row; more than one where cells are wrapped, which on a terminal only they are."""
+    parts = [_wrapped(cell, width) if terminal else [cell] for cell, width in zip(cells, widths, strict=True)]
+    lines = []
+    for texts in zip_longest(*parts, fillvalue=""):
+        padded = (" " * (width - width_of(text)) + text for text, width in zip(texts, widths, strict=True))
+        lines.append("|" + "".join(f" {text} |" for text in padded))
+    return lines
+
+
+def _wrapped(cell: str, width: int) -> list[str]:
+    from wcwidth import wrap
+
+    return wrap(cell, width) or [""]
 
 
 def coloured(text: str, colour: str, stream: TextIO | None = None) -> str:

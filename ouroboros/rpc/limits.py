@@ -80,6 +80,8 @@ LIMITS: dict[str, dict[str, int]] = {
     "BindProcess": {"name": NAME},
     "UnbindProcess": {"name": NAME},
     "NameInfo": {"name": NAME},
+    "NameCreate": {"given": 8},
+    "NameSet": {"name": NAME},
     "NameDestroy": {"name": NAME},
     "NameRegister": {"name": NAME},
     "NameUnregister": {"name": NAME},

@@ -112,6 +112,7 @@ class Envelope(_message.Message):
     NAME_UNREGISTER_FIELD_NUMBER: _builtins.int
     NAME_LIST_FIELD_NUMBER: _builtins.int
     NAME_TABLE_FIELD_NUMBER: _builtins.int
+    NAME_SET_FIELD_NUMBER: _builtins.int
     FLOW_LIST_FIELD_NUMBER: _builtins.int
     FLOW_TABLE_FIELD_NUMBER: _builtins.int
     POOL_LIST_FIELD_NUMBER: _builtins.int
@@ -236,6 +237,8 @@ class Envelope(_message.Message):
     @_builtins.property
     def name_table(self) -> Global___NameTable: ...
     @_builtins.property
+    def name_set(self) -> Global___NameSet: ...
+    @_builtins.property
     def flow_list(self) -> Global___FlowList:
         """reply: flow_table"""
 
@@ -340,6 +343,7 @@ class Envelope(_message.Message):
         name_unregister: Global___NameUnregister | None = ...,
         name_list: Global___NameList | None = ...,
         name_table: Global___NameTable | None = ...,
+        name_set: Global___NameSet | None = ...,
         flow_list: Global___FlowList | None = ...,
         flow_table: Global___FlowTable | None = ...,
         pool_list: Global___PoolList | None = ...,
@@ -362,11 +366,11 @@ class Envelope(_message.Message):
         ipcp_state: Global___IpcpState | None = ...,
         ipcp_flow_event: Global___IpcpFlowEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["bind_process", b"bind_process", "bind_program", b"bind_program", "body", b"body", "bye", b"bye", "cancel", b"cancel", "flow_accept", b"flow_accept", "flow_alloc", b"flow_alloc", "flow_dealloc", b"flow_dealloc", "flow_done", b"flow_done", "flow_endpoint", b"flow_endpoint", "flow_join", b"flow_join", "flow_list", b"flow_list", "flow_pending", b"flow_pending", "flow_table", b"flow_table", "hello", b"hello", "ipcp_bootstrap", b"ipcp_bootstrap", "ipcp_connect", b"ipcp_connect", "ipcp_create", b"ipcp_create", "ipcp_destroy", b"ipcp_destroy", "ipcp_disconnect", b"ipcp_disconnect", "ipcp_enroll", b"ipcp_enroll", "ipcp_flow_again", b"ipcp_flow_again", "ipcp_flow_alloc", b"ipcp_flow_alloc", "ipcp_flow_alloc_reply", b"ipcp_flow_alloc_reply", "ipcp_flow_alloc_resp", b"ipcp_flow_alloc_resp", "ipcp_flow_dealloc", b"ipcp_flow_dealloc", "ipcp_flow_event", b"ipcp_flow_event", "ipcp_flow_join", b"ipcp_flow_join", "ipcp_flow_req", b"ipcp_flow_req", "ipcp_info", b"ipcp_info", "ipcp_layer", b"ipcp_layer", "ipcp_list", b"ipcp_list", "ipcp_query", b"ipcp_query", "ipcp_reg", b"ipcp_reg", "ipcp_state", b"ipcp_state", "ipcp_table", b"ipcp_table", "ipcp_unreg", b"ipcp_unreg", "name_create", b"name_create", "name_destroy", b"name_destroy", "name_list", b"name_list", "name_register", b"name_register", "name_table", b"name_table", "name_unregister", b"name_unregister", "node_apply", b"node_apply", "node_report", b"node_report", "node_save", b"node_save", "pool_list", b"pool_list", "pool_table", b"pool_table", "readout", b"readout", "readout_table", b"readout_table", "segment_gone", b"segment_gone", "unbind_process", b"unbind_process", "unbind_program", b"unbind_program", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bind_process", b"bind_process", "bind_program", b"bind_program", "body", b"body", "bye", b"bye", "cancel", b"cancel", "flow_accept", b"flow_accept", "flow_alloc", b"flow_alloc", "flow_dealloc", b"flow_dealloc", "flow_done", b"flow_done", "flow_endpoint", b"flow_endpoint", "flow_join", b"flow_join", "flow_list", b"flow_list", "flow_pending", b"flow_pending", "flow_table", b"flow_table", "hello", b"hello", "ipcp_bootstrap", b"ipcp_bootstrap", "ipcp_connect", b"ipcp_connect", "ipcp_create", b"ipcp_create", "ipcp_destroy", b"ipcp_destroy", "ipcp_disconnect", b"ipcp_disconnect", "ipcp_enroll", b"ipcp_enroll", "ipcp_flow_again", b"ipcp_flow_again", "ipcp_flow_alloc", b"ipcp_flow_alloc", "ipcp_flow_alloc_reply", b"ipcp_flow_alloc_reply", "ipcp_flow_alloc_resp", b"ipcp_flow_alloc_resp", "ipcp_flow_dealloc", b"ipcp_flow_dealloc", "ipcp_flow_event", b"ipcp_flow_event", "ipcp_flow_join", b"ipcp_flow_join", "ipcp_flow_req", b"ipcp_flow_req", "ipcp_info", b"ipcp_info", "ipcp_layer", b"ipcp_layer", "ipcp_list", b"ipcp_list", "ipcp_query", b"ipcp_query", "ipcp_reg", b"ipcp_reg", "ipcp_state", b"ipcp_state", "ipcp_table", b"ipcp_table", "ipcp_unreg", b"ipcp_unreg", "name_create", b"name_create", "name_destroy", b"name_destroy", "name_list", b"name_list", "name_register", b"name_register", "name_set", b"name_set", "name_table", b"name_table", "name_unregister", b"name_unregister", "node_apply", b"node_apply", "node_report", b"node_report", "node_save", b"node_save", "pool_list", b"pool_list", "pool_table", b"pool_table", "readout", b"readout", "readout_table", b"readout_table", "segment_gone", b"segment_gone", "unbind_process", b"unbind_process", "unbind_program", b"unbind_program", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bind_process", b"bind_process", "bind_program", b"bind_program", "body", b"body", "bye", b"bye", "cancel", b"cancel", "error", b"error", "flow_accept", b"flow_accept", "flow_alloc", b"flow_alloc", "flow_dealloc", b"flow_dealloc", "flow_done", b"flow_done", "flow_endpoint", b"flow_endpoint", "flow_join", b"flow_join", "flow_list", b"flow_list", "flow_pending", b"flow_pending", "flow_table", b"flow_table", "hello", b"hello", "id", b"id", "ipcp_bootstrap", b"ipcp_bootstrap", "ipcp_connect", b"ipcp_connect", "ipcp_create", b"ipcp_create", "ipcp_destroy", b"ipcp_destroy", "ipcp_disconnect", b"ipcp_disconnect", "ipcp_enroll", b"ipcp_enroll", "ipcp_flow_again", b"ipcp_flow_again", "ipcp_flow_alloc", b"ipcp_flow_alloc", "ipcp_flow_alloc_reply", b"ipcp_flow_alloc_reply", "ipcp_flow_alloc_resp", b"ipcp_flow_alloc_resp", "ipcp_flow_dealloc", b"ipcp_flow_dealloc", "ipcp_flow_event", b"ipcp_flow_event", "ipcp_flow_join", b"ipcp_flow_join", "ipcp_flow_req", b"ipcp_flow_req", "ipcp_info", b"ipcp_info", "ipcp_layer", b"ipcp_layer", "ipcp_list", b"ipcp_list", "ipcp_query", b"ipcp_query", "ipcp_reg", b"ipcp_reg", "ipcp_state", b"ipcp_state", "ipcp_table", b"ipcp_table", "ipcp_unreg", b"ipcp_unreg", "name_create", b"name_create", "name_destroy", b"name_destroy", "name_list", b"name_list", "name_register", b"name_register", "name_table", b"name_table", "name_unregister", b"name_unregister", "node_apply", b"node_apply", "node_report", b"node_report", "node_save", b"node_save", "pool_list", b"pool_list", "pool_table", b"pool_table", "readout", b"readout", "readout_table", b"readout_table", "reply", b"reply", "segment_gone", b"segment_gone", "text", b"text", "unbind_process", b"unbind_process", "unbind_program", b"unbind_program", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bind_process", b"bind_process", "bind_program", b"bind_program", "body", b"body", "bye", b"bye", "cancel", b"cancel", "error", b"error", "flow_accept", b"flow_accept", "flow_alloc", b"flow_alloc", "flow_dealloc", b"flow_dealloc", "flow_done", b"flow_done", "flow_endpoint", b"flow_endpoint", "flow_join", b"flow_join", "flow_list", b"flow_list", "flow_pending", b"flow_pending", "flow_table", b"flow_table", "hello", b"hello", "id", b"id", "ipcp_bootstrap", b"ipcp_bootstrap", "ipcp_connect", b"ipcp_connect", "ipcp_create", b"ipcp_create", "ipcp_destroy", b"ipcp_destroy", "ipcp_disconnect", b"ipcp_disconnect", "ipcp_enroll", b"ipcp_enroll", "ipcp_flow_again", b"ipcp_flow_again", "ipcp_flow_alloc", b"ipcp_flow_alloc", "ipcp_flow_alloc_reply", b"ipcp_flow_alloc_reply", "ipcp_flow_alloc_resp", b"ipcp_flow_alloc_resp", "ipcp_flow_dealloc", b"ipcp_flow_dealloc", "ipcp_flow_event", b"ipcp_flow_event", "ipcp_flow_join", b"ipcp_flow_join", "ipcp_flow_req", b"ipcp_flow_req", "ipcp_info", b"ipcp_info", "ipcp_layer", b"ipcp_layer", "ipcp_list", b"ipcp_list", "ipcp_query", b"ipcp_query", "ipcp_reg", b"ipcp_reg", "ipcp_state", b"ipcp_state", "ipcp_table", b"ipcp_table", "ipcp_unreg", b"ipcp_unreg", "name_create", b"name_create", "name_destroy", b"name_destroy", "name_list", b"name_list", "name_register", b"name_register", "name_set", b"name_set", "name_table", b"name_table", "name_unregister", b"name_unregister", "node_apply", b"node_apply", "node_report", b"node_report", "node_save", b"node_save", "pool_list", b"pool_list", "pool_table", b"pool_table", "readout", b"readout", "readout_table", b"readout_table", "reply", b"reply", "segment_gone", b"segment_gone", "text", b"text", "unbind_process", b"unbind_process", "unbind_program", b"unbind_program", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "welcome", "bye", "cancel", "flow_alloc", "flow_accept", "flow_join", "flow_dealloc", "flow_endpoint", "flow_pending", "flow_done", "segment_gone", "ipcp_create", "ipcp_destroy", "ipcp_list", "ipcp_table", "ipcp_bootstrap", "ipcp_enroll", "ipcp_connect", "ipcp_disconnect", "ipcp_info", "ipcp_layer", "bind_program", "unbind_program", "bind_process", "unbind_process", "name_create", "name_destroy", "name_register", "name_unregister", "name_list", "name_table", "flow_list", "flow_table", "pool_list", "pool_table", "readout", "readout_table", "node_save", "node_apply", "node_report", "ipcp_reg", "ipcp_unreg", "ipcp_query", "ipcp_flow_alloc", "ipcp_flow_join", "ipcp_flow_alloc_resp", "ipcp_flow_dealloc", "ipcp_flow_again", "ipcp_flow_req", "ipcp_flow_alloc_reply", "ipcp_state", "ipcp_flow_event"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "welcome", "bye", "cancel", "flow_alloc", "flow_accept", "flow_join", "flow_dealloc", "flow_endpoint", "flow_pending", "flow_done", "segment_gone", "ipcp_create", "ipcp_destroy", "ipcp_list", "ipcp_table", "ipcp_bootstrap", "ipcp_enroll", "ipcp_connect", "ipcp_disconnect", "ipcp_info", "ipcp_layer", "bind_program", "unbind_program", "bind_process", "unbind_process", "name_create", "name_destroy", "name_register", "name_unregister", "name_list", "name_table", "name_set", "flow_list", "flow_table", "pool_list", "pool_table", "readout", "readout_table", "node_save", "node_apply", "node_report", "ipcp_reg", "ipcp_unreg", "ipcp_query", "ipcp_flow_alloc", "ipcp_flow_join", "ipcp_flow_alloc_resp", "ipcp_flow_dealloc", "ipcp_flow_again", "ipcp_flow_req", "ipcp_flow_alloc_reply", "ipcp_state", "ipcp_flow_event"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -1649,22 +1653,72 @@ class NameCreate(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     INFO_FIELD_NUMBER: _builtins.int
+    GIVEN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def info(self) -> Global___NameInfo:
         """name, lb, server, client, require"""
+
+    @_builtins.property
+    def given(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """of these fields, those that a name that exists must have the same"""
 
     def __init__(
         self,
         *,
         info: Global___NameInfo | None = ...,
+        given: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["info", b"info"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["info", b"info"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["given", b"given", "info", b"info"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NameCreate: _TypeAlias = NameCreate  # noqa: Y015
+
+@_typing.final
+class NameSet(_message.Message):
+    """a field that is absent stays as it is"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LB_FIELD_NUMBER: _builtins.int
+    REQUIRE_FIELD_NUMBER: _builtins.int
+    SERVER_FIELD_NUMBER: _builtins.int
+    CLIENT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    lb: Global___LoadBalance.ValueType
+    require: _builtins.int
+    @_builtins.property
+    def server(self) -> Global___NameSecPaths:
+        """of the side as a whole"""
+
+    @_builtins.property
+    def client(self) -> Global___NameSecPaths: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        lb: Global___LoadBalance.ValueType | None = ...,
+        require: _builtins.int | None = ...,
+        server: Global___NameSecPaths | None = ...,
+        client: Global___NameSecPaths | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lb", b"_lb", "_require", b"_require", "client", b"client", "lb", b"lb", "require", b"require", "server", b"server"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lb", b"_lb", "_require", b"_require", "client", b"client", "lb", b"lb", "name", b"name", "require", b"require", "server", b"server"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__lb: _TypeAlias = _typing.Literal["lb"]  # noqa: Y015
+    _WhichOneofArgType__lb: _TypeAlias = _typing.Literal["_lb", b"_lb"]  # noqa: Y015
+    _WhichOneofReturnType__require: _TypeAlias = _typing.Literal["require"]  # noqa: Y015
+    _WhichOneofArgType__require: _TypeAlias = _typing.Literal["_require", b"_require"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lb) -> _WhichOneofReturnType__lb | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__require) -> _WhichOneofReturnType__require | None: ...
+
+Global___NameSet: _TypeAlias = NameSet  # noqa: Y015
 
 @_typing.final
 class NameDestroy(_message.Message):

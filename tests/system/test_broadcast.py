@@ -154,7 +154,7 @@ def test_wrong_enrolments_leave_nothing(layer: Layer) -> None:
     assert [ipcp["name"] for ipcp in layer.system.json("ipcp list")["ipcps"]] == ["local", "bc1"]
     assert layer.flows() == flows
     refused = irm("ipcp bootstrap name y layer z type broadcast hash SHA3_512", check=False)
-    assert refused.returncode == 1 and "SHA3" in refused.stderr
+    assert refused.returncode == 2 and "SHA3" in refused.stderr
 
 
 def test_the_middle_of_a_line_is_killed_and_comes_back(layer: Layer) -> None:

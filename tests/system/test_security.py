@@ -288,9 +288,9 @@ def test_requirements_of_a_name(system: System) -> None:
     system.irm("name create safe require encryption")
     system.irm("name create plain")
     late = system.irm("name create plain require encryption", check=False)
-    assert late.returncode == 1 and "irm name destroy plain" in late.stdout + late.stderr
+    assert late.returncode == 1 and "irm name set plain require encryption" in late.stdout + late.stderr
     wrong = system.irm("name create other require luck", check=False)
-    assert wrong.returncode == 1 and '"luck" is not one of encryption, authentication' in (
+    assert wrong.returncode == 2 and '"luck" is not one of encryption, authentication' in (
         wrong.stdout + wrong.stderr
     )
 

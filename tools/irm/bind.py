@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ouroboros import ipcp_options
-from ouroboros.printable import printable
 
 from .words import Arguments, Command, Group, Key
 
@@ -18,7 +17,7 @@ def _optional_name(arguments: Arguments) -> str | None:
 
 
 def _pid(word: str) -> int:
-    if not (word.isascii() and word.isdigit() and 0 < len(word) < 10):
+    if not (word.isascii() and word.isdigit() and len(word) < 10 and int(word)):
         raise ipcp_options.OptionError(f'"{word}" is not a valid process id.')
     return int(word)
 
@@ -39,6 +38,7 @@ def _bind_program(arguments: Arguments) -> int:
         list(arguments.rest),
         user=arguments.one("user") or "",
     )
+    arguments.say(f"Bound {arguments.operands[0]} to {name}.")
     return 0
 
 
@@ -46,7 +46,7 @@ def _unbind_program(arguments: Arguments) -> int:
     name = _optional_name(arguments)
     from ouroboros import cli
 
-    return _unbound(arguments.operands[0], cli.unbind_program(arguments.operands[0], name))
+    return _unbound(arguments, arguments.operands[0], cli.unbind_program(arguments.operands[0], name))
 
 
 def _bind_process(arguments: Arguments) -> int:
@@ -54,6 +54,7 @@ def _bind_process(arguments: Arguments) -> int:
     from ouroboros import cli
 
     cli.bind_process(pid, name)
+    arguments.say(f"Bound process {pid} to {name}.")
     return 0
 
 
@@ -61,7 +62,7 @@ def _unbind_process(arguments: Arguments) -> int:
     pid, name = _pid(arguments.operands[0]), _optional_name(arguments)
     from ouroboros import cli
 
-    return _unbound(f"process {pid}", cli.unbind_process(pid, name))
+    return _unbound(arguments, f"process {pid}", cli.unbind_process(pid, name))
 
 
 def _bind_ipcp(arguments: Arguments) -> int:
@@ -69,6 +70,7 @@ def _bind_ipcp(arguments: Arguments) -> int:
     from ouroboros import cli
 
     cli.bind_ipcp(arguments.operands[0], name)
+    arguments.say(f"Bound IPCP {arguments.operands[0]} to {name}.")
     return 0
 
 
@@ -76,18 +78,17 @@ def _unbind_ipcp(arguments: Arguments) -> int:
     name = _optional_name(arguments)
     from ouroboros import cli
 
-    return _unbound(arguments.operands[0], cli.unbind_ipcp(arguments.operands[0], name))
+    return _unbound(arguments, arguments.operands[0], cli.unbind_ipcp(arguments.operands[0], name))
 
 
-def _unbound(what: str, names: list[str]) -> int:
+def _unbound(arguments: Arguments, what: str, names: list[str]) -> int:
     # A process that was bound by its pid and has not connected to the IRMd yet is in no list of names.
-    where = ", ".join(map(printable, names)) or "all names"
-    print(f"Unbound {printable(what)} from {where}.")
+    arguments.say(f"Unbound {what} from {', '.join(names) or 'all names'}.")
     return 0
 
 
-_NAME = Key("name", "name", required=True)
-_ANY_NAME = Key("name", "name")
+_NAME = Key("name", "name", required=True, bare=True)
+_ANY_NAME = Key("name", "name", bare=True)
 
 BIND = Group(
     "bind",

@@ -37,7 +37,8 @@ def _create(arguments: Arguments) -> int:
     ipcp_type = _type(arguments.needed("type"))
     from ouroboros import cli
 
-    cli.create_ipcp(name, ipcp_type)
+    pid = cli.create_ipcp(name, ipcp_type)
+    arguments.say(f"Created IPCP {name}, pid {pid}.")
     return 0
 
 
@@ -46,7 +47,7 @@ def _destroy(arguments: Arguments) -> int:
     from ouroboros import cli
 
     cli.destroy_ipcp(
-        name, destroyed=lambda ipcp: print(f"Destroyed IPCP {printable(ipcp.name)}, pid {ipcp.pid}.")
+        name, destroyed=lambda ipcp: arguments.say(f"Destroyed IPCP {ipcp.name}, pid {ipcp.pid}.")
     )
     return 0
 
@@ -76,7 +77,8 @@ def _bootstrap(arguments: Arguments) -> int:
     from ouroboros import cli
 
     end_by_interrupt()
-    cli.bootstrap_ipcp(name, configuration, autobind, create=ipcp_type)
+    for ipcp in cli.bootstrap_ipcp(name, configuration, autobind, create=ipcp_type):
+        arguments.say(f"Bootstrapped IPCP {ipcp.name} in layer {layer}.")
     return 0
 
 
@@ -101,7 +103,7 @@ def _enroll(arguments: Arguments) -> int:
     from ouroboros import cli
 
     end_by_interrupt()
-    cli.enroll_ipcp(
+    enrolled = cli.enroll_ipcp(
         name,
         dst,
         arguments.flag("autobind"),
@@ -111,6 +113,7 @@ def _enroll(arguments: Arguments) -> int:
         retry=retry,
         require=arguments.all("require"),
     )
+    arguments.say(f"Enrolled IPCP {enrolled.name} in layer {enrolled.layer}.")
     return 0
 
 
@@ -160,12 +163,20 @@ def _connect(arguments: Arguments) -> int:
     if word is not None:
         from ouroboros.qos import cube
 
-        qos = cube(word)
+        try:
+            qos = cube(word)
+        except ValueError as error:
+            raise ipcp_options.OptionError(str(error)) from None
     from ouroboros import cli
 
     end_by_interrupt()
     cli.connect_ipcp(name, dst, component, qos, timeout=timeout, retry=retry)
+    arguments.say(f"Connected {name} to {dst}{_of(component)}.")
     return 0
+
+
+def _of(component: str) -> str:
+    return "" if component == "*" else f" ({component})"
 
 
 def _disconnect(arguments: Arguments) -> int:
@@ -174,8 +185,7 @@ def _disconnect(arguments: Arguments) -> int:
 
     dst = arguments.needed("dst")
     cli.disconnect_ipcp(name, dst, component)
-    what = "" if component == "*" else f" ({component})"
-    print(f"Disconnected {printable(name)} from {printable(dst)}{what}.")
+    arguments.say(f"Disconnected {name} from {dst}{_of(component)}.")
     return 0
 
 
@@ -262,7 +272,7 @@ def _retry_details() -> str:
     return "retry: the command is tried again after a failure, COUNT times or until it succeeds, after growing pauses; Ctrl-C ends it"
 
 
-_NAME = Key("name", "name", required=True)
+_NAME = Key("name", "name", required=True, bare=True)
 _DST = Key("dst", "name", required=True)
 _COMPONENT = Key("component", "dt|mgmt")
 _RETRY = Key("retry", "times|forever", takes=_is_retry)
@@ -355,7 +365,7 @@ GROUP = Group(
             "list",
             "list the IPCPs, all or those that fit; a name or layer may contain wildcards",
             _list,
-            keys=(Key("name", "name"), Key("type", "type"), Key("layer", "layer")),
+            keys=(Key("name", "name", bare=True), Key("type", "type"), Key("layer", "layer")),
             json=True,
         ),
         # Behind the older words, so that an abbreviation of one of those keeps its meaning.

@@ -1,17 +1,21 @@
 """irm: the command line as a whole (docs/reference/irm.md). Runs as a short-lived process; entry point of `irm`.
 
-Exit status: 0 done; 1 failed, or a word, a value, a name is wrong; 2 the command line is incomplete.
+Exit status: 0 done; 1 failed; 2 the command line is wrong: a word, a value, or something that is missing.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from shutil import get_terminal_size
+from textwrap import wrap
+from typing import NamedTuple, TextIO
+
+from ouroboros.ipcp_options import OptionError
 
 from ..text import USAGE, fail, guarded
 from . import bind, flow, ipcp, name, pool, system
-from .words import HELP, Command, Group, HelpWanted, UsageError, find_entry, parse, unknown, usage
+from .words import HELP, Command, Group, HelpWanted, UsageError, WrongWord, find_entry, parse, unknown, usage
 
 # In the order in which a prefix is looked up.
 GROUPS: tuple[Group | Command, ...] = (
@@ -30,6 +34,7 @@ GROUPS: tuple[Group | Command, ...] = (
     system.DIFF,
 )
 PROGRAM = "irm"
+_OPTIONS = frozenset({"--json", "--quiet", "-q", "--help", "-h", "--version"})
 
 
 class Line(NamedTuple):
@@ -38,6 +43,7 @@ class Line(NamedTuple):
     words: list[str]
     after: list[str] | None  # the words behind `--`
     json: bool
+    quiet: bool
     help: bool
     version: bool
 
@@ -49,13 +55,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def split(words: list[str]) -> Line:
-    """Take out --json, --help, -h and --version, wherever they stand before `--`."""
+    """Take out --json, --quiet, -q, --help, -h and --version, wherever they stand before `--`."""
     before, after = words, None
     if "--" in words:
         at = words.index("--")
         before, after = words[:at], words[at + 1 :]
-    rest = [word for word in before if word not in ("--json", "--help", "-h", "--version")]
-    return Line(rest, after, "--json" in before, "--help" in before or "-h" in before, "--version" in before)
+    given = _OPTIONS.intersection(before)
+    return Line(
+        [word for word in before if word not in _OPTIONS],
+        after,
+        json="--json" in given,
+        quiet=not given.isdisjoint(("--quiet", "-q")),
+        help=not given.isdisjoint(("--help", "-h")),
+        version="--version" in given,
+    )
 
 
 def _run(line: Line) -> int:
@@ -70,17 +83,20 @@ def _run(line: Line) -> int:
         if line.help or found.help:
             raise HelpWanted
         if not isinstance(found.target, Command):
-            print(explain(found.path, found.target), file=sys.stderr)
+            print(_for_terminal(explain(found.path, found.target), sys.stderr), file=sys.stderr)
             return USAGE
         if line.json and not found.target.json:
             raise UsageError(f'"--json" is for commands that print a list, which "{found.path}" does not.')
         arguments = parse(found.path, found.target, found.words, line.after)
-    except UsageError as error:
+    except (UsageError, WrongWord) as error:
         return fail(str(error), USAGE)
     except HelpWanted:
-        print(explain(found.path, found.target))
+        print(_for_terminal(explain(found.path, found.target), sys.stdout))
         return 0
-    return found.target.run(arguments._replace(json=line.json))
+    try:
+        return found.target.run(arguments._replace(json=line.json, quiet=line.quiet))
+    except (UsageError, OptionError) as error:
+        return fail(str(error), USAGE)
 
 
 class Found(NamedTuple):
@@ -108,6 +124,19 @@ def resolve(words: list[str]) -> Found:
             raise unknown(word, [*(known.word for known in table), HELP], path)
         found = Found(f"{path} {entry.word}", entry, left, helpful)
     return found
+
+
+def _for_terminal(text: str, stream: TextIO) -> str:
+    """The text with its long lines wrapped at the width of the terminal that it goes to, below their own indentation."""
+    if not stream.isatty():
+        return text
+    columns = max(get_terminal_size().columns, 40)
+
+    def wrapped(line: str) -> str:
+        indent = " " * (len(line) - len(line.lstrip()) + 4)
+        return "\n".join(wrap(line, columns, subsequent_indent=indent, break_on_hyphens=False)) or line
+
+    return "\n".join(map(wrapped, text.split("\n")))
 
 
 def explain(path: str, target: Command | Group | None) -> str:

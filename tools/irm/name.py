@@ -9,13 +9,14 @@ from ouroboros import ipcp_options
 from ouroboros.printable import printable
 
 from ..text import coloured, print_json, table
-from .words import Arguments, Command, Group, Key
+from .words import HELP, Arguments, Command, Group, Key, UsageError
 
 if TYPE_CHECKING:
-    from ouroboros.name_info import NameInfo
+    from ouroboros.name_info import NameInfo, NameSecPaths
 
 _COLUMNS = (("name", 50), ("load-balance policy", 20))
 _PATHS = {"encpath": "enc", "crtpath": "crt", "keypath": "key"}
+_NONE, _DEFAULT = "none", "default"
 _HASHES = (*ipcp_options.HASHES, "MD5")
 
 
@@ -27,29 +28,73 @@ def _create(arguments: Arguments) -> int:
     name = ipcp_options.check_new_name("The", arguments.operands[0])
     from ouroboros.ipcp_types import LoadBalancePolicy
 
-    policy = LoadBalancePolicy.from_policy_name(arguments.one("lb") or "round-robin")
-    server = {word: _path(arguments.one("s" + key)) for key, word in _PATHS.items()}
-    client = {word: _path(arguments.one("c" + key)) for key, word in _PATHS.items()}
+    word = arguments.one("lb")
+    policy = LoadBalancePolicy.from_policy_name(word or "round-robin")
+    server, client = _files(arguments, "s"), _files(arguments, "c")
+    required = _requirements(arguments)
     from ouroboros import cli
-    from ouroboros.name_info import NameSecPaths, Requirement
 
-    required = arguments.all("require")
-    try:
-        Requirement.from_words(required)
-    except ValueError as error:
-        raise ipcp_options.OptionError(f"Wrong requirement: {error}.") from None
-    cli.create_name(name, policy, NameSecPaths(**server), NameSecPaths(**client), require=required)
+    given = {"lb": word, "server": server, "client": client}
+    cli.create_name(
+        name,
+        policy,
+        server,
+        client,
+        require=required or (),
+        given=[key for key, each in given.items() if each],
+    )
+    arguments.say(f"Created name {name}.")
     return 0
 
 
+def _set(arguments: Arguments) -> int:
+    name = _checked(arguments.operands[0])
+    if not arguments.values:
+        raise UsageError(f'Nothing to change; give "lb", "require" or a path. Try "irm name set {HELP}".')
+    from ouroboros.ipcp_types import LoadBalancePolicy
+
+    word = arguments.one("lb")
+    policy = LoadBalancePolicy.from_policy_name(word) if word else None
+    server, client = _files(arguments, "s"), _files(arguments, "c")
+    required = _requirements(arguments)
+    from ouroboros import cli
+
+    cli.set_name(name, policy, server, client, require=required)
+    arguments.say(f"Changed name {name}.")
+    return 0
+
+
+def _requirements(arguments: Arguments) -> list[str] | None:
+    """The words of `require`; None when it is not there, and [] for `require none`."""
+    from ouroboros.name_info import Requirement
+
+    words = arguments.all("require")
+    if not words:
+        return None
+    if words == [_NONE]:
+        return []
+    try:
+        Requirement.from_words(words)
+    except ValueError as error:
+        raise ipcp_options.OptionError(f"Wrong requirement: {error}.") from None
+    return words
+
+
+def _files(arguments: Arguments, side: str) -> NameSecPaths | None:
+    """The paths that are given for one side: absolute, for the IRMd has another working directory."""
+    from ouroboros.name_info import NameSecPaths
+
+    found = {word: _path(arguments.one(side + key)) for key, word in _PATHS.items()}
+    return NameSecPaths(**found) if any(found.values()) else None
+
+
 def _path(path: str | None) -> str:
-    """The absolute path of a file that must exist: the IRMd has another working directory."""
-    if path is None:
-        return ""
+    if path is None or path == _DEFAULT:
+        return path or ""
     try:
         os.stat(path)
     except OSError as error:
-        raise ipcp_options.OptionError(f"Failed to check path {path}: {error.strerror}.") from None
+        raise ValueError(f"Failed to check path {path}: {error.strerror}.") from None
     return os.path.abspath(path)
 
 
@@ -58,15 +103,18 @@ def _destroy(arguments: Arguments) -> int:
     from ouroboros import cli
 
     cli.destroy_name(_checked(name))
-    print(f"Destroyed name {printable(name)}.")
+    arguments.say(f"Destroyed name {name}.")
     return 0
 
 
 def _register(arguments: Arguments) -> int:
     name = ipcp_options.check_new_name("The", _registered_name(arguments))
+    if not (arguments.flag("ipcp") or arguments.flag("layer")):
+        raise UsageError(f'To register {name}, give a layer or an IPCP: "layer <layer>" or "ipcp <ipcp>".')
     from ouroboros import cli
 
-    cli.reg_name(name, ipcps=arguments.all("ipcp"), layers=arguments.all("layer"))
+    done = cli.reg_name(name, ipcps=arguments.all("ipcp"), layers=arguments.all("layer"))
+    arguments.say(f"Registered {name} with {', '.join(ipcp.name for ipcp in done)}.")
     return 0
 
 
@@ -75,7 +123,7 @@ def _unregister(arguments: Arguments) -> int:
     from ouroboros import cli
 
     undone = cli.unreg_name(name, ipcps=arguments.all("ipcp"), layers=arguments.all("layer"))
-    print(f"Unregistered {printable(name)} with {', '.join(printable(ipcp.name) for ipcp in undone)}.")
+    arguments.say(f"Unregistered {name} with {', '.join(ipcp.name for ipcp in undone)}.")
     return 0
 
 
@@ -173,8 +221,13 @@ def _hash_details() -> str:
     return f"hashes: {' '.join(_HASHES)}; a layer over UDP knows a name by its MD5, which is the host name in /etc/hosts"
 
 
+_POLICIES = (
+    Key("lb", "round-robin|spillover"),
+    *(Key(side + key, "path") for side in ("s", "c") for key in _PATHS),
+    Key("require", "encryption|authentication", repeats=True),
+)
 _WHERE = (Key("ipcp", "ipcp", repeats=True), Key("layer", "layer", repeats=True))
-_NAME = Key("name", "name", required=True)
+_NAME = Key("name", "name", required=True, bare=True)
 
 GROUP = Group(
     "name",
@@ -185,11 +238,7 @@ GROUP = Group(
             "create a name; one that exists stays as it is",
             _create,
             operands=("name",),
-            keys=(
-                Key("lb", "round-robin|spillover"),
-                *(Key(side + key, "path") for side in ("s", "c") for key in _PATHS),
-                Key("require", "encryption|authentication", repeats=True),
-            ),
+            keys=_POLICIES,
             details=lambda: "s is for the server's side, c for the client's; a path given must exist",
         ),
         Command("destroy", "forget a name", _destroy, operands=("name",), destructive=True),
@@ -203,7 +252,7 @@ GROUP = Group(
         Command(
             "unregister", "undo register", _unregister, operands=("name",), keys=_WHERE, destructive=True
         ),
-        Command("list", "list the names", _list, keys=(Key("name", "name"),), json=True),
+        Command("list", "list the names", _list, keys=(Key("name", "name", bare=True),), json=True),
         # Behind the older words, so that an abbreviation of one of those keeps its meaning.
         Command(
             "show",
@@ -212,6 +261,17 @@ GROUP = Group(
             operands=("name",),
             optional=1,
             json=True,
+        ),
+        Command(
+            "set",
+            "change the policies of a name; flows that exist keep what they have",
+            _set,
+            operands=("name",),
+            keys=_POLICIES,
+            details=lambda: (
+                "s is for the server's side, c for the client's; \"default\" in place of a path means the security directory, and "
+                '"require none" that nothing is required'
+            ),
         ),
         Command(
             "hash",

@@ -22,10 +22,10 @@ def _start(arguments: Arguments) -> int:
     return subprocess.run(command, check=False).returncode
 
 
-def _stop(_arguments: Arguments) -> int:
+def _stop(arguments: Arguments) -> int:
     from ouroboros.running import stop
 
-    print(f"The IRMd (pid {stop()}) has ended.")
+    arguments.say(f"The IRMd (pid {stop()}) has ended.")
     return 0
 
 
@@ -82,10 +82,8 @@ def _apply(arguments: Arguments) -> int:
     if arguments.json:
         print_json({"changes": changes, "dry_run": dry_run})
         return 0
-    for change in changes:
-        print(printable(change))
-    if not changes:
-        print("Nothing to change.")
+    for change in changes or ["Nothing to change."]:
+        arguments.say(change)
     return 0
 
 

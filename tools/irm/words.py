@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from ouroboros.printable import printable
+
 HELP = "help"
 
 
@@ -30,7 +32,8 @@ class Key(NamedTuple):
     """A word that introduces a value, or, without a `value`, a flag.
 
     `alias`: another spelling of that key. `option`: one of many, which the usage does not list one by one. `takes`:
-    the value may be left out; it is there when the next word is one that this accepts.
+    the value may be left out; it is there when the next word is one that this accepts. `bare`: the first value of the command, which
+    may stand without its key.
     """
 
     word: str
@@ -40,6 +43,7 @@ class Key(NamedTuple):
     alias: str = ""
     option: bool = False
     takes: Callable[[str], bool] | None = None
+    bare: bool = False
 
 
 class Arguments(NamedTuple):
@@ -49,6 +53,12 @@ class Arguments(NamedTuple):
     values: Mapping[str, list[str]]  # by key; a flag has an empty list
     rest: Sequence[str]  # the words behind `--`, for a command that passes them on
     json: bool = False
+    quiet: bool = False
+
+    def say(self, text: str) -> None:
+        """Print what the command has made, changed or removed, in one line, unless it was asked to be quiet."""
+        if not self.quiet:
+            print(printable(text))
 
     def one(self, key: str) -> str | None:
         """The value of a key that is given at most once."""
@@ -139,7 +149,8 @@ def usage(path: str, command: Command) -> str:
         if key.alias or key.option:
             continue
         value = f"[<{key.value}>]" if key.takes else f"<{key.value}>"
-        text = f"{key.word} {value}" if key.value else key.word
+        word = f"[{key.word}]" if key.bare and key.required else key.word
+        text = f"{word} {value}" if key.value else key.word
         parts.append((text if key.required else f"[{text}]") + ("..." if key.repeats else ""))
     if any(key.option for key in command.keys):
         parts.append("[<option> <value>]...")
@@ -177,7 +188,11 @@ def parse(path: str, command: Command, words: Sequence[str], after: Sequence[str
         if len(operands) < len(command.operands) and not (values or _skips_operand(command, operands, word)):
             operands.append(word)
             continue
-        key = _key(path, command, word)
+        bare = _bare(command, operands, values, words[position - 1 :], literal=literal)
+        if bare is not None:
+            values[bare.word] = [word]
+            continue
+        key = _key(path, command, word, _misspelt(command, values, words[:position]))
         if key.value and not (key.takes and not (position < len(words) and key.takes(words[position]))):
             if position == len(words):
                 raise UsageError(f'"{word}" needs a value: {key.word} <{key.value}>. Try "{path} {HELP}".')
@@ -202,7 +217,41 @@ def _skips_operand(command: Command, operands: Sequence[str], word: str) -> bool
     return len(operands) >= needed and any(word == key.word for key in command.keys)
 
 
-def _key(path: str, command: Command, word: str) -> Key:
+def _bare(
+    command: Command,
+    operands: Sequence[str],
+    values: Mapping[str, list[str]],
+    words: Sequence[str],
+    *,
+    literal: bool,
+) -> Key | None:
+    """The key whose value the first of these words is, without the key: no key was given yet, and the word is none itself.
+
+    An abbreviation is a key if a value follows, that is a word that is no key of the command.
+    """
+    key = next((key for key in command.keys if key.bare), None)
+    if key is None or values or len(operands) < len(command.operands):
+        return None
+    known = [each.word for each in command.keys]
+    found = None if literal or not words[0] else find(words[0], known)
+    if found is None:
+        return key
+    is_flag = not command.keys[known.index(found)].value
+    has_value = len(words) > 1 and words[1] not in known
+    return None if found == words[0] or is_flag or has_value else key
+
+
+def _misspelt(command: Command, values: Mapping[str, list[str]], words: Sequence[str]) -> str:
+    """The word that was taken for a bare value and is more likely a key that is misspelt: another word follows it."""
+    from difflib import get_close_matches
+
+    bare = next((key for key in command.keys if key.bare), None)
+    if bare is None or len(words) < 2 or list(values) != [bare.word] or values[bare.word] != [words[-2]]:
+        return ""
+    return words[-2] if get_close_matches(words[-2], [key.word for key in command.keys], 1) else ""
+
+
+def _key(path: str, command: Command, word: str, misspelt: str) -> Key:
     known = [key.word for key in command.keys]
     found = find(word, known)
     if found is not None:
@@ -211,7 +260,7 @@ def _key(path: str, command: Command, word: str) -> Key:
         raise WrongWord(f'"{word}" was removed: {command.retired[word]} Try "{path} {HELP}".')
     if not known:
         raise WrongWord(f'"{word}" is too much: {usage(path, command)}')
-    raise unknown(word, [key.word for key in command.keys if not key.alias], path)
+    raise unknown(misspelt or word, [key.word for key in command.keys if not key.alias], path)
 
 
 def _check(path: str, command: Command, operands: Sequence[str], values: Mapping[str, list[str]]) -> None:

@@ -222,6 +222,17 @@ class FakeIrmd:
     def _name_create(self, request: Envelope) -> None:
         self.names.setdefault(request.name_create.info.name, request.name_create.info)
 
+    def _name_set(self, request: Envelope) -> None:
+        body = request.name_set
+        info = self._name(body.name)
+        if body.HasField("lb"):
+            info.lb = body.lb
+        if body.HasField("require"):
+            info.require = body.require
+        for side in ("server", "client"):
+            if body.HasField(side):
+                getattr(info, side).CopyFrom(getattr(body, side))
+
     def _name_destroy(self, request: Envelope) -> None:
         del self.names[self._name(request.name_destroy.name).name]
 

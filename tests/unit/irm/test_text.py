@@ -69,3 +69,32 @@ def test_errors_become_exit_codes(
 
     assert text.guarded(body) == code
     assert capsys.readouterr() == ("", line)
+
+
+def terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setattr(text.sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+
+
+def test_a_table_aligns_wide_characters() -> None:
+    lines = text.table((("name", 8),), [("日本語",), ("é",), ("e\u0301",)]).splitlines()
+    assert lines[3:6] == ["|   日本語 |", "|        é |", "|        e\u0301 |"]
+    assert {text.width_of(line) for line in lines} == {12}
+
+
+@pytest.mark.parametrize("columns", [20, 40, 79])
+def test_a_table_is_wrapped_to_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    terminal(monkeypatch, columns)
+    row = ("12", "a name of several words", "x" * 60, "日本語" * 8)
+    lines = text.table((("pid", 7), ("name", 20), ("type", 10), ("layer", 20)), [row]).splitlines()
+    assert len({text.width_of(line) for line in lines}) == 1
+    assert text.width_of(lines[0]) <= max(columns, 4 * 11 + 1)
+    for at, cell in enumerate(row):
+        shown = "".join(line.split("|")[at + 1].strip() for line in lines[1:] if line.startswith("|"))
+        assert cell.replace(" ", "") in shown.replace(" ", "")
+
+
+def test_a_wide_terminal_changes_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = text.table((("a", 3), ("b", 1)), [(1, "longer words")])
+    terminal(monkeypatch, 200)
+    assert text.table((("a", 3), ("b", 12)), [(1, "longer words")]).splitlines()[-2] == plain.splitlines()[-2]

@@ -94,7 +94,7 @@ def test_abbreviations(line: str, path: str) -> None:
 )
 def test_a_destructive_word_is_never_the_first_of_several_meanings(line: str, meanings: str) -> None:
     code, out, err = run(*line.split())
-    assert (code, out) == (1, "") and f"could be {meanings}; write it out" in err
+    assert (code, out) == (2, "") and f"could be {meanings}; write it out" in err
 
 
 def test_each_word_that_undoes_is_destructive() -> None:
@@ -213,14 +213,16 @@ def test_what_follows_two_dashes_belongs_to_the_program() -> None:
         ("ipcp bootstrap name x layer y cport 3", '"cport" was removed: one UDP port serves both directions'),
         ("ipcp bootstrap name x layer y pff simple", '"pff" was removed'),
         ("name destroy x y", '"y" is too much: irm name destroy <name>'),
-        ("bind process name x", '"x" is unknown, it must be one of: name.'),
+        ("bind process name x", '"name" is not a valid process id.'),
+        ("ipcp connect a b", '"b" is unknown, it must be one of: name, dst, component'),
         ("flow list x", '"x" is too much'),
-        ("name list lay x", '"lay" is unknown, it must be one of: name.'),
+        ("name list lay x", '"x" is unknown, it must be one of: name.'),
+        ("name list naem x", '"naem" is unknown, did you mean "name"?'),
     ],
 )
 def test_wrong_words(line: str, text: str) -> None:
     code, out, err = run(*line.split())
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert text in err
     assert err.count("\n") == 1
 
@@ -228,7 +230,7 @@ def test_wrong_words(line: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("line", "text"),
     [
-        ("ipcp create", '"name <name>" is missing: irm ipcp create name <name> type <type>'),
+        ("ipcp create", '"name <name>" is missing: irm ipcp create [name] <name> type <type>'),
         ("ipcp create name x", '"type <type>" is missing'),
         ("ipcp create name", '"name" needs a value: name <name>. Try "irm ipcp create help".'),
         ("ipcp bootstrap name x layer", '"layer" needs a value'),
@@ -238,7 +240,7 @@ def test_wrong_words(line: str, text: str) -> None:
         ("ipcp create name x name y type local", '"name" is there twice: x and y.'),
         (
             "bind program",
-            "<program> is missing: irm bind program <program> name <name> [auto] [user <user>] [-- <argument>...]",
+            "<program> is missing: irm bind program <program> [name] <name> [auto] [user <user>] [-- <argument>...]",
         ),
         ("bind program x", '"name <name>" is missing'),
         ("register", '"name <name>" is missing'),

@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
+from irmd.oap.credentials import Policy, SecurityPaths
 from irmd.records import PendingAccept, Process, ProgramBinding
 from irmd.registry import Registry, name_hash
 from ouroboros.errors import ENAME
@@ -35,6 +36,11 @@ def test_a_name_that_exists_is_not_changed() -> None:
     registry.create_name("n", lb=ROUND_ROBIN)
     entry, made = registry.create_name("n", lb=SPILLOVER)
     assert not made and entry.lb == ROUND_ROBIN
+    with pytest.raises(Refusal, match="`irm name set n lb spillover` changes it"):
+        registry.create_name("n", lb=SPILLOVER, given=["lb"])
+    assert not registry.create_name("n", lb=ROUND_ROBIN, given=["lb", "server", "require"])[1]
+    with pytest.raises(Refusal, match="has other security files"):
+        registry.create_name("n", policy=Policy(SecurityPaths(crt="/c")), given=["server"])
 
 
 @pytest.mark.parametrize("name", ["", "x" * 256, "ä" * 128, "a\nb", "a\0b", "a*b", "a?", "[a]"])
