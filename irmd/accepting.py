@@ -12,6 +12,8 @@ from .facilities import Facilities
 from .flow import Step
 from .records import Connection, PendingAccept, PendingRequest, Process
 
+_NO_FLOW = "no flow arrived in the time given"
+
 
 class Accepting:
     """Keeps the accepts that wait, and gives those that begin to the allocations that wait for them."""
@@ -38,18 +40,23 @@ class Accepting:
             request.process, self._use.flows.create(Step.ACCEPT, user=request.process.user), request
         )
         accept.flow.requester = (request.process, request.descriptor)
+        request.served = False
         request.process.pace.accept(self._use.loop.time())
         self._use.registry.begin_accept(accept)
         request.undo = partial(self._cancel, accept)
         return accept
 
     def served(self, accept: PendingAccept) -> None:
-        """An accept gets a flow."""
+        """An accept gets a flow. From now on the requester may have been granted it, so only its process can cancel the accept."""
+        accept.request.served = True
         accept.process.pace.served(self._use.loop.time())
         self._use.registry.end_accept(accept)
 
     def again(self, request: PendingRequest) -> None:
-        """An accept goes back to waiting."""
+        """The flow of an accept has ended before its process got it: the accept goes back to waiting, if it has time left."""
+        if request.timeout is not None and request.timer is None:
+            self._use.requests.fail(request, errno.ETIMEDOUT, _NO_FLOW)
+            return
         try:
             accept = self._begin(request)
         except Refusal as refused:
@@ -58,7 +65,7 @@ class Accepting:
         self._use.waiting.serve(accept)
 
     def waits_again(self, accept: PendingAccept) -> None:
-        """The flow of an accept has ended before its process got it: the accept goes on waiting."""
+        """An accept could not get its flow, and goes back to waiting."""
         if accept in accept.process.accepts:
             self._use.registry.end_accept(accept)
         self.again(accept.request)
@@ -71,9 +78,9 @@ class Accepting:
 
     def _expired(self, request: PendingRequest) -> None:
         request.timer = None
-        if request.undo is not None:
+        if request.undo is not None and not request.served:
             request.undo()
-            self._use.requests.fail(request, errno.ETIMEDOUT, "no flow arrived in the time given")
+            self._use.requests.fail(request, errno.ETIMEDOUT, _NO_FLOW)
 
     def _cancel(self, accept: PendingAccept) -> None:
         if accept in accept.process.accepts:

@@ -106,6 +106,8 @@ class PendingRequest:
     undo: Callable[[], None] | None = None
     """Cancels the work on the request; set while the request waits."""
     timer: asyncio.TimerHandle | None = None
+    served: bool = False
+    """Of an accept: it has a flow, and waits for the IPCP that provides it. Its time-out does not end it any more."""
     done: bool = False
 
     def end(self) -> None:

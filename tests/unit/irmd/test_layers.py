@@ -12,10 +12,11 @@ import pytest
 from irmd import incoming
 from irmd.oap.extension import REPEATS, Extensions, Item, decode, lasting, lasts, repeated_ids
 from irmd.oap.header import decode_request
+from irmd.records import PendingRequest
 from ouroboros.errors import EAUTH, ECRYPT, EIPCP, ENAME
 from ouroboros.flow_event import FlowEvent
 from ouroboros.ipcp_types import IpcpType
-from ouroboros.rpc.messages_pb2 import Envelope, FlowJoin, FlowList, IpcpEnroll, QosSpec
+from ouroboros.rpc.messages_pb2 import Envelope, FlowAccept, FlowJoin, FlowList, IpcpEnroll, QosSpec
 from tests import handshake
 
 from .inside import FakeIpcp, Inside, Party, accept, alloc, run, settle
@@ -38,6 +39,19 @@ async def adjacency(system: Inside, user: FakeIpcp, provider: FakeIpcp, dst: str
     reply = await asked
     assert not reply.error, reply.text
     return reply.flow_endpoint.fd
+
+
+def expire_accept(system: Inside) -> None:
+    """The time-out of the only accept that has one has passed."""
+    (request,) = (
+        request
+        for connection in system.irmd.server._connections.values()
+        for request in connection.requests.values()
+        if isinstance(request, PendingRequest) and request.timer is not None
+    )
+    assert request.timer is not None
+    request.timer.cancel()
+    system.irmd.broker._accepting._expired(request)
 
 
 # ---------------------------------------------------------------- order
@@ -590,5 +604,34 @@ def test_a_request_that_its_requester_has_given_up_takes_no_accept() -> None:
             await settle(eth)
             waiting = server.begin(flow_accept=accept())
             assert not (await lives).error and not (await waiting).error
+
+    run(test)
+
+
+@pytest.mark.parametrize("response", [0, errno.ECONNRESET])
+def test_a_time_out_while_the_layer_grants_the_flow_does_not_take_it_away(response: int) -> None:
+    """The requester may have been told already, and no message of the layer would tell it of the end."""
+
+    async def test() -> None:
+        async with Inside() as system:
+            eth = await system.ipcp("eth", IpcpType.ETH_DIX, "e")
+            server = await system.application()
+            await system.bind(os.getpid(), "n")
+            accepting = server.begin(flow_accept=FlowAccept(timeout_ns=10**12))
+            await settle(server)
+            eth.answers["ipcp_flow_alloc_resp"] = lambda envelope: None
+            announced = eth.announce("n", handshake.make_request(identity=b"k" * 16, now=now()))
+            confirm = await eth.next("ipcp_flow_alloc_resp")
+            assert not (await announced).error
+            expire_accept(system)
+            if response:
+                eth.session.refuse(confirm, response, "the flow has ended")
+            else:
+                eth.session.reply(confirm, Envelope())
+            reply = await accepting
+            assert reply.error == (errno.ETIMEDOUT if response else 0)
+            if not response:
+                server.dealloc(reply.flow_endpoint.fd)
+            await settle(server, eth)
 
     run(test)
