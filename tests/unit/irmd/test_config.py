@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 
@@ -200,7 +201,8 @@ def test_what_the_file_says_is_there_when_the_irmd_is_ready() -> None:
 def test_what_cannot_be_done_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "conf"
     path.write_text("[local.l]\nbootstrap = 'layer'\n[udp4.u]\nbootstrap = 'far'\nip = '203.0.113.1'\n")
-    run = Path("/tmp") / f"irmd-config-{tmp_path.name}"
+    run = Path(tempfile.mkdtemp(prefix="irmd-config-"))  # a path that is short enough for a socket
+    run.rmdir()
     ended = subprocess.run(
         [sys.executable, "-m", "irmd", "--stdout", "--config", str(path)],
         env={"OUROBOROS_RUNDIR": str(run), "PATH": "/bin"},
