@@ -73,7 +73,7 @@ def look(handle: struct_flow) -> FrcpCounters | None:
         return None
     if result < 0:
         raise error(result)
-    c, config, rtt = frcp.counters, frcp.config, frcp.rtt
+    c, config, rtt = frcp.counters, frcp.config, frcp.tx.rtt
     return FrcpCounters(
         sent=c.sent,
         resent=c.resent,
@@ -87,9 +87,9 @@ def look(handle: struct_flow) -> FrcpCounters | None:
         spoilt=seal.spoilt + seal.runt if seal else 0,
         forged=seal.forged if seal else 0,
         skipped=c.skipped,
-        unacknowledged=frcp.sendq.count,
-        unread=frcp.recvq.messages,
-        window=(frcp.lim - frcp.nxt) & _MASK,
+        unacknowledged=frcp.tx.sendq.count,
+        unread=frcp.rx.recvq.messages,
+        window=(frcp.tx.lim - frcp.tx.nxt) & _MASK,
         srtt=rtt.srtt / 1e9,
         rttvar=rtt.dev / 1e9,
         rto=rtt.rto / 1e9,

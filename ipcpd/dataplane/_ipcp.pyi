@@ -152,24 +152,36 @@ class struct_frcp_counters(Pointer):
     malformed: int
     skipped: int
 
+class struct_frcp_sender(Pointer):
+    una: int
+    nxt: int
+    lim: int
+    confirmed: bool
+    sendq: struct_sendq
+    rtt: struct_rtt
+
+class struct_inflight(Pointer):
+    limited: bool
+
+class struct_frcp_receiver(Pointer):
+    run: bool
+    want: int
+    edge: int
+    recvq: struct_recvq
+
+class struct_frcp_timers(Pointer):
+    linger: int
+
 class struct_frcp(Pointer):
     config: struct_frcp_config
     flags: int
     down: int
     fin_sent: int
     fin_received: int
-    linger_until: int
-    una: int
-    nxt: int
-    lim: int
-    confirmed: bool
-    inflight_limited: bool
-    sendq: struct_sendq
-    rtt: struct_rtt
-    run: bool
-    want: int
-    edge: int
-    recvq: struct_recvq
+    tx: struct_frcp_sender
+    inflight: struct_inflight
+    at: struct_frcp_timers
+    rx: struct_frcp_receiver
     counters: struct_frcp_counters
 
 class struct_frcp_piece(Pointer):
@@ -350,6 +362,14 @@ class Ffi:
     def new(self, cdecl: Literal["struct frcp_config *"], init: Any = ...) -> struct_frcp_config: ...
     @overload
     def new(self, cdecl: Literal["struct frcp_counters *"], init: Any = ...) -> struct_frcp_counters: ...
+    @overload
+    def new(self, cdecl: Literal["struct frcp_sender *"], init: Any = ...) -> struct_frcp_sender: ...
+    @overload
+    def new(self, cdecl: Literal["struct inflight *"], init: Any = ...) -> struct_inflight: ...
+    @overload
+    def new(self, cdecl: Literal["struct frcp_receiver *"], init: Any = ...) -> struct_frcp_receiver: ...
+    @overload
+    def new(self, cdecl: Literal["struct frcp_timers *"], init: Any = ...) -> struct_frcp_timers: ...
     @overload
     def new(self, cdecl: Literal["struct frcp *"], init: Any = ...) -> struct_frcp: ...
     @overload

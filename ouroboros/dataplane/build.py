@@ -22,8 +22,18 @@ SOURCES = [
     "fset",
     "irm",
 ]
-MACHINES = ["wheel", "crc32", "rtt", "sendq", "recvq", "frcp", "frcp_send", "frcp_resend", "frcp_receive"]
-MACHINES += ["frcp_fin", "frcp_io"]
+MACHINES = [
+    "wheel",
+    "crc32",
+    "rtt",
+    "sendq",
+    "recvq",
+    "frcp",
+    "frcp_sender",
+    "frcp_receiver",
+    "frcp_timers",
+    "frcp_io",
+]
 PROTECTION = ["cipher", "hkdf", "scratch", "seal"]
 
 CDEF = """
@@ -274,24 +284,34 @@ CDEF_MACHINES = """
         uint64_t malformed;
         uint64_t skipped;
     };
+    struct frcp_sender {
+        uint32_t una;
+        uint32_t nxt;
+        uint32_t lim;
+        bool confirmed;
+        struct sendq sendq;
+        struct rtt rtt;
+        ...;
+    };
+    struct inflight { bool limited; ...; };
+    struct frcp_receiver {
+        bool run;
+        uint32_t want;
+        uint32_t edge;
+        struct recvq recvq;
+        ...;
+    };
+    struct frcp_timers { int64_t linger; ...; };
     struct frcp {
         struct frcp_config config;
         uint32_t flags;
         int down;
         int fin_sent;
         int fin_received;
-        int64_t linger_until;
-        uint32_t una;
-        uint32_t nxt;
-        uint32_t lim;
-        bool confirmed;
-        bool inflight_limited;
-        struct sendq sendq;
-        struct rtt rtt;
-        bool run;
-        uint32_t want;
-        uint32_t edge;
-        struct recvq recvq;
+        struct frcp_sender tx;
+        struct inflight inflight;
+        struct frcp_timers at;
+        struct frcp_receiver rx;
         struct frcp_counters counters;
         ...;
     };

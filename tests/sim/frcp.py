@@ -174,7 +174,7 @@ class End:
         if not self.promise.lazy:
             self.drain(None)
         if self.frcp.fin_received:
-            here = len(self.read) + self.frcp.c.recvq.messages
+            here = len(self.read) + self.frcp.c.rx.recvq.messages
             must(here == self.promise.messages, f"{self.name} hears the end after {here} packets")
         self.step()
 
@@ -219,15 +219,18 @@ class End:
 
     def check(self) -> None:
         c, promise = self.frcp.c, self.promise
-        flight = (c.nxt - c.una) & 0xFFFFFFFF
+        flight = (c.tx.nxt - c.tx.una) & 0xFFFFFFFF
         must(flight <= lib.SENDQ_PLACES, f"{self.name} has sent {flight} packets at once")
         # An end that ends its data, or closes, need not wait for the window.
-        must((c.lim + c.fin_sent - c.nxt) & 0xFFFFFFFF < 1 << 31, f"{self.name} has sent more than it may")
-        must(c.sendq.octets <= lib.SENDQ_OCTETS, f"{self.name} keeps {c.sendq.octets} octets sent")
+        must(
+            (c.tx.lim + c.fin_sent - c.tx.nxt) & 0xFFFFFFFF < 1 << 31,
+            f"{self.name} has sent more than it may",
+        )
+        must(c.tx.sendq.octets <= lib.SENDQ_OCTETS, f"{self.name} keeps {c.tx.sendq.octets} octets sent")
         most = lib.RECVQ_OCTETS + (1 << 21)
-        must(c.recvq.octets <= most, f"{self.name} keeps {c.recvq.octets} octets received")
-        must(c.recvq.early < promise.window, f"{self.name} keeps {c.recvq.early} packets early")
-        must(c.recvq.unread <= promise.window, f"{self.name} lets {c.recvq.unread} packets wait")
+        must(c.rx.recvq.octets <= most, f"{self.name} keeps {c.rx.recvq.octets} octets received")
+        must(c.rx.recvq.early < promise.window, f"{self.name} keeps {c.rx.recvq.early} packets early")
+        must(c.rx.recvq.unread <= promise.window, f"{self.name} lets {c.rx.recvq.unread} packets wait")
 
     # ---- the user
 
@@ -298,7 +301,7 @@ class End:
     @property
     def done(self) -> bool:
         """Everything written, sent and acknowledged."""
-        return self.written == self.promise.messages and self.frcp.c.sendq.count == 0
+        return self.written == self.promise.messages and self.frcp.c.tx.sendq.count == 0
 
 
 class Scenario:
@@ -385,7 +388,9 @@ class Scenario:
         """The end of a run that both survive."""
         for end in (self.a, self.b):
             must(end.frcp.down == 0, f"{end.name} is down: {end.frcp.down}")
-            must(end.done, f"{end.name} has written {end.written}, {end.frcp.c.sendq.count} are outstanding")
+            must(
+                end.done, f"{end.name} has written {end.written}, {end.frcp.c.tx.sendq.count} are outstanding"
+            )
         # The lazy reader may take its time; then an idle flow rests, but for keep-alives.
         everything = self.promise.messages
         limit = 3000 if self.promise.retransmit else 300
@@ -398,9 +403,13 @@ class Scenario:
             )
             if self.promise.retransmit:
                 must(len(end.read) == everything, f"{end.name} has read {len(end.read)} of {everything}")
-            must(end.frcp.c.sendq.size == 0, f"{end.name} keeps {end.frcp.c.sendq.size} octets for nothing")
             must(
-                end.frcp.c.recvq.octets == 0 or not self.promise.retransmit, f"{end.name} keeps what was read"
+                end.frcp.c.tx.sendq.size == 0,
+                f"{end.name} keeps {end.frcp.c.tx.sendq.size} octets for nothing",
+            )
+            must(
+                end.frcp.c.rx.recvq.octets == 0 or not self.promise.retransmit,
+                f"{end.name} keeps what was read",
             )
             idle = end.frcp.deadline is None or self.promise.timeout_ms > 0
             must(idle, f"{end.name} does not rest")
@@ -408,13 +417,13 @@ class Scenario:
     def one_left(self) -> None:
         """The other died: an end that waits for it is notified, in bounded time."""
         self.clock.advance(1)  # its earlier packets may be in flight
-        waits = bool(self.a.frcp.c.una != self.a.frcp.c.nxt)
+        waits = bool(self.a.frcp.c.tx.una != self.a.frcp.c.tx.nxt)
         bound = min(R if waits else 1e9, self.promise.timeout_ms / 1000 or 1e9)
         self.clock.advance(R + 130)
         if bound < 1e9 and (self.promise.retransmit or self.promise.timeout_ms):
             must(self.a.frcp.down in (-EFLOWDOWN, -EFLOWPEER), f"a has not noticed: {self.a.frcp.down}")
         if self.a.frcp.down:
-            must(self.a.frcp.c.sendq.octets == 0, "a flow that is down keeps data")
+            must(self.a.frcp.c.tx.sendq.octets == 0, "a flow that is down keeps data")
             must(self.a.frcp.deadline is None, "a flow that is down does not rest")
 
 

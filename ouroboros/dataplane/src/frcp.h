@@ -7,6 +7,7 @@
  * never goes back.
  * After each batch of frcp_receive, frcp_write and frcp_pop the caller calls frcp_run with the same time, which sends
  * the packets that have become due. Negative results are -errno, or a number of errors.h.
+ * What its parts have for each other is in frcp_private.h.
  */
 #ifndef OUROBOROS_FRCP_H
 #define OUROBOROS_FRCP_H
@@ -17,6 +18,7 @@
 #include <sys/types.h>
 
 #include "errors.h"
+#include "inflight.h"
 #include "keepalive.h"
 #include "pci.h"
 #include "recvq.h"
@@ -25,7 +27,7 @@
 
 #define FRCP_MS 1000000ll
 #define FRCP_DIRECT_MS 1u         /* MPL of a direct flow: shared memory loses no packet */
-#define FRCP_A (10000 * FRCP_MS)  /* A: longest time until a receiver acknowledges a packet */
+#define FRCP_A (10000 * FRCP_MS)  /* A: longest time until a receiver acknowledges a packet (FRCP-4) */
 #define FRCP_R (120000 * FRCP_MS) /* R: longest time for which a sender retransmits a packet */
 #define FRCP_TICK (5 * FRCP_MS)
 #define FRCP_ACK_DELAY (2 * FRCP_TICK)
@@ -34,18 +36,6 @@
 #define FRCP_WINDOW_FIRST 64u          /* initial window, until the peer advertises one */
 #define FRCP_WINDOW 256u
 #define FRCP_WINDOW_OCTETS (4u << 20)
-#define FRCP_INFLIGHT_PACKETS 512u   /* in-flight bound on a path with a short round trip, in packets */
-#define FRCP_INFLIGHT_OCTETS 786432u /* and in octets */
-/*
- * from this round trip on, packets are on the wire and not in queues; it includes the delayed acknowledgement of a
- * single packet
- */
-#define FRCP_LONG_RTT (20 * FRCP_MS)
-#define FRCP_WINDOW_SANE 0x10000u    /* a larger advertised window is invalid */
-#define FRCP_ACK_EVERY 32u           /* packets that one acknowledgement covers at most */
-#define FRCP_BURST 16u               /* packets that are retransmitted together at most */
-#define FRCP_CLAMP_OCTETS 1400u      /* octets of data in a packet that no link on the path fragments */
-#define FRCP_LARGE_LOSS 64u          /* Loss budget of large packets: a loss costs 64, a packet sent earns 1 */
 
 /* Flags (fccntl; spec/frcp 10). FRCP_RETRANSMIT cannot be changed; the last two exist in this implementation only. */
 #define FRCP_RETRANSMIT 1u
@@ -91,29 +81,14 @@ struct frcp_counters {
         uint64_t skipped;   /* never received (no retransmission) */
 };
 
-struct frcp {
-        struct frcp_config config;
-        frcp_send *send;
-        void *arg;
-        uint32_t flags;
-        int down;                         /* 0, or the reason why the flow is down: -EFLOWDOWN, -EFLOWPEER */
-        enum frcp_direction fin_sent;     /* this end's direction */
-        enum frcp_direction fin_received; /* the peer's direction: after FIN the peer sends no more data */
-        int64_t closed_at;                /* when the user deallocated; NEVER: not yet */
-        int64_t linger_until; /* at this time unacknowledged data is given up; NEVER: this end does not linger */
-        uint64_t lost;                    /* octets unacknowledged when the flow went down */
-
-        /* sender */
-        uint32_t una;               /* oldest unacknowledged */
-        uint32_t nxt;               /* next to be sent */
-        uint32_t in_flight;         /* weight (sent_weight) of the packets sent and not acknowledged */
-        uint32_t lim;               /* first number beyond the peer's window */
-        bool confirmed;             /* the peer has acknowledged data: it knows this end's sequence numbers */
-        bool inflight_limited;      /* the in-flight bound of a short path is reached */
-        bool write_blocked;         /* a write failed because the window was shut */
-        uint32_t rto_count;         /* retransmissions of `una` since the last acknowledgement */
-        uint32_t large_loss;        /* loss budget of large packets (FRCP_LARGE_LOSS), as spent */
-        bool clamped; /* packets are clamped to FRCP_CLAMP_OCTETS, so that no layer below fragments them */
+/* The sender (FRCP-6), on whose numbers the sender alone decides. */
+struct frcp_sender {
+        uint32_t una;        /* oldest unacknowledged */
+        uint32_t nxt;        /* next to be sent */
+        uint32_t lim;        /* first number beyond the peer's window */
+        bool confirmed;      /* the peer has acknowledged data: it knows this end's sequence numbers */
+        bool write_blocked;  /* a write failed because the window was shut */
+        uint32_t rto_count;  /* retransmissions of `una` since the last acknowledgement */
         /* octets that the peer may hold of the current window of packets, and of the one before */
         uint32_t window_octets[2];
         uint32_t window_packets;    /* packets sent in the current window */
@@ -121,13 +96,12 @@ struct frcp {
         int64_t template_at;        /* the time of the template; NEVER: it is invalid */
         int64_t last_data_tx_at;    /* last transmission of data; NEVER: not yet */
         int64_t shut_at;            /* when the window was found shut; NEVER: it is open */
-        int64_t rdv_at;
-        int64_t resend_at;
-        int64_t stall_at; /* the flow below was full: when to try again */
         struct sendq sendq;
         struct rtt rtt;
+};
 
-        /* receiver */
+/* The receiver (FRCP-6). */
+struct frcp_receiver {
         bool run;                /* a data run is active: the numbers below are valid */
         bool ack_now;            /* an acknowledgement is due even if `want` has not advanced */
         bool window_requested;   /* the peer sent a rendez-vous */
@@ -139,9 +113,33 @@ struct frcp {
         uint32_t peak_length;    /* octets of the largest packets received recently */
         int64_t last_rx_at;      /* last packet received; NEVER: not yet */
         int64_t last_data_rx_at; /* last data received */
-        int64_t ack_at;
         struct recvq recvq;
+};
 
+/* When something is due; NEVER: it is not. */
+struct frcp_timers {
+        int64_t resend; /* a retransmission */
+        int64_t ack;    /* an acknowledgement, or the window */
+        int64_t rdv;    /* a rendez-vous */
+        int64_t stall;  /* the flow below was full: when to try again */
+        int64_t linger; /* unacknowledged data is given up */
+};
+
+/* Its fields are read outside of the machine, and written by it alone. */
+struct frcp {
+        struct frcp_config config;
+        frcp_send *send;
+        void *arg;
+        uint32_t flags;
+        int down;                         /* 0, or the reason why the flow is down: -EFLOWDOWN, -EFLOWPEER */
+        enum frcp_direction fin_sent;     /* this end's direction */
+        enum frcp_direction fin_received; /* the peer's direction: after FIN the peer sends no more data */
+        int64_t closed_at;                /* when the user deallocated; NEVER: not yet */
+        uint64_t lost;                    /* octets unacknowledged when the flow went down */
+        struct frcp_sender tx;
+        struct inflight inflight;
+        struct frcp_timers at;
+        struct frcp_receiver rx;
         struct keepalive alive;
         struct frcp_counters counters;
 };
@@ -166,7 +164,9 @@ bool frcp_writable(const struct frcp *frcp, uint32_t length);
 uint32_t frcp_max_packet(const struct frcp *frcp);
 
 /*
- * Send FIN: this end writes no more and, with `leaving`, reads no more. The peer's reader sees it after all data. 0;
+ * Send FIN (FRCP-33): data of 0 octets with a sequence number of its own: acknowledged, retransmitted, in order, and allowed beyond
+ * the window when everything before it was received. This end writes no more and, with `leaving`, reads no more. The prototype's
+ * protocol has no FIN: an end that has left cannot be distinguished from one that is silent. 0;
  * -EAGAIN: no space now; -ENOTSUP: the peer does not implement FIN; the reason why the flow is down. FIN cannot be
  * withdrawn.
  */
@@ -214,57 +214,5 @@ uint64_t frcp_unacknowledged(const struct frcp *frcp);
 
 /* Seconds during which the flow below must not be used for another flow (spec/frcp 10). */
 uint32_t frcp_quiet_time(const struct frcp *frcp, int64_t now);
-
-/* ---- between the files of the machine ---- */
-
-/* Seconds of inactivity after which a sender (a receiver) discards the state of the data run. */
-uint32_t frcp_sender_inactivity(const struct frcp *frcp);
-uint32_t frcp_receiver_inactivity(const struct frcp *frcp);
-
-/* Whether at most `span` has passed since `at`; never when `at` is NEVER. */
-static inline bool frcp_recent(int64_t at, int64_t span, int64_t now)
-{
-        return at != NEVER && now - at <= span;
-}
-
-/* Send a packet without data; `map` follows the header. */
-bool frcp_control(struct frcp *frcp, struct pci *pci, const uint8_t *map, uint32_t length, int64_t now);
-
-/* Send a packet with data, new or retransmitted, with the current header template. False: the flow below is full. */
-bool frcp_transmit(struct frcp *frcp, uint32_t seq, uint8_t bits, const uint8_t *data, uint32_t length, int64_t now);
-
-/* Update inflight_limited after `nxt` or `una` has changed. */
-void frcp_limit_inflight(struct frcp *frcp);
-
-/* Send queued packets as far as the window allows; then watch the window. */
-void frcp_flush(struct frcp *frcp, int64_t now);
-
-/*
- * Sender: process the acknowledgement number and the window of a packet; `map` shows the packets received out of
- * order.
- */
-void frcp_acknowledged(struct frcp *frcp, uint32_t ackno, const uint8_t *map, uint32_t length, int64_t now);
-void frcp_window(struct frcp *frcp, uint32_t window, int64_t now);
-
-/* Retransmit overdue packets. */
-void frcp_resend(struct frcp *frcp, int64_t now);
-
-/* Receiver: send an acknowledgement or the window when one is due. */
-void frcp_acknowledge(struct frcp *frcp, int64_t now);
-
-/* Receiver: advance the window edge; it never goes back. */
-void frcp_update_edge(struct frcp *frcp);
-
-/* Whether the packet `seq` in the send queue is FIN, which the window does not hold up. */
-bool frcp_is_fin(const struct frcp *frcp, uint32_t seq);
-
-/* Receiver: FIN is next in order. */
-void frcp_receive_fin(struct frcp *frcp, uint8_t bits);
-
-/* Whether a closing end waits for the acknowledgement of its FIN when no data is unacknowledged. */
-bool frcp_fin_lingers(const struct frcp *frcp);
-
-/* The flow is down. */
-void frcp_break(struct frcp *frcp, int why);
 
 #endif

@@ -35,7 +35,7 @@ struct frcp_reader {
 /* Whether a read would return packets, or the end of the stream that no read has reported yet. */
 static bool is_readable(const struct frcp_end *end)
 {
-        return flow_readahead(end->flow) || end->frcp.recvq.messages > 0 || (end->frcp.fin_received && !end->eof_read);
+        return flow_readahead(end->flow) || end->frcp.rx.recvq.messages > 0 || (end->frcp.fin_received && !end->eof_read);
 }
 
 /* ---- to the ring ---- */
@@ -263,7 +263,7 @@ static ssize_t read_some(struct frcp_end *end, struct burst *burst, struct frcp_
         read_queue(end, reader, now);
         /* At most RING_SLOTS packets: a peer that sends unreadable packets forever must not keep the caller in C. */
         for (uint32_t all = 0, taken = 1; taken > 0 && all < RING_SLOTS; all += taken) {
-                if (reader->count > 0 || end->frcp.recvq.messages > 0)
+                if (reader->count > 0 || end->frcp.rx.recvq.messages > 0)
                         break;
                 taken = take_packets(end, FRCP_BATCH, reader, now);
         }
@@ -349,7 +349,7 @@ static bool io_ready(struct flow *flow, bool writing)
 
         if (frcp->down != 0 || flow->frcp->closing)
                 return true;
-        return writing ? frcp_writable(frcp, 1) : frcp->recvq.messages > 0 || frcp->fin_received;
+        return writing ? frcp_writable(frcp, 1) : frcp->rx.recvq.messages > 0 || frcp->fin_received;
 }
 
 static bool io_notify_writable(struct flow *flow)
@@ -422,8 +422,8 @@ static void io_queues(struct flow *flow, uint64_t *rx, uint64_t *tx)
                 return;
         }
         take_packets(end, FRCP_BATCH, NULL, now);
-        *rx = end->frcp.recvq.messages;
-        *tx = end->frcp.sendq.count;
+        *rx = end->frcp.rx.recvq.messages;
+        *tx = end->frcp.tx.sendq.count;
         if (!end->frcp.config.retransmit) {
                 ring_space_now(&flow->end.tx);
                 *tx += flow->end.tx.at - flow->end.tx.other;
@@ -617,7 +617,7 @@ struct frcp_unacked frcp_io_unacked(struct flow *flow)
         if (end == NULL)
                 return unacked;
         unacked.octets = frcp_unacknowledged(&end->frcp);
-        unacked.una = end->frcp.una;
+        unacked.una = end->frcp.tx.una;
         unlock_both(flow);
         return unacked;
 }

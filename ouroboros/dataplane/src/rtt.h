@@ -10,7 +10,7 @@
 #define RTO_FIRST 1000000000ll
 #define RTO_MIN 250000ll
 #define RTO_MAX 5000000000ll /* several retransmissions within R, even after the RTO has doubled several times */
-/* Delayed acknowledgement and tick, which delay the acknowledgement of a single packet (8.4). */
+/* Delayed acknowledgement and tick, which delay the acknowledgement of a single packet (FRCP-15). */
 #define RTO_ALLOWANCE 15000000ll
 
 struct rtt {

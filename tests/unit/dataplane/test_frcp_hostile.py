@@ -58,8 +58,8 @@ class Victim:
 
     def bounded(self) -> None:
         machine = self.look()
-        assert machine.sendq.octets <= machine.sendq.size <= MOST
-        assert machine.recvq.octets <= MOST
+        assert machine.tx.sendq.octets <= machine.tx.sendq.size <= MOST
+        assert machine.rx.recvq.octets <= MOST
 
     def say(self, *packets: bytes) -> None:
         """The peer says this, and our end hears it; what it answers is thrown away."""
@@ -84,7 +84,7 @@ class Victim:
     def still_works(self) -> None:
         """A run that begins anew, where nothing was before."""
         machine = self.look()
-        seq = int(machine.want) if machine.run else 77
+        seq = int(machine.rx.want) if machine.rx.run else 77
         self.say(pci(DATA | DRF | FIRST, seq=seq, data=b"good"))
         got = self.end.drain()
         assert b"good" in got, got
@@ -101,13 +101,13 @@ def test_a_peer_that_never_acknowledges(victim: Victim) -> None:
     for _ in range(500):
         victim.visit(200_000_000)
         victim.peer.drain()
-        assert victim.look().sendq.count == 64
+        assert victim.look().tx.sendq.count == 64
     assert victim.end.write(b"x") == -EAGAIN
     victim.visit(25_000_000_000)
     assert victim.end.write(b"x") == -EFLOWDOWN
     assert victim.end.read() == -EFLOWDOWN
     assert lib.flow_down_cause(victim.end.handle) & lib.DOWN_UNACKNOWLEDGED
-    assert victim.look().sendq.size == 0, "nothing is kept any more"
+    assert victim.look().tx.sendq.size == 0, "nothing is kept any more"
 
 
 @pytest.mark.parametrize("ahead", [0, 0x10000, 0x7FFFFF, 0x800000, 0xFFFFFF])
@@ -120,7 +120,7 @@ def test_the_largest_window_there_is(victim: Victim) -> None:
     """It may be meant; our queue has a bound of its own."""
     victim.say(pci(FC, window=OURS + 0xFFFF))
     assert victim.fill() > 64
-    assert victim.look().sendq.octets <= 4 << 20
+    assert victim.look().tx.sendq.octets <= 4 << 20
 
 
 def test_a_window_that_goes_back(victim: Victim) -> None:
@@ -133,9 +133,9 @@ def test_an_acknowledgement_of_what_was_never_sent(victim: Victim, ackno: int) -
     for i in range(10):
         assert victim.end.write(packet(i, 100)) == 100
     victim.say(pci(ACK, ackno=ackno, data=b"\xff" * 200))
-    assert victim.look().sendq.count == 10
+    assert victim.look().tx.sendq.count == 10
     victim.say(pci(ACK, ackno=OURS + 10))
-    assert victim.look().sendq.count == 0
+    assert victim.look().tx.sendq.count == 0
 
 
 def test_a_map_that_says_it_has_everything_but_the_first(victim: Victim) -> None:
@@ -165,9 +165,9 @@ def test_garbage_behind_headers_that_are_right(victim: Victim) -> None:
         victim.say(
             pci(
                 chance.randrange(256),
-                window=int(machine.una) + near,
-                seq=(int(machine.want) + near) & 0xFFFFFFFF,
-                ackno=(int(machine.una) + near) & 0xFFFFFFFF,
+                window=int(machine.tx.una) + near,
+                seq=(int(machine.rx.want) + near) & 0xFFFFFFFF,
+                ackno=(int(machine.tx.una) + near) & 0xFFFFFFFF,
                 data=bytes(chance.choice([0, 1, 100, 4000])),
             )
         )
@@ -184,7 +184,7 @@ def test_fragments_without_an_end(victim: Victim) -> None:
     victim.say(pci(DATA | DRF | FIRST | MORE, seq=0, data=bytes(size)))
     for seq in range(1, n):
         victim.say(pci(DATA | MORE, seq=seq, data=bytes(size)))
-    assert victim.look().recvq.spoilt > 0
+    assert victim.look().rx.recvq.spoilt > 0
     victim.still_works()
 
 
@@ -194,7 +194,7 @@ def test_early_packets_for_ever(victim: Victim) -> None:
     for turn in range(4):
         for seq in range(2, 3000):
             victim.say(pci(DATA | FIRST, seq=seq, data=bytes(1000 + turn)))
-    assert victim.look().recvq.early < 3000
+    assert victim.look().rx.recvq.early < 3000
     victim.still_works()
 
 
@@ -239,7 +239,7 @@ def test_an_application_that_does_not_read_disturbs_no_other_flow(victim: Victim
     for seq in range(5000):
         victim.say(pci(DATA | FIRST | (DRF if seq == 0 else 0), seq=seq, data=bytes(500)))
     machine = victim.look()
-    assert machine.recvq.messages <= 512 and machine.recvq.octets <= MOST
+    assert machine.rx.recvq.messages <= 512 and machine.rx.recvq.octets <= MOST
     while victim.end.write(b"still says something") > 0:
         sent += 1
         victim.peer.drain()

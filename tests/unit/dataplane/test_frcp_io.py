@@ -544,7 +544,7 @@ def test_what_a_reader_does_not_read_is_not_lost(pair: Pair) -> None:
         assert lib.frcp_io_look(b.handle, machine) == 0
         if machine.counters.refused:
             break
-    assert machine.counters.refused and machine.recvq.octets > 7 << 20
+    assert machine.counters.refused and machine.rx.recvq.octets > 7 << 20
     read = 0
     while read < sent:
         got = b.read()

@@ -280,15 +280,15 @@ class Player:
         c = self.end.c
         for key, value in words(text):
             if key in ("una", "nxt", "lim"):
-                is_now: float = (getattr(c, key) - self.first) & 0xFFFFFFFF
+                is_now: float = (getattr(c.tx, key) - self.first) & 0xFFFFFFFF
             elif key in ("want", "edge"):
-                is_now = (getattr(c, key) - self.peer) & 0xFFFFFFFF
+                is_now = (getattr(c.rx, key) - self.peer) & 0xFFFFFFFF
             elif key in ("rto", "srtt", "dev"):
-                is_now = getattr(c.rtt, key) / 1e6
+                is_now = getattr(c.tx.rtt, key) / 1e6
             elif key in ("octets", "unread", "spoilt", "messages"):
-                is_now = getattr(c.recvq, key)
+                is_now = getattr(c.rx.recvq, key)
             elif key == "kept":
-                is_now = c.sendq.size
+                is_now = c.tx.sendq.size
             else:
                 assert key in COUNTERS, f"there is no state {key!r}"
                 is_now = getattr(c.counters, key)

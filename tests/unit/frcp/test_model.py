@@ -190,7 +190,7 @@ class FrcpMachine(RuleBasedStateMachine):
     @rule(count=st.integers(1, 70), size=st.integers(1, 4 * PIECE))
     def write(self, count: int, size: int) -> None:
         for i in range(count):
-            if self.end.c.inflight_limited:
+            if self.end.c.inflight.limited:
                 return  # it may delay packets that it is allowed to send
             at = (self.model.written * 7 + i) % 256
             payload = OCTETS[at : at + size]
@@ -264,13 +264,13 @@ class FrcpMachine(RuleBasedStateMachine):
         if not hasattr(self, "end"):
             return
         c, model = self.end.c, self.model
-        assert (c.una - self.first) & WORD == model.una
-        assert (c.nxt - self.first) & WORD == model.sent
-        assert (c.lim - self.first) & WORD == model.lim
-        assert bool(c.run) == (model.start is not None)
-        if c.run:
-            assert c.want == (self.peer + model.want) & WORD
-        if self.room and not c.inflight_limited and model.sent < model.written:
+        assert (c.tx.una - self.first) & WORD == model.una
+        assert (c.tx.nxt - self.first) & WORD == model.sent
+        assert (c.tx.lim - self.first) & WORD == model.lim
+        assert bool(c.rx.run) == (model.start is not None)
+        if c.rx.run:
+            assert c.rx.want == (self.peer + model.want) & WORD
+        if self.room and not c.inflight.limited and model.sent < model.written:
             assert not model.may_send(model.sent), "it could have been sent"
         assert (c.fin_sent, c.fin_received) == (model.said, model.heard)
         assert c.counters.refused == model.refused

@@ -173,15 +173,15 @@ class PiecesMachine(RuleBasedStateMachine):
         if not hasattr(self, "end"):
             return
         c, model = self.end.c, self.model
-        assert bool(c.run) == (model.want is not None)
+        assert bool(c.rx.run) == (model.want is not None)
         if model.want is not None:
-            assert c.want == (self.peer + model.want) & WORD
+            assert c.rx.want == (self.peer + model.want) & WORD
         counted = c.counters.duplicate, c.counters.refused, c.counters.skipped
         assert counted == (model.duplicates, model.refused, model.skipped)
-        assert c.recvq.messages == len(model.whole)
-        assert c.recvq.early == len(model.held)
+        assert c.rx.recvq.messages == len(model.whole)
+        assert c.rx.recvq.early == len(model.held)
         if not model.whole and not model.held and model.partial is None:
-            assert c.recvq.octets == 0 and c.recvq.unread == 0
+            assert c.rx.recvq.octets == 0 and c.rx.recvq.unread == 0
 
 
 PiecesMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

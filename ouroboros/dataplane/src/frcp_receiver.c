@@ -1,5 +1,5 @@
-/* frcp_receive: the receiver's half of FRCP (spec/frcp 6, 7). */
-#include "frcp.h"
+/* frcp_receiver: the receiver of a flow end: data runs, order, acknowledgements and the window (spec/frcp 6, 7, 11). */
+#include "frcp_private.h"
 
 #include <stdlib.h>
 
@@ -9,38 +9,39 @@
 /* The window counts packets of any size: it shrinks when packets are large. */
 static uint32_t window_of(const struct frcp *frcp)
 {
-        uint32_t window = frcp->peak_length > 0 ? frcp->config.octets / frcp->peak_length : RECVQ_WINDOW;
+        uint32_t window = frcp->rx.peak_length > 0 ? frcp->config.octets / frcp->rx.peak_length : RECVQ_WINDOW;
 
         if (window < WINDOW_MIN)
                 window = WINDOW_MIN;
         return window < frcp->config.window ? window : frcp->config.window;
 }
 
-void frcp_update_edge(struct frcp *frcp)
+/* Advance the window edge; it never goes back. */
+static void update_edge(struct frcp *frcp)
 {
-        uint32_t edge = frcp->want - frcp->recvq.unread + window_of(frcp);
+        uint32_t edge = frcp->rx.want - frcp->rx.recvq.unread + window_of(frcp);
 
-        if (seq_before(frcp->edge, edge))
-                frcp->edge = edge;
+        if (seq_before(frcp->rx.edge, edge))
+                frcp->rx.edge = edge;
 }
 
 static void start_run(struct frcp *frcp, uint32_t seq, int64_t now)
 {
-        recvq_drop_pending(&frcp->recvq);
-        frcp->run = true;
-        frcp->last_data_rx_at = now; /* its numbers are those of this run from now on */
-        frcp->want = frcp->acked = seq;
-        frcp->edge = seq;
-        frcp_update_edge(frcp);
+        recvq_drop_pending(&frcp->rx.recvq);
+        frcp->rx.run = true;
+        frcp->rx.last_data_rx_at = now; /* its numbers are those of this run from now on */
+        frcp->rx.want = frcp->rx.acked = seq;
+        frcp->rx.edge = seq;
+        update_edge(frcp);
         /*
          * The edge has not been advertised yet. A peer without an advertisement sends its initial window; where
          * packets are acknowledged the first acknowledgement carries the edge.
          */
-        frcp->advertised = frcp->edge;
-        if (!frcp->config.retransmit && seq_before(seq + FRCP_WINDOW_FIRST, frcp->edge))
-                frcp->advertised = seq + FRCP_WINDOW_FIRST;
-        frcp->since_ack = 0;
-        frcp->ack_at = NEVER;
+        frcp->rx.advertised = frcp->rx.edge;
+        if (!frcp->config.retransmit && seq_before(seq + FRCP_WINDOW_FIRST, frcp->rx.edge))
+                frcp->rx.advertised = seq + FRCP_WINDOW_FIRST;
+        frcp->rx.since_ack = 0;
+        frcp->at.ack = NEVER;
 }
 
 /*
@@ -52,27 +53,27 @@ static bool in_run(struct frcp *frcp, const struct pci *pci, int64_t now)
         int64_t inactivity = frcp_receiver_inactivity(frcp) * (1000 * FRCP_MS);
         int64_t lifetime = 2 * FRCP_MS * frcp->config.mpl_ms + FRCP_A + FRCP_R;
 
-        if (!frcp->run || !frcp_recent(frcp->last_rx_at, inactivity, now)) {
+        if (!frcp->rx.run || !frcp_recent(frcp->rx.last_rx_at, inactivity, now)) {
                 if (pci->flags & PCI_DRF) {
-                        if (!frcp->run || pci->seq != frcp->want)
+                        if (!frcp->rx.run || pci->seq != frcp->rx.want)
                                 start_run(frcp, pci->seq, now);
                         return true;
                 }
                 return !(pci->flags & PCI_DATA);
         }
-        /* An idle sender takes a new number, while this end's own data kept the run alive (8.14 c). */
-        if ((pci->flags & PCI_DATA) && (pci->flags & PCI_DRF) && pci->seq != frcp->want &&
-            frcp->recvq.early == 0 && !frcp_recent(frcp->last_data_rx_at, lifetime, now))
+        /* An idle sender takes a new number, while this end's own data kept the run alive (FRCP-8). */
+        if ((pci->flags & PCI_DATA) && (pci->flags & PCI_DRF) && pci->seq != frcp->rx.want &&
+            frcp->rx.recvq.early == 0 && !frcp_recent(frcp->rx.last_data_rx_at, lifetime, now))
                 start_run(frcp, pci->seq, now);
         return true;
 }
 
-/* ---- data ---- */
+/* ---- data (FRCP-13, FRCP-14) ---- */
 
 static void ack_immediately(struct frcp *frcp, int64_t now)
 {
-        frcp->ack_now = true;
-        frcp->ack_at = now;
+        frcp->rx.ack_now = true;
+        frcp->at.ack = now;
 }
 
 /*
@@ -83,17 +84,31 @@ static uint32_t ack_interval(const struct frcp *frcp)
 {
         uint32_t most = window_of(frcp);
 
-        if (frcp->peak_length > 0 && most > FRCP_INFLIGHT_OCTETS / frcp->peak_length)
-                most = FRCP_INFLIGHT_OCTETS / frcp->peak_length;
+        if (frcp->rx.peak_length > 0 && most > INFLIGHT_OCTETS / frcp->rx.peak_length)
+                most = INFLIGHT_OCTETS / frcp->rx.peak_length;
         return most / 2 < FRCP_ACK_EVERY ? most / 2 : FRCP_ACK_EVERY;
 }
 
 static void ack_later(struct frcp *frcp, int64_t now)
 {
-        if (++frcp->since_ack >= ack_interval(frcp))
-                frcp->ack_at = now;
-        else if (frcp->config.retransmit && frcp->ack_at == NEVER)
-                frcp->ack_at = now + FRCP_ACK_DELAY;
+        if (++frcp->rx.since_ack >= ack_interval(frcp))
+                frcp->at.ack = now;
+        else if (frcp->config.retransmit && frcp->at.ack == NEVER)
+                frcp->at.ack = now + FRCP_ACK_DELAY;
+}
+
+/* FIN is next in order. */
+static void receive_fin(struct frcp *frcp, uint8_t bits)
+{
+        frcp->rx.want++;
+        frcp->fin_received = bits == PCI_FIRST ? FRCP_CLOSED : FRCP_HALF_CLOSED;
+        recvq_gap(&frcp->rx.recvq); /* a packet that the peer did not complete */
+        if (frcp->fin_received != FRCP_CLOSED)
+                return;
+        recvq_drop_pending(&frcp->rx.recvq); /* no data follows */
+        /* The peer reads no more and needs no keep-alives. */
+        frcp_stop_sending(frcp);
+        frcp->alive.timeout = 0;
 }
 
 /* Move early packets that are in order now to the receive queue. */
@@ -101,9 +116,9 @@ static void add_early(struct frcp *frcp, bool reassemble)
 {
         struct held *held;
 
-        while (frcp->recvq.early > 0 && (held = recvq_turn(&frcp->recvq, frcp->want)) != NULL) {
+        while (frcp->rx.recvq.early > 0 && (held = recvq_turn(&frcp->rx.recvq, frcp->rx.want)) != NULL) {
                 if (frcp->config.fin && held->length == 0) {
-                        frcp_receive_fin(frcp, held->bits);
+                        receive_fin(frcp, held->bits);
                         free(held);
                         continue;
                 }
@@ -112,11 +127,11 @@ static void add_early(struct frcp *frcp, bool reassemble)
                         free(held);
                         return;
                 }
-                if (!recvq_add_held(&frcp->recvq, held, reassemble)) {
+                if (!recvq_add_held(&frcp->rx.recvq, held, reassemble)) {
                         free(held); /* the peer retransmits it */
                         return;
                 }
-                frcp->want++;
+                frcp->rx.want++;
         }
 }
 
@@ -126,30 +141,30 @@ static bool take(struct frcp *frcp, uint8_t bits, const uint8_t *data, uint32_t 
 {
         bool reassemble = frcp->config.fragments && frcp->flags & FRCP_REASSEMBLE;
 
-        if (direct != NULL && length > 0 && frcp->recvq.messages == 0 && frcp->recvq.partial == NULL &&
-            recvq_is_raw(&frcp->recvq, bits, reassemble)) {
-                recvq_note_raw(&frcp->recvq, bits, true);
+        if (direct != NULL && length > 0 && frcp->rx.recvq.messages == 0 && frcp->rx.recvq.partial == NULL &&
+            recvq_is_raw(&frcp->rx.recvq, bits, reassemble)) {
+                recvq_note_raw(&frcp->rx.recvq, bits, true);
                 *direct = (struct frcp_piece){data, length};
                 frcp->counters.delivered++;
-                frcp->want++;
+                frcp->rx.want++;
                 add_early(frcp, reassemble);
                 return true;
         }
-        if (!recvq_add(&frcp->recvq, bits, data, length, reassemble)) {
+        if (!recvq_add(&frcp->rx.recvq, bits, data, length, reassemble)) {
                 frcp->counters.refused++;
                 return false;
         }
-        frcp->want++;
+        frcp->rx.want++;
         add_early(frcp, reassemble);
         return false;
 }
 
 static bool beyond_window(struct frcp *frcp, uint32_t seq)
 {
-        if (seq - frcp->want < frcp->edge - frcp->want)
+        if (seq - frcp->rx.want < frcp->rx.edge - frcp->rx.want)
                 return false;
-        frcp_update_edge(frcp); /* packets received meanwhile may have moved the edge */
-        return seq - frcp->want >= frcp->edge - frcp->want;
+        update_edge(frcp); /* packets received meanwhile may have moved the edge */
+        return seq - frcp->rx.want >= frcp->rx.edge - frcp->rx.want;
 }
 
 /* Data on flows with retransmission: in order and complete. */
@@ -157,30 +172,30 @@ static bool data_reliable(struct frcp *frcp, const struct pci *pci, const uint8_
                           int64_t now, struct frcp_piece *direct)
 {
         uint8_t bits = pci->flags & PCI_PIECE;
-        bool waiting = frcp->recvq.early > 0;
+        bool waiting = frcp->rx.recvq.early > 0;
 
-        if (frcp->fin_received && !seq_before(pci->seq, frcp->want) &&
+        if (frcp->fin_received && !seq_before(pci->seq, frcp->rx.want) &&
             (frcp->fin_received == FRCP_CLOSED || length > 0)) {
                 frcp->counters.malformed++; /* data behind FIN */
                 return false;
         }
-        if (frcp->config.fin && length == 0 && pci->seq == frcp->want) {
-                frcp_receive_fin(frcp, bits);
+        if (frcp->config.fin && length == 0 && pci->seq == frcp->rx.want) {
+                receive_fin(frcp, bits);
                 add_early(frcp, false);
                 ack_immediately(frcp, now);
                 return false;
         }
-        if (!seq_before(pci->seq, frcp->want) && beyond_window(frcp, pci->seq)) {
+        if (!seq_before(pci->seq, frcp->rx.want) && beyond_window(frcp, pci->seq)) {
                 frcp->counters.refused++;
                 ack_immediately(frcp, now);
                 return false;
         }
-        if (seq_before(pci->seq, frcp->want) || recvq_has(&frcp->recvq, pci->seq)) {
+        if (seq_before(pci->seq, frcp->rx.want) || recvq_has(&frcp->rx.recvq, pci->seq)) {
                 frcp->counters.duplicate++;
                 ack_immediately(frcp, now);
                 return false;
         }
-        if (pci->seq == frcp->want) {
+        if (pci->seq == frcp->rx.want) {
                 bool delivered = take(frcp, bits, data, length, direct);
 
                 ack_later(frcp, now);
@@ -188,7 +203,7 @@ static bool data_reliable(struct frcp *frcp, const struct pci *pci, const uint8_
                         ack_immediately(frcp, now);
                 return delivered;
         }
-        if (recvq_hold(&frcp->recvq, pci->seq, bits, data, length))
+        if (recvq_hold(&frcp->rx.recvq, pci->seq, bits, data, length))
                 frcp->counters.early++;
         else
                 frcp->counters.refused++;
@@ -199,22 +214,22 @@ static bool data_reliable(struct frcp *frcp, const struct pci *pci, const uint8_
 /* The receiver does not wait for missing packets before `seq`. */
 static void skip_to(struct frcp *frcp, uint32_t seq)
 {
-        if (!seq_before(frcp->want, seq))
+        if (!seq_before(frcp->rx.want, seq))
                 return;
-        recvq_gap(&frcp->recvq);
-        frcp->counters.skipped += seq - frcp->want;
-        frcp->want = seq;
+        recvq_gap(&frcp->rx.recvq);
+        frcp->counters.skipped += seq - frcp->rx.want;
+        frcp->rx.want = seq;
 }
 
 /* Data on flows without retransmission: in order, with gaps. */
 static bool data_lossy(struct frcp *frcp, const struct pci *pci, const uint8_t *data, uint32_t length,
                        int64_t now, struct frcp_piece *direct)
 {
-        if (seq_before(pci->seq, frcp->want)) {
+        if (seq_before(pci->seq, frcp->rx.want)) {
                 frcp->counters.duplicate++;
                 return false;
         }
-        if (frcp->recvq.unread >= frcp->config.window) {
+        if (frcp->rx.recvq.unread >= frcp->config.window) {
                 frcp->counters.refused++; /* the reader is far behind */
                 return false;
         }
@@ -232,7 +247,7 @@ bool frcp_receive(struct frcp *frcp, const uint8_t *packet, uint32_t length, int
                 return false;
         frcp->alive.received = now;
         frcp->counters.received++;
-        frcp->template_at = NEVER;
+        frcp->tx.template_at = NEVER;
         if (length < PCI_OCTETS) {
                 frcp->counters.malformed += length > 0; /* an empty packet is a keep-alive */
                 return false;
@@ -244,12 +259,12 @@ bool frcp_receive(struct frcp *frcp, const uint8_t *packet, uint32_t length, int
                 frcp->counters.refused++;
                 return false;
         }
-        frcp->last_rx_at = now;
+        frcp->rx.last_rx_at = now;
         if (pci.flags & PCI_RDV) {
                 if (!frcp->config.retransmit && pci.flags & PCI_DRF)
                         skip_to(frcp, pci.seq);
-                frcp->window_requested = true;
-                frcp->ack_at = now;
+                frcp->rx.window_requested = true;
+                frcp->at.ack = now;
                 return false;
         }
         if (pci.flags & PCI_ACK)
@@ -258,9 +273,9 @@ bool frcp_receive(struct frcp *frcp, const uint8_t *packet, uint32_t length, int
                 frcp_window(frcp, pci.window, now);
         if (!(pci.flags & PCI_DATA))
                 return false;
-        frcp->last_data_rx_at = now;
+        frcp->rx.last_data_rx_at = now;
         /* Follows larger packets immediately, and smaller ones after some dozens. */
-        frcp->peak_length = length > frcp->peak_length ? length : frcp->peak_length - (frcp->peak_length - length) / 32;
+        frcp->rx.peak_length = length > frcp->rx.peak_length ? length : frcp->rx.peak_length - (frcp->rx.peak_length - length) / 32;
         if (frcp->config.retransmit)
                 return data_reliable(frcp, &pci, packet, length, now, direct);
         return data_lossy(frcp, &pci, packet, length, now, direct);
@@ -270,51 +285,66 @@ bool frcp_receive(struct frcp *frcp, const uint8_t *packet, uint32_t length, int
 
 bool frcp_front(const struct frcp *frcp, struct frcp_piece *piece)
 {
-        if (frcp->recvq.front == NULL)
+        if (frcp->rx.recvq.front == NULL)
                 return false;
-        *piece = (struct frcp_piece){frcp->recvq.front->data, frcp->recvq.front->length};
+        *piece = (struct frcp_piece){frcp->rx.recvq.front->data, frcp->rx.recvq.front->length};
         return true;
 }
 
 void frcp_pop(struct frcp *frcp, int64_t now)
 {
-        if (frcp->recvq.front == NULL)
+        if (frcp->rx.recvq.front == NULL)
                 return;
-        recvq_pop(&frcp->recvq);
-        frcp->template_at = NEVER;
+        recvq_pop(&frcp->rx.recvq);
+        frcp->tx.template_at = NEVER;
         frcp->counters.delivered++;
-        if (frcp->down != 0 || !frcp->run)
+        if (frcp->down != 0 || !frcp->rx.run)
                 return;
-        frcp_update_edge(frcp);
-        if (frcp->edge - frcp->advertised >= ack_interval(frcp) &&
-            (frcp->config.retransmit || frcp->advertised - frcp->want <= FRCP_ACK_EVERY))
-                frcp->ack_at = now; /* the peer may be waiting for the window */
-        else if (frcp->advertised - frcp->want < FRCP_ACK_EVERY && frcp->ack_at == NEVER)
-                frcp->ack_at = now + FRCP_ACK_DELAY;
+        update_edge(frcp);
+        if (frcp->rx.edge - frcp->rx.advertised >= ack_interval(frcp) &&
+            (frcp->config.retransmit || frcp->rx.advertised - frcp->rx.want <= FRCP_ACK_EVERY))
+                frcp->at.ack = now; /* the peer may be waiting for the window */
+        else if (frcp->rx.advertised - frcp->rx.want < FRCP_ACK_EVERY && frcp->at.ack == NEVER)
+                frcp->at.ack = now + FRCP_ACK_DELAY;
 }
 
-/* ---- acknowledging ---- */
+/* ---- acknowledging (FRCP-15 to FRCP-17) ---- */
+
+void frcp_fill(struct frcp *frcp, struct pci *pci, int64_t now)
+{
+        int64_t inactivity = frcp_receiver_inactivity(frcp) * (1000 * FRCP_MS);
+
+        if (frcp->rx.run && frcp_recent(frcp->rx.last_rx_at, inactivity, now)) {
+                update_edge(frcp);
+                pci->flags |= PCI_FC;
+                pci->window = frcp->rx.edge;
+        }
+        if (frcp->rx.run && frcp->config.retransmit && frcp_recent(frcp->rx.last_rx_at, FRCP_A, now)) {
+                pci->flags |= PCI_ACK;
+                pci->ackno = frcp->rx.want;
+        }
+}
 
 /* The answer to a rendez-vous: the window alone. */
 static bool send_window(struct frcp *frcp, int64_t now)
 {
-        struct pci pci = {.flags = PCI_FC, .window = frcp->edge};
+        struct pci pci = {.flags = PCI_FC, .window = frcp->rx.edge};
 
         return frcp_control(frcp, &pci, NULL, 0, now);
 }
 
 static bool send_ack(struct frcp *frcp, int64_t now)
 {
-        struct pci pci = {.flags = PCI_ACK | PCI_FC, .window = frcp->edge, .ackno = frcp->want};
+        struct pci pci = {.flags = PCI_ACK | PCI_FC, .window = frcp->rx.edge, .ackno = frcp->rx.want};
         uint8_t map[MAP_OCTETS];
         uint32_t length = 0, space = frcp->config.max_packet - PCI_OCTETS;
 
         if (frcp->config.selective)
-                length = recvq_map(&frcp->recvq, frcp->want, map, space < sizeof map ? space : sizeof map);
+                length = recvq_map(&frcp->rx.recvq, frcp->rx.want, map, space < sizeof map ? space : sizeof map);
         if (!frcp_control(frcp, &pci, map, length, now))
                 return false;
-        frcp->acked = frcp->want;
-        frcp->ack_now = false;
+        frcp->rx.acked = frcp->rx.want;
+        frcp->rx.ack_now = false;
         return true;
 }
 
@@ -323,27 +353,27 @@ void frcp_acknowledge(struct frcp *frcp, int64_t now)
 {
         bool acknowledge, window, sent = true;
 
-        if (now < frcp->ack_at)
+        if (now < frcp->at.ack)
                 return;
-        frcp->ack_at = NEVER;
-        if (!frcp->run)
+        frcp->at.ack = NEVER;
+        if (!frcp->rx.run)
                 return;
-        frcp_update_edge(frcp);
-        acknowledge = frcp->config.retransmit && frcp_recent(frcp->last_rx_at, FRCP_A, now) &&
-                      (frcp->ack_now || frcp->want != frcp->acked ||
-                       (!frcp->window_requested && frcp->edge != frcp->advertised));
-        window = frcp->window_requested || (!acknowledge && frcp->edge != frcp->advertised);
+        update_edge(frcp);
+        acknowledge = frcp->config.retransmit && frcp_recent(frcp->rx.last_rx_at, FRCP_A, now) &&
+                      (frcp->rx.ack_now || frcp->rx.want != frcp->rx.acked ||
+                       (!frcp->rx.window_requested && frcp->rx.edge != frcp->rx.advertised));
+        window = frcp->rx.window_requested || (!acknowledge && frcp->rx.edge != frcp->rx.advertised);
         if (window)
                 sent = send_window(frcp, now);
         if (sent && acknowledge)
                 sent = send_ack(frcp, now);
         if (!sent) {
-                frcp->ack_at = now + FRCP_TICK;
+                frcp->at.ack = now + FRCP_TICK;
                 return;
         }
-        frcp->window_requested = frcp->ack_now = false;
+        frcp->rx.window_requested = frcp->rx.ack_now = false;
         if (window || acknowledge) {
-                frcp->advertised = frcp->edge;
-                frcp->since_ack = 0;
+                frcp->rx.advertised = frcp->rx.edge;
+                frcp->rx.since_ack = 0;
         }
 }
