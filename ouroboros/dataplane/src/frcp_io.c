@@ -139,7 +139,7 @@ static uint32_t take_packets(struct frcp_end *end, uint32_t most, struct frcp_re
                         continue;
                 }
                 if (unprotect(end, &packet, &length) &&
-                    frcp_receive(&end->frcp, packet, length, now, fits ? &piece : NULL))
+                    frcp_receive(&end->frcp, packet, length, now, fits ? &piece : NULL) && fits)
                         deliver(reader, &piece);
                 pool_free(flow->end.pool, SLOT_BLOCK(slot), flow->end.rx.owner);
                 if (reader != NULL)
