@@ -215,6 +215,7 @@ class Endpoints:
             endpoint.qos.CopyFrom(flow.qos)
         endpoint.mpl_ms = flow.mpl_ms
         endpoint.max_packet = flow.max_packet
+        endpoint.direct = flow.ipcp is None
         endpoint.inside = flow.ipcp is None or flow.ipcp.inside
         if flow.extensions:
             endpoint.extensions.extend(sorted(flow.extensions))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ouroboros.dataplane._dataplane import lib
 from ouroboros.extension import Extension
 from ouroboros.ipcp_types import IpcpType
 from ouroboros.rpc.messages_pb2 import SHA3_256, SPILLOVER, Access, IpcpInfo
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
     from .memory import Events, FlowMemory, Pool
     from .oap.requester import Outcome
     from .peer import Peer
-
-_A_MS = 10_000
-_R_MS = 120_000
-"""Delta-t: the longest time until a packet is acknowledged, and for which one is sent again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -181,7 +178,7 @@ class Flow:
         """Seconds until no end keeps any state of the flow (Delta-t, spec/frcp 3); 0 without FRCP."""
         if self.qos is None or not self.qos.in_order:
             return 0
-        return (3 * self.mpl_ms + _A_MS + _R_MS) // 1000 + 1
+        return lib.frcp_sender_inactivity(self.mpl_ms)
 
     @property
     def is_checked(self) -> bool:

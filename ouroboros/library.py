@@ -41,7 +41,7 @@ def _peer_timeout(endpoint: FlowEndpoint) -> int:
     On a direct flow the IRMd reports the peer's exit, and a peer that is stopped, by a debugger for example, has not exited.
     """
     timeout: int = endpoint.qos.timeout
-    return 0 if endpoint.mpl_ms <= lib.FRCP_DIRECT_MS else min(timeout, 0x7FFFFFFF)
+    return 0 if endpoint.direct else min(timeout, 0x7FFFFFFF)
 
 
 class FlowObject(Protocol):
@@ -156,13 +156,14 @@ class Library(Owner):
             "window": _WINDOW
             if Extension.SELECTIVE in endpoint.extensions and endpoint.qos.loss == 0
             else _WINDOW_OTHERS,
-            "octets": _DIRECT_OCTETS if endpoint.mpl_ms <= lib.FRCP_DIRECT_MS else 0,
+            "octets": _DIRECT_OCTETS if endpoint.direct else 0,
             "timeout_ms": _peer_timeout(endpoint),
             "first": int.from_bytes(os.urandom(4)),
             "retransmit": endpoint.qos.loss == 0,
             "fragments": Extension.FRAGMENTATION in endpoint.extensions,
             "selective": Extension.SELECTIVE in endpoint.extensions,
             "lossless": endpoint.inside,
+            "direct": endpoint.direct,
             "fin": Extension.END in endpoint.extensions,
         }
         return int(lib.frcp_io_begin(handle, ffi.new("struct frcp_config *", config)))

@@ -138,6 +138,7 @@ class struct_frcp_config(Pointer):
     fragments: bool
     selective: bool
     lossless: bool
+    direct: bool
     fin: bool
 
 class struct_frcp_counters(Pointer):
@@ -461,7 +462,6 @@ class Lib:
     RECVQ_OCTETS: int
     SENDQ_OCTETS: int
     SENDQ_PLACES: int
-    FRCP_DIRECT_MS: int
     FRCP_RETRANSMIT: int
     FRCP_FLOW_CONTROL: int
     FRCP_LINGER: int
@@ -595,6 +595,7 @@ class Lib:
     def frcp_set_flags(self, frcp: struct_frcp, flags: int, /) -> None: ...
     def frcp_close(self, frcp: struct_frcp, now: int, /) -> None: ...
     def frcp_lingers(self, frcp: struct_frcp, /) -> bool: ...
+    def frcp_sender_inactivity(self, mpl_ms: int, /) -> int: ...
     def frcp_quiet_time(self, frcp: struct_frcp, now: int, /) -> int: ...
     def frcp_io_begin(self, flow: struct_flow, config: struct_frcp_config, /) -> int: ...
     def frcp_io_close(self, flow: struct_flow, /) -> int: ...

@@ -83,6 +83,7 @@ class struct_frcp_config(Pointer):
     fragments: bool
     selective: bool
     lossless: bool
+    direct: bool
     fin: bool
 
 class struct_frcp_counters(Pointer):
@@ -284,7 +285,6 @@ class Lib:
     RECVQ_OCTETS: int
     SENDQ_OCTETS: int
     SENDQ_PLACES: int
-    FRCP_DIRECT_MS: int
     FRCP_RETRANSMIT: int
     FRCP_FLOW_CONTROL: int
     FRCP_LINGER: int
@@ -349,6 +349,7 @@ class Lib:
     def frcp_set_flags(self, frcp: struct_frcp, flags: int, /) -> None: ...
     def frcp_close(self, frcp: struct_frcp, now: int, /) -> None: ...
     def frcp_lingers(self, frcp: struct_frcp, /) -> bool: ...
+    def frcp_sender_inactivity(self, mpl_ms: int, /) -> int: ...
     def frcp_quiet_time(self, frcp: struct_frcp, now: int, /) -> int: ...
     def frcp_io_begin(self, flow: struct_flow, config: struct_frcp_config, /) -> int: ...
     def frcp_io_close(self, flow: struct_flow, /) -> int: ...

@@ -201,7 +201,6 @@ CDEF_MACHINES = """
     #define RECVQ_OCTETS ...
     #define SENDQ_OCTETS ...
     #define SENDQ_PLACES ...
-    #define FRCP_DIRECT_MS ...
     #define FRCP_RETRANSMIT ...
     #define FRCP_FLOW_CONTROL ...
     #define FRCP_LINGER ...
@@ -270,6 +269,7 @@ CDEF_MACHINES = """
         bool fragments;
         bool selective;
         bool lossless;
+        bool direct;
         bool fin;
     };
     struct frcp_counters {
@@ -333,6 +333,7 @@ CDEF_MACHINES = """
     void frcp_set_flags(struct frcp *frcp, uint32_t flags);
     void frcp_close(struct frcp *frcp, int64_t now);
     bool frcp_lingers(const struct frcp *frcp);
+    uint32_t frcp_sender_inactivity(uint32_t mpl_ms);
     uint32_t frcp_quiet_time(const struct frcp *frcp, int64_t now);
 
     /* frcp_io */

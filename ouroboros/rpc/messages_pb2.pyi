@@ -744,6 +744,7 @@ class FlowEndpoint(_message.Message):
     INSTANCE_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
     LAYER_FIELD_NUMBER: _builtins.int
+    DIRECT_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.int
     """system-wide (paper 2.7: FID)"""
     fd: _builtins.int
@@ -790,6 +791,8 @@ class FlowEndpoint(_message.Message):
     """the same address in it; empty: not known
     for an IPCP that uses the flow: the layer that carries it
     """
+    direct: _builtins.bool
+    """no layer carries it: the IRMd serves both ends, and reports the end of each"""
     @_builtins.property
     def qos(self) -> Global___QosSpec: ...
     @_builtins.property
@@ -826,10 +829,11 @@ class FlowEndpoint(_message.Message):
         instance: _builtins.int = ...,
         path: _builtins.bytes = ...,
         layer: _builtins.str = ...,
+        direct: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["qos", b"qos"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "cipher", b"cipher", "data", b"data", "events", b"events", "extensions", b"extensions", "fd", b"fd", "flow_id", b"flow_id", "index", b"index", "inside", b"inside", "instance", b"instance", "key", b"key", "layer", b"layer", "max_packet", b"max_packet", "mpl_ms", b"mpl_ms", "path", b"path", "peer_certificate", b"peer_certificate", "peer_events", b"peer_events", "peer_fd", b"peer_fd", "peer_name", b"peer_name", "pool", b"pool", "qos", b"qos", "resources", b"resources", "segment", b"segment", "serial", b"serial", "side", b"side"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "cipher", b"cipher", "data", b"data", "direct", b"direct", "events", b"events", "extensions", b"extensions", "fd", b"fd", "flow_id", b"flow_id", "index", b"index", "inside", b"inside", "instance", b"instance", "key", b"key", "layer", b"layer", "max_packet", b"max_packet", "mpl_ms", b"mpl_ms", "path", b"path", "peer_certificate", b"peer_certificate", "peer_events", b"peer_events", "peer_fd", b"peer_fd", "peer_name", b"peer_name", "pool", b"pool", "qos", b"qos", "resources", b"resources", "segment", b"segment", "serial", b"serial", "side", b"side"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -31,6 +31,7 @@ class Frcp(Owner):
     fragments    whether the other end reassembles
     selective    whether acknowledgements carry a map of the packets received out of order
     lossless     whether the flow below loses nothing
+    direct       whether no layer is in between
     ends         whether the other end implements FIN
     send         called with each packet; returns whether the flow below had space. None: packets are appended to `out`.
                  An exception of `send` leaves the method that was called.
@@ -54,6 +55,7 @@ class Frcp(Owner):
         fragments: bool = False,
         selective: bool = False,
         lossless: bool = False,
+        direct: bool = False,
         ends: bool = False,
         send: Callable[[bytes], bool] | None = None,
     ) -> None:
@@ -87,6 +89,7 @@ class Frcp(Owner):
             "fragments": fragments,
             "selective": selective,
             "lossless": lossless,
+            "direct": direct,
             "fin": ends,
         }
         if lib.frcp_init(self.c, ffi.new("struct frcp_config *", config), self._callback, ffi.NULL, now) < 0:

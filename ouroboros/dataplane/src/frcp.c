@@ -56,14 +56,14 @@ void frcp_break(struct frcp *frcp, int why)
         recvq_drop_pending(&frcp->rx.recvq);
 }
 
-uint32_t frcp_sender_inactivity(const struct frcp *frcp)
+uint32_t frcp_sender_inactivity(uint32_t mpl_ms)
 {
-        return (uint32_t)((3 * FRCP_MS * frcp->config.mpl_ms + FRCP_A + FRCP_R) / SECOND) + 1;
+        return (uint32_t)((3 * FRCP_MS * mpl_ms + FRCP_A + FRCP_R) / SECOND) + 1;
 }
 
-uint32_t frcp_receiver_inactivity(const struct frcp *frcp)
+uint32_t frcp_receiver_inactivity(uint32_t mpl_ms)
 {
-        return (uint32_t)((2 * FRCP_MS * frcp->config.mpl_ms + FRCP_A + FRCP_R) / SECOND) + 1;
+        return (uint32_t)((2 * FRCP_MS * mpl_ms + FRCP_A + FRCP_R) / SECOND) + 1;
 }
 
 /* ---- control ---- */
@@ -125,8 +125,8 @@ static int64_t left(int64_t at, uint32_t seconds, int64_t now)
 
 uint32_t frcp_quiet_time(const struct frcp *frcp, int64_t now)
 {
-        int64_t in = left(frcp->rx.last_rx_at, frcp_receiver_inactivity(frcp), now);
-        int64_t out = left(frcp->tx.last_data_tx_at, frcp_sender_inactivity(frcp), now);
+        int64_t in = left(frcp->rx.last_rx_at, frcp_receiver_inactivity(frcp->config.mpl_ms), now);
+        int64_t out = left(frcp->tx.last_data_tx_at, frcp_sender_inactivity(frcp->config.mpl_ms), now);
         int64_t longest = in > out ? in : out;
 
         return longest > 0 ? (uint32_t)longest : 0;

@@ -26,7 +26,6 @@
 #include "sendq.h"
 
 #define FRCP_MS 1000000ll
-#define FRCP_DIRECT_MS 1u         /* MPL of a direct flow: shared memory loses no packet */
 #define FRCP_A (10000 * FRCP_MS)  /* A: longest time until a receiver acknowledges a packet (FRCP-4) */
 #define FRCP_R (120000 * FRCP_MS) /* R: longest time for which a sender retransmits a packet */
 #define FRCP_TICK (5 * FRCP_MS)
@@ -56,6 +55,7 @@ struct frcp_config {
         bool fragments;       /* granted: the peer reads the fragment bits */
         bool selective;       /* granted: acknowledgements carry a map of the packets received out of order */
         bool lossless;        /* the path loses nothing: it is memory of this system */
+        bool direct;          /* no layer in between: the IRMd serves both ends, and reports the end of each */
         bool fin;             /* granted on reliable flows: an end sends FIN when it writes no more */
 };
 
@@ -211,6 +211,13 @@ bool frcp_lingers(const struct frcp *frcp);
 
 /* Octets written and not acknowledged; of a flow that is down, when it went down. */
 uint64_t frcp_unacknowledged(const struct frcp *frcp);
+
+/*
+ * Seconds without a packet after which a sender (a receiver) of a flow over a layer with this MPL has no state of a data run any more
+ * (Delta-t, FRCP-4).
+ */
+uint32_t frcp_sender_inactivity(uint32_t mpl_ms);
+uint32_t frcp_receiver_inactivity(uint32_t mpl_ms);
 
 /* Seconds during which the flow below must not be used for another flow (spec/frcp 10). */
 uint32_t frcp_quiet_time(const struct frcp *frcp, int64_t now);

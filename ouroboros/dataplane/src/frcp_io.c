@@ -436,7 +436,7 @@ static void io_queues(struct flow *flow, uint64_t *rx, uint64_t *tx)
 /* EVENT_DEALLOC, once, when the peer has left. On a direct flow the IRMd raises it. */
 static uint32_t peer_closed(struct frcp_end *end)
 {
-        if (end->dealloc_raised || end->frcp.fin_received != FRCP_CLOSED || end->frcp.config.mpl_ms <= FRCP_DIRECT_MS)
+        if (end->dealloc_raised || end->frcp.fin_received != FRCP_CLOSED || end->frcp.config.direct)
                 return 0;
         end->dealloc_raised = true;
         return EVENT_DEALLOC;

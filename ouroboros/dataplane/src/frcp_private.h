@@ -19,10 +19,6 @@ static inline bool frcp_recent(int64_t at, int64_t span, int64_t now)
 
 /* ---- the machine (frcp.c) ---- */
 
-/* Seconds of inactivity after which a sender (a receiver) discards the state of the data run (FRCP-4). */
-uint32_t frcp_sender_inactivity(const struct frcp *frcp);
-uint32_t frcp_receiver_inactivity(const struct frcp *frcp);
-
 /* Send a packet without data; `map` follows the header. */
 bool frcp_control(struct frcp *frcp, struct pci *pci, const uint8_t *map, uint32_t length, int64_t now);
 

@@ -50,7 +50,7 @@ static void start_run(struct frcp *frcp, uint32_t seq, int64_t now)
  */
 static bool in_run(struct frcp *frcp, const struct pci *pci, int64_t now)
 {
-        int64_t inactivity = frcp_receiver_inactivity(frcp) * (1000 * FRCP_MS);
+        int64_t inactivity = frcp_receiver_inactivity(frcp->config.mpl_ms) * (1000 * FRCP_MS);
         int64_t lifetime = 2 * FRCP_MS * frcp->config.mpl_ms + FRCP_A + FRCP_R;
 
         if (!frcp->rx.run || !frcp_recent(frcp->rx.last_rx_at, inactivity, now)) {
@@ -312,7 +312,7 @@ void frcp_pop(struct frcp *frcp, int64_t now)
 
 void frcp_fill(struct frcp *frcp, struct pci *pci, int64_t now)
 {
-        int64_t inactivity = frcp_receiver_inactivity(frcp) * (1000 * FRCP_MS);
+        int64_t inactivity = frcp_receiver_inactivity(frcp->config.mpl_ms) * (1000 * FRCP_MS);
 
         if (frcp->rx.run && frcp_recent(frcp->rx.last_rx_at, inactivity, now)) {
                 update_edge(frcp);

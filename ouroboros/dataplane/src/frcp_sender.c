@@ -506,7 +506,7 @@ static bool fin_lingers(const struct frcp *frcp)
         if (frcp->tx.nxt != end)
                 return true; /* the flow below was full: FIN is not sent yet */
         /* The oldest packet is retransmitted anyhow; the newest decides when to stop waiting. */
-        return frcp->config.mpl_ms > FRCP_DIRECT_MS && newest->tries < FIN_TRIES && oldest->last - newest->first < FIN_WAIT;
+        return !frcp->config.direct && newest->tries < FIN_TRIES && oldest->last - newest->first < FIN_WAIT;
 }
 
 bool frcp_lingers(const struct frcp *frcp)

@@ -6,7 +6,7 @@ pass first, to the nanosecond; a packet that is sent meanwhile is an error.
 
     with KEY VALUE, ...     how the end is made, before everything else: mode data|lossy, mpl MS, timeout MS, max OCTETS,
                             message OCTETS, window PACKETS, first N, peer N (first number of the other end),
-                            fragments, selective, ends, lossless
+                            fragments, selective, ends, lossless, direct
     > FLAG|FLAG FIELDS      the next packet that is sent is this one, now. Flags DATA DRF ACK FC RDV FFGM MFGM; fields seq N,
                             ack N, win N, len N. Omitted fields are 0, on the wire.
     < FLAG|FLAG FIELDS      a packet comes in
@@ -139,7 +139,7 @@ class Player:
                 options["retransmit"] = {"data": True, "lossy": False}[value]
             elif key == "peer":
                 self.peer = int(value, 0)
-            elif key in ("fragments", "selective", "ends", "lossless"):
+            elif key in ("fragments", "selective", "ends", "lossless", "direct"):
                 options[key] = True
             else:
                 options[names.get(key, key)] = int(value, 0)

@@ -55,7 +55,7 @@ class FrcpMachine(RuleBasedStateMachine):
             fragments=fragments,
             ends=ends,
             lossless=lossless,
-            mpl_ms=1 if direct else 100,
+            direct=direct,
             max_packet=12 + PIECE if fragments else 1500,
             send=self.send,
         )

@@ -94,6 +94,7 @@ def test_an_end_that_cannot_be_used_is_released(wrong: dict[str, Any]) -> None:
         peer_events=theirs.events.id,
         qos=QOS_DATA.to_proto(),
         mpl_ms=1,
+        direct=True,
         max_packet=1400,
         check=True,
     )
