@@ -21,7 +21,7 @@ from ouroboros.qos import CUBES, DEFAULT_PEER_TIMEOUT, UINT32_MAX
 from ouroboros.rpc.limits import CONFIG_FILE
 from ouroboros.rpc.messages_pb2 import ROUND_ROBIN, SPILLOVER
 from ouroboros.rpc.service import Refusal
-from ouroboros.rundir import VARIABLE
+from ouroboros.rundir import VARIABLE, configuration_folder
 
 from .manager import check_program
 from .memory import PoolConfig
@@ -46,7 +46,6 @@ _SPELLINGS = {
 """Keys that the prototype's file spells otherwise than its command line."""
 
 
-SYSTEM_FOLDER = "/etc/ouroboros"
 FILE_NAME = "irmd.conf"
 
 
@@ -92,12 +91,7 @@ def default_path() -> str | None:
     """The file of this user's system, where there is one. A system with a run directory of its own has none: there may be several."""
     if os.environ.get(VARIABLE):
         return None
-    if os.geteuid() == 0:
-        folder = SYSTEM_FOLDER
-    else:
-        folder = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-        folder = os.path.join(folder, "ouroboros")
-    path = os.path.join(folder, FILE_NAME)
+    path = os.path.join(configuration_folder(), FILE_NAME)
     return path if os.path.exists(path) else None
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ouroboros.dataplane._dataplane import lib
 from ouroboros.log import LogLimiter
 from ouroboros.rpc.service import Refusal
+from ouroboros.rundir import security_directory
 
 from .accepting import Accepting
 from .allocation import Times
@@ -30,7 +31,6 @@ from .ipcps import Ipcps
 from .manager import ManagementHandler, Manager
 from .memory import Memory
 from .notify import notify
-from .oap.credentials import default_directory
 from .oap.oap import Oap
 from .outgoing import OutgoingAllocations
 from .peer import managers_gid
@@ -76,7 +76,7 @@ class Irmd:
         self.late = Late()
         table = IpcpTable(self.registry, self.late)
         self._spawner = Spawner(loop, stdout=stdout, on_failed=table.failed)
-        security = settings.security or default_directory()
+        security = settings.security or security_directory()
         self.oap = Oap(LogLimiter(logging.getLogger("irmd/oap"), loop.time), directory=security)
         waiting = Waiting(loop, self.registry, Times())
         self.superserver = SuperServer(

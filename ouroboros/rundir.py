@@ -1,6 +1,6 @@
 """Run directory: the one folder with all sockets and files of a running system (docs/design/overview.md).
 
-Used by the IRMd for its socket and files, and by every other process to find it. `OUROBOROS_RUNDIR` names it; without
+And the folder of its configuration. Used by the IRMd for its socket and files, and by every other process to find it. `OUROBOROS_RUNDIR` names it; without
 it root has /run/ouroboros, and any other user $XDG_RUNTIME_DIR/ouroboros or, where that is unset, a private folder
 under /tmp. A user who names a system means that one: with the variable set nothing else is tried.
 """
@@ -11,6 +11,7 @@ import os
 
 VARIABLE = "OUROBOROS_RUNDIR"
 SYSTEM_RUNDIR = "/run/ouroboros"
+SYSTEM_CONFIGURATION = "/etc/ouroboros"
 LOCK_NAME = "irmd.lock"
 """Locked by the IRMd of a run directory as long as it lives; the pid inside is for people."""
 
@@ -34,6 +35,19 @@ def rundir_candidates() -> list[str]:
     if os.environ.get(VARIABLE) or own == SYSTEM_RUNDIR:
         return [own]
     return [own, SYSTEM_RUNDIR]
+
+
+def configuration_folder() -> str:
+    """Where a system of this user has its configuration: /etc/ouroboros for root, and $XDG_CONFIG_HOME/ouroboros for others."""
+    if os.geteuid() == 0:
+        return SYSTEM_CONFIGURATION
+    config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    return os.path.join(config, "ouroboros")
+
+
+def security_directory() -> str:
+    """The security directory when none is configured."""
+    return os.path.join(configuration_folder(), "security")
 
 
 def usable(rundir: str) -> bool:

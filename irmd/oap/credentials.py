@@ -84,14 +84,6 @@ _PLAIN = Credentials()
 _NO_PATHS = SecurityPaths()
 
 
-def default_directory() -> str:
-    """The security directory when none is configured: that of the system for root, the user's own for others."""
-    if os.geteuid() == 0:
-        return "/etc/ouroboros/security"
-    config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    return os.path.join(config, "ouroboros", "security")
-
-
 def any_below(directory: str) -> bool:
     """Whether a security directory has any file that flows may need."""
     for folder in ("cacert", "untrusted", *(side.value for side in Side)):

@@ -380,3 +380,31 @@ def test_replies_of_a_stranger(secured: Secured, stranger: socket.socket) -> Non
         assert client.wait() == 0
     assert client.output.startswith(f"refused {EAUTH}") and '"mallory" and not for "echo"' in client.output
     secured.nothing_left()
+
+
+def test_certificates_of_irm_cert_on_two_machines(secured: Secured, tmp_path: Path) -> None:
+    """The how-to, with the machine of the authority as a third one (docs/howto/certificates.md)."""
+    secured.start()
+    irm, ours = secured.a.irm, tmp_path / "authority"
+
+    def at(letter: str) -> tuple[str, str]:
+        return "dir", str(secured.at[letter])
+
+    irm("cert", "init", "name", "our authority", "dir", str(ours))
+    irm("cert", "issue", "echo", "out", str(tmp_path / "echo.pem"), "dir", str(ours))
+    irm("cert", "issue", "alice", "out", str(tmp_path / "alice.pem"), "dir", str(ours))
+    secured.b.irm("cert", "install", str(tmp_path / "echo.pem"), *at("b"))
+    for system in (secured.a, secured.b):
+        system.irm("name set echo require authentication")
+    assert secured.client().startswith(f"refused {EAUTH}")  # its authority is not trusted yet
+    irm("cert", "install", str(ours / "authority" / "crt.pem"), *at("a"))
+    assert secured.client().startswith(f"refused {EAUTH}")  # the server requires one too
+    irm("cert", "install", str(tmp_path / "alice.pem"), "for", "echo", *at("a"))
+    echo = x509.load_pem_x509_certificate((secured.at["b"] / "server/echo/crt.pem").read_bytes())
+    assert (
+        common_name(load(bytes.fromhex(secured.client().removeprefix("flow "))))
+        == common_name(echo)
+        == "echo"
+    )
+    assert common_name(load(accepted(secured.server))) == "alice"
+    assert secured.a.json(f"cert show alice dir {secured.at['a']}")["certificates"][0]["problem"] == ""

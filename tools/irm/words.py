@@ -185,7 +185,11 @@ def parse(path: str, command: Command, words: Sequence[str], after: Sequence[str
         if _introduces_operand(command, operands, words[position - 1 :]):
             word = words[position]
             position += 1
-        if len(operands) < len(command.operands) and not (values or _skips_operand(command, operands, word)):
+        if len(operands) < len(command.operands) and (
+            find(word, [key.word for key in command.keys]) is None
+            if values
+            else not _skips_operand(command, operands, word)
+        ):
             operands.append(word)
             continue
         bare = _bare(command, operands, values, words[position - 1 :], literal=literal)

@@ -18,7 +18,6 @@ from irmd.oap.credentials import (
     Side,
     Unusable,
     certificate_hint,
-    default_directory,
     read,
 )
 from irmd.oap.encryption import EncConfError, Encryption, KemMode
@@ -26,6 +25,7 @@ from irmd.oap.oap import Oap
 from ouroboros.errors import EAUTH, ECRYPT
 from ouroboros.log import LogLimiter
 from ouroboros.name_info import Requirement
+from ouroboros.rundir import security_directory
 
 PLAIN = Policy()
 
@@ -203,10 +203,10 @@ def test_an_enc_conf_with_a_mistake_names_the_file(tmp_path: Path) -> None:
 
 def test_the_default_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert default_directory() == "/etc/ouroboros/security"
+    assert security_directory() == "/etc/ouroboros/security"
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setenv("XDG_CONFIG_HOME", "/home/a/.cfg")
-    assert default_directory() == "/home/a/.cfg/ouroboros/security"
+    assert security_directory() == "/home/a/.cfg/ouroboros/security"
 
 
 # ---------------------------------------------------------------- start-up
