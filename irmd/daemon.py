@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ouroboros.dataplane._dataplane import lib
+from ouroboros.facts import LATE, REFUSED
 from ouroboros.log import LogLimiter
 from ouroboros.rpc.service import Refusal
 from ouroboros.rundir import security_directory
@@ -123,7 +124,7 @@ class Irmd:
             exit_timeout=settings.grace,
             security=security,
         )
-        counters = {"late messages": self.late, "refused messages": self.server.refused}
+        counters = ((LATE, self.late), (REFUSED, self.server.refused))
         readout = Readout(self.registry, table, self.flows, self.memory, counters)
         self.manager = Manager(loop, self.registry, self.ipcps, waiting, accepting, self.oap, readout)
         self.configurer = Configurer(config, self.registry, self.ipcps, self.manager)

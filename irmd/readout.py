@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from operator import methodcaller
 from typing import TYPE_CHECKING
 
 from google.protobuf.message import Message
 
+from ouroboros.facts import ENDED, Group
 from ouroboros.rpc.messages_pb2 import (
     BoundProcess,
     BoundProgram,
@@ -45,14 +46,14 @@ class Readout:
         ipcps: IpcpTable,
         flows: FlowTable,
         memory: Memory,
-        counters: Mapping[str, Mapping[str, int]],
+        counters: Sequence[tuple[Group, Mapping[str, int]]],
     ) -> None:
         self._registry = registry
         self._ipcps = ipcps
         self._flows = flows
         self._memory = memory
         self.counters = counters
-        """The counters of the IRMd, by component."""
+        """The counters of the IRMd, group by group."""
 
     def ipcps(self, envelope: Envelope) -> Envelope:
         """All IPCPs, by type and pid."""
@@ -100,12 +101,10 @@ class Readout:
         rows: list[dict[str, object]]
         if body.what == "counters":
             rows = [
-                {"component": component, "of": "", "counter": counter, "value": value}
-                for component, counters in self.counters.items()
-                for counter, value in sorted(counters.items())
+                row for group, values in self.counters for row in group.rows(dict(sorted(values.items())))
             ]
         elif body.what == "ended":
-            rows = [{"name": name, "pid": pid, "how": how} for name, (pid, how) in self._ipcps.ended.items()]
+            rows = [ENDED.row(name=name, pid=pid, how=how) for name, (pid, how) in self._ipcps.ended.items()]
         else:
             raise Refusal(
                 errno.EINVAL, f'the IRMd has no readout "{body.what}"; it has counters, and IPCPs that ended'

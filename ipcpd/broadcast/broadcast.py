@@ -21,7 +21,7 @@ from ipcpd.common.connmgr import Connection, ConnectionManager
 from ipcpd.common.end import End
 from ipcpd.common.ends import Ends
 from ipcpd.common.enrol import Enrolment, Wanted
-from ipcpd.common.ipcp import Ipcp, Result, Row
+from ipcpd.common.ipcp import Ipcp, Result
 from ipcpd.common.lower import LowerFlows
 from ipcpd.dataplane import Punt, Relay
 from ipcpd.dataplane.broadcast import MOST, FanOut
@@ -29,6 +29,15 @@ from ipcpd.wire.connmgr import BROADCAST, Record
 from ipcpd.wire.enrol import Configuration
 from ouroboros.access import Access
 from ouroboros.errors import ENAME
+from ouroboros.facts import (
+    BROADCAST_DT,
+    BROADCAST_NEIGHBOURS,
+    BROADCAST_STATUS,
+    CONNECTIONS,
+    ENROLMENT,
+    LOWERS,
+    Row,
+)
 from ouroboros.ipcp_types import DirectoryHashAlgo, IpcpType
 from ouroboros.name_info import Requirement
 from ouroboros.rpc.messages_pb2 import SHA3_256, Envelope, IpcpConfig, IpcpFlowJoin, QosSpec
@@ -212,13 +221,18 @@ class BroadcastIpcp(Ipcp):
     def _neighbours(self) -> list[Row]:
         rows = [self._neighbour(connection) for connection in self._adjacencies.values()]
         for name, _component, attempts, trouble in self._connections.trying():
-            rows.append(_row(name=name, state="connecting", attempts=attempts, trouble=trouble))
+            rows.append(
+                BROADCAST_NEIGHBOURS.row(
+                    name=name, component="dt", state="connecting", attempts=attempts, trouble=trouble
+                )
+            )
         return rows
 
     def _neighbour(self, connection: Connection) -> Row:
         lower, theirs = connection.lower, connection.record
         stats = self._relay.stats(lower.fd)
-        return _row(
+        return BROADCAST_NEIGHBOURS.row(
+            component="dt",
             name=connection.peer or None,
             certificate=lower.peer_identity.name if lower.peer_identity.certificate else None,
             encrypted=lower.peer_identity.encrypted,
@@ -235,48 +249,25 @@ class BroadcastIpcp(Ipcp):
         )
 
     def _counters(self) -> list[Row]:
-        components: dict[str, dict[str, object]] = {
-            "data transfer": self._fan_out.counters()._asdict() | {"defects": self._punt.defects},
-            "connections": asdict(self._connections.counters),
-            "enrolment": asdict(self._enrolment.counters),
-            "lower flows": asdict(self._lowers.counters),
-            **self.message_counters(),
-        }
         return [
-            {"component": component, "of": "", "counter": name, "value": value}
-            for component, values in components.items()
-            for name, value in values.items()
+            *BROADCAST_DT.rows(self._fan_out.counters()._asdict() | {"defects": self._punt.defects}),
+            *CONNECTIONS.rows(asdict(self._connections.counters)),
+            *ENROLMENT.rows(asdict(self._enrolment.counters)),
+            *LOWERS.rows(asdict(self._lowers.counters)),
+            *self.message_counters(),
         ]
 
     def _status(self) -> list[Row]:
         return [
-            {
-                "layer": self.layer,
-                "member": f"{self._tree.member:016x}",
-                "tree": f"{self._tree.id:016x}" if self._tree.id else None,
-                "max_packet": MOST,
-                "require": self.access.require.words,
-                "admit": list(self.access.admit),
-                "neighbours": len(self._adjacencies),
-                "unreachable": sum(not one.lower.usable for one in self._adjacencies.values()),
-                "joined": len(self._ends),
-            }
+            BROADCAST_STATUS.row(
+                layer=self.layer,
+                member=f"{self._tree.member:016x}",
+                tree=f"{self._tree.id:016x}" if self._tree.id else None,
+                max_packet=MOST,
+                require=self.access.require.words,
+                admit=list(self.access.admit),
+                neighbours=len(self._adjacencies),
+                unreachable=sum(not one.lower.usable for one in self._adjacencies.values()),
+                joined=len(self._ends),
+            )
         ]
-
-
-def _row(**known: object) -> Row:
-    keys = (
-        "name",
-        "certificate",
-        "encrypted",
-        "member",
-        "component",
-        "state",
-        "layer",
-        "fd",
-        "timeout_ms",
-        "max_packet",
-        "since",
-    )
-    row: Row = dict.fromkeys((*keys, "received", "sent", "dropped", "attempts", "trouble"))
-    return row | {"component": "dt"} | known

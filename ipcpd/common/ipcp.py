@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from ouroboros.access import Access
+from ouroboros.facts import LATE, REFUSED, Row
 from ouroboros.flow_event import FlowEvent
 from ouroboros.identity import IdentityFile
 from ouroboros.ipcp_types import IpcpType
@@ -47,9 +48,6 @@ FlowAnswer = Callable[[FlowEndpoint | None, list[int], int, str], None]
 
 
 Result = Coroutine[Any, Any, None] | None
-
-Row = dict[str, object]
-"""One line of a read-out: values that json can write, with the same keys in every row of a table."""
 
 
 class Ipcp:
@@ -161,10 +159,12 @@ class Ipcp:
         """The rows of one read-out: "neighbours", "routes", "directory", "counters" or "status". Raises Refusal."""
         raise self.lacks(what or "read-out without a name")
 
-    def message_counters(self) -> dict[str, dict[str, object]]:
-        """For the read-out of counters: messages that had no effect, by component and name."""
-        counters = {"late messages": self.late, "refused messages": self.refused}
-        return {component: dict(sorted(counter.items())) for component, counter in counters.items()}
+    def message_counters(self) -> list[Row]:
+        """For the read-out of counters: messages that had no effect."""
+        return [
+            *LATE.rows(dict(sorted(self.late.items()))),
+            *REFUSED.rows(dict(sorted(self.refused.items()))),
+        ]
 
     def attach(self, welcome: Envelope, fds: list[int]) -> None:
         """The IRMd welcomed this IPCP; its pool and event region came along. The descriptors are the caller's."""

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ipcpd.dataplane import Punt, Relay
-from ipcpd.dataplane.relay import flow_events
+from ipcpd.dataplane.relay import PortStats, flow_events
 from ouroboros.flow_event import FlowEvent
 from ouroboros.guard import Guard
 from ouroboros.rpc.codec import close_fds
@@ -340,8 +340,12 @@ class LowerFlows:
         if watch is not None and self.holds(lower):
             watch(event)
 
+    def stats(self, fd: int) -> PortStats:
+        """Counters of a flow. Raises OSError."""
+        return self._relay.stats(fd)
+
     def _traffic(self, fd: int) -> Traffic:
-        stats = self._relay.stats(fd)
+        stats = self.stats(fd)
         return Traffic(stats.packets, stats.received_at, stats.sent_at)
 
     def _keep(self) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from ipcpd.common.end import End
-from ipcpd.common.ipcp import Result, Row
+from ipcpd.common.ipcp import Result
 from ipcpd.dataplane import Punt
 from ipcpd.dataplane import eth as dataplane
 from ipcpd.link.endpoints import Endpoints
@@ -25,6 +25,7 @@ from ipcpd.wire import mac
 from ipcpd.wire.eth import Message, NameQuery
 from ipcpd.wire.link import FlowReply, FlowRequest
 from ouroboros.errors import ENAME
+from ouroboros.facts import ETH_NEIGHBOURS, ETH_STATUS, FRAMES, Row
 from ouroboros.flow_event import FlowEvent
 from ouroboros.ipcp_types import DirectoryHashAlgo
 from ouroboros.rpc.messages_pb2 import HashAlgo, IpcpConfig, IpcpFlowAlloc
@@ -322,7 +323,7 @@ class EthIpcp(LinkIpcp):
                 return [self._status(device)]
             case "neighbours":
                 return [
-                    {"name": name.hex(), "machine": mac.to_text(holder), "heard": round(age, 3)}
+                    ETH_NEIGHBOURS.row(name=name.hex(), machine=mac.to_text(holder), heard=round(age, 3))
                     for name, holder, age in self._directory.entries(now)
                 ]
             case "directory":
@@ -337,21 +338,21 @@ class EthIpcp(LinkIpcp):
                     "unsent": device.unsent,
                     "cut": device.cut(),
                 }
-                return self._read_counters(counters)
+                return FRAMES.rows(counters) + self._read_counters()
         return super().readout(what)
 
     def _status(self, device: Device) -> Row:
         state = device.state
-        return {
-            "device": device.name,
-            "state": "down" if self._down else "up",
-            "mac": mac.to_text(state.mac),
-            "mtu": state.mtu,
-            "max_packet": self._largest,
-            "flows": len(self._fa.flows),
-            "pending": self._fa.pending,
-            "endpoints": len(self._framing.endpoints),
-        }
+        return ETH_STATUS.row(
+            device=device.name,
+            state="down" if self._down else "up",
+            mac=mac.to_text(state.mac),
+            mtu=state.mtu,
+            max_packet=self._largest,
+            flows=len(self._fa.flows),
+            pending=self._fa.pending,
+            endpoints=len(self._framing.endpoints),
+        )
 
 
 class EthDixIpcp(EthIpcp):

@@ -18,10 +18,11 @@ from typing import ClassVar
 
 from ipcpd.common.end import End
 from ipcpd.common.ends import Ends
-from ipcpd.common.ipcp import Ipcp, Result, Row
+from ipcpd.common.ipcp import Ipcp, Result
 from ipcpd.dataplane import Punt, Relay
 from ipcpd.wire.link import FlowReply, FlowRequest
 from ouroboros.errors import ENOTALLOC
+from ouroboros.facts import LINK_DIRECTORY, LINK_FA, LINK_MACHINES, Row
 from ouroboros.guard import Guard
 from ouroboros.qos import QoSSpec
 from ouroboros.rpc.messages_pb2 import Envelope, FlowEndpoint, IpcpFlowAlloc, IpcpFlowAllocResp
@@ -318,13 +319,13 @@ class LinkIpcp(Ipcp):
     # ------------------------------------------------------------ read-outs
 
     def _read_directory(self) -> list[Row]:
-        return [{"name": name.hex()} for name in sorted(self._registered)]
+        return [LINK_DIRECTORY.row(name=name.hex()) for name in sorted(self._registered)]
 
-    def _read_counters(self, counters: dict[str, int]) -> list[Row]:
-        """`counters` of the type, and the counters of all link-level IPCPs."""
-        counters |= {f"flow_{key}": count for key, count in asdict(self._fa.counters).items()}
-        counters["malformed"] = self._malformed
-        counters["defects"] = self._guard.defects + (self._punt.defects if self._punt else 0)
-        counters |= {f"late_{what}": count for what, count in sorted(self.late.items())}
-        counters |= {f"refused_{what}": count for what, count in sorted(self.refused.items())}
-        return [{"counter": key, "value": count} for key, count in counters.items()]
+    def _read_counters(self) -> list[Row]:
+        """The counters of all link-level IPCPs."""
+        defects = self._guard.defects + (self._punt.defects if self._punt else 0)
+        return [
+            *LINK_FA.rows({f"flow_{key}": count for key, count in asdict(self._fa.counters).items()}),
+            *LINK_MACHINES.rows({"malformed": self._malformed, "defects": defects}),
+            *self.message_counters(),
+        ]

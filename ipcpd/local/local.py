@@ -14,9 +14,10 @@ from typing import ClassVar
 
 from ipcpd.common.end import End
 from ipcpd.common.ends import Ends
-from ipcpd.common.ipcp import Ipcp, Result, Row
+from ipcpd.common.ipcp import Ipcp, Result
 from ipcpd.dataplane import Relay
 from ouroboros.errors import ENAME, ENOTALLOC
+from ouroboros.facts import Row
 from ouroboros.rpc.messages_pb2 import (
     Envelope,
     FlowEndpoint,
@@ -173,9 +174,5 @@ class LocalIpcp(Ipcp):
 
     def readout(self, what: str) -> list[Row]:
         if what == "counters":
-            return [
-                {"component": component, "of": "", "counter": name, "value": value}
-                for component, counters in self.message_counters().items()
-                for name, value in counters.items()
-            ]
+            return self.message_counters()
         raise Refusal(errno.EINVAL, f'an IPCP of type local has no read-out "{what}"; it has counters')

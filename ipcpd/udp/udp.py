@@ -20,7 +20,7 @@ from collections import deque
 from typing import ClassVar
 
 from ipcpd.common.end import End
-from ipcpd.common.ipcp import Result, Row
+from ipcpd.common.ipcp import Result
 from ipcpd.dataplane import Punt
 from ipcpd.dataplane.udp import Peer, Udp
 from ipcpd.link.endpoints import Endpoints
@@ -29,6 +29,7 @@ from ipcpd.link.link import MANAGEMENT, LinkIpcp
 from ipcpd.wire import udp as wire
 from ipcpd.wire.link import FlowReply, FlowRequest
 from ouroboros.errors import ENAME
+from ouroboros.facts import DATAGRAMS, UDP_NEIGHBOURS, UDP_STATUS, Row
 from ouroboros.rpc.messages_pb2 import MD5, IpcpConfig, IpcpFlowAlloc
 from ouroboros.rpc.service import Refusal
 from ouroboros.wire import FIRST_EID, MAX_EID, MalformedPacket, UnsendablePacket
@@ -331,33 +332,32 @@ class UdpIpcp(LinkIpcp):
                 return [self._status()]
             case "neighbours":
                 return [
-                    {
-                        "name": name.hex(),
-                        "machine": str(self._member(ip)),
-                        "heard": round(now - entry.learnt, 3),
-                        "source": entry.source.value,
-                    }
+                    UDP_NEIGHBOURS.row(
+                        name=name.hex(),
+                        machine=str(self._member(ip)),
+                        heard=round(now - entry.learnt, 3),
+                        source=entry.source.value,
+                    )
                     for name, entry in resolver.entries()
                     for ip in entry.ips
                 ]
             case "directory":
                 return self._read_directory()
             case "counters":
-                counters = udp.counters()
-                return self._read_counters(counters | {"unsent": self._unsent})
+                return DATAGRAMS.rows(udp.counters() | {"unsent": self._unsent}) + self._read_counters()
         return super().readout(what)
 
     def _status(self) -> Row:
-        return {
-            "address": str(self._address),
-            "state": "up",
-            "dns": self._server.server if self._server is not None else "",
-            "hosts": str(default_path()),
-            "max_packet": self.max_packet,
-            "flows": len(self._fa.flows),
-            "pending": self._fa.pending,
-            "endpoints": len(EIDS),
-        }
+        return UDP_STATUS.row(
+            address=str(self._address),
+            state="up",
+            dns=self._server.server if self._server is not None else "",
+            hosts=str(default_path()),
+            max_packet=self.max_packet,
+            flows=len(self._fa.flows),
+            pending=self._fa.pending,
+            endpoints=len(EIDS),
+        )
 
 
 class Udp4Ipcp(UdpIpcp):

@@ -10,17 +10,19 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+from dataclasses import asdict
 from typing import ClassVar
 
 from ipcpd.common.connmgr import ConnectionManager
 from ipcpd.common.end import End
 from ipcpd.common.enrol import Enrolment, Joining, Wanted
-from ipcpd.common.ipcp import Ipcp, Result, Row
+from ipcpd.common.ipcp import Ipcp, Result
 from ipcpd.common.life import State
 from ipcpd.common.lower import LowerFlows
 from ipcpd.dataplane import Dt, Punt, Relay
 from ipcpd.wire.address import to_text
 from ouroboros.errors import ENOTALLOC
+from ouroboros.facts import ENROLMENT, Row
 from ouroboros.identity import Identity
 from ouroboros.ipcp_types import IpcpType
 from ouroboros.name_info import Requirement
@@ -295,4 +297,5 @@ class UnicastIpcp(Ipcp):
                 errno.EINVAL,
                 f'an IPCP of type unicast has no read-out "{what}"; it has {", ".join(READOUTS)}',
             )
-        return rows(self.member)
+        found = rows(self.member)
+        return found + ENROLMENT.rows(asdict(self._enrolment.counters)) if what == "counters" else found

@@ -197,18 +197,20 @@ def _list(arguments: Arguments) -> int:
     ipcps = cli.list_ipcps(arguments.one("name"), arguments.one("layer"), ipcp_type)
     ended = [] if arguments.values else irm.readout_irmd("ended")
     if arguments.json:
+        from ouroboros.facts import IPCPS
+
         records = [
-            {
-                "pid": ipcp.pid,
-                "name": ipcp.name,
-                "type": ipcp.type.type_name,
-                "layer": ipcp.layer or None,
-                "hash": ipcp.hash.name if ipcp.layer else None,
-                "state": ipcp.state,
-                "progress": ipcp.progress or None,
-                "require": list(ipcp.require),
-                "admit": list(ipcp.admit),
-            }
+            IPCPS.row(
+                pid=ipcp.pid,
+                name=ipcp.name,
+                type=ipcp.type.type_name,
+                layer=ipcp.layer or None,
+                hash=ipcp.hash.name if ipcp.layer else None,
+                state=ipcp.state,
+                progress=ipcp.progress or None,
+                require=list(ipcp.require),
+                admit=list(ipcp.admit),
+            )
             for ipcp in ipcps
         ]
         print_json({"ipcps": records, "ended": ended})
@@ -282,6 +284,8 @@ _READOUTS = (
     ("links", "which links between members the layer knows"),
     ("directory", "which names the layer knows, as far as this IPCP does"),
     ("contacts", "which members the directory knows"),
+    ("flows", "the flows of the layer at this IPCP, and allocations in progress"),
+    ("endpoints", "the components and the flows to neighbours that packets are for"),
     ("counters", "packets: received, sent, forwarded, dropped, and why"),
     ("status", "address, policies, state of the IPCP's components"),
 )

@@ -21,6 +21,7 @@ from ipcpd.udp.udp import ROOM, Udp4Ipcp, Udp6Ipcp
 from ipcpd.wire import udp as wire
 from ipcpd.wire.udp import HASH_LENGTH
 from ouroboros.errors import EIPCP, ENAME, ENOTALLOC
+from ouroboros.facts import DATAGRAMS
 from ouroboros.qos import QOS_VOICE
 from ouroboros.rpc.messages_pb2 import (
     MD5,
@@ -109,7 +110,7 @@ class FakeUdp:
         self.connected[eid] = peer_eid
 
     def counters(self) -> dict[str, int]:
-        return {"received": 1}
+        return {fact.name: 1 for fact in DATAGRAMS.facts if fact.name != "unsent"}
 
     def close(self) -> None:
         pass

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ouroboros.errors import EIPCPSTATE, ENAME, ENOTALLOC
+from ouroboros.facts import words_of
 from ouroboros.policies import LinkStatePolicy
 from ouroboros.qos import QOS_VOICE, QoSSpec
 from ouroboros.rpc.messages_pb2 import SHA3_512, Envelope
@@ -328,11 +329,11 @@ def test_every_read_out(network: Network) -> None:
     serving(c)
     network.allocate(a, NAME)
     network.settle()
-    for what in ("neighbours", "routes", "links", "directory", "contacts", "counters", "status"):
+    for what in words_of("unicast"):
         for node in (a, b, c):
             answer = node.ok(readout={"what": what})
-            assert answer.readout_table.rows, what
-            assert len({tuple(row) for row in node.ipcp.readout(what)}) == 1, "every row has the same keys"
+            assert answer.readout_table.rows or what == "flows", what
+            assert len({tuple(row) for row in node.ipcp.readout(what)}) <= 1, "every row has the same keys"
     refused = a.ask(readout={"what": "weather"})
     assert refused.error == errno.EINVAL and "status" in refused.text
 
