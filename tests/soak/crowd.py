@@ -23,6 +23,13 @@ SILENCE = 90.0
 """Seconds without a line after which a process is taken for hung."""
 
 
+RECOVERY = 120.0
+"""Seconds that a place may take until allocations succeed again."""
+
+RECOVERED = 100
+"""Allocations after which it has recovered: some were counted only later, and had succeeded before."""
+
+
 @dataclass(eq=False)
 class Member:
     """A process of the crowd."""
@@ -112,6 +119,21 @@ class Member:
         for stream in (self._child.stdin, self._child.stdout):
             if stream is not None:
                 stream.close()
+
+
+class Recovery:
+    """What is expected of a crowd after an IPCP below it was killed and made again: allocations succeed."""
+
+    def __init__(self, crowd: Crowd, what: str) -> None:
+        self.crowd = crowd
+        self.what = what
+        self.deadline = time.monotonic() + RECOVERY
+        self._before = crowd.counts["ok"]
+
+    @property
+    def done(self) -> bool:
+        """Whether they have."""
+        return self.crowd.counts["ok"] >= self._before + RECOVERED
 
 
 class Crowd:

@@ -1,6 +1,7 @@
 """The command line of the soak: `make soak`, or `python -m tests.soak`.
 
-Flows are allocated over all places at the same time, in rounds. After each round every process of the crowd ends in good order, after
+Flows are allocated over all places at the same time, in rounds, while clients, servers and IPCPs are killed. An IPCP that was killed is made
+again from the system's own file (`irm save`, `irm apply`), and allocations over the places of its system must succeed again. After each round every process of the crowd ends in good order, after
 some allocations that must succeed, and the daemons are looked at: no flow may be left, and the memory and the descriptors of each
 must stay flat from the second round on. At the end all IPCPs are destroyed, and every block must be back. Exit status: 0 when
 all of that held, 1 when it did not.
@@ -9,7 +10,9 @@ all of that held, 1 when it did not.
 from __future__ import annotations
 
 import argparse
+import os
 import random
+import signal
 import sys
 import time
 from collections import Counter
@@ -21,7 +24,7 @@ from tests.bench.process import PeerError
 from tests.bench.system import PrivateSystem
 from tests.deaths import deaths
 from tests.soak import watch
-from tests.soak.crowd import Crowd
+from tests.soak.crowd import RECOVERY, Crowd, Recovery
 from tests.soak.places import PLACES, missing
 from tests.soak.watch import Held
 
@@ -33,7 +36,13 @@ DESCRIPTORS = 24
 """The same of descriptors: sockets and segments of pairs of processes come and go."""
 
 KILL_EVERY = 3.0
-"""Seconds between two kills, on average."""
+"""Seconds between two kills of clients and servers, on average."""
+
+KILL_IPCP_EVERY = 20.0
+"""The same of IPCPs; each round begins with one."""
+
+FIRST_IPCP_KILL = 2.0
+"""Seconds from the start of a round until its first."""
 
 
 def options(argv: list[str] | None) -> argparse.Namespace:
@@ -68,6 +77,7 @@ class Soak:
         self._first: dict[tuple[int, str], Held] = {}
         self._last: dict[tuple[int, str], Held] = {}
         self._killed: set[int] = set()
+        self._recoveries: list[Recovery] = []
         self._began = time.monotonic()
         show(f"seed {seed}")
 
@@ -84,7 +94,7 @@ class Soak:
                 crowd = Crowd(place, self._chosen.clients, self.rng)
                 stack.callback(crowd.close)
                 self._crowds.append(crowd)
-                self._systems += [s for s in (place.server, place.client) if s not in self._systems]
+                self._systems = list(dict.fromkeys((*self._systems, place.server, place.client)))
             try:
                 for number in range(self._chosen.rounds):
                     self._round(number)
@@ -112,10 +122,15 @@ class Soak:
         for crowd in self._crowds:
             crowd.start()
         next_kill = time.monotonic() + KILL_EVERY
+        next_ipcp_kill = time.monotonic() + FIRST_IPCP_KILL
         next_word = 0.0
-        while (now := time.monotonic()) < ends:
+        while (now := time.monotonic()) < ends or self._recoveries:
             for crowd in self._crowds:
                 crowd.read()
+            self._watch_recoveries(now)
+            if not self._chosen.no_kills and next_ipcp_kill <= now < ends and not self._recoveries:
+                self._kill_ipcp()
+                next_ipcp_kill = now + self.rng.expovariate(1 / KILL_IPCP_EVERY)
             if not self._chosen.no_kills and now >= next_kill:
                 crowd = self.rng.choice(self._crowds)
                 before = {one.pid for one in crowd.members}
@@ -133,6 +148,37 @@ class Soak:
                     f"{crowd.place.word}: with nothing in their way, allocations fail: {dict(crowd.probes)}"
                 )
         self._look(number)
+
+    def _kill_ipcp(self) -> None:
+        """Kill an IPCP, and bring its system to the state that it had."""
+        ipcps = [(at, ipcp) for at, system in enumerate(self._systems) for ipcp in watch.ipcps(system)]
+        if not ipcps:
+            return
+        at, ipcp = self.rng.choice(ipcps)
+        system, name, pid = self._systems[at], str(ipcp["name"]), int(ipcp["pid"])
+        state = system.irm("save")
+        self._killed.add(pid)
+        os.kill(pid, signal.SIGKILL)
+        watch.gone(system, pid)
+        watch.restore(system, state)
+        self._first.pop(
+            (at, f"IPCP {name}"), None
+        )  # another process: its memory is compared from the next look on
+        self._last.pop((at, f"IPCP {name}"), None)
+        what = f"after IPCP {name} was killed"
+        self._recoveries = [
+            Recovery(crowd, what)
+            for crowd in self._crowds
+            if system in (crowd.place.server, crowd.place.client)
+        ]
+
+    def _watch_recoveries(self, now: float) -> None:
+        for recovery in self._recoveries:
+            if not recovery.done and now > recovery.deadline:
+                self.fault(
+                    f"{recovery.crowd.place.word}: {recovery.what}, allocations fail for {RECOVERY:.0f} s"
+                )
+        self._recoveries = [one for one in self._recoveries if not one.done and now <= one.deadline]
 
     def _progress(self) -> str:
         return ", ".join(f"{crowd.place.word} {crowd.counts['ok']}" for crowd in self._crowds)

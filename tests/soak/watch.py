@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.bench.path import patiently
+from tests.bench.process import PeerError
 from tests.bench.system import PrivateSystem
 
 SETTLED = 30.0
@@ -37,6 +40,29 @@ def daemons(system: PrivateSystem) -> dict[str, Held]:
     named = {f"IPCP {ipcp['name']}": int(ipcp["pid"]) for ipcp in ipcps}
     named["IRMd"] = system.pids()[0]
     return {name: held(pid) for name, pid in named.items()}
+
+
+def ipcps(system: PrivateSystem) -> list[dict[str, Any]]:
+    """The IPCPs of a system."""
+    return ask(system, "ipcp", "list", key="ipcps")
+
+
+def gone(system: PrivateSystem, pid: int) -> None:
+    """Wait until the IRMd has noticed that an IPCP has ended. Raises PeerError."""
+    patiently(lambda: _gone(system, pid))
+
+
+def _gone(system: PrivateSystem, pid: int) -> None:
+    if any(ipcp["pid"] == pid for ipcp in ipcps(system)):
+        raise PeerError(f"the IRMd still lists IPCP {pid}, which was killed")
+
+
+def restore(system: PrivateSystem, state: str) -> None:
+    """Bring a system to a state that was saved. Raises PeerError."""
+    with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
+        file.write(state)
+        file.flush()
+        patiently(lambda: system.irm("apply", file.name))
 
 
 def ask(system: PrivateSystem, *words: str, key: str) -> list[dict[str, Any]]:
