@@ -6,7 +6,7 @@ ARGS ?=
 
 PYTHON_OF_VENV = $(VENV)/bin/python
 C_SOURCES := $(wildcard ouroboros/dataplane/src/*.[ch] ipcpd/dataplane/src/*.[ch] tools/olab/emulator/src/*.[ch])
-C_BUILD   := $(C_SOURCES) $(wildcard ouroboros/dataplane/build.py ipcpd/dataplane/build.py tools/olab/emulator/build.py)
+C_BUILD   := $(C_SOURCES) $(wildcard ouroboros/cubes.py ouroboros/dataplane/build.py ipcpd/dataplane/build.py tools/olab/emulator/build.py)
 C_FOLDERS := $(sort $(dir $(C_SOURCES)))
 C_CHECK   := -std=gnu11 -O2 -c -o /dev/null -Wall -Wextra -Wshadow -Wconversion -Werror $(addprefix -I,$(C_FOLDERS))
 

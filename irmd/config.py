@@ -15,9 +15,10 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from ouroboros import ipcp_options as options
+from ouroboros.cubes import PRESETS
 from ouroboros.ipcp_types import COMPONENT_WORDS, CONFIG_ALIASES, DT_COMP, ENROLLING, TYPES, IpcpType
 from ouroboros.name_info import Requirement
-from ouroboros.qos import CUBES, DEFAULT_PEER_TIMEOUT, UINT32_MAX
+from ouroboros.qos import DEFAULT_PEER_TIMEOUT, UINT32_MAX
 from ouroboros.rpc.limits import CONFIG_FILE
 from ouroboros.rpc.messages_pb2 import ROUND_ROBIN, SPILLOVER
 from ouroboros.rpc.service import Refusal
@@ -433,8 +434,8 @@ def _adjacency(
             raise ConfigError(f'{where}: component = "{component}" is not one of {legal}')
         components = (COMPONENT_WORDS[component],)
     qos = _value(where, keys, "qos", str, "raw")
-    if qos not in CUBES:
-        raise ConfigError(f'{where}: qos = "{qos}" is not one of {", ".join(CUBES)}')
+    if qos not in PRESETS:
+        raise ConfigError(f'{where}: qos = "{qos}" is not one of {", ".join(PRESETS)}')
     timeout = keys.get("timeout")
     if timeout is not None:
         timeout = _value(where, keys, "timeout", int, None)

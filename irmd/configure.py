@@ -20,9 +20,10 @@ from typing import Any
 
 import tomli_w
 
+from ouroboros.cubes import PRESETS
 from ouroboros.ipcp_types import DT_COMP, LoadBalancePolicy
 from ouroboros.name_info import Requirement
-from ouroboros.qos import CUBES, DEFAULT_PEER_TIMEOUT, QoSSpec, cube
+from ouroboros.qos import DEFAULT_PEER_TIMEOUT, QoSSpec, cube
 from ouroboros.rpc.limits import CONFIG_FILE
 from ouroboros.rpc.messages_pb2 import (
     SPILLOVER,
@@ -400,9 +401,9 @@ def _adjacency(dst: str, component: str, requested: Any) -> Adjacency:
     timeout = None if qos.timeout == DEFAULT_PEER_TIMEOUT else qos.timeout
     if component == DT_COMP:
         plain = qos.replace(timeout=DEFAULT_PEER_TIMEOUT)
-        for name, preset in CUBES.items():
-            if preset == plain:
-                return Adjacency(dst, component, name, timeout)
+        for word in PRESETS:
+            if cube(word) == plain:
+                return Adjacency(dst, component, word, timeout)
     return Adjacency(dst, component, "raw" if qos.in_order == 0 else "best", timeout)
 
 

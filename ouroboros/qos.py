@@ -11,6 +11,9 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import arguments
+from .cubes import PRESETS, cube_of
+from .cubes import UINT32_MAX as UINT32_MAX
+from .cubes import UINT64_MAX as UINT64_MAX
 
 if TYPE_CHECKING:
     from .rpc.messages_pb2 import QosSpec as ProtoQosSpec
@@ -19,8 +22,6 @@ MILLION = 1_000_000
 BILLION = 1_000_000_000
 """`loss` and `ber` are per billion."""
 
-UINT32_MAX = 0xFFFFFFFF
-UINT64_MAX = 0xFFFFFFFFFFFFFFFF
 DEFAULT_PEER_TIMEOUT = 120000  # ms
 
 _LIMITS = {
@@ -118,10 +119,8 @@ class QoSSpec:
 
     @property
     def cube(self) -> int:
-        """The QoS cube of a flow with this specification: 0 best effort, 1 video, 2 voice (spec/common 6)."""
-        if self.delay <= 50 and self.bandwidth <= 100_000 and self.availability >= 5 and self.max_gap <= 50:
-            return 2
-        return int(self.delay <= 100 and self.availability >= 3 and self.max_gap <= 100)
+        """The number of the QoS cube of a flow with this specification (`cubes.CUBES`; spec/common 6)."""
+        return cube_of(self.delay, self.bandwidth, self.availability, self.max_gap)
 
     def to_proto(self) -> ProtoQosSpec:
         """As it travels in RPC messages."""
@@ -166,27 +165,21 @@ class _Preset(QoSSpec):
         raise AttributeError(f"a preset cannot be changed; make a copy with .replace({name}={value!r})")
 
 
-#                             delay      bandwidth avail loss ber in_order max_gap
-QOS_RAW: QoSSpec = _Preset(UINT32_MAX, 0, 0, 1, 1, 0, UINT32_MAX)
-QOS_RAW_NO_ERRORS: QoSSpec = _Preset(UINT32_MAX, 0, 0, 1, 0, 0, UINT32_MAX)
-QOS_BEST_EFFORT: QoSSpec = _Preset(UINT32_MAX, 0, 0, 1, 0, 1, UINT32_MAX)
-QOS_VIDEO: QoSSpec = _Preset(100, UINT64_MAX, 3, 1, 0, 1, 100)
-QOS_VOICE: QoSSpec = _Preset(50, 100000, 5, 1, 0, 1, 50)
-QOS_DATA: QoSSpec = _Preset(1000, 0, 0, 0, 0, 1, 2000)
+_BY_WORD: dict[str, QoSSpec] = {word: _Preset(*fields) for word, fields in PRESETS.items()}
 
-# By the name that the tools take (docs/reference/irm.md, `qos Q`).
-CUBES: dict[str, QoSSpec] = {
-    "raw": QOS_RAW,
-    "best": QOS_BEST_EFFORT,
-    "voice": QOS_VOICE,
-    "video": QOS_VIDEO,
-    "data": QOS_DATA,
-}
+QOS_RAW: QoSSpec = _BY_WORD["raw"]
+QOS_RAW_NO_ERRORS: QoSSpec = _Preset(UINT32_MAX, 0, 0, 1, 0, 0, UINT32_MAX)
+QOS_BEST_EFFORT: QoSSpec = _BY_WORD["best"]
+QOS_VIDEO: QoSSpec = _BY_WORD["video"]
+QOS_VOICE: QoSSpec = _BY_WORD["voice"]
+QOS_DATA: QoSSpec = _BY_WORD["data"]
+
+CUBES = _BY_WORD  # deprecated: these are presets; the table of cubes is `cubes.CUBES`
 
 
 def cube(name: str) -> QoSSpec:
     """The preset that the tools call `name`: raw, best, voice, video, data. Raises ValueError for another name."""
     try:
-        return CUBES[arguments.text("name", name)]
+        return _BY_WORD[arguments.text("name", name)]
     except KeyError:
-        raise ValueError(f"QoS cube {name!r} is unknown; it must be one of {', '.join(CUBES)}") from None
+        raise ValueError(f"QoS cube {name!r} is unknown; it must be one of {', '.join(PRESETS)}") from None

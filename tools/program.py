@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
+from ouroboros.cubes import PRESETS
 from ouroboros.limiter import Limiter
 from ouroboros.printable import printable
 from ouroboros.version import __version__
@@ -32,8 +33,6 @@ WARNINGS = 20
 """Lines of one place in the code that `warn_of_peer` prints in 10 s."""
 
 _warned = Limiter(time.monotonic)
-
-_CUBES = ("raw", "best", "video", "voice", "data")
 
 
 _LINGER_S = 1.0
@@ -110,17 +109,15 @@ def add_layer_option(parser: Parser) -> None:
 def add_qos_option(parser: Parser) -> None:
     """The option for the QoS cube of a client's flow."""
     parser.add_argument(
-        "-q", "--qos", choices=_CUBES, default=_CUBES[0], help="raw (default), best, video, voice or data"
+        "-q", "--qos", choices=tuple(PRESETS), default="raw", help="raw (default), best, video, voice or data"
     )
 
 
 def qos(word: str) -> "QoSSpec":
     """The preset that a word of that option names."""
-    from ouroboros import qos as presets
+    from ouroboros.qos import cube
 
-    names = ("QOS_RAW", "QOS_BEST_EFFORT", "QOS_VIDEO", "QOS_VOICE", "QOS_DATA")
-    preset: QoSSpec = getattr(presets, names[_CUBES.index(word)])
-    return preset
+    return cube(word)
 
 
 def packet_size(wanted: int | None, default: int, smallest: int, flow: "Flow") -> int:

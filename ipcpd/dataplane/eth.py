@@ -67,10 +67,12 @@ class PacketNic:
     """Packet sockets, which stay the caller's: one that receives, and one for each QoS cube that sends."""
 
     receiver: int
-    senders: tuple[int, int, int]
+    senders: tuple[int, ...]
 
     def create(self) -> struct_nic:
         """See `Nic`."""
+        if len(self.senders) != lib.CUBES:
+            raise error(EINVAL, f"{len(self.senders)} sockets for {lib.CUBES} QoS cubes")
         nic = lib.nic_packet(self.receiver, ffi.new("int[]", self.senders))
         if not nic:
             raise error(ENOMEM, "no memory for the bursts of a device")

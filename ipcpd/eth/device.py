@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from struct import Struct
 
 from ipcpd.dataplane.eth import Framing, PacketNic, set_filter
+from ouroboros.cubes import CUBES
 
 LOOPBACK_MTU = 9000
 """MTU used on a loopback device: its own is larger than a frame can be."""
@@ -31,9 +32,6 @@ RECEIVE_ROOM = 8 << 20
 SEND_ROOM = 128 << 10
 """Octets that may wait in a socket, as far as the kernel allows. A frame in the send buffer can no longer be overtaken: a MiB is
 100 ms of a link of 100 Mbit/s."""
-
-PRIORITIES = (0, 4, 6)
-"""Priorities of the cubes best effort, video and voice: normal, interactive, control."""
 
 MAX_UNSENT = 4096
 """Management frames that wait for space in the socket."""
@@ -155,12 +153,12 @@ class Device:
         self._stack = contextlib.ExitStack()
         with self._stack:
             self.receiver = self._stack.enter_context(_packet_socket(name, kind))
-            self.senders = tuple(self._stack.enter_context(_packet_socket(name, kind)) for _ in PRIORITIES)
+            self.senders = tuple(self._stack.enter_context(_packet_socket(name, kind)) for _ in CUBES)
             _room(self.receiver, _SO_RCVBUFFORCE, socket.SO_RCVBUF, RECEIVE_ROOM)
-            for sender, priority in zip(self.senders, PRIORITIES, strict=True):
+            for sender, cube in zip(self.senders, CUBES, strict=True):
                 _room(sender, _SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_ROOM)
-                sender.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, priority)
-            self.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, PRIORITIES[-1])
+                sender.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, cube.priority)
+            self.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, CUBES[-1].priority)
             self._bind()
             self._stack = self._stack.pop_all()
 
@@ -178,8 +176,7 @@ class Device:
     @property
     def nic(self) -> PacketNic:
         """The device, for the data plane."""
-        best_effort, video, voice = (one.fileno() for one in self.senders)
-        return PacketNic(self.receiver.fileno(), (best_effort, video, voice))
+        return PacketNic(self.receiver.fileno(), tuple(one.fileno() for one in self.senders))
 
     # ------------------------------------------------------------ what becomes of it
 

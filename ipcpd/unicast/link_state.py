@@ -27,6 +27,7 @@ from random import Random, SystemRandom
 
 from ipcpd.wire.address import legal_address
 from ipcpd.wire.lsm import Lsm, Weights, after, ahead
+from ouroboros.cubes import CUBES
 from ouroboros.ipcp_config import LinkStateConfig
 from ouroboros.qos import QoSSpec
 
@@ -37,7 +38,7 @@ from .pff.table import Neighbours, Table
 from .phantom import Phantoms
 from .routing import policy as routing_policy
 from .routing.shortest_path import Routes
-from .routing.weight import CUBES, best_of, weights_of
+from .routing.weight import best_of, weights_of
 
 REPEATS = (1.0, 4.0)
 """Seconds after a change of an own link at which it is announced again: messages are not acknowledged."""
@@ -177,7 +178,7 @@ class LinkState:
         self._phantoms = Phantoms(float(self.config.t_timeo + self.config.t_update), self.random)
         self._next_update = self.now + self.config.t_update
         self._policy = routing_policy.load(self.config.pol)
-        self.tables = tuple(self._policy.table({}, {}) for _ in range(CUBES))
+        self.tables = tuple(self._policy.table({}, {}) for _ in CUBES)
 
     # ------------------------------------------------------------ what comes out
 

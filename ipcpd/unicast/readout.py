@@ -13,6 +13,7 @@ from ipcpd.common.connmgr import Connection
 from ipcpd.common.lower import EVENT_COMPONENT, RAW_COMPONENT
 from ipcpd.dataplane.dt import CONGESTION
 from ipcpd.wire.address import DIRECTORY, FLOW_ALLOCATOR, to_text
+from ouroboros.cubes import CUBES
 from ouroboros.facts import (
     CONNECTIONS,
     CONTACTS,
@@ -39,7 +40,6 @@ from ouroboros.qos import QoSSpec
 from .adjacency import DATA_TRANSFER
 from .lsdb import State
 from .member import Member
-from .routing.weight import CUBES
 
 _COMPONENTS = {
     FLOW_ALLOCATOR: "flow allocator",
@@ -48,7 +48,6 @@ _COMPONENTS = {
     EVENT_COMPONENT: "events of flows",
     CONGESTION: "congestion updates",
 }
-_CUBES = ("best effort", "video", "voice")
 
 
 def neighbours(member: Member) -> list[Row]:
@@ -76,7 +75,7 @@ def _neighbour(member: Member, connection: Connection) -> Row:
         state="up" if lower.usable else "down" if lower.down else "silent",
         layer=lower.layer or None,
         fd=lower.fd,
-        cube=_CUBES[QoSSpec.from_proto(lower.qos).cube],
+        cube=CUBES[QoSSpec.from_proto(lower.qos).cube].name,
         weights=list(link.weights) if link else None,
         timeout_ms=connection.record.timeout or lower.qos.timeout,
         max_packet=lower.max_packet,
@@ -94,12 +93,12 @@ def routes(member: Member) -> list[Row]:
         ROUTES.row(
             address=to_text(address),
             distance=far.get(address),
-            cube=_CUBES[cube],
+            cube=CUBES[cube].name,
             next=[to_text(hops[fd]) for fd in table.entries.get(address, ()) if fd in hops],
             fds=list(table.entries.get(address, ())),
         )
         for address in found
-        for cube, table in enumerate(tables[:CUBES])
+        for cube, table in enumerate(tables[: len(CUBES)])
     ]
 
 
@@ -149,7 +148,7 @@ def flows(member: Member) -> list[Row]:
             address=to_text(flow.address) if flow.address else None,
             eid=flow.eid or None,
             peer_eid=flow.peer_eid or None,
-            cube=_CUBES[flow.cube],
+            cube=CUBES[flow.cube].name,
         )
         for flow in member.fa
     ]
@@ -193,7 +192,7 @@ def counters(member: Member) -> list[Row]:
     """Every counter, one a row."""
     rows: list[Row] = []
     for cube, packets in enumerate(member.dt.counters()):
-        rows += DT_CUBE.rows(packets._asdict(), _CUBES[cube])
+        rows += DT_CUBE.rows(packets._asdict(), CUBES[cube].name)
     rows += DT_MEMBER.rows({"keepalives": member.dt.keepalives})
     for flow in member.fa:
         try:

@@ -10,9 +10,9 @@ source address.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from struct import Struct
 
+from ouroboros.cubes import BEST_EFFORT
 from ouroboros.wire import MalformedPacket, must
 
 from .address import DIRECTORY, legal_address, legal_eid
@@ -22,14 +22,6 @@ DEFAULT_TTL = 60
 _HEADER = Struct("<IBBBQ")
 HEADER_LENGTH = _HEADER.size
 _WHAT = "data transfer packet"
-
-
-class Cube(IntEnum):
-    """QoS cube: a class of packets that are scheduled alike."""
-
-    BEST_EFFORT = 0
-    VIDEO = 1
-    VOICE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +34,7 @@ class Packet:
     destination: int
     eid: int
     payload: bytes = b""
-    cube: int = Cube.BEST_EFFORT
+    cube: int = BEST_EFFORT
     ttl: int = DEFAULT_TTL
     ecn: int = 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipcpd.unicast.dht.dht import QUERY_LIMIT
 from ipcpd.unicast.pff.table import Function
-from ipcpd.unicast.routing.weight import CUBES
+from ouroboros.cubes import CUBES
 
 from .layer import Layer, key_of
 from .member import Member
@@ -53,7 +53,7 @@ def _text(links: set[tuple[int, int]]) -> str:
 
 def packets_arrive_without_loops(layer: Layer) -> None:
     """From everywhere to everywhere, in every cube, whichever of several descriptors is taken."""
-    for cube in range(CUBES):
+    for cube in range(len(CUBES)):
         for target in layer.living:
             arriving: dict[int, bool] = {target.address: True}
             for source in layer.living:

@@ -14,8 +14,8 @@ from ipcpd.unicast.lsdb import Lsdb
 from ipcpd.unicast.pff import simple
 from ipcpd.unicast.pff.table import Table
 from ipcpd.unicast.routing import link_state
-from ipcpd.unicast.routing.weight import CUBES
 from ipcpd.wire.lsm import Lsm
+from ouroboros.cubes import CUBES
 from ouroboros.ipcp_config import LinkStateConfig
 from ouroboros.qos import QoSSpec
 
@@ -35,9 +35,7 @@ class Prototype:
     address: int
     config: LinkStateConfig
     now: float = 0.0
-    tables: tuple[Table, ...] = field(
-        default_factory=lambda: tuple(simple.table({}, {}) for _ in range(CUBES))
-    )
+    tables: tuple[Table, ...] = field(default_factory=lambda: tuple(simple.table({}, {}) for _ in CUBES))
     _entries: dict[tuple[int, int], Stored] = field(default_factory=dict)
     _dt: dict[int, int] = field(default_factory=dict)  # descriptor by address
     _mgmt: dict[int, int] = field(default_factory=dict)
@@ -118,5 +116,5 @@ class Prototype:
         view = self.lsdb.graph.views()[0]
         neighbours = {address: (fd,) for address, fd in self._dt.items()}
         table = simple.table(link_state.routes(view, self.address), neighbours)
-        self.tables = (table,) * CUBES
+        self.tables = (table,) * len(CUBES)
         self._events.append(TablesChanged(self.tables))

@@ -7,8 +7,9 @@ import pickle
 
 import pytest
 
+from ipcpd.dataplane._ipcp import lib
+from ouroboros import cubes
 from ouroboros.qos import (
-    CUBES,
     QOS_BEST_EFFORT,
     QOS_DATA,
     QOS_RAW,
@@ -77,8 +78,35 @@ def test_proto() -> None:
 
 
 def test_cubes() -> None:
-    assert {name: cube(name) for name in CUBES} == CUBES
+    assert {word: tuple(cube(word))[:7] for word in cubes.PRESETS} == cubes.PRESETS
+    assert cube("best") is QOS_BEST_EFFORT
     with pytest.raises(
         ValueError, match="'gold' is unknown; it must be one of raw, best, voice, video, data"
     ):
         cube("gold")
+
+
+def test_the_table_of_cubes() -> None:
+    """Its rows are in the order of the numbers on the wire, in Python and in C, and each has a cost for each."""
+    assert [one.name for one in cubes.CUBES] == ["best effort", "video", "voice"]
+    assert len(cubes.CUBES) == lib.CUBES
+    assert all(len(one.costs) == len(cubes.CUBES) for one in cubes.CUBES)
+    assert "#define CUBES 3u" in cubes.header()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "number"),
+    [
+        ({}, 0),
+        ({"delay": 100, "availability": 3, "max_gap": 100}, 1),
+        ({"delay": 100, "availability": 3, "max_gap": 101}, 0),
+        ({"delay": 101, "availability": 3, "max_gap": 100}, 0),
+        ({"delay": 50, "availability": 5, "max_gap": 50, "bandwidth": 100_000}, 2),
+        ({"delay": 50, "availability": 5, "max_gap": 50, "bandwidth": 100_001}, 1),
+        ({"delay": 50, "availability": 4, "max_gap": 50}, 1),
+        ({"delay": 51, "availability": 5, "max_gap": 50}, 1),
+        ({"delay": 0, "availability": 2, "max_gap": 0}, 0),
+    ],
+)
+def test_a_flow_belongs_to_the_last_cube_that_it_satisfies(wanted: dict[str, int], number: int) -> None:
+    assert QoSSpec(**wanted).cube == number

@@ -26,8 +26,10 @@ def _script() -> ModuleType:
 SCRIPT = _script()
 
 
-@pytest.mark.parametrize("path,text", SCRIPT.stubs().items(), ids=lambda one: getattr(one, "stem", ""))
-def test_the_stubs_are_up_to_date(path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    "path,text", (SCRIPT.headers() | SCRIPT.stubs()).items(), ids=lambda one: getattr(one, "stem", "")
+)
+def test_the_generated_files_are_up_to_date(path: Path, text: str) -> None:
     assert path.read_text() == text, "make them with scripts/stubs"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ouroboros import ipcp_options
+from ouroboros.cubes import PRESETS
 from ouroboros.ipcp_types import ENROLLING, TYPES, IpcpType
 from ouroboros.printable import printable
 
@@ -349,7 +350,7 @@ GROUP = Group(
                 _NAME,
                 _DST,
                 _COMPONENT,
-                Key("qos", "raw|best|voice|video|data"),
+                Key("qos", "|".join(PRESETS)),
                 Key("timeout", "ms"),
                 _RETRY,
             ),

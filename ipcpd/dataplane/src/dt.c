@@ -7,8 +7,8 @@
 #define LOOKAHEAD 32u /* packets whose headers and table entries are prefetched together */
 
 /* Packets of each cube that may wait in a lower flow: for those that come by, and for those that begin here. */
-static const uint32_t share[CUBES] = {640, 832, RING_SLOTS};
-static const uint32_t own_share[CUBES] = {384, 640, RING_SLOTS};
+static const uint32_t share[CUBES] = CUBES_FORWARDED;
+static const uint32_t own_share[CUBES] = CUBES_OWN;
 
 struct upper {
         struct dt *dt;

@@ -8,9 +8,9 @@
 #ifndef OUROBOROS_PORT_H
 #define OUROBOROS_PORT_H
 
+#include "cubes.h"
 #include "end.h"
 
-#define CUBES 3u        /* QoS cubes: 0 best effort, 1 video, 2 voice (spec/dt 2) */
 #define PORT_BATCH 128u /* packets of one port before the next one has its turn */
 
 struct relay;

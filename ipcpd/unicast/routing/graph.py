@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ipcpd.wire.lsm import Weights
+from ouroboros.cubes import CUBES
 
-from .weight import CUBES, UNIT, worst_of
+from .weight import UNIT, worst_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class Graph:
         index = {address: number for number, address in enumerate(addresses)}
         seen: dict[tuple[int, ...], View] = {}
         views = []
-        for cube in range(CUBES):
+        for cube in range(len(CUBES)):
             costs = tuple((weights or UNIT)[cube] if weighted else 1 for _, _, weights in edges)
             if len(set(costs)) == 1:
                 costs = (1,) * len(edges)  # the same everywhere: hop count, which is quicker

@@ -10,27 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ipcpd.wire.lsm import Weights
+from ouroboros.cubes import CUBES
 from ouroboros.qos import QoSSpec
-
-CUBES = 3
-"""Number of QoS cubes: 0 best effort, 1 video, 2 voice (spec/dt 2)."""
-
-BEST_EFFORT, VIDEO, VOICE = range(CUBES)
 
 UNIT: Weights = (1, 1, 1)
 """Every link costs one: hop count, as prototypes compute."""
 
-# By the cube of the link, its cost for traffic of each cube: the number of links that fit up to which a detour is worth it.
-_COST: tuple[Weights, Weights, Weights] = (
-    (1, 4, 4),  # a best-effort link promises neither delay nor bandwidth
-    (1, 1, 2),  # a video link has bandwidth, and twice the delay of a voice link
-    (4, 16, 1),  # a voice link is granted for 100 kbit/s: keep bulk and pictures away from it
-)
-
 
 def weights_of(link: QoSSpec) -> Weights:
     """The cost of a link over a flow with this specification, for each cube."""
-    return _COST[link.cube]
+    return CUBES[link.cube].costs
 
 
 def best_of(links: Iterable[Weights]) -> Weights:

@@ -53,7 +53,7 @@ class Link:
             component=0,
             framing=framing,
             ethertype=ETHERTYPE,
-            nic=PacketNic(self._receiver.fileno(), tuple(one.fileno() for one in self._senders)),  # type: ignore[arg-type]
+            nic=PacketNic(self._receiver.fileno(), tuple(one.fileno() for one in self._senders)),
         )
         self.framing = framing
         self.eth.device(ME, mtu - (4 if framing is Framing.DIX else 3))

@@ -11,15 +11,13 @@ from ipcpd.unicast.routing.graph import Graph
 from ipcpd.unicast.routing.policy import load
 from ipcpd.unicast.routing.shortest_path import UNREACHABLE, Routes, distances, paths
 from ipcpd.unicast.routing.weight import (
-    BEST_EFFORT,
     UNIT,
-    VIDEO,
-    VOICE,
     best_of,
     weights_of,
     worst_of,
 )
 from ipcpd.wire.lsm import Weights
+from ouroboros.cubes import BEST_EFFORT, VIDEO, VOICE
 from ouroboros.policies import LinkStatePolicy
 from ouroboros.qos import QOS_BEST_EFFORT, QOS_DATA, QOS_RAW, QOS_VIDEO, QOS_VOICE, QoSSpec
 
