@@ -13,6 +13,7 @@ import os
 import socket
 import stat
 
+from ouroboros.rib import tree_path, unmount
 from ouroboros.rpc.codec import SOCKET_NAME
 from ouroboros.rundir import LOCK_NAME
 
@@ -133,6 +134,7 @@ class RunDir:
             if mine:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(os.path.join(self.path, name))
+        unmount(tree_path(self.path))
         self._remove_directory()
         os.close(self._lock)
         self._lock = -1

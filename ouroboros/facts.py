@@ -108,6 +108,7 @@ def _text(name: str, help: str) -> Fact:
 
 
 IRMD = "irmd"
+IRM = "irm"
 _UNICAST, _BROADCAST = ("unicast",), ("broadcast",)
 _ETH, _UDP = ("eth-dix", "eth-llc"), ("udp4", "udp6")
 _LINK = (*_ETH, *_UDP)
@@ -373,6 +374,19 @@ LINK_MACHINES = Group(
         _count("defects", "exceptions in a machine: defects of this program"),
     ),
 )
+METRICS_SERVER = Group(
+    "metrics server",
+    (IRM,),
+    "Requests to `irm metrics serve`",
+    (
+        _count("served", "requests that were answered"),
+        _count(
+            "refused",
+            "requests that were refused, connections that were closed, and clients that were too slow",
+        ),
+    ),
+)
+
 GROUPS: tuple[Group, ...] = (
     DT_CUBE,
     DT_MEMBER,
@@ -392,6 +406,7 @@ GROUPS: tuple[Group, ...] = (
     DATAGRAMS,
     LINK_FA,
     LINK_MACHINES,
+    METRICS_SERVER,
 )
 
 # ---------------------------------------------------------------- lists of IPCPs
@@ -672,7 +687,7 @@ IPCPS = Table(
     key=("name", "pid"),
 )
 FLOW_ENDS = Table(
-    "ends",
+    "flow ends",
     (IRMD,),
     "Ends of flows at processes of the system",
     (
@@ -703,7 +718,7 @@ POOLS = Table(
     key=("name",),
 )
 POOL_CLASSES = Table(
-    "classes",
+    "pool blocks",
     (IRMD,),
     "Blocks of one size in a packet pool",
     (

@@ -1,4 +1,4 @@
-"""The IRMd that runs on this user's system, as a process: how to end it. Used by `irm stop` and `irmd stop`.
+"""The IRMd that runs on this user's system, as a process: where it is, and how to end it. Used by `irm` and `irmd stop`.
 
 The kernel names the process that listens on the socket (SO_PEERCRED).
 """
@@ -22,6 +22,21 @@ STOP_TIMEOUT = 30.0
 _UCRED = struct.Struct("3i")
 
 
+def find() -> tuple[int, str]:
+    """Pid and run directory of the IRMd. Raises IrmdError: there is none."""
+    sock, path = open_socket()
+    with sock:
+        return _listener(sock)[0], os.path.dirname(path)
+
+
+def _listener(sock: socket.socket) -> tuple[int, int]:
+    """Pid and user of the process that listens."""
+    pid: int
+    uid: int
+    pid, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return pid, uid
+
+
 def stop(timeout: float = STOP_TIMEOUT) -> int:
     """End the IRMd and wait until it has exited; returns its pid.
 
@@ -31,9 +46,7 @@ def stop(timeout: float = STOP_TIMEOUT) -> int:
     """
     sock, path = open_socket()
     with sock:
-        pid: int
-        uid: int
-        pid, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        pid, uid = _listener(sock)
         try:
             pidfd = os.pidfd_open(pid)
         except ProcessLookupError:

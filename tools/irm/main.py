@@ -14,7 +14,7 @@ from typing import NamedTuple, TextIO
 from ouroboros.ipcp_options import OptionError
 
 from ..text import USAGE, fail, guarded
-from . import bind, cert, flow, ipcp, name, pool, system
+from . import bind, cert, flow, ipcp, metrics, name, pool, rib, system
 from .words import HELP, Command, Group, HelpWanted, UsageError, WrongWord, find_entry, parse, unknown, usage
 
 # In the order in which a prefix is looked up.
@@ -27,6 +27,8 @@ GROUPS: tuple[Group | Command, ...] = (
     name.UNREGISTER,
     flow.GROUP,
     pool.GROUP,
+    rib.GROUP,
+    metrics.METRICS,
     cert.GROUP,
     system.START,
     system.STOP,

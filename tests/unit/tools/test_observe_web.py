@@ -1,0 +1,168 @@
+"""The server of pages: who may ask, and how much."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ouroboros_tools.observe import web
+from ouroboros_tools.observe.web import Page, Server, Where
+
+LOCAL = Where("127.0.0.1", 0)
+
+
+async def page() -> Page:
+    return Page(b"fine\n", "text/plain")
+
+
+async def unreadable() -> Page:
+    raise OSError(110, "no answer")
+
+
+def serving(
+    use: Callable[[Server, int], Coroutine[Any, Any, None]], make: Callable[[], Awaitable[Page]] = page
+) -> None:
+    """Run `use` with a server of one page, and its port."""
+
+    async def run() -> None:
+        pages = Server({"/metrics": make})
+        server, _ = await pages.start(LOCAL)
+        async with server:
+            await use(pages, server.sockets[0].getsockname()[1])
+
+    asyncio.run(run())
+
+
+async def ask(port: int, request: str) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(request.encode())
+        return await reader.read()
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("request_line", "headers", "status"),
+    [
+        ("GET /metrics HTTP/1.1", "Host: localhost:9273", 200),
+        ("GET /metrics HTTP/1.1", "host: [::1]:9273", 200),
+        ("GET /metrics?x=1 HTTP/1.0", "Host: 127.0.0.1", 200),
+        ("HEAD /metrics HTTP/1.1", "Host: localhost", 200),
+        ("GET /metrics HTTP/1.1", "Host: localhost\r\nOrigin: http://localhost:3000", 200),
+        ("GET /metrics HTTP/1.1", "Host: attacker.example", 403),
+        ("GET /metrics HTTP/1.1", "Host: localhost.attacker.example", 403),
+        ("GET /metrics HTTP/1.1", "Accept: */*", 403),
+        ("GET /metrics HTTP/1.1", "Host: localhost\r\nOrigin: http://attacker.example", 403),
+        ("GET /metrics HTTP/1.1", "Host: localhost\r\nOrigin: null", 403),
+        ("POST /metrics HTTP/1.1", "Host: localhost", 405),
+        ("GET /etc/passwd HTTP/1.1", "Host: localhost", 404),
+        ("GET /../metrics HTTP/1.1", "Host: localhost", 404),
+        ("GET", "Host: localhost", 400),
+        ("\x16\x03\x01", "Host: localhost", 400),
+    ],
+)
+def test_requests(request_line: str, headers: str, status: int) -> None:
+    async def use(pages: Server, port: int) -> None:
+        answer = await ask(port, f"{request_line}\r\n{headers}\r\n\r\n")
+        assert answer.startswith(f"HTTP/1.1 {status} ".encode()), answer
+        assert answer.endswith(b"fine\n") == (status == 200 and request_line.startswith("GET"))
+        assert pages.refused == (status != 200)
+
+    serving(use)
+
+
+def test_a_thousand_requests_together_are_answered_or_closed() -> None:
+    async def use(pages: Server, port: int) -> None:
+        request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        answers = await asyncio.gather(*(ask(port, request) for _ in range(400)))
+        answers += await asyncio.gather(*(ask(port, request) for _ in range(400)))
+        assert all(answer == b"" or answer.endswith(b"fine\n") for answer in answers)
+        assert sum(map(bool, answers)) == pages.served and pages.served > 0
+
+    serving(use)
+
+
+def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "MAX_CONNECTIONS", 2)
+
+    async def use(pages: Server, port: int) -> None:
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        while pages._connections < 2:
+            await asyncio.sleep(0)
+        assert await ask(port, "") == b"" and pages.refused == 1
+        for _, writer in idle:
+            writer.close()
+
+    serving(use)
+
+
+def test_a_client_that_sends_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "TIME", 0.01)
+
+    async def use(pages: Server, port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert await reader.read() == b"" and pages.refused == 1
+        writer.close()
+
+    serving(use)
+
+
+def test_a_long_request_is_refused() -> None:
+    async def use(pages: Server, port: int) -> None:
+        assert await ask(port, "GET /" + "x" * 100_000) == b""
+        assert pages.refused == 1
+
+    serving(use)
+
+
+def test_a_page_that_cannot_be_made_says_why() -> None:
+    async def use(pages: Server, port: int) -> None:
+        answer = await ask(port, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 503") and b"no answer" in answer
+
+    serving(use, unreadable)
+
+
+def test_a_socket_that_an_earlier_server_left_is_replaced_and_a_file_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+
+    async def run(where: Where) -> bytes:
+        server, address = await Server({"/metrics": page}).start(where)
+        assert address == f"unix:{path}"
+        async with server:
+            reader, writer = await asyncio.open_unix_connection(where.path)
+            writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
+            answer = await reader.read()
+            writer.close()
+            return answer
+
+    assert asyncio.run(run(Where.parse(f"unix:{path}"))).endswith(b"fine\n")
+    path.unlink(missing_ok=True)
+    path.write_text("precious")
+    with pytest.raises(OSError):
+        asyncio.run(run(Where.parse(f"unix:{path}")))
+    assert path.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "word", ["0.0.0.0:1", "example.org:80", "x", "127.0.0.1:65536", "unix:", "[::]:1", ":x"]
+)
+def test_places_that_are_refused(word: str) -> None:
+    with pytest.raises(ValueError):
+        Where.parse(word)
+
+
+@pytest.mark.parametrize(
+    ("word", "where"), [("9273", Where("127.0.0.1", 9273)), ("[::1]:1", Where("::1", 1))]
+)
+def test_places(word: str, where: Where) -> None:
+    assert Where.parse(word) == where
