@@ -692,6 +692,7 @@ FLOW_ENDS = Table(
     "Ends of flows at processes of the system",
     (
         _text("flow_id", "of the flow"),
+        _text("state", "of the flow: of its allocation, or down"),
         _text("name", "to which it was allocated"),
         _text("layer", "that carries it; empty: it is direct"),
         _text("pid", "process of this end"),

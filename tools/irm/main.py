@@ -14,7 +14,7 @@ from typing import NamedTuple, TextIO
 from ouroboros.ipcp_options import OptionError
 
 from ..text import USAGE, fail, guarded
-from . import bind, cert, flow, ipcp, metrics, name, pool, rib, system
+from . import bind, cert, flow, ipcp, live, metrics, name, pool, rib, system
 from .words import HELP, Command, Group, HelpWanted, UsageError, WrongWord, find_entry, parse, unknown, usage
 
 # In the order in which a prefix is looked up.
@@ -29,6 +29,8 @@ GROUPS: tuple[Group | Command, ...] = (
     pool.GROUP,
     rib.GROUP,
     metrics.METRICS,
+    live.MONITOR,
+    live.TOP,
     cert.GROUP,
     system.START,
     system.STOP,

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 from ouroboros.printable import printable
 
 from ..text import print_json
-from .words import Arguments, Command, Group, Key, UsageError
+from .intervals import INTERVAL, interval
+from .words import Arguments, Command, Group
 
 if TYPE_CHECKING:
     from ..observe.tree import Node
-
-_INTERVAL = 1.0  # seconds between two looks
-_LEAST_INTERVAL, _MOST_INTERVAL = 0.1, 86400.0
 
 
 def _node(arguments: Arguments) -> Node:
@@ -57,7 +55,7 @@ def _watch(arguments: Arguments) -> int:
     from ..observe.reader import Reader
     from ..observe.tree import find, root
 
-    path, interval = arguments.operands[0], _interval(arguments)
+    path, pause = arguments.operands[0], interval(arguments)
     tree, shown = root(Reader(kept=0)), None
     while True:
         text = _text(find(tree, path), path)
@@ -65,20 +63,7 @@ def _watch(arguments: Arguments) -> int:
             mark = "\x1b[H\x1b[2J" if sys.stdout.isatty() else ""
             print(f"{mark}{time.strftime('%H:%M:%S')} {printable(path)}\n{text}", flush=True)
             shown = text
-        time.sleep(interval)
-
-
-def _interval(arguments: Arguments) -> float:
-    word = arguments.one("interval")
-    try:
-        interval = _INTERVAL if word is None else float(word)
-    except ValueError:
-        interval = -1
-    if not _LEAST_INTERVAL <= interval <= _MOST_INTERVAL:
-        raise UsageError(
-            f'"interval {word}" must be seconds, from {_LEAST_INTERVAL:g} to {_MOST_INTERVAL:g}.'
-        )
-    return interval
+        time.sleep(pause)
 
 
 def _mount(arguments: Arguments) -> int:
@@ -133,7 +118,7 @@ GROUP = Group(
             "print a file of the tree whenever it changes, until Ctrl-C",
             _watch,
             operands=("path",),
-            keys=(Key("interval", "seconds"),),
+            keys=(INTERVAL,),
         ),
         Command(
             "mount",

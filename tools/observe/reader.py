@@ -69,7 +69,13 @@ class Reader:
         return self._ask(
             "flows",
             lambda: [
-                FLOW_ENDS.row(flow_id=flow.flow_id, name=flow.name, layer=flow.layer, **end._asdict())
+                FLOW_ENDS.row(
+                    flow_id=flow.flow_id,
+                    state="down" if flow.down else flow.state,
+                    name=flow.name,
+                    layer=flow.layer,
+                    **end._asdict(),
+                )
                 for flow in irm.list_flows()
                 for end in flow.ends
             ],

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import threading
 from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
-from ouroboros_tools.observe import listing, metrics, mount, reader, tree
+from ouroboros_tools.observe import events, listing, metrics, mount, reader, top, tree
 from ouroboros_tools.observe.board import board
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from textual.widgets import DataTable, Static
 
 from ouroboros import facts, irm
 from ouroboros.errors import IrmError
 from ouroboros.ipcp_types import IpcpType
+from ouroboros.name_info import NameInfo, Registration
 from ouroboros.readout import FlowEnd, FlowInfo, IpcpInfo, PoolClass, PoolInfo
 
 UNI = IpcpInfo(11, "uni/1", IpcpType.UNICAST, "net", state="operational", instance=1)
@@ -287,3 +290,121 @@ def test_the_board_has_a_panel_for_every_metric() -> None:
     assert len(set(taken)) == len(taken) and len({panel["id"] for panel in made["panels"]}) == len(
         made["panels"]
     )
+
+
+# ---------------------------------------------------------------- events
+
+
+def test_the_events_between_two_looks() -> None:
+    before: events.Things = {
+        ("ipcp", "a", "1"): {"layer": ""},
+        ("ipcp", "b", "2"): {"layer": "l"},
+        ("neighbour", "a", "n", "dt", "64"): {"state": "up"},
+        ("neighbour", "a", "m", "dt", "65"): {"state": "up"},
+        ("route", "a", "1.2.3.4", "voice"): {"next": ["x"]},
+        ("flow", "1"): {"state": "alloc-pending", "name": "n"},
+        ("flow", "2"): {"state": "allocated", "name": "n"},
+        ("name", "n"): {},
+    }
+    after: events.Things = {
+        ("ipcp", "a", "1"): {"layer": "l"},
+        ("ipcp", "b", "3"): {"layer": "l"},
+        ("ipcp", "c", "4"): {"layer": ""},
+        ("neighbour", "a", "n", "dt", "64"): {"state": "silent"},
+        ("neighbour", "a", "o", "dt", "66"): {"state": "connecting"},
+        ("route", "a", "1.2.3.4", "voice"): {"next": ["y"]},
+        ("flow", "1"): {"state": "allocated", "name": "n"},
+        ("flow", "3"): {"state": "accept-pending", "name": "n"},
+        ("name", "n"): {},
+        ("registration", "n", "a"): {"layer": "l"},
+    }
+    assert [event.event for event in events.changes(before, after)] == [
+        "ipcp restarted",
+        "ipcp created",
+        "ipcp changed",
+        "neighbour lost",
+        "neighbour connecting",
+        "neighbour silent",
+        "route changed",
+        "flow deallocated",
+        "flow accept-pending",
+        "flow up",
+        "registration added",
+    ]
+    assert not events.changes(after, after)
+    event = events.changes({}, {("flow", "3"): {"state": "allocated", "name": "n", "layer": ""}})[0]
+    assert event.line() == "flow up flow_id=3 state=allocated name=n"
+    assert event.record() == {
+        "event": "flow up",
+        "flow_id": "3",
+        "state": "allocated",
+        "name": "n",
+        "layer": "",
+    }
+
+
+def test_a_look_at_a_system(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = NameInfo("n", registrations=[Registration(11, "uni/1", "net", "00")])
+    monkeypatch.setattr(irm, "list_names", lambda: [name])
+    kinds = {key[0] for key in events.look(reader.Reader())}
+    assert kinds == {"ipcp", "neighbour", "route", "flow", "name", "registration"}
+    system.broken.add(UNI.name)
+    found = events.look(reader.Reader())
+    assert ("ipcp", "uni/1", "11") in found and not any(key[0] == "route" for key in found)
+
+
+# ---------------------------------------------------------------- top
+
+
+def test_rates_are_of_one_process() -> None:
+    before = top.Look(1.0, (), {("a",): 10.0, ("b",): 5.0})
+    after = top.Look(3.0, (), {("a",): 30.0, ("b",): 1.0, ("c",): 7.0})
+    assert top.rates(before, after) == {("a",): 10.0, ("b",): 0.0}
+    assert top.rates(None, after) == {} == top.rates(after, after)
+
+
+def test_rows_are_filtered_and_sorted() -> None:
+    rows: list[list[top.Cell]] = [["Alpha", 2.0], ["beta", 10.0], ["gamma", 1.0]]
+    assert [row[0] for row in top.chosen(rows, by=1, reverse=True, word="")] == ["beta", "Alpha", "gamma"]
+    assert [row[0] for row in top.chosen(rows, by=0, reverse=False, word="ALPH")] == ["Alpha"]
+
+
+def test_the_screen_in_80_columns(system: System) -> None:
+    """Lists, sorting, filter and pause; a name from elsewhere is shown as it is."""
+    system.ipcps = [UNI, EVIL]
+
+    async def use() -> None:
+        app = top.Top(reader.Reader(kept=0), interval=3600.0)
+        async with app.run_test(size=(80, 24)) as pilot:
+
+            async def shown() -> tuple[str, list[list[str]]]:
+                await app.workers.wait_for_complete()
+                await pilot.pause()
+                table = app.query_one(DataTable)
+                rows = [[str(cell) for cell in table.get_row_at(at)] for at in range(table.row_count)]
+                assert table.virtual_size.width <= 80 or app._shown == 3
+                return str(app.query_one("#head", Static).render()), rows
+
+            head, rows = await shown()
+            assert head.startswith("Flows") and [row[3] for row in rows] == ["5/64", "6/65"]
+            await pilot.press("4")
+            head, rows = await shown()
+            assert head.startswith("Counters") and any(
+                row[0] == '<script>"\\\\n' or "script" in row[0] for row in rows
+            )
+            await pilot.press("slash", *"voice", "enter")
+            head, rows = await shown()
+            assert "filter: voice" in head and rows and all("voice" in " ".join(row) for row in rows)
+            await pilot.press("s", "r", "space")
+            head, _ = await shown()
+            assert "paused" in head and "sorted by ipcp v" in head
+            asked = len(system.asked)
+            app._look()
+            await app.workers.wait_for_complete()
+            assert len(system.asked) == asked
+            await pilot.press("2")
+            head, rows = await shown()
+            assert head.startswith("Neighbours")
+            await pilot.press("q")
+
+    asyncio.run(use())
