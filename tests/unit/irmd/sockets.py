@@ -1,7 +1,8 @@
 """An IRMd, IPCPs and applications without sockets: every message waits until the test delivers it.
 
 Each connection keeps its order in either direction, as a socket does, and no order between two of them is kept. The IRMd is the real one,
-shared memory included; the IPCPs are the real local and unicast ones over a data plane that only keeps account of its ends.
+shared memory included; the IPCPs are the real local, unicast, UDP and broadcast ones over a data plane that only keeps account of its
+ends. The UDP IPCP has the only host of its layer: datagrams to itself wait too, in no order.
 IRMd and IPCPs have a loop each, so a message may arrive between two turns of either.
 """
 
@@ -16,8 +17,12 @@ from typing import Any
 
 import pytest
 
+from ipcpd.broadcast import broadcast
 from ipcpd.common.ipcp import Ipcp
+from ipcpd.link import link
 from ipcpd.local import local
+from ipcpd.udp import port, udp
+from ipcpd.udp.address import Address
 from ipcpd.unicast import unicast
 from irmd.config import Config
 from irmd.daemon import Irmd, layout_version
@@ -41,6 +46,19 @@ from tests.unit.ipcpd.unicast.dataplane import FakeDt
 from tests.unit.ipcpd.world import FakePunt, VirtualLoop
 
 NAME = "n"
+HOST = Address.of("10.0.0.1", 3435)
+LAYERS = {
+    "local": IpcpType.LOCAL,
+    "here": IpcpType.UNICAST,
+    "udp": IpcpType.UDP4,
+    "all": IpcpType.BROADCAST,
+}
+CLASSES: dict[int, type[Ipcp]] = {
+    IpcpType.LOCAL: local.LocalIpcp,
+    IpcpType.UNICAST: unicast.UnicastIpcp,
+    IpcpType.UDP4: udp.Udp4Ipcp,
+    IpcpType.BROADCAST: broadcast.BroadcastIpcp,
+}
 Reply = Callable[[Envelope | None, list[int]], None]
 
 
@@ -173,6 +191,64 @@ class Punt(FakePunt):
 
     def run(self, loop: object) -> None: ...
 
+    def dispatch(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Socket:
+    """That of the UDP IPCP; `datagrams` are on their way back to it."""
+
+    def __init__(self) -> None:
+        self.datagrams: list[bytes] = []
+
+    def fileno(self) -> int:
+        return -1
+
+    def sendto(self, datagram: bytes, to: tuple[str, int]) -> None:
+        assert Address.of(*to) == HOST
+        self.datagrams.append(datagram)
+
+    def close(self) -> None: ...
+
+
+class Datagrams:
+    """The endpoints of the UDP IPCP in the packet thread."""
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+        self.received: Callable[[tuple[bytes, int, int], bytes], None]
+
+    def open(self, eid: int, fd: int, peer: Address) -> None:
+        assert fd in self._ports.ends
+
+    def connect(self, eid: int, peer_eid: int) -> None: ...
+
+    def leave(self, eid: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Hosts:
+    """The resolver: every name is that of the only host."""
+
+    def known(self, digest: bytes) -> tuple[bytes, ...]:
+        return (HOST.ip,)
+
+    def doubt(self, digest: bytes, ip: bytes) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class FanOut:
+    """The broadcast IPCP's part of the packet thread."""
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+
+    def add(self, fd: int) -> None:
+        assert fd in self._ports.ends
+
     def close(self) -> None: ...
 
 
@@ -272,7 +348,9 @@ class System:
         self.ports: dict[str, Ports] = {}
         self.halves: list[Half] = []
         self._pids = 100_000
-        for layer, kind in (("local", IpcpType.LOCAL), ("here", IpcpType.UNICAST)):
+        self.socket = Socket()
+        self._datagrams: Datagrams
+        for layer, kind in LAYERS.items():
             self._ipcp(layer, kind)
 
     # ------------------------------------------------------------ connections
@@ -334,28 +412,37 @@ class System:
         self.irmd.ipcps.table.add(record)
         self._hello(half, Hello.IPCP)
         ports, patch = Ports(), pytest.MonkeyPatch()
-        for module, names in (
-            (local, {"Relay": ports}),
-            (unicast, {"Relay": ports, "Punt": Punt(self.ipcp_loop)}),
-        ):
-            for word, fake in names.items():
-                patch.setattr(module, word, lambda fake=fake: fake)
+        for module in (local, unicast, broadcast, link):
+            patch.setattr(module, "Relay", lambda: ports)
+        for module in (unicast, broadcast, udp):
+            patch.setattr(module, "Punt", lambda *octets: Punt(self.ipcp_loop))
         patch.setattr(unicast, "Dt", FakeDt)
-        ipcp = (local.LocalIpcp if kind == IpcpType.LOCAL else unicast.UnicastIpcp)(layer, self.ipcp_loop)
+        patch.setattr(broadcast, "FanOut", FanOut)
+        patch.setattr(udp, "Udp", self._udp)
+        patch.setattr(udp, "Resolver", lambda *_, **how: Hosts())
+        patch.setattr(port, "take", lambda ip, number: (self.socket, HOST))
+        ipcp = CLASSES[kind](layer, self.ipcp_loop)
         half.on_message = ipcp.handle
         ipcp.start(half)  # type: ignore[arg-type]
         self.ipcps[layer], self.ports[layer] = ipcp, ports
-        config = IpcpConfig(layer=layer, type=kind)  # type: ignore[arg-type]
+        options = {"ip": HOST.host, "port": str(HOST.port)} if kind == IpcpType.UDP4 else {}
+        config = IpcpConfig(layer=layer, type=kind, options=options)  # type: ignore[arg-type]
         number = connection.session.request(
             Envelope(ipcp_bootstrap=IpcpBootstrap(config=config)), lambda reply, fds: None, timeout=None
         )
         assert number
         self.settle()
         patch.undo()
-        record.state, record.layer = "operational", layer
-        digest = name_hash(record.hash, NAME)
-        ipcp.reg(digest)
-        self.entry.registrations[record] = digest
+        record.state, record.layer, record.hash = "operational", layer, ipcp.hash
+        if kind != IpcpType.BROADCAST:
+            digest = name_hash(record.hash, NAME)
+            ipcp.reg(digest)
+            self.entry.registrations[record] = digest
+
+    def _udp(self, relay: Ports, punt: Punt, *, on_management: Any, **how: Any) -> Datagrams:
+        self._datagrams = Datagrams(relay)
+        self._datagrams.received = on_management
+        return self._datagrams
 
     # ------------------------------------------------------------ what happens
 
@@ -370,6 +457,12 @@ class System:
             app.replied(half.inbox.popleft())
         else:
             half.deliver()
+
+    def datagram(self, at: int, *, again: bool = False) -> None:
+        """A datagram arrives, and perhaps another copy of it later."""
+        datagrams = self.socket.datagrams
+        datagram = datagrams[at % len(datagrams)] if again else datagrams.pop(at % len(datagrams))
+        self._datagrams.received(tuple(HOST), datagram)
 
     def turn(self, loop: VirtualLoop) -> None:
         """One turn of a loop: what is ready runs, and time does not pass."""
@@ -392,6 +485,9 @@ class System:
                 while half.inbox:
                     quiet = 0
                     self.deliver(half)
+            while self.socket.datagrams:
+                quiet = 0
+                self.datagram(0)
             for loop in (self.loop, self.ipcp_loop):
                 self.turn(loop)
 
@@ -401,10 +497,19 @@ class System:
             if flow.ipcp is not None and len(flow.ends) == 2:
                 yield flow.ends[0].descriptor.instance, flow.ends[1].descriptor.instance
 
+    def pair_datagram_flows(self) -> None:
+        """The ends that the UDP IPCP has connected with each other."""
+        flows = self.ipcps["udp"]._fa.flows  # type: ignore[attr-defined]
+        ends = {flow.endpoint: end for end, flow in flows.items()}
+        for end, flow in flows.items():
+            other = ends.get(flow.peer_endpoint)
+            if other is not None and flows[other].peer_endpoint == flow.endpoint:
+                self.ports["udp"].pairs[end.instance] = other.instance
+
     def close(self) -> None:
         logging.getLogger().removeHandler(self.errors)
         for ipcp in self.ipcps.values():
-            ipcp.loop.remove_reader = lambda fd: False  # type: ignore[method-assign]
+            ipcp.loop.remove_reader = ipcp.loop.remove_writer = lambda fd: False  # type: ignore[method-assign]
             ipcp.stop()
         for loop in (self.loop, self.ipcp_loop):
             self.turn(loop)

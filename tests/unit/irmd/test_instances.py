@@ -17,7 +17,7 @@ from tests.unit.irmd.sockets import NAME, App, System
 
 PICK = st.integers(0, 1 << 16)
 MOST_APPS = 3
-LAYERS = ("local", "here")
+LAYERS = ("local", "here", "udp")
 ALL_OVER, STEPS = 61.0, 30
 """Seconds after which nothing may wait any more: of the caller, of the layer, of the IRMd."""
 
@@ -94,6 +94,21 @@ class Instances(RuleBasedStateMachine):
         elif how == "short":
             body["timeout_ns"] = 10**8
         self._app(pick).ask(flow_alloc=body)
+
+    @rule(pick=PICK, asynchronous=st.booleans())
+    def join(self, pick: int, asynchronous: bool) -> None:
+        self._app(pick).ask(flow_join={"layer": "all", "asynchronous": asynchronous})
+
+    @precondition(lambda self: self.system.socket.datagrams)
+    @rule(pick=PICK, again=st.booleans())
+    def datagram(self, pick: int, again: bool) -> None:
+        self.system.datagram(pick, again=again)
+        self._learn()
+
+    @precondition(lambda self: self.system.socket.datagrams)
+    @rule(pick=PICK)
+    def datagram_is_lost(self, pick: int) -> None:
+        self.system.socket.datagrams.pop(pick % len(self.system.socket.datagrams))
 
     @rule(pick=PICK)
     def allocate_directly(self, pick: int) -> None:
@@ -179,6 +194,7 @@ class Instances(RuleBasedStateMachine):
 
     def _learn(self) -> None:
         """Which ends belong together."""
+        self.system.pair_datagram_flows()
         for mine, theirs in self.system.partners():
             self.provider[mine], self.provider[theirs] = theirs, mine
 
