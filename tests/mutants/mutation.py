@@ -107,6 +107,8 @@ def _is_left_alone(node: ast.AST) -> bool:
             return True
         case ast.Expr(value=ast.Constant()):  # a docstring
             return True
+        case ast.keyword(arg="init" | "repr"):  # of a dataclass field
+            return True
         case ast.Expr(value=ast.Call(func=ast.Attribute(attr=attr))) if attr in QUIET:
             return True
         case ast.Assign(targets=[ast.Name(id="__slots__" | "__all__" | "log")]):

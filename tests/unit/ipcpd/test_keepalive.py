@@ -177,3 +177,43 @@ def test_who_is_always_late_still_judges() -> None:
         flows.now += 3.0
         flows.run(0.0)
     assert len(flows.take(Act.SILENT)) == 1
+
+
+def test_one_that_is_late_after_it_has_heard_the_neighbour_still_judges() -> None:
+    flows = Flows()
+    flows.add(64, 2.0)
+    flows.hear(64)
+    for _ in range(5):
+        flows.now += 3.0
+        flows.run(0.0)
+    assert len(flows.take(Act.SILENT)) == 1
+
+
+def test_each_packet_restores_the_graces() -> None:
+    flows = Flows()
+    flows.add(64, 2.0)
+    for _ in range(4):
+        for _ in range(3):
+            flows.now += 3.0
+            flows.run(0.0)
+        assert flows.take(Act.SILENT) == []
+        flows.hear(64)
+        flows.run(0.6)
+
+
+def test_a_timer_that_is_late_by_little_gives_no_grace() -> None:
+    flows = Flows()
+    flows.add(64, 2.0)
+    flows.run(1.9)
+    flows.now += 0.1 + 0.2  # half of a part of the time-out is 0.25
+    flows.run(0.0)
+    assert len(flows.take(Act.SILENT)) == 1
+
+
+def test_a_time_out_of_0_stops_the_watch() -> None:
+    flows = Flows()
+    flows.add(64, 2.0)
+    flows.add(64, 0)
+    assert flows.machine.deadline is None and not flows.machine.silent(64)
+    flows.run(10.0)
+    assert flows.take() == []

@@ -227,3 +227,39 @@ def test_value() -> None:
     assert OFFER.value(999) == b"from the future"
     assert OFFER.value(Extension.FRCP_CHECK) == b""
     assert OFFER.value(5) is None
+
+
+def _header(**fields: object) -> header.Header:
+    return replace(header.Header(bytes(16), 0), **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"id": bytes(15)},
+        {"id": bytes(17)},
+        {"request_hash": bytes(33)},
+        {"kex": bytes(0x4000)},
+        {"hybrid": True},
+        {"encapsulated": True},
+        {"certificate": b"c"},
+        {"signature": b"s"},
+        {"data": bytes(header.MAX_LENGTH - 35)},
+    ],
+)
+def test_headers_that_cannot_be_sent(fields: dict[str, object]) -> None:
+    with pytest.raises(UnsendablePacket):
+        header.encode(_header(**fields))
+
+
+def test_the_longest_header() -> None:
+    data = bytes(header.MAX_LENGTH - 36)
+    octets = header.encode(_header(data=data))
+    assert len(octets) == header.MAX_LENGTH and header.decode_request(octets).data == data
+    with pytest.raises(MalformedPacket):
+        header.decode_request(octets + b"x")
+
+
+@pytest.mark.parametrize("length", [0, 32, 48, 64])
+def test_each_length_of_a_request_hash(length: int) -> None:
+    assert header.encode(_header(request_hash=bytes(length))).endswith(bytes(length))

@@ -131,3 +131,36 @@ def test_flows_one_after_the_other() -> None:
         assert i - seen.get(endpoint, i - every) == every
         seen[endpoint] = i
         endpoints.give_back(endpoint, i / 100, quiet=131.0)
+
+
+def test_one_that_is_given_back_twice_is_used_once() -> None:
+    endpoints = llc(Blocks())
+    while endpoints.take(0.0):
+        pass
+    endpoints.give_back(5, 0.0)
+    endpoints.give_back(5, 0.0)
+    assert endpoints.used == 61
+    assert endpoints.take(9.0) == 5
+    assert endpoints.take(9.0) is None
+
+
+def test_of_those_given_back_together_the_first_comes_first() -> None:
+    endpoints = llc(Blocks())
+    taken = [endpoint for endpoint in (endpoints.take(0.0) for _ in range(62)) if endpoint is not None]
+    for endpoint in reversed(taken):
+        endpoints.give_back(endpoint, 1.0)
+    assert [endpoints.take(1.0 + REST) for _ in taken] == taken[::-1]
+
+
+def test_the_rest_is_that_of_the_layer() -> None:
+    endpoints = Endpoints(range(2, 4), 2, lambda _: True, Random(1), rest=0.25)
+    taken = {endpoints.take(0.0), endpoints.take(0.0)}
+    assert taken == {2, 3}
+    endpoints.give_back(2, 0.0)
+    assert endpoints.take(0.2) is None
+    assert endpoints.take(0.25) == 2
+
+
+def test_after_a_restart_it_begins_in_another_block() -> None:
+    begun = {(dix(Blocks(), seed=seed).take(0.0) or 0) // DixFraming(0xA000).block for seed in range(20)}
+    assert len(begun) > 5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from ipcpd.unicast.link_state import (
     SYNC_INTERVAL,
     LinkState,
     TablesChanged,
+    _Hold,
 )
 from ipcpd.wire.lsm import Lsm
 from ouroboros.ipcp_config import LinkStateConfig
@@ -440,3 +443,52 @@ def test_whatever_happens_packets_go_to_flows_that_are_there_and_time_goes_on(
     run(link_state, now + 1)
     for table in link_state.tables:
         assert {fd for fds in table.entries.values() for fd in fds} <= up
+
+
+def test_a_flow_that_leads_to_another_neighbour_withdraws_the_link_to_the_first() -> None:
+    link_state = machine()
+    neighbour(link_state, B, 64)
+    link_state.mgmt_added(C, 67, 0)
+    link_state.timer(0)
+    link_state.take_packets()
+    link_state.dt_added(C, 64, QOS_RAW, 20)
+    sent = {(message.target, message.withdrawn) for fd, message in link_state.take_packets() if fd == 67}
+    assert sent == {(B, True), (C, False)}
+    link_state.receive(67, Lsm(C, ME, 0, RAW), 20)
+    link_state.timer(20)
+    assert entries(link_state) == {C: (64,)}
+
+
+def test_the_pause_between_computations() -> None:
+    hold = _Hold(longest=0.5)
+    hold.want(100.0)
+    assert hold.due == 100.0
+    hold.done(100.0)
+    hold.want(100.0)
+    assert hold.due == 100.0 + FIRST_HOLD
+    hold.want(100.0 + 3 * FIRST_HOLD)
+    assert hold.due == 100.0 + FIRST_HOLD, "a later wish puts nothing off"
+    hold.want(100.01, urgent=True)
+    assert hold.due == 100.01
+    for pause in (FIRST_HOLD, 2 * FIRST_HOLD, 4 * FIRST_HOLD, 8 * FIRST_HOLD, 0.5, 0.5):
+        hold.done(256.0)
+        assert hold.pause == pause
+    hold.done(257.0)
+    assert hold.pause == 0.5, "that was not quiet for long enough"
+    hold.done(258.25)
+    assert hold.pause == FIRST_HOLD
+
+
+def test_the_routes_follow_an_own_link_without_a_pause() -> None:
+    link_state = machine()
+    neighbour(link_state, B, 64)
+    neighbour(link_state, C, 66)
+    link_state.timer(0)
+    link_state.dt_down(64, 0.001)
+    assert link_state.deadline <= 0.001
+    link_state.timer(0.001)
+    assert entries(link_state) == {C: (66,)}
+
+
+def test_all_counters_begin_at_0() -> None:
+    assert set(asdict(machine().counters).values()) == {0}
