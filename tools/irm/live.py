@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -32,6 +31,8 @@ def _monitor(arguments: Arguments) -> int:
 
 
 def _print(events: Iterable[Event], as_json: bool) -> None:
+    import json
+
     now = time.time()
     for event in events:
         if as_json:

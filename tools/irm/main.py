@@ -14,7 +14,7 @@ from typing import NamedTuple, TextIO
 from ouroboros.ipcp_options import OptionError
 
 from ..text import USAGE, fail, guarded
-from . import bind, cert, flow, ipcp, live, metrics, name, pool, rib, system
+from . import bind, cert, complete, flow, ipcp, live, metrics, name, pool, rib, system
 from .words import HELP, Command, Group, HelpWanted, UsageError, WrongWord, find_entry, parse, unknown, usage
 
 # In the order in which a prefix is looked up.
@@ -37,6 +37,7 @@ GROUPS: tuple[Group | Command, ...] = (
     system.SAVE,
     system.APPLY,
     system.DIFF,
+    *complete.commands(lambda: GROUPS),
 )
 PROGRAM = "irm"
 _OPTIONS = frozenset({"--json", "--quiet", "-q", "--help", "-h", "--version"})
