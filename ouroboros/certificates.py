@@ -53,7 +53,7 @@ class Bundle:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class CertificateState:
     """What is known of a certificate of a security directory.
 
     use      "authority", "cacert", "server" or "client"
@@ -304,7 +304,7 @@ def _write(path: str, octets: bytes, mode: int, *, replace: bool) -> None:
 # ---------------------------------------------------------------- reading
 
 
-def show(directory: str) -> Iterator[Shown]:
+def show(directory: str) -> Iterator[CertificateState]:
     """The certificates of a security directory: its authority, those that it trusts, those of servers and clients. Raises CertificateError."""
     now = _now()
     trusted: list[x509.Certificate] = []
@@ -328,7 +328,7 @@ def show(directory: str) -> Iterator[Shown]:
             problem = problem or _key_problem(os.path.join(os.path.dirname(path), _KEY), certificate)
         if use == SERVER and not problem and _common_name(certificate) != name:
             problem = f'it is for "{_common_name(certificate)}"'
-        yield Shown(
+        yield CertificateState(
             use,
             name,
             _common_name(certificate),

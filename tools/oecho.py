@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 BUFFER_SIZE = 256
 DEFAULT_NAME = "oecho"
 DEFAULT_MESSAGE = "Client says hi!"
-_PATIENCE_S = 10.0
+_REPLY_TIMEOUT_S = 10.0
 _MAX_FLOWS = 64
 
 
@@ -85,13 +85,13 @@ def _echo(options: Namespace) -> int:
     except OSError as error:
         raise allocation_error(error) from None
     with flow:
-        flow.rcv_timeout = _PATIENCE_S
+        flow.rcv_timeout = _REPLY_TIMEOUT_S
         try:
             flow.write(data)
             reply = flow.read(BUFFER_SIZE)
         except TimeoutError:
             raise ToolError(
-                f'"{options.name}" did not reply within {_PATIENCE_S:g} s; is it an oecho server?'
+                f'"{options.name}" did not reply within {_REPLY_TIMEOUT_S:g} s; is it an oecho server?'
             ) from None
         except OSError as error:
             raise ToolError(f'the flow to "{options.name}" ended before the reply: {reason(error)}') from None
@@ -112,8 +112,8 @@ def _serve() -> int:
 def serve_flow(flow: "Flow") -> None:
     """Send back the one message of `flow`; raises OSError when the flow goes down or stays silent."""
     print("New flow.")
-    flow.rcv_timeout = _PATIENCE_S
-    flow.snd_timeout = _PATIENCE_S
+    flow.rcv_timeout = _REPLY_TIMEOUT_S
+    flow.snd_timeout = _REPLY_TIMEOUT_S
     message = flow.read(BUFFER_SIZE)
     print(f"Message from client is {decode(message)}.")
     flow.write(message)

@@ -20,7 +20,7 @@ from typing import ClassVar
 from ipcpd.common.connmgr import Connection, ConnectionManager
 from ipcpd.common.end import End
 from ipcpd.common.ends import Ends
-from ipcpd.common.enrol import Enrolment, Wanted
+from ipcpd.common.enrol import Enrolment, SoughtLayer
 from ipcpd.common.ipcp import Ipcp, Result
 from ipcpd.common.lower import LowerFlows
 from ipcpd.dataplane import Punt, Relay
@@ -83,7 +83,7 @@ class BroadcastIpcp(Ipcp):
         self._punt.run(self.loop)
 
     def segments_gone(self, envelope: Envelope) -> None:
-        self._relay.gone(envelope.segment_gone)
+        self._relay.release(envelope.segment_gone)
 
     def bootstrap(self, config: IpcpConfig, values: dict[str, str]) -> Result:
         if values.get("hash", "SHA3_256") != "SHA3_256":
@@ -92,9 +92,9 @@ class BroadcastIpcp(Ipcp):
         return None
 
     def enroll(self, dst: str, layer: str, require: Requirement) -> Result:
-        return self._enroll(dst, Wanted(IpcpType.BROADCAST, layer, DirectoryHashAlgo.SHA3_256, require))
+        return self._enroll(dst, SoughtLayer(IpcpType.BROADCAST, layer, DirectoryHashAlgo.SHA3_256, require))
 
-    async def _enroll(self, dst: str, wanted: Wanted) -> None:
+    async def _enroll(self, dst: str, wanted: SoughtLayer) -> None:
         joining = await self._enrolment.join(dst, wanted, timeout=ENROL_TIME)
         self._become(joining.configuration.layer, joining.configuration.access)
         joining.done()
@@ -220,10 +220,10 @@ class BroadcastIpcp(Ipcp):
 
     def _neighbours(self) -> list[Row]:
         rows = [self._neighbour(connection) for connection in self._adjacencies.values()]
-        for name, _component, attempts, trouble in self._connections.trying():
+        for name, _component, attempts, last_error in self._connections.trying():
             rows.append(
                 BROADCAST_NEIGHBOURS.row(
-                    name=name, component="dt", state="connecting", attempts=attempts, trouble=trouble
+                    name=name, component="dt", state="connecting", attempts=attempts, trouble=last_error
                 )
             )
         return rows

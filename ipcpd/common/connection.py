@@ -57,7 +57,7 @@ class Counters:
     """Flows that were released, or refused, because too many other flows waited for their first record."""
 
 
-def welcome(_theirs: Record, _lower: Lower) -> str:
+def allow_all(_theirs: Record, _lower: Lower) -> str:
     """Admit every peer."""
     return ""
 
@@ -75,12 +75,12 @@ class Component:
     on_connection: Callable[[Connection], None]
     on_lost: Callable[[Connection], None] | None
     offer: Callable[[Record, QosSpec], tuple[Record, QosSpec]] | None
-    admit: Callable[[Record, Lower], str] = welcome
+    admit: Callable[[Record, Lower], str] = allow_all
     answer: Callable[[Record, Record], Record] = own_record
 
 
 @dataclass(slots=True, eq=False)
-class Wanted:
+class DesiredConnection:
     """A connection that the user requested and has not disconnected."""
 
     dst: str
@@ -91,7 +91,7 @@ class Wanted:
     """The connection was established once: the manager tries again until the user disconnects it."""
     task: asyncio.Task[None] | None = None
     attempts: int = 0
-    trouble: str = ""
+    last_error: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -131,7 +131,7 @@ def cube_of(qos: QosSpec) -> int:
     return QoSSpec.from_proto(qos).cube
 
 
-def whom(connection: Connection) -> str:
+def peer_text(connection: Connection) -> str:
     """A neighbour, for the log."""
     if connection.peer_address:
         return f"address {to_text(connection.peer_address)}"

@@ -34,16 +34,16 @@ from .connection import (
     Component,
     Connection,
     Counters,
+    DesiredConnection,
     Responding,
-    Wanted,
+    allow_all,
     cube_of,
     is_same_link,
     link_of,
     log_level,
     own_record,
+    peer_text,
     stranger,
-    welcome,
-    whom,
 )
 from .handshake import Initiator, Responder, printable
 from .ipcp import Ipcp
@@ -102,7 +102,7 @@ class ConnectionManager:
         self._lowers = lowers
         self._backoff = backoff or Backoff()
         self._components: dict[str, Component] = {}
-        self._wanted: dict[tuple[str, str, int], Wanted] = {}
+        self._wanted: dict[tuple[str, str, int], DesiredConnection] = {}
         self._responding: OrderedDict[int, Responding] = OrderedDict()
         self._abandon: dict[int, asyncio.TimerHandle] = {}
         self._closed = False
@@ -118,7 +118,7 @@ class ConnectionManager:
         *,
         on_lost: Callable[[Connection], None] | None = None,
         offer: Callable[[Record, QosSpec], tuple[Record, QosSpec]] | None = None,
-        admit: Callable[[Record, Lower], str] = welcome,
+        admit: Callable[[Record, Lower], str] = allow_all,
         answer: Callable[[Record, Record], Record] = own_record,
     ) -> None:
         """Add a component that peers can connect to, and that can initiate connections.
@@ -157,11 +157,11 @@ class ConnectionManager:
                     del self._wanted[dst, component, cube_of(qos)]
             raise
 
-    def _want(self, dst: str, component: str, qos: QosSpec) -> Wanted:
+    def _want(self, dst: str, component: str, qos: QosSpec) -> DesiredConnection:
         key = (dst, component, cube_of(qos))
         wanted = self._wanted.get(key)
         if wanted is None:
-            wanted = self._wanted[key] = Wanted(dst, component, QosSpec())
+            wanted = self._wanted[key] = DesiredConnection(dst, component, QosSpec())
         elif wanted.connection is not None and wanted.connection.lower.usable:
             raise Refusal(
                 errno.EEXIST,
@@ -173,7 +173,7 @@ class ConnectionManager:
         wanted.qos.CopyFrom(qos)
         return wanted
 
-    def _is_wanted(self, wanted: Wanted) -> bool:
+    def _is_wanted(self, wanted: DesiredConnection) -> bool:
         return any(one is wanted for one in self._wanted.values())
 
     def disconnect(self, dst: str, component: str) -> None:
@@ -195,7 +195,7 @@ class ConnectionManager:
         if connection.lost:
             return
         self._lowers.release(connection.lower)
-        self._gone(connection)
+        self._disconnected(connection)
 
     def withdraw(self, connection: Connection) -> None:
         """Release a connection that is not wanted after all: the manager does not make it again."""
@@ -208,7 +208,7 @@ class ConnectionManager:
     def trying(self) -> list[tuple[str, str, int, str]]:
         """Connections that are being made again: name, component, attempts so far, and the failure of the last attempt."""
         return [
-            (wanted.dst, wanted.component, wanted.attempts, wanted.trouble)
+            (wanted.dst, wanted.component, wanted.attempts, wanted.last_error)
             for wanted in self._wanted.values()
             if wanted.task is not None
         ]
@@ -232,7 +232,7 @@ class ConnectionManager:
         lower = await self._lowers.allocate(dst, qos, timeout=timeout)
         try:
             self._check_there(lower)
-            self._check_shown(lower, require | self.access.require)
+            self._check_identity(lower, require | self.access.require)
             theirs = await self._introduce(lower, Initiator(own, dst, self._loop.time()))
             self._check_there(lower)
             self._check_claim(lower, theirs)
@@ -250,7 +250,7 @@ class ConnectionManager:
         if not self._lowers.holds(lower):
             raise Refusal(errno.ECONNRESET, f'"{lower.dst}" ended the flow at once')
 
-    def _check_shown(self, lower: Lower, require: Requirement) -> None:
+    def _check_identity(self, lower: Lower, require: Requirement) -> None:
         """Check the identity of the peer before the first record is sent: the peer may not be a member."""
         reason = check_outgoing(require, lower.peer_identity)
         if reason:
@@ -292,7 +292,7 @@ class ConnectionManager:
             self.counters.silent += 1
             raise machine.expired() from None
 
-    async def _fulfil(self, wanted: Wanted, timeout: float) -> Connection:
+    async def _fulfil(self, wanted: DesiredConnection, timeout: float) -> Connection:
         component = self._components[wanted.component]
         record, qos = component.record, wanted.qos
         if component.offer is not None:
@@ -313,19 +313,19 @@ class ConnectionManager:
 
     # ------------------------------------------------------------ keeping connected
 
-    def _try_again(self, wanted: Wanted) -> None:
+    def _try_again(self, wanted: DesiredConnection) -> None:
         if wanted.task is None and not self._closed:
             wanted.attempts = 0
             wanted.task = self._loop.create_task(self._retry(wanted))
 
     @staticmethod
-    def _stop_trying(wanted: Wanted) -> None:
+    def _stop_trying(wanted: DesiredConnection) -> None:
         task, wanted.task = wanted.task, None
-        wanted.trouble = ""
+        wanted.last_error = ""
         if task is not None:
             task.cancel()
 
-    async def _retry(self, wanted: Wanted) -> None:
+    async def _retry(self, wanted: DesiredConnection) -> None:
         while True:
             await asyncio.sleep(self._backoff.after(wanted.attempts))
             wanted.attempts += 1
@@ -334,12 +334,12 @@ class ConnectionManager:
             except Refusal as refusal:
                 if not self._is_wanted(wanted):
                     return
-                wanted.trouble = str(refusal)
+                wanted.last_error = str(refusal)
                 log.info("cannot connect %s to %s again: %s", wanted.component, wanted.dst, refusal)
             else:
                 log.info("%s is connected to %s again", wanted.component, wanted.dst)
                 wanted.task = None
-                wanted.trouble = ""
+                wanted.last_error = ""
                 return
 
     # ------------------------------------------------------------ responding
@@ -451,7 +451,7 @@ class ConnectionManager:
             log_level(connection),
             "%s is connected %s",
             connection.component,
-            f"to {connection.peer}" if connection.initiator else f"from {whom(connection)}",
+            f"to {connection.peer}" if connection.initiator else f"from {peer_text(connection)}",
         )
         try:
             self._components[connection.component].on_connection(connection)
@@ -467,7 +467,7 @@ class ConnectionManager:
 
     def _happened(self, connection: Connection, event: FlowEvent) -> None:
         if event is FlowEvent.DEALLOC:
-            self._gone(connection)
+            self._disconnected(connection)
             return
         wanted = self._wanting(connection)
         if event is FlowEvent.UP:
@@ -489,13 +489,13 @@ class ConnectionManager:
         if timer is not None:
             timer.cancel()
 
-    def _wanting(self, connection: Connection) -> Wanted | None:
+    def _wanting(self, connection: Connection) -> DesiredConnection | None:
         for wanted in self._wanted.values():
             if wanted.connection is connection:
                 return wanted
         return None
 
-    def _gone(self, connection: Connection) -> None:
+    def _disconnected(self, connection: Connection) -> None:
         """The flow of a connection has been released, or is about to be."""
         if connection.lost:
             return
@@ -508,7 +508,7 @@ class ConnectionManager:
             log_level(connection),
             "%s is not connected to %s any more",
             connection.component,
-            connection.peer or whom(connection),
+            connection.peer or peer_text(connection),
         )
         wanted = self._wanting(connection)
         if wanted is not None:

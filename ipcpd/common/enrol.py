@@ -33,7 +33,7 @@ from ouroboros.wire import MalformedPacket
 
 from .admission import PeerIdentity, check_outgoing
 from .connmgr import Connection, ConnectionManager
-from .handshake import PATIENCE, printable
+from .handshake import HANDSHAKE_TIMEOUT, printable
 from .ipcp import Ipcp
 from .lower import Lower, LowerFlows
 
@@ -70,7 +70,7 @@ CLOCKS_APART = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class SoughtLayer:
     """The layer that a newcomer means to join: its type, and its name and hash if the request has them (None, "": any); and the
     newcomer's requirement on the member."""
 
@@ -100,7 +100,7 @@ class Newcomer:
     peer_identity  certificate, name and encryption of the flow to the member
     """
 
-    wanted: Wanted
+    wanted: SoughtLayer
     now: float
     draw: Callable[[], int] | None = None
     wall: Callable[[], float] = time.time
@@ -125,7 +125,7 @@ class Newcomer:
             self.pause = WISH_PAUSE if self.address == self.wish and self._draws else 0.0
             self._draws += 1
         self._asked, self._asked_wall = now + self.pause, self.wall() + self.pause
-        self.deadline = self._asked + PATIENCE
+        self.deadline = self._asked + HANDSHAKE_TIMEOUT
         return enrol.encode_request(Request(self._id, self.wanted.layer, self.address))
 
     def receive(self, packet: bytes, now: float) -> bytes | None:
@@ -148,8 +148,8 @@ class Newcomer:
         reason = check_outgoing(conf.access.require, self.peer_identity)
         if reason:  # a member that its own layer would refuse
             raise Refusal(EAUTH, f'it cannot be a member of layer "{conf.layer}": {reason}')
-        told = response.seconds + response.nanoseconds / 1e9
-        self.skew = max(0.0, abs(told - self._asked_wall) - (now - self._asked))
+        peer_time = response.seconds + response.nanoseconds / 1e9
+        self.skew = max(0.0, abs(peer_time - self._asked_wall) - (now - self._asked))
         self.configuration = conf
         return None
 
@@ -165,7 +165,9 @@ class Newcomer:
 
     def expired(self) -> Refusal:
         """The refusal for a deadline that has expired."""
-        return Refusal(errno.ETIMEDOUT, f"the member did not send its configuration within {PATIENCE:g} s")
+        return Refusal(
+            errno.ETIMEDOUT, f"the member did not send its configuration within {HANDSHAKE_TIMEOUT:g} s"
+        )
 
 
 @dataclass(slots=True)
@@ -190,7 +192,7 @@ class Promises:
 
 
 @dataclass(slots=True)
-class Member:
+class Admitting:
     """The member's side of one enrolment: `receive` gets the newcomer's packets.
 
     configuration  the configuration that the newcomer gets
@@ -280,12 +282,12 @@ class Counters:
 @dataclass(slots=True, eq=False)
 class _Serving:
     connection: Connection
-    machine: Member
+    machine: Admitting
     timer: asyncio.TimerHandle | None = field(default=None)
 
 
 @dataclass(slots=True, eq=False)
-class Joining:
+class PendingEnrolment:
     """An enrolment that has brought a configuration: start with it, then call `done` or `failed`, once."""
 
     configuration: Configuration
@@ -329,12 +331,12 @@ class Enrolment:
     async def join(
         self,
         dst: str,
-        wanted: Wanted,
+        wanted: SoughtLayer,
         *,
         timeout: float,
         draw: Callable[[], int] | None = None,
         wish: int = 0,
-    ) -> Joining:
+    ) -> PendingEnrolment:
         """Ask the member at `dst` for its configuration, and for the address `wish` if there is one, else for one that `draw`
         has drawn. Raises Refusal, and then nothing is left."""
         qos = QOS_RAW.to_proto()
@@ -357,7 +359,7 @@ class Enrolment:
             raise
         if machine.skew > CLOCKS_APART:
             log.warning('the clock of "%s" differs from ours by %.3f s', dst, machine.skew)
-        return Joining(configuration, machine.address, self._lowers, lower, machine)
+        return PendingEnrolment(configuration, machine.address, self._lowers, lower, machine)
 
     async def _ask(self, connection: Connection, machine: Newcomer) -> Configuration:
         answers: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -404,7 +406,7 @@ class Enrolment:
         if len(self._serving) >= MOST_SERVED:
             self.counters.crowded += 1
             self._end(next(iter(self._serving.values())))
-        machine = Member(
+        machine = Admitting(
             self._configuration, self._taken, self._promises, self._loop.time(), vacant=self._vacant
         )
         serving = _Serving(connection, machine)

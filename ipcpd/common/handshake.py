@@ -18,7 +18,7 @@ from ouroboros.rpc.service import Refusal
 from ouroboros.wire import MalformedPacket
 
 MAX_ERRNO = 4095
-PATIENCE = 1.0
+HANDSHAKE_TIMEOUT = 1.0
 """Seconds to wait for the record of the other side."""
 
 
@@ -58,7 +58,7 @@ class Initiator:
     deadline: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.deadline = self.now + PATIENCE
+        self.deadline = self.now + HANDSHAKE_TIMEOUT
 
     def begin(self) -> bytes:
         """The packet to send."""
@@ -86,7 +86,7 @@ class Initiator:
         """The refusal for a deadline that has expired."""
         return Refusal(
             errno.ETIMEDOUT,
-            f'"{self.dst}" took the flow and said nothing for {PATIENCE:g} s; is it an IPCP, and member of a layer?',
+            f'"{self.dst}" took the flow and said nothing for {HANDSHAKE_TIMEOUT:g} s; is it an IPCP, and member of a layer?',
         )
 
 
@@ -113,7 +113,7 @@ class Responder:
     deadline: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.deadline = self.now + PATIENCE
+        self.deadline = self.now + HANDSHAKE_TIMEOUT
 
     def receive(self, packet: bytes) -> Answer:
         """The answer to the record of the other side. Raises MalformedPacket: then no answer is sent."""

@@ -191,7 +191,7 @@ class Ipcp:
         """Serve the IRMd at the other end of `session`, which has welcomed this IPCP."""
         self._session = session
         self.state = life.advance(self.state, Step.CONNECT)
-        self._tell_state()
+        self._report_state()
 
     def announce(
         self,
@@ -265,7 +265,7 @@ class Ipcp:
         body.events = event
         self.session.send(envelope)
 
-    def _tell_state(self) -> None:
+    def _report_state(self) -> None:
         envelope = Envelope()
         envelope.ipcp_state.state = self.state.value
         self.session.send(envelope)
@@ -361,7 +361,7 @@ class Ipcp:
         reply.ipcp_layer.hash = self.hash
         reply.ipcp_layer.access.require = self.access.require
         reply.ipcp_layer.access.admit = self.access.text
-        self._tell_state()
+        self._report_state()
         return reply
 
     def _run(self, envelope: Envelope, work: Coroutine[Any, Any, Envelope | None]) -> None:

@@ -44,7 +44,7 @@ class Act(Enum):
 @dataclass(slots=True)
 class _Watch:
     timeout: float
-    heard: float
+    last_rx_at: float
     sent: float
     received: int
     serial: int
@@ -54,7 +54,7 @@ class _Watch:
 
     @property
     def due(self) -> float:
-        look = self.looked + self.timeout / LOOK_PARTS if self.silent else self.heard + self.timeout
+        look = self.looked + self.timeout / LOOK_PARTS if self.silent else self.last_rx_at + self.timeout
         return min(self.sent + self.timeout / SEND_PARTS, look)
 
 
@@ -111,19 +111,19 @@ class KeepAlive:
         acts = []
         if traffic.received != watch.received:
             watch.received = traffic.received
-            watch.heard = max(watch.heard, min(traffic.received_at, now))
+            watch.last_rx_at = max(watch.last_rx_at, min(traffic.received_at, now))
             watch.graces = 0
         part = watch.timeout / SEND_PARTS
         if (
             late > part / 2
-            and now >= watch.heard + watch.timeout
+            and now >= watch.last_rx_at + watch.timeout
             and not watch.silent
             and watch.graces < GRACES
         ):
             watch.graces += 1
-            watch.heard = now - watch.timeout + part
+            watch.last_rx_at = now - watch.timeout + part
         silent = (
-            now >= watch.heard + watch.timeout
+            now >= watch.last_rx_at + watch.timeout
         )  # bit for bit as in `due`: otherwise the timer would expire again immediately
         if silent != watch.silent:
             watch.silent = silent

@@ -312,7 +312,7 @@ class LowerFlows:
         """Handle events of the IRMd: DOWN or UP, the present state; PEER when the layer below detected the silence."""
         if events & FlowEvent.DEALLOC:
             lower.down = True
-            self._tell(lower, FlowEvent.DEALLOC)
+            self._raise_event(lower, FlowEvent.DEALLOC)
             if self.holds(lower):
                 self.release(lower)
         elif events & FlowEvent.UP:
@@ -332,9 +332,9 @@ class LowerFlows:
                 return
             event = FlowEvent.PEER  # the link is back, the neighbour is not
         if event is not FlowEvent.UP or not usable:
-            self._tell(lower, event)
+            self._raise_event(lower, event)
 
-    def _tell(self, lower: Lower, event: FlowEvent) -> None:
+    def _raise_event(self, lower: Lower, event: FlowEvent) -> None:
         self.on_event(lower.fd, event)
         watch = self._watches.get(lower.fd)
         if watch is not None and self.holds(lower):

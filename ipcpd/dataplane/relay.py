@@ -139,7 +139,7 @@ class Relay:
             result = lib.relay_remove(relay, fd)
         self._check(result, f"there is no flow with descriptor {fd}")
 
-    def gone(self, message: SegmentGone) -> None:
+    def release(self, message: SegmentGone) -> None:
         """Release memory that the IRMd has given up. It is unmapped when no flow end uses it any more."""
         with self.handle as relay:
             for number in message.events:

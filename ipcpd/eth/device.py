@@ -189,7 +189,7 @@ class Device:
         doorbell.bind((0, _RTMGRP_LINK))
         self._doorbell = doorbell
 
-        def rung() -> None:
+        def on_notification() -> None:
             try:
                 while doorbell.recv(65536):
                     pass
@@ -199,7 +199,7 @@ class Device:
                 pass  # more messages than the socket could hold: a change as well
             changed()
 
-        loop.add_reader(doorbell, rung)
+        loop.add_reader(doorbell, on_notification)
 
     def look(self) -> DeviceState:
         """Read the state anew. A device that was removed is neither up nor running."""

@@ -20,7 +20,7 @@ from ipcpd.wire.eth import NameQuery, NameReply
 AGAIN = (0.03, 0.1, 0.25)
 """Seconds after a question at which it is repeated."""
 
-PATIENCE = 0.5
+QUERY_TIMEOUT = 0.5
 """Seconds until a question is given up: the refusal of a name that no machine has takes as long."""
 
 FRESH = 1.0
@@ -96,15 +96,17 @@ class Directory:
 
     def holders(self, name: bytes, now: float) -> tuple[bytes, ...]:
         """Machines that have the name, the one to use first first."""
-        return tuple(holder for holder, heard in self._holders.get(name, {}).items() if now - heard < STALE)
+        return tuple(
+            holder for holder, answered_at in self._holders.get(name, {}).items() if now - answered_at < STALE
+        )
 
     def entries(self, now: float) -> list[tuple[bytes, bytes, float]]:
         """Name, machine, and seconds since its last answer, for every entry of the cache."""
         return [
-            (name, holder, now - heard)
+            (name, holder, now - answered_at)
             for name, holders in self._holders.items()
-            for holder, heard in holders.items()
-            if now - heard < STALE
+            for holder, answered_at in holders.items()
+            if now - answered_at < STALE
         ]
 
     # ------------------------------------------------------------ inputs
@@ -112,13 +114,13 @@ class Directory:
     def query(self, name: bytes, now: float) -> int | bool:
         """Whether the name is reachable; or the ticket of an Answer to come. Raises TooManyQuestions."""
         self._forget_stale(now)
-        if any(now - heard < FRESH for heard in self._holders.get(name, {}).values()):
+        if any(now - answered_at < FRESH for answered_at in self._holders.get(name, {}).values()):
             return True
         question = self._questions.get(name)
         if question is None:
             if len(self._questions) >= MAX_WAITING:
                 raise TooManyQuestions
-            question = _Question(now + PATIENCE, deque(now + wait for wait in AGAIN))
+            question = _Question(now + QUERY_TIMEOUT, deque(now + wait for wait in AGAIN))
             self._questions[name] = question
             self.ask(name, now)
         self._ticket += 1
@@ -133,16 +135,16 @@ class Directory:
             self._asked.popitem(last=False)
         self._messages.append((mac.BROADCAST, NameQuery(name)))
 
-    def heard(self, name: bytes, holder: bytes) -> float:
+    def answered_at(self, name: bytes, holder: bytes) -> float:
         """Time of that machine's last reply that it has the name."""
         return self._holders.get(name, {}).get(holder, float("-inf"))
 
     def forget(self, name: bytes, holder: bytes) -> None:
         """That machine did not act as a holder of the name: other machines are used first, if there are any."""
         holders = self._holders.get(name, {})
-        heard = holders.pop(holder, None)
-        if heard is not None and holders:
-            holders[holder] = heard
+        answered_at = holders.pop(holder, None)
+        if answered_at is not None and holders:
+            holders[holder] = answered_at
         elif not holders:
             self._holders.pop(name, None)
 
@@ -186,11 +188,11 @@ class Directory:
         """Machines that answered the last question come in the order of their answers, the other machines after them."""
         before = self._holders.pop(name, {})
         before.pop(source, None)
-        current = {holder: heard for holder, heard in before.items() if heard >= asked}
+        current = {holder: answered_at for holder, answered_at in before.items() if answered_at >= asked}
         current[source] = now
-        for holder, heard in before.items():
-            if heard < asked and now - heard < STALE:
-                current[holder] = heard
+        for holder, answered_at in before.items():
+            if answered_at < asked and now - answered_at < STALE:
+                current[holder] = answered_at
         self._holders[name] = dict(list(current.items())[:MAX_HOLDERS])
         while len(self._holders) > MAX_NAMES:
             self._holders.popitem(last=False)  # the name with the oldest answer
@@ -204,6 +206,6 @@ class Directory:
             del self._asked[name]
         while self._holders:
             name, holders = next(iter(self._holders.items()))
-            if any(now - heard < STALE for heard in holders.values()):
+            if any(now - answered_at < STALE for answered_at in holders.values()):
                 break
             del self._holders[name]

@@ -111,7 +111,7 @@ class EthIpcp(LinkIpcp):
         self._fa = FlowAllocator(
             Endpoints(framing.endpoints, framing.block, self._claims),
             self._directory.registered,
-            heard=self._directory.heard,
+            answered_at=self._directory.answered_at,
         )
         self._down = not state.running
         if self._down:
@@ -225,7 +225,7 @@ class EthIpcp(LinkIpcp):
         future: asyncio.Future[bool] = self.loop.create_future()
         self._questions[known] = future
         future.add_done_callback(lambda _: self._questions.pop(known, None))
-        self._pump()
+        self._run_due()
         return self._await_answer(future, digest)
 
     @staticmethod
@@ -289,7 +289,7 @@ class EthIpcp(LinkIpcp):
             self._fa.received(message, source, now)
         else:
             self._directory.received(message, source, now)
-        self._pump()
+        self._run_due()
 
     def _send(self, peer: bytes, message: Message) -> None:
         device = self._up[0]

@@ -46,14 +46,14 @@ MOST = 12
 SILENCE = 0.5
 """Seconds after which an unanswered request no longer delays other requests: perhaps no process accepts there."""
 
-DOUBTS = (1.0, 2.0, 3.0)
+QUERY_AGAIN = (1.0, 2.0, 3.0)
 """Seconds after a request without a reply at which the name is queried again."""
 
 FALLBACK = 4.0
 """Seconds after which the next machine that has the name gets the request, for a program may have to be started first; and after
 which a machine that has not answered for the name is given up."""
 
-GRACE = 0.1
+REFUSAL_HELD = 0.1
 """Seconds for which a refusal is held where several IPCPs may share an address: another of them may grant the flow."""
 
 LATE = 30.0
@@ -124,7 +124,7 @@ class _Request:
 
 
 @dataclass(slots=True)
-class _Arrival:
+class _IncomingRequest:
     """A flow that another machine requested, until it is answered."""
 
     peer: bytes
@@ -182,7 +182,7 @@ class FlowAllocator:
     registered  the names that other machines can request; the set may change any time
     show        a machine's address, for logs
     alone       no other IPCP at this address can have the name: a request for one that is not registered is refused
-    heard       time at which a machine last answered that it has a name; None: machines are not queried
+    answered_at       time at which a machine last answered that it has a name; None: machines are not queried
     """
 
     def __init__(
@@ -192,7 +192,7 @@ class FlowAllocator:
         *,
         show: Callable[[bytes], str] = colons,
         alone: bool = False,
-        heard: Callable[[bytes, bytes], float] | None = None,
+        answered_at: Callable[[bytes, bytes], float] | None = None,
     ) -> None:
         self.endpoints = endpoints
         self.flows: dict[End, Flow] = {}
@@ -200,13 +200,13 @@ class FlowAllocator:
         self._registered = registered
         self._show = show
         self._alone = alone
-        self._heard = heard
+        self._answered_at = answered_at
         self._ends: dict[tuple[bytes, int], End] = {}  # local end by the other end
         self._requests: dict[End, _Request] = {}
         self._waiting: dict[int, _Request] = {}  # by endpoint
         self._lanes: dict[bytes, _Lane] = {}
-        self._announced: dict[int, _Arrival] = {}  # by ticket
-        self._accepting: dict[End, _Arrival] = {}
+        self._announced: dict[int, _IncomingRequest] = {}  # by ticket
+        self._accepting: dict[End, _IncomingRequest] = {}
         self._seen: OrderedDict[tuple[bytes, int, bytes], float] = OrderedDict()
         self._arriving: Counter[bytes] = Counter()  # by machine: announced and accepting
         self._wanted: Counter[bytes] = Counter()  # the same by name
@@ -264,9 +264,9 @@ class FlowAllocator:
         while lane.queue and lane.may_send(now):
             request = lane.queue.popleft()
             request.sent = lane.sent[request.endpoint] = now
-            if self._heard is not None:
-                request.agenda.extend(now + wait for wait in DOUBTS)
-            if self._heard is not None or len(request.holders) > 1:
+            if self._answered_at is not None:
+                request.agenda.extend(now + wait for wait in QUERY_AGAIN)
+            if self._answered_at is not None or len(request.holders) > 1:
                 request.agenda.append(now + FALLBACK)
             self.counters.requests += 1
             self._ask(request)
@@ -323,7 +323,7 @@ class FlowAllocator:
     def _answers(self, request: _Request) -> bool:
         """Whether the machine has answered for the name since the request was sent, as far as this IPCP can find out."""
         assert request.sent is not None
-        return self._heard is None or self._heard(request.name, request.peer) >= request.sent
+        return self._answered_at is None or self._answered_at(request.name, request.peer) >= request.sent
 
     def _make_way(self, request: _Request, now: float) -> None:
         """The request has an answer: the next one may be sent."""
@@ -362,11 +362,11 @@ class FlowAllocator:
             text = f"refused by {self._show(source)}"
             if number not in (ENAME, errno.ECONNREFUSED):
                 text += f": {strerror(number)}"
-            if self._heard is None:
+            if self._answered_at is None:
                 self._refused(request, number, text, now)
             elif request.refusal is None:
                 request.refusal = number, text
-                request.agenda = deque((now + GRACE,))
+                request.agenda = deque((now + REFUSAL_HELD,))
                 self._make_way(request, now)
             return
         if repeated:
@@ -438,7 +438,7 @@ class FlowAllocator:
         if message.name_hash not in self._registered:
             self.counters.unregistered += 1
             if self._alone and not self._is_repeated(message, source, now):
-                self._refuse(_Arrival(source, message.endpoint, message.name_hash), ENAME, now)
+                self._refuse(_IncomingRequest(source, message.endpoint, message.name_hash), ENAME, now)
             return  # else another IPCP on this device may have it: no answer
         if self._is_repeated(message, source, now):
             self.counters.repeated += 1
@@ -449,7 +449,7 @@ class FlowAllocator:
         ):
             self.counters.crowded += 1
             return
-        arrival = _Arrival(source, message.endpoint, message.name_hash)
+        arrival = _IncomingRequest(source, message.endpoint, message.name_hash)
         if self._wanted[arrival.name] >= MAX_ARRIVALS_OF_NAME:
             self.counters.crowded += 1
             self._refuse(arrival, errno.EAGAIN, now)
@@ -474,7 +474,7 @@ class FlowAllocator:
         self._seen[key] = now
         return False
 
-    def _arrived(self, arrival: _Arrival) -> None:
+    def _arrived(self, arrival: _IncomingRequest) -> None:
         """The request waits for no process any more."""
         for counter, key in ((self._arriving, arrival.peer), (self._wanted, arrival.name)):
             counter[key] -= 1
@@ -533,7 +533,7 @@ class FlowAllocator:
         del self._ends[flow.peer, flow.peer_endpoint]
         self.endpoints.give_back(flow.endpoint, now, quiet=quiet)
 
-    def _refuse(self, arrival: _Arrival, number: int, now: float) -> None:
+    def _refuse(self, arrival: _IncomingRequest, number: int, now: float) -> None:
         self._messages.append(
             (arrival.peer, FlowReply(arrival.endpoint, arrival.peer_endpoint, -abs(number)))
         )

@@ -64,7 +64,7 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Event: query the name's holders, even if they are cached; `heard` returns the time of an answer."""
+    """Event: query the name's holders, even if they are cached; `answered_at` returns the time of an answer."""
 
     name: bytes
 

@@ -115,7 +115,7 @@ class LinkIpcp(Ipcp):
         self._relay.start()
 
     def segments_gone(self, envelope: Envelope) -> None:
-        self._relay.gone(envelope.segment_gone)
+        self._relay.release(envelope.segment_gone)
 
     def close(self) -> None:
         if self._timer is not None:
@@ -157,7 +157,7 @@ class LinkIpcp(Ipcp):
         except BaseException:
             self._drop_port(end)
             raise
-        self._pump()
+        self._run_due()
         return result
 
     @abstractmethod
@@ -180,14 +180,14 @@ class LinkIpcp(Ipcp):
     def flow_again(self, end: End, data: bytes) -> Result:
         if self._running and len(data) <= self._room and self._ends.expect(end, "ipcp_flow_again"):
             self._fa.again(end, data, self.loop.time())
-            self._pump()
+            self._run_due()
         return None
 
     def flow_dealloc(self, end: End, quiet_s: int = 0) -> Result:
         if self._ends.expect(end, "ipcp_flow_dealloc"):
             self._drop_port(end)
             self._fa.deallocate(end, self.loop.time(), quiet_s)
-            self._pump()
+            self._run_due()
         return None
 
     def _drop_port(self, end: End) -> None:
@@ -209,7 +209,7 @@ class LinkIpcp(Ipcp):
         if endpoint is None:
             log.debug("turned down a flow: %s", text)
             self._fa.turned_down(ticket, error, now)
-            self._pump()
+            self._run_due()
             return
         try:
             self._fa.announced(ticket, self._ends.add(endpoint, fds), now)
@@ -220,7 +220,7 @@ class LinkIpcp(Ipcp):
             log.error("cannot attach to a flow: %s", failure)
             self._fa.turned_down(ticket, failure.errno or errno.EIO, now)
             self._give_up(End.of(endpoint))
-        self._pump()
+        self._run_due()
 
     def flow_alloc_resp(self, response: IpcpFlowAllocResp) -> Result:
         room, number, end = self._room, response.response, End.of(response)
@@ -229,7 +229,7 @@ class LinkIpcp(Ipcp):
         if not self._fa.responded(end, number, response.data, self.loop.time()):
             self.late["ipcp_flow_alloc_resp"] += 1
             raise Refusal(ENOTALLOC, f"no flow waits for a response on descriptor {response.fd}")
-        self._pump()
+        self._run_due()
         if number:
             self._drop_port(end)
         if number and not response.response:
@@ -240,7 +240,7 @@ class LinkIpcp(Ipcp):
 
     # ------------------------------------------------------------ running the machines
 
-    def _pump(self) -> None:
+    def _run_due(self) -> None:
         """Carry out the output of the machines, and wait for the next deadline."""
         if not self._running:
             return
@@ -314,7 +314,7 @@ class LinkIpcp(Ipcp):
                 passed(now)
         if self._guard.defects > defects:
             self._rest_until = now + AFTER_DEFECT
-        self._pump()
+        self._run_due()
 
     # ------------------------------------------------------------ read-outs
 

@@ -58,7 +58,7 @@ class LocalIpcp(Ipcp):
         self._relay.start()
 
     def segments_gone(self, envelope: Envelope) -> None:
-        self._relay.gone(envelope.segment_gone)
+        self._relay.release(envelope.segment_gone)
 
     def bootstrap(self, config: IpcpConfig, values: dict[str, str]) -> Result:
         self.hash = HashAlgo.Value(values["hash"])

@@ -22,7 +22,7 @@ TTL = 300
 """TTL of our records, seconds: long enough to keep queries rare, short enough for a name to move."""
 
 TRIES = 3
-PATIENCE = 2.0
+UPDATE_TIMEOUT = 2.0
 """Seconds of one try."""
 
 
@@ -131,7 +131,7 @@ class DnsServer:
         for _ in range(TRIES):
             try:
                 response, _tcp = await dns.asyncquery.udp_with_fallback(
-                    message, self.server, timeout=PATIENCE, port=self.port, ignore_unexpected=True
+                    message, self.server, timeout=UPDATE_TIMEOUT, port=self.port, ignore_unexpected=True
                 )
             except dns.exception.Timeout:
                 continue

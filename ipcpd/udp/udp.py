@@ -217,14 +217,14 @@ class UdpIpcp(LinkIpcp):
         self._resolving.pop(end, None)
         self._request(end, request, (self._member(ip).packed for ip in ips))
         self._asking[end] = self.loop.call_later(REPLY_TIME, self._unanswered, end, ips)
-        self._pump()
+        self._run_due()
 
     def _unanswered(self, end: End, ips: tuple[bytes, ...]) -> None:
         members = [self._member(ip) for ip in ips]
         self._drop_port(end)
         self._fa.deallocate(end, self.loop.time())
         self.allocated(end, errno.ETIMEDOUT, self._silence(members))
-        self._pump()
+        self._run_due()
 
     def _silence(self, members: list[Address]) -> str:
         """Possible causes when members do not answer: a prototype also sends no reply when no process accepts."""
@@ -278,7 +278,7 @@ class UdpIpcp(LinkIpcp):
             log.debug("%s", fault)
             return
         self._fa.received(message, Address(*peer).packed, self.loop.time())
-        self._pump()
+        self._run_due()
 
     def _send_now(self, to: Address, message: FlowRequest | FlowReply) -> bool:
         """False: the socket is full."""
@@ -309,7 +309,7 @@ class UdpIpcp(LinkIpcp):
             self._waiting.popleft()
         if not self._waiting:
             self.loop.remove_writer(self._socket.fileno())
-        self._pump()
+        self._run_due()
 
     def _send(self, peer: bytes, message: FlowRequest | FlowReply) -> None:
         assert self._socket is not None

@@ -175,7 +175,7 @@ class Adjacencies:
             self._link_state.receive(fd, message, self._clock())
         self._changed()
 
-    def pump(self, now: float) -> bool:
+    def run_due(self, now: float) -> bool:
         """Send the packets of the link-state machine; returns whether there were any."""
         packets = self._link_state.take_packets()
         for fd, message in packets:

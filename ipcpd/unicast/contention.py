@@ -62,7 +62,7 @@ class Contention:
     _last: float = 0.0
     _seen: OrderedDict[int, list[float]] = field(default_factory=OrderedDict)
     """Times of contradictions, by the other end of the link."""
-    _patience: float = 0.0
+    _leave_at: float = 0.0
 
     @property
     def deadline(self) -> float | None:
@@ -77,12 +77,12 @@ class Contention:
             self._seen.popitem(last=False)
         self._last = now
         if self.contested:
-            return self._leave(now) if now >= self._patience else Verdict.NOTHING
+            return self._leave(now) if now >= self._leave_at else Verdict.NOTHING
         if len(seen) + 1 < CONTRADICTIONS:
             return Verdict.NOTHING
         self.contested = True
         seniority = min(1.0, (now - self.since) / SENIORITY)
-        self._patience = now + SHORTEST + SPREAD * (self.random.random() + seniority)
+        self._leave_at = now + SHORTEST + SPREAD * (self.random.random() + seniority)
         return Verdict.CONTESTED
 
     def _leave(self, now: float) -> Verdict:
@@ -90,7 +90,7 @@ class Contention:
         if len(self.left) >= MAX_DRAWS:
             return Verdict.NOTHING  # still contested: the status shows it
         self.left.append(now)
-        self._patience = inf  # once
+        self._leave_at = inf  # once
         return Verdict.LEAVE
 
     def expired(self, now: float) -> None:

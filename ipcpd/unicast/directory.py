@@ -146,7 +146,7 @@ class Directory:
             self._silent.pop(message.source.address, None)
             self.dht.receive(message, now)
 
-    def pump(self, send: Send, now: float) -> bool:
+    def run_due(self, send: Send, now: float) -> bool:
         """Carry out the machine's output; returns whether there was any."""
         packets, events = self.dht.take_packets(), self.dht.take_events()
         for address, message in packets:
@@ -182,4 +182,4 @@ class Directory:
     def close(self, now: float) -> None:
         """The IPCP ends: every pending look-up is answered."""
         self.dht.close()
-        self.pump(lambda _address, _eid, _payload: False, now)
+        self.run_due(lambda _address, _eid, _payload: False, now)

@@ -55,7 +55,7 @@ from .timers import Timer, Timers
 LIMIT = 19.5
 """Seconds until an allocation fails. The IRMd gives up after 20: so the flow allocator reports the reason first."""
 
-PATIENCE = 6.0
+NEXT_MEMBER = 6.0
 """Seconds until the next member that holds the name is tried: a program that has to be started may take 5."""
 
 OFFER_LIMIT = 20.0
@@ -100,7 +100,7 @@ class Event(Enum):
     """What can happen to a flow."""
 
     RESOLVED = "the directory answered"
-    IMPATIENT = "no answer for 6 s, and another member holds the name"
+    NEXT_MEMBER = "no answer for 6 s, and another member holds the name"
     OTHERS = "more holders of the name were found"
     REPEAT = "the IRMd asks for another request"
     UNSENT = "the request could not be sent"
@@ -167,7 +167,7 @@ class Flow:
     former: list[int] = field(default_factory=list)
     """Endpoint ids of the requests to the same member that the last one repeats."""
     limit: Timer | None = None
-    patience: Timer | None = None
+    next_member: Timer | None = None
 
 
 class FlowAllocator:
@@ -251,7 +251,7 @@ class FlowAllocator:
             flow.candidates = list(addresses)
             self._take(flow, Event.RESOLVED, now, reason)
 
-    def asked(self, end: End) -> tuple[bytes, int] | None:
+    def awaiting_reply(self, end: End) -> tuple[bytes, int] | None:
         """Name and member of the request for a flow, as long as that has no answer and there is no other member to ask."""
         flow = self._flows.get(end)
         if flow is None or flow.phase is not Phase.REQUESTED or flow.candidates:
@@ -265,19 +265,19 @@ class FlowAllocator:
 
     def others(self, end: End, addresses: Sequence[int], now: float) -> None:
         """More members that hold the name: the member that was asked has not answered."""
-        if addresses and self.asked(end) is not None:
+        if addresses and self.awaiting_reply(end) is not None:
             flow = self._flows[end]
             flow.candidates = list(addresses)
-            self._impatient(flow, now, Event.OTHERS)
+            self._try_next(flow, now, Event.OTHERS)
 
-    def _impatient(self, flow: Flow, now: float, event: Event = Event.IMPATIENT) -> None:
+    def _try_next(self, flow: Flow, now: float, event: Event = Event.NEXT_MEMBER) -> None:
         self.counters.timeouts += 1
         self._take(flow, event, now, (errno.ETIMEDOUT, f"no answer from {to_text(flow.address)}"))
 
     def _expired(self, flow: Flow, now: float) -> None:
         self.counters.timeouts += 1
-        whom = f"member {to_text(flow.address)}" if flow.address else "the directory"
-        text = f'no answer from {whom} of layer "{self.layer}" within {LIMIT:g} s'
+        asked_member = f"member {to_text(flow.address)}" if flow.address else "the directory"
+        text = f'no answer from {asked_member} of layer "{self.layer}" within {LIMIT:g} s'
         self._take(flow, Event.EXPIRED, now, (errno.ETIMEDOUT, text))
 
     # ------------------------------------------------------------ responder
@@ -339,11 +339,11 @@ class FlowAllocator:
         """request from the next member"""
         self._by_eid.pop(flow.eid, None)
         self._leave_former(flow)
-        if flow.patience is not None:
-            flow.patience.cancel()
+        if flow.next_member is not None:
+            flow.next_member.cancel()
         flow.address = flow.candidates.pop(0)
         if flow.candidates:
-            flow.patience = self._timers.at(now + PATIENCE, lambda now: self._impatient(flow, now))
+            flow.next_member = self._timers.at(now + NEXT_MEMBER, lambda now: self._try_next(flow, now))
         self._request(flow, now)
 
     def _repeat(self, flow: Flow, data: bytes, now: float) -> None:
@@ -445,7 +445,7 @@ class FlowAllocator:
 
     def _settle(self, flow: Flow) -> None:
         """Cancel the flow's timers."""
-        for timer in (flow.limit, flow.patience):
+        for timer in (flow.limit, flow.next_member):
             if timer is not None:
                 timer.cancel()
         if self._offers.pop(flow.offer, None) is not None:
@@ -594,7 +594,7 @@ _LOSE: _Moves = (Move(Phase.ENDED, _F._lose),)
 
 MOVES: Table[Phase, Event, None, FlowAllocator, Flow, Any, float] = {
     (Phase.RESOLVING, Event.RESOLVED): _TRY_NEXT,
-    (Phase.REQUESTED, Event.IMPATIENT): _TRY_NEXT,
+    (Phase.REQUESTED, Event.NEXT_MEMBER): _TRY_NEXT,
     (Phase.REQUESTED, Event.OTHERS): _TRY_NEXT,
     (Phase.REQUESTED, Event.UNSENT): _TRY_NEXT,
     (Phase.REQUESTED, Event.REFUSED): _TRY_NEXT,

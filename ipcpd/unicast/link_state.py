@@ -119,7 +119,7 @@ class _Own:
     sequence: int | None = None
     live: bool = False
     weights: Weights | None = None
-    said: float = float("-inf")
+    announced_at: float = float("-inf")
     agenda: list[float] = field(default_factory=list)
 
 
@@ -258,17 +258,17 @@ class LinkState:
     def _say(self, address: int, now: float, *, urgent: bool = False) -> None:
         """Announce the state of an own link; unless urgent, it is put off until SPACING after the last time."""
         own = self._own[address]
-        if urgent or now - own.said >= SPACING:
+        if urgent or now - own.announced_at >= SPACING:
             self._announce(address, own, now)
         else:
-            own.agenda = sorted({own.said + SPACING, *own.agenda})
+            own.agenda = sorted({own.announced_at + SPACING, *own.agenda})
 
     def _announce(self, address: int, own: _Own, now: float) -> None:
         known, used = self.lsdb.get(self.address, address), own.sequence
         if known is not None and (used is None or ahead(known.sequence, used) > 0):
             used = known.sequence
         own.sequence = 0 if used is None else after(used)
-        own.said = now
+        own.announced_at = now
         own.agenda = [again for again in own.agenda if again > now]
         message = Lsm(self.address, address, own.sequence, own.weights, withdrawn=not own.live)
         if self.lsdb.accept(message, now, own=True) is Verdict.CHANGED:

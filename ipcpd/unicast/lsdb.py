@@ -77,7 +77,7 @@ class Entry:
         fresh = self.weights if self.weights_sequence == self.sequence else None
         return Lsm(self.source, self.target, self.sequence, fresh)
 
-    def is_news(self, message: Lsm) -> bool:
+    def is_newer(self, message: Lsm) -> bool:
         """Whether the message is newer than the entry."""
         further = ahead(message.sequence, self.sequence)
         if self.state is State.AGED:
@@ -123,7 +123,7 @@ class Lsdb:
             if len(self._entries) >= MAX_ENTRIES:
                 return Verdict.REFUSED
             entry = self._entries[link] = Entry(message.source, message.target, -1, now, State.WITHDRAWN)
-        elif not own and not entry.is_news(message):
+        elif not own and not entry.is_newer(message):
             return Verdict.STALE
         entry.sequence = message.sequence
         entry.updated = now

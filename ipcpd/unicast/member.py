@@ -121,7 +121,7 @@ class Member:
         self._loop = ipcp.loop
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
-        self._kicked: asyncio.Handle | None = None
+        self._scheduled: asyncio.Handle | None = None
         self._closed = False
         self._most = config.unicast.max_packet
         self._distances: tuple[int, Mapping[int, int]] = (-1, {})
@@ -152,14 +152,14 @@ class Member:
             lowers,
             guard=self.guard,
             clock=ipcp.loop.time,
-            changed=self.kick,
+            changed=self.schedule,
             withdraw=connections.withdraw,
             most=lambda: self.max_packet,
         )
         self._pursuit = Pursuit()
         self._machines = (self.link_state, self.adjacencies, self.fa, self._pursuit, self.directory.dht)
         self._register()
-        self.kick()
+        self.schedule()
 
     def _register(self) -> None:
         punt = self.punt
@@ -203,7 +203,7 @@ class Member:
 
     def _probe(self, address: int, answered: Answered) -> None:
         self.directory.dht.probe(address, answered, self.now)
-        self.kick()
+        self.schedule()
 
     def distances(self) -> Mapping[int, int]:
         """The distance of each member that can be reached, best effort."""
@@ -224,11 +224,11 @@ class Member:
             self.fa.malformed()
         else:
             self.fa.receive(message, self.now)
-            self.kick()
+            self.schedule()
 
     def _directory_packet(self, _fd: int, payload: bytes) -> None:
         self.directory.receive(payload, self.now)
-        self.kick()
+        self.schedule()
 
     def _congested(self, fd: int, packet: bytes) -> None:
         self._marked += 1
@@ -240,20 +240,20 @@ class Member:
             self.ipcp.late["congested"] += 1  # the packet thread meant an earlier flow at this descriptor
             return
         self.fa.congested(end, int.from_bytes(packet, "little"), self.now)
-        self.kick()
+        self.schedule()
 
     # ------------------------------------------------------------ the turn of the machines
 
-    def kick(self) -> None:
+    def schedule(self) -> None:
         """A machine may have work: run it in the next turn of the loop."""
-        if self._kicked is None and not self._closed:
-            self._kicked = self._loop.call_soon(self.pump)
+        if self._scheduled is None and not self._closed:
+            self._scheduled = self._loop.call_soon(self.run_due)
 
-    def pump(self) -> None:
+    def run_due(self) -> None:
         """Carry out the machines' output, until there is none."""
-        if self._kicked is not None:
-            self._kicked.cancel()
-            self._kicked = None
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._scheduled = None
         if not self._closed:
             self._work(self._rounds)
 
@@ -268,18 +268,18 @@ class Member:
         for _ in range(_ROUNDS):
             if not self._round(self.now):
                 return
-        self.kick()
+        self.schedule()
 
     def _round(self, now: float) -> bool:
         if self.link_state.deadline <= now:
             with self.guard("time that has passed in routing"):
                 self.link_state.timer(now)
         busy = False
-        for news in self.link_state.take_events():
+        for change in self.link_state.take_events():
             with self.guard("an event of routing"):
-                self._routing(news, now)
+                self._routing(change, now)
             busy = True
-        busy |= self.adjacencies.pump(now)
+        busy |= self.adjacencies.run_due(now)
         for event in self.fa.take_events():
             with self.guard("an event of the flow allocator"):
                 self._carry_out(event, now)
@@ -293,7 +293,7 @@ class Member:
                 if not self._send(packet.address, FLOW_ALLOCATOR, fa_wire.encode(packet.message)):
                     self.fa.unsent(packet, now)
             busy = True
-        return self.directory.pump(self._send, now) or busy
+        return self.directory.run_due(self._send, now) or busy
 
     def _routing(self, event: RoutingEvent, now: float) -> None:
         if isinstance(event, AddressContested):
@@ -352,7 +352,7 @@ class Member:
                 self.directory.resolve(key, now)
             case Opened(end, eid, cube):
                 self.dt.upper(end.fd, eid=eid, cube=cube)
-                asked = self.fa.asked(end)
+                asked = self.fa.awaiting_reply(end)
                 if asked is not None:
                     self._pursuit.begin(end, asked[1], now)
             case Connected(end, peer_eid, address):
@@ -388,15 +388,15 @@ class Member:
 
     def _seek_others(self, end: End, now: float) -> None:
         """A request for a flow has no answer yet, and no other member is known."""
-        asked = self.fa.asked(end)
+        asked = self.fa.awaiting_reply(end)
         if asked is not None and asked[1] != self.address:
             self.directory.seek(*asked, partial(self._others, end, asked), now)
 
     def _others(self, end: End, asked: tuple[bytes, int], addresses: tuple[int, ...]) -> None:
         """Members that hold a name beside the one that was asked and has not answered."""
-        if self.fa.asked(end) == asked:
+        if self.fa.awaiting_reply(end) == asked:
             self.fa.others(end, addresses, self.now)
-            self.kick()
+            self.schedule()
 
     def _announced(
         self, offer: int, endpoint: FlowEndpoint | None, fds: list[int], error: int, _text: str
@@ -418,7 +418,7 @@ class Member:
                 self.fa.declined(offer, failure.errno or errno.EIO, now)
             else:
                 self.fa.announced(offer, end, now)
-        self.kick()
+        self.schedule()
 
     def attach(self, endpoint: FlowEndpoint, fds: list[int]) -> End:
         """Attach to an end of a flow that this IPCP provides. Raises OSError."""
@@ -450,7 +450,7 @@ class Member:
         for connection in list(self.adjacencies.connections.values()):
             self.connections.drop(connection)
         self.fa.abandon(self.now)
-        self.pump()
+        self.run_due()
         self.close()
 
     def close(self) -> None:
@@ -458,7 +458,7 @@ class Member:
         if self._closed:
             return
         self._closed = True
-        for handle in (self._timer, self._kicked):
+        for handle in (self._timer, self._scheduled):
             if handle is not None:
                 handle.cancel()
         self.directory.close(self.now)

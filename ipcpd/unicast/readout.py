@@ -54,10 +54,10 @@ def neighbours(member: Member) -> list[Row]:
     """Connections with neighbours, by address, and those that are being made again."""
     rows = [_neighbour(member, connection) for connection in member.adjacencies.connections.values()]
     rows.sort(key=lambda row: (str(row["address"]), str(row["component"]), str(row["fd"])))
-    for name, component, attempts, trouble in member.connections.trying():
+    for name, component, attempts, last_error in member.connections.trying():
         rows.append(
             UNICAST_NEIGHBOURS.row(
-                name=name, component=component, state="connecting", attempts=attempts, trouble=trouble
+                name=name, component=component, state="connecting", attempts=attempts, trouble=last_error
             )
         )
     return rows

@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from ipcpd.common.connmgr import ConnectionManager
 from ipcpd.common.end import End
-from ipcpd.common.enrol import Enrolment, Joining, Wanted
+from ipcpd.common.enrol import Enrolment, PendingEnrolment, SoughtLayer
 from ipcpd.common.ipcp import Ipcp, Result
 from ipcpd.common.life import State
 from ipcpd.common.lower import LowerFlows
@@ -80,7 +80,7 @@ class UnicastIpcp(Ipcp):
         self._punt.run(self.loop)
 
     def segments_gone(self, envelope: Envelope) -> None:
-        self._relay.gone(envelope.segment_gone)
+        self._relay.release(envelope.segment_gone)
 
     def bootstrap(self, config: IpcpConfig, values: dict[str, str]) -> Result:
         layer = LayerConfig.from_options(config.layer, values)
@@ -89,9 +89,9 @@ class UnicastIpcp(Ipcp):
         return None
 
     def enroll(self, dst: str, layer: str, require: Requirement) -> Result:
-        return self._enroll(dst, Wanted(IpcpType.UNICAST, layer, require=require))
+        return self._enroll(dst, SoughtLayer(IpcpType.UNICAST, layer, require=require))
 
-    async def _enroll(self, dst: str, wanted: Wanted) -> None:
+    async def _enroll(self, dst: str, wanted: SoughtLayer) -> None:
         before = self._before(wanted.layer) if wanted.layer else self.identity.latest()
         wish = before.address if before else 0
         joining = await self._enrolment.join(dst, wanted, timeout=ENROL_TIME, draw=draw, wish=wish)
@@ -101,7 +101,7 @@ class UnicastIpcp(Ipcp):
         """The identity of this member in this layer before a restart."""
         return self.identity.read() if self.identity.open(layer) else None
 
-    def _start_with(self, joining: Joining) -> None:
+    def _start_with(self, joining: PendingEnrolment) -> None:
         try:
             layer = LayerConfig.from_enrolment(joining.configuration)
             self._become(layer, joining.address or draw(), self._before(layer.layer))
@@ -174,7 +174,7 @@ class UnicastIpcp(Ipcp):
         self.identity.write(identity)
         for digest in old.directory.registered:
             self.member.directory.register(digest, self.loop.time())
-        self.member.kick()
+        self.member.schedule()
 
     def close(self) -> None:
         if self._member is not None:
@@ -193,13 +193,13 @@ class UnicastIpcp(Ipcp):
     def reg(self, digest: bytes) -> Result:
         self._check(digest)
         self.member.directory.register(digest, self.loop.time())
-        self.member.kick()
+        self.member.schedule()
         return None
 
     def unreg(self, digest: bytes) -> Result:
         if not self.member.directory.unregister(digest, self.loop.time()):
             raise Refusal(errno.ENOENT, f'that name is not registered with IPCP "{self.name}"')
-        self.member.kick()
+        self.member.schedule()
         return None
 
     def query(self, digest: bytes) -> Result:
@@ -210,7 +210,7 @@ class UnicastIpcp(Ipcp):
 
     async def _query(self, digest: bytes) -> None:
         answer = self.member.directory.query(digest, self.loop.time())
-        self.member.kick()
+        self.member.schedule()
         if not await answer:
             raise Refusal(
                 errno.ENOENT, f'{digest.hex()[:8]} is not registered anywhere in layer "{self.layer}"'
@@ -235,7 +235,7 @@ class UnicastIpcp(Ipcp):
         except BaseException:
             self.member.ends.remove(end)
             raise
-        self.member.kick()
+        self.member.schedule()
         return None
 
     def flow_alloc_resp(self, response: IpcpFlowAllocResp) -> Result:
@@ -247,7 +247,7 @@ class UnicastIpcp(Ipcp):
         if response.response:
             self.member.ends.remove(end)
         # The end has to be connected before the process is notified and writes.
-        self.member.pump()
+        self.member.run_due()
         return None
 
     def _check_data(self, data: bytes) -> None:
@@ -261,13 +261,13 @@ class UnicastIpcp(Ipcp):
         self._check_data(data)
         if self.member.ends.expect(end, "ipcp_flow_again"):
             self.member.fa.again(end, data, self.loop.time())
-            self.member.kick()
+            self.member.schedule()
         return None
 
     def flow_dealloc(self, end: End, quiet_s: int = 0) -> Result:
         if self._member is not None and self._member.ends.expect(end, "ipcp_flow_dealloc"):
             self._member.given_up(end)
-            self._member.kick()
+            self._member.schedule()
         return None
 
     # ------------------------------------------------------------ connections

@@ -19,10 +19,10 @@ _MAX_SOCKET_PATH = 107
 _NONE_THERE = (ENOENT, ENOTDIR, ECONNREFUSED)
 
 
-PATIENCE = 1.0
+CONNECT_TIMEOUT = 1.0
 """Seconds that a management tool waits for an IRMd that may have been started just before it."""
 
-STARTING_PATIENCE = 10.0
+STARTING_TIMEOUT = 10.0
 """Seconds that it waits where an IRMd has taken its run directory, and does not listen yet."""
 
 _LOOK_AGAIN = 0.02
@@ -36,7 +36,7 @@ def await_socket() -> tuple[socket.socket, str]:
             return open_socket()
         except IrmdError:
             starting = any(_is_starting(rundir) for rundir in rundir_candidates())
-            if time.monotonic() - begin >= (STARTING_PATIENCE if starting else PATIENCE):
+            if time.monotonic() - begin >= (STARTING_TIMEOUT if starting else CONNECT_TIMEOUT):
                 raise
         time.sleep(_LOOK_AGAIN)
 

@@ -95,7 +95,7 @@ class Member:
             epoch=1_700_000_000,
             random=Random(self.seed),
         )
-        self.pump()
+        self.run_due()
 
     # ------------------------------------------------------------ links
 
@@ -107,7 +107,7 @@ class Member:
         end.on_packet = self._arrived(port)
         self.link_state.mgmt_added(neighbour, port.mgmt, self.clock.now)
         self.link_state.dt_added(neighbour, port.dt, qos, self.clock.now)
-        self.pump()
+        self.run_due()
         return port
 
     def unplug(self, port: Port) -> None:
@@ -117,7 +117,7 @@ class Member:
         self.plane.unplug(port.dt)
         self.link_state.dt_removed(port.dt, self.clock.now)
         self.link_state.mgmt_removed(port.mgmt)
-        self.pump()
+        self.run_due()
 
     def notice(self, port: Port, *, up: bool) -> None:
         """The flows over a link have been noticed to be down, or to be up again."""
@@ -131,7 +131,7 @@ class Member:
             self.link_state.dt_up(port.dt, now)
         else:
             self.link_state.dt_down(port.dt, now)
-        self.pump()
+        self.run_due()
 
     def kill(self) -> None:
         """The process ends without a word."""
@@ -142,7 +142,7 @@ class Member:
 
     # ------------------------------------------------------------ what the daemon does
 
-    def pump(self) -> None:
+    def run_due(self) -> None:
         """Carry out what the machines want, until they want nothing more at this instant."""
         busy = True
         while busy:
@@ -178,7 +178,7 @@ class Member:
         if now >= self.link_state.deadline:
             self.link_state.timer(now)
         self.dht.timer(now)
-        self.pump()
+        self.run_due()
 
     def _arrived(self, port: Port) -> Callable[[Packet], None]:
         def arrived(packet: Packet) -> None:
@@ -186,10 +186,10 @@ class Member:
                 return
             if isinstance(packet, bytes):
                 self.link_state.receive(port.mgmt, _decode_lsm(packet), self.clock.now)
-                self.pump()
+                self.run_due()
             elif port.dt in self.ports:
                 self.plane.arrive(port.dt, packet.octets, self.clock.now)
-                self.pump()
+                self.run_due()
 
         return arrived
 
@@ -201,15 +201,15 @@ class Member:
     def register(self, key: bytes) -> None:
         """Make a name known."""
         self.dht.register(key, self.clock.now)
-        self.pump()
+        self.run_due()
 
     def unregister(self, key: bytes) -> None:
         """Take a name back."""
         self.dht.unregister(key, self.clock.now)
-        self.pump()
+        self.run_due()
 
     def query(self, key: bytes) -> None:
         """Ask for a name; the answer turns up in `answers`."""
         self.answers.pop(key, None)
         self.dht.query(key, self.clock.now)
-        self.pump()
+        self.run_due()

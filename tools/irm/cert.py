@@ -104,9 +104,9 @@ def _show(arguments: Arguments) -> int:
 
 
 def _row(one: object) -> dict[str, object]:
-    from ouroboros.certificates import Shown
+    from ouroboros.certificates import CertificateState
 
-    assert isinstance(one, Shown)
+    assert isinstance(one, CertificateState)
     return {
         "use": one.use,
         "name": one.name,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ouroboros.dev import Flow
 
 _NS = 1_000_000_000
-_WRITE_PATIENCE_S = 0.5
+_WRITE_TIMEOUT_S = 0.5
 
 
 def send(options: Namespace) -> int:
@@ -58,7 +58,7 @@ def _send_packets(flow: "Flow", options: Namespace, counter: Counter) -> None:
     if not options.flood:
         pacer = Pacer(size=options.size, bits_per_second=options.rate, start=counter.start)
     # A server that does not read blocks the write; the test ends on time all the same.
-    flow.snd_timeout = _WRITE_PATIENCE_S
+    flow.snd_timeout = _WRITE_TIMEOUT_S
     while (now := time.monotonic_ns()) < end:
         if pacer is not None and pacer.next_at > now:
             _wait_until(min(pacer.next_at, end), now, spin=options.spin)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _NS = 1_000_000_000
 _BATCH = 256
-_WRITE_PATIENCE_S = 0.5
+_WRITE_TIMEOUT_S = 0.5
 _MIN_WAIT = 1e-6
 
 
@@ -53,7 +53,7 @@ class Traffic:
             if self._options.flood or not self._options.sleep:
                 flags |= FlowProperties.NonBlockingRead
         self._flow.flags = flags
-        self._flow.snd_timeout = _WRITE_PATIENCE_S
+        self._flow.snd_timeout = _WRITE_TIMEOUT_S
 
     # ---------------------------------------------------------------- sending
 

@@ -7,7 +7,7 @@ that the client's queue has no room for. The client gives up when no reply has a
 two seconds (paper Listing 5). Pure: times are ns of the monotonic clock, given as arguments.
 """
 
-PATIENCE_NS = 2_000_000_000
+REPLY_TIMEOUT_NS = 2_000_000_000
 # Interval 0 sends without waiting for replies; this pause keeps it from filling every queue on the way.
 ZERO_INTERVAL_NS = 100_000
 MOST_AHEAD = 256
@@ -47,7 +47,7 @@ class Schedule:
     @property
     def give_up_at(self) -> int:
         """When the client gives up if no reply arrives before."""
-        return self._last_reply + self._interval + PATIENCE_NS
+        return self._last_reply + self._interval + REPLY_TIMEOUT_NS
 
     @property
     def wake_at(self) -> int:

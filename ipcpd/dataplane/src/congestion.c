@@ -6,7 +6,7 @@
 #define INITIAL 65536u    /* octets */
 #define LIMIT_MOST (1ull << 48)
 #define SILENCE 32u /* packets without an update: it is over */
-#define FEW 8u      /* packets that a slot should hold at least */
+#define SLOT_PACKETS 8u      /* packets that a slot should hold at least */
 #define MANY 64u    /* and at most */
 #define LEVEL_MOST 8191u  /* more than everything cannot be taken off the limit */
 #define DELAY_MOST 1000000000ll
@@ -24,8 +24,8 @@ static bool scale(struct congestion *c)
         uint32_t f = 0;
         bool carry = false;
 
-        if (c->packets < FEW) {
-                while (c->packets << f < FEW && c->exponent + f < EXPONENT_MOST)
+        if (c->packets < SLOT_PACKETS) {
+                while (c->packets << f < SLOT_PACKETS && c->exponent + f < EXPONENT_MOST)
                         f++;
                 c->exponent += f;
                 c->slot >>= f;

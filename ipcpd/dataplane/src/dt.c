@@ -115,7 +115,7 @@ static void deliver(struct dt *dt, struct port *from, struct packet *packet, str
 }
 
 /* The last view of a full queue may be old: no packet is put there any more, so nothing refreshes it. */
-static bool crowded(struct port *out, uint32_t most)
+static bool is_full(struct port *out, uint32_t most)
 {
         return port_queued(out) >= most && port_queued_now(out) >= most;
 }
@@ -132,7 +132,7 @@ static void forward(struct dt *dt, struct port *from, struct packet *packet, uin
                 return;
         }
         /* Packets of components are best effort, but a flow waits long for a dropped answer: they get the next share. */
-        if (crowded(out, share[cube == 0 && header->eid < DT_ENDPOINTS ? 1 : cube])) {
+        if (is_full(out, share[cube == 0 && header->eid < DT_ENDPOINTS ? 1 : cube])) {
                 counters->no_room++;
                 port_refuse(out);
                 port_free(from, packet);
@@ -338,7 +338,7 @@ void dt_renumber(struct dt *dt, uint32_t address)
         relay_unlock(dt->relay);
 }
 
-static void lower_gone(struct port *port)
+static void lower_removed(struct port *port)
 {
         struct dt *dt = port->role;
 
@@ -353,7 +353,7 @@ int dt_lower(struct dt *dt, uint32_t fd)
         port = relay_port(dt->relay, fd);
         if (port != NULL) {
                 relay_role(dt->relay, port, serve_lower, dt);
-                port->on_removal = lower_gone;
+                port->on_removal = lower_removed;
                 dt->lower[fd - FD_BASE] = dt->usable[fd - FD_BASE] = port;
         }
         relay_unlock(dt->relay);
@@ -374,7 +374,7 @@ int dt_down(struct dt *dt, uint32_t fd, bool down)
         return error;
 }
 
-static void upper_gone(struct port *port)
+static void upper_removed(struct port *port)
 {
         struct upper *upper = port->role;
 
@@ -398,7 +398,7 @@ int dt_upper(struct dt *dt, uint32_t fd, uint64_t eid, uint32_t cube)
         port = relay_port(dt->relay, fd);
         if (port != NULL) {
                 relay_role(dt->relay, port, NULL, upper);
-                port->on_removal = upper_gone;
+                port->on_removal = upper_removed;
                 upper->port = port;
                 dt->upper[fd - FD_BASE] = upper;
         }

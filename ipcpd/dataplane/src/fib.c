@@ -85,13 +85,13 @@ struct fib *fib_create(enum fib_function function, uint32_t count, const uint32_
         fib->function = function;
         for (uint32_t i = 0; i < lists; i++)
                 if (!fill_hops(&fib->hops[i], lengths[i], fds + i * FIB_FDS))
-                        goto nonsense;
+                        goto invalid;
         for (uint32_t i = 0; i < count; i++)
                 if (!insert(fib, addresses[i], list[i]))
-                        goto nonsense;
+                        goto invalid;
         return fib;
 
-nonsense:
+invalid:
         fib_destroy(fib);
         errno = EINVAL;
         return NULL;

@@ -8,7 +8,7 @@
 
 #define RECEIVE_OCTETS 65536u
 #define RECEIVE_CALLS 8u    /* of one turn, at most */
-#define RECEIVE_ENOUGH 256u /* packets of one turn */
+#define RECEIVE_PACKETS 256u /* packets of one turn */
 
 /* ---- addresses ---- */
 
@@ -152,7 +152,7 @@ static uint32_t serve_socket(struct relay *relay, struct source *source, int64_t
         uint32_t total = 0;
 
         (void)relay, (void)now;
-        for (uint32_t call = 0; call < RECEIVE_CALLS && total < RECEIVE_ENOUGH; call++) {
+        for (uint32_t call = 0; call < RECEIVE_CALLS && total < RECEIVE_PACKETS; call++) {
                 int n;
 
                 for (uint32_t m = 0; m < RECEIVE_MESSAGES; m++) {

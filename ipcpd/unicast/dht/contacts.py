@@ -36,7 +36,7 @@ class Node:
 
     contact: Contact
     number: int
-    heard: float
+    last_rx_at: float
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ class Contacts:
         """Whether a node of this address has sent us a message and is not lost."""
         return address in self._addresses
 
-    def heard(self, contact: Contact, now: float) -> tuple[bool, Contact | None]:
+    def received_from(self, contact: Contact, now: float) -> tuple[bool, Contact | None]:
         """A node has sent us a message.
 
         Returns whether it is new in the table, and a node that should be asked whether it is still there, because it
@@ -86,7 +86,7 @@ class Contacts:
             node = known.get(identity)
             if node is not None:
                 self._addresses.pop(node.contact.address, None)  # it may have another address now
-                node.contact, node.heard = contact, now
+                node.contact, node.last_rx_at = contact, now
                 known.move_to_end(identity)
                 break
         self._addresses[address] = identity
@@ -101,7 +101,7 @@ class Contacts:
             _, oldest = bucket.spares.popitem(last=False)
             self._addresses.pop(oldest.contact.address, None)
         eldest = next(iter(bucket.nodes.values()))
-        return False, eldest.contact if now - eldest.heard > QUIET else None
+        return False, eldest.contact if now - eldest.last_rx_at > QUIET else None
 
     def lose(self, address: int) -> Contact | None:
         """A node does not answer: take it out, put a spare in its place. Returns it, or None when there was none."""
@@ -156,7 +156,7 @@ class Contacts:
     def eldest(self, now: float, age: float) -> list[Contact]:
         """Of each bucket the node with the oldest last message, if that is `age` seconds old."""
         first = (next(iter(bucket.nodes.values())) for bucket in self._buckets.values() if bucket.nodes)
-        return [node.contact for node in first if now - node.heard >= age]
+        return [node.contact for node in first if now - node.last_rx_at >= age]
 
     def beyond(self, count: int) -> list[int]:
         """Buckets farther than the nearest ones that together hold `count` nodes."""

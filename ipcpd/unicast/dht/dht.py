@@ -280,9 +280,9 @@ class Dht:
             self._joining = self._node.timers.at(now + self._join_pause, self._join)
             self._join_pause = min(2 * self._join_pause, JOIN_LAST)
 
-    def _heard(self, contact: Contact, now: float) -> None:
+    def _received_from(self, contact: Contact, now: float) -> None:
         alone = not len(self.contacts)
-        new, doubtful = self.contacts.heard(contact, now)
+        new, doubtful = self.contacts.received_from(contact, now)
         if doubtful is not None:
             self._node.greet(doubtful.address, now)
         if not new:
@@ -324,7 +324,7 @@ class Dht:
         if isinstance(message, FindNodeReply | FindValueReply) and not self._node.exchange.awaits(message):
             self.counters.dropped += 1
             return
-        self._heard(source, now)
+        self._received_from(source, now)
         if isinstance(message, FindNodeReply | FindValueReply):
             self._node.exchange.answer(message, now)
         elif isinstance(message, Store):

@@ -77,7 +77,7 @@ class Exchange:
         return address in self._by_address
 
     @property
-    def crowded(self) -> bool:
+    def is_overloaded(self) -> bool:
         """Whether MAX_QUESTIONS are outstanding: then only questions of look-ups are asked."""
         return len(self._questions) >= MAX_QUESTIONS
 

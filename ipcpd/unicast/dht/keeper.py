@@ -20,10 +20,10 @@ from .node import EXPIRED, Node
 MAX_MISSES = 3
 """Times in a row, t_replicate apart, that the owner of a value may leave a question unanswered."""
 
-PATIENCE = 1.25
+OVERDUE = 1.25
 """Times t_replicate without a store after which the keeper asks the owner."""
 
-CROWDED = 5.0
+OVERLOAD_PAUSE = 5.0
 """Seconds after which the owner of a value is asked when there were too many questions."""
 
 MOVE = 2.0
@@ -87,7 +87,7 @@ class Keeper:
         if not values.add(key, owner, expires=expires, now=now, reachable=self._reachable(owner)):
             self._node.counters.refused += 1
         elif new:
-            self._doubt_at(key, owner, now + PATIENCE * self._node.config.t_replicate)
+            self._doubt_at(key, owner, now + OVERDUE * self._node.config.t_replicate)
             if self._misplaced(key):
                 value = values.find(key, owner)
                 assert value is not None
@@ -103,13 +103,13 @@ class Keeper:
         value = self._node.values.find(key, owner)
         if value is None:
             return
-        due = value.stored + PATIENCE * self._node.config.t_replicate
+        due = value.stored + OVERDUE * self._node.config.t_replicate
         if now < due:
             self._doubt_at(key, owner, due)
             return
-        if self._node.exchange.crowded:
+        if self._node.exchange.is_overloaded:
             self._node.counters.crowded += 1
-            self._doubt_at(key, owner, now + CROWDED)
+            self._doubt_at(key, owner, now + OVERLOAD_PAUSE)
             return
 
         def report(outcome: Outcome, reply: Reply | None, now: float) -> None:
@@ -144,7 +144,7 @@ class Keeper:
             node.values.bury(key, owner, until=now + node.config.t_replicate)
             return
         value.stored, value.misses = now, 0
-        self._doubt_at(key, owner, now + PATIENCE * node.config.t_replicate)
+        self._doubt_at(key, owner, now + OVERDUE * node.config.t_replicate)
         self._copy(key, owner, now)
 
     def _misplaced(self, key: bytes) -> bool:

@@ -114,7 +114,7 @@ class Node:
 
     def greet(self, address: int, now: float) -> None:
         """Ask a node, of which we may know the address only, for those near us."""
-        if self.exchange.crowded:
+        if self.exchange.is_overloaded:
             self.counters.crowded += 1
         elif not self.exchange.asking(address) and address != self.own.address:
             self.exchange.ask(

@@ -587,13 +587,13 @@ bool frcp_io_fin_received(struct flow *flow)
 {
         int error;
         struct frcp_end *end = enter(flow, &error);
-        bool ended;
+        bool received;
 
         if (end == NULL)
                 return false;
-        ended = end->frcp.fin_received != FRCP_OPEN;
+        received = end->frcp.fin_received != FRCP_OPEN;
         unlock_both(flow);
-        return ended;
+        return received;
 }
 
 int frcp_io_look(struct flow *flow, struct frcp *frcp)

@@ -11,10 +11,10 @@
 #define FRCP_ACK_EVERY 32u           /* packets that one acknowledgement covers at most (FRCP-17) */
 #define FRCP_BURST 16u               /* packets that are retransmitted together at most (FRCP-21) */
 
-/* Whether at most `span` has passed since `at`; never when `at` is NEVER. */
-static inline bool frcp_recent(int64_t at, int64_t span, int64_t now)
+/* Whether at most `interval` has passed since `at`; never when `at` is NEVER. */
+static inline bool frcp_recent(int64_t at, int64_t interval, int64_t now)
 {
-        return at != NEVER && now - at <= span;
+        return at != NEVER && now - at <= interval;
 }
 
 /* ---- the machine (frcp.c) ---- */

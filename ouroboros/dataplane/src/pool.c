@@ -40,7 +40,7 @@ static _Atomic uint32_t threads_taken;
 static __thread uint32_t thread_number;
 static pthread_key_t thread_key;
 
-static void thread_ended(void *number)
+static void thread_exited(void *number)
 {
         /* a later destructor of this thread takes another number: another thread may have this one already */
         thread_number = 0;
@@ -49,7 +49,7 @@ static void thread_ended(void *number)
 
 __attribute__((constructor)) static void watch_threads(void)
 {
-        pthread_key_create(&thread_key, thread_ended);
+        pthread_key_create(&thread_key, thread_exited);
 }
 
 static void take_number(void)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ipcpd.common.admission import PeerIdentity, check_incoming, check_outgoing
 from ipcpd.common.connmgr import MOST_RESPONDING, MOST_STRANGERS, Connection
-from ipcpd.common.enrol import Wanted
+from ipcpd.common.enrol import SoughtLayer
 from ipcpd.wire import connmgr as wire
 from ipcpd.wire.enrol import Configuration
 from ouroboros.access import Access
@@ -232,7 +232,9 @@ def newcomer(world: World, certificate: str | None = "m2") -> FakeIpcp:
 
 
 async def join(one: FakeIpcp, require: Requirement = NONE) -> Access:
-    joining = await one.enrolment.join("m1", Wanted(IpcpType.BROADCAST, "lan", require=require), timeout=5.0)
+    joining = await one.enrolment.join(
+        "m1", SoughtLayer(IpcpType.BROADCAST, "lan", require=require), timeout=5.0
+    )
     joining.done()
     return joining.configuration.access
 

@@ -11,8 +11,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ipcpd.common import enrol as enrol_module
-from ipcpd.common.enrol import MOST_DRAWS, MOST_PROMISED, PROMISED_TIME, SERVE_TIME, Joining, Promises, Wanted
-from ipcpd.common.enrol import Member as MemberSide
+from ipcpd.common.enrol import (
+    MOST_DRAWS,
+    MOST_PROMISED,
+    PROMISED_TIME,
+    SERVE_TIME,
+    PendingEnrolment,
+    Promises,
+    SoughtLayer,
+)
+from ipcpd.common.enrol import Admitting as MemberSide
 from ipcpd.common.lower import Lower
 from ipcpd.wire import connmgr, enrol
 from ipcpd.wire.enrol import Acknowledgement, Configuration, DhtConfig, Response, UnicastConfig
@@ -34,7 +42,7 @@ UNICAST = Configuration(
     ),
 )
 BROADCAST = Configuration("bcast", IpcpType.BROADCAST)
-WANTED = Wanted(IpcpType.UNICAST)
+WANTED = SoughtLayer(IpcpType.UNICAST)
 
 
 def member(
@@ -47,7 +55,7 @@ def member(
     return ipcp
 
 
-async def join(ipcp: FakeIpcp, wanted: Wanted = WANTED, **more: Any) -> Joining:
+async def join(ipcp: FakeIpcp, wanted: SoughtLayer = WANTED, **more: Any) -> PendingEnrolment:
     return await ipcp.enrolment.join("member", wanted, timeout=5.0, **more)
 
 
@@ -67,7 +75,7 @@ def check_clean(world: World) -> None:
 def test_a_newcomer_gets_the_whole_configuration(world: World, conf: Configuration) -> None:
     m, newcomer = member(world, conf=conf), world.ipcp("newcomer")
     before = world.loop.time()
-    joining = world.run(join(newcomer, Wanted(conf.ipcp_type, conf.layer, conf.hash)))
+    joining = world.run(join(newcomer, SoughtLayer(conf.ipcp_type, conf.layer, conf.hash)))
     assert joining.configuration == conf and joining.address == 0
     assert m.enrolment.counters.enrolled == 0, "not before it says so"
     joining.done()
@@ -79,13 +87,13 @@ def test_a_newcomer_gets_the_whole_configuration(world: World, conf: Configurati
 @pytest.mark.parametrize(
     ("wanted", "text"),
     [
-        (Wanted(IpcpType.UNICAST, "other"), 'this is a member of layer "layer", not of "other"'),
-        (Wanted(IpcpType.BROADCAST), '"layer" is a layer of type unicast, not broadcast'),
-        (Wanted(IpcpType.UNICAST, "", DirectoryHashAlgo.SHA3_256), "names by SHA3_512, not by SHA3_256"),
+        (SoughtLayer(IpcpType.UNICAST, "other"), 'this is a member of layer "layer", not of "other"'),
+        (SoughtLayer(IpcpType.BROADCAST), '"layer" is a layer of type unicast, not broadcast'),
+        (SoughtLayer(IpcpType.UNICAST, "", DirectoryHashAlgo.SHA3_256), "names by SHA3_512, not by SHA3_256"),
     ],
 )
 def test_what_differs_is_refused_with_the_reason_on_both_sides(
-    world: World, caplog: pytest.LogCaptureFixture, wanted: Wanted, text: str
+    world: World, caplog: pytest.LogCaptureFixture, wanted: SoughtLayer, text: str
 ) -> None:
     m, newcomer = member(world), world.ipcp("newcomer")
     refused = refusal(world, join(newcomer, wanted))
@@ -250,7 +258,7 @@ def test_a_prototype_as_member(world: World) -> None:
 
     prototype.lowers.accept(accepted)
     world.pass_time(0)
-    joining = world.run(join(newcomer, Wanted(IpcpType.UNICAST, "unicast"), draw=lambda: 3))
+    joining = world.run(join(newcomer, SoughtLayer(IpcpType.UNICAST, "unicast"), draw=lambda: 3))
     assert joining.configuration.layer == "unicast" and joining.configuration.unicast is not None
     assert joining.configuration.unicast.dht.peer == 3209812519
     joining.done()

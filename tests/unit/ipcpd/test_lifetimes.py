@@ -177,7 +177,7 @@ class Parts:
                 lambda: relay.events(punt, 1),
                 lambda: relay.send(64, b"x"),
                 lambda: relay.remove(64),
-                lambda: relay.gone(SegmentGone(segments=[1], events=[2], pools=[3])),
+                lambda: relay.release(SegmentGone(segments=[1], events=[2], pools=[3])),
                 lambda: relay.stats(64),
             ],
             "punt": [
@@ -423,7 +423,7 @@ def test_memory_that_is_given_up_goes_with_the_last_flow(memory: Memory) -> None
     endpoint = bench.endpoint(memory)
     bench.add(endpoint)
     end = bench.attach()
-    bench.relay.gone(
+    bench.relay.release(
         SegmentGone(
             segments=[endpoint.segment],
             events=[endpoint.events, endpoint.peer_events],

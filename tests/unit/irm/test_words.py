@@ -369,7 +369,7 @@ NEEDS_NO_IRMD = {"irm start"}
 def test_no_command_makes_a_traceback_without_an_irmd(path: list[str], words: list[str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OUROBOROS_RUNDIR", "/nonexistent")
-        patch.setattr(locate, "PATIENCE", 0.0)  # none is starting
+        patch.setattr(locate, "CONNECT_TIMEOUT", 0.0)  # none is starting
         code, out, err = run(*path, *words)
     assert code in (0, 1, 2)
     assert "Traceback" not in err

@@ -237,7 +237,7 @@ def test_replies_that_wait_count_however_late_the_client_looks(
     fake_dev: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped with Ctrl-Z, or without a core: its patience is at an end when it looks, and everything is there."""
-    monkeypatch.setattr("ouroboros_tools.oping.schedule.PATIENCE_NS", -10 * _S)
+    monkeypatch.setattr("ouroboros_tools.oping.schedule.REPLY_TIMEOUT_NS", -10 * _S)
     near, far = pair()
 
     def write(request: bytes) -> int:
@@ -253,7 +253,7 @@ def test_replies_that_wait_count_however_late_the_client_looks(
 def test_lost_replies_time_out(
     fake_dev: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ouroboros_tools.oping.schedule.PATIENCE_NS", 10_000_000)
+    monkeypatch.setattr("ouroboros_tools.oping.schedule.REPLY_TIMEOUT_NS", 10_000_000)
     near, far = pair()
     far.lost = {3, 4}
     in_thread(serve, far)
@@ -299,7 +299,7 @@ class Interrupted(FakeFlow):
 def test_a_link_that_was_down_is_told_and_the_client_goes_on(
     fake_dev: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    monkeypatch.setattr("ouroboros_tools.oping.schedule.PATIENCE_NS", 500_000_000)
+    monkeypatch.setattr("ouroboros_tools.oping.schedule.REPLY_TIMEOUT_NS", 500_000_000)
     near, far = pair()
     flow = Interrupted(near.fd, near.rx, near.tx)
     in_thread(serve, far)
@@ -313,7 +313,7 @@ def test_a_link_that_was_down_is_told_and_the_client_goes_on(
 def test_a_link_that_stays_down_ends_a_count(
     fake_dev: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ouroboros_tools.oping.schedule.PATIENCE_NS", 10_000_000)
+    monkeypatch.setattr("ouroboros_tools.oping.schedule.REPLY_TIMEOUT_NS", 10_000_000)
     near, far = pair()
     flow = Interrupted(near.fd, near.rx, near.tx)
     flow.looks = 1 << 30

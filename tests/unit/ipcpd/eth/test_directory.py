@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ipcpd.eth import directory
-from ipcpd.eth.directory import AGAIN, FRESH, PATIENCE, STALE, Answer, Directory, TooManyQuestions
+from ipcpd.eth.directory import AGAIN, FRESH, QUERY_TIMEOUT, STALE, Answer, Directory, TooManyQuestions
 from ipcpd.wire import mac
 from ipcpd.wire.eth import NameQuery, NameReply
 
@@ -47,7 +47,7 @@ def test_a_lost_frame_is_asked_for_again_and_silence_is_an_answer() -> None:
     it.take_messages()
     assert run(it, 10.0) == list(AGAIN)
     assert it.take_answers() == [Answer(int(ticket), False)]
-    assert PATIENCE < 2.5, "for so long the IRMd waits for an answer"
+    assert QUERY_TIMEOUT < 2.5, "for so long the IRMd waits for an answer"
     assert it.deadline is None
 
 

@@ -14,11 +14,11 @@ from ipcpd.eth.framing import DixFraming, Framing, LlcFraming
 from ipcpd.link import fa
 from ipcpd.link.endpoints import Endpoints
 from ipcpd.link.fa import (
-    DOUBTS,
     FALLBACK,
-    GRACE,
     LATE,
     MOST,
+    QUERY_AGAIN,
+    REFUSAL_HELD,
     REPLAY,
     SILENCE,
     WINDOW,
@@ -39,7 +39,7 @@ DIX, LLC = DixFraming(0xA000), LlcFraming()
 
 def allocator(framing: Framing = DIX, seed: int = 1) -> FlowAllocator:
     endpoints = Endpoints(framing.endpoints, framing.block, lambda _: True, Random(seed))
-    return FlowAllocator(endpoints, {NAME}, heard=lambda name, peer: HEARD.get(peer, float("-inf")))
+    return FlowAllocator(endpoints, {NAME}, answered_at=lambda name, peer: HEARD.get(peer, float("-inf")))
 
 
 HEARD: dict[bytes, float] = {}
@@ -91,8 +91,8 @@ def test_a_refusal_reaches_who_asked_and_the_endpoint_rests() -> None:
     it = allocator()
     endpoint = ask(it)
     it.received(FlowReply(0, endpoint, -ENAME), A, 0.1)
-    assert it.take_events() == [] and it.deadline == 0.1 + GRACE
-    it.expired(0.1 + GRACE)
+    assert it.take_events() == [] and it.deadline == 0.1 + REFUSAL_HELD
+    it.expired(0.1 + REFUSAL_HELD)
     doubt, refused = it.take_events()
     assert doubt == Doubt(NAME, A)
     assert isinstance(refused, Refused) and (refused.end.fd, refused.errno) == (64, ENAME)
@@ -104,7 +104,7 @@ def test_a_refusal_reaches_who_asked_and_the_endpoint_rests() -> None:
 def test_a_response_that_nobody_should_send_is_a_refusal(response: int) -> None:
     it = allocator()
     it.received(FlowReply(70, ask(it), response, b"junk"), A, 0.1)
-    it.expired(0.1 + GRACE)
+    it.expired(0.1 + REFUSAL_HELD)
     event = it.take_events()[-1]
     assert isinstance(event, Refused) and event.errno == errno.ECONNREFUSED
 
@@ -271,7 +271,7 @@ def test_the_next_machine_is_asked_when_one_refuses() -> None:
     endpoint = ask(it, 64, A, B)
     it.take_messages()
     it.received(FlowReply(70, endpoint, -1007), A, 0.1)
-    it.expired(0.1 + GRACE)
+    it.expired(0.1 + REFUSAL_HELD)
     assert it.take_events() == [Doubt(NAME, A), Open(end(64), endpoint, B)]
     assert [to for to, _ in it.take_messages()] == [B]
     it.received(FlowReply(70, endpoint, 0), A, 0.3)  # too late
@@ -294,7 +294,7 @@ def test_the_next_machine_is_asked_when_one_is_silent_for_long() -> None:
     endpoint = ask(it, 64, A, B)
     it.take_messages()
     seen = until(it, FALLBACK)
-    asked = [(wait, Ask(NAME)) for wait in DOUBTS]
+    asked = [(wait, Ask(NAME)) for wait in QUERY_AGAIN]
     assert seen == [*asked, (FALLBACK, Doubt(NAME, A)), (FALLBACK, Open(end(64), endpoint, B))]
     assert [to for to, _ in it.take_messages()] == [B]
 

@@ -18,7 +18,7 @@ QUERIES = 5
 class Unattached(EthDixIpcp):
     """Without a device: messages of the machines are dropped, their answers are passed on."""
 
-    def _pump(self) -> None:
+    def _run_due(self) -> None:
         self._directory.take_messages()
         for answer in self._directory.take_answers():
             self._answered(answer)
@@ -36,7 +36,7 @@ def test_an_answer_that_comes_before_the_task_of_the_query_runs(known: bool) -> 
             ipcp._directory.received(NameReply(NAME), PEER, loop.time())
         else:
             ipcp._directory.expired(loop.time() + 60)
-        ipcp._pump()
+        ipcp._run_due()
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
         assert len(outcomes) == QUERIES
         assert all(one is None if known else isinstance(one, Refusal) for one in outcomes), outcomes

@@ -336,7 +336,7 @@ def test_a_server_that_refuses(code: dns.rcode.Rcode) -> None:
 
 
 def test_a_server_that_is_silent_and_one_that_talks_nonsense(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ddns, "PATIENCE", 0.05)
+    monkeypatch.setattr(ddns, "UPDATE_TIMEOUT", 0.05)
     seen: list[bytes] = []
 
     def silent(datagram: bytes) -> None:

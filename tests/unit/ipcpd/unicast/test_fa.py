@@ -235,7 +235,7 @@ def test_octets_of_strangers(payload: bytes) -> None:
 
 
 def test_all_times_fit_those_of_the_irmd() -> None:
-    assert machine.LIMIT < 20 and machine.PATIENCE > 5 and machine.OFFER_LIMIT <= 20
+    assert machine.LIMIT < 20 and machine.NEXT_MEMBER > 5 and machine.OFFER_LIMIT <= 20
 
 
 # ---------------------------------------------------------------- what a prototype said

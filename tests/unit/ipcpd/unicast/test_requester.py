@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from ipcpd.unicast.fa import LIMIT, PATIENCE, FlowAllocator, Phase
+from ipcpd.unicast.fa import LIMIT, NEXT_MEMBER, FlowAllocator, Phase
 from ipcpd.unicast.fa_events import (
     Connected,
     Granted,
@@ -174,8 +174,8 @@ def test_after_a_refusal_the_next_member_is_asked(fa: FlowAllocator) -> None:
 
 def test_a_silent_member_is_left_behind_while_there_are_others(fa: FlowAllocator) -> None:
     asked(fa, PEER, OTHER, now=1.0)
-    assert fa.deadline == 1.0 + PATIENCE
-    fa.timer(1.0 + PATIENCE)
+    assert fa.deadline == 1.0 + NEXT_MEMBER
+    fa.timer(1.0 + NEXT_MEMBER)
     assert [packet.address for packet in fa.take_packets()] == [OTHER]
     assert fa.deadline == 1.0 + LIMIT  # the last one gets all the time that is left
     fa.take_events()

@@ -157,7 +157,7 @@ def test_a_message_that_cannot_be_encoded_holds_up_no_other(
         (fd, Lsm(5, 0xBAD, 1)),
         (fd, Lsm(5, 6, 1)),
     ]
-    a.member.kick()
+    a.member.schedule()
     network.settle()
     assert b.member.link_state.lsdb.get(5, 6) is not None
     assert a.member.defects == 1 and "no way to write this" in caplog.text
@@ -271,6 +271,6 @@ def test_silent_members_are_bounded(network: Network) -> None:
     for address in range(1, MOST_SILENT + 10):
         directory.seek(KEY, address, lambda _found: None, a.member.now)
     assert len(directory._silent) == MOST_SILENT and 1 not in directory._silent
-    a.member.kick()
+    a.member.schedule()
     network.pass_time(10)
     assert not directory._seeking

@@ -18,17 +18,17 @@ def contact(identity: int, address: int | None = None) -> Contact:
 def test_nearest_are_sorted_by_distance_to_the_key() -> None:
     contacts = Contacts(OWN, 8)
     for identity in (1, 2, 4, 8, 0x8000):
-        contacts.heard(contact(identity), 0)
+        contacts.received_from(contact(identity), 0)
     assert [c.address for c in contacts.nearest(b"\x00\x05", 3)] == [4, 1, 2]
     assert len(contacts) == 5
 
 
 def test_a_full_bucket_keeps_the_old_and_asks_whether_the_eldest_is_still_there() -> None:
     contacts = Contacts(OWN, 2)
-    assert contacts.heard(contact(0x8001), 0) == (True, None)
-    assert contacts.heard(contact(0x8002), 1) == (True, None)
-    assert contacts.heard(contact(0x8003), 2) == (False, None)  # the eldest was heard a moment ago
-    assert contacts.heard(contact(0x8004), QUIET + 1) == (False, contact(0x8001))
+    assert contacts.received_from(contact(0x8001), 0) == (True, None)
+    assert contacts.received_from(contact(0x8002), 1) == (True, None)
+    assert contacts.received_from(contact(0x8003), 2) == (False, None)  # the eldest was heard a moment ago
+    assert contacts.received_from(contact(0x8004), QUIET + 1) == (False, contact(0x8001))
     assert {c.address for c in contacts} == {0x8001, 0x8002}
     assert contacts.lose(0x8001) == contact(0x8001)
     assert {c.address for c in contacts} == {0x8002, 0x8004}  # the spare that was heard last
@@ -36,23 +36,23 @@ def test_a_full_bucket_keeps_the_old_and_asks_whether_the_eldest_is_still_there(
 
 def test_a_node_that_speaks_is_the_youngest_again() -> None:
     contacts = Contacts(OWN, 2)
-    contacts.heard(contact(0x8001), 0)
-    contacts.heard(contact(0x8002), 1)
-    assert contacts.heard(contact(0x8001), 2) == (False, None)
-    assert contacts.heard(contact(0x8003), 100)[1] == contact(0x8002)
+    contacts.received_from(contact(0x8001), 0)
+    contacts.received_from(contact(0x8002), 1)
+    assert contacts.received_from(contact(0x8001), 2) == (False, None)
+    assert contacts.received_from(contact(0x8003), 100)[1] == contact(0x8002)
 
 
 def test_an_ipcp_that_started_anew_replaces_its_old_self() -> None:
     contacts = Contacts(OWN, 8)
-    contacts.heard(contact(0x10, 5), 0)
-    assert contacts.heard(contact(0x9000, 5), 1) == (True, None)
+    contacts.received_from(contact(0x10, 5), 0)
+    assert contacts.received_from(contact(0x9000, 5), 1) == (True, None)
     assert list(contacts) == [contact(0x9000, 5)]
 
 
 def test_a_node_may_change_its_address() -> None:
     contacts = Contacts(OWN, 8)
-    contacts.heard(contact(0x10, 5), 0)
-    assert contacts.heard(contact(0x10, 6), 1) == (False, None)
+    contacts.received_from(contact(0x10, 5), 0)
+    assert contacts.received_from(contact(0x10, 6), 1) == (False, None)
     assert list(contacts) == [contact(0x10, 6)]
     assert not contacts.knows(5)
     assert contacts.lose(5) is None
@@ -61,26 +61,26 @@ def test_a_node_may_change_its_address() -> None:
 def test_what_is_lost_is_remembered_tried_in_turn_and_forgotten() -> None:
     contacts = Contacts(OWN, 8)
     for identity in (1, 2):
-        contacts.heard(contact(identity), 0)
+        contacts.received_from(contact(identity), 0)
         contacts.lose(identity)
     assert contacts.lost == [1, 2]
     contacts.lose(1)
     assert contacts.lost == [2, 1]
-    contacts.heard(contact(2), 5)
+    contacts.received_from(contact(2), 5)
     assert contacts.lost == [1]
     for _ in range(MAX_PROBES):
         contacts.lose(1)
     assert contacts.lost == []
     for identity in range(10, 20 + MAX_LOST):
-        contacts.heard(contact(identity), 6)
+        contacts.received_from(contact(identity), 6)
         contacts.lose(identity)
     assert len(contacts.lost) == MAX_LOST
 
 
 def test_buckets_that_were_not_consulted_are_stale() -> None:
     contacts = Contacts(OWN, 8)
-    contacts.heard(contact(0x8000), 0)
-    contacts.heard(contact(1), 0)
+    contacts.received_from(contact(0x8000), 0)
+    contacts.received_from(contact(1), 0)
     contacts.consulted(b"\x80\x01", 50)
     assert contacts.stale(60, 30) == [1]
     assert contacts.eldest(60, 60) == [contact(0x8000), contact(1)]
@@ -102,7 +102,7 @@ def test_no_address_and_no_id_is_there_twice_and_no_bucket_overflows(
     contacts = Contacts(OWN, 3)
     for now, (speaks, identity, address) in enumerate(moves):
         if speaks:
-            contacts.heard(contact(identity, address), now)
+            contacts.received_from(contact(identity, address), now)
         else:
             contacts.lose(address)
         known = list(contacts)
@@ -118,10 +118,10 @@ def test_addresses_are_those_of_nodes_and_spares() -> None:
     """A member that speaks with a new address each time takes no more memory than one that keeps its address."""
     contacts = Contacts(OWN, 2)
     for identity in range(0x8001, 0x8005):  # two nodes, two spares
-        contacts.heard(contact(identity), 0)
+        contacts.received_from(contact(identity), 0)
     for address in range(10, 5000):
         for identity in (0x8001, 0x8003):
-            contacts.heard(contact(identity, 10 * address + identity % 10), address)
+            contacts.received_from(contact(identity, 10 * address + identity % 10), address)
     assert len(contacts._addresses) == 4
     assert not contacts.knows(0x8003)
     assert contacts.knows(49999) and contacts.knows(49991)
@@ -134,7 +134,7 @@ def test_the_index_of_addresses_is_right(steps: list[tuple[int, int, bool]]) -> 
         if lost:
             contacts.lose(address)
         else:
-            contacts.heard(contact(identity, address), now)
+            contacts.received_from(contact(identity, address), now)
         held = [
             node
             for bucket in contacts._buckets.values()
