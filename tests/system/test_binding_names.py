@@ -212,7 +212,7 @@ def test_the_paths_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert irm.NameSecPaths("e", "k", "c") == irm.NameSecPaths(enc="e", key="k", crt="c")
     made: list[irm.NameInfo] = []
-    monkeypatch.setattr(irm, "create_name", made.append)
+    monkeypatch.setattr(irm, "create_name", lambda info, **_given: made.append(info))
     info = irm.NameInfo("name", irm.LoadBalancePolicy.SPILL, irm.NameSecPaths("e", "k", "c"))
     cli.create_name("name", info=info)
     cli.create_name("name", irm.LoadBalancePolicy.SPILL, irm.NameSecPaths("e", "k", "c"))
