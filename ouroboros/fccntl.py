@@ -18,7 +18,8 @@ class FlowProperties(IntFlag):
     NoPartialRead = 0o10000
     """A packet longer than the buffer is dropped, and the read raises EMSGSIZE. Off: it is read in parts."""
     NoPartialWrite = 0o20000
-    """Set on a new flow, and without effect, as in the prototype: a write is a whole packet or an error, also when it is cleared."""
+    """Always set: a write is a whole packet or an error. A program that clears it, as with every assignment of other flags, reads it as
+    set."""
 
 
 ACCESS_MODE = 0o3

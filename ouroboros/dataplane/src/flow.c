@@ -122,7 +122,7 @@ int flow_set_flags(struct flow *flow, uint32_t flags)
 
         if (error != 0)
                 return error;
-        atomic_store_explicit(&flow->flags, flags, memory_order_relaxed);
+        atomic_store_explicit(&flow->flags, flags | FLOW_WNOPART, memory_order_relaxed);
         spinlock_release(&flow->rx_lock);
         return 0;
 }

@@ -20,7 +20,7 @@
 #define FLOW_RNOBLOCK 01000u
 #define FLOW_WNOBLOCK 02000u
 #define FLOW_RNOPART 010000u
-#define FLOW_WNOPART 020000u
+#define FLOW_WNOPART 020000u /* always set: a write is one packet */
 
 struct frcp_end;
 struct flow_ops;

@@ -94,6 +94,7 @@ BY_ANNOTATION: dict[str, list[Any]] = {
     "QoSSpec": NO_QOS,
     "IpcpType": NO_ENUM,
     "LoadBalancePolicy": NO_ENUM,
+    "Requirement": NO_ENUM,
     "IpcpConfig": NO_IPCP_CONFIG,
     "IpcpConfig | Callable[[IpcpType], IpcpConfig]": NO_IPCP_CONFIG,
     "NameInfo": [None, "name", 3, Opaque()],
@@ -264,7 +265,7 @@ FLOW: list[tuple[str, list[Any], Callable[[Flow, Any], Any]]] = [
 def test_flows(flow: Flow, name: str, wrong: list[Any], call: Callable[[Flow, Any], Any]) -> None:
     for value in wrong:
         refuses(partial(call, flow), name, value)
-    assert flow.flags == FlowProperties.ReadWrite
+    assert flow.flags == FlowProperties.ReadWrite | FlowProperties.NoPartialWrite
     assert (flow.rcv_timeout, flow.snd_timeout) == (None, None)
     assert [flow.read(), flow.readv(), flow.rx_queue_len] == [b"packet", [b"packet"] * 2, 0]
 
@@ -374,7 +375,8 @@ def test_asyncio(flow: Flow) -> None:
             for value in wrong:
                 refuses(partial(call, one), name, value)
         assert await one.recv() == b"packet"
-        assert flow.flags == FlowProperties.ReadWrite | FlowProperties.NonBlocking
+        kept = FlowProperties.NonBlocking | FlowProperties.NoPartialWrite
+        assert flow.flags == FlowProperties.ReadWrite | kept
 
     asyncio.run(run())
 
