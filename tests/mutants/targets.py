@@ -19,7 +19,7 @@ TARGETS = (
     Target("irmd/oap/offer.py", (IRMD + "test_offer.py",)),
     Target("irmd/oap/header.py", ("tests/unit/wire", IRMD + "test_oap.py", IRMD + "test_oap_tampering.py")),
     # Machines of IPCPs.
-    Target("ipcpd/common/keepalive.py", (IPCPD + "test_keepalive.py", IPCPD + "test_connmgr.py")),
+    Target("ipcpd/common/keepalive.py", (IPCPD + "test_keepalive.py",)),
     Target("ipcpd/common/connmgr.py", (IPCPD + "test_connmgr.py", IPCPD + "test_admission.py")),
     Target("ipcpd/common/enrol.py", (IPCPD + "test_enrol.py", IPCPD + "test_admission.py")),
     Target("ipcpd/link/endpoints.py", (IPCPD + "eth/test_endpoints.py",)),
