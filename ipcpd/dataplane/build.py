@@ -50,10 +50,10 @@ CDEF = """
     #define FIB_FDS ...
     #define FIB_LISTS ...
     enum fib_function { FIB_SIMPLE, FIB_ALTERNATE, FIB_MULTIPATH };
+    struct fib { uint32_t longest; ...; };
     struct fib *fib_create(enum fib_function function, uint32_t count, const uint32_t *addresses, const uint32_t *list,
                            uint32_t lists, const uint32_t *lengths, const uint32_t *fds);
     void fib_destroy(struct fib *fib);
-    uint32_t fib_longest(const struct fib *fib);
     struct dt_counters {
         uint64_t received, forwarded, delivered, punted, sent, malformed, expired, no_route, no_room, unknown;
     };

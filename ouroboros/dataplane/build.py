@@ -78,6 +78,7 @@ CDEF = """
         uint32_t blocks;
         size_t size;
         struct pool_class classes[POOL_CLASSES];
+        uint64_t refused;
         ...;
     };
     size_t pool_plan(struct pool_class classes[POOL_CLASSES]);
@@ -89,7 +90,6 @@ CDEF = """
     size_t pool_largest(const struct pool *pool);
     bool pool_transfer(struct pool *pool, uint32_t block, uint64_t from, uint64_t to);
     uint64_t pool_failures(const struct pool *pool);
-    uint64_t pool_refused(const struct pool *pool);
     void pool_owners(const struct pool *pool, uint64_t *out);
     uint64_t owner_process(uint64_t token);
     uint64_t owner_ring(uint64_t serial, uint32_t ring);
@@ -173,7 +173,6 @@ CDEF = """
     void fset_destroy(struct fset *set);
     int fset_add(struct fset *set, uint32_t fd);
     void fset_remove(struct fset *set, uint32_t fd);
-    bool fset_has(struct fset *set, uint32_t fd);
     int fset_set_eventfd(struct fset *set, int eventfd);
     int fset_take(struct fset *set, struct fevent out[], int max, bool poll);
     int fset_sleep(struct fset *set, int64_t deadline);

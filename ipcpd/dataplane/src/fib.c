@@ -97,11 +97,6 @@ invalid:
         return NULL;
 }
 
-uint32_t fib_longest(const struct fib *fib)
-{
-        return fib->longest;
-}
-
 void fib_destroy(struct fib *fib)
 {
         if (fib == NULL)

@@ -47,7 +47,6 @@ struct fib {
 struct fib *fib_create(enum fib_function function, uint32_t count, const uint32_t *addresses, const uint32_t *list,
                        uint32_t lists, const uint32_t *lengths, const uint32_t *fds);
 void fib_destroy(struct fib *fib);
-uint32_t fib_longest(const struct fib *fib); /* slots that the longest look-up passes, for read-outs and tests */
 
 static inline uint32_t fib_at(const struct fib *fib, uint32_t address)
 {

@@ -16,10 +16,8 @@
 #define FLOW_WRONLY 01u
 #define FLOW_RDWR 02u
 #define FLOW_ACCMODE 03u
-#define FLOW_DOWN 04u
 #define FLOW_RNOBLOCK 01000u
 #define FLOW_WNOBLOCK 02000u
-#define FLOW_RNOPART 010000u
 #define FLOW_WNOPART 020000u /* always set: a write is one packet */
 
 struct frcp_end;

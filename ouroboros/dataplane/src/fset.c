@@ -99,20 +99,6 @@ static uint64_t bit_of(uint32_t fd, uint32_t *w)
         return 1ull << ((fd - FD_BASE) % 64);
 }
 
-bool fset_has(struct fset *set, uint32_t fd)
-{
-        uint32_t w;
-        uint64_t bit = bit_of(fd, &w);
-        bool has;
-
-        if (!is_ours(set))
-                return false;
-        pthread_mutex_lock(&set->process->lock);
-        has = w < EVENT_WORDS && set->member[w] & bit;
-        pthread_mutex_unlock(&set->process->lock);
-        return has;
-}
-
 int fset_add(struct fset *set, uint32_t fd)
 {
         struct process *process = set->process;

@@ -20,7 +20,6 @@
 /* FFGM and MFGM together (paper 2.14). Without fragmentation both bits are clear in every packet. */
 #define PCI_WHOLE PCI_FFGM
 #define PCI_FIRST (PCI_FFGM | PCI_MFGM)
-#define PCI_MIDDLE PCI_MFGM
 #define PCI_LAST 0u
 #define PCI_PIECE (PCI_FFGM | PCI_MFGM)
 

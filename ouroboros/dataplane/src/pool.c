@@ -438,11 +438,6 @@ uint64_t pool_failures(const struct pool *pool)
         return atomic_load_explicit(&pool->shm->failures, memory_order_relaxed);
 }
 
-uint64_t pool_refused(const struct pool *pool)
-{
-        return atomic_load_explicit(&pool->refused, memory_order_relaxed);
-}
-
 void pool_owners(const struct pool *pool, uint64_t *out)
 {
         for (uint32_t block = 0; block < pool->blocks; block++)

@@ -75,9 +75,8 @@ bool pool_free(struct pool *pool, uint32_t block, uint64_t owner);
 /* Largest packet a block can hold. */
 size_t pool_largest(const struct pool *pool);
 
-/* For read-outs: failed allocations; slots and blocks refused by this process; the owner word of every block. */
+/* For read-outs: failed allocations; the owner word of every block. */
 uint64_t pool_failures(const struct pool *pool);
-uint64_t pool_refused(const struct pool *pool);
 void pool_owners(const struct pool *pool, uint64_t *out);
 
 uint64_t owner_process(uint64_t token);

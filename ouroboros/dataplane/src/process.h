@@ -93,7 +93,6 @@ void fset_destroy(struct fset *set);
  */
 int fset_add(struct fset *set, uint32_t fd); /* -EPERM: in another set. -EBADF: the set is closed, or no descriptor */
 void fset_remove(struct fset *set, uint32_t fd);
-bool fset_has(struct fset *set, uint32_t fd);
 int fset_set_eventfd(struct fset *set, int eventfd); /* 0 or -EBADF */
 
 /*

@@ -260,9 +260,6 @@ class FlowSet:
     def remove(self, fd: int) -> None:
         self.lib.fset_remove(self.handle, fd)
 
-    def has(self, fd: int) -> bool:
-        return bool(self.lib.fset_has(self.handle, fd))
-
     def take(self, *, patient: bool = False) -> list[tuple[int, int]]:
         """(descriptor, event) of everything there is now."""
         n = self.lib.fset_take(self.handle, self._out, 512, patient)

@@ -41,7 +41,7 @@ def test_a_head_that_makes_no_sense(pair: Pair, value: int) -> None:
     assert pair.b.down()
     assert is_error(pair.b.write(b"x"), EFLOWDOWN)
     assert is_error(pair.b.readv(), EFLOWDOWN)
-    assert lib.pool_refused(pair.b.process.pool) == 1
+    assert pair.b.process.pool.refused == 1
 
 
 def test_a_head_that_goes_back(pair: Pair) -> None:
@@ -62,7 +62,7 @@ def test_a_tail_that_makes_no_sense(value: int) -> None:
     assert is_error(pair.a.write(b"x"), EFLOWDOWN)
     assert pair.a.down()
     assert is_error(pair.a.read(), EFLOWDOWN)
-    assert lib.pool_refused(pair.a.process.pool) == 1
+    assert pair.a.process.pool.refused == 1
     assert pair.flow.queued(1) == 0 or value == SLOTS + 1
     raw.tail(0, 0)
     pair.end()
@@ -116,7 +116,7 @@ def test_slots_that_make_no_sense(pair: Pair) -> None:
         raw.slot(0, at, slot)
         assert pair.a.write(b"next") == 4
         assert pair.b.read() == b"next", "the packet behind it"
-        assert lib.pool_refused(pair.b.process.pool) == count
+        assert pair.b.process.pool.refused == count
         assert is_error(pair.b.read(), EAGAIN)
         # The hostile process loses the block until it ends: it is still its ring's.
         assert right >> 40 == block
@@ -131,7 +131,7 @@ def test_a_block_twice_in_the_ring_is_read_once(pair: Pair) -> None:
     first, second = raw.slot(0, 0), raw.slot(0, 1)
     raw.slot(0, 1, first)
     assert pair.b.readv() == [b"one"]
-    assert lib.pool_refused(pair.b.process.pool) == 1
+    assert pair.b.process.pool.refused == 1
     assert lib.pool_free(pair.a.process.pool, second >> 40, lib.owner_ring(pair.flow.serial, 0))
 
 

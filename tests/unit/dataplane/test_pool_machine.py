@@ -77,9 +77,9 @@ class PoolMachine(RuleBasedStateMachine):
     def steal(self, block: int, thief: Process) -> None:
         """Freeing what is another's, or free already, does nothing."""
         if thief in self.alive and self.owner.get(block) != lib.owner_process(thief.token):
-            refused = lib.pool_refused(thief.pool)
+            refused = thief.pool.refused
             assert not thief.free(block)
-            assert lib.pool_refused(thief.pool) == refused + 1
+            assert thief.pool.refused == refused + 1
 
     @rule(block=blocks)
     def hand_to_a_ring(self, block: int) -> None:

@@ -16,7 +16,7 @@ def longest(addresses: list[int]) -> int:
     fib = lib.fib_create(lib.FIB_SIMPLE, count, addresses, [0] * count, 1, [1], fds)
     assert fib != ffi.NULL
     try:
-        return int(lib.fib_longest(fib))
+        return int(fib.longest)
     finally:
         lib.fib_destroy(fib)
 
