@@ -14,7 +14,7 @@ from ipcpd.wire import dix, eth, link, llc, udp
 from ouroboros.ipcp_types import DirectoryHashAlgo
 from ouroboros.wire import HASH_LENGTHS, MalformedPacket, UnsendablePacket
 
-from . import handshake, host
+from . import handshake, host, joined
 from .content import Contents
 from .flows import Flows
 from .layer import Packet, Verdict
@@ -53,6 +53,36 @@ class Dissector:
         if packet.verdict is Verdict.SAME:
             _compare(packet)
         return packet
+
+    def split(self, captured: Captured) -> list[Captured]:
+        """The packets that were on the wire, where the capture shows the datagrams of one send joined (`joined`)."""
+        try:
+            return self._split(captured)
+        except MalformedPacket:
+            return [captured]
+
+    def _split(self, captured: Captured) -> list[Captured]:
+        ethernet, rest = host.Ethernet.decode(captured.octets)
+        if ethernet.type not in (host.IPV4_TYPE, host.IPV6_TYPE) or len(captured.octets) < captured.length:
+            return [captured]
+        ip, payload, padding = (
+            host.Ipv4.decode(rest) if ethernet.type == host.IPV4_TYPE else host.Ipv6.decode(rest)
+        )
+        if ip.protocol != host.UDP_PROTOCOL or (isinstance(ip, host.Ipv4) and not ip.whole):
+            return [captured]
+        datagram, payload, behind = host.Udp.decode(payload)
+        ports = {datagram.source_port, datagram.destination_port}
+        if padding or behind or not ports & set(self._settings.ports):
+            return [captured]
+        place = ("udp", ip.destination, datagram.destination_port)
+        segments = joined.split(payload, lambda eid: self._flows.has((*place, eid)))
+        if len(segments) == 1:
+            return [captured]
+        frames = [ethernet.encode(ip.encode(datagram.encode(segment))) for segment in segments]
+        return [
+            Captured(captured.number, captured.time, len(frame), frame, at)
+            for at, frame in enumerate(frames, start=1)
+        ]
 
     # ------------------------------------------------------------ protocols below Ouroboros
 

@@ -88,6 +88,10 @@ class Flows:
         self._at[requester] = (flow, False)
         self._at[acceptor] = (flow, True)
 
+    def has(self, place: Hashable) -> bool:
+        """Whether a flow ends at `place`."""
+        return place in self._at
+
     def receiver(self, place: Hashable) -> tuple[Flow, bool]:
         """The flow that ends at `place`, and whether the sender of packets to that place is its requester."""
         return self._at.setdefault(place, (Flow(), True))

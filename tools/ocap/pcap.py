@@ -27,12 +27,16 @@ _FILE_HEADER = 24
 
 
 class Captured(NamedTuple):
-    """A packet of a capture: `number` from 1, `time` in ns since 1970, `length` as it was on the wire (octets)."""
+    """A packet of a capture: `number` from 1, `time` in ns since 1970, `length` as it was on the wire (octets).
+
+    segment  from 1: which of the datagrams that are joined in the packet; 0: the packet is not split
+    """
 
     number: int
     time: int
     length: int
     octets: bytes
+    segment: int = 0
 
 
 def read(file: BinaryIO, name: str) -> Iterator[Captured]:

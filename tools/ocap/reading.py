@@ -28,7 +28,11 @@ def read(file: BinaryIO, options: Namespace) -> int:
         DirectoryHashAlgo[options.hash],
     )
     dissector = Dissector(settings)
-    packets = (dissector.dissect(captured) for captured in pcap.read(file, options.file))
+    packets = (
+        dissector.dissect(one)
+        for captured in pcap.read(file, options.file)
+        for one in dissector.split(captured)
+    )
     table = _print_json(packets, options.file) if options.json else _print_text(packets)
     return 0 if table["packets"] == table[Verdict.SAME.value] else 1
 

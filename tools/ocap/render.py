@@ -45,6 +45,7 @@ def as_json(packet: Packet) -> dict[str, Any]:
     captured = packet.captured
     return {
         "number": captured.number,
+        "segment": captured.segment or None,
         "time": f"{captured.time // 1_000_000_000}.{captured.time % 1_000_000_000:09d}",
         "length": captured.length,
         "verdict": packet.verdict.value,
@@ -62,7 +63,8 @@ def as_text(packet: Packet, start: int) -> Iterator[str]:
     seconds = (captured.time - start) / 1_000_000_000
     verdict = packet.verdict.value + (f" ({packet.reason})" if packet.reason else "")
     notes = (", content guessed" if packet.guessed else "") + ("" if packet.ours else ", not ours")
-    yield f"{captured.number:5d} {seconds:12.6f}  {captured.length} octets, {verdict}{notes}"
+    number = f"{captured.number}.{captured.segment}" if captured.segment else str(captured.number)
+    yield f"{number:>5} {seconds:12.6f}  {captured.length} octets, {verdict}{notes}"
     for layer in packet.layers:
         yield "      " + " ".join([f"{layer.name:<15}", *_words(facts(layer))]).rstrip()
     if packet.data:

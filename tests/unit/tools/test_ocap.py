@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ouroboros_tools import ocap
-from ouroboros_tools.ocap import host, render
+from ouroboros_tools.ocap import host, joined, pcap, render
 from ouroboros_tools.ocap.dissect import Dissector, Settings
 from ouroboros_tools.ocap.layer import Packet, Verdict
 from ouroboros_tools.ocap.pcap import Captured
@@ -326,3 +327,74 @@ def test_no_frame_makes_it_fail(data: st.DataObject) -> None:
         json.dumps(render.as_json(packet))
         assert all(line.isprintable() for line in render.as_text(packet, 0))
         assert packet.verdict is Verdict.SAME or packet.reason
+
+
+# ---------------------------------------------------------------- joined datagrams
+
+
+def udp_frame(payload: bytes, *, to: int = 2) -> bytes:
+    """A frame with a UDP datagram to 10.0.0.`to`, with these octets."""
+    datagram = host.Udp(3435, 3435, 0).encode(payload)
+    source, destination = IPv4Address(f"10.0.0.{3 - to}"), IPv4Address(f"10.0.0.{to}")
+    packet = host.Ipv4(source, destination, host.UDP_PROTOCOL, 64, 0, 1, 0, 0).encode(datagram)
+    return host.Ethernet(B, A, host.IPV4_TYPE).encode(packet)
+
+
+def udp_allocation(eid: int, *, acceptor: int) -> list[bytes]:
+    asked = handshake.make_request(identity=bytes(16), now=1)
+    request = udp.FlowRequest(eid, bytes(16), QOS_RAW, asked)
+    reply = udp.FlowReply(eid, acceptor, 0, handshake.make_reply(asked, now=2))
+    return [udp_frame(udp.encode(request)), udp_frame(udp.encode(reply), to=1)]
+
+
+def dissect_split(*frames: bytes) -> list[Packet]:
+    dissector = Dissector()
+    captured = (Captured(n, n, len(frame), frame) for n, frame in enumerate(frames, start=1))
+    return [dissector.dissect(one) for whole in captured for one in dissector.split(whole)]
+
+
+def datagrams(*payloads: bytes, eids: Sequence[int]) -> bytes:
+    return b"".join(
+        udp.encode(udp.Datagram(eid, payload)) for eid, payload in zip(eids, payloads, strict=True)
+    )
+
+
+def test_datagrams_that_the_kernel_joined_are_split() -> None:
+    """Three of one size and a smaller one, of two flows; then two, which only a flow that is known tells from one."""
+    parts = [b"a" * 1400, b"b" * 1400, b"c" * 1400, b"d" * 7]
+    frames = [*udp_allocation(64, acceptor=65), *udp_allocation(66, acceptor=67)]
+    packets = dissect_split(*frames, udp_frame(datagrams(*parts, eids=(65, 67, 65, 67))))[4:]
+    assert [packet.data for packet in packets] == parts
+    assert {packet.verdict for packet in packets} == {Verdict.SAME}
+    assert [packet.captured.segment for packet in packets] == [1, 2, 3, 4]
+    assert [line for line in render.as_text(packets[1], 0)][0].split()[0] == "5.2"
+    two = dissect_split(*frames, udp_frame(datagrams(b"x" * 9, b"y", eids=(65, 65))))[4:]
+    assert [packet.data for packet in two] == [b"x" * 9, b"y"]
+
+
+def test_a_run_beyond_the_largest_datagram_is_split_without_its_allocation() -> None:
+    parts = [bytes([n]) * 1000 for n in range(60)]
+    packets = dissect_split(udp_frame(datagrams(*parts, eids=[70] * 60)))
+    assert [packet.data for packet in packets] == parts
+
+
+def test_one_datagram_stays_one() -> None:
+    frames = udp_allocation(64, acceptor=65)
+    for payload in (b"", b"\0" * 5000, bytes(range(256)) * 20, (1).to_bytes(4, "big") * 100):
+        packets = dissect_split(*frames, udp_frame(datagrams(payload, eids=[65])))
+        assert len(packets) == 3 and packets[2].data == payload
+    assert len(dissect_split(udp_frame(datagrams(b"\0\0\0\x46", eids=[70])))) == 1, "no flow is known"
+
+
+@given(st.binary(max_size=400))
+def test_splitting_keeps_every_octet(octets: bytes) -> None:
+    assert b"".join(joined.split(octets, lambda eid: eid % 2 == 0)) == octets
+
+
+def test_every_capture_of_the_prototype_stays_as_it_is() -> None:
+    for path in VECTORS.glob("*.pcap"):
+        dissector = Dissector()
+        with open(path, "rb") as file:
+            for captured in pcap.read(file, path.name):
+                assert dissector.split(captured) == [captured], path
+                dissector.dissect(captured)
