@@ -209,3 +209,17 @@ def test_a_ring_has_two_equal_ways_across_and_an_alternate_for_the_far_side() ->
 def test_a_triangle_has_an_alternate_for_everything() -> None:
     view = graph_of({(1, 2): None, (2, 3): None, (1, 3): None}).views()[0]
     assert lfa.routes(view, 1) == {2: (2, 3), 3: (3, 2)}
+
+
+def test_alternates_are_in_the_order_of_their_whole_length() -> None:
+    """Member 1 reaches 9 by 2 (40), and without a loop by 4 (45) and by 3 (58), although the link to 3 is the cheaper one."""
+    costs = {(1, 2): 10, (2, 9): 30, (1, 3): 10, (3, 9): 48, (1, 4): 20, (4, 9): 25}
+    view = graph_of({pair: (cost, 1, 1) for pair, cost in costs.items()}).views()[0]
+    assert lfa.routes(view, 1)[9] == (2, 4, 3)
+
+
+def test_a_member_without_links_takes_no_memory() -> None:
+    graph = graph_of({(1, 2): None})
+    graph.withdraw(1, 2)
+    graph.withdraw(2, 1)
+    assert graph._announced == {}
