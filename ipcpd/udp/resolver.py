@@ -41,6 +41,9 @@ DOUBT = 60.0
 """Seconds that an address which did not answer comes after other addresses of the same name."""
 
 MAX_KEPT = 4096
+MAX_ADDRESSES = 16
+"""Addresses of one answer that are kept, and asked for a flow one after the other. An answer of a DNS server has room for thousands."""
+
 MAX_QUESTIONS = 64
 MAX_THREADS = 8
 
@@ -194,6 +197,9 @@ class Resolver:
         ips = tuple(ip for ip in dict.fromkeys(ips) if len(ip) == self._octets and is_of_one_machine(ip))
         if not ips:
             good = min(good, ABSENT)
+        if len(ips) > MAX_ADDRESSES:
+            log.warning("%s has %d addresses; the first %d are used", digest.hex(), len(ips), MAX_ADDRESSES)
+            ips = ips[:MAX_ADDRESSES]
         self._keep(digest, Entry(ips, source, now, now + min(good, FRESH)))
         return ips
 

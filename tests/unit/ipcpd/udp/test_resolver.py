@@ -18,7 +18,17 @@ import pytest
 from ipcpd.udp import ddns, resolver
 from ipcpd.udp.ddns import DnsError, DnsServer, NoSuchName
 from ipcpd.udp.hosts import HostsFile
-from ipcpd.udp.resolver import ABSENT, DOUBT, FRESH, MAX_QUESTIONS, STALE, UNDATED, Resolver, Unresolved
+from ipcpd.udp.resolver import (
+    ABSENT,
+    DOUBT,
+    FRESH,
+    MAX_ADDRESSES,
+    MAX_QUESTIONS,
+    STALE,
+    UNDATED,
+    Resolver,
+    Unresolved,
+)
 from ouroboros.testing import FakeClock
 from tests.unit.ipcpd.udp import dns_server
 
@@ -237,6 +247,18 @@ def test_the_cache_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             world.resolver.doubt(bytes([n]) * 16, ip("10.0.0.1"))
         assert [name[0] for name, _ in world.resolver.entries()] == list(range(20, 30))
         assert len(world.resolver._doubted) == 10
+
+    play(tmp_path, scene)
+
+
+def test_an_answer_with_many_addresses_is_cut(tmp_path: Path) -> None:
+    """Each of them would be kept, and asked for the flow when those before it refuse."""
+
+    async def scene(world: World) -> None:
+        world.system.answers = [ip(f"10.{number >> 8}.{number & 255}.1") for number in range(4000)]
+        assert await world.find() == [f"10.0.{number}.1" for number in range(MAX_ADDRESSES)]
+        ((_, entry),) = world.resolver.entries()
+        assert len(entry.ips) == MAX_ADDRESSES
 
     play(tmp_path, scene)
 
