@@ -150,7 +150,7 @@ class Library(Owner):
 
     @staticmethod
     def _begin_frcp(handle: struct_flow, endpoint: FlowEndpoint) -> int:
-        """Configure FRCP from the QoS (paper 5.1; spec/frcp 1) and the granted extensions."""
+        """Configure FRCP from the QoS (paper 5.1; spec/frcp FRCP-1) and the granted extensions."""
         config = {
             "mpl_ms": endpoint.mpl_ms,
             "window": _WINDOW

@@ -100,3 +100,10 @@ def test_a_citation_is_recognised() -> None:
         ("ethernet", "2"),
         ("dt", ""),
     ]
+
+
+def test_every_rule_of_frcp_is_cited_where_it_is_implemented() -> None:
+    """The machine cites rules without the name of their chapter."""
+    machine = [page for page in sources() if page.parts[len(CHECKOUT.parts)] == "ouroboros"]
+    cited = {rule for page in machine for rule in RULE.findall(page.read_text()) if rule.startswith("FRCP-")}
+    assert cited == set(defined(SPEC / "frcp.md"))

@@ -1,5 +1,5 @@
 /*
- * nic: a network device: frames leave and arrive in bursts. What a frame contains is for the framing above (eth.h).
+ * nic: a network device: frames leave and arrive in bursts. The framing above (eth.h) gives a frame its contents.
  *
  * A back-end (nic_packet.h) sets `fd` and `ops`, and keeps what it needs behind `struct nic`, which is its first member. The
  * user holds the lock of the relay for every call but nic_destroy. The state of the link reaches the control plane, which watches
@@ -26,7 +26,7 @@ struct nic_ops {
         /* Frames that have arrived, in rx, at most `burst`, valid until the next call. Returns how many; never blocks. */
         uint32_t (*receive)(struct nic *nic);
 
-        /* Frames have at most so many octets from now on; a longer one arrives truncated. -ENOMEM, and nothing has changed. */
+        /* Frames have at most `octets` from now on; a longer one arrives truncated. -ENOMEM, and nothing has changed. */
         int (*set_frame_size)(struct nic *nic, uint32_t octets);
 
         void (*destroy)(struct nic *nic);

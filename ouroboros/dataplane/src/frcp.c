@@ -99,6 +99,7 @@ void frcp_set_flags(struct frcp *frcp, uint32_t flags)
                 recvq_release_partial(&frcp->rx.recvq); /* no received data is lost */
 }
 
+/* FRCP-26. The acknowledgement may be the last chance of a prototype, whose packets would otherwise wait for R. */
 void frcp_close(struct frcp *frcp, int64_t now)
 {
         struct pci pci = {.flags = PCI_ACK};
@@ -123,6 +124,7 @@ static int64_t left(int64_t at, uint32_t seconds, int64_t now)
         return at == NEVER ? 0 : seconds - (now - at) / SECOND;
 }
 
+/* FRCP-31. */
 uint32_t frcp_quiet_time(const struct frcp *frcp, int64_t now)
 {
         int64_t in = left(frcp->rx.last_rx_at, frcp_receiver_inactivity(frcp->config.mpl_ms), now);

@@ -7,7 +7,7 @@
  * never goes back.
  * After each batch of frcp_receive, frcp_write and frcp_pop the caller calls frcp_run with the same time, which sends
  * the packets that have become due. Negative results are -errno, or a number of errors.h.
- * What its parts have for each other is in frcp_private.h.
+ * Its parts call each other through frcp_private.h.
  */
 #ifndef OUROBOROS_FRCP_H
 #define OUROBOROS_FRCP_H

@@ -1,6 +1,6 @@
 /*
- * frcp_private: what the parts of the machine (frcp.h) have for each other. Each part writes its own fields; the timers of `at` are set by
- * the part that wants to be called.
+ * frcp_private: the calls between the parts of the machine (frcp.h). Each part writes its own fields; a part that is to be called at some
+ * time sets its timer in `at`.
  */
 #ifndef OUROBOROS_FRCP_PRIVATE_H
 #define OUROBOROS_FRCP_PRIVATE_H

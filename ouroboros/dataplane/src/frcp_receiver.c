@@ -6,7 +6,7 @@
 #define MAP_OCTETS (RECVQ_WINDOW / 8)
 #define WINDOW_MIN 16u
 
-/* The window counts packets of any size: it shrinks when packets are large. */
+/* The window counts packets of any size: it shrinks when packets are large (design/frcp). A prototype's is 256 (FRCP-5). */
 static uint32_t window_of(const struct frcp *frcp)
 {
         uint32_t window = frcp->rx.peak_length > 0 ? frcp->config.octets / frcp->rx.peak_length : RECVQ_WINDOW;
@@ -16,7 +16,7 @@ static uint32_t window_of(const struct frcp *frcp)
         return window < frcp->config.window ? window : frcp->config.window;
 }
 
-/* Advance the window edge; it never goes back. */
+/* Advance the window edge, as reading goes on (FRCP-14); it never goes back. */
 static void update_edge(struct frcp *frcp)
 {
         uint32_t edge = frcp->rx.want - frcp->rx.recvq.unread + window_of(frcp);
@@ -45,7 +45,7 @@ static void start_run(struct frcp *frcp, uint32_t seq, int64_t now)
 }
 
 /*
- * Whether the sequence numbers of this packet are valid; may start a data run. Delta-t: after the receiver's
+ * Whether the sequence numbers of this packet are valid; may start a data run (FRCP-10). Delta-t: after the receiver's
  * inactivity time no packet of the previous run can arrive.
  */
 static bool in_run(struct frcp *frcp, const struct pci *pci, int64_t now)
@@ -77,7 +77,7 @@ static void ack_immediately(struct frcp *frcp, int64_t now)
 }
 
 /*
- * Packets that one acknowledgement covers: at most half of a small window, or of the in-flight bound; a sender at its
+ * Packets that one acknowledgement covers (FRCP-15, FRCP-17): at most half of a small window, or of the in-flight bound; a sender at its
  * bound would wait for the delayed acknowledgement each time.
  */
 static uint32_t ack_interval(const struct frcp *frcp)
@@ -97,7 +97,7 @@ static void ack_later(struct frcp *frcp, int64_t now)
                 frcp->at.ack = now + FRCP_ACK_DELAY;
 }
 
-/* FIN is next in order. */
+/* FIN is next in order (FRCP-33). */
 static void receive_fin(struct frcp *frcp, uint8_t bits)
 {
         frcp->rx.want++;
@@ -167,7 +167,7 @@ static bool beyond_window(struct frcp *frcp, uint32_t seq)
         return seq - frcp->rx.want >= frcp->rx.edge - frcp->rx.want;
 }
 
-/* Data on flows with retransmission: in order and complete. */
+/* Data on flows with retransmission: in order and complete (FRCP-13). A gap or a duplicate is acknowledged immediately (FRCP-15). */
 static bool data_reliable(struct frcp *frcp, const struct pci *pci, const uint8_t *data, uint32_t length,
                           int64_t now, struct frcp_piece *direct)
 {
@@ -221,7 +221,7 @@ static void skip_to(struct frcp *frcp, uint32_t seq)
         frcp->rx.want = seq;
 }
 
-/* Data on flows without retransmission: in order, with gaps. */
+/* Data on flows without retransmission: in order, with gaps (FRCP-13). */
 static bool data_lossy(struct frcp *frcp, const struct pci *pci, const uint8_t *data, uint32_t length,
                        int64_t now, struct frcp_piece *direct)
 {
@@ -325,7 +325,7 @@ void frcp_fill(struct frcp *frcp, struct pci *pci, int64_t now)
         }
 }
 
-/* The answer to a rendez-vous: the window alone. */
+/* The answer to a rendez-vous: the window alone (FRCP-11). */
 static bool send_window(struct frcp *frcp, int64_t now)
 {
         struct pci pci = {.flags = PCI_FC, .window = frcp->rx.edge};
@@ -333,6 +333,7 @@ static bool send_window(struct frcp *frcp, int64_t now)
         return frcp_control(frcp, &pci, NULL, 0, now);
 }
 
+/* FRCP-15, FRCP-22. */
 static bool send_ack(struct frcp *frcp, int64_t now)
 {
         struct pci pci = {.flags = PCI_ACK | PCI_FC, .window = frcp->rx.edge, .ackno = frcp->rx.want};
@@ -348,7 +349,7 @@ static bool send_ack(struct frcp *frcp, int64_t now)
         return true;
 }
 
-/* After A the receiver acknowledges nothing; it advertises its window as long as there is a run. */
+/* After A the receiver acknowledges nothing (FRCP-4); it advertises its window as long as there is a run. */
 void frcp_acknowledge(struct frcp *frcp, int64_t now)
 {
         bool acknowledge, window, sent = true;

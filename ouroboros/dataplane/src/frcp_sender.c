@@ -26,6 +26,7 @@ static uint32_t piece_size(const struct frcp *frcp)
         return frcp->inflight.clamped && frcp->flags & FRCP_FRAGMENT && most > INFLIGHT_CLAMP ? INFLIGHT_CLAMP : most;
 }
 
+/* FRCP-24. */
 uint32_t frcp_max_packet(const struct frcp *frcp)
 {
         uint64_t most = (uint64_t)piece_max(frcp) * (SENDQ_PLACES / 2);
@@ -42,6 +43,7 @@ static uint32_t end_of(const struct frcp *frcp)
 }
 
 /*
+ * A peer over memory of this system keeps what has arrived (design/frcp, "Where nothing is lost").
  * Packets without a reader are among those of the current window or of the one before. As long as these fit into the
  * receive queue of the peer, it takes every packet in the window. Packets in reassembly count twice, because their
  * buffer grows by doubling.
@@ -70,6 +72,7 @@ static bool is_limited(const struct frcp *frcp)
         return inflight_limited(&frcp->inflight, frcp->tx.rtt.min_rtt);
 }
 
+/* FRCP-7. */
 static bool window_open(const struct frcp *frcp)
 {
         return !(frcp->flags & FRCP_FLOW_CONTROL) || seq_before(frcp->tx.nxt, frcp->tx.lim);
@@ -88,7 +91,10 @@ bool frcp_writable(const struct frcp *frcp, uint32_t length)
                sendq_has_space(&frcp->tx.sendq, pieces_of(frcp, length), length);
 }
 
-/* Send a packet with data, new or retransmitted. False: the flow below is full. */
+/*
+ * Send a packet with data, new or retransmitted; with DRF when everything before it has been acknowledged (FRCP-7), also a
+ * retransmission (FRCP-19). False: the flow below is full.
+ */
 static bool transmit(struct frcp *frcp, uint32_t seq, uint8_t bits, const uint8_t *data, uint32_t length, int64_t now)
 {
         struct pci pci;
@@ -139,7 +145,7 @@ static bool is_fin(const struct frcp *frcp, uint32_t seq)
         return frcp->fin_sent && sendq_at(&frcp->tx.sendq, seq)->length == 0;
 }
 
-/* The window is shut and data is waiting: from now on this end sends rendez-vous (spec/frcp 7, spec/lessons 40). */
+/* The window is shut and data is waiting: from now on this end sends rendez-vous (FRCP-16, spec/lessons 40). */
 static void watch_window(struct frcp *frcp, int64_t now)
 {
         if (window_open(frcp) || !(frcp->tx.write_blocked || end_of(frcp) != frcp->tx.nxt)) {
@@ -168,7 +174,7 @@ void frcp_flush(struct frcp *frcp, int64_t now)
         watch_window(frcp, now);
 }
 
-/* Send a packet without keeping it: the flow does not retransmit. */
+/* Send a packet without keeping it: the flow does not retransmit, and `una` follows `nxt` (FRCP-7). */
 static ssize_t write_through(struct frcp *frcp, const uint8_t *data, uint32_t length, int64_t now)
 {
         struct sent sent = {.length = length, .bits = frcp->config.fragments ? PCI_WHOLE : 0};
@@ -194,6 +200,7 @@ static ssize_t write_seq_only(struct frcp *frcp, const uint8_t *data, uint32_t l
         return length;
 }
 
+/* FRCP-23. */
 static uint8_t bits_of(const struct frcp *frcp, bool first, bool last)
 {
         if (!frcp->config.fragments)
@@ -201,6 +208,7 @@ static uint8_t bits_of(const struct frcp *frcp, bool first, bool last)
         return (uint8_t)((first ? PCI_FFGM : 0) | (last ? 0 : PCI_MFGM));
 }
 
+/* The whole packet or nothing (FRCP-24). */
 ssize_t frcp_write(struct frcp *frcp, const uint8_t *data, uint32_t length, int64_t now)
 {
         uint32_t most = piece_size(frcp), pieces = pieces_of(frcp, length), done;
@@ -250,7 +258,7 @@ ssize_t frcp_write(struct frcp *frcp, const uint8_t *data, uint32_t length, int6
 /* ---- windows of the peer (spec/frcp 6, 7) ---- */
 
 /*
- * Without retransmission a lost packet never moves the window of a peer that counts received packets. A Python peer
+ * Without retransmission a lost packet never moves the window of a peer that counts received packets (FRCP-17). A Python peer
  * learns the number from the rendez-vous; a prototype must be sent one packet beyond its window now and then, which
  * it does not refuse.
  */
@@ -260,6 +268,7 @@ static bool stuck(const struct frcp *frcp, int64_t now)
                now - frcp->tx.shut_at >= FRCP_RDV_SLOW;
 }
 
+/* FRCP-12. */
 void frcp_window(struct frcp *frcp, uint32_t window, int64_t now)
 {
         uint32_t offset = (window - frcp->tx.una) & PCI_WINDOW_MASK;
@@ -342,7 +351,7 @@ static void resend_skipped(struct frcp *frcp, uint32_t highest, int64_t now)
         }
 }
 
-/* Process the map of packets that the peer has received beyond `una`. */
+/* Process the map of packets that the peer has received beyond `una` (FRCP-22). */
 static void note_arrived(struct frcp *frcp, const uint8_t *map, uint32_t length, int64_t now)
 {
         uint32_t highest = frcp->tx.una;
@@ -365,6 +374,7 @@ static void note_arrived(struct frcp *frcp, const uint8_t *map, uint32_t length,
                 resend_skipped(frcp, highest, now);
 }
 
+/* FRCP-12. */
 void frcp_acknowledged(struct frcp *frcp, uint32_t ackno, const uint8_t *map, uint32_t length, int64_t now)
 {
         if (!frcp->config.retransmit)
@@ -406,7 +416,7 @@ static void clear_arrived(struct frcp *frcp)
 }
 
 /*
- * Whether the oldest packet alone is sent, as a probe: no acknowledgement has arrived for some time, or only sequence
+ * Whether the oldest packet alone is sent, as a probe (FRCP-21): no acknowledgement has arrived for some time, or only sequence
  * numbers are kept.
  */
 static bool probing(const struct frcp *frcp)
@@ -437,7 +447,7 @@ static int64_t resend_due(struct frcp *frcp, uint32_t end, int64_t now)
 
 /*
  * Retransmit overdue packets, the oldest first, at most FRCP_BURST together: the acknowledgement of the first often
- * covers the others. The oldest was sent first, so R bounds all of them through it.
+ * covers the others (FRCP-21). The oldest was sent first, so R bounds all of them through it (FRCP-20).
  */
 void frcp_resend(struct frcp *frcp, int64_t now)
 {
@@ -466,6 +476,7 @@ void frcp_resend(struct frcp *frcp, int64_t now)
 
 /* ---- FIN, and the end (spec/frcp 10, 11) ---- */
 
+/* FRCP-33. The prototype notifies no peer (FRCP-27). */
 int frcp_send_fin(struct frcp *frcp, bool leaving, int64_t now)
 {
         enum frcp_direction state = leaving ? FRCP_CLOSED : FRCP_HALF_CLOSED;
@@ -509,6 +520,7 @@ static bool fin_lingers(const struct frcp *frcp)
         return !frcp->config.direct && newest->tries < FIN_TRIES && oldest->last - newest->first < FIN_WAIT;
 }
 
+/* FRCP-26. */
 bool frcp_lingers(const struct frcp *frcp)
 {
         if (frcp->down != 0 || !(frcp->flags & FRCP_LINGER) || frcp->tx.sendq.count == 0)

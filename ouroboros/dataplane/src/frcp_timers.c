@@ -1,4 +1,4 @@
-/* frcp_timers: what is due at which time (spec/frcp 3, 7, 8, 10; keepalive.h). */
+/* frcp_timers: the timers of a flow end (spec/frcp 3, 7, 8, 10; keepalive.h). */
 #include "frcp_private.h"
 
 static void keep_alive(struct frcp *frcp, int64_t now)
@@ -11,6 +11,7 @@ static void keep_alive(struct frcp *frcp, int64_t now)
                 frcp->at.stall = now + FRCP_TICK;
 }
 
+/* FRCP-16. */
 static void rendez_vous(struct frcp *frcp, int64_t now)
 {
         struct pci pci = {.flags = PCI_RDV};
@@ -21,7 +22,7 @@ static void rendez_vous(struct frcp *frcp, int64_t now)
 
 /*
  * R bounds each packet from its first transmission, but neither packets behind a shut window or a full flow below,
- * nor the sum of packets that a peer acknowledges one at a time. A closing end waits for R and no longer.
+ * nor the sum of packets that a peer acknowledges one at a time. A closing end waits for R and no longer (FRCP-26).
  */
 static void stop_lingering(struct frcp *frcp)
 {

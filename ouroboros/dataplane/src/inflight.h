@@ -1,6 +1,6 @@
 /*
  * inflight: how many packets, and how large ones, a sender has on the path: its rules of congestion (spec/frcp 9; design/frcp, "Beyond
- * the prototype"). FRCP has no congestion control of its own: that belongs to the layers below (paper 2.16). What is here keeps one flow
+ * the prototype"). FRCP has no congestion control of its own: that belongs to the layers below (paper 2.16). These rules keep one flow
  * from overflowing the queues between its ends, which the window does not bound. A machine without I/O.
  */
 #ifndef OUROBOROS_INFLIGHT_H

@@ -1,5 +1,5 @@
 /*
- * pci: the header of FRCP, its protocol control information (paper 2.17; spec/frcp 2).
+ * pci: the header of FRCP, its protocol control information (paper 2.17; spec/frcp FRCP-2, FRCP-3).
  */
 #ifndef OUROBOROS_PCI_H
 #define OUROBOROS_PCI_H

@@ -1,5 +1,5 @@
 /*
- * rtt: round-trip time and retransmission time-out (RTO) (spec/frcp 8). All times in ns.
+ * rtt: round-trip time and retransmission time-out (RTO) (spec/frcp FRCP-18). All times in ns.
  */
 #ifndef OUROBOROS_RTT_H
 #define OUROBOROS_RTT_H
