@@ -14,7 +14,7 @@ from typing import NamedTuple, TextIO
 from ouroboros.ipcp_options import OptionError
 
 from ..text import USAGE, fail, guarded
-from . import bind, cert, complete, flow, ipcp, live, metrics, name, pool, rib, system
+from . import bind, cert, complete, doctor, flow, ipcp, live, metrics, name, pool, rib, system
 from .words import HELP, Command, Group, HelpWanted, UsageError, WrongWord, find_entry, parse, unknown, usage
 
 # In the order in which a prefix is looked up.
@@ -31,6 +31,7 @@ GROUPS: tuple[Group | Command, ...] = (
     metrics.METRICS,
     live.MONITOR,
     live.TOP,
+    doctor.DOCTOR,
     cert.GROUP,
     system.START,
     system.STOP,

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -89,8 +90,8 @@ def test_every_command_has_candidates(rundir: str) -> None:
     )
 )
 def test_no_line_makes_an_error(line: list[str]) -> None:
-    os.environ.setdefault("OUROBOROS_RUNDIR", "/nonexistent")
-    complete(GROUPS, line)
+    with patch.dict(os.environ, OUROBOROS_RUNDIR="/nonexistent"):
+        complete(GROUPS, line)
 
 
 # ---------------------------------------------------------------- real shells
