@@ -156,7 +156,7 @@ def test_an_ipcp_that_does_not_answer(patient: Patient, monkeypatch: pytest.Monk
 def test_without_an_irmd(
     rundir: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locate, "PATIENCE", 0)
+    monkeypatch.setattr(locate, "CONNECT_TIMEOUT", 0)
     assert main(["doctor", "--json"]) == 1
     findings = json.loads(capsys.readouterr().out)["findings"]
     assert findings[-1]["subject"] == "IRMd" and findings[-1]["grade"] == "bad"
