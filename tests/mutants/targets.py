@@ -27,8 +27,8 @@ TARGETS = (
     Target("ipcpd/link/fa_events.py", (IPCPD + "eth/test_fa.py", IPCPD + "udp/test_fa.py")),
     Target("ipcpd/eth/directory.py", (IPCPD + "eth/test_directory.py",)),
     Target("ipcpd/unicast/timers.py", (UNICAST + "test_timers.py",)),
-    Target("ipcpd/unicast/contention.py", (UNICAST + "test_stale.py",)),
-    Target("ipcpd/unicast/phantom.py", (UNICAST + "test_stale.py",)),
+    Target("ipcpd/unicast/contention.py", (UNICAST + "test_contention.py",)),
+    Target("ipcpd/unicast/phantom.py", (UNICAST + "test_phantom.py",)),
     Target(
         "ipcpd/unicast/lsdb.py",
         (UNICAST + "test_lsdb.py", UNICAST + "test_link_state.py", UNICAST + "test_stale.py"),
@@ -64,7 +64,7 @@ TARGETS = (
     Target("ipcpd/wire/lsm.py", ("tests/unit/wire", UNICAST + "test_link_state.py")),
     Target("ipcpd/wire/link.py", ("tests/unit/wire",)),
     *(
-        Target(f"ipcpd/wire/{name}.py", ("tests/unit/wire", IPCPD + "eth"))
+        Target(f"ipcpd/wire/{name}.py", ("tests/unit/wire", IPCPD + "eth/test_frames.py"))
         for name in ("mac", "eth", "dix", "llc")
     ),
     Target("ipcpd/wire/udp.py", ("tests/unit/wire",)),
