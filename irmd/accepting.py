@@ -10,7 +10,7 @@ from ouroboros.rpc.service import Refusal
 
 from .facilities import Facilities
 from .flow import Step
-from .records import Connection, PendingAccept, PendingRequest, Process
+from .records import PendingAccept, PendingRequest, Process, RpcConnection
 
 _NO_FLOW = "no flow arrived in the time given"
 
@@ -21,7 +21,7 @@ class Accepting:
     def __init__(self, facilities: Facilities) -> None:
         self._use = facilities
 
-    def flow_accept(self, connection: Connection, envelope: Envelope) -> None:
+    def flow_accept(self, connection: RpcConnection, envelope: Envelope) -> None:
         """A process waits for a flow to any name it is bound to; bound to none it waits until it is."""
         request = self._use.requests.begin(connection, envelope, envelope.flow_accept)
         try:

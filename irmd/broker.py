@@ -17,7 +17,7 @@ from .facilities import Facilities
 from .flow import State
 from .incoming import IncomingAllocations
 from .outgoing import OutgoingAllocations
-from .records import Connection, Ipcp
+from .records import Ipcp, RpcConnection
 
 MAX_QUIET_S = 3600
 
@@ -37,7 +37,7 @@ class Broker:
         self.outgoing = outgoing
         self.incoming = incoming
 
-    def handlers(self) -> Mapping[str, Callable[[Connection, Envelope], None]]:
+    def handlers(self) -> Mapping[str, Callable[[RpcConnection, Envelope], None]]:
         """The handler of each message about flows."""
         return {
             "flow_alloc": self.outgoing.flow_alloc,
@@ -49,7 +49,7 @@ class Broker:
             "ipcp_flow_alloc_reply": self.outgoing.ipcp_flow_alloc_reply,
         }
 
-    def flow_dealloc(self, connection: Connection, envelope: Envelope) -> None:
+    def flow_dealloc(self, connection: RpcConnection, envelope: Envelope) -> None:
         """A process returns a descriptor: of a flow, or of an allocation that is pending or has failed."""
         body, process = envelope.flow_dealloc, connection.process
         if process is None:
@@ -74,7 +74,7 @@ class Broker:
             return
         process.fds.give_back(descriptor)
 
-    def process_disconnected(self, connection: Connection) -> None:
+    def process_disconnected(self, connection: RpcConnection) -> None:
         """The session of a process is over: its pending requests are cancelled, its flows go down."""
         process = connection.process
         assert process is not None
@@ -90,7 +90,7 @@ class Broker:
             self._use.endpoints.close(flow, flow.side_of(process, descriptor), orderly=False)
         self._use.endpoints.disconnected(process)
 
-    def _ipcp_disconnected(self, ipcp: Ipcp, connection: Connection) -> None:
+    def _ipcp_disconnected(self, ipcp: Ipcp, connection: RpcConnection) -> None:
         ipcp.process = None  # it provides no flows any more, though its process may still run
         self.outgoing.ipcp_disconnected(ipcp)
         self.incoming.ipcp_disconnected(connection)

@@ -27,7 +27,7 @@ from .oap import offer
 from .oap.extension import lasts, repeated_ids
 from .oap.oap import Received
 from .pace import NEVER
-from .records import Connection, Flow, Ipcp, Name, PendingAccept, Process
+from .records import Flow, Ipcp, Name, PendingAccept, Process, RpcConnection
 from .waiting import AllocationDriver
 
 log = logging.getLogger("irmd/flow")
@@ -53,7 +53,7 @@ class IncomingAllocation(AllocationDriver):
         service: IncomingAllocations,
         entry: Name,
         machine: Allocation[Ipcp],
-        connection: Connection,
+        connection: RpcConnection,
         envelope: Envelope,
         received: Received,
     ) -> None:
@@ -119,7 +119,7 @@ class IncomingAllocations:
         self._accepting = accepting
         self._answered: OrderedDict[bytes, float] = OrderedDict()  # when, by the id of the request
 
-    def flow_req(self, connection: Connection, envelope: Envelope) -> None:
+    def flow_req(self, connection: RpcConnection, envelope: Envelope) -> None:
         """An IPCP announces a flow to a name of this system."""
         ipcp, body = connection.ipcp, envelope.ipcp_flow_req
         if ipcp is None or ipcp.process is None:
@@ -157,7 +157,7 @@ class IncomingAllocations:
         incoming.run(machine.begin(now))
 
     def _repeated(
-        self, entry: Name, connection: Connection, earlier: tuple[bytes, ...]
+        self, entry: Name, connection: RpcConnection, earlier: tuple[bytes, ...]
     ) -> IncomingAllocation | None:
         """The waiting request that one which repeats those with these ids replaces: only the same requester knows the ids."""
         for one in self._use.waiting.of(entry):
@@ -184,7 +184,12 @@ class IncomingAllocations:
         return longest if offered is None else min(offered, longest)
 
     def deliver(
-        self, connection: Connection, envelope: Envelope, name: str, accept: PendingAccept, received: Received
+        self,
+        connection: RpcConnection,
+        envelope: Envelope,
+        name: str,
+        accept: PendingAccept,
+        received: Received,
     ) -> None:
         """A process accepts a flow that an IPCP announced: the IPCP gets its end, then the response; when it
         has confirmed both, the accept is answered."""
@@ -207,7 +212,7 @@ class IncomingAllocations:
 
     def _attach(
         self,
-        connection: Connection,
+        connection: RpcConnection,
         envelope: Envelope,
         name: str,
         accept: PendingAccept,
@@ -253,7 +258,7 @@ class IncomingAllocations:
         self._use.endpoints.close(flow, 0, orderly=False)
         self._accepting.again(request)
 
-    def flow_event(self, connection: Connection, envelope: Envelope) -> None:
+    def flow_event(self, connection: RpcConnection, envelope: Envelope) -> None:
         """A layer reports that the other end of a flow is down, up again, or silent: notify its user (spec/protection 5)."""
         body, process = envelope.ipcp_flow_event, connection.process
         if connection.ipcp is None or process is None:
@@ -267,7 +272,7 @@ class IncomingAllocations:
         except ValueError as error:
             raise Refusal(errno.EINVAL, str(error)) from None
 
-    def ipcp_disconnected(self, connection: Connection) -> None:
+    def ipcp_disconnected(self, connection: RpcConnection) -> None:
         """The session of an IPCP is over: cancel the flows that it has announced."""
         for allocation in self._use.waiting:
             if isinstance(allocation, IncomingAllocation) and allocation.connection is connection:

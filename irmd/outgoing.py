@@ -27,7 +27,7 @@ from .oap import offer
 from .oap.credentials import Policy
 from .oap.header import ID_LENGTH
 from .oap.requester import Requester
-from .records import Connection, Flow, Ipcp, Name, PendingAccept, PendingRequest, Process, ProgramBinding
+from .records import Flow, Ipcp, Name, PendingAccept, PendingRequest, Process, ProgramBinding, RpcConnection
 from .registry import check_name, name_hash
 from .waiting import AllocationDriver
 
@@ -275,7 +275,7 @@ class OutgoingAllocations:
         self.requested: dict[Flow, OutgoingAllocation] = {}
         """Flows that an IPCP has a request for and has not answered."""
 
-    def flow_alloc(self, connection: Connection, envelope: Envelope) -> None:
+    def flow_alloc(self, connection: RpcConnection, envelope: Envelope) -> None:
         """A process requests a flow to a name."""
         body = envelope.flow_alloc
         entry = self._use.registry.names.get(body.dst)
@@ -329,7 +329,7 @@ class OutgoingAllocations:
         """Whether the program, once started, would share a pool with `process`."""
         return process.user == (None if self._trusts(binding.uid) else binding.uid)
 
-    def flow_join(self, connection: Connection, envelope: Envelope) -> None:
+    def flow_join(self, connection: RpcConnection, envelope: Envelope) -> None:
         """A process joins a broadcast layer (spec/rpc RPC-17). No single peer could keep the QoS of such
         a flow, so it has none (spec/broadcast 2)."""
         body = envelope.flow_join
@@ -354,7 +354,7 @@ class OutgoingAllocations:
             return
         allocation.run(machine.begin_requested(self._use.waiting.loop.time()))
 
-    def ipcp_flow_alloc_reply(self, connection: Connection, envelope: Envelope) -> None:
+    def ipcp_flow_alloc_reply(self, connection: RpcConnection, envelope: Envelope) -> None:
         """An IPCP reports the outcome of a requested allocation."""
         body, process = envelope.ipcp_flow_alloc_reply, connection.process
         flow = None if process is None else process.flows.get(Descriptor(body.fd, body.instance))

@@ -14,7 +14,7 @@ from ouroboros.rpc.messages_pb2 import Envelope, FlowAccept, FlowAlloc, FlowJoin
 from ouroboros.rpc.service import Refusal
 
 from .memory import raise_pending
-from .records import Connection, Flow, PendingRequest
+from .records import Flow, PendingRequest, RpcConnection
 
 if TYPE_CHECKING:
     from .descriptors import Late
@@ -31,7 +31,7 @@ class PendingRequests:
         """The IRMd is stopping: new requests are refused."""
 
     def begin(
-        self, connection: Connection, envelope: Envelope, body: FlowAlloc | FlowAccept | FlowJoin
+        self, connection: RpcConnection, envelope: Envelope, body: FlowAlloc | FlowAccept | FlowJoin
     ) -> PendingRequest:
         """Reserve a descriptor. An asynchronous request is answered with it immediately. Raises Refusal."""
         process = connection.process
@@ -102,7 +102,7 @@ class PendingRequests:
         if events is not None:
             raise_pending(events, request.descriptor.fd)
 
-    def failed(self, connection: Connection, number: int, error: int, text: str) -> bool:
+    def failed(self, connection: RpcConnection, number: int, error: int, text: str) -> bool:
         """A defect has ended the work on a request: undo its effects, and fail it. False: it has been answered."""
         request = connection.requests.get(number)
         if not isinstance(request, PendingRequest):
@@ -115,7 +115,7 @@ class PendingRequests:
         self.fail(request, error, text)
         return True
 
-    def cancel(self, connection: Connection, number: int) -> None:
+    def cancel(self, connection: RpcConnection, number: int) -> None:
         """The process cancels a request; one that was answered already has nothing to cancel."""
         request = connection.requests.get(number)
         if isinstance(request, PendingRequest) and request.undo is not None:
@@ -125,7 +125,7 @@ class PendingRequests:
             self._late["cancel"] += 1
 
     @staticmethod
-    def abandon(connection: Connection) -> None:
+    def abandon(connection: RpcConnection) -> None:
         """The session of the process is over: cancel all its requests."""
         process = connection.process
         pending = [] if process is None else list(process.pending.values())

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True, eq=False)
-class Connection:
-    """A connection; `kind` is None until its Hello has arrived."""
+class RpcConnection:
+    """A connection of a process to the IRMd; `kind` is None until its Hello has arrived."""
 
     session: Session
     peer: Peer
@@ -93,7 +93,7 @@ class PendingRequest:
     descriptor, and ends with a FlowDone notification.
     """
 
-    connection: Connection
+    connection: RpcConnection
     process: Process
     id: int
     descriptor: Descriptor

@@ -35,7 +35,7 @@ from .manager import CANCELLABLE, ManagementHandler
 from .memory import for_users
 from .pace import Pace
 from .peer import GROUP, Peer, peer_of, peer_pidfd, start_time, trusted
-from .records import Connection, Ipcp, Process
+from .records import Ipcp, Process, RpcConnection
 from .settings import MAX_DESCRIPTORS, Applications, Settings
 from .turned_away import TurnedAway
 
@@ -101,7 +101,7 @@ class Server:
         self._uid = os.geteuid()
         self._listener: socket.socket | None = None
         self._turned_away = TurnedAway(loop)
-        self._connections: dict[Session, Connection] = {}
+        self._connections: dict[Session, RpcConnection] = {}
         self._per_uid: dict[int, int] = {}
         """Connections of each user. A connection counts until its process exits, also a closed one, because the IRMd keeps the
         memory and the pidfd of the process until then."""
@@ -178,7 +178,7 @@ class Server:
 
     def _add(
         self, sock: socket.socket, peer: Peer, pidfd: int, *, may: bool, limit: int = SEND_QUEUE
-    ) -> Connection:
+    ) -> RpcConnection:
         session = Session(
             self._loop,
             sock,
@@ -187,7 +187,7 @@ class Server:
             limit=limit,
             refused=self.refused,
         )
-        connection = Connection(session, peer, pidfd, may)
+        connection = RpcConnection(session, peer, pidfd, may)
         self._connections[session] = connection
         self._per_uid[peer.uid] = self._per_uid.get(peer.uid, 0) + 1
         self._loop.add_reader(pidfd, self._process_exited, connection)
@@ -229,7 +229,7 @@ class Server:
                 # Its blocks return once the process itself has exited, and cannot write to them any more.
                 self._exiting[connection.pidfd] = connection.process
 
-    def _process_exited(self, connection: Connection) -> None:
+    def _process_exited(self, connection: RpcConnection) -> None:
         session = connection.session
         session.drain()  # messages that it sent before it exited, a deallocation for example, still count
         session.close()
@@ -241,7 +241,7 @@ class Server:
         if connection.ipcp is not None:
             self._ipcps.exited(connection.ipcp)
 
-    def _close_pidfd(self, connection: Connection) -> None:
+    def _close_pidfd(self, connection: RpcConnection) -> None:
         if connection.pidfd < 0:
             return  # closing the session of an exited tool has closed it already
         self._loop.remove_reader(connection.pidfd)
@@ -279,11 +279,11 @@ class Server:
             ):
                 session.refuse(envelope, number, text)
 
-    def _defect(self, connection: Connection, envelope: Envelope) -> None:
+    def _defect(self, connection: RpcConnection, envelope: Envelope) -> None:
         about = culprit(connection.peer)
         self._limiter.exception(about, "cannot handle %s of the %s", envelope.WhichOneof("body"), connection)
 
-    def _may_wait(self, connection: Connection, envelope: Envelope) -> bool:
+    def _may_wait(self, connection: RpcConnection, envelope: Envelope) -> bool:
         """Whether a request with this id may be kept; the connection is closed when the id is 0 or in use."""
         if not envelope.id or envelope.id in connection.requests:
             connection.session.close(f"request id {envelope.id} is {'in use' if envelope.id else 'reserved'}")
@@ -292,7 +292,7 @@ class Server:
             raise Refusal(errno.EAGAIN, f"{len(connection.requests)} requests are outstanding already")
         return True
 
-    def _cancel(self, connection: Connection, envelope: Envelope) -> None:
+    def _cancel(self, connection: RpcConnection, envelope: Envelope) -> None:
         number = envelope.cancel.id
         found = connection.requests.get(number, self)
         if isinstance(found, asyncio.Task):
@@ -303,14 +303,14 @@ class Server:
         else:
             self._use.requests.cancel(connection, number)
 
-    def _ipcp_state(self, connection: Connection, envelope: Envelope) -> None:
+    def _ipcp_state(self, connection: RpcConnection, envelope: Envelope) -> None:
         if connection.ipcp is None:
             raise Refusal(errno.EPERM, "only an IPCP has a state")
         self._ipcps.state_changed(connection.ipcp, envelope.ipcp_state.state)
 
     # ------------------------------------------------------------ Hello
 
-    def _first(self, connection: Connection, envelope: Envelope, body: str | None) -> None:
+    def _first(self, connection: RpcConnection, envelope: Envelope, body: str | None) -> None:
         session = connection.session
         if body != "hello" or not envelope.id:
             session.close(f"the first message was {body or 'empty'}, not hello")
@@ -347,7 +347,7 @@ class Server:
                     f"({__version__}) do not match: {older} is older, update it",
                 )
 
-    def _register_process(self, connection: Connection, hello: Hello, answer: Envelope) -> tuple[int, ...]:
+    def _register_process(self, connection: RpcConnection, hello: Hello, answer: Envelope) -> tuple[int, ...]:
         """Make the record of a process. It gets a pool, an event region and an owner token."""
         ipcp, peer = connection.ipcp, connection.peer
         if self._settings.applications is Applications.MANAGERS and not connection.trusted:
@@ -399,7 +399,7 @@ class Server:
 
     # ------------------------------------------------------------ management
 
-    def _manage(self, connection: Connection, envelope: Envelope, body: str | None) -> None:
+    def _manage(self, connection: RpcConnection, envelope: Envelope, body: str | None) -> None:
         handler = self._management.get(body or "")
         if handler is None or not envelope.id:
             connection.session.close(f"unexpected message: {body or 'empty'}")
@@ -422,7 +422,7 @@ class Server:
         task.add_done_callback(partial(self._reply_with_result, connection, envelope))
 
     def _reply_with_result(
-        self, connection: Connection, envelope: Envelope, task: asyncio.Task[Envelope | None]
+        self, connection: RpcConnection, envelope: Envelope, task: asyncio.Task[Envelope | None]
     ) -> None:
         self._tasks.discard(task)
         reply = result_of(task, _SERVICE, partial(self._defect, connection, envelope))

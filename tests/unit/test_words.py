@@ -118,6 +118,18 @@ def _whole(name: str) -> list[tuple[str, str]]:
     return [(name, WHOLE[name])] if name in WHOLE else []
 
 
+@pytest.mark.parametrize("name", ["Connection", "Member"])
+def test_a_class_of_the_protocol_has_its_name_alone(name: str) -> None:
+    """Connections and members of layers; other connections and members have longer names."""
+    found = [
+        path
+        for folder in ("ouroboros", "irmd", "ipcpd")
+        for path in (CHECKOUT / folder).rglob("*.py")
+        if re.search(rf"^class {name}\b", path.read_text(), re.MULTILINE)
+    ]
+    assert len(found) == 1
+
+
 def test_every_exception_is_needed() -> None:
     found = identifiers()
     assert [name for name in ELSEWHERE if name not in found] == []

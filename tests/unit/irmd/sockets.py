@@ -28,8 +28,8 @@ from irmd.config import Config
 from irmd.daemon import Irmd, layout_version
 from irmd.descriptors import Descriptor
 from irmd.peer import Peer
-from irmd.records import Connection, Process
 from irmd.records import Ipcp as IpcpRecord
+from irmd.records import Process, RpcConnection
 from irmd.registry import name_hash
 from ouroboros.ipcp_types import IpcpType
 from ouroboros.rpc.codec import RPC_VERSION
@@ -177,7 +177,7 @@ class Ports:
 
     def start(self) -> None: ...
 
-    def gone(self, message: object) -> None: ...
+    def release(self, message: object) -> None: ...
 
     def close(self) -> None:
         self.ends.clear()
@@ -257,7 +257,7 @@ class App:
     """A process: what it has asked for, and what it has got, as far as messages have reached it."""
 
     half: Half
-    connection: Connection
+    connection: RpcConnection
     closed: set[int]
     """Instances of all ends that a process has given back: that of the system."""
     asked: dict[int, str] = field(default_factory=dict)
@@ -355,14 +355,14 @@ class System:
 
     # ------------------------------------------------------------ connections
 
-    def _connect(self) -> tuple[Half, Connection]:
+    def _connect(self) -> tuple[Half, RpcConnection]:
         """Our half of a connection, and what the IRMd has of it."""
         mine, theirs = Half(self.loop), Half(self.loop)
         mine.peer, theirs.peer = theirs, mine
         self._pids += 1
         peer = Peer(self._pids, os.geteuid(), os.getegid(), frozenset(), 0)
         server = self.irmd.server
-        connection = Connection(theirs, peer, -1, True)  # type: ignore[arg-type]
+        connection = RpcConnection(theirs, peer, -1, True)  # type: ignore[arg-type]
         theirs.on_message = server._on_message
         server._connections[theirs] = connection  # type: ignore[index]
         server._per_uid[peer.uid] = server._per_uid.get(peer.uid, 0) + 1
