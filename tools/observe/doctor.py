@@ -25,7 +25,7 @@ OPEN_FILES = 4096
 """Descriptors that the hard limit should allow: a flow takes one or two."""
 RECEIVE_BUFFER = 1 << 20
 """Octets of a socket's buffer that UDP layers ask for."""
-FEW = 0.1
+LOW_SHARE = 0.1
 """Share of free blocks below which a pool counts as nearly exhausted."""
 _STA_UNSYNC = 0x40
 
@@ -287,7 +287,7 @@ def pools(reader: Reader) -> Findings:
             )
     for one in classes:
         free, total = int(str(one["free"])), int(str(one["total"]))
-        if free < total * FEW:
+        if free < total * LOW_SHARE:
             yield _note(
                 f"pool {one['name']}",
                 f"{free} of {total} blocks of {one['size']} octets are free",
