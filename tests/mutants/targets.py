@@ -61,11 +61,9 @@ TARGETS = (
         Target(f"ipcpd/wire/{name}.py", ("tests/unit/wire", UNICAST + "test_link_state.py"))
         for name in ("dt", "fa", "link_state", "connmgr", "enrol", "dht")
     ),
-    Target("ipcpd/wire/lsm.py", ("tests/unit/wire", UNICAST + "test_link_state.py")),
-    Target("ipcpd/wire/link.py", ("tests/unit/wire",)),
-    *(
-        Target(f"ipcpd/wire/{name}.py", ("tests/unit/wire", IPCPD + "eth/test_frames.py"))
-        for name in ("mac", "eth", "dix", "llc")
+    Target(
+        "ipcpd/wire/lsm.py", (UNICAST + "test_lsdb.py", UNICAST + "test_link_state.py", "tests/unit/wire")
     ),
-    Target("ipcpd/wire/udp.py", ("tests/unit/wire",)),
+    Target("ipcpd/wire/mac.py", (IPCPD + "eth/test_directory.py",)),
+    *(Target(f"ipcpd/wire/{name}.py", ("tests/unit/wire",)) for name in ("link", "udp", "eth", "dix", "llc")),
 )

@@ -55,6 +55,11 @@ HEADER = header.Header(bytes(16), 0)
         (dt.encode, dt.Packet(0, 0), "address 0"),
         (dt.encode, dt.Packet(1, 2), "endpoint id 0x2"),
         (dt.encode, dt.Packet(1, 64, ttl=0), "TTL 0"),
+        (dt.encode, dt.Packet(1, 64, ttl=256), "TTL 256"),
+        (dt.encode, dt.Packet(1, 64, cube=256), "cube 256"),
+        (dt.encode, dt.Packet(1, 64, cube=-1), "cube -1"),
+        (dt.encode, dt.Packet(1, 64, ecn=256), "ECN 256"),
+        (dt.encode, dt.Packet(1, 64, ecn=-1), "ECN -1"),
         # Directory: answers without a contact, ids of another length.
         (dht.encode, dht.FindNodeReply(NODE, 1, HASH, ()), "0 contacts"),
         (dht.encode, dht.FindValueReply(NODE, 1, HASH, (), (b"v",)), "0 contacts"),

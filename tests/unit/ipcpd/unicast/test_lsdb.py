@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ipcpd.unicast import lsdb as module
 from ipcpd.unicast.lsdb import RESTART, WEIGHTS_LAG, Lsdb, State, Verdict
-from ipcpd.wire.lsm import MAX_SEQUENCE, Lsm
+from ipcpd.wire.lsm import MAX_SEQUENCE, MAX_WEIGHT, SEQUENCES, Lsm, after, ahead
 
 A, B, C = 1, 2, 3
 LIFE = 60.0
@@ -155,3 +155,40 @@ def test_the_order_of_arrival_does_not_matter_while_entries_live(said: list[Lsm]
     for message in shuffled:
         other.accept(message, 0)
     assert one.live() == other.live()
+
+
+HALF = SEQUENCES // 2
+
+
+@pytest.mark.parametrize(
+    "one, other, distance",
+    [
+        (0, 0, 0),
+        (7, 5, 2),
+        (5, 7, -2),
+        (0, MAX_SEQUENCE, 1),
+        (MAX_SEQUENCE, 0, -1),
+        (HALF - 1, 0, HALF - 1),
+        (0, HALF - 1, 1 - HALF),
+        (HALF, 0, HALF),
+        (0, HALF, -HALF),
+        (HALF + 1, 0, 1 - HALF),
+        (HALF + 5, 5, HALF),
+        (5, HALF + 5, -HALF),
+    ],
+)
+def test_how_far_a_number_is_ahead(one: int, other: int, distance: int) -> None:
+    assert ahead(one, other) == distance
+
+
+@given(st.integers(0, MAX_SEQUENCE), st.integers(0, MAX_SEQUENCE))
+def test_of_two_numbers_one_is_newer(one: int, other: int) -> None:
+    assert ahead(one, other) == -ahead(other, one)
+    assert (ahead(one, other) == 0) is (one == other)
+
+
+def test_the_largest_values_are_valid() -> None:
+    largest = Lsm(A, (1 << 32) - 1, MAX_SEQUENCE, (MAX_WEIGHT, 1, MAX_WEIGHT))
+    assert largest.valid and not replace(largest, weights=(1, MAX_WEIGHT + 1, 1)).valid
+    assert largest.plain == Lsm(A, (1 << 32) - 1, MAX_SEQUENCE) and not largest.plain.extended
+    assert (after(0), after(MAX_SEQUENCE)) == (1, 0)
