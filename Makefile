@@ -42,7 +42,7 @@ PACKAGES := ouroboros irmd ipcpd tools
 MAKEFLAGS += --no-print-directory
 # Two of pip at once would spoil the environment.
 .NOTPARALLEL:
-.PHONY: help demo test fuzz soak bench lint analyze sanitize coverage mutants sdist newest fmt proto man install clean
+.PHONY: help demo test fuzz soak bench lint analyze sanitize coverage mutants sdist newest fmt proto docs man install clean
 
 help: ## show this list
 	@echo "Ouroboros: the recursive network in Python"
@@ -104,6 +104,9 @@ fmt: $(VENV)/.extra-dev ## format the Python code
 proto: $(VENV)/.extra-proto ## make every *_pb2.py from its .proto
 	$(PYTHON_OF_VENV) -m grpc_tools.protoc -I. --plugin=protoc-gen-mypy=$(VENV)/bin/protoc-gen-mypy \
 	    --python_out=. --mypy_out=. ouroboros/rpc/messages.proto ipcpd/wire/*.proto
+
+docs: $(VENV)/.extra-docs ## build the documentation site into build/docs; a link that leads nowhere is an error
+	$(PYTHON_OF_VENV) -m sphinx -q -W --keep-going -b html docs build/docs
 
 man: $(VENV)/.built $(VENV)/.extra-lab ## write the manual pages into build/man
 	$(PYTHON_OF_VENV) scripts/manuals build/man
