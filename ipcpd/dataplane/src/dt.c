@@ -166,7 +166,7 @@ static void receive(struct dt *dt, struct port *from, struct packet *packet)
         counters->received++;
         if (header.address == dt->address && header.ttl > 0) {
                 deliver(dt, from, packet, counters);
-        } else if (header.ttl <= 1) { /* a TTL of 0 has gone round already */
+        } else if (header.ttl <= 1) { /* a packet with a TTL of 0 has been forwarded too often already */
                 counters->expired++;
                 port_free(from, packet);
         } else {

@@ -8,7 +8,7 @@
  *
  * A slow reader delays no other flow: its excess packets are dropped and counted. An application that sends faster than its
  * lower flow takes waits itself. A cube may fill the queue of a lower flow up to its share only, so that a packet of a
- * higher cube finds room and a short queue.
+ * higher cube finds space and a short queue.
  */
 #ifndef OUROBOROS_DT_H
 #define OUROBOROS_DT_H
@@ -62,7 +62,7 @@ int dt_down(struct dt *dt, uint32_t fd, bool down);                 /* a lower f
 /* Takes the table over, and destroys the one before. -EINVAL: there is no such cube, and the table stays the caller's. */
 int dt_table(struct dt *dt, uint32_t cube, struct fib *fib);
 
-/* A packet of a component. -EHOSTUNREACH, -EAGAIN: no room, -EINVAL: to ourselves. */
+/* A packet of a component. -EHOSTUNREACH, -EAGAIN: no space, -EINVAL: to ourselves. */
 int dt_send(struct dt *dt, uint32_t address, uint32_t cube, uint64_t eid, const void *payload, uint32_t length);
 
 /* A congestion update arrived for an upper flow. */

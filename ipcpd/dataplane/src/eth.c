@@ -49,7 +49,7 @@ struct eth {
         uint8_t headers[NIC_BURST][HEADER_MOST];
 };
 
-static const uint8_t everybody[ETH_ALEN] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+static const uint8_t broadcast_mac[ETH_ALEN] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
 
 static void put16(uint8_t *at, uint32_t value)
 {
@@ -160,7 +160,7 @@ static void wait_for_device(struct eth *eth, struct port *port, int64_t now)
         port_pause(port, now + *pause);
 }
 
-/* True: all of them have gone somewhere. */
+/* True: all of them were sent or dropped. */
 static bool send_batch(struct eth *eth, struct port *port, uint32_t n, int64_t now)
 {
         uint32_t done = 0;
@@ -212,7 +212,7 @@ static void drop(struct eth *eth, enum eth_drop reason)
 
 static void deliver(struct eth *eth, const struct eth_flow *flow, const uint8_t *frame, uint32_t length)
 {
-        if (memcmp(frame, everybody, ETH_ALEN) == 0)
+        if (memcmp(frame, broadcast_mac, ETH_ALEN) == 0)
                 drop(eth, ETH_DROP_FOREIGN);
         else if (memcmp(frame + 6, flow->peer, ETH_ALEN) != 0)
                 drop(eth, ETH_DROP_SOURCE);
@@ -279,7 +279,7 @@ static void receive(struct eth *eth, const uint8_t *frame, uint32_t size, bool c
                 drop(eth, ETH_DROP_SHORT);
         else if (cut)
                 drop(eth, ETH_DROP_LENGTH);
-        else if (memcmp(frame, eth->mac, ETH_ALEN) != 0 && memcmp(frame, everybody, ETH_ALEN) != 0)
+        else if (memcmp(frame, eth->mac, ETH_ALEN) != 0 && memcmp(frame, broadcast_mac, ETH_ALEN) != 0)
                 drop(eth, ETH_DROP_FOREIGN);
         else if (frame[6] & 1)
                 drop(eth, ETH_DROP_SOURCE); /* a group cannot have sent it */

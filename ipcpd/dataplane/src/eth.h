@@ -30,7 +30,7 @@ enum eth_drop {
         ETH_DROP_FULL,       /* the process does not read, or its pool is empty */
         ETH_DROP_MANAGEMENT, /* the control plane has too much to do */
         ETH_DROP_OVERSIZE,   /* to be sent, and larger than the device takes */
-        ETH_DROP_DEVICE,     /* to be sent, and the device is down or gone */
+        ETH_DROP_DEVICE,     /* to be sent, and the device is down or removed */
         ETH_DROPS,
 };
 

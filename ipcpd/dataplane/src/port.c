@@ -173,7 +173,7 @@ uint8_t *port_reserve(struct port *to, uint32_t length, struct packet *packet)
         return data;
 }
 
-/* Protect a packet where it lies; there is room before and behind it. */
+/* Protect a packet where it lies; there is space before and behind it. */
 static bool seal_in_place(struct port *to, struct packet *packet)
 {
         struct seal *seal = to->end.seal;
@@ -226,7 +226,7 @@ bool port_copy(struct port *to, const void *data, uint32_t length)
         return true;
 }
 
-/* Between domains, or for want of room around it: the packet is copied, and the block given back to the pool it came from. */
+/* Between domains, or for want of space around it: the packet is copied, and the block given back to the pool it came from. */
 static bool copy_across(struct port *from, const struct packet *packet, struct port *to)
 {
         bool done = port_copy(to, packet->data, packet->length);
@@ -277,7 +277,7 @@ bool port_try_forward(struct port *from, struct packet *packet, struct port *to)
 
 #define WINDOW 1000000 /* ns: longer than a process that reads in bursts sleeps in between */
 
-#define DRAIN 16000000 /* ns: a device without room is tried again once a millisecond */
+#define DRAIN 16000000 /* ns: a device without space is tried again once a millisecond */
 #define TARGET_TIME 5000000
 #define TARGET_DEPTH_MIN 8u
 

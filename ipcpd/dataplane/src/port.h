@@ -42,7 +42,7 @@ struct port {
         struct port *waits_for; /* its packets wait until fewer than `level` are queued there */
         uint32_t level;
         struct port *sleeps_at; /* the port on whose list of waiters it is, or NULL */
-        struct port *waiters;   /* ports that sleep until there is room here */
+        struct port *waiters;   /* ports that sleep until there is space here */
         struct port *next_waiter;
         int64_t paused; /* not served before, ns */
 
@@ -74,7 +74,7 @@ struct packet {
         uint32_t block;
 };
 
-/* Room for a header in front: the new start, or NULL when there is none. */
+/* Space for a header in front: the new start, or NULL when there is none. */
 static inline uint8_t *packet_push(struct packet *packet, uint32_t octets)
 {
         if (packet->offset < octets)
@@ -142,7 +142,7 @@ static inline uint32_t port_target_depth(const struct port *port)
         return port->target_depth != 0 ? port->target_depth : RING_SLOTS;
 }
 
-/* A new block, to be filled and put or cancelled. NULL: no room or no block, counted as dropped. */
+/* A new block, to be filled and put or cancelled. NULL: no space or no block, counted as dropped. */
 uint8_t *port_reserve(struct port *to, uint32_t length, struct packet *packet);
 void port_enqueue(struct port *to, struct packet *packet);
 void port_cancel(struct port *to, const struct packet *packet);
@@ -155,7 +155,7 @@ static inline void port_wait_below(struct port *port, struct port *on, uint32_t 
         port->level = level;
 }
 
-/* The port is served again when there is room at `on`. */
+/* The port is served again when there is space at `on`. */
 static inline void port_wait(struct port *port, struct port *on)
 {
         port_wait_below(port, on, RING_SLOTS);

@@ -100,7 +100,7 @@ int relay_punt(struct relay *relay, uint32_t fd, struct punt *punt, uint32_t com
 /* Flow events of every port go to a component, as a mask of EVENT_* in four octets of this machine's order. */
 void relay_events(struct relay *relay, struct punt *punt, uint32_t component);
 
-/* Write a packet from the control plane. -EAGAIN: no room, counted; -EBADF. */
+/* Write a packet from the control plane. -EAGAIN: no space, counted; -EBADF. */
 int relay_send(struct relay *relay, uint32_t fd, const void *packet, uint32_t length);
 
 struct port_stats {

@@ -49,7 +49,7 @@ void round_deactivate(struct relay *relay, struct port *port)
         port->active = false;
 }
 
-/* There is room at a port: those that sleep until then are looked at. */
+/* There is space at a port: those that sleep until then are looked at. */
 void round_wake_waiters(struct relay *relay, struct port *port)
 {
         while (port->waiters != NULL) {
@@ -247,7 +247,7 @@ void round_pass_events(struct relay *relay, struct port *port)
                 atomic_fetch_or(&port->end.own->events, events); /* the next ring of the port tries again */
 }
 
-/* Ports that were notified, for packets, for room or for an event. */
+/* Ports that were notified, for packets, for space or for an event. */
 bool round_collect(struct relay *relay)
 {
         bool any = false;

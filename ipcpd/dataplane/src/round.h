@@ -18,7 +18,7 @@ void round_deactivate(struct relay *relay, struct port *port);
 /* The port leaves the list of waiters. It still waits for the same space. */
 void round_leave_waiters(struct port *port);
 
-/* There is room at a port: those that sleep until then are looked at. */
+/* There is space at a port: those that sleep until then are looked at. */
 void round_wake_waiters(struct relay *relay, struct port *port);
 
 /* The port no longer waits for a block. */

@@ -15,7 +15,7 @@
 
 /* ---- looking for work without changing anything ---- */
 
-/* Room as last seen, or the reader has moved since. */
+/* Space as last seen, or the reader has moved since. */
 static bool may_have_space(const struct port *port, uint32_t level)
 {
         return (!budget_spent(&port->end.budget) && port_queued(port) < level) ||

@@ -7,7 +7,7 @@
  * Datagrams are gathered from two parts: the endpoint id, the same for all packets of a port, lies in private memory, so that no
  * process can change it under way, and packets are sent from the blocks they lie in. Runs of packets of one size go
  * to the kernel as one message (UDP_SEGMENT) where it can do that, and all runs of a turn with one system call. What
- * arrives may have been put together in the same way (UDP_GRO). A packet that its flow has no room for is dropped:
+ * arrives may have been put together in the same way (UDP_GRO). A packet that its flow has no space for is dropped:
  * the socket belongs to all flows, and none waits for another. A socket that is full makes those who send wait.
  */
 #ifndef OUROBOROS_UDP_H
@@ -35,7 +35,7 @@ struct udp_counters {
         uint64_t sent;
         uint64_t sent_octets;
         uint64_t management;      /* datagrams handed to the control plane */
-        uint64_t management_lost; /* those that its quota had no room for */
+        uint64_t management_lost; /* those that its quota had no space for */
         uint64_t management_long;
         uint64_t short_header; /* fewer than four octets */
         uint64_t unknown;      /* no flow has the endpoint id */

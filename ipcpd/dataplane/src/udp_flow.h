@@ -56,7 +56,7 @@ struct udp {
         uint32_t max_packet;
         bool offload;
         udp_sender *send;
-        int64_t full_until; /* ns: the socket had no room; until then no flow tries it again */
+        int64_t full_until; /* ns: the socket had no space; until then no flow tries it again */
         struct udp_flow *flow[UDP_EIDS];
         struct udp_counters counters;
         struct batch batch;

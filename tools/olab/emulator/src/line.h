@@ -25,14 +25,14 @@ struct line_counters {
         uint64_t duplicated; /* copies made, of frames that went in */
         uint64_t reordered;  /* copies that were not delayed, and may have overtaken others */
         uint64_t corrupted;  /* copies with a flipped bit */
-        uint64_t full;       /* copies for which there was no room: `limit` were waiting */
+        uint64_t full;       /* copies for which there was no space: `limit` were waiting */
         uint64_t sent;       /* copies that came out */
         uint64_t sent_octets;
         uint64_t refused; /* copies that came out, and that the device did not take */
         uint64_t held;    /* copies that wait now */
 };
 
-/* Room for a frame; `frame` has as many octets as the line was made for. */
+/* Space for a frame; `frame` has as many octets as the line was made for. */
 struct slot {
         struct slot *next; /* while it is free */
         uint32_t length;
@@ -49,8 +49,8 @@ void line_destroy(struct line *line);
 int line_set(struct line *line, const struct impairment *impairment, uint64_t seed, uint32_t direction);
 
 /*
- * A frame goes in that arrived at this time. line_slot gives room to write it into, which line_enter takes back;
- * NULL, and the frame is counted as one for which there was no room. line_offer does both, and copies.
+ * A frame goes in that arrived at this time. line_slot gives space to write it into, which line_enter takes back;
+ * NULL, and the frame is counted as one for which there was no space. line_offer does both, and copies.
  */
 struct slot *line_slot(struct line *line, uint32_t length);
 void line_enter(struct line *line, struct slot *slot, int64_t arrival);

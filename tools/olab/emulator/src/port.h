@@ -13,7 +13,7 @@
 #define PORT_HEADER 18u /* Ethernet, with a VLAN tag */
 
 struct port_counters {
-        uint64_t overrun;    /* frames that the ring had no room for: the emulator was too slow */
+        uint64_t overrun;    /* frames that the ring had no space for: the emulator was too slow */
         uint64_t oversize;   /* frames longer than the device's MTU: dropped */
         uint64_t unfinished; /* frames passed on without the checksum that a device was to add */
 };
