@@ -53,8 +53,12 @@ TARGETS = (
     Target("ipcpd/unicast/routing/lfa.py", (UNICAST + "test_routing.py",)),
     Target("ipcpd/unicast/routing/ecmp.py", (UNICAST + "test_routing.py",)),
     *(
+        Target(f"ipcpd/unicast/dht/{name}.py", (UNICAST + f"dht/test_{name}.py",))
+        for name in ("values", "contacts", "lookup")
+    ),
+    *(
         Target(f"ipcpd/unicast/dht/{name}.py", (UNICAST + "dht",))
-        for name in ("values", "contacts", "lookup", "exchange", "keeper", "names", "node", "dht")
+        for name in ("exchange", "keeper", "names", "node", "dht")
     ),
     # Codecs.
     *(

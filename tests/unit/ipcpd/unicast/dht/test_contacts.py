@@ -141,3 +141,33 @@ def test_the_index_of_addresses_is_right(steps: list[tuple[int, int, bool]]) -> 
             for node in (*bucket.nodes.values(), *bucket.spares.values())
         ]
         assert contacts._addresses == {node.contact.address: node.number for node in held}
+
+
+def test_a_bucket_is_a_range_of_distances_from_our_own_id() -> None:
+    contacts = Contacts(b"\x80\x0f", 2)
+    near, far = (0x800E, 0x800D, 0x800C), (0x0001, 0x0002, 0x000F)
+    assert [contacts.received_from(contact(identity), 0)[0] for identity in (*far, *near)] == [
+        *(True, True, False),
+        *(True, True, True),  # distances 1, 2 and 3 are in two buckets
+    ]
+    assert contacts.received_from(contact(0x0003), QUIET + 1) == (False, contact(0x0001))
+
+
+def test_a_spare_that_makes_room_is_not_known_any_more() -> None:
+    contacts = Contacts(OWN, 1)
+    for identity in (0x8001, 0x8002, 0x8003):
+        contacts.received_from(contact(identity), 0)
+    assert [contacts.knows(identity) for identity in (0x8001, 0x8002, 0x8003)] == [True, False, True]
+    assert contacts.lose(0x8002) is None and contacts.lose(0x8001) == contact(0x8001)
+    assert list(contacts) == [contact(0x8003)]
+
+
+def test_the_eldest_of_each_bucket_that_has_one() -> None:
+    contacts = Contacts(OWN, 4)
+    contacts.received_from(contact(0x8001), 0)
+    contacts.received_from(contact(0x8002), 5)
+    contacts.received_from(contact(0x0001), 8)
+    contacts.consulted(b"\x00\x10", 8)
+    assert contacts.eldest(10, 10) == [contact(0x8001)]
+    assert contacts.eldest(9, 10) == []
+    assert contacts.eldest(18, 10) == [contact(0x8001), contact(0x0001)]

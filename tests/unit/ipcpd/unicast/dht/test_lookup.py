@@ -110,3 +110,12 @@ def test_it_ends_with_the_nearest_that_are_alive_of_all_that_were_named(
     # Whoever was named and is alive is either among them or farther away.
     for address in named - dead:
         assert address in answered or (len(answered) == k and address > max(answered))
+
+
+def test_near_is_what_differs_in_the_lowest_bits() -> None:
+    search = Lookup(b"\x0c", own=OWN, k=3, alpha=3, found=None, done=lambda nodes, now: None)
+    search.add(map(contact, (0x04, 0x0D, 0x0F, 0x08, 0x00)))
+    assert addresses(search.next()) == [0x0D, 0x0F, 0x08]
+    for address in (0x08, 0x0F, 0x0D):
+        search.mark(address, Status.ANSWERED)
+    assert addresses(search.answered) == [0x0D, 0x0F, 0x08]

@@ -6,6 +6,7 @@ import pytest
 
 from ipcpd.unicast.dht import values as module
 from ipcpd.unicast.dht.values import MAX_PER_KEY, Values
+from ipcpd.unicast.timers import Timers
 
 KEY, OTHER = b"k", b"o"
 
@@ -77,3 +78,35 @@ def test_tombstones_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for address in range(1, 6):
         values.bury(KEY, address, until=9)
     assert [values.buried(KEY, address) for address in range(1, 6)] == [False, False, True, True, True]
+
+
+def test_another_store_renews_a_value() -> None:
+    values = Values()
+    assert values.add(KEY, 1, expires=50, now=0)
+    value = values.find(KEY, 1)
+    assert value is not None and (value.stored, value.misses) == (0, 0)
+    value.misses = 2
+    assert values.add(KEY, 1, expires=100, now=30)
+    assert (value.expires, value.stored, value.misses) == (100, 30, 0)
+    values.expire(epoch=99, now=0)
+    assert values.find(KEY, 1) is value
+
+
+def test_with_a_value_its_timers_and_its_share_go() -> None:
+    values, timers, rung = Values(), Timers(), list[float]()
+    assert values.add(KEY, 1, expires=50, now=0)
+    value = values.find(KEY, 1)
+    assert value is not None
+    value.doubt, value.move = timers.at(1.0, rung.append), timers.at(2.0, rung.append)
+    assert values.remove(KEY, 1)
+    timers.run(9.0)
+    assert not rung
+    assert not values._owners and not values._keys and not values.count
+
+
+def test_the_tombstone_renewed_last_stays_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_TOMBS", 2)
+    values = Values()
+    for address in (1, 2, 1, 3):
+        values.bury(KEY, address, until=9)
+    assert [values.buried(KEY, address) for address in (1, 2, 3)] == [True, False, True]
