@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .words import Arguments, Key, UsageError
+from .words import Arguments, Key
 
 INTERVAL = Key("interval", "seconds")
 _DEFAULT = 1.0
@@ -10,12 +10,12 @@ _LEAST, _MOST = 0.1, 86400.0
 
 
 def interval(arguments: Arguments) -> float:
-    """Seconds between two looks. Raises UsageError."""
+    """Seconds between two looks. Raises ValueError."""
     word = arguments.one("interval")
     try:
         seconds = _DEFAULT if word is None else float(word)
     except ValueError:
         seconds = -1
     if not _LEAST <= seconds <= _MOST:
-        raise UsageError(f'"interval {word}" must be seconds, from {_LEAST:g} to {_MOST:g}.')
+        raise ValueError(f'"interval {word}" must be seconds, from {_LEAST:g} to {_MOST:g}.')
     return seconds

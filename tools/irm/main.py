@@ -29,6 +29,7 @@ GROUPS: tuple[Group | Command, ...] = (
     pool.GROUP,
     rib.GROUP,
     metrics.METRICS,
+    metrics.WEB,
     live.MONITOR,
     live.TOP,
     doctor.DOCTOR,

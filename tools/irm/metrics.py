@@ -1,9 +1,11 @@
-"""irm metrics: all counters, gauges and states for programs that collect them (docs/howto/observe.md)."""
+"""irm metrics, irm web: what a system counts, for programs that collect it and for browsers (docs/howto/observe.md)."""
 
 from __future__ import annotations
 
 from ..text import end_by_interrupt, print_json
-from .words import Arguments, Command, Key, UsageError
+from .words import Arguments, Command, Key
+
+_PORT = "8537"
 
 
 def _metrics(arguments: Arguments) -> int:
@@ -14,7 +16,13 @@ def _metrics(arguments: Arguments) -> int:
         print_json(board())
         return 0
     if where is not None:
-        return _serve(where)
+        from ..observe.serve import serve_metrics
+        from ..observe.web import Where
+
+        place = Where.parse(where)
+        end_by_interrupt()
+        serve_metrics(place)
+        return 0
     from ..observe.metrics import collect, text
     from ..observe.reader import Reader
 
@@ -22,52 +30,14 @@ def _metrics(arguments: Arguments) -> int:
     return 0
 
 
-def _serve(word: str) -> int:
-    import asyncio
-
+def _web(arguments: Arguments) -> int:
+    from ..observe.serve import serve_page
     from ..observe.web import Where
 
-    try:
-        where = Where.parse(word)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    place = Where.parse(arguments.operand() or _PORT)
     end_by_interrupt()
-    asyncio.run(_run(where))
+    serve_page(place)
     return 0
-
-
-async def _run(where: object) -> None:
-    import asyncio
-    from concurrent.futures import ThreadPoolExecutor
-
-    from ouroboros.facts import METRICS_SERVER
-
-    from ..observe.metrics import CONTENT_TYPE, collect, text
-    from ..observe.reader import Reader
-    from ..observe.web import Page, Server, Where
-
-    assert isinstance(where, Where)
-    reader = Reader()
-    loop = asyncio.get_running_loop()
-    pool = ThreadPoolExecutor(1)
-    made: asyncio.Future[Page] | None = None
-
-    def make() -> Page:
-        own = METRICS_SERVER.rows({"served": pages.served, "refused": pages.refused})
-        return Page(text(collect(reader, own)).encode(), CONTENT_TYPE)
-
-    async def metrics() -> Page:
-        """One text for all that ask while it is made."""
-        nonlocal made
-        if made is None or made.done():
-            made = loop.run_in_executor(pool, make)
-        return await asyncio.shield(made)
-
-    pages = Server({"/metrics": metrics})
-    server, address = await pages.start(where)
-    print(f"Metrics are at {address}{'' if where.path else '/metrics'}.", flush=True)
-    async with server:
-        await server.serve_forever()
 
 
 METRICS = Command(
@@ -79,4 +49,11 @@ METRICS = Command(
         "serve answers GET /metrics on loopback or a UNIX socket until Ctrl-C.\n"
         "board prints a Grafana dashboard of all metrics instead."
     ),
+)
+WEB = Command(
+    "web",
+    f"serve a page on loopback that draws the system, live (default: port {_PORT})",
+    _web,
+    operands=("host:port",),
+    optional=1,
 )

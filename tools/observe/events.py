@@ -70,7 +70,7 @@ def look(reader: Reader) -> Things:
         found["ipcp", ipcp.name, str(ipcp.pid)] = {"type": ipcp.type.type_name, "layer": ipcp.layer}
         words = reader.words(ipcp)
         try:
-            for row in reader.rows(ipcp, "neighbours") if _connects(ipcp) else ():
+            for row in reader.rows(ipcp, "neighbours") if connects(ipcp) else ():
                 neighbour = row.get("name") or row.get("address") or row.get("member")
                 key = ("neighbour", ipcp.name, str(neighbour), str(row["component"]), str(row["fd"]))
                 found[key] = {"state": row["state"], "layer": ipcp.layer}
@@ -91,7 +91,7 @@ def look(reader: Reader) -> Things:
     return found
 
 
-def _connects(ipcp: IpcpInfo) -> bool:
+def connects(ipcp: IpcpInfo) -> bool:
     """Whether its neighbours are connections: they have a state."""
     table = tables_of(ipcp.type.type_name).get("neighbours")
     return bool(ipcp.layer) and table is not None and fact_of(table.facts, "state") is not None

@@ -1,6 +1,6 @@
 """A small HTTP server for pages that only read: on loopback, or on a UNIX socket (docs/howto/observe.md).
 
-Runs in `irm metrics serve`, as one asyncio loop; the page of a path is made in one thread, once a moment for all who ask. A request has one
+Runs in `irm metrics serve` and `irm web`, as one asyncio loop; the page of a path is made in one thread, once a moment for all who ask. A request has one
 line and some headers, and is answered once. A browser sends the name under which it found the server: a page from elsewhere that had
 its own name point here (DNS rebinding) is refused, as one that another page asks for.
 """
@@ -18,8 +18,16 @@ MAX_CONNECTIONS = 256
 """Connections together; one more is closed immediately."""
 MAX_HEAD = 8192
 """Octets of a request; a longer one is refused."""
+LEAST_COMPRESSED = 1024
+"""Octets of a page from which on compressing is worth it."""
 TIME = 5.0
 """Seconds in which a client must have sent its request, and read its answer."""
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""A browser executes the script of the page, and nothing that is in a name."""
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -90,11 +98,12 @@ class Server:
             local = writer.get_extra_info("socket").family.name != "AF_UNIX"
             async with asyncio.timeout(TIME):
                 head = await reader.readuntil(b"\r\n\r\n")
-            status, page = await self._answer(head.decode("latin-1"), check_host=local)
+            text = head.decode("latin-1")
+            status, page = await self._answer(text, check_host=local)
             if status != "200 OK":
                 self.refused += 1
             async with asyncio.timeout(TIME):
-                writer.write(_response(status, page))
+                writer.write(_response(status, page, compress=_takes_gzip(text)))
                 await writer.drain()
                 self.served += 1
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
@@ -138,9 +147,21 @@ def _plain(text: str) -> Page:
     return Page(f"{text}\n".encode(), "text/plain; charset=utf-8")
 
 
-def _response(status: str, page: Page) -> bytes:
+def _takes_gzip(head: str) -> bool:
+    """Whether the client asks for compression: a browser does."""
+    lines = (line.lower() for line in head.split("\r\n"))
+    return any(line.startswith("accept-encoding:") and "gzip" in line for line in lines)
+
+
+def _response(status: str, page: Page, *, compress: bool) -> bytes:
+    text, encoding = page.text, ""
+    if compress and len(text) > LEAST_COMPRESSED:
+        import gzip
+
+        text, encoding = gzip.compress(text, 1), "Content-Encoding: gzip\r\n"
     head = (
-        f"HTTP/1.1 {status}\r\nContent-Type: {page.content_type}\r\nContent-Length: {len(page.text)}\r\n"
-        "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
+        f"HTTP/1.1 {status}\r\nContent-Type: {page.content_type}\r\nContent-Length: {len(text)}\r\n{encoding}"
+        "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n"
+        f"Content-Security-Policy: {_POLICY}\r\nConnection: close\r\n\r\n"
     )
-    return head.encode() + page.text
+    return head.encode() + text

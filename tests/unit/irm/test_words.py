@@ -203,7 +203,7 @@ def test_what_follows_two_dashes_belongs_to_the_program() -> None:
         ("lpcp", '"lpcp" is unknown, did you mean "ipcp"? Try "irm help".'),
         (
             "zzz",
-            "it must be one of: ipcp, bind, unbind, name, register, unregister, flow, pool, rib, metrics, monitor, top, doctor, cert, start, stop, save, apply, diff, complete, completion, help.",
+            "it must be one of: ipcp, bind, unbind, name, register, unregister, flow, pool, rib, metrics, web, monitor, top, doctor, cert, start, stop, save, apply, diff, complete, completion, help.",
         ),
         ("ipcp lisst", '"lisst" is unknown, did you mean "list"? Try "irm ipcp help".'),
         ("name x", 'Try "irm name help".'),
@@ -355,7 +355,7 @@ def test_no_line_makes_a_traceback(words: list[str]) -> None:
         pass
 
 
-NEEDS_NO_IRMD = {"irm start"}
+NEEDS_NO_IRMD = {"irm start", "irm doctor"}
 
 
 @settings(max_examples=150, deadline=None)

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ouroboros_tools.observe import state as observe_state
 from ouroboros_tools.observe import web
+from ouroboros_tools.observe.reader import Reader
+from ouroboros_tools.observe.state import State
 from ouroboros_tools.observe.web import Page, Server, Where
+
+from ouroboros import irm
+from ouroboros.readout import FlowEnd, FlowInfo
+from tests.unit.tools.test_observe import EVIL, UNI, System
 
 LOCAL = Where("127.0.0.1", 0)
 
@@ -166,3 +175,77 @@ def test_places_that_are_refused(word: str) -> None:
 )
 def test_places(word: str, where: Where) -> None:
     assert Where.parse(word) == where
+
+
+def test_a_large_page_is_compressed_for_those_that_ask() -> None:
+    async def large() -> Page:
+        return Page(b"fine\n" * 1000, "text/plain")
+
+    async def use(pages: Server, port: int) -> None:
+        request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n{}\r\n"
+        head, _, body = (await ask(port, request.format("Accept-Encoding: br, gzip\r\n"))).partition(
+            b"\r\n\r\n"
+        )
+        assert b"Content-Encoding: gzip" in head and gzip.decompress(body) == b"fine\n" * 1000
+        head, _, body = (await ask(port, request.format(""))).partition(b"\r\n\r\n")
+        assert b"gzip" not in head and body == b"fine\n" * 1000
+
+    serving(use, large)
+
+
+# ---------------------------------------------------------------- the state of the page
+
+
+@pytest.fixture
+def system(monkeypatch: pytest.MonkeyPatch) -> System:
+    found = System()
+    found.install(monkeypatch)
+    monkeypatch.setattr(irm, "list_names", list)
+    return found
+
+
+def test_the_state_of_a_system(system: System) -> None:
+    state = State(Reader(kept=0))
+    found = state.look()
+    assert [ipcp["name"] for ipcp in found["ipcps"]] == [ipcp.name for ipcp in system.ipcps]
+    assert found["ipcps"][0]["neighbours"] == [
+        {"peer": "a.b", "component": "a.b", "state": "up", "layer": "a.b", "fd": "a.b", "packets": 6}
+    ]
+    assert [end["lost"] for end in found["flows"][0]["ends"]] == [0, 9]
+    assert [event["line"].split(" ipcps")[0] for event in found["events"]] == ["monitor started"]
+    system.ipcps = system.ipcps[1:]
+    assert [event["line"] for event in state.look()["events"]][1:] == [
+        "ipcp ended ipcp=uni/1 pid=11 type=unicast layer=net",
+        "neighbour lost ipcp=uni/1 neighbour=a.b component=a.b fd=a.b state=up layer=net",
+        "route removed ipcp=uni/1 address=a.b cube=a.b next=a.b",
+    ]
+    system.ipcps = [UNI]
+    system.broken.add(UNI.name)
+    assert state.look()["ipcps"][0]["state"] == "does not answer"
+
+
+def test_events_are_bounded(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observe_state, "MAX_EVENTS", 3)
+    state = State(Reader(kept=0))
+    for at in range(5):
+        system.ipcps = [EVIL._replace(pid=100 + at)]
+        found = state.look()
+    assert len(found["events"]) == 3
+
+
+def test_a_large_system_fits_a_slow_line(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    """100 IPCPs and 1,000 flows: less than 200 kB a second, as a browser gets it."""
+    system.ipcps = [UNI._replace(pid=at, name=f"unicast-{at}", instance=at) for at in range(100)]
+    flows = [
+        FlowInfo(
+            at,
+            "allocated",
+            f"name-{at}",
+            f"layer-{at % 100}",
+            (FlowEnd(at, 64, "program", 1, at * 7919), FlowEnd(at + 1, 65, "other", 0, at * 104729)),
+        )
+        for at in range(1000)
+    ]
+    monkeypatch.setattr(irm, "list_flows", lambda: flows)
+    octets = json.dumps(State(Reader(kept=0)).look(), separators=(",", ":")).encode()
+    assert len(gzip.compress(octets, 1)) < 100_000
