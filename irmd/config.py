@@ -112,6 +112,8 @@ def loads(octets: bytes, path: str) -> Config:
         tables = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
+    except ValueError:  # Python's limit for the digits of a number
+        raise ConfigError(f"{path} is not TOML: a number in it has too many digits") from None
     except RecursionError:
         raise ConfigError(f"{path} is not TOML: it is nested too deeply") from None
     try:

@@ -43,16 +43,21 @@ def read(path: Path) -> Description:
     try:
         with open(path, "rb") as file:
             octets = file.read(MAX_OCTETS + 1)
-        if len(octets) > MAX_OCTETS:
-            raise FileError(f"{path}: it has more than {MAX_OCTETS} octets")
-        text = octets.decode()
-        table = tomllib.loads(text)
     except OSError as error:
         raise FileError(f"{path}: {error.strerror}") from None
+    if len(octets) > MAX_OCTETS:
+        raise FileError(f"{path}: it has more than {MAX_OCTETS} octets")
+    try:
+        text = octets.decode()
+        table = tomllib.loads(text)
     except UnicodeDecodeError as error:
         raise FileError(f"{path}: it is not UTF-8 text: {error.reason}") from None
     except tomllib.TOMLDecodeError as error:
         raise FileError(f"{path}: {error}") from None
+    except ValueError:  # Python's limit for the digits of a number
+        raise FileError(f"{path}: a number in it has too many digits") from None
+    except RecursionError:
+        raise FileError(f"{path}: it is nested too deeply") from None
     try:
         return check(from_table(table, name=path.stem))
     except DescriptionError as error:

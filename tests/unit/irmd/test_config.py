@@ -148,7 +148,9 @@ def test_the_example_says_the_defaults() -> None:
     assert read(str(CHECKOUT / "packaging" / "irmd.conf.example")) == Config()
 
 
-@pytest.mark.parametrize("text", ["[name", "\x00", "a = "])
+@pytest.mark.parametrize(
+    "text", ["[name", "\x00", "a = ", f"a = {'9' * 5000}", f"a = {'[' * 5000}", "a = " + "{b = " * 5000]
+)
 def test_what_is_not_toml(tmp_path: Path, text: str) -> None:
     path = tmp_path / "conf"
     path.write_text(text)

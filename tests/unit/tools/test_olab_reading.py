@@ -147,6 +147,8 @@ def test_mistake_is_named_with_its_line(
         (b"[system.a]\nx = ]\ny = 3\n", "line 2"),
         (b"\xff\xfe", "not UTF-8"),
         (b"#" * ((1 << 20) + 1), "more than"),
+        (b"a = " + b"9" * 5000, "too many digits"),
+        (b"a = " + b"[" * 5000, "nested too deeply"),
         (b"system = 3", "it is written as [system.NAME]"),
         (b"[system]\na = 3", "it is written as [system.a]"),
         (b"[system.a]\n[step]\nsystem = 'a'", "steps are written as [[step]]"),
