@@ -1,7 +1,7 @@
 """ocap: shows the packets of a capture of Ouroboros traffic, layer by layer; a witness of wire compatibility.
 
-Reads a pcap file, decodes each packet with the codecs of the daemons, encodes the decoded packet again, and reports
-whether the octets are the same. `pcap` reads the file, `dissect` and `content` take packets apart, `flows` remembers
+Reads a capture file, decodes each packet with the codecs of the daemons, encodes the decoded packet again, and reports
+whether the octets are the same. `pcap` and `pcapng` read the file, `dissect` and `content` take packets apart, `flows` remembers
 the content of flows, `render` prints.
 """
 
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(argv: Sequence[str] | None) -> Namespace:
     parser = Parser("ocap", "Decode every layer of captured Ouroboros traffic, and check the encoding.")
     parser.add_argument("action", choices=["read"], help="the action")
-    parser.add_argument("file", metavar="FILE", help="a capture in pcap format, link type Ethernet")
+    parser.add_argument("file", metavar="FILE", help="a capture in pcap or pcapng format, link type Ethernet")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
         "--ethertype", type=argument(_ethertype), action="append", help="of an eth-dix layer (0xA000)"

@@ -15,10 +15,10 @@ from ouroboros.ipcp_types import DirectoryHashAlgo
 from ouroboros.wire import HASH_LENGTHS, MalformedPacket, UnsendablePacket
 
 from . import handshake, host, joined
+from .captured import Captured
 from .content import Contents
 from .flows import Flows
 from .layer import Packet, Verdict
-from .pcap import Captured
 
 
 @dataclass(frozen=True, slots=True)

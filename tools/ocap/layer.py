@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from .pcap import Captured
+from .captured import Captured
 
 
 @dataclass(frozen=True, slots=True)

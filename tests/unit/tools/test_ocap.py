@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ouroboros_tools import ocap
 from ouroboros_tools.ocap import host, joined, pcap, render
+from ouroboros_tools.ocap.captured import Captured
 from ouroboros_tools.ocap.dissect import Dissector, Settings
 from ouroboros_tools.ocap.layer import Packet, Verdict
-from ouroboros_tools.ocap.pcap import Captured
 
 from ipcpd.wire import dix, eth, link, llc, udp
 from irmd.oap import extension
@@ -147,7 +147,7 @@ def test_no_such_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     [
         (lambda octets: b"", "is not a pcap file"),
         (lambda octets: b"what is this? a text, it seems", "is not a pcap file"),
-        (lambda octets: b"\x0a\x0d\x0d\x0a" + bytes(40), "tshark -r"),
+        (lambda octets: b"\x0a\x0d\x0d\x0a" + bytes(40), "byte order"),
         (lambda octets: octets[:20] + b"\x65" + octets[21:], "link type 101"),
         (lambda octets: octets[:-1], "ends in packet 2"),
         (lambda octets: octets + b"\0", "ends in the header of packet 3"),
