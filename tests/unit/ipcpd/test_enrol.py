@@ -104,6 +104,21 @@ def test_what_differs_is_refused_with_the_reason_on_both_sides(
     assert text in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("wanted", "text"),
+    [
+        (SoughtLayer(IpcpType.UNICAST, "other"), 'it is a member of layer "layer", not of "other"'),
+        (SoughtLayer(IpcpType.BROADCAST), '"layer" is a layer of type unicast, not broadcast'),
+        (SoughtLayer(IpcpType.UNICAST, "", DirectoryHashAlgo.SHA3_256), "names by SHA3_512, not by SHA3_256"),
+        (SoughtLayer(IpcpType.UNICAST, "layer", DirectoryHashAlgo.SHA3_512), ""),
+    ],
+)
+def test_the_newcomer_checks_the_layer_itself(wanted: SoughtLayer, text: str) -> None:
+    """A prototype enrols a newcomer whatever layer that has asked for."""
+    differs = wanted.differs(UNICAST)
+    assert differs == "" if not text else text in differs
+
+
 def test_a_policy_that_is_not_known_is_refused_with_the_reason_on_both_sides(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
