@@ -47,6 +47,7 @@ def test_what_is_installed(site: Path) -> None:
     assert packages == {"ouroboros", "irmd", "ipcpd", "ouroboros_tools", "bin"}
     assert {path.name for path in (site / "bin").iterdir()} == PROGRAMS
     assert (site / "ouroboros" / "py.typed").exists()
+    assert (site / "ouroboros_tools" / "observe" / "page" / "page.js").exists()
     (metadata,) = site.glob("*.dist-info")
     assert "License-Expression: MIT" in (metadata / "METADATA").read_text()
 
