@@ -128,7 +128,7 @@ class IncomingAllocations:
         entry = self._use.registry.by_hash(ipcp.hash, body.hash)
         if entry is None:
             raise Refusal(ENAME, f"no name of this system has the hash {body.hash.hex()}")
-        kinds = offer.applicable(body.qos, inside=ipcp.inside)
+        kinds = offer.applicable(body.qos, inside=ipcp.inside, link=ipcp.link)
         received = self._use.oap.received(body.data, entry.name, entry.policy, ipcp.layer, kinds)
         if earlier := repeated_ids(received.accepted.offer):
             repeated = self._repeated(entry, connection, earlier)

@@ -254,6 +254,11 @@ class Ipcp:
         return self.type.row.is_inside
 
     @property
+    def link(self) -> bool:
+        """Whether its layer is a network that is not Ouroboros."""
+        return self.type.row.is_link
+
+    @property
     def operational(self) -> bool:
         """Whether it is a member of a layer and alive."""
         return self.state == "operational" and self.process is not None

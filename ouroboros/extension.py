@@ -17,3 +17,5 @@ class Extension(IntEnum):
     """Acknowledgements carry a map of the packets received out of order."""
     END = 4
     """An end that writes no more sends FIN, in sequence with its data."""
+    PATH = 5
+    """The link IPCPs under the flow send and answer marks, which measure the path between them (spec/path)."""

@@ -7,76 +7,13 @@ the statistics tree, the metrics and the page docs/reference/facts.md come from 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from enum import Enum
-from typing import NamedTuple
+from collections.abc import Iterable
 
-Row = dict[str, object]
-"""One line of a read-out: values that json can write, with the same keys in every row of a table."""
-
-
-class Kind(Enum):
-    """What a value is."""
-
-    COUNTER = "counter"
-    """It only grows, while its process lives."""
-    GAUGE = "gauge"
-    STATE = "state"
-    """One of a few words, or yes and no."""
-    TEXT = "text"
-    """A name or a list, which identifies or describes."""
-
-
-class Fact(NamedTuple):
-    """One value. `states`: all words that a state can have, where these are few."""
-
-    name: str
-    help: str
-    kind: Kind = Kind.COUNTER
-    unit: str = ""
-    states: tuple[str, ...] = ()
-
-
-class Group(NamedTuple):
-    """The counters of one component of a process.
-
-    scope  label of the objects that have these counters each, or empty: the component has them once
-    open   any name may be counted, and `facts` has one entry that describes all
-    """
-
-    component: str
-    types: tuple[str, ...]
-    help: str
-    facts: tuple[Fact, ...]
-    scope: str = ""
-    open: bool = False
-
-    def rows(self, values: Mapping[str, object], of: str = "") -> list[Row]:
-        """The rows of the read-out "counters". Raises KeyError for a counter that is not declared, or lacks."""
-        names = list(values) if self.open else [fact.name for fact in self.facts]
-        if len(names) != len(values):
-            raise KeyError(f"{self.component}: {sorted(set(values) ^ set(names))}")
-        return [
-            {"component": self.component, "of": of, "counter": name, "value": values[name]} for name in names
-        ]
-
-
-class Table(NamedTuple):
-    """A list. `key`: the columns that identify a row; empty: there is one row."""
-
-    what: str
-    types: tuple[str, ...]
-    help: str
-    facts: tuple[Fact, ...]
-    key: tuple[str, ...] = ()
-
-    def row(self, **known: object) -> Row:
-        """A row with all columns, in their order; None where no value is known. Raises KeyError for one that is not declared."""
-        row: Row = dict.fromkeys(fact.name for fact in self.facts)
-        row |= known
-        if len(row) != len(self.facts):
-            raise KeyError(f"{self.what}: {sorted(set(row) - {fact.name for fact in self.facts})}")
-        return row
+from .fact import Fact as Fact
+from .fact import Group as Group
+from .fact import Kind as Kind
+from .fact import Row as Row
+from .fact import Table as Table
 
 
 def _packets(name: str, help: str) -> Fact:
@@ -302,6 +239,7 @@ FRAMES = Group(
         _packets("received", "frames received"),
         _packets("delivered", "packets delivered to flows"),
         _packets("management", "frames for the control plane"),
+        _packets("path", "marks and reports that measure paths"),
         _packets("sent", "packets sent"),
         _count("full", "times that the device was full; no packet is lost by it"),
         _packets("dropped_short", "dropped: shorter than the headers, or of another kind"),
@@ -335,6 +273,7 @@ DATAGRAMS = Group(
         _packets("management", "management messages received"),
         _packets("management_lost", "dropped: the control plane did not take the message"),
         _packets("management_long", "dropped: the message is too long"),
+        _packets("path", "marks and reports that measure paths"),
         _packets("short_header", "dropped: shorter than a header"),
         _packets("unknown", "dropped: no flow has the endpoint"),
         _packets("stranger", "dropped: not from the flow's peer"),
@@ -479,6 +418,46 @@ ETH_NEIGHBOURS = Table(
         _gauge("heard", "time since the answer", "seconds"),
     ),
     key=("name", "machine"),
+)
+PATHS = Table(
+    "paths",
+    _LINK,
+    "The paths to machines that this IPCP has flows to: counts, and what reports of them say",
+    (
+        _text("peer", "link address of the machine"),
+        _gauge("flows", "flows on the path", "flows"),
+        _gauge("waiting", "flows whose packets wait for the pace", "flows"),
+        _state(
+            "limits",
+            "the party that limits what is sent",
+            "senders",
+            "path",
+            "device",
+            "hand",
+            "silence",
+            "nothing",
+            "not measured",
+        ),
+        _gauge("rate", "pace of packets that leave; 0: none", "bit/s"),
+        _gauge("delivered", "packets that arrived in the last round trip that was measured", "bit/s"),
+        _gauge("rtt_ms", "smoothed round trip", "ms"),
+        _gauge("min_rtt_ms", "least round trip", "ms"),
+        _gauge("queue_ms", "time in queues beyond this machine", "ms"),
+        _gauge("jitter_ms", "smoothed variation of the round trip", "ms"),
+        _gauge("loss", "share of packets that the path loses while no queue is full"),
+        _packets("sent_packets", "sent on the path, marks and reports included"),
+        _octets("sent_octets", "of these packets, with their frame's or datagram's header"),
+        _packets("came_packets", "that arrived from the machine, marks and reports included"),
+        _octets("came_octets", "of these packets, with their header"),
+        _messages("marks", "marks sent"),
+        _messages("reports", "reports that answered one"),
+        _messages("answered", "marks of the machine that were answered"),
+        _messages("refused_report", "dropped reports: forged, replayed or too late"),
+        _messages("absurd_report", "dropped reports: more arrived than was sent, or less than before"),
+        _messages("refused_mark", "dropped messages: malformed, or too many"),
+        _count("waits", "times that packets began to wait for the pace"),
+    ),
+    key=("peer",),
 )
 UDP_NEIGHBOURS = Table(
     "neighbours",
@@ -736,6 +715,7 @@ TABLES: tuple[Table, ...] = (
     BROADCAST_NEIGHBOURS,
     ETH_NEIGHBOURS,
     UDP_NEIGHBOURS,
+    PATHS,
     ROUTES,
     LINKS,
     UNICAST_DIRECTORY,

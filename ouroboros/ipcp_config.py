@@ -87,10 +87,11 @@ class UnicastConfig:
 
 @dataclass(slots=True)
 class EthConfig:
-    """An ethernet layer, LLC or DIX; `ethertype` is for DIX only."""
+    """An ethernet layer, LLC or DIX; `ethertype` is for DIX only. `rate`: "none", "auto" or bits per second, for each neighbour."""
 
     dev: str = ""
     ethertype: int = 0xA000
+    rate: str = "none"
 
 
 @dataclass(slots=True)
@@ -100,6 +101,7 @@ class Udp4Config:
     ip_addr: str = ""
     dns_addr: str = ""
     port: int = 3435
+    rate: str = "none"
 
 
 @dataclass(slots=True)
@@ -109,6 +111,7 @@ class Udp6Config:
     ip_addr: str = ""
     dns_addr: str = ""
     port: int = 3435
+    rate: str = "none"
 
 
 @dataclass(slots=True)
@@ -190,6 +193,7 @@ _PATHS = {
     "port": ("port",),
     "dev": ("dev",),
     "ethertype": ("ethertype",),
+    "rate": ("rate",),
     "addr": ("dt", "addr_size"),
     "eid": ("dt", "eid_size"),
     "ttl": ("dt", "max_ttl"),

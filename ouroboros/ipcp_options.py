@@ -69,6 +69,24 @@ def one_word(*words: str) -> Callable[[str], str]:
     return check
 
 
+_RATE_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+_RATE_RANGE = range(64_000, 10**11 + 1)
+
+
+def _rate(value: str) -> str:
+    if value.lower() in ("none", "auto"):
+        return value.lower()
+    digits = value.rstrip("kMG")
+    if not (
+        digits.isascii() and digits.isdigit() and len(digits) <= 12 and value[len(digits) :] in _RATE_UNITS
+    ):
+        raise ValueError
+    rate = int(digits) * _RATE_UNITS[value[len(digits) :]]
+    if rate not in _RATE_RANGE:
+        raise ValueError
+    return str(rate)
+
+
 def is_device(text: str) -> bool:
     """Whether it can be the name of a network device."""
     return 0 < len(text) <= MAX_DEVICE and "/" not in text and text.isprintable()
@@ -187,6 +205,7 @@ _ALL = (
         f"patterns of common names, of up to {MAX_ADMIT} octets in all",
         repeats=True,
     ),
+    Option("rate", "none", _rate, "none, auto, or bits per second from 64k to 100G, with suffix k M G"),
 )
 OPTIONS: dict[str, Option] = {option.key: option for option in _ALL}
 

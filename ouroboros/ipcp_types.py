@@ -35,6 +35,7 @@ def _addresses(family: socket.AddressFamily) -> tuple[Option, ...]:
         OPTIONS["ip"].narrowed(ip_address("", family, specific=True)),
         OPTIONS["dns"].narrowed(ip_address("DNS ", family)),
         OPTIONS["port"],
+        OPTIONS["rate"],
     )
 
 
@@ -57,6 +58,8 @@ class _Row(NamedTuple):
     """Octets of an allocation handshake that its layer certainly carries; None: of any handshake."""
     is_inside: bool = False
     """Whether the packets of its layer stay in the memory of this system."""
+    is_link: bool = False
+    """Whether its layer is a network that is not Ouroboros, whose paths the IPCP measures."""
 
 
 _UNIMPLEMENTED = _Row()
@@ -112,6 +115,7 @@ class IpcpType(IntEnum):
             _addresses(socket.AF_INET),
             part="udp4",
             handshake_octets=1936,
+            is_link=True,
         ),
     )
     UDP6 = (
@@ -121,24 +125,27 @@ class IpcpType(IntEnum):
             _addresses(socket.AF_INET6),
             part="udp6",
             handshake_octets=1936,
+            is_link=True,
         ),
     )
     ETH_DIX = (
         4,
         _Row(
             "ipcpd.eth.eth:EthDixIpcp",
-            _options("hash dev ethertype"),
+            _options("hash dev ethertype rate"),
             part="eth",
             handshake_octets=1384,  # with frames of 1500
+            is_link=True,
         ),
     )
     ETH_LLC = (
         3,
         _Row(
             "ipcpd.eth.eth:EthLlcIpcp",
-            _options("hash dev"),
+            _options("hash dev rate"),
             part="eth",
             handshake_octets=1385,  # of 1497 a fixed part and the hash of a name, of 112 at most
+            is_link=True,
         ),
     )
     LOCAL = 0, _Row("ipcpd.local.local:LocalIpcp", _options("hash"), is_inside=True)

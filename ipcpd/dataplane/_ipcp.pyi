@@ -256,10 +256,47 @@ class struct_congestion(Pointer):
     seen: int
     marked: int
 
+class struct_path_sample(Pointer):
+    path: int
+    silent: int
+    now: int
+    marked: int
+    arrived: int
+    sent_packets: int
+    sent_octets: int
+    came_packets: int
+    came_octets: int
+    busy: int
+    held: int
+
+class struct_path_counters(Pointer):
+    sent_packets: int
+    sent_octets: int
+    came_packets: int
+    came_octets: int
+    marks: int
+    reports: int
+    answered: int
+    refused_report: int
+    absurd_report: int
+    refused_mark: int
+    waits: int
+
+class struct_path_state(Pointer):
+    id: int
+    flows: int
+    peer: Array[int]
+    measured: int
+    waiting: int
+    rate: int
+    window: int
+    counters: struct_path_counters
+
 class struct_eth_counters(Pointer):
     received: int
     delivered: int
     management: int
+    path: int
     sent: int
     full: int
     dropped: Array[int]
@@ -278,6 +315,7 @@ class struct_udp_counters(Pointer):
     management: int
     management_lost: int
     management_long: int
+    path: int
     short_header: int
     unknown: int
     stranger: int
@@ -310,6 +348,9 @@ class struct_dt(Pointer):
     pass
 
 class struct_broadcast(Pointer):
+    pass
+
+class struct_paths(Pointer):
     pass
 
 class struct_nic(Pointer):
@@ -395,6 +436,12 @@ class Ffi:
     @overload
     def new(self, cdecl: Literal["struct congestion *"], init: Any = ...) -> struct_congestion: ...
     @overload
+    def new(self, cdecl: Literal["struct path_sample *"], init: Any = ...) -> struct_path_sample: ...
+    @overload
+    def new(self, cdecl: Literal["struct path_counters *"], init: Any = ...) -> struct_path_counters: ...
+    @overload
+    def new(self, cdecl: Literal["struct path_state *"], init: Any = ...) -> struct_path_state: ...
+    @overload
     def new(self, cdecl: Literal["struct eth_counters *"], init: Any = ...) -> struct_eth_counters: ...
     @overload
     def new(self, cdecl: Literal["struct udp_address *"], init: Any = ...) -> struct_udp_address: ...
@@ -412,6 +459,8 @@ class Ffi:
     def new(self, cdecl: Literal["struct dt *"], init: Any = ...) -> struct_dt: ...
     @overload
     def new(self, cdecl: Literal["struct broadcast *"], init: Any = ...) -> struct_broadcast: ...
+    @overload
+    def new(self, cdecl: Literal["struct paths *"], init: Any = ...) -> struct_paths: ...
     @overload
     def new(self, cdecl: Literal["struct nic *"], init: Any = ...) -> struct_nic: ...
     @overload
@@ -649,12 +698,17 @@ class Lib:
     def congestion_send(self, c: struct_congestion, length: int, now: int, /) -> int: ...
     def congestion_update(self, c: struct_congestion, level: int, /) -> None: ...
     def congestion_receive(self, c: struct_congestion, mark: int, /) -> bool: ...
+    def paths_measure(self, paths: struct_paths, peer: bytes | Array[Any], length: int, /) -> int: ...
+    def paths_rate(self, paths: struct_paths, rate: int, /) -> None: ...
+    def paths_set(self, paths: struct_paths, id: int, rate: int, window: int, spacing: int, now: int, /) -> int: ...
+    def paths_read(self, paths: struct_paths, n: int, state: struct_path_state, /) -> int: ...
     def eth_create(self, relay: struct_relay, punt: struct_punt, component: int, framing: int, ethertype: int, nic: struct_nic, /) -> struct_eth | Null: ...
     def eth_destroy(self, eth: struct_eth, /) -> None: ...
     def eth_device(self, eth: struct_eth, mac: bytes | Array[Any], max_packet: int, /) -> int: ...
     def eth_open(self, eth: struct_eth, fd: int, endpoint: int, peer: bytes | Array[Any], /) -> int: ...
     def eth_leave(self, eth: struct_eth, fd: int, /) -> int: ...
     def eth_connect(self, eth: struct_eth, fd: int, peer_endpoint: int, peer: bytes | Array[Any], /) -> int: ...
+    def eth_paths(self, eth: struct_eth, /) -> struct_paths | Null: ...
     def eth_count(self, eth: struct_eth, counters: struct_eth_counters, /) -> None: ...
     def nic_packet(self, receiver: int, senders: Array[int], /) -> struct_nic | Null: ...
     def nic_packet_filter(self, fd: int, framing: int, index: int, mac: bytes | Array[Any], /) -> int: ...
@@ -664,6 +718,7 @@ class Lib:
     def udp_open(self, udp: struct_udp, eid: int, fd: int, peer: struct_udp_address, /) -> int: ...
     def udp_leave(self, udp: struct_udp, eid: int, /) -> int: ...
     def udp_connect(self, udp: struct_udp, eid: int, peer_eid: int, /) -> int: ...
+    def udp_paths(self, udp: struct_udp, /) -> struct_paths | Null: ...
     def udp_read(self, udp: struct_udp, counters: struct_udp_counters, /) -> None: ...
     def udp_flow_read(self, udp: struct_udp, eid: int, counters: struct_udp_flow_counters, /) -> int: ...
 

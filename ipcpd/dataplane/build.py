@@ -96,6 +96,30 @@ CDEF = """
     void congestion_update(struct congestion *c, uint16_t level);
     bool congestion_receive(struct congestion *c, uint8_t mark);
 
+    /* paths */
+    struct path_sample {
+        uint32_t path, silent;
+        int64_t now, marked, arrived;
+        uint64_t sent_packets, sent_octets, came_packets, came_octets;
+        uint32_t busy, held;
+    };
+    struct path_counters {
+        uint64_t sent_packets, sent_octets, came_packets, came_octets;
+        uint64_t marks, reports, answered, refused_report, absurd_report, refused_mark, waits;
+    };
+    struct path_state {
+        uint32_t id, flows;
+        uint8_t peer[...];
+        uint32_t measured, waiting;
+        uint64_t rate, window;
+        struct path_counters counters;
+    };
+    struct paths;
+    int64_t paths_measure(struct paths *paths, const uint8_t *peer, uint32_t length);
+    void paths_rate(struct paths *paths, uint64_t rate);
+    int paths_set(struct paths *paths, uint32_t id, uint64_t rate, uint64_t window, int64_t spacing, int64_t now);
+    int paths_read(struct paths *paths, uint32_t n, struct path_state *state);
+
     /* eth, and the nic below it */
     struct nic;
     enum eth_framing { ETH_DIX, ETH_LLC };
@@ -104,6 +128,7 @@ CDEF = """
         uint64_t received;
         uint64_t delivered;
         uint64_t management;
+        uint64_t path;
         uint64_t sent;
         uint64_t full;
         uint64_t dropped[...];
@@ -115,6 +140,7 @@ CDEF = """
     int eth_open(struct eth *eth, uint32_t fd, uint32_t endpoint, const uint8_t *peer);
     int eth_leave(struct eth *eth, uint32_t fd);
     int eth_connect(struct eth *eth, uint32_t fd, uint32_t peer_endpoint, const uint8_t *peer);
+    struct paths *eth_paths(struct eth *eth);
     void eth_count(struct eth *eth, struct eth_counters *counters);
     struct nic *nic_packet(int receiver, const int *senders);
     int nic_packet_filter(int fd, enum eth_framing framing, uint32_t index, const uint8_t *mac);
@@ -131,6 +157,7 @@ CDEF = """
         uint64_t management;
         uint64_t management_lost;
         uint64_t management_long;
+        uint64_t path;
         uint64_t short_header;
         uint64_t unknown;
         uint64_t stranger;
@@ -159,6 +186,7 @@ CDEF = """
     int udp_open(struct udp *udp, uint32_t eid, uint32_t fd, const struct udp_address *peer);
     int udp_leave(struct udp *udp, uint32_t eid);
     int udp_connect(struct udp *udp, uint32_t eid, uint32_t peer_eid);
+    struct paths *udp_paths(struct udp *udp);
     void udp_read(struct udp *udp, struct udp_counters *counters);
     int udp_flow_read(struct udp *udp, uint32_t eid, struct udp_flow_counters *counters);
 """
@@ -167,6 +195,7 @@ INCLUDES = """
     #include "relay.h"
     #include "punt.h"
     #include "dt.h"
+    #include "paths.h"
     #include "eth.h"
     #include "nic_packet.h"
     #include "broadcast.h"
@@ -192,6 +221,8 @@ SOURCES = tuple(
         "fib",
         "congestion",
         "dt",
+        "path",
+        "paths",
         "eth",
         "nic_packet",
         "broadcast",

@@ -14,6 +14,7 @@ from ouroboros.errors import error
 
 from ._ipcp import ffi, lib
 from .handle import Handle
+from .paths import Paths
 from .punt import Punt
 from .relay import Relay
 
@@ -43,11 +44,12 @@ DROPS = (
 
 
 class EthCounters(NamedTuple):
-    """Frames received, packets delivered to flows, frames for the control plane, packets sent, and drops."""
+    """Frames received, packets delivered to flows, frames for the control plane, marks and reports of paths, packets sent, and drops."""
 
     received: int
     delivered: int
     management: int
+    path: int
     sent: int
     full: int
     """Times that the device was full. No packet is lost by it."""
@@ -98,6 +100,7 @@ class Eth:
         if not eth:
             raise error(number, "no room for another socket of the packet thread")
         self._handle = Handle(eth, lib.eth_destroy, "the data plane over Ethernet")
+        self.paths = Paths(self._handle, lib.eth_paths)
 
     def device(self, mac: bytes, max_packet: int) -> None:
         """Set the device's address, and the octets of a packet that a frame carries."""
@@ -135,6 +138,7 @@ class Eth:
             out.received,
             out.delivered,
             out.management,
+            out.path,
             out.sent,
             out.full,
             dict(zip(DROPS, out.dropped, strict=True)),

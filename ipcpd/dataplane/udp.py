@@ -10,6 +10,7 @@ from ouroboros.errors import error
 
 from ._ipcp import ffi, lib
 from .handle import Handle
+from .paths import Paths
 from .punt import Punt
 from .relay import Relay
 
@@ -17,6 +18,18 @@ _ADDRESS = Struct("=16sIHH")  # struct udp_address
 
 Peer = tuple[bytes, int, int]
 """IP address (4 or 16 octets), port, scope."""
+
+
+def pack_peer(peer: Peer) -> bytes:
+    """A `struct udp_address`."""
+    ip, port, scope = peer
+    return _ADDRESS.pack(ip, scope, port, 4 if len(ip) == 4 else 6)
+
+
+def unpack_peer(record: bytes) -> Peer:
+    """The address at the start of a record, a `struct udp_address`."""
+    ip, scope, port, version = _ADDRESS.unpack_from(record)
+    return ip[:4] if version == 4 else ip, port, scope
 
 
 class Udp:
@@ -39,8 +52,7 @@ class Udp:
         offload: bool = True,
     ) -> None:
         def handed_over(_fd: int, record: bytes) -> None:
-            ip, scope, port, version = _ADDRESS.unpack_from(record)
-            on_management((ip[:4] if version == 4 else ip, port, scope), record[_ADDRESS.size :])
+            on_management(unpack_peer(record), record[_ADDRESS.size :])
 
         punt.component(component, quota, handed_over)
         with relay.handle as within, punt.handle as to:
@@ -49,6 +61,7 @@ class Udp:
             raise MemoryError("no memory for the flows over UDP")
         self.handle = Handle(udp, lib.udp_destroy, "the data plane over UDP")
         """Of `struct udp`."""
+        self.paths = Paths(self.handle, lib.udp_paths)
 
     def open(self, eid: int, fd: int, peer: Peer) -> None:
         """The flow end `fd` of the relay receives packets that `peer` sends to `eid`; it ends with `Relay.remove(fd)`.
@@ -56,8 +69,7 @@ class Udp:
         Packets that its process writes wait for `connect`. A second call gives another peer, after the first did not answer.
         """
         address = ffi.new("struct udp_address *")
-        ip, port, scope = peer
-        ffi.buffer(address)[:] = _ADDRESS.pack(ip, scope, port, 4 if len(ip) == 4 else 6)
+        ffi.buffer(address)[:] = pack_peer(peer)
         with self.handle as udp:
             result = lib.udp_open(udp, eid, fd, address)
         _check(result, f"cannot open endpoint {eid} for descriptor {fd}")

@@ -20,7 +20,8 @@ from ipcpd.dataplane import Punt
 from ipcpd.dataplane import eth as dataplane
 from ipcpd.link.endpoints import Endpoints
 from ipcpd.link.fa import FlowAllocator
-from ipcpd.link.link import MANAGEMENT, LinkIpcp
+from ipcpd.link.link import MANAGEMENT, PATHS, LinkIpcp
+from ipcpd.link.paths import NONE, QUOTA, Paths
 from ipcpd.wire import mac
 from ipcpd.wire.eth import Message, NameQuery
 from ipcpd.wire.link import FlowReply, FlowRequest
@@ -98,6 +99,8 @@ class EthIpcp(LinkIpcp):
                 ethertype=framing.protocol,
                 nic=device.nic,
             )
+            self._paths = Paths(eth.paths, self._show_path, values.get("rate", NONE))
+            punt.component(PATHS, QUOTA, self._paths.reported)
             eth.device(state.mac, framing.max_packet(state.mtu))
             device.watch(self.loop, self._device_changed)
             self._claims = Claims(name, framing.protocol)
@@ -259,6 +262,13 @@ class EthIpcp(LinkIpcp):
         if self._down:  # the event is sent after the IRMd knows the flow
             self.loop.call_soon(self.flow_event, end, FlowEvent.DOWN)
 
+    def _path_of(self, peer: bytes) -> bytes:
+        return peer
+
+    @staticmethod
+    def _show_path(peer: bytes) -> str:
+        return mac.to_text(peer[:6])
+
     def _doubt(self, name: bytes, holder: bytes) -> None:
         self._directory.forget(name, holder)
 
@@ -328,6 +338,8 @@ class EthIpcp(LinkIpcp):
                 ]
             case "directory":
                 return self._read_directory()
+            case "paths":
+                return self._paths.rows()
             case "counters":
                 counters = eth.counters()._asdict()
                 dropped = counters.pop("dropped")

@@ -20,7 +20,7 @@ from ipcpd.common.end import End
 from ipcpd.common.ends import Ends
 from ipcpd.common.ipcp import Ipcp, Result
 from ipcpd.dataplane import Punt, Relay
-from ipcpd.wire.link import FlowReply, FlowRequest
+from ipcpd.wire.link import FlowReply, FlowRequest, has_path_item
 from ouroboros.errors import ENOTALLOC
 from ouroboros.facts import LINK_DIRECTORY, LINK_FA, LINK_MACHINES, Row
 from ouroboros.guard import Guard
@@ -30,11 +30,14 @@ from ouroboros.rpc.service import Refusal
 
 from . import fa_events as fa
 from .fa import FlowAllocator, NoEndpoint
+from .paths import Paths
 
 log = logging.getLogger("ipcpd/link")
 
 MANAGEMENT = 0
 """The component of the punt that gets management messages."""
+PATHS = MANAGEMENT + 1
+"""The component that gets what reports of paths say (eth.h, udp.h)."""
 
 AFTER_DEFECT = 1.0
 """Seconds of rest after a defect: it may recur with the next deadline."""
@@ -52,6 +55,7 @@ class LinkIpcp(Ipcp):
         self._punt: Punt | None = None
         self._registered: set[bytes] = set()
         self._fa: FlowAllocator
+        self._paths: Paths
         self._ends = Ends(self._relay, self.late)
         self._timer: asyncio.TimerHandle | None = None
         self._malformed = 0
@@ -94,6 +98,10 @@ class LinkIpcp(Ipcp):
     @abstractmethod
     def _doubt(self, name: bytes, holder: bytes) -> None:
         """The machine `holder` does not answer as a holder of the name would."""
+
+    @abstractmethod
+    def _path_of(self, peer: bytes) -> bytes:
+        """A machine's address, as the data plane has it for the path there."""
 
     def _ask_again(self, name: bytes) -> None:
         """Query the name's holders, even if they are cached."""
@@ -232,11 +240,19 @@ class LinkIpcp(Ipcp):
         self._run_due()
         if number:
             self._drop_port(end)
+        else:
+            self._measure(end, response.data)
         if number and not response.response:
             raise Refusal(
                 number, f"the reply has {len(response.data)} octets, and {room} fit a message over this layer"
             )
         return None
+
+    def _measure(self, end: End, reply: bytes) -> None:
+        """A flow was allocated with this reply, which may agree that both machines measure the path."""
+        flow = self._fa.flows.get(end)
+        if flow is not None and has_path_item(reply):
+            self._paths.measure(self._path_of(flow.peer), self.loop.time())
 
     # ------------------------------------------------------------ running the machines
 
@@ -271,6 +287,7 @@ class LinkIpcp(Ipcp):
                 self._connect(end, endpoint, peer)
             case fa.Allocated(end, data):
                 self.allocated(end, 0, mpl_ms=self.mpl_ms, max_packet=self._largest, data=data)
+                self._measure(end, data)
             case fa.Refused(end, number, text):
                 self._drop_port(end)
                 self.allocated(end, number, text)

@@ -22,10 +22,11 @@ from typing import ClassVar
 from ipcpd.common.end import End
 from ipcpd.common.ipcp import Result
 from ipcpd.dataplane import Punt
-from ipcpd.dataplane.udp import Peer, Udp
+from ipcpd.dataplane.udp import Peer, Udp, pack_peer, unpack_peer
 from ipcpd.link.endpoints import Endpoints
 from ipcpd.link.fa import FlowAllocator
-from ipcpd.link.link import MANAGEMENT, LinkIpcp
+from ipcpd.link.link import MANAGEMENT, PATHS, LinkIpcp
+from ipcpd.link.paths import NONE, QUOTA, Paths
 from ipcpd.wire import udp as wire
 from ipcpd.wire.link import FlowReply, FlowRequest
 from ouroboros.errors import ENAME
@@ -105,6 +106,8 @@ class UdpIpcp(LinkIpcp):
                 max_packet=self.max_packet,
                 on_management=self._received,
             )
+            self._paths = Paths(self._udp.paths, self._show_path, values.get("rate", NONE))
+            punt.component(PATHS, QUOTA, self._paths.reported)
             self._resolver = Resolver(
                 self.loop, family=self._address.family, hosts=HostsFile(default_path()), server=self._server
             )
@@ -264,6 +267,13 @@ class UdpIpcp(LinkIpcp):
         if flow is not None:
             self._up[0].connect(flow.endpoint, endpoint)
 
+    def _path_of(self, peer: bytes) -> bytes:
+        return pack_peer(Address.unpack(peer))
+
+    @staticmethod
+    def _show_path(peer: bytes) -> str:
+        return str(Address(*unpack_peer(peer)))
+
     def _doubt(self, name: bytes, holder: bytes) -> None:
         self._up[1].doubt(name, Address.unpack(holder).ip)
 
@@ -343,6 +353,8 @@ class UdpIpcp(LinkIpcp):
                 ]
             case "directory":
                 return self._read_directory()
+            case "paths":
+                return self._paths.rows()
             case "counters":
                 return DATAGRAMS.rows(udp.counters() | {"unsent": self._unsent}) + self._read_counters()
         return super().readout(what)

@@ -1,6 +1,7 @@
 """The extensions that apply to a flow, by its QoS and its layer (docs/design/wire.md; paper 5.1).
 
-Used by the IRMd; pure functions. They extend FRCP, so a flow without in_order has none.
+Used by the IRMd; pure functions. They extend FRCP, so a flow without in_order has none, but one: that a link layer measures the
+path under the flow.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
     from ouroboros.rpc.messages_pb2 import QosSpec
 
 
-def applicable(qos: QosSpec, *, inside: bool) -> frozenset[int]:
-    """The extensions that such a flow may have. `inside`: its packets stay in the memory of this system, without bit errors."""
+def applicable(qos: QosSpec, *, inside: bool, link: bool = False) -> frozenset[int]:
+    """The extensions that such a flow may have. `inside`: its packets stay in the memory of this system, without bit errors;
+    `link`: they go over a link layer."""
+    kinds = {Extension.PATH} if link else set()
     if not qos.in_order:
-        return frozenset()
-    kinds = {Extension.FRAGMENTATION}
+        return frozenset(kinds)
+    kinds.add(Extension.FRAGMENTATION)
     if not qos.loss:
         kinds |= {Extension.SELECTIVE, Extension.END}
     if not inside:
@@ -29,9 +32,9 @@ def applicable(qos: QosSpec, *, inside: bool) -> frozenset[int]:
     return frozenset(kinds)
 
 
-def offered(qos: QosSpec, *, inside: bool) -> frozenset[int]:
+def offered(qos: QosSpec, *, inside: bool, link: bool = False) -> frozenset[int]:
     """The extensions to offer for a flow that an application requests: the check only where its QoS allows no bit error."""
-    kinds = applicable(qos, inside=inside)
+    kinds = applicable(qos, inside=inside, link=link)
     return kinds - {Extension.FRCP_CHECK} if qos.ber else kinds
 
 

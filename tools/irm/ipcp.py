@@ -281,6 +281,7 @@ _COMPONENT = Key("component", "dt|mgmt")
 _RETRY = Key("retry", "times|forever", takes=_is_retry)
 _READOUTS = (
     ("neighbours", "the neighbours that an IPCP has flows to"),
+    ("paths", "what the ways to its neighbours carry, over a network that is not Ouroboros"),
     ("routes", "where packets for each address go, by QoS cube"),
     ("links", "which links between members the layer knows"),
     ("directory", "which names the layer knows, as far as this IPCP does"),

@@ -10,6 +10,8 @@
 #define LLC_COUNTED 3u /* octets of the header that its length field counts */
 #define LLC_MOST 1500u
 #define LLC_MANAGEMENT 1u
+#define LLC_PATH 0u
+#define DIX_PATH 1u
 #define LLC_FIRST 2u
 #define LLC_LAST 63u
 #define HEADER_MOST DIX_HEADER
@@ -19,6 +21,7 @@
 #define PAUSE_MOST 1000000
 
 struct eth_flow {
+        struct path_flow path; /* first: a flow of a path is its flow here */
         struct eth *eth;
         struct port *port;
         uint32_t endpoint;
@@ -41,6 +44,7 @@ struct eth {
         int64_t pause[CUBES];
         int64_t full_until[CUBES]; /* the device had no space: until then no flow tries it again */
         struct eth_counters counters;
+        struct paths *paths;
         struct eth_flow *flows[ETH_ENDPOINTS];
 
         /* the burst that is being sent */
@@ -103,12 +107,12 @@ static void prepare(struct eth *eth, const struct eth_flow *flow, uint32_t i)
         eth->nic->tx[i][1] = (struct iovec){packet->data, packet->length};
 }
 
-/* Take what fits into a batch. A packet that is too large is dropped when it is the first. */
-static uint32_t gather(struct eth *eth, const struct eth_flow *flow, struct port *port)
+/* Take what fits into a batch, and up to `most` octets of frames. A packet that is too large is dropped when it is the first. */
+static uint32_t gather(struct eth *eth, const struct eth_flow *flow, struct port *port, uint32_t most)
 {
-        uint32_t n = 0;
+        uint32_t n = 0, octets = 0;
 
-        while (n < NIC_BURST) {
+        while (n < NIC_BURST && octets < most) {
                 eth->marks[n] = port->taken;
                 if (!port_take(port, &eth->packets[n]))
                         break;
@@ -121,6 +125,7 @@ static uint32_t gather(struct eth *eth, const struct eth_flow *flow, struct port
                         port_drop(port, &eth->packets[n]);
                         continue;
                 }
+                octets += eth->packets[n].length + eth->header;
                 prepare(eth, flow, n++);
         }
         return n;
@@ -160,10 +165,12 @@ static void wait_for_device(struct eth *eth, struct port *port, int64_t now)
         port_pause(port, now + *pause);
 }
 
-/* True: all of them were sent or dropped. */
-static bool send_batch(struct eth *eth, struct port *port, uint32_t n, int64_t now)
+/* Returns the octets of frames that were sent. Sets `full` of the path when the rest waits for the device. */
+static uint32_t send_batch(struct eth *eth, struct eth_flow *flow, uint32_t n, int64_t now)
 {
-        uint32_t done = 0;
+        struct path *path = flow->path.path;
+        struct port *port = flow->port;
+        uint32_t done = 0, octets = 0;
 
         while (done < n) {
                 int sent = nic_send(eth->nic, port->cube, done, n - done);
@@ -175,32 +182,68 @@ static bool send_batch(struct eth *eth, struct port *port, uint32_t n, int64_t n
                         }
                         keep(eth, port, done, n);
                         wait_for_device(eth, port, now);
-                        return false;
+                        path->full = true;
+                        break;
                 }
                 eth->pause[port->cube] = 0;
                 eth->counters.sent += (uint32_t)sent;
-                for (uint32_t end = done + (uint32_t)sent; done < end; done++)
+                path->counters.sent_packets += (uint32_t)sent;
+                for (uint32_t end = done + (uint32_t)sent; done < end; done++) {
+                        octets += eth->packets[done].length + eth->header;
                         port_free(port, &eth->packets[done]);
+                }
         }
-        return true;
+        return octets;
+}
+
+static uint32_t send_flow(struct path_flow *on, uint32_t most, int64_t now)
+{
+        struct eth_flow *flow = (struct eth_flow *)on;
+        struct eth *eth = flow->eth;
+        struct port *port = flow->port;
+        uint32_t octets = 0, n;
+
+        if (eth->full_until[port->cube] > now) {
+                port_pause(port, eth->full_until[port->cube]);
+                on->path->full = true;
+                return 0;
+        }
+        for (uint32_t total = 0; total < PORT_BATCH && octets < most && !on->path->full; total += n) {
+                n = gather(eth, flow, port, most - octets);
+                if (n == 0)
+                        break;
+                octets += send_batch(eth, flow, n, now);
+        }
+        return octets;
 }
 
 static void serve_flow(struct relay *relay, struct port *port, int64_t now)
 {
-        const struct eth_flow *flow = port->role;
-        struct eth *eth = flow->eth;
-        uint32_t n;
+        struct eth_flow *flow = port->role;
 
         (void)relay;
-        if (eth->full_until[port->cube] > now) {
-                port_pause(port, eth->full_until[port->cube]);
-                return;
+        path_serve(&flow->path, now);
+}
+
+/* A mark or a report. No burst is being sent. */
+static bool emit(void *owner, const uint8_t *peer, const uint8_t *message, uint32_t length)
+{
+        struct eth *eth = owner;
+        uint8_t *header = eth->headers[0];
+
+        memcpy(header, peer, ETH_ALEN);
+        memcpy(header + 6, eth->mac, ETH_ALEN);
+        if (eth->framing == ETH_DIX) {
+                put16(header + 12, eth->ethertype);
+                put16(header + 14, DIX_PATH);
+                put16(header + 16, length);
+        } else {
+                put16(header + 12, length + LLC_COUNTED);
+                header[14] = header[15] = reversed(LLC_PATH);
+                header[16] = LLC_INFORMATION;
         }
-        for (uint32_t total = 0; total < PORT_BATCH; total += n) {
-                n = gather(eth, flow, port);
-                if (n == 0 || !send_batch(eth, port, n, now))
-                        return;
-        }
+        eth->nic->tx[0][1] = (struct iovec){(void *)(uintptr_t)message, length};
+        return nic_send(eth->nic, CUBES - 1, 0, 1) == 1;
 }
 
 /* ---- receiving ---- */
@@ -212,11 +255,17 @@ static void drop(struct eth *eth, enum eth_drop reason)
 
 static void deliver(struct eth *eth, const struct eth_flow *flow, const uint8_t *frame, uint32_t length)
 {
-        if (memcmp(frame, broadcast_mac, ETH_ALEN) == 0)
+        if (memcmp(frame, broadcast_mac, ETH_ALEN) == 0) {
                 drop(eth, ETH_DROP_FOREIGN);
-        else if (memcmp(frame + 6, flow->peer, ETH_ALEN) != 0)
+                return;
+        }
+        if (memcmp(frame + 6, flow->peer, ETH_ALEN) != 0) {
                 drop(eth, ETH_DROP_SOURCE);
-        else if (port_copy(flow->port, frame + eth->header, length))
+                return;
+        }
+        if (flow->path.path != NULL) /* it carried the packet, whatever the reader does */
+                path_came(flow->path.path, length);
+        if (port_copy(flow->port, frame + eth->header, length))
                 eth->counters.delivered++;
         else
                 drop(eth, ETH_DROP_FULL);
@@ -231,6 +280,17 @@ static void manage(struct eth *eth, const uint8_t *frame, uint32_t length)
                 drop(eth, ETH_DROP_MANAGEMENT);
 }
 
+/* A mark or a report. */
+static void about_path(struct eth *eth, const uint8_t *frame, uint32_t length)
+{
+        if (memcmp(frame, broadcast_mac, ETH_ALEN) == 0)
+                drop(eth, ETH_DROP_FOREIGN);
+        else if (!paths_message(eth->paths, frame + 6, ETH_ALEN, frame + eth->header, length))
+                drop(eth, ETH_DROP_ENDPOINT);
+        else
+                eth->counters.path++;
+}
+
 static void receive_dix(struct eth *eth, const uint8_t *frame, uint32_t size)
 {
         uint32_t endpoint = get16(frame + 14), length = get16(frame + 16);
@@ -241,6 +301,8 @@ static void receive_dix(struct eth *eth, const uint8_t *frame, uint32_t size)
                 drop(eth, ETH_DROP_LENGTH);
         else if (endpoint == 0)
                 manage(eth, frame, length);
+        else if (endpoint == DIX_PATH)
+                about_path(eth, frame, length);
         else if (endpoint >= ETH_ENDPOINTS || eth->flows[endpoint] == NULL)
                 drop(eth, ETH_DROP_ENDPOINT);
         else
@@ -264,6 +326,8 @@ static void receive_llc(struct eth *eth, const uint8_t *frame, uint32_t size)
         flow = eth->flows[dsap];
         if (dsap == LLC_MANAGEMENT && ssap == LLC_MANAGEMENT)
                 manage(eth, frame, length);
+        else if (dsap == LLC_PATH && ssap == LLC_PATH)
+                about_path(eth, frame, length);
         else if (flow == NULL)
                 drop(eth, ETH_DROP_ENDPOINT);
         else if (ssap < LLC_FIRST || (flow->peer_endpoint != 0 && ssap != flow->peer_endpoint))
@@ -315,6 +379,7 @@ static uint32_t serve_nic(struct relay *relay, struct source *source, int64_t no
 static void let_go(struct eth *eth)
 {
         relay_let_go(eth->relay);
+        paths_free(eth->paths);
         punt_destroy(eth->punt);
         nic_destroy(eth->nic);
         free(eth);
@@ -323,8 +388,9 @@ static void let_go(struct eth *eth)
 struct eth *eth_create(struct relay *relay, struct punt *punt, uint32_t component, enum eth_framing framing,
                        uint16_t ethertype, struct nic *nic)
 {
+        const struct paths_type type = {framing == ETH_DIX ? DIX_HEADER : LLC_HEADER, send_flow, emit};
         struct eth *eth = calloc(1, sizeof *eth);
-        int error;
+        int error = -ENOMEM;
 
         if (eth == NULL) {
                 nic_destroy(nic);
@@ -340,9 +406,12 @@ struct eth *eth_create(struct relay *relay, struct punt *punt, uint32_t componen
         eth->header = framing == ETH_DIX ? DIX_HEADER : LLC_HEADER;
         for (uint32_t i = 0; i < NIC_BURST; i++)
                 nic->tx[i][0] = (struct iovec){eth->headers[i], eth->header};
-        relay_lock(relay);
-        error = relay_add_source(relay, &eth->source);
-        relay_unlock(relay);
+        eth->paths = paths_create(relay, punt, component + 1, &type, eth);
+        if (eth->paths != NULL) {
+                relay_lock(relay);
+                error = relay_add_source(relay, &eth->source);
+                relay_unlock(relay);
+        }
         if (error == 0)
                 return eth;
         let_go(eth);
@@ -385,6 +454,7 @@ static void forget_flow(struct port *port)
         struct eth_flow *flow = port->role;
 
         flow->eth->flows[flow->endpoint] = NULL;
+        paths_leave(flow->eth->paths, &flow->path);
         free(flow);
 }
 
@@ -459,7 +529,7 @@ int eth_connect(struct eth *eth, uint32_t fd, uint32_t peer_endpoint, const uint
         port = relay_port(eth->relay, fd);
         if (port == NULL || port->role == NULL || port->on_removal != forget_flow) {
                 error = -EBADF;
-        } else {
+        } else if ((error = paths_join(eth->paths, peer, ETH_ALEN, &((struct eth_flow *)port->role)->path, port)) == 0) {
                 flow = port->role;
                 flow->peer_endpoint = peer_endpoint;
                 memcpy(flow->peer, peer, ETH_ALEN);
@@ -470,6 +540,11 @@ int eth_connect(struct eth *eth, uint32_t fd, uint32_t peer_endpoint, const uint
         }
         relay_unlock(eth->relay);
         return error;
+}
+
+struct paths *eth_paths(struct eth *eth)
+{
+        return eth->paths;
 }
 
 void eth_count(struct eth *eth, struct eth_counters *counters)

@@ -13,7 +13,7 @@
 #define OUROBOROS_ETH_H
 
 #include "nic.h"
-#include "relay.h"
+#include "paths.h"
 
 #define ETH_ALEN 6u
 #define ETH_ENDPOINTS 4096u
@@ -38,6 +38,7 @@ struct eth_counters {
         uint64_t received; /* frames, all of them */
         uint64_t delivered;
         uint64_t management; /* handed to the control plane */
+        uint64_t path; /* marks and reports of paths */
         uint64_t sent;
         uint64_t full; /* times that the device had no space; nothing is lost */
         uint64_t dropped[ETH_DROPS];
@@ -61,6 +62,7 @@ int eth_open(struct eth *eth, uint32_t fd, uint32_t endpoint, const uint8_t peer
 int eth_leave(struct eth *eth, uint32_t fd); /* no other end is known: the port has no endpoint then */
 int eth_connect(struct eth *eth, uint32_t fd, uint32_t peer_endpoint, const uint8_t peer[ETH_ALEN]);
 
+struct paths *eth_paths(struct eth *eth); /* they end with it; samples go to the component behind `component` */
 void eth_count(struct eth *eth, struct eth_counters *counters);
 
 #endif

@@ -56,6 +56,7 @@ struct relay {
         struct punt *punt; /* receives flow events, or NULL */
         uint32_t component;
         int64_t now;  /* when the round began */
+        bool stepped; /* by a caller that has its own time */
         int64_t wake; /* when the next paused or queued port is to be served, 0: none is */
         int control;
         _Atomic bool wanted; /* the control plane waits for the lock */
@@ -125,6 +126,11 @@ void relay_lock(struct relay *relay);
 void relay_unlock(struct relay *relay);
 
 /* With the lock held: */
+static inline int64_t relay_clock(const struct relay *relay) /* the time now: a round may be long */
+{
+        return relay->stepped ? relay->now : wait_now();
+}
+
 void relay_forget_role(struct port *port);
 struct port *relay_port(struct relay *relay, uint32_t fd);
 void relay_role(struct relay *relay, struct port *port, port_serve *serve, void *role); /* ends the role before */

@@ -279,6 +279,7 @@ uint32_t relay_step(struct relay *relay, int64_t now)
 
         pthread_mutex_lock(&relay->lock);
         relay->now = now;
+        relay->stepped = true;
         round_collect(relay);
         total = round_run(relay);
         pthread_mutex_unlock(&relay->lock);

@@ -12,7 +12,7 @@
 
 /* ---- addresses ---- */
 
-static socklen_t to_socket_address(const struct udp_address *address, union socket_address *to)
+socklen_t udp_to_socket_address(const struct udp_address *address, union socket_address *to)
 {
         memset(to, 0, sizeof *to);
         if (address->version == 4) {
@@ -74,6 +74,18 @@ static void management(struct udp *udp, const union socket_address *from, const 
                 udp->counters.management_lost++;
 }
 
+/* The address as the control plane wrote it. */
+static void path_message_of(struct udp *udp, const union socket_address *from, const uint8_t *message, uint32_t length)
+{
+        struct udp_address address;
+
+        from_socket_address(from, &address);
+        if (paths_message(udp->paths, (const uint8_t *)&address, sizeof address, message, length))
+                udp->counters.path++;
+        else
+                udp->counters.unknown++;
+}
+
 static void deliver(struct udp *udp, const union socket_address *from, const uint8_t *data, uint32_t length)
 {
         struct udp_flow *flow;
@@ -90,6 +102,10 @@ static void deliver(struct udp *udp, const union socket_address *from, const uin
                 management(udp, from, data, length);
                 return;
         }
+        if (eid == UDP_PATH) {
+                path_message_of(udp, from, data + UDP_HEADER, length - UDP_HEADER);
+                return;
+        }
         flow = eid < UDP_EIDS ? udp->flow[eid] : NULL;
         if (flow == NULL) {
                 udp->counters.unknown++;
@@ -100,6 +116,8 @@ static void deliver(struct udp *udp, const union socket_address *from, const uin
                 return;
         }
         length -= UDP_HEADER;
+        if (flow->path.path != NULL) /* it carried the packet, whatever the reader does */
+                path_came(flow->path.path, length);
         if (length > udp->max_packet) {
                 udp->counters.too_long++;
                 flow->counters.dropped++;
@@ -185,6 +203,7 @@ void udp_send_with(struct udp *udp, udp_sender *sender)
 static void let_go(struct udp *udp)
 {
         relay_let_go(udp->relay);
+        paths_free(udp->paths);
         punt_destroy(udp->punt);
         free(udp->buffer);
         free(udp);
@@ -193,8 +212,10 @@ static void let_go(struct udp *udp)
 struct udp *udp_create(struct relay *relay, int socket, uint32_t max_packet, bool offload, struct punt *punt,
                        uint32_t component)
 {
+        struct paths_type type = {UDP_OVERHEAD_4, udp_send_flow, udp_emit};
         struct udp *udp = calloc(1, sizeof *udp);
-        int on = 1, error;
+        int on = 1, domain = AF_INET, error = -ENOMEM;
+        socklen_t size = sizeof domain;
 
         if (udp == NULL)
                 return NULL;
@@ -219,9 +240,14 @@ struct udp *udp_create(struct relay *relay, int socket, uint32_t max_packet, boo
                         .msg_control = udp->control[m],
                 };
         }
-        relay_lock(relay);
-        error = relay_add_source(relay, &udp->source);
-        relay_unlock(relay);
+        if (getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_INET6)
+                type.overhead = UDP_OVERHEAD_6;
+        udp->paths = paths_create(relay, punt, component + 1, &type, udp);
+        if (udp->paths != NULL) {
+                relay_lock(relay);
+                error = relay_add_source(relay, &udp->source);
+                relay_unlock(relay);
+        }
         if (error < 0) {
                 let_go(udp);
                 return NULL;
@@ -244,6 +270,7 @@ static void forget(struct port *port)
 
         add(&flow->udp->counters, &flow->counters);
         flow->udp->flow[flow->eid] = NULL;
+        paths_leave(flow->udp->paths, &flow->path);
         free(flow);
 }
 
@@ -270,7 +297,7 @@ int udp_open(struct udp *udp, uint32_t eid, uint32_t fd, const struct udp_addres
         if (flow == NULL)
                 return -ENOMEM;
         *flow = (struct udp_flow){.udp = udp, .eid = eid, .run_limit = UINT32_MAX};
-        flow->to_length = to_socket_address(peer, &flow->to);
+        flow->to_length = udp_to_socket_address(peer, &flow->to);
         relay_lock(udp->relay);
         port = relay_port(udp->relay, fd);
         if (port == NULL)
@@ -307,17 +334,28 @@ int udp_leave(struct udp *udp, uint32_t eid)
 int udp_connect(struct udp *udp, uint32_t eid, uint32_t peer_eid)
 {
         struct udp_flow *flow;
+        struct udp_address peer;
+        int error = -EBADF;
 
         if (eid >= UDP_EIDS || peer_eid == 0 || peer_eid >= UDP_EIDS)
                 return -EINVAL;
         relay_lock(udp->relay);
         flow = udp->flow[eid];
         if (flow != NULL) {
+                from_socket_address(&flow->to, &peer);
+                error = paths_join(udp->paths, (const uint8_t *)&peer, sizeof peer, &flow->path, flow->port);
+        }
+        if (error == 0) {
                 flow->header = htonl(peer_eid);
                 flow->port->paused = 0;
         }
         relay_unlock(udp->relay);
-        return flow != NULL ? 0 : -EBADF;
+        return error;
+}
+
+struct paths *udp_paths(struct udp *udp)
+{
+        return udp->paths;
 }
 
 void udp_read(struct udp *udp, struct udp_counters *counters)

@@ -15,9 +15,12 @@
 
 #include <netinet/in.h>
 
-#include "relay.h"
+#include "paths.h"
 
 #define UDP_EIDS 4096u    /* endpoint ids are below: a prototype's table ends there (spec/udp 2) */
+#define UDP_PATH 1u       /* the endpoint id of messages of a path (spec/path) */
+#define UDP_OVERHEAD_4 32u /* octets of a datagram besides the packet: endpoint id, UDP, IP */
+#define UDP_OVERHEAD_6 52u
 #define UDP_HEADER 4u     /* octets of the endpoint id */
 #define UDP_MESSAGE 2048u /* octets of a management datagram, at most */
 
@@ -37,6 +40,7 @@ struct udp_counters {
         uint64_t management;      /* datagrams handed to the control plane */
         uint64_t management_lost; /* those that its quota had no space for */
         uint64_t management_long;
+        uint64_t path;         /* marks and reports of paths */
         uint64_t short_header; /* fewer than four octets */
         uint64_t unknown;      /* no flow has the endpoint id */
         uint64_t stranger;     /* not from the address of the flow's peer */
@@ -60,7 +64,7 @@ struct udp_flow_counters {
 
 struct udp;
 
-/* `socket` is bound, and stays the caller's. `offload`: use UDP_SEGMENT and UDP_GRO if the kernel has them. */
+/* Samples of paths go to the component behind `component`. `socket` is bound, and stays the caller's. `offload`: use UDP_SEGMENT and UDP_GRO if the kernel has them. */
 struct udp *udp_create(struct relay *relay, int socket, uint32_t max_packet, bool offload, struct punt *punt,
                        uint32_t component);
 void udp_destroy(struct udp *udp);
@@ -80,6 +84,7 @@ int udp_open(struct udp *udp, uint32_t eid, uint32_t fd, const struct udp_addres
 int udp_leave(struct udp *udp, uint32_t eid); /* no other end is known: the port has no endpoint then */
 int udp_connect(struct udp *udp, uint32_t eid, uint32_t peer_eid);
 
+struct paths *udp_paths(struct udp *udp); /* they end with it */
 void udp_read(struct udp *udp, struct udp_counters *counters);
 int udp_flow_read(struct udp *udp, uint32_t eid, struct udp_flow_counters *counters);
 

@@ -25,6 +25,7 @@ union socket_address {
 };
 
 struct udp_flow {
+        struct path_flow path; /* first: a flow of a path is its flow here */
         struct udp *udp;
         struct port *port;
         uint32_t eid;
@@ -57,6 +58,7 @@ struct udp {
         bool offload;
         udp_sender *send;
         int64_t full_until; /* ns: the socket had no space; until then no flow tries it again */
+        struct paths *paths;
         struct udp_flow *flow[UDP_EIDS];
         struct udp_counters counters;
         struct batch batch;
@@ -69,5 +71,11 @@ struct udp {
 
 /* The role of a port with a flow: gather what its process wrote, and send it. */
 void udp_serve_port(struct relay *relay, struct port *port, int64_t now);
+
+/* For the path of a flow (path.h). */
+uint32_t udp_send_flow(struct path_flow *flow, uint32_t most, int64_t now);
+bool udp_emit(void *udp, const uint8_t *peer, const uint8_t *message, uint32_t length);
+
+socklen_t udp_to_socket_address(const struct udp_address *address, union socket_address *to);
 
 #endif

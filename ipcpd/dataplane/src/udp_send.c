@@ -1,4 +1,5 @@
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <errno.h>
 #include <string.h>
 
@@ -81,6 +82,7 @@ static void sent(struct udp_flow *flow, struct port *port, struct batch *batch, 
         for (uint32_t i = from; i < to; i++) {
                 flow->counters.sent++;
                 flow->counters.sent_octets += batch->packet[i].length;
+                flow->path.path->counters.sent_packets++;
                 port_free(port, &batch->packet[i]);
         }
 }
@@ -153,27 +155,23 @@ static uint32_t flush(struct udp_flow *flow, struct port *port, struct batch *ba
         return batch->packets;
 }
 
-void udp_serve_port(struct relay *relay, struct port *port, int64_t now)
+/* Octets of packets as a path counts them. */
+static uint32_t octets_of(const struct udp_flow *flow, const struct batch *batch, uint32_t packets)
 {
-        struct udp_flow *flow = port->role;
-        struct udp *udp = flow->udp;
-        struct batch *batch = &udp->batch;
-        uint32_t done;
+        uint32_t octets = 0;
 
-        (void)relay;
-        if (flow->header == 0) {
-                port_pause(port, now + WAIT_REPLY);
-                return;
-        }
-        if (udp->full_until > now) {
-                port_pause(port, udp->full_until);
-                return;
-        }
-        if (flow->limited != 0 && now - flow->limited > FORGET_LIMIT) {
-                flow->run_limit = UINT32_MAX;
-                flow->limited = 0;
-        }
-        for (batch->packets = 0; batch->packets < PORT_BATCH;) {
+        for (uint32_t i = 0; i < packets; i++)
+                octets += batch->packet[i].length + flow->path.path->overhead;
+        return octets;
+}
+
+/* Take what waits, up to a batch and `most` octets. */
+static void gather(struct udp_flow *flow, struct port *port, struct batch *batch, uint32_t most)
+{
+        struct udp *udp = flow->udp;
+        uint32_t octets = 0;
+
+        for (batch->packets = 0; batch->packets < PORT_BATCH && octets < most;) {
                 struct packet *packet = &batch->packet[batch->packets];
 
                 if (!port_take(port, packet))
@@ -184,10 +182,31 @@ void udp_serve_port(struct relay *relay, struct port *port, int64_t now)
                         port_drop(port, packet);
                         continue;
                 }
+                octets += packet->length + flow->path.path->overhead;
                 batch->taken[batch->packets++] = port->taken;
         }
+}
+
+uint32_t udp_send_flow(struct path_flow *on, uint32_t most, int64_t now)
+{
+        struct udp_flow *flow = (struct udp_flow *)on;
+        struct port *port = flow->port;
+        struct udp *udp = flow->udp;
+        struct batch *batch = &udp->batch;
+        uint32_t done;
+
+        if (udp->full_until > now) {
+                port_pause(port, udp->full_until);
+                on->path->full = true;
+                return 0;
+        }
+        if (flow->limited != 0 && now - flow->limited > FORGET_LIMIT) {
+                flow->run_limit = UINT32_MAX;
+                flow->limited = 0;
+        }
+        gather(flow, port, batch, most);
         if (batch->packets == 0)
-                return;
+                return 0;
         compose(flow, batch, 0);
         done = flush(flow, port, batch, now);
         if (done < batch->packets) {
@@ -195,5 +214,33 @@ void udp_serve_port(struct relay *relay, struct port *port, int64_t now)
                 put_back(port, batch, done);
                 udp->full_until = now + WAIT_FULL;
                 port_pause(port, udp->full_until);
+                on->path->full = true;
         }
+        return octets_of(flow, batch, done);
+}
+
+void udp_serve_port(struct relay *relay, struct port *port, int64_t now)
+{
+        struct udp_flow *flow = port->role;
+
+        (void)relay;
+        if (flow->header == 0)
+                port_pause(port, now + WAIT_REPLY);
+        else
+                path_serve(&flow->path, now);
+}
+
+bool udp_emit(void *owner, const uint8_t *peer, const uint8_t *message, uint32_t length)
+{
+        struct udp *udp = owner;
+        uint32_t header = htonl(UDP_PATH);
+        struct iovec parts[2] = {{&header, UDP_HEADER}, {(void *)(uintptr_t)message, length}};
+        union socket_address to;
+        struct udp_address address;
+        struct mmsghdr out;
+
+        memcpy(&address, peer, sizeof address);
+        out.msg_hdr = (struct msghdr){.msg_name = &to, .msg_iov = parts, .msg_iovlen = 2};
+        out.msg_hdr.msg_namelen = udp_to_socket_address(&address, &to);
+        return udp->send(udp->source.fd, &out, 1, MSG_DONTWAIT) == 1;
 }

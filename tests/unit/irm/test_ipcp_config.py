@@ -62,15 +62,17 @@ def test_objects_as_in_the_binding() -> None:
         "congestion": "none",
     }
     eth = IpcpConfig(IpcpType.ETH_DIX, "net", eth=EthConfig("eth0", 0xBEEF))
-    assert eth.options() == {"dev": "eth0", "ethertype": "0xBEEF", "hash": "SHA3_256"}
+    assert eth.options() == {"dev": "eth0", "ethertype": "0xBEEF", "hash": "SHA3_256", "rate": "none"}
     assert IpcpConfig(IpcpType.UDP4, "net", udp4=Udp4Config("10.0.0.1", "10.0.0.2", 99)).options() == {
         "ip": "10.0.0.1",
         "dns": "10.0.0.2",
         "port": "99",
+        "rate": "none",
     }
     assert IpcpConfig(IpcpType.UDP6, "net", udp6=Udp6Config("fe80::1")).options() == {
         "ip": "fe80::1",
         "port": "3435",
+        "rate": "none",
     }
 
 
@@ -131,3 +133,18 @@ def test_type_words() -> None:
         with pytest.raises(OptionError, match=f'IPCP type "{word}" is unknown'):
             IpcpType.from_type_name(word)
     assert [IpcpType.from_type_name(word).type_name for word in TYPES] == list(TYPES)
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [("none", "none"), ("AUTO", "auto"), ("64k", "64000"), ("50M", "50000000"), ("1000000", "1000000")],
+)
+def test_rates(text: str, rate: str) -> None:
+    config = IpcpConfig.from_options(IpcpType.ETH_DIX, "layer", {"dev": "eth0", "rate": text})
+    assert config.options()["rate"] == rate
+
+
+@pytest.mark.parametrize("text", ["", "fast", "63k", "101G", "-1", "1.5M", "5T", "Mk", "9" * 30])
+def test_rates_that_are_none(text: str) -> None:
+    with pytest.raises(OptionError, match="rate"):
+        IpcpConfig.from_options(IpcpType.UDP4, "layer", {"ip": "127.0.0.1", "rate": text})

@@ -231,6 +231,7 @@ def test_bootstrap_of_an_ipcp_that_is_there(irmd: FakeIrmd, irm) -> None:  # typ
         "dev": "eth0",
         "ethertype": "0xA001",
         "hash": "SHA3_256",
+        "rate": "none",
     }
     assert "Types do not match" in irm("ipcp bootstrap name e layer net type local").err
     assert irm("ipcp bootstrap name e layer net dev eth0").code == 1  # a member already

@@ -212,11 +212,18 @@ class Socket:
     def close(self) -> None: ...
 
 
+class NoPaths:
+    """The paths of the UDP IPCP: its neighbour's is not known to the packet thread."""
+
+    def measure(self, peer: bytes) -> None: ...
+
+
 class Datagrams:
     """The endpoints of the UDP IPCP in the packet thread."""
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
+        self.paths = NoPaths()
         self.received: Callable[[tuple[bytes, int, int], bytes], None]
 
     def open(self, eid: int, fd: int, peer: Address) -> None:

@@ -9,7 +9,7 @@ from irmd.oap.extension import Extensions, Item
 from ouroboros.extension import Extension
 from ouroboros.qos import QOS_BEST_EFFORT, QOS_DATA, QOS_RAW, QOS_RAW_NO_ERRORS, QOS_VOICE, QoSSpec
 
-FRAGMENTATION, CHECK, SELECTIVE, END = Extension
+FRAGMENTATION, CHECK, SELECTIVE, END, PATH = Extension
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ FRAGMENTATION, CHECK, SELECTIVE, END = Extension
         (QOS_RAW_NO_ERRORS, True, set(), set()),
         (QOS_DATA, False, {FRAGMENTATION, CHECK, SELECTIVE, END}, {FRAGMENTATION, CHECK, SELECTIVE, END}),
         (QOS_DATA, True, {FRAGMENTATION, SELECTIVE, END}, {FRAGMENTATION, SELECTIVE, END}),
-        (QOS_DATA.replace(ber=1), False, {FRAGMENTATION, SELECTIVE, END}, set(Extension)),
+        (QOS_DATA.replace(ber=1), False, {FRAGMENTATION, SELECTIVE, END}, set(Extension) - {PATH}),
         (QOS_VOICE, False, {FRAGMENTATION, CHECK}, {FRAGMENTATION, CHECK}),
         (QOS_VOICE, True, {FRAGMENTATION}, {FRAGMENTATION}),
         (QOS_BEST_EFFORT.replace(ber=5), False, {FRAGMENTATION}, {FRAGMENTATION, CHECK}),
@@ -63,3 +63,11 @@ def test_within_a_system_nothing_is_spoiled() -> None:
     asked = QOS_DATA.to_proto()
     wire = offer.carried(asked, inside=True)
     assert wire.ber == 0 and offer.obtained(wire, frozenset(), inside=True).ber == 0
+
+
+@pytest.mark.parametrize("in_order", [0, 1])
+def test_paths_are_measured_over_link_layers_only(in_order: int) -> None:
+    qos = QoSSpec(in_order=in_order).to_proto()
+    assert PATH in offer.offered(qos, inside=False, link=True)
+    assert PATH in offer.applicable(qos, inside=False, link=True)
+    assert PATH not in offer.offered(qos, inside=False)

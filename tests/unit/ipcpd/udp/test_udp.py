@@ -85,12 +85,32 @@ class FakePunt:
     def run(self, loop: asyncio.AbstractEventLoop) -> None:
         pass
 
+    def component(self, number: int, quota: int, handler: object) -> None:
+        pass
+
     def fileno(self) -> int:
         return self._pair[0].fileno()
 
     def close(self) -> None:
         for one in self._pair:
             one.close()
+
+
+class FakePaths:
+    """The neighbours whose paths are measured."""
+
+    def __init__(self) -> None:
+        self.measured: list[bytes] = []
+
+    def measure(self, peer: bytes) -> int:
+        self.measured.append(peer)
+        return len(self.measured)
+
+    def set(self, *pace: float) -> bool:
+        return True
+
+    def states(self, most: int) -> list[object]:
+        return []
 
 
 class FakeUdp:
@@ -101,6 +121,7 @@ class FakeUdp:
         self.how = how
         self.peers: dict[int, tuple[int, Address]] = {}
         self.connected: dict[int, int] = {}
+        self.paths = FakePaths()
 
     def open(self, eid: int, fd: int, peer: Address) -> None:
         assert fd in self.relay.ends
