@@ -35,7 +35,7 @@ class DirectAllocation:
         """A direct flow: the flow of the accept serves both (paper Fig. 4)."""
         flow, pool = accept.flow, request.process.pool
         try:
-            outcomes = self._use.oap.direct(name, self._use.registry.name(name).policy)
+            outcomes = self._use.oap.direct(name, self._use.registry.name(name).policy, request.require)
             self._use.endpoints.open(
                 flow,
                 request.process,

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 from ouroboros.errors import EIPCP, ENAME
+from ouroboros.name_info import Requirement
 from ouroboros.qos import UINT32_MAX, QoSSpec
 from ouroboros.rpc.messages_pb2 import Envelope, FlowAlloc, IpcpFlowAllocReply, QosSpec
 from ouroboros.rpc.service import Refusal
@@ -145,6 +146,7 @@ class OutgoingAllocation(AllocationDriver):
             layer=layer,
             repeats=b"".join(self._handshakes),  # the layer may have sent any of them
             lasts_ms=self._lasts_ms(),
+            require=self._request.require,
         )
         self._handshakes[handshake.octets[:ID_LENGTH]] = handshake
         return handshake.octets
@@ -280,6 +282,7 @@ class OutgoingAllocations:
         body = envelope.flow_alloc
         entry = self._use.registry.names.get(body.dst)
         request = self._use.requests.begin(connection, envelope, body)
+        request.require = Requirement(body.require)
         process = request.process
         if process.ipcp is None and not body.layer and entry is not None:
             accept = entry.pick(partial(may_be_direct, process))

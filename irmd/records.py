@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ouroboros.dataplane._dataplane import lib
 from ouroboros.extension import Extension
 from ouroboros.ipcp_types import IpcpType
+from ouroboros.name_info import Requirement
 from ouroboros.rpc.messages_pb2 import SHA3_256, SPILLOVER, Access, IpcpInfo
 
 from .descriptors import Descriptor, Descriptors
@@ -100,6 +101,8 @@ class PendingRequest:
     asynchronous: bool
     timeout: float | None
     """The caller's time-out in seconds, or None."""
+    require: Requirement = Requirement(0)
+    """Of a request for a flow: its security, beyond what the name requires."""
     undo: Callable[[], None] | None = None
     """Cancels the work on the request; set while the request waits."""
     timer: asyncio.TimerHandle | None = None

@@ -2,7 +2,8 @@
 
     from ouroboros import flow_alloc, flow_accept
 
-Importing needs no IRMd; the first call that needs one raises IrmdError with the places where it looked.
+Its modules are `ouroboros.dev`, `event`, `qos`, `errors`, `aio`, `irm`, `cli`, `testing` and others; `dir(ouroboros)` lists them, and
+`python -m ouroboros` shows what is running. Importing needs no IRMd; the first call that needs one raises IrmdError with the places where it looked.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -82,9 +83,20 @@ _HOMES = {
 }
 
 
+_MODULES = ("aio", "certificates", "cli", "dev", "errors", "event", "irm", "protocols", "qos", "testing")
+
+
+def __dir__() -> list[str]:
+    """What there is for programs: the names of the package, and its modules."""
+    return sorted([*__all__, *_MODULES])
+
+
 def __getattr__(name: str) -> Any:
     """Import what is asked for and no more: `irm`, which moves no packet, starts in half the time."""
     from importlib import import_module
+
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
 
     for module, names in _HOMES.items():
         if name in names:

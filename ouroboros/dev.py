@@ -13,6 +13,7 @@ the call returns immediately, and FEventType.FlowAlloc reports its end (`ourobor
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from errno import ENOTSUP
 from typing import TYPE_CHECKING, Any
 
@@ -75,40 +76,65 @@ FRCT_REASSEMBLE = FrctFlags.Reassemble
 
 
 def flow_alloc(
-    dst: str, qos: QoSSpec | None = None, timeo: float | None = None, *, layer: str | None = None
+    dst: str,
+    qos: QoSSpec | None = None,
+    timeo: float | None = None,
+    *,
+    layer: str | None = None,
+    require: str | Iterable[str] = (),
 ) -> Flow:
-    """Allocate a flow to a name; see `Flow.alloc`."""
+    """Allocate a flow to the name `dst` (paper 2.11); see `Flow.alloc` for the errors.
+
+    qos      what is asked for, a QoSSpec; None is QOS_RAW
+    timeo    seconds; None: until the request is answered, refused or the layer gives up; <= 0: asynchronous
+    layer    over this layer only, or through the IPCP of this name
+    require  "encryption", "authentication", or both
+
+        with flow_alloc("oecho", QOS_DATA) as flow:
+            flow.write(b"hello")
+            print(flow.read())
+    """
     flow = Flow()
-    flow.alloc(dst, qos, timeo, layer=layer)
+    flow.alloc(dst, qos, timeo, layer=layer, require=require)
     return flow
 
 
 def flow_accept(timeo: float | None = None) -> Flow:
-    """Wait for a flow; see `Flow.accept`."""
+    """Wait for a flow to a name that this process is bound to (`irm bind`), for `timeo` seconds, or without limit.
+
+    Raises FlowTimeout, and IrmdError without an IRMd; see `Flow.accept`.
+
+        while True:
+            with flow_accept() as flow:
+                flow.write(flow.read())
+    """
     flow = Flow()
     flow.accept(timeo)
     return flow
 
 
 def flow_join(dst: str, qos: QoSSpec | None = None, timeo: float | None = None) -> Flow:
-    """Join a broadcast layer; see `Flow.join`."""
+    """Join the broadcast layer `dst` (paper 2.13): each packet that is written reaches every other process that has joined.
+
+    Arguments and errors as for `flow_alloc`; see `Flow.join`.
+    """
     flow = Flow()
     flow.join(dst, timeo, qos=qos)
     return flow
 
 
 def flow_dealloc(flow: Flow, timeo: float | None = None) -> None:
-    """Deallocate a flow; see `Flow.dealloc`."""
+    """Deallocate a flow, within `timeo` seconds; see `Flow.dealloc`."""
     _method(flow, "dealloc")(timeo)
 
 
 def flow_write(flow: Flow, buf: ReadableBuffer, count: int | None = None) -> int:
-    """Write one packet; see `Flow.write`."""
+    """Write `buf`, or its first `count` octets, as one packet; returns the number of octets. See `Flow.write`."""
     return int(_method(flow, "write")(buf, count))
 
 
 def flow_read(flow: Flow, count: int = 2048) -> bytes:
-    """Read (a part of) one packet; see `Flow.read`."""
+    """Read up to `count` octets of the packet at the front; see `Flow.read`."""
     packet: bytes = _method(flow, "read")(count)
     return packet
 

@@ -10,6 +10,7 @@ deallocated the flow meanwhile the method raises FlowNotAllocatedException, even
 
 from __future__ import annotations
 
+import operator
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -202,8 +203,10 @@ class End(Owner):
                 return self._write_each(_listed(packets))
             data, each, lengths = buffers.join(packets)
         except (TypeError, ValueError, BufferError, LookupError):
-            _listed(packets)
-            raise
+            joined = [_contiguous(packet) for packet in _listed(packets)]
+            if all(map(operator.is_, joined, packets)):
+                raise
+            return self.writev(joined)
         done: int = _writev(handle, data, lengths, each, total)
         if done == total:
             return done
@@ -516,6 +519,17 @@ class End(Owner):
 
     # ------------------------------------------------------------ control
 
+    def settimeout(self, timeo: float | None) -> None:
+        """Set `rcv_timeout` and `snd_timeout`, in seconds; None: for ever. As of sockets, 0 makes the flow non-blocking."""
+        arguments.seconds("timeo", timeo)
+        self.blocking = timeo is None or timeo > 0
+        if self.blocking:
+            self.rcv_timeout = self.snd_timeout = timeo
+
+    def gettimeout(self) -> float | None:
+        """The time that a read may wait, in seconds; None: for ever; 0: the flow is non-blocking."""
+        return self.rcv_timeout if self.blocking else 0.0
+
     @property
     def rcv_timeout(self) -> float | None:
         """Seconds that a read may block; None: for ever."""
@@ -703,11 +717,26 @@ def _send_fin(handle: struct_flow, non_blocking: bool) -> int:
 
 
 def octets(name: str, buffer: Any, *, writable: bool = False) -> Any:
-    """A buffer for C. Raises TypeError, or ValueError when its octets do not lie one behind the other."""
+    """A buffer for C. Raises TypeError, or ValueError when C shall write and its octets do not lie one behind the other."""
     try:
         return _from_buffer(buffer, require_writable=writable)
     except (TypeError, ValueError, BufferError):
+        if not writable:
+            return _from_buffer(_joined(name, buffer))
         arguments.not_octets(name, buffer, writable=writable)
+
+
+def _contiguous(buffer: Any) -> Any:
+    """A buffer, or the copy of one whose octets do not lie one behind the other."""
+    return buffer if memoryview(buffer).c_contiguous else memoryview(buffer).tobytes()
+
+
+def _joined(name: str, buffer: Any) -> bytes:
+    """A copy of the octets of a buffer of any format and shape whose octets do not lie one behind the other: a slice of an array."""
+    try:
+        return memoryview(buffer).tobytes()
+    except (TypeError, ValueError, BufferError):
+        arguments.not_octets(name, buffer)
 
 
 def view_of(name: str, buffer: Any, *, writable: bool = False) -> memoryview:
@@ -715,6 +744,8 @@ def view_of(name: str, buffer: Any, *, writable: bool = False) -> memoryview:
     try:
         view = memoryview(buffer).cast("B")
     except (TypeError, ValueError, BufferError):
+        if not writable:
+            return memoryview(_joined(name, buffer))
         arguments.not_octets(name, buffer, writable=writable)
     if writable and view.readonly:
         arguments.not_octets(name, buffer, writable=True)

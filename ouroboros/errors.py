@@ -52,11 +52,20 @@ def known_errno(response: int) -> int:
 class OuroborosError(OSError):
     """Root of the tree. `errno` is always set; `str()` is one line fit for a person.
 
-    Called with nothing it takes the errno of its class, with a text only that errno and the text, else
+    `name`, `layer` and `reason` are for programs. Called with nothing it takes the errno of its class, with a text only that errno and the text, else
     (errno, text) as any OSError.
     """
 
     default_errno: ClassVar[int] = _errno.EIO
+    name: str | None = None
+    """The name of the flow, the IPCP or the service that the call was about, where it was about one."""
+    layer: str | None = None
+    """The layer that the call named."""
+
+    @property
+    def reason(self) -> str:
+        """The text, without anything around it."""
+        return str(self.strerror)
 
     def __init__(self, number: int | str | None = None, text: str = "") -> None:
         if isinstance(number, str):
@@ -260,3 +269,10 @@ def error(number: int, text: str = "", *, default: type[OuroborosError] = FlowEx
     if default is FlowException:
         default = _FLOW_CLASSES.get(number, default)
     return default(number, text)
+
+
+def about(failure: BaseException, name: str | None, layer: str | None = None) -> None:
+    """Note in an error what the call that failed was about."""
+    if isinstance(failure, OuroborosError):
+        failure.name = failure.name or name or None
+        failure.layer = failure.layer or layer or None

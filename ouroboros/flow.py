@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from errno import EISCONN, EPERM
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from . import arguments, end
 from .cipher import cipher_name
@@ -17,6 +20,7 @@ from .errors import (
     FlowAllocatedException,
     FlowDeallocWarning,
     FlowPermissionException,
+    about,
     error,
 )
 from .fccntl import FlowProperties
@@ -37,15 +41,40 @@ _Left = tuple[Library, Any, int, int, list[int]]
 class _Facts:
     """The fields of the IRMd's endpoint that a flow needs later: the message is five times as large."""
 
-    __slots__ = ("cipher", "data", "extensions", "flow_id", "mpl_ms", "peer_certificate")
+    __slots__ = ("cipher", "data", "extensions", "flow_id", "mpl_ms", "peer_certificate", "peer_name")
 
     def __init__(self, endpoint: FlowEndpoint) -> None:
         self.flow_id = endpoint.flow_id
         self.mpl_ms = endpoint.mpl_ms
         self.data = endpoint.data
         self.peer_certificate = endpoint.peer_certificate
+        self.peer_name = endpoint.peer_name
         self.cipher = endpoint.cipher
         self.extensions = tuple(endpoint.extensions)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The process at the other end of a flow.
+
+    name         common name of its certificate, which the IRMd has verified; None: it has shown none
+    certificate  that certificate, X.509 DER
+    cipher       of encrypted packets, by its name in `enc.conf`; None when they are not encrypted
+    """
+
+    name: str | None
+    certificate: bytes | None
+    cipher: str | None
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether it has shown a certificate."""
+        return self.certificate is not None
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether packets are encrypted."""
+        return self.cipher is not None
 
 
 class Flow(End):
@@ -57,6 +86,7 @@ class Flow(End):
 
     __slots__ = (
         "__weakref__",
+        "_asked",
         "_info",
         "_outcome_reported",
     )
@@ -65,22 +95,33 @@ class Flow(End):
         super().__init__()
         self._outcome_reported = True  # whether the end of an asynchronous allocation has been reported
         self._info: _Facts | None = None
+        self._asked: tuple[str, str] = ("", "")  # name and layer of an asynchronous allocation, for its error
 
     # ------------------------------------------------------------ allocation
 
     def alloc(
-        self, dst: str, qos: QoSSpec | None = None, timeo: float | None = None, *, layer: str | None = None
+        self,
+        dst: str,
+        qos: QoSSpec | None = None,
+        timeo: float | None = None,
+        *,
+        layer: str | None = None,
+        require: str | Iterable[str] = (),
     ) -> QoSSpec | None:
         """Allocate a flow to the name `dst` (paper 2.11). Returns the QoS that the flow got.
 
-        qos    what is asked for; None is QOS_RAW
-        timeo  seconds; None: until the request is answered, refused or the layer gives up; <= 0: asynchronous,
-               returns None immediately
-        layer  allocate over this layer only, or through the IPCP of this name; None: the IRMd chooses
+        qos      what is asked for; None is QOS_RAW
+        timeo    seconds; None: until the request is answered, refused or the layer gives up; <= 0: asynchronous,
+                 returns None immediately
+        layer    allocate over this layer only, or through the IPCP of this name; None: the IRMd chooses
+        require  "encryption", "authentication", or both: otherwise there is no flow (errno ECRYPT, EAUTH). `peer` tells what it got
         Raises FlowException with errno ENAME when no process has registered the name, FlowTimeout, IrmdError without an IRMd,
-        FlowAllocatedException when this object has a flow already.
+        FlowAllocatedException when this object has a flow already. The `name` of the error is `dst`, its `layer` is `layer`.
+
+            flow = Flow()
+            flow.alloc("oecho", QOS_DATA, 2.0, require="encryption")
         """
-        request = allocation(dst, qos, layer)
+        request = allocation(dst, qos, layer, require)
         return self._allocate(Envelope(flow_alloc=request), timeo)
 
     def accept(self, timeo: float | None = None) -> QoSSpec | None:
@@ -106,10 +147,15 @@ class Flow(End):
             message.asynchronous = True
         elif timeout_ns is not None:
             message.timeout_ns = timeout_ns
-        owner = library()
-        reply, fds = owner.client.call(envelope)
-        close_fds(fds)
-        self._begin(owner, reply)
+        self._asked = asked_of(message)
+        try:
+            owner = library()
+            reply, fds = owner.client.call(envelope)
+            close_fds(fds)
+            self._begin(owner, reply)
+        except OSError as failure:
+            about(failure, *self._asked)
+            raise
         return self._qos
 
     def _prepare(self) -> None:
@@ -157,6 +203,7 @@ class Flow(End):
                 return  # given up by another thread, which has notified the IRMd
             if done.error:
                 self._error = error(done.error, done.text)
+                about(self._error, *self._asked)
             else:
                 try:
                     self._attach(owner, done.endpoint)
@@ -199,6 +246,11 @@ class Flow(End):
         leaving.wait()
         if leaving.failure is not None:
             raise leaving.failure
+
+    def close(self) -> None:
+        """Deallocate the flow, as `dealloc()`; without a flow it does nothing, as with files and sockets."""
+        with suppress(FlowDeallocWarning):
+            self.dealloc()
 
     def _begin_dealloc(self, timeo: float | None) -> Leaving | None:
         arguments.seconds("timeo", timeo)
@@ -247,7 +299,7 @@ class Flow(End):
     def _disown(self) -> None:
         self._front.clear()  # the parent reads the packets read ahead
 
-    def __enter__(self) -> Flow:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -290,6 +342,16 @@ class Flow(End):
     def data(self) -> bytes:
         """The data that the other side sent along with the allocation."""
         return self._endpoint().data
+
+    @property
+    def peer(self) -> Peer:
+        """What is known of the process at the other end: its verified name, its certificate, and whether packets are encrypted.
+
+        with flow_alloc("oecho", require="authentication") as flow:
+            print(flow.peer.name)
+        """
+        facts = self._endpoint()
+        return Peer(facts.peer_name or None, facts.peer_certificate or None, self.cipher)
 
     @property
     def cipher(self) -> str | None:
@@ -404,11 +466,33 @@ class Flow(End):
         return self._checked(result)
 
 
-def allocation(dst: str, qos: QoSSpec | None, layer: str | None) -> FlowAlloc:
+def allocation(
+    dst: str, qos: QoSSpec | None, layer: str | None, require: str | Iterable[str] = ()
+) -> FlowAlloc:
     """The request of `alloc`. Raises TypeError and ValueError."""
     if layer is not None:
         arguments.text("layer", layer)
-    return FlowAlloc(dst=arguments.text("dst", dst), layer=layer or "", qos=_qos(qos).to_proto())
+    request = FlowAlloc(dst=arguments.text("dst", dst), layer=layer or "", qos=_qos(qos).to_proto())
+    if require:
+        request.require = _requirement(require)
+    return request
+
+
+def _requirement(require: str | Iterable[str]) -> int:
+    from .name_info import Requirement
+
+    words = [require] if isinstance(require, str) else arguments.texts("require", require)
+    try:
+        return Requirement.from_words(words)
+    except ValueError:
+        arguments.wrong_value("require", '"encryption", "authentication", or both', require)
+
+
+def asked_of(message: FlowAlloc | FlowAccept | FlowJoin) -> tuple[str, str]:
+    """Name and layer of a request, for the error when it fails."""
+    if isinstance(message, FlowAlloc):
+        return message.dst, message.layer
+    return "", message.layer if isinstance(message, FlowJoin) else ""
 
 
 def joining(dst: str, qos: QoSSpec | None) -> FlowJoin:

@@ -30,6 +30,7 @@ from .errors import (
     IrmError,
     IrmNameError,
     OuroborosError,
+    about,
 )
 from .ipcp_types import DT_COMP, MGMT_COMP, DirectoryHashAlgo, IpcpType, LoadBalancePolicy
 from .qos import QOS_RAW, QoSSpec
@@ -170,7 +171,13 @@ class _Connection:
         os.register_at_fork(after_in_child=self._forked)
 
     def call(self, default: type[OuroborosError], **body: object) -> pb.Envelope:
-        reply, _ = self._current().call(pb.Envelope(**body), default=default)  # type: ignore[arg-type]
+        try:
+            reply, _ = self._current().call(pb.Envelope(**body), default=default)  # type: ignore[arg-type]
+        except OuroborosError as failure:
+            (message,) = body.values()
+            message = getattr(message, "info", message)
+            about(failure, getattr(message, "name", None), getattr(message, "layer", None))
+            raise
         return reply
 
     def _current(self) -> Client:

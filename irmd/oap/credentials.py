@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from ouroboros.errors import EAUTH, ECRYPT
@@ -78,6 +78,13 @@ class Credentials:
     def plain(self) -> bool:
         """Whether a plain handshake is enough."""
         return self is _PLAIN or self == _PLAIN
+
+    def requiring(self, require: Requirement) -> Credentials:
+        """These credentials with more requirements; encryption has the default algorithms where there is no enc.conf."""
+        own = self.encryption
+        if own is None and Requirement.ENCRYPTION in require:
+            own = Encryption()
+        return replace(self, encryption=own, require=self.require | require)
 
 
 _PLAIN = Credentials()

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from ouroboros.errors import EAUTH, ECRYPT
 from ouroboros.extension import Extension
 from ouroboros.log import LogLimiter
+from ouroboros.name_info import Requirement
 from ouroboros.rpc.service import Refusal
 
 from . import credentials, extension, offer
@@ -47,6 +48,9 @@ class Received:
         kinds = frozenset(item.type for item in self.granted.items) if self.granted else frozenset()
         one = self.accepted
         return Outcome(one.data, kinds, one.negotiated.cipher, one.negotiated.key, one.certificate)
+
+
+_NO_REQUIREMENT = Requirement(0)
 
 
 class Oap:
@@ -81,6 +85,7 @@ class Oap:
         layer: str = "",
         repeats: bytes = b"",
         lasts_ms: int | None = None,
+        require: Requirement = _NO_REQUIREMENT,
     ) -> Requester:
         """A new request: no two are the same, and one is never sent twice (spec/common COM-22). Raises Refusal.
 
@@ -90,9 +95,13 @@ class Oap:
         lasts_ms  after which the requester cancels, if that is before the layer does
         layer  for the request of an IPCP to another member, its layer: the credentials are those of the layer's name, unless
                there are some for that member
+        require  of this request, beyond what the name requires. Encryption is proposed with the default algorithms where there is no
+               enc.conf
         """
         try:
             ours = self._credentials(Side.CLIENT, name, policy, layer)
+            if require:
+                ours = ours.requiring(require)
             offered = offer.make(kinds, self._supported, repeats, lasts_ms)
             return Requester(
                 name, ours, identity=self._random(16), now=self._clock(), offer=offered, max_octets=max_octets
@@ -152,16 +161,18 @@ class Oap:
         thread.start()
         return thread
 
-    def direct(self, name: str, policy: Policy) -> tuple[Outcome, Outcome]:
-        """The handshake of a flow between two processes of this system: the outcomes for requester and acceptor. Raises
-        Refusal."""
+    def direct(
+        self, name: str, policy: Policy, require: Requirement = _NO_REQUIREMENT
+    ) -> tuple[Outcome, Outcome]:
+        """The handshake of a flow between two processes of this system: the outcomes for requester and acceptor. `require` as for
+        `request`. Raises Refusal."""
         try:
-            if self._credentials(Side.CLIENT, name, policy).plain:
+            if not require and self._credentials(Side.CLIENT, name, policy).plain:
                 if self._credentials(Side.SERVER, name, policy).plain:
                     return _NOTHING
         except OSError:
             pass  # the code below meets the same error, and reports it
-        request = self.request(name, policy)
+        request = self.request(name, policy, require=require)
         received = self.received(request.octets, name, policy, "")
         return self.complete(request, self.reply(received, name), name, ""), received.outcome
 

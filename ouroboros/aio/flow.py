@@ -6,7 +6,8 @@ On the event loops' threads; flows of several event loops may live in one proces
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import suppress
 from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
@@ -20,10 +21,11 @@ from ..errors import (
     FlowPeerException,
     FlowTimeout,
     FlowWouldBlock,
+    about,
 )
 from ..event import FEventQueue, FEventType
 from ..fccntl import ALL_PROPERTIES, FlowProperties
-from ..flow import allocation, joining
+from ..flow import Peer, allocation, asked_of, joining
 from ..library import Library, closing, library
 from ..linger import Leaving
 from ..owner import Owner
@@ -247,6 +249,11 @@ class Flow(Owner):
         self._flow.linger_timeout = timeo
 
     @property
+    def peer(self) -> Peer:
+        """What is known of the process at the other end; as `dev.Flow.peer`."""
+        return self._flow.peer
+
+    @property
     def peer_certificate(self) -> bytes | None:
         """The verified certificate of the other end, X.509 DER, or None; as `dev.Flow.peer_certificate`."""
         return self._flow.peer_certificate
@@ -267,10 +274,16 @@ class Flow(Owner):
     # ------------------------------------------------------------ allocation
 
     async def alloc(
-        self, dst: str, qos: QoSSpec | None = None, timeo: float | None = None, *, layer: str | None = None
+        self,
+        dst: str,
+        qos: QoSSpec | None = None,
+        timeo: float | None = None,
+        *,
+        layer: str | None = None,
+        require: str | Iterable[str] = (),
     ) -> QoSSpec:
         """Allocate a flow to a name; as `dev.Flow.alloc`, with a time-out in seconds (None: none of one's own)."""
-        return await self._allocate(Envelope(flow_alloc=allocation(dst, qos, layer)), timeo)
+        return await self._allocate(Envelope(flow_alloc=allocation(dst, qos, layer, require)), timeo)
 
     async def accept(self, timeo: float | None = None) -> QoSSpec:
         """Wait for a flow; as `dev.Flow.accept`."""
@@ -287,9 +300,13 @@ class Flow(Owner):
         assert body is not None
         if timeout_ns is not None:
             getattr(envelope, body).timeout_ns = max(1, timeout_ns)
-        owner = library()
-        reply = await _call(owner, envelope)
-        self._flow._begin(owner, reply)
+        try:
+            owner = library()
+            reply = await _call(owner, envelope)
+            self._flow._begin(owner, reply)
+        except OSError as failure:
+            about(failure, *asked_of(getattr(envelope, body)))
+            raise
         self._flow.blocking = False
         return self._flow.qos
 
@@ -300,6 +317,11 @@ class Flow(Owner):
         failure = None if leaving is None else await _left(leaving)
         if failure is not None:
             raise failure
+
+    async def close(self) -> None:
+        """Deallocate the flow; without one it does nothing. As `dev.Flow.close`."""
+        with suppress(FlowDeallocWarning):
+            await self.dealloc()
 
     async def __aenter__(self) -> Flow:
         return self
@@ -405,11 +427,16 @@ class Flow(Owner):
 
 
 async def flow_alloc(
-    dst: str, qos: QoSSpec | None = None, timeo: float | None = None, *, layer: str | None = None
+    dst: str,
+    qos: QoSSpec | None = None,
+    timeo: float | None = None,
+    *,
+    layer: str | None = None,
+    require: str | Iterable[str] = (),
 ) -> Flow:
     """Allocate a flow to a name; see `Flow.alloc`."""
     flow = Flow()
-    await flow.alloc(dst, qos, timeo, layer=layer)
+    await flow.alloc(dst, qos, timeo, layer=layer, require=require)
     return flow
 
 

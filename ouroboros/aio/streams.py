@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from .. import arguments
@@ -240,6 +240,7 @@ async def open_flow_stream(
     timeo: float | None = None,
     *,
     layer: str | None = None,
+    require: str | Iterable[str] = (),
     limit: int = LIMIT,
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Allocate a reliable flow, as a stream: `asyncio.open_connection` for flows.
@@ -250,7 +251,7 @@ async def open_flow_stream(
     """
     check_reliable(arguments.instance("qos", qos, QoSSpec), f'a flow to "{arguments.text("name", name)}"')
     arguments.integer("limit", limit, 1)
-    flow = await flow_alloc(name, qos, timeo, layer=layer)
+    flow = await flow_alloc(name, qos, timeo, layer=layer, require=require)
     try:
         return streams(flow, limit=limit)
     except BaseException:

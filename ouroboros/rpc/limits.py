@@ -49,7 +49,7 @@ LIMITS: dict[str, dict[str, int]] = {
     "Envelope": {"error": RESPONSE, "text": ANY},
     "QosSpec": {"availability": 0xFF, "in_order": 0xFF},
     "Hello": {"program": ANY, "version": NAME},
-    "FlowAlloc": {"dst": NAME, "layer": NAME},
+    "FlowAlloc": {"dst": NAME, "layer": NAME, "require": 3},
     "FlowJoin": {"layer": NAME},
     "FlowDealloc": {"fd": DESCRIPTOR},
     "FlowEndpoint": {

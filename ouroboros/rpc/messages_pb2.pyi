@@ -604,6 +604,7 @@ class FlowAlloc(_message.Message):
     TIMEOUT_NS_FIELD_NUMBER: _builtins.int
     ASYNCHRONOUS_FIELD_NUMBER: _builtins.int
     LAYER_FIELD_NUMBER: _builtins.int
+    REQUIRE_FIELD_NUMBER: _builtins.int
     dst: _builtins.str
     timeout_ns: _builtins.int
     """absent: no deadline of the caller's own"""
@@ -611,6 +612,8 @@ class FlowAlloc(_message.Message):
     """reply flow_pending immediately, flow_done later"""
     layer: _builtins.str
     """over this layer, or through this IPCP, only; empty: the IRMd chooses"""
+    require: _builtins.int
+    """as of a name: 1 encryption, 2 authentication"""
     @_builtins.property
     def qos(self) -> Global___QosSpec: ...
     def __init__(
@@ -621,10 +624,11 @@ class FlowAlloc(_message.Message):
         timeout_ns: _builtins.int | None = ...,
         asynchronous: _builtins.bool = ...,
         layer: _builtins.str = ...,
+        require: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_timeout_ns", b"_timeout_ns", "qos", b"qos", "timeout_ns", b"timeout_ns"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_timeout_ns", b"_timeout_ns", "asynchronous", b"asynchronous", "dst", b"dst", "layer", b"layer", "qos", b"qos", "timeout_ns", b"timeout_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_timeout_ns", b"_timeout_ns", "asynchronous", b"asynchronous", "dst", b"dst", "layer", b"layer", "qos", b"qos", "require", b"require", "timeout_ns", b"timeout_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__timeout_ns: _TypeAlias = _typing.Literal["timeout_ns"]  # noqa: Y015
     _WhichOneofArgType__timeout_ns: _TypeAlias = _typing.Literal["_timeout_ns", b"_timeout_ns"]  # noqa: Y015

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from types import TracebackType
+from typing import Self
 
 from .. import arguments
 from ..end import prefix, view_of
@@ -108,7 +109,12 @@ class FakeFlow(Owner):
         self._front.clear()
         self._peer._down = True
 
-    def __enter__(self) -> FakeFlow:
+    def close(self) -> None:
+        """Deallocate, if that has not happened."""
+        if self._open:
+            self.dealloc()
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

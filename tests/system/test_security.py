@@ -408,3 +408,46 @@ def test_certificates_of_irm_cert_on_two_machines(secured: Secured, tmp_path: Pa
     )
     assert common_name(load(accepted(secured.server))) == "alice"
     assert secured.a.json(f"cert show alice dir {secured.at['a']}")["certificates"][0]["problem"] == ""
+
+
+REQUIRING = """
+    import sys
+    from ouroboros import flow_alloc
+    try:
+        with flow_alloc("echo", None, 20, require=sys.argv[1].split(",")) as flow:
+            flow.write(b"hello")
+            flow.rcv_timeout = 20
+            assert flow.read() == b"hello"
+            print("flow", flow.peer.name, flow.peer.encrypted, flow.peer.authenticated)
+    except OSError as error:
+        print("refused", error.errno, error.name, error.reason)
+"""
+
+
+def requiring(system: System, words: str) -> str:
+    program = system.python(REQUIRING, words)
+    assert program.wait() == 0, program.output
+    return program.output
+
+
+def test_a_program_requires_security_of_its_own_flow(secured: Secured) -> None:
+    """Over a layer, and directly; no name requires it, and there is no enc.conf."""
+    secured.start()
+    for system in (secured.a, secured.b):
+        assert requiring(system, "encryption") == "flow None True False"
+        assert requiring(system, "authentication").startswith(f"refused {EAUTH} echo ")
+    echo = secured.ca.issue("echo")
+    echo.install(secured.at["b"], "server", "echo")
+    for system in (secured.a, secured.b):
+        assert requiring(system, "authentication") == "flow echo False True"
+        assert requiring(system, "encryption,authentication") == "flow echo True True"
+
+
+def test_the_page_of_the_package(system: System) -> None:
+    import sys
+
+    system.irm("ipcp bootstrap lo layer local type local")
+    system.irm("register echo layer local")
+    done = system.run(sys.executable, "-m", "ouroboros")
+    assert "IPCP lo (local) in layer local, operational" in done.stdout
+    assert "name echo: registered in local, 0 bound" in done.stdout and not done.stderr

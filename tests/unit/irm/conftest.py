@@ -7,7 +7,20 @@ from collections.abc import Iterator
 
 import pytest
 
+from ouroboros import rundir as rundir_module
 from tests.unit.irm.fake_irmd import FakeIrmd
+
+
+@pytest.fixture(autouse=True, scope="session")
+def configuration() -> Iterator[None]:
+    """No test writes to the configuration of this machine."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        tempfile.TemporaryDirectory(prefix="ouro-", dir="/tmp") as path,
+    ):
+        patch.setattr(rundir_module, "SYSTEM_CONFIGURATION", path)
+        patch.setenv("XDG_CONFIG_HOME", path)
+        yield
 
 
 @pytest.fixture

@@ -57,10 +57,9 @@ NO_OCTETS: list[Any] = [
     {1: 2},
     generator(),
     Opaque(),
-    memoryview(b"abcdef")[::2],
     True,
 ]
-NO_ROOM = [*NO_OCTETS, b"octets", memoryview(b"octets")]
+NO_ROOM = [*NO_OCTETS, b"octets", memoryview(b"octets"), memoryview(bytearray(b"abcdef"))[::2]]
 NO_QOS: list[Any] = ["data", 3, (1, 2), Opaque(), True, QoSSpec]
 NO_FLOW: list[Any] = [None, 3, "flow", Opaque(), True]
 NO_FLAGS: list[Any] = [*NO_INTEGER, -1, 1 << 20, 1 << 40]
@@ -80,8 +79,7 @@ NO_PACKETS: list[Any] = [
     ["b"],
     [b"a", 3],
     [None],
-    [memoryview(b"abcdef")[::2]],
-    [b"a", memoryview(b"abcdef")[::2]],
+    [memoryview(b"abcdef")[::2], 3],
 ]
 NO_IPCP_CONFIG: list[Any] = [None, 3, "unicast", Opaque(), UnicastConfig()]
 
@@ -278,11 +276,20 @@ def test_what_is_taken(flow: Flow) -> None:
         memoryview(b"abc"),
         array.array("h", [1, 2]),
         memoryview(b"abcd").cast("B", (2, 2)),
+        memoryview(b"abcdef")[::2],
+        memoryview(array.array("d", [1, 2, 3, 4]))[::-1],
     ):
         assert flow.write(buf) == memoryview(buf).nbytes
         assert flow.write(buf, 2) == 2
     assert flow.write(b"abc", 0) == 0
     assert flow.writev([b"abc", bytearray(2), memoryview(b"x")]) == 3
+    assert flow.writev([b"abc", memoryview(b"abcdef")[::2]]) == 2
+    flow.settimeout(0.5)
+    assert (flow.rcv_timeout, flow.snd_timeout, flow.gettimeout()) == (0.5, 0.5, 0.5)
+    flow.settimeout(0)
+    assert (flow.blocking, flow.gettimeout()) == (False, 0)
+    flow.settimeout(None)
+    assert (flow.blocking, flow.rcv_timeout, flow.gettimeout()) == (True, None, None)
     flow.rcv_timeout = 1
     flow.rcv_timeout = 0.5
     flow.rcv_timeout = None
@@ -292,6 +299,10 @@ def test_what_is_taken(flow: Flow) -> None:
 def test_arrays_of_numpy(flow: Flow) -> None:
     numpy = pytest.importorskip("numpy")
     assert flow.write(numpy.zeros((2, 3), "int32")) == 24
+    assert flow.write(numpy.arange(12, dtype="float64").reshape(3, 4)[:, ::2]) == 48
+    assert flow.write(numpy.float32(1.5)) == 4
+    assert flow.write(numpy.zeros((0, 3))) == 0
+    assert flow.writev([numpy.arange(4, dtype="int16")[::2], numpy.arange(3)]) == 2
     assert flow.read(numpy.int64(100)) == b"packet"
     flow.rcv_timeout = numpy.float32(0.5)
     refuses(flow.write, "buf", numpy.zeros((4, 4))[:, ::2])

@@ -147,6 +147,9 @@ USES: dict[str, Callable[[Flow], object]] = {
     "data": _get("data"),
     "cipher": _get("cipher"),
     "peer_certificate": _get("peer_certificate"),
+    "peer": _get("peer"),
+    "settimeout": lambda one: one.settimeout(0.001),
+    "gettimeout": Flow.gettimeout,
     "frcp": _get("frcp"),
     "down": _get("down"),
     "peer_ended": _get("peer_ended"),
@@ -179,10 +182,10 @@ USES: dict[str, Callable[[Flow], object]] = {
 }
 
 WITHOUT_A_FLOW = {"allocated", "pending", "error", "fd", "down", "link_down", "peer_ended", "__repr__"}
-WITHOUT_A_FLOW |= {name for name in USES if "timeout" in name}
+WITHOUT_A_FLOW |= {name for name in USES if "timeout" in name} - {"settimeout", "gettimeout"}
 """What a closed flow answers."""
 
-ENDS = {"alloc", "accept", "join", "dealloc"}
+ENDS = {"alloc", "accept", "join", "dealloc", "close"}
 
 
 def test_every_method_is_used() -> None:
