@@ -243,7 +243,7 @@ def test_connections_that_cannot_be_are_refused(layer: Layer) -> None:
 
 def test_wrong_options_create_nothing(system: System) -> None:
     result = system.irm("ipcp bootstrap name uni1 layer unicast type unicast max_packet 12", check=False)
-    assert result.returncode == 1 and "max_packet" in result.stderr
+    assert result.returncode == 2 and "max_packet" in result.stderr
     assert system.json("ipcp list")["ipcps"] == []
 
 

@@ -48,7 +48,7 @@ class Reader:
 
     def words(self, ipcp: IpcpInfo) -> list[str]:
         """The read-outs that the IPCP has."""
-        return words_of(ipcp.type.type_name) if ipcp.layer or ipcp.type.type_name == "local" else []
+        return words_of(ipcp.type.type_name) if ipcp.layer else []
 
     def rows(self, ipcp: IpcpInfo, what: str) -> list[Row]:
         """A read-out of an IPCP. Raises IrmError."""
