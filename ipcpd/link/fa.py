@@ -462,16 +462,15 @@ class FlowAllocator:
         self._events.append(Announce(self._ticket, message.name_hash, message.qos, message.data, source))
 
     def _is_repeated(self, message: FlowRequest, source: bytes, now: float) -> bool:
-        while self._seen:
-            oldest = next(iter(self._seen.values()))
-            if now - oldest < REPLAY and len(self._seen) < MAX_REMEMBERED:
-                break
+        while self._seen and now - next(iter(self._seen.values())) >= REPLAY:
             self._seen.popitem(last=False)
         digest = blake2b(message.name_hash + message.data, digest_size=16).digest()
         key = (source, message.endpoint, digest)
         if key in self._seen:
             return True
         self._seen[key] = now
+        if len(self._seen) > MAX_REMEMBERED:
+            self._seen.popitem(last=False)
         return False
 
     def _arrived(self, arrival: _IncomingRequest) -> None:

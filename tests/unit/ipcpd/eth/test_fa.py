@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from dataclasses import asdict
 from random import Random
 
 import pytest
@@ -598,3 +599,29 @@ def test_a_request_whose_place_another_has_taken_is_forgotten_without_a_word() -
     it.turned_down(ticket, errno.EALREADY, 3.0)
     assert not it.take_messages() and it.pending == it.endpoints.used == 0
     assert it.counters.repeated == 1
+
+
+def test_a_second_copy_is_ignored_as_long_as_the_header_lives_at_any_time() -> None:
+    it = allocator()
+    arrive(it, now=5000.0)
+    it.received(FlowRequest(70, NAME, QOS_VOICE, b"oap"), A, 5000.0 + REPLAY - 0.1)
+    assert it.take_events() == [] and it.counters.repeated == 1
+    arrive(it, now=5000.0 + REPLAY)
+
+
+def test_of_the_requests_that_are_remembered_the_oldest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fa, "MAX_REMEMBERED", 2)
+    it = allocator()
+    for endpoint in (70, 71, 72):
+        arrive(it, endpoint)
+    for endpoint in (71, 72):
+        it.received(FlowRequest(endpoint, NAME, QOS_VOICE, b"oap"), A, 0.0)
+    assert it.take_events() == [] and it.counters.repeated == 2
+    arrive(it, 70)
+
+
+def test_counters_begin_at_0_and_count_replies() -> None:
+    it = allocator()
+    assert set(asdict(it.counters).values()) == {0}
+    it.received(FlowReply(77, ask(it), 0, b""), A, 0.1)
+    assert it.counters.replies == 1
