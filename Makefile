@@ -116,8 +116,9 @@ install: $(VENV)/.built $(VENV)/.extra-lab ## only make the virtual environment,
 
 clean: ## remove all that make has made, the virtual environment included
 	@if [ -e $(VENV)/.requirements ]; then rm -rf $(VENV); fi
-	rm -rf build dist *.egg-info .build .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -f ouroboros/dataplane/*.so ipcpd/dataplane/*.so tools/olab/emulator/*.so
+	rm -rf build dist *.egg-info .build .pytest_cache .mypy_cache .ruff_cache .hypothesis demo/pictures
+	for folder in ouroboros/dataplane ipcpd/dataplane tools/olab/emulator; do \
+	    rm -f $$folder/*.so $$folder/*.o $$folder/_dataplane.c $$folder/_ipcp.c $$folder/_emulator.c; done
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Each step leaves a stamp in the virtual environment. One that came here with a copy of a checkout, or was moved,
