@@ -247,7 +247,9 @@ def test_a_bootstrap_that_cannot_be(net: Net, make_system: MakeSystem) -> None:
         (f"ip {B} port 0", "port"),
     ):
         refused = other.irm(f"ipcp bootstrap type udp4 name udp layer net {words}", check=False)
-        assert refused.returncode == (1 if "UDP" in reason or "address of" in reason or "interface" in reason else 2)
+        assert refused.returncode == (
+            1 if "UDP" in reason or "address of" in reason or "interface" in reason else 2
+        )
         assert re.search(reason, refused.stderr), refused.stderr
         assert other.json("ipcp list")["ipcps"] == []
 

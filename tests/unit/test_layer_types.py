@@ -24,8 +24,6 @@ EXCEPTIONS = {
     "tools/ocap/dissect.py": "the layers whose frames it decodes",
     "ipcpd/wire/enrol.py": "the field of the configuration that is about unicast layers",
     "tools/olab/picture.py": "colours",
-    "ouroboros/facts.py": "the types whose read-outs have a fact",
-    "tools/observe/reader.py": "the read-outs of each type",
 }
 """Path -> the reason for which it names types."""
 
