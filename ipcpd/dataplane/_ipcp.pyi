@@ -264,16 +264,16 @@ class struct_path_sample(Pointer):
     arrived: int
     sent_packets: int
     sent_octets: int
-    came_packets: int
-    came_octets: int
+    arrived_packets: int
+    arrived_octets: int
     busy: int
     held: int
 
 class struct_path_counters(Pointer):
     sent_packets: int
     sent_octets: int
-    came_packets: int
-    came_octets: int
+    arrived_packets: int
+    arrived_octets: int
     marks: int
     reports: int
     answered: int

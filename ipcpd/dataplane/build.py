@@ -100,11 +100,11 @@ CDEF = """
     struct path_sample {
         uint32_t path, silent;
         int64_t now, marked, arrived;
-        uint64_t sent_packets, sent_octets, came_packets, came_octets;
+        uint64_t sent_packets, sent_octets, arrived_packets, arrived_octets;
         uint32_t busy, held;
     };
     struct path_counters {
-        uint64_t sent_packets, sent_octets, came_packets, came_octets;
+        uint64_t sent_packets, sent_octets, arrived_packets, arrived_octets;
         uint64_t marks, reports, answered, refused_report, absurd_report, refused_mark, waits;
     };
     struct path_state {

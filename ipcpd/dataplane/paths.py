@@ -28,8 +28,8 @@ class PathReport:
     arrived: float
     sent_packets: int
     sent_octets: int
-    came_packets: int
-    came_octets: int
+    arrived_packets: int
+    arrived_octets: int
     busy: bool
     held: bool
 
@@ -51,7 +51,7 @@ class PathState:
 def decode_report(record: bytes) -> PathReport:
     """A record that the packet thread handed over."""
     path, silent, now, marked, arrived, *counts = _SAMPLE.unpack(record)
-    sent_packets, sent_octets, came_packets, came_octets, busy, held = counts
+    sent_packets, sent_octets, arrived_packets, arrived_octets, busy, held = counts
     return PathReport(
         path,
         silent,
@@ -60,8 +60,8 @@ def decode_report(record: bytes) -> PathReport:
         arrived / _SECOND,
         sent_packets,
         sent_octets,
-        came_packets,
-        came_octets,
+        arrived_packets,
+        arrived_octets,
         bool(busy),
         bool(held),
     )

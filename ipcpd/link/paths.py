@@ -69,8 +69,8 @@ class Paths:
                     report.arrived,
                     report.sent_packets,
                     report.sent_octets,
-                    report.came_packets,
-                    report.came_octets,
+                    report.arrived_packets,
+                    report.arrived_octets,
                     report.busy,
                     report.held,
                 )

@@ -64,10 +64,10 @@ REMEMBERED = 8
 
 STUBBORN = 4
 """Drains in a row after which a queue is another sender's."""
-LATELY = 30.0
+RECENT = 30.0
 """Seconds after another sender was there for which the first drain decides."""
 
-ALONE = 3
+ALONE_ROUNDS = 3
 """Rounds without a queue after which no other sender is there."""
 TEST = 8.0
 """Seconds after which COMPETING sends half as much for a round trip: a queue that drains as fast has no other sender."""
@@ -112,8 +112,8 @@ class Sample:
     arrived: float
     sent_packets: int
     sent_octets: int
-    came_packets: int
-    came_octets: int
+    arrived_packets: int
+    arrived_octets: int
     busy: bool = True
     """Packets waited for the pace."""
     held: bool = False
@@ -150,15 +150,15 @@ class _Round:
         assert self.last is not None
         first, last = self.first, self.last
         elapsed = max(last.arrived - first.arrived, last.marked - first.marked)
-        return max(last.came_octets - first.came_octets, 0) / elapsed if elapsed > 0 else 0.0
+        return max(last.arrived_octets - first.arrived_octets, 0) / elapsed if elapsed > 0 else 0.0
 
     @property
     def loss(self) -> float:
         """Share of the packets sent that did not arrive."""
         assert self.last is not None
         sent = self.last.sent_packets - self.first.sent_packets
-        came = self.last.came_packets - self.first.came_packets
-        return max(sent - came, 0) / sent if sent > 0 else 0.0
+        arrived = self.last.arrived_packets - self.first.arrived_packets
+        return max(sent - arrived, 0) / sent if sent > 0 else 0.0
 
     @property
     def spare(self) -> bool:
@@ -169,7 +169,7 @@ class _Round:
     def lost(self) -> int:
         assert self.last is not None
         sent = self.last.sent_packets - self.first.sent_packets
-        return max(sent - (self.last.came_packets - self.first.came_packets), 0)
+        return max(sent - (self.last.arrived_packets - self.first.arrived_packets), 0)
 
 
 class RateControl:
@@ -426,7 +426,7 @@ class RateControl:
     def _judged(self, done: _Round, full: bool, overflow: bool, now: float) -> None:
         if full or overflow:
             self._fast = False
-            stubborn = 1 if now - self._competed < LATELY else STUBBORN
+            stubborn = 1 if now - self._competed < RECENT else STUBBORN
             if self._drains >= stubborn and self.queue > 0.7 * self._drain_from:
                 self._begin_competing(now)
             else:
@@ -468,7 +468,7 @@ class RateControl:
         self.bandwidth = max(done.rate if not done.spare else max(done.rate, self.bandwidth), LEAST_RATE)
         self._empty = 0 if self._is_queue() else self._empty + 1
         self._competed = now
-        if self._empty >= ALONE or self._is_alone(done, now):
+        if self._empty >= ALONE_ROUNDS or self._is_alone(done, now):
             self.bandwidth = max(self.bandwidth, self._window / self.rtt)
             self._enter(Mode.PACED, Phase.CRUISE)
         elif done.lost and done.loss > 2 * self.loss:

@@ -28,10 +28,10 @@ class State:
     def look(self) -> dict[str, Any]:
         """The system now. Raises IrmError."""
         things = events.look(self._reader)
-        news = [events.started(things)] if self._before is None else events.changes(self._before, things)
+        changed = [events.started(things)] if self._before is None else events.changes(self._before, things)
         self._before = things
         now = round(time.time(), 3)
-        self._events.extend({"time": now, "line": event.line()} for event in news)
+        self._events.extend({"time": now, "line": event.line()} for event in changed)
         return {
             "time": now,
             "ipcps": [self._ipcp(ipcp) for ipcp in self._reader.ipcps()],

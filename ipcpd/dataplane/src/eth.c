@@ -264,7 +264,7 @@ static void deliver(struct eth *eth, const struct eth_flow *flow, const uint8_t 
                 return;
         }
         if (flow->path.path != NULL) /* it carried the packet, whatever the reader does */
-                path_came(flow->path.path, length);
+                path_arrived(flow->path.path, length);
         if (port_copy(flow->port, frame + eth->header, length))
                 eth->counters.delivered++;
         else

@@ -133,7 +133,7 @@ static void watch(struct path *path, int64_t now)
                 return;
         sample.silent = (uint32_t)((now - path->unanswered) / 1000000);
         path->watch_at = now + SECOND;
-        path->type->tell(path, &sample);
+        path->type->notify(path, &sample);
 }
 
 /* When the next mark is due. Nothing was sent behind the last one: that may have been lost, and a shut window waits for it. */
@@ -163,8 +163,8 @@ static void answer(struct path *path, const struct message *mark, int64_t now)
                 .instance = htobe32(path->instance),
                 .nonce = mark->nonce,
                 .time = htobe64((uint64_t)now),
-                .packets = htobe64(path->counters.came_packets),
-                .octets = htobe64(path->counters.came_octets),
+                .packets = htobe64(path->counters.arrived_packets),
+                .octets = htobe64(path->counters.arrived_octets),
                 .echo = mark->time,
         };
 
@@ -236,13 +236,13 @@ static void report(struct path *path, const struct message *message, int64_t now
                 .arrived = (int64_t)be64toh(message->time),
                 .sent_packets = mark->packets,
                 .sent_octets = mark->octets,
-                .came_packets = packets,
-                .came_octets = octets,
+                .arrived_packets = packets,
+                .arrived_octets = octets,
                 .busy = path->was_busy,
                 .held = path->was_held,
         };
         path->was_busy = path->was_held = false;
-        path->type->tell(path, &sample);
+        path->type->notify(path, &sample);
 }
 
 void path_message(struct path *path, const uint8_t *data, uint32_t length, int64_t now)

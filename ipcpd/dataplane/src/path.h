@@ -22,23 +22,23 @@
 #define PATH_AHEAD 1024u /* packets that may overtake a mark, and are counted with it */
 #define PATH_MARKS 64u   /* marks whose report may still come; the oldest is forgotten first */
 
-/* What the control plane learns: a report, or that none came. */
+/* What the control plane learns: a report, or that none arrived. */
 struct path_sample {
         uint32_t path;
-        uint32_t silent;        /* no report came for that long, ms; 0: this is a report */
+        uint32_t silent;        /* no report arrived for that long, ms; 0: this is a report */
         int64_t now;            /* ns: when the report arrived */
         int64_t marked;         /* when its mark was sent */
         int64_t arrived;        /* when its mark arrived, by the clock of the neighbour */
         uint64_t sent_packets;  /* before and with the mark */
         uint64_t sent_octets;
-        uint64_t came_packets;  /* of these, as far as they had arrived with the mark */
-        uint64_t came_octets;
+        uint64_t arrived_packets;  /* of these, as far as they had arrived with the mark */
+        uint64_t arrived_octets;
         uint32_t busy;          /* packets waited for the pace since the mark before */
         uint32_t held;          /* the device was full since then */
 };
 
 struct path_counters {
-        uint64_t sent_packets, sent_octets, came_packets, came_octets;
+        uint64_t sent_packets, sent_octets, arrived_packets, arrived_octets;
         uint64_t marks, reports, answered;
         uint64_t refused_report; /* no mark of this path has its nonce, or one had a report: forged, replayed, too late */
         uint64_t absurd_report;  /* more arrived than was sent, or less than had arrived before */
@@ -75,7 +75,7 @@ struct path_type {
         /* Send a mark or a report to the neighbour. False: it could not be sent now. */
         bool (*emit)(struct path *path, const uint8_t *message, uint32_t length);
         /* Hand a sample to the control plane. */
-        void (*tell)(struct path *path, const struct path_sample *sample);
+        void (*notify)(struct path *path, const struct path_sample *sample);
         int64_t (*clock)(const struct path *path); /* ns */
 };
 
@@ -130,13 +130,13 @@ void path_leave(struct path_flow *flow);
 void path_serve(struct path_flow *flow, int64_t now);
 
 /* A packet arrived from the neighbour. */
-static inline void path_came(struct path *path, uint32_t octets)
+static inline void path_arrived(struct path *path, uint32_t octets)
 {
-        path->counters.came_packets++;
-        path->counters.came_octets += octets + path->overhead;
+        path->counters.arrived_packets++;
+        path->counters.arrived_octets += octets + path->overhead;
 }
 
-/* A mark or a report arrived, and was counted by path_came. */
+/* A mark or a report arrived, and was counted by path_arrived. */
 void path_message(struct path *path, const uint8_t *message, uint32_t length, int64_t now);
 
 #endif

@@ -36,7 +36,7 @@ static int64_t clock_of(const struct path *path)
         return relay_clock(((const struct entry *)path)->paths->relay);
 }
 
-static void tell(struct path *path, const struct path_sample *sample)
+static void notify(struct path *path, const struct path_sample *sample)
 {
         const struct paths *paths = ((const struct entry *)path)->paths;
 
@@ -51,7 +51,7 @@ struct paths *paths_create(struct relay *relay, struct punt *punt, uint32_t comp
         if (paths == NULL)
                 return NULL;
         *paths = (struct paths){.relay = relay_hold(relay), .punt = punt_hold(punt), .component = component, .type = *type,
-                                .calls = {type->send, emit, tell, clock_of}, .owner = owner};
+                                .calls = {type->send, emit, notify, clock_of}, .owner = owner};
         return paths;
 }
 
@@ -134,7 +134,7 @@ bool paths_message(struct paths *paths, const uint8_t *peer, uint32_t length, co
 
         if (entry == NULL || !entry->path.measured)
                 return false;
-        path_came(&entry->path, octets);
+        path_arrived(&entry->path, octets);
         path_message(&entry->path, message, octets, relay_clock(paths->relay));
         return true;
 }

@@ -117,7 +117,7 @@ static void deliver(struct udp *udp, const union socket_address *from, const uin
         }
         length -= UDP_HEADER;
         if (flow->path.path != NULL) /* it carried the packet, whatever the reader does */
-                path_came(flow->path.path, length);
+                path_arrived(flow->path.path, length);
         if (length > udp->max_packet) {
                 udp->counters.too_long++;
                 flow->counters.dropped++;

@@ -61,7 +61,7 @@ class Sender:
 
     def __init__(self) -> None:
         self.sent_packets = self.sent_octets = 0
-        self.came_packets = self.came_octets = 0
+        self.arrived_packets = self.arrived_octets = 0
         self.dropped = 0
         self.arrivals: list[tuple[float, int]] = []
         self.delays: list[tuple[float, float]] = []
@@ -307,15 +307,15 @@ class Simulation:
 
     def _arrive(self, packet: Packet, waited: float) -> None:
         sender, arrived = self.senders[packet.sender], self.now
-        sender.came_packets += 1
-        sender.came_octets += packet.octets
+        sender.arrived_packets += 1
+        sender.arrived_octets += packet.octets
         if packet.mark is None:
             sender.arrivals.append((arrived, packet.octets))
             sender.delays.append((arrived, waited))
         if isinstance(sender, Cubic):
             self.at(arrived + self.line.delay, lambda: self._acked(packet))
         elif packet.mark is not None:
-            came = sender.came_packets, sender.came_octets
+            came = sender.arrived_packets, sender.arrived_octets
             self.at(arrived + self.line.delay, lambda: self._reported(packet, arrived, came))
 
     def _acked(self, packet: Packet) -> None:

@@ -108,7 +108,7 @@ def test_a_mark_says_what_was_sent_and_its_report_becomes_a_sample(link: PathLin
     link.report(mark, packets=2, octets=mark[7])
     (sample,) = map(decode_report, link.samples)
     assert sample.now - sample.marked == pytest.approx(0.02, abs=0.003)
-    assert (sample.sent_packets, sample.came_packets) == (2, 2)
+    assert (sample.sent_packets, sample.arrived_packets) == (2, 2)
 
 
 def test_reports_that_are_forged_replayed_or_reversed_are_refused(link: PathLink) -> None:
