@@ -92,10 +92,14 @@ def parser() -> argparse.ArgumentParser:
     )
 
     link = command("link", "Show or set the impairments of an emulated link.")
+    # argparse's own usage fails for a metavar with brackets.
+    link.usage = (
+        "olab link [-h] [--lab NAME] [--json] LINK | A B  [from SYSTEM] [loss 5%% delay 20ms 2ms duplicate 3%% "
+        "reorder 10%% corrupt 0.1%% rate 100mbit limit 1000 seed 7 | clear]"
+    )
     link.add_argument(
         "words",
-        metavar="LINK | A B  [from SYSTEM] [loss 5%% delay 20ms 2ms duplicate 3%% reorder 10%% corrupt 0.1%% "
-        "rate 100mbit limit 1000 seed 7 | clear]",
+        metavar="LINK | A B",
         nargs="+",
         help="the link, and its impairments from now on; without those, show its impairments and counters",
     )

@@ -57,3 +57,13 @@ def test_no_lab_is_a_failure(
     assert main(line.split()) == 1
     captured = capsys.readouterr()
     assert captured.out == "" and "there is no lab in" in captured.err and captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+@pytest.mark.parametrize("command", "up run exec shell cut heal link status list log graph down".split())
+def test_every_command_has_help(
+    command: str, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert main([command, "--help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: olab ")
