@@ -200,7 +200,7 @@ class Holder:
                 from .wire import Wires
             except ModuleNotFoundError as error:
                 raise OSError(
-                    0, f"olab needs the Python package {error.name}: `pip install 'ouroboros-network[lab]'`"
+                    0, f"olab needs the Python package {error.name}: `pip install pyroute2`"
                 ) from None
             networks = {name: held.network for name, held in self.systems.items()}
             self._wires = Wires(self.description, networks, self.home, self.env)

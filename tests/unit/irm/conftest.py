@@ -11,7 +11,7 @@ from ouroboros import rundir as rundir_module
 from tests.unit.irm.fake_irmd import FakeIrmd
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def configuration() -> Iterator[None]:
     """No test writes to the configuration of this machine."""
     with (
