@@ -141,7 +141,7 @@ class OutgoingAllocation(AllocationDriver):
         handshake = self._use.oap.request(
             self.name,
             policy,
-            offer.offered(self._qos, inside=ipcp.inside, link=ipcp.link),
+            offer.offered(self._qos, inside=ipcp.inside, link=ipcp.measures_paths),
             max_octets=ipcp.handshake_octets,
             layer=layer,
             repeats=b"".join(self._handshakes),  # the layer may have sent any of them

@@ -262,6 +262,11 @@ class Ipcp:
         return self.type.row.is_link
 
     @property
+    def measures_paths(self) -> bool:
+        """Whether it offers to measure paths: only where a rate was asked for, so that requests are else those of a prototype."""
+        return self.link and self.options.get("rate", "none") != "none"
+
+    @property
     def operational(self) -> bool:
         """Whether it is a member of a layer and alive."""
         return self.state == "operational" and self.process is not None

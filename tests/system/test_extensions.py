@@ -62,11 +62,11 @@ def serve(system: System) -> Program:
 @pytest.mark.parametrize(
     ("qos", "granted", "ber", "frcp"),
     [
-        ("data", "[1, 2, 3, 4, 5]", 0, "True True True 31"),
-        ("errors", "[1, 3, 4, 5]", 1, "True False True 31"),
-        ("voice", "[1, 2, 5]", 0, "False True True 26"),
-        ("video", "[1, 2, 5]", 0, "False True True 26"),
-        ("best", "[1, 2, 5]", 0, "False True True 26"),
+        ("data", "[1, 2, 3, 4]", 0, "True True True 31"),
+        ("errors", "[1, 3, 4]", 1, "True False True 31"),
+        ("voice", "[1, 2]", 0, "False True True 26"),
+        ("video", "[1, 2]", 0, "False True True 26"),
+        ("best", "[1, 2]", 0, "False True True 26"),
     ],
 )
 def test_two_of_ours_agree_on_what_makes_sense(net: Net, qos: str, granted: str, ber: int, frcp: str) -> None:
@@ -82,14 +82,28 @@ def test_two_of_ours_agree_on_what_makes_sense(net: Net, qos: str, granted: str,
 
 
 @pytest.mark.parametrize(("qos", "ber", "most"), [("raw", 1, 8976), ("no_errors", 0, 8972)])
-def test_raw_flows_have_only_that_of_the_path(net: Net, qos: str, ber: int, most: int) -> None:
+def test_raw_flows_have_none(net: Net, qos: str, ber: int, most: int) -> None:
     a, b = net.system(A), net.system(B)
     net.name("echo", B)
     serve(b)
     client = a.python(CLIENT, qos, "9000")
     assert client.wait() == 0, client.output
-    assert f"granted [5] ber {ber}" in client.output and "frcp" not in client.output
+    assert f"granted [] ber {ber}" in client.output and "frcp" not in client.output
     assert f"errno 90 flow 64 takes packets of at most {most} octets" in client.output
+
+
+@pytest.mark.parametrize(
+    ("rates", "granted"), [(("auto", "none"), "[5]"), (("none", "auto"), "[]"), (("80M", "80M"), "[5]")]
+)
+def test_a_path_is_measured_where_the_requester_has_a_rate(
+    net: Net, rates: tuple[str, str], granted: str
+) -> None:
+    a, b = (net.system(address, "rate", rate) for address, rate in zip((A, B), rates, strict=True))
+    net.name("echo", B)
+    serve(b)
+    client = a.python(CLIENT, "raw", "9000")
+    assert client.wait() == 0, client.output
+    assert f"granted {granted} " in client.output
 
 
 # ---------------------------------------------------------------- a prototype
@@ -126,7 +140,7 @@ def test_a_prototype_that_accepts_grants_nothing(net: Net, stranger: socket.sock
     _, loss, ber, in_order = *struct.unpack_from(">III", got, 24), got[46]
     assert (loss, ber, in_order) == (0, 1, 1), got[:47].hex()
     header = got[63:]
-    assert header[34:36] == struct.pack(">H", 25), "the offer: a marker and five items"
+    assert header[34:36] == struct.pack(">H", 21), "the offer: a marker and four items"
     answer = header[:16] + struct.pack(">Q", time.time_ns()) + bytes(12) + hashlib.sha384(header).digest()
     stranger.sendto(reply[:4] + struct.pack(">II", eid, 4095) + reply[12:47] + answer, source)
     assert client.wait() == 0, client.output

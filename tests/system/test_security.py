@@ -174,11 +174,16 @@ def test_in_asyncio(secured: Secured) -> None:
     assert program.output == echo.der.hex()
 
 
-def test_the_library_is_there_before_the_first_flow(secured: Secured, system: System) -> None:
+def test_the_library_is_there_before_the_first_flow(
+    secured: Secured, make_system: MakeSystem, tmp_path: Path
+) -> None:
     """Where there are credentials it is loaded beside everything else; elsewhere never."""
     one = secured.system("a", A)
     one.irmd.expect("the cryptographic library is loaded")
-    for irmd, loaded in ((one.irmd, True), (system.irmd, False)):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "irmd.conf").write_text(f'[irmd]\nsecurity = "{tmp_path}/empty"\n')
+    other = make_system("--config", str(tmp_path / "irmd.conf"))
+    for irmd, loaded in ((one.irmd, True), (other.irmd, False)):
         mapped = Path(f"/proc/{irmd.pid}/maps").read_text()
         assert ("cryptography" in mapped) is loaded
 
