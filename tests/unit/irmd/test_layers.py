@@ -436,9 +436,7 @@ def test_no_two_requests_are_alike() -> None:
                 headers.add(body.data)
                 eth.allocated(body.endpoint.fd, response=errno.ECONNREFUSED, text="no")
                 assert (await asked).error == errno.ECONNREFUSED
-            assert len(headers) == 2 and {len(header) for header in headers} == {
-                36 + 9
-            }  # with the offer to measure the path
+            assert len(headers) == 2 and {len(header) for header in headers} == {36}
 
     run(test)
 
