@@ -65,9 +65,9 @@ def width_of(text: str) -> int:
     return wcswidth(text)
 
 
-def terminal_width() -> int | None:
-    """The columns of the terminal that stdout is; None when it is none."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+def terminal_width(stream: TextIO | None = None) -> int | None:
+    """The columns of the terminal that `stream`, by default stdout, is; None when it is none."""
+    return shutil.get_terminal_size().columns if (stream or sys.stdout).isatty() else None
 
 
 def rows_table(rows: Sequence[Mapping[str, object]]) -> str:

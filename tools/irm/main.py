@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from shutil import get_terminal_size
 from textwrap import wrap
 from typing import NamedTuple, TextIO
 
 from ouroboros.ipcp_options import OptionError
 
-from ..text import USAGE, fail, guarded
+from ..text import USAGE, fail, guarded, terminal_width
 from . import bind, cert, complete, doctor, flow, ipcp, live, metrics, name, pool, rib, system
 from .words import HELP, Command, Group, HelpWanted, UsageError, WrongWord, find_entry, parse, unknown, usage
 
@@ -136,9 +135,10 @@ def resolve(words: list[str]) -> Found:
 
 def _for_terminal(text: str, stream: TextIO) -> str:
     """The text with its long lines wrapped at the width of the terminal that it goes to, below their own indentation."""
-    if not stream.isatty():
+    width = terminal_width(stream)
+    if width is None:
         return text
-    columns = max(get_terminal_size().columns, 40)
+    columns = max(width, 40)
 
     def wrapped(line: str) -> str:
         indent = " " * (len(line) - len(line.lstrip()) + 4)

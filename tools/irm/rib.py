@@ -87,7 +87,7 @@ def _mount(arguments: Arguments) -> int:
         why = process.stderr.read().strip().splitlines()
         rib.unmount(path)
         raise OSError(f"cannot mount the statistics tree at {path}: {why[-1] if why else 'FUSE has failed'}")
-    print(f"The statistics tree is at {printable(path)} until the IRMd ends.")
+    arguments.say(f"The statistics tree is at {path} until the IRMd ends.")
     return 0
 
 
@@ -103,7 +103,7 @@ def _unmount(arguments: Arguments) -> int:
             path = rib.tree_path(default_rundir())
     if not rib.unmount(path):
         raise OSError(f"nothing is mounted at {path}")
-    print(f"Unmounted {printable(path)}.")
+    arguments.say(f"Unmounted {path}.")
     return 0
 
 

@@ -97,6 +97,11 @@ class Command(NamedTuple):
     details: Callable[[], str] | None = None  # more for its help
     destructive: bool = False  # an abbreviation that fits another word too never stands for it
 
+    @property
+    def bare(self) -> Key | None:
+        """The key whose value may stand without it."""
+        return next((key for key in self.keys if key.bare), None)
+
 
 class Group(NamedTuple):
     """Commands behind one word."""
@@ -196,7 +201,7 @@ def parse(path: str, command: Command, words: Sequence[str], after: Sequence[str
         if bare is not None:
             values[bare.word] = [word]
             continue
-        key = _key(path, command, word, _misspelt(command, values, words[:position]))
+        key = _key(path, command, words[:position], values)
         if key.value and not (key.takes and not (position < len(words) and key.takes(words[position]))):
             if position == len(words):
                 raise UsageError(f'"{word}" needs a value: {key.word} <{key.value}>. Try "{path} {HELP}".')
@@ -233,7 +238,7 @@ def _bare(
 
     An abbreviation is a key if a value follows, that is a word that is no key of the command.
     """
-    key = next((key for key in command.keys if key.bare), None)
+    key = command.bare
     if key is None or values or len(operands) < len(command.operands):
         return None
     known = [each.word for each in command.keys]
@@ -245,17 +250,23 @@ def _bare(
     return None if found == words[0] or is_flag or has_value else key
 
 
-def _misspelt(command: Command, values: Mapping[str, list[str]], words: Sequence[str]) -> str:
-    """The word that was taken for a bare value and is more likely a key that is misspelt: another word follows it."""
+def _unknown_key(
+    path: str, command: Command, words: Sequence[str], values: Mapping[str, list[str]]
+) -> WrongWord:
+    """The error for the last of `words`; or for the one before, if that was taken for a bare value and is more likely a key that is
+    misspelt."""
     from difflib import get_close_matches
 
-    bare = next((key for key in command.keys if key.bare), None)
-    if bare is None or len(words) < 2 or list(values) != [bare.word] or values[bare.word] != [words[-2]]:
-        return ""
-    return words[-2] if get_close_matches(words[-2], [key.word for key in command.keys], 1) else ""
+    word = words[-1]
+    if command.bare is not None and values == {command.bare.word: list(words[-2:-1])}:
+        if get_close_matches(words[-2], [key.word for key in command.keys], 1):
+            word = words[-2]
+    return unknown(word, [key.word for key in command.keys if not key.alias], path)
 
 
-def _key(path: str, command: Command, word: str, misspelt: str) -> Key:
+def _key(path: str, command: Command, words: Sequence[str], values: Mapping[str, list[str]]) -> Key:
+    """The key that the last of `words` is."""
+    word = words[-1]
     known = [key.word for key in command.keys]
     found = find(word, known)
     if found is not None:
@@ -264,7 +275,7 @@ def _key(path: str, command: Command, word: str, misspelt: str) -> Key:
         raise WrongWord(f'"{word}" was removed: {command.retired[word]} Try "{path} {HELP}".')
     if not known:
         raise WrongWord(f'"{word}" is too much: {usage(path, command)}')
-    raise unknown(misspelt or word, [key.word for key in command.keys if not key.alias], path)
+    raise _unknown_key(path, command, words, values)
 
 
 def _check(path: str, command: Command, operands: Sequence[str], values: Mapping[str, list[str]]) -> None:
