@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ouroboros.facts import Row
 
-from .reader import Reader
+from .reader import Reader, peer_of
 
 if TYPE_CHECKING:
     from ouroboros.readout import IpcpInfo
@@ -220,7 +220,7 @@ def _sizes(reader: Reader, subject: str, ipcp: IpcpInfo, most: int) -> Findings:
         if row.get("component") == "dt" and isinstance(takes, int) and takes < most:
             yield _bad(
                 subject,
-                f"the flow to {row['name'] or row.get('address') or row.get('member')} takes packets of {takes} octets, the layer's have up to {most}",
+                f"the flow to {peer_of(row)} takes packets of {takes} octets, the layer's have up to {most}",
                 "larger packets are lost there: bootstrap the layer with a smaller max_packet, or raise the MTU below",
             )
 
@@ -247,7 +247,7 @@ def _neighbours(subject: str, name: str, rows: Sequence[Row]) -> Findings:
     for row in rows:
         state = row.get("state")
         if state is not None and state != "up":
-            peer = row["name"] or row.get("address") or row.get("member")
+            peer = peer_of(row)
             trouble = f": {row['trouble']}" if row.get("trouble") else ""
             yield _bad(
                 subject,

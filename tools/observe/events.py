@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ouroboros.facts import fact_of, tables_of
 
-from .reader import Reader
+from .reader import Reader, peer_of
 
 if TYPE_CHECKING:
     from ouroboros.readout import IpcpInfo
@@ -71,8 +71,7 @@ def look(reader: Reader) -> Things:
         words = reader.words(ipcp)
         try:
             for row in reader.rows(ipcp, "neighbours") if connects(ipcp) else ():
-                neighbour = row.get("name") or row.get("address") or row.get("member")
-                key = ("neighbour", ipcp.name, str(neighbour), str(row["component"]), str(row["fd"]))
+                key = ("neighbour", ipcp.name, str(peer_of(row)), str(row["component"]), str(row["fd"]))
                 found[key] = {"state": row["state"], "layer": ipcp.layer}
             for row in reader.rows(ipcp, "routes") if "routes" in words else ():
                 found["route", ipcp.name, str(row["address"]), str(row["cube"])] = {"next": row["next"]}

@@ -90,9 +90,17 @@ def families() -> Iterator[tuple[Group | Table, Fact, Family]]:
         for fact in group.facts:
             yield group, fact, family_of(group, fact)
     for table in TABLES:
-        for fact in table.facts:
-            if fact.kind in _SHOWN and fact.name not in table.key:
-                yield table, fact, family_of(table, fact)
+        for fact, family in _families(table):
+            yield table, fact, family
+
+
+def _families(table: Table) -> list[tuple[Fact, Family]]:
+    """The values of a list that are metrics, each with its family."""
+    return [
+        (fact, family_of(table, fact))
+        for fact in table.facts
+        if fact.kind in _SHOWN and fact.name not in table.key
+    ]
 
 
 def collect(reader: Reader, own: Sequence[Row] = ()) -> Samples:
@@ -131,7 +139,7 @@ def _ipcp(found: Samples, reader: Reader, ipcp: IpcpInfo, labels: Labels) -> Non
     if "counters" in words:
         _counters(found, ipcp.type.type_name, reader.rows(ipcp, "counters"), labels)
     for what, table in tables_of(ipcp.type.type_name).items():
-        if any(fact.kind in _SHOWN and fact.name not in table.key for fact in table.facts) and what in words:
+        if what in words and _families(table):
             _table(found, table, reader.rows(ipcp, what), labels)
 
 
@@ -157,6 +165,7 @@ def _counters(found: Samples, type_name: str, rows: Iterable[Row], labels: Label
 
 
 def _table(found: Samples, table: Table, rows: Sequence[Row], labels: Labels) -> None:
+    families = _families(table)
     seen: set[tuple[str, ...]] = set()
     for row in rows:
         key = tuple(_label(row[name]) for name in table.key)
@@ -164,11 +173,11 @@ def _table(found: Samples, table: Table, rows: Sequence[Row], labels: Labels) ->
             continue  # a process of another version, or a connection that is being replaced
         seen.add(key)
         own = {**labels, **dict(zip(table.key, key, strict=True))}
-        for fact in table.facts:
+        for fact, family in families:
             value = row.get(fact.name)
-            if fact.kind not in _SHOWN or fact.name in table.key or value is None:
+            if value is None:
                 continue
-            samples = found.of(family_of(table, fact))
+            samples = found.of(family)
             if fact.kind is Kind.STATE and fact.states:
                 samples += [Sample(own, int(value == state), state) for state in fact.states]
             elif isinstance(value, int | float):

@@ -27,6 +27,11 @@ LIMIT = 8.0
 Answer = TypeVar("Answer")
 
 
+def peer_of(row: Row) -> object:
+    """The other end in a row of neighbours: its name, else its address, else what a broadcast layer knows; None without any."""
+    return row.get("name") or row.get("address") or row.get("member")
+
+
 class Reader:
     """The facts of the system that this process finds."""
 

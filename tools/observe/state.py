@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import events
-from .reader import Reader
+from .reader import Reader, peer_of
 
 if TYPE_CHECKING:
     from ouroboros.readout import IpcpInfo
@@ -50,7 +50,7 @@ class State:
                 for row in self._reader.rows(ipcp, "neighbours"):
                     neighbours.append(
                         {
-                            "peer": row["name"] or row.get("address") or row.get("member") or "",
+                            "peer": peer_of(row) or "",
                             "component": row["component"],
                             "state": row["state"],
                             "layer": row["layer"],

@@ -15,10 +15,11 @@ from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Footer, Input, Static
 
 from ouroboros.errors import strerror
-from ouroboros.facts import Kind, Row, fact_of, group_of, tables_of
+from ouroboros.facts import Kind, Row, fact_of, group_of
 from ouroboros.printable import printable
 
-from .reader import Reader
+from .events import connects
+from .reader import Reader, peer_of
 
 Cell = str | float
 
@@ -66,9 +67,8 @@ def look(reader: Reader, at: float) -> Look:
         flows.append(end)
     for ipcp in reader.ipcps():
         words = reader.words(ipcp)
-        table = tables_of(ipcp.type.type_name).get("neighbours")
         try:
-            if table is not None and fact_of(table.facts, "state") and "neighbours" in words:
+            if connects(ipcp):
                 neighbours += [{"ipcp": ipcp.name, **row} for row in reader.rows(ipcp, "neighbours")]
             if "routes" in words:
                 routes += [{"ipcp": ipcp.name, **row} for row in reader.rows(ipcp, "routes")]
@@ -113,9 +113,8 @@ def cells(number: int, row: Row, rate: Mapping[tuple[object, ...], float]) -> li
             drops,
         ]
     if number == 1:
-        peer = row.get("name") or row.get("address") or row.get("member") or ""
         since = float(str(row["since"] or 0))
-        return [str(row["ipcp"]), str(peer), str(row["component"]), str(row["state"]), since]
+        return [str(row["ipcp"]), str(peer_of(row) or ""), str(row["component"]), str(row["state"]), since]
     if number == 2:
         hops = row["next"]
         shown = " ".join(map(str, hops)) if isinstance(hops, list) else str(hops)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -93,15 +93,18 @@ def _folder(entries: Mapping[str, Node]) -> Folder:
     return Folder(lambda: entries)
 
 
-def _gone(text: str) -> FileNotFoundError:
-    return FileNotFoundError(errno.ENOENT, text)
+def _row(rows: Iterable[Row], gone: str, **key: object) -> Row:
+    """The row with these values. Raises FileNotFoundError with the text `gone`: it was there when its folder was read."""
+    for row in rows:
+        if all(row[name] == value for name, value in key.items()):
+            return row
+    raise FileNotFoundError(errno.ENOENT, gone)
 
 
 def _flow(reader: Reader, flow_id: object, pid: object, fd: object) -> str:
-    for end in reader.flow_ends():
-        if (end["flow_id"], end["pid"], end["fd"]) == (flow_id, pid, fd):
-            return listing.pairs({key: value for key, value in end.items() if key not in ("pid", "fd")})
-    raise _gone(f"flow {fd} of process {pid} was deallocated")
+    gone = f"flow {fd} of process {pid} was deallocated"
+    end = _row(reader.flow_ends(), gone, flow_id=flow_id, pid=pid, fd=fd)
+    return listing.pairs({key: value for key, value in end.items() if key not in ("pid", "fd")})
 
 
 def _irmd(reader: Reader) -> dict[str, Node]:
@@ -168,10 +171,8 @@ def _links(read: Read) -> dict[str, Node]:
 
 
 def _link(read: Read, source: object, target: object) -> str:
-    for row in read("links"):
-        if (row["from"], row["to"]) == (source, target):
-            return listing.link(row)
-    raise _gone(f"the link from {source} to {target} was removed")
+    gone = f"the link from {source} to {target} was removed"
+    return listing.link(_row(read("links"), gone, **{"from": source, "to": target}))
 
 
 def _data_transfer(read: Read) -> dict[str, Node]:
@@ -184,10 +185,7 @@ def _data_transfer(read: Read) -> dict[str, Node]:
 
 
 def _endpoint(read: Read, number: object) -> str:
-    for row in read("endpoints"):
-        if row["id"] == number:
-            return listing.endpoint(row)
-    raise _gone(f"flow {number} was deallocated")
+    return listing.endpoint(_row(read("endpoints"), f"flow {number} was deallocated", id=number))
 
 
 def _cube(read: Read, cube: int) -> str:
@@ -199,8 +197,6 @@ def _flows(read: Read) -> dict[str, Node]:
 
 
 def _flow_of_layer(read: Read, fd: object) -> str:
-    for row in read("flows"):
-        if row["fd"] == fd:
-            counters = [one for one in read("counters") if one["of"] == f"flow {fd}"]
-            return listing.flow(row, {str(one["counter"]): one["value"] for one in counters})
-    raise _gone(f"flow {fd} was deallocated")
+    row = _row(read("flows"), f"flow {fd} was deallocated", fd=fd)
+    counters = [one for one in read("counters") if one["of"] == f"flow {fd}"]
+    return listing.flow(row, {str(one["counter"]): one["value"] for one in counters})
