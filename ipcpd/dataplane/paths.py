@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass
-from struct import Struct
 from typing import Any
 
 from ouroboros.errors import error
@@ -13,25 +12,7 @@ from ouroboros.errors import error
 from ._ipcp import ffi, lib
 from .handle import Handle
 
-_SAMPLE = Struct("=II3q4Q2I")  # struct path_sample
 _SECOND = 1e9
-
-
-@dataclass(frozen=True, slots=True)
-class PathReport:
-    """`struct path_sample`: what a report of a path says, or for how long (ms) none has come. Times in seconds."""
-
-    path: int
-    silent_ms: int
-    now: float
-    marked: float
-    arrived: float
-    sent_packets: int
-    sent_octets: int
-    arrived_packets: int
-    arrived_octets: int
-    busy: bool
-    held: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,25 +27,6 @@ class PathState:
     rate: int
     window: int
     counters: dict[str, int]
-
-
-def decode_report(record: bytes) -> PathReport:
-    """A record that the packet thread handed over."""
-    path, silent, now, marked, arrived, *counts = _SAMPLE.unpack(record)
-    sent_packets, sent_octets, arrived_packets, arrived_octets, busy, held = counts
-    return PathReport(
-        path,
-        silent,
-        now / _SECOND,
-        marked / _SECOND,
-        arrived / _SECOND,
-        sent_packets,
-        sent_octets,
-        arrived_packets,
-        arrived_octets,
-        bool(busy),
-        bool(held),
-    )
 
 
 class Paths:

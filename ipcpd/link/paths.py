@@ -10,10 +10,11 @@ import logging
 from collections.abc import Callable
 
 from ipcpd.dataplane import paths as dataplane
-from ipcpd.dataplane.paths import PathState, decode_report
+from ipcpd.dataplane.paths import PathState
+from ipcpd.dataplane.sample import decode_report
 from ouroboros.facts import PATHS, Row
 
-from .rate_control import Mode, RateControl, Sample
+from .rate_control import Mode, RateControl
 
 log = logging.getLogger("ipcpd/link")
 
@@ -52,30 +53,15 @@ class Paths:
 
     def reported(self, _fd: int, record: bytes) -> None:
         """A record from the packet thread."""
-        report = decode_report(record)
-        control = self._controls.get(report.path)
+        sample = decode_report(record)
+        control = self._controls.get(sample.path)
         if control is None:
             return  # its last flow has ended meanwhile
-        if report.silent_ms:
-            if control.silent(report.now):
-                log.warning(
-                    "a neighbour has not answered marks for %d ms: its path is paced", report.silent_ms
-                )
-        else:
-            control.sample(
-                Sample(
-                    report.now,
-                    report.marked,
-                    report.arrived,
-                    report.sent_packets,
-                    report.sent_octets,
-                    report.arrived_packets,
-                    report.arrived_octets,
-                    report.busy,
-                    report.held,
-                )
-            )
-        self._apply(report.path, report.now)
+        if not sample.silent_ms:
+            control.sample(sample)
+        elif control.silent(sample.now):
+            log.warning("a neighbour has not answered marks for %d ms: its path is paced", sample.silent_ms)
+        self._apply(sample.path, sample.now)
 
     def _apply(self, path: int, now: float) -> None:
         control = self._controls[path]

@@ -19,6 +19,8 @@ from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 
+from ipcpd.dataplane.sample import Sample
+
 FIRST_WINDOW = 24_000
 """Octets that are sent before the first report: those of 16 packets."""
 
@@ -101,28 +103,6 @@ class Phase(Enum):
     JUDGE = "judge"
     """The reports on the round trip before arrive now."""
     MEASURE = "measure"
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One report. Times in seconds; `marked` and `now` by the clock of this end, `arrived` by that of the neighbour."""
-
-    now: float
-    marked: float
-    arrived: float
-    sent_packets: int
-    sent_octets: int
-    arrived_packets: int
-    arrived_octets: int
-    busy: bool = True
-    """Packets waited for the pace."""
-    held: bool = False
-    """The device was full."""
-
-    @property
-    def rtt(self) -> float:
-        """Seconds."""
-        return max(self.now - self.marked, 1e-6)
 
 
 @dataclass(slots=True)

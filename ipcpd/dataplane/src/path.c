@@ -79,6 +79,13 @@ void path_set(struct path *path, uint64_t rate, uint64_t window, int64_t spacing
         resume(path);
 }
 
+/* The pace counts these octets. */
+static void charge(struct path *path, uint32_t octets)
+{
+        if (path->rate != 0)
+                path->next += (int64_t)((uint64_t)octets * (uint64_t)SECOND / path->rate);
+}
+
 /* ---- marks ---- */
 
 static bool send_message(struct path *path, const struct message *message)
@@ -87,8 +94,7 @@ static bool send_message(struct path *path, const struct message *message)
                 return false;
         path->counters.sent_packets++;
         path->counters.sent_octets += PATH_MESSAGE + path->overhead;
-        if (path->rate != 0)
-                path->next += (int64_t)((PATH_MESSAGE + path->overhead) * (uint64_t)SECOND / path->rate);
+        charge(path, PATH_MESSAGE + path->overhead);
         return true;
 }
 
@@ -341,12 +347,6 @@ static int64_t credit(struct path *path, int64_t now)
         octets = (now + burst - path->next) > 0 ? (int64_t)((unsigned __int128)(now + burst - path->next) * path->rate / SECOND) : 0;
         path->wake = path->next;
         return at_most(octets, most);
-}
-
-static void charge(struct path *path, uint32_t octets)
-{
-        if (path->rate != 0)
-                path->next += (int64_t)((uint64_t)octets * (uint64_t)SECOND / path->rate);
 }
 
 /* Send from a flow. False: the device takes no more now. */

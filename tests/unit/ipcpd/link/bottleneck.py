@@ -13,7 +13,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ipcpd.link.rate_control import RateControl, Sample
+from ipcpd.dataplane.sample import Sample
+from ipcpd.link.rate_control import RateControl
 
 SIZE = 1500
 """Octets of a packet."""

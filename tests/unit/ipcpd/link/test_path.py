@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ipcpd.dataplane.paths import decode_report
+from ipcpd.dataplane.sample import decode_report
 from ipcpd.wire import dix
 from ipcpd.wire.dix import Frame
 from irmd.memory import Memory

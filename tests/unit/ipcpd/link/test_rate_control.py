@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from ipcpd.link.rate_control import LEAST_RATE, UNKNOWN_RATE, Mode, RateControl, Sample
+from ipcpd.dataplane.sample import Sample
+from ipcpd.link.rate_control import LEAST_RATE, UNKNOWN_RATE, Mode, RateControl
 from tests.unit.ipcpd.link.bottleneck import SIZE, Bottleneck, Cubic, Paced, Sender, Simulation
 
 MBIT = 125_000.0
