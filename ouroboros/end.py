@@ -10,7 +10,6 @@ deallocated the flow meanwhile the method raises FlowNotAllocatedException, even
 
 from __future__ import annotations
 
-import operator
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -203,10 +202,7 @@ class End(Owner):
                 return self._write_each(_listed(packets))
             data, each, lengths = buffers.join(packets)
         except (TypeError, ValueError, BufferError, LookupError):
-            joined = [_contiguous(packet) for packet in _listed(packets)]
-            if all(map(operator.is_, joined, packets)):
-                raise
-            return self.writev(joined)
+            return self._write_each(_listed(packets))  # a slice of an array cannot be joined
         done: int = _writev(handle, data, lengths, each, total)
         if done == total:
             return done
@@ -724,11 +720,6 @@ def octets(name: str, buffer: Any, *, writable: bool = False) -> Any:
         if not writable:
             return _from_buffer(_joined(name, buffer))
         arguments.not_octets(name, buffer, writable=writable)
-
-
-def _contiguous(buffer: Any) -> Any:
-    """A buffer, or the copy of one whose octets do not lie one behind the other."""
-    return buffer if memoryview(buffer).c_contiguous else memoryview(buffer).tobytes()
 
 
 def _joined(name: str, buffer: Any) -> bytes:

@@ -47,7 +47,9 @@ class Option(NamedTuple):
         return self._replace(check=check, legal=legal or self.legal, fixed=fixed)
 
 
-def _number(low: int, high: int) -> Callable[[str], str]:
+def whole_number(low: int, high: int) -> Callable[[str], str]:
+    """A check for a whole number from `low` to `high`."""
+
     def check(value: str) -> str:
         if not (value.isascii() and value.isdigit() and low <= int(value[:20]) <= high):
             raise ValueError
@@ -172,25 +174,25 @@ _ALL = (
     Option("hash", "SHA3_256", one_word(*HASHES), "one of " + " ".join(HASHES)),
     Option("ip", None, ip_address("", specific=True), "an IP address", required=True),
     Option("dns", None, ip_address("DNS "), "an IP address"),
-    Option("port", "3435", _number(1, 65535), "a UDP port from 1 to 65535"),
+    Option("port", "3435", whole_number(1, 65535), "a UDP port from 1 to 65535"),
     Option("dev", None, _device, f"a device of up to {MAX_DEVICE} characters", required=True),
     Option("ethertype", "0xA000", _ethertype, "a hexadecimal number from 0x0600 to 0xFFFE"),
-    Option("addr", "4", _number(4, 4), "4 (octets)"),
-    Option("eid", "8", _number(8, 8), "8 (octets)"),
-    Option("ttl", "60", _number(1, 255), "a number from 1 to 255"),
+    Option("addr", "4", whole_number(4, 4), "4 (octets)"),
+    Option("eid", "8", whole_number(8, 8), "8 (octets)"),
+    Option("ttl", "60", whole_number(1, 255), "a number from 1 to 255"),
     _policy("addr_auth", AddressAuthPolicy.FLAT),
     _policy("routing", LinkStatePolicy.SIMPLE),
     _policy("congestion", CongestionAvoidPolicy.MB_ECN),
     _policy("directory", DirectoryPolicy.DHT),
-    Option("dht_alpha", "3", _number(1, 10), "a number from 1 to 10"),
-    Option("dht_k", "8", _number(1, 20), "a number from 1 to 20"),
-    Option("dht_t_expire", "86400", _number(10, 86400), _SECONDS.format(10, 86400)),
-    Option("dht_t_refresh", "900", _number(3, 3600), _SECONDS.format(3, 3600)),
-    Option("dht_t_replicate", "900", _number(3, 3600), _SECONDS.format(3, 3600)),
-    Option("ls_t_recalc", "4", _number(1, 86400), _SECONDS.format(1, 86400)),
-    Option("ls_t_update", "15", _number(1, 86400), _SECONDS.format(1, 86400)),
-    Option("ls_t_timeo", "60", _number(1, 86400), _SECONDS.format(1, 86400)),
-    Option("max_packet", None, _number(64, 65535), "a number of octets from 64 to 65535"),
+    Option("dht_alpha", "3", whole_number(1, 10), "a number from 1 to 10"),
+    Option("dht_k", "8", whole_number(1, 20), "a number from 1 to 20"),
+    Option("dht_t_expire", "86400", whole_number(10, 86400), _SECONDS.format(10, 86400)),
+    Option("dht_t_refresh", "900", whole_number(3, 3600), _SECONDS.format(3, 3600)),
+    Option("dht_t_replicate", "900", whole_number(3, 3600), _SECONDS.format(3, 3600)),
+    Option("ls_t_recalc", "4", whole_number(1, 86400), _SECONDS.format(1, 86400)),
+    Option("ls_t_update", "15", whole_number(1, 86400), _SECONDS.format(1, 86400)),
+    Option("ls_t_timeo", "60", whole_number(1, 86400), _SECONDS.format(1, 86400)),
+    Option("max_packet", None, whole_number(64, 65535), "a number of octets from 64 to 65535"),
     Option(
         "require",
         None,

@@ -89,36 +89,29 @@ def _show(arguments: Arguments) -> int:
         from dataclasses import asdict
 
         records = [
-            {**asdict(one), "not_before": _iso(one.not_before), "not_after": _iso(one.not_after)}
+            {**asdict(one), "not_before": one.not_before.isoformat(), "not_after": one.not_after.isoformat()}
             for one in shown
         ]
         print_json({"certificates": records})
     elif shown:
-        print(rows_table([_row(one) for one in shown]), end="\n\n")
+        rows = [
+            {
+                "use": one.use,
+                "name": one.name,
+                "common name": one.common_name,
+                "issuer": one.issuer,
+                "until": f"{one.not_after:%Y-%m-%d}",
+                "state": one.problem or "valid",
+            }
+            for one in shown
+        ]
+        print(rows_table(rows), end="\n\n")
     else:
         print(
             f"No certificates{'' if only is None else f' for {printable(only)}'} in {printable(_directory(arguments))}.",
             end="\n\n",
         )
     return 0
-
-
-def _row(one: object) -> dict[str, object]:
-    from ouroboros.certificates import CertificateState
-
-    assert isinstance(one, CertificateState)
-    return {
-        "use": one.use,
-        "name": one.name,
-        "common name": one.common_name,
-        "issuer": one.issuer,
-        "until": f"{one.not_after:%Y-%m-%d}",
-        "state": one.problem or "valid",
-    }
-
-
-def _iso(moment: object) -> str:
-    return str(moment).replace(" ", "T")
 
 
 def _directory(arguments: Arguments) -> str:
@@ -131,11 +124,10 @@ def _days(arguments: Arguments, default: int) -> int:
         return default
     from ouroboros.certificates import MAX_DAYS
 
-    if not (word.isascii() and word.isdigit() and 0 < int(word[:20]) <= MAX_DAYS):
-        raise ipcp_options.OptionError(
-            f'Unknown parameter for days: "{word}"; it must be a number from 1 to {MAX_DAYS}.'
-        )
-    return int(word)
+    days = ipcp_options.Option(
+        "days", None, ipcp_options.whole_number(1, MAX_DAYS), f"a number from 1 to {MAX_DAYS}"
+    )
+    return int(ipcp_options.check_value("days", word, days))
 
 
 def _where() -> str:
