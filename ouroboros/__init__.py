@@ -87,7 +87,7 @@ _MODULES = ("aio", "certificates", "cli", "dev", "errors", "event", "irm", "prot
 
 
 def __dir__() -> list[str]:
-    """What there is for programs: the names of the package, and its modules."""
+    """The names of the package for programs, and its modules."""
     return sorted([*__all__, *_MODULES])
 
 

@@ -1,4 +1,4 @@
-"""`python -m ouroboros`: the version, what runs on this system, and where to go on (docs/reference/api.md)."""
+"""`python -m ouroboros`: the version, the IPCPs and names of this system, and further commands (docs/reference/api.md)."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class CertificateState:
-    """What is known of a certificate of a security directory.
+    """A certificate of a security directory, and its validity.
 
     use      "authority", "cacert", "server" or "client"
     name     of the flows that it is for; the file name of a trusted authority

@@ -1,4 +1,4 @@
-"""Fact: what a value of a read-out is, and how declarations of values make its rows (paper 5.3).
+"""Fact: the meaning of a value of a read-out, and how declarations of values make its rows (paper 5.3).
 
 A library module of every process; pure. The declarations are in `facts`.
 """
@@ -14,7 +14,7 @@ Row = dict[str, object]
 
 
 class Kind(Enum):
-    """What a value is."""
+    """The kind of a value."""
 
     COUNTER = "counter"
     """It only grows, while its process lives."""

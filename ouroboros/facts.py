@@ -422,7 +422,7 @@ ETH_NEIGHBOURS = Table(
 PATHS = Table(
     "paths",
     _LINK,
-    "The paths to machines that this IPCP has flows to: counts, and what reports of them say",
+    "The paths to machines that this IPCP has flows to: counts, and the results of their reports",
     (
         _text("peer", "link address of the machine"),
         _gauge("flows", "flows on the path", "flows"),

@@ -114,7 +114,7 @@ class Flow(End):
         timeo    seconds; None: until the request is answered, refused or the layer gives up; <= 0: asynchronous,
                  returns None immediately
         layer    allocate over this layer only, or through the IPCP of this name; None: the IRMd chooses
-        require  "encryption", "authentication", or both: otherwise there is no flow (errno ECRYPT, EAUTH). `peer` tells what it got
+        require  "encryption", "authentication", or both: otherwise there is no flow (errno ECRYPT, EAUTH). `peer` has the result
         Raises FlowException with errno ENAME when no process has registered the name, FlowTimeout, IrmdError without an IRMd,
         FlowAllocatedException when this object has a flow already. The `name` of the error is `dst`, its `layer` is `layer`.
 
@@ -345,7 +345,7 @@ class Flow(End):
 
     @property
     def peer(self) -> Peer:
-        """What is known of the process at the other end: its verified name, its certificate, and whether packets are encrypted.
+        """The facts about the process at the other end: its verified name, its certificate, and whether packets are encrypted.
 
         with flow_alloc("oecho", require="authentication") as flow:
             print(flow.peer.name)

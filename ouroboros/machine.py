@@ -26,7 +26,7 @@ class Condition(Generic[*Args]):
 
 @dataclass(frozen=True)
 class Move(Generic[Phase, Result, *Args]):
-    """The phase that follows, and the action, whose docstring is drawn. `condition`: None, it always holds."""
+    """The phase that follows, and the action (its docstring is drawn). `condition`: None, it always holds."""
 
     after: Phase
     action: Callable[[*Args], Result]

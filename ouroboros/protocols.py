@@ -1,4 +1,4 @@
-"""What a flow is to a program: the methods that `Flow` and the fake flows of `ouroboros.testing` both have (docs/reference/api.md).
+"""The interface of a flow: the methods that `Flow` and the fake flows of `ouroboros.testing` both have (docs/reference/api.md).
 
     def greet(flow: AnyFlow) -> bytes:
         flow.write(b"hello")

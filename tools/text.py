@@ -45,7 +45,7 @@ def table(columns: Sequence[tuple[str, int]], rows: Iterable[Sequence[object]]) 
 
 
 def _fitting(needed: Sequence[int], wanted: Sequence[int], terminal: int) -> list[int]:
-    """The widths of columns on a terminal: as wanted, or less, the widest first, down to what the longest word needs at least."""
+    """The widths of columns on a terminal: as wanted, or less, the widest first, down to the narrowest width of a column."""
     widths = [max(pair) for pair in zip(needed, wanted, strict=True)]
     room = terminal - 3 * len(widths) - 1
     while sum(widths) > room and max(widths) > _NARROW:

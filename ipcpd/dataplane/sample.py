@@ -1,4 +1,4 @@
-"""Sample of a path: what one report of a neighbour says, as the packet thread hands it over (`src/path.h`; spec/path). Pure."""
+"""Sample of a path: the content of one report of a neighbour, in the record of the packet thread (`src/path.h`; spec/path). Pure."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ log = logging.getLogger("ipcpd/link")
 MANAGEMENT = 0
 """The component of the punt that gets management messages."""
 PATHS = MANAGEMENT + 1
-"""The component that gets what reports of paths say (eth.h, udp.h)."""
+"""The component that gets the reports of paths (eth.h, udp.h)."""
 
 AFTER_DEFECT = 1.0
 """Seconds of rest after a defect: it may recur with the next deadline."""

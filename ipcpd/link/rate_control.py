@@ -1,6 +1,6 @@
 """Rate control of a path: how many octets per second it carries, from samples of it (spec/path 4).
 
-Runs in the link IPCPs as a machine without I/O: a sample is what one report says; rate, window and the spacing of marks come out.
+Runs in the link IPCPs as a machine without I/O: a sample is the content of one report; rate, window and the spacing of marks come out.
 
     STARTUP ──► PACED ◄──► COMPETING          OPEN: the path has shown no limit
        └──────► OPEN ───┘
@@ -83,7 +83,7 @@ SPACING = 0.002
 
 
 class Mode(Enum):
-    """What is known of the path."""
+    """The knowledge about the path."""
 
     STARTUP = "startup"
     OPEN = "open"
@@ -93,7 +93,7 @@ class Mode(Enum):
 
 
 class Phase(Enum):
-    """What a PACED path does now."""
+    """The state of a PACED path."""
 
     CRUISE = "cruise"
     UP = "up"

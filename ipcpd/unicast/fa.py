@@ -97,7 +97,7 @@ class Phase(Enum):
 
 
 class Event(Enum):
-    """What can happen to a flow."""
+    """The events of a flow."""
 
     RESOLVED = "the directory answered"
     NEXT_MEMBER = "no answer for 6 s, and another member holds the name"

@@ -250,7 +250,7 @@ class Flow(Owner):
 
     @property
     def peer(self) -> Peer:
-        """What is known of the process at the other end; as `dev.Flow.peer`."""
+        """The facts about the process at the other end; as `dev.Flow.peer`."""
         return self._flow.peer
 
     @property

@@ -1,4 +1,4 @@
-"""irm complete, irm completion: what may follow on a command line, for shells (docs/reference/irm.md).
+"""irm complete, irm completion: the words that may follow on a command line, for shells (docs/reference/irm.md).
 
 From the table of commands that parses the line. Names of IPCPs, layers and names are the system's, asked only when one could stand at the
 cursor; without an IRMd there are none. A shell gets one candidate a line and puts it on the line itself, quoted: nothing is evaluated.
@@ -98,7 +98,7 @@ def _keys(command: Command, used: set[str]) -> list[Candidate]:
 
 
 def values(path: Sequence[str], key: str, value: str) -> list[Candidate]:
-    """What can stand as a value: `key` introduces it, `value` describes it."""
+    """The candidates for a value: `key` introduces it, `value` describes it."""
     choices = re.findall(r"[\w-]+", value.partition(" of ")[2]) if " of " in value else value.split("|")
     if len(choices) > 1 or " of " in value:
         return [Candidate(choice) for choice in choices if choice.isascii() and ":" not in choice]

@@ -1,4 +1,4 @@
-"""irm metrics, irm web: what a system counts, for programs that collect it and for browsers (docs/howto/observe.md)."""
+"""irm metrics, irm web: the counters of a system, for programs that collect them and for browsers (docs/howto/observe.md)."""
 
 from __future__ import annotations
 

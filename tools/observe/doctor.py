@@ -40,7 +40,7 @@ class Grade(Enum):
 
 
 class Finding(NamedTuple):
-    """What a check has found, and what to do about it."""
+    """The result of a check, and advice."""
 
     grade: Grade
     subject: str
@@ -132,7 +132,7 @@ def clock() -> Findings:
 
 
 def rights() -> Findings:
-    """What this user may do."""
+    """The rights of this user."""
     import shutil
 
     if os.geteuid() != 0:
@@ -214,7 +214,7 @@ def _sizes(reader: Reader, subject: str, ipcp: IpcpInfo, most: int) -> Findings:
     try:
         rows = reader.rows(ipcp, "neighbours")
     except OSError:
-        return  # `members` has said so
+        return  # `members` has reported it
     for row in rows:
         takes = row.get("max_packet")
         if row.get("component") == "dt" and isinstance(takes, int) and takes < most:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ouroboros.readout import IpcpInfo
 
 Things = Mapping[tuple[str, ...], Mapping[str, object]]
-"""What there is: kind and name of each thing, and its state."""
+"""Kind and name of each thing, and its state."""
 
 
 class Verbs(NamedTuple):
@@ -49,7 +49,7 @@ _NAMED = {
 
 
 class Event(NamedTuple):
-    """A change: what happened, and to what."""
+    """A change of a thing."""
 
     event: str
     fields: Mapping[str, object]

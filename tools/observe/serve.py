@@ -1,4 +1,4 @@
-"""What the programs serve: the metrics, and the page with its state (docs/howto/observe.md). Each runs until Ctrl-C.
+"""The pages that the programs serve: the metrics, and the page with its state (docs/howto/observe.md). Each runs until Ctrl-C.
 
 The text of a page is made in one thread, once a moment, for all that ask meanwhile.
 """

@@ -1,4 +1,4 @@
-"""State: what the page of `irm web` shows of a system, as one object for JSON (docs/howto/observe.md)."""
+"""State: the data that the page of `irm web` shows of a system, as one object for JSON (docs/howto/observe.md)."""
 
 from __future__ import annotations
 

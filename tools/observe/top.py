@@ -49,7 +49,7 @@ LISTS = (
 
 
 class Look(NamedTuple):
-    """What one look has found: rows of each list, and numbers that grow, by what they count."""
+    """The result of one look: rows of each list, and growing numbers by the things that they count."""
 
     at: float
     rows: Sequence[Sequence[Row]]

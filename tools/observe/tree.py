@@ -1,4 +1,4 @@
-"""The statistics tree: what a system shows, as folders and files (paper 5.3, Listing 9; docs/howto/observe.md).
+"""The statistics tree: the facts of a system as folders and files (paper 5.3, Listing 9; docs/howto/observe.md).
 
     IPCP/info/_state _type _layer         every IPCP
          counters/COMPONENT[ OBJECT]      every counter
@@ -50,7 +50,7 @@ def root(reader: Reader) -> Folder:
 
 
 def find(node: Node, path: str) -> Node:
-    """What lies at a path below a folder. Raises FileNotFoundError, NotADirectoryError, IrmError."""
+    """The node at a path below a folder. Raises FileNotFoundError, NotADirectoryError, IrmError."""
     for word in path.split("/"):
         if word in ("", "."):
             continue

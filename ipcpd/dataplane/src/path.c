@@ -130,7 +130,7 @@ static void send_mark(struct path *path, int64_t now)
                 path->unanswered = now;
 }
 
-/* A neighbour that was heard of in time. */
+/* Report a neighbour that has not answered for too long. */
 static void watch(struct path *path, int64_t now)
 {
         struct path_sample sample = {.path = path->id, .now = now};

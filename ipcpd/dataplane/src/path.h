@@ -22,7 +22,7 @@
 #define PATH_AHEAD 1024u /* packets that may overtake a mark, and are counted with it */
 #define PATH_MARKS 64u   /* marks whose report may still come; the oldest is forgotten first */
 
-/* What the control plane learns: a report, or that none arrived. */
+/* A message to the control plane: a report, or that none arrived. */
 struct path_sample {
         uint32_t path;
         uint32_t silent;        /* no report arrived for that long, ms; 0: this is a report */
@@ -69,7 +69,7 @@ struct path_flow {
  * Sets `full` of the path, and pauses the port, when the device takes no more now. */
 typedef uint32_t path_send(struct path_flow *flow, uint32_t most, int64_t now);
 
-/* What a type does for its paths. */
+/* The operations of a type for its paths. */
 struct path_type {
         path_send *send;
         /* Send a mark or a report to the neighbour. False: it could not be sent now. */
