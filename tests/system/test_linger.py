@@ -27,12 +27,14 @@ from tests.system.ends import (
 
 
 def fill(flow: Flow) -> int:
-    """Write until the peer takes no more; how many octets."""
+    """Write until the peer takes no more, not even one packet in a whole time-out; how many octets."""
     flow.snd_timeout = 0.2
-    octets = 0
-    with raises(FlowTimeout):
-        while True:
-            octets += flow.write(bytes(60000))
+    octets, before = 0, -1
+    while octets != before:
+        before = octets
+        with raises(FlowTimeout):
+            while True:
+                octets += flow.write(bytes(60000))
     flow.snd_timeout = None
     flow.linger_timeout = 0.1
     return octets
